@@ -1,0 +1,34 @@
+# Two commands set everything up on a machine with Python 3.10+ and nothing else:
+#   make demo   exports the built-in checkpoint: bundle, drift figures, a TensorRT-RTX engine
+#   make test   runs all tests
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: demo test lint format venv clean
+
+demo: $(READY)
+	$(BIN)/vivit-export demo --fp16 -o out/vivit-demo-fp16 --force
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+venv: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[cpu,rtx,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) out build dist *.egg-info

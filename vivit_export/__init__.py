@@ -1,0 +1,57 @@
+"""ViViT to production: export, prove and run video vision transformers.
+
+    import vivit_export as ve
+    bundle = ve.export_model("demo", "out", precision="fp16")
+
+Names are loaded on first use: importing the package imports neither torch nor onnxruntime.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vivit_export import runtime
+    from vivit_export.bundle import Bundle, read_bundle
+    from vivit_export.contract import Contract
+    from vivit_export.errors import VivitExportError
+    from vivit_export.export.build import build_engines
+    from vivit_export.export.options import ExportOptions
+    from vivit_export.export.pipeline import export_model
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Bundle",
+    "Contract",
+    "ExportOptions",
+    "VivitExportError",
+    "__version__",
+    "build_engines",
+    "export_model",
+    "read_bundle",
+    "runtime",
+]
+
+_HOMES = {
+    "Bundle": "bundle",
+    "Contract": "contract",
+    "ExportOptions": "export.options",
+    "VivitExportError": "errors",
+    "build_engines": "export.build",
+    "export_model": "export.pipeline",
+    "read_bundle": "bundle",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "runtime":
+        return import_module("vivit_export.runtime")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,233 @@
+"""The contract: everything a caller must know about the input and output of a model.
+
+It is read once from the checkpoint, stored in ``bundle.json`` and read back by every
+consumer (Python runtime, Triton, C++). No other module writes down a fact about the input.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from vivit_export.errors import InputError
+
+InputMode = Literal["crops", "pixels", "frames"]
+ResizeOrder = Literal["horizontal-first", "pillow-13"]
+Sampling = Literal["uniform"]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """Geometry of one clip as the network takes it, and how it is drawn from a video.
+
+    Attributes:
+        num_frames: frames per clip (T), fixed by the checkpoint.
+        height: rows of a frame after cropping, in pixels.
+        width: columns of a frame after cropping, in pixels.
+        tubelet_size: (t, h, w) extent of one token.
+        sampling: rule that draws T frames from a video of N: ``uniform`` takes frame
+            ``i * N // T`` for i in [0, T) (transformers' video pipeline).
+    """
+
+    num_frames: int
+    height: int
+    width: int
+    tubelet_size: tuple[int, int, int]
+    sampling: Sampling = "uniform"
+
+    def __post_init__(self) -> None:
+        sides = (self.num_frames, self.height, self.width)
+        for name, side, tube in zip(("num_frames", "height", "width"), sides, self.tubelet_size, strict=True):
+            if side < 1 or tube < 1 or side % tube:
+                raise InputError(
+                    f"clip {name}={side} is not a positive multiple of the tubelet's {tube}; "
+                    "image_size, num_frames and tubelet_size of the config must divide"
+                )
+
+    @property
+    def num_tokens(self) -> int:
+        """Sequence length of the encoder: one token per tubelet plus the class token."""
+        t, h, w = self.tubelet_size
+        return (self.num_frames // t) * (self.height // h) * (self.width // w) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """The fields of ``VivitImageProcessor``, as the checkpoint's own JSON has them.
+
+    The order of the steps is fixed: resize (uint8, Pillow), centre crop (zero padded),
+    rescale, offset, normalise.
+
+    Attributes:
+        do_resize: whether frames are resized at all.
+        shortest_edge: target of the short side in pixels, or None where ``size`` rules.
+        size: (height, width) target, or None where ``shortest_edge`` rules.
+        resample: Pillow filter number (0 nearest, 1 lanczos, 2 bilinear, 3 bicubic, 4 box,
+            5 hamming).
+        do_center_crop: whether the resized frame is cropped (or padded) to ``crop_size``.
+        crop_size: (height, width) of the crop.
+        do_rescale: multiply by ``rescale_factor``.
+        rescale_factor: factor on the 0..255 pixel value.
+        offset: subtract one after rescaling.
+        do_normalize: ``(x - mean) / std`` per channel.
+        mean: per channel R, G, B.
+        std: per channel R, G, B.
+        resize_order: which pass of the separable resize runs first; Pillow changed it in
+            13.0. ``horizontal-first``: always. ``pillow-13``: vertical first if and only if
+            ``H - oh > 0`` and ``H - oh > 2 * (W - ow)``.
+        processor: class name in the checkpoint that these fields were read for.
+    """
+
+    do_resize: bool = True
+    shortest_edge: int | None = None
+    size: tuple[int, int] | None = None
+    resample: int = 2
+    do_center_crop: bool = True
+    crop_size: tuple[int, int] = (224, 224)
+    do_rescale: bool = True
+    rescale_factor: float = 1 / 127.5
+    offset: bool = True
+    do_normalize: bool = True
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    resize_order: ResizeOrder = "pillow-13"
+    processor: str = "VivitImageProcessor"
+
+    def __post_init__(self) -> None:
+        if self.do_resize and (self.shortest_edge is None) == (self.size is None):
+            raise InputError(
+                "preprocess: exactly one of size.shortest_edge and size.height/width is needed, "
+                f"got shortest_edge={self.shortest_edge} and size={self.size}"
+            )
+        if self.resample not in range(6):
+            raise InputError(f"preprocess: resample={self.resample} is not a Pillow filter (0 to 5)")
+        if self.do_normalize and any(s == 0 for s in self.std):
+            raise InputError(f"preprocess: image_std={list(self.std)} contains a zero; normalising would divide by it")
+        if self.offset and not self.do_rescale:
+            raise InputError("preprocess: offset=true needs do_rescale=true (VivitImageProcessor refuses it too)")
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One input or output of the graph: ``shape`` holds ints, or a name where it is dynamic."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IO:
+    """The graph's signature.
+
+    Attributes:
+        mode: what the input holds (design §6). ``crops``: uint8 (B, T, H, W, 3), resized and
+            cropped; ``pixels``: float32 (B, T, 3, H, W), fully preprocessed; ``frames``:
+            uint8 (B, T, h, w, 3) at ``frame_size``.
+        inputs: exactly one tensor.
+        outputs: ``logits`` float32 (B, num_labels) and/or ``embedding`` float32 (B, hidden).
+        frame_size: (height, width) of a ``frames`` input, else None.
+    """
+
+    mode: InputMode
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    frame_size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """Clip, preprocessing, signature and labels of one model; plain JSON both ways.
+
+    Attributes:
+        clip: geometry and sampling.
+        preprocess: pixel pipeline.
+        io: graph signature.
+        labels: name of each logit, in order; empty for a model without a head.
+    """
+
+    clip: Clip
+    preprocess: Preprocess
+    io: IO
+    labels: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        p, c = self.preprocess, self.clip
+        produced = p.crop_size if p.do_center_crop else p.size
+        if produced is not None and produced != (c.height, c.width):
+            raise InputError(
+                f"the processor makes frames of {produced[0]}x{produced[1]} (height x width) but the model takes "
+                f"{c.height}x{c.width}; make preprocessor_config.json and config.json agree"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dict of JSON types only."""
+        plain = _plain(dataclasses.asdict(self))
+        assert isinstance(plain, dict)
+        return plain
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Contract:
+        """Rebuild a contract from `to_json`.
+
+        Raises:
+            InputError: a field is missing, unknown, or of the wrong type.
+        """
+        return _build(cls, data, "contract")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _build(cls: type[_T], data: Any, where: str) -> _T:
+    """Check ``data`` against the dataclass's own annotations, recursively."""
+    if not isinstance(data, dict):
+        raise InputError(f"{where} must be a JSON object, got {type(data).__name__}")
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(data) - set(hints))
+    if unknown:
+        raise InputError(f"{where} has an unknown field {unknown[0]!r}; it was written by another version")
+    values = {name: _check(hints[name], value, f"{where}.{name}") for name, value in data.items()}
+    try:
+        return cls(**values)
+    except TypeError as e:
+        raise InputError(f"{where} is incomplete: {e}") from e
+
+
+def _check(hint: Any, value: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return _build(hint, value, where)
+    if origin is Literal:
+        if value in args:
+            return value
+    elif origin is tuple and isinstance(value, list):
+        kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
+        if len(kinds) == len(value):
+            return tuple(_check(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+    elif origin in (types.UnionType, typing.Union):
+        for option in args:
+            if option is type(None):
+                if value is None:
+                    return None
+                continue
+            try:
+                return _check(option, value, where)
+            except InputError:
+                continue
+    elif hint is float and type(value) in (int, float):
+        return float(value)
+    elif isinstance(hint, type) and type(value) is hint:
+        return value
+    expected = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
+    raise InputError(f"{where} must be {expected}, got {value!r}")
