@@ -1,0 +1,70 @@
+"""Make a ViViT checkpoint with seeded random weights, for benchmarks and tests.
+
+The default is the full-size ViViT-B/16x2 of Hugging Face (``VivitConfig`` defaults, 400 labels,
+355 MB), which cannot be downloaded where no hub is reached and is too large to commit::
+
+    python tools/make_checkpoint.py /tmp/vivit-b
+
+Weights are drawn so that every term of the network matters: biases, class token, position
+embeddings and LayerNorm affines are random too (a fresh model has them at 0 and 1, which would
+hide a dropped bias), and the head is scaled so that logits spread over several units.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+import torch
+from transformers import VivitConfig, VivitForVideoClassification, VivitImageProcessor
+
+
+@torch.no_grad()
+def randomize(model: torch.nn.Module, seed: int) -> None:
+    """Draw all parameters in place, in the order of their sorted names."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in sorted(model.named_parameters()):
+        noise = torch.randn(parameter.shape, generator=generator)
+        if "layernorm" in name and name.endswith("weight"):
+            parameter.copy_(1 + 0.1 * noise)
+        elif parameter.ndim >= 2 and name.endswith("weight"):
+            fan_in = parameter[0].numel()
+            gain = 4.0 if name.startswith("classifier") else 1.0
+            parameter.copy_(gain * noise * fan_in**-0.5)
+        else:
+            parameter.copy_(0.1 * noise)
+
+
+def make(out: Path, seed: int = 0, **overrides: object) -> None:
+    """Write config, safetensors and processor JSON of a random ViViT to ``out``.
+
+    Args:
+        out: folder to write, in Hugging Face form.
+        seed: of the weights.
+        **overrides: fields of ``VivitConfig``; ``num_labels`` defaults to 400.
+    """
+    config = VivitConfig(**{"num_labels": 400, **overrides})
+    model = VivitForVideoClassification(config).eval()
+    randomize(model, seed)
+    model.save_pretrained(out)
+    size = config.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    VivitImageProcessor(
+        size={"shortest_edge": max(height, width) * 8 // 7}, crop_size={"height": height, "width": width}
+    ).save_pretrained(out)
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--seed", default=0, show_default=True)
+@click.option("--layers", type=int, default=12, show_default=True)
+@click.option("--frames", type=int, default=32, show_default=True)
+def main(out: Path, seed: int, layers: int, frames: int) -> None:
+    """Write a random ViViT-B/16x2 checkpoint to OUT."""
+    make(out, seed, num_hidden_layers=layers, num_frames=frames)
+    print(f"wrote {out}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

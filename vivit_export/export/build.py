@@ -1,0 +1,172 @@
+"""Add compiled engines to a bundle, during an export or long after it, without torch."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vivit_export import bundle
+from vivit_export.bundle import Bundle, read_bundle
+from vivit_export.contract import Contract
+from vivit_export.errors import EnvironmentFault, OutputError, UsageError
+from vivit_export.export.engine import EngineRequest, Flavour, build_engine, check_sms, unavailable_reason
+from vivit_export.export.plan import prove
+from vivit_export.export.report import write_report
+from vivit_export.progress import Progress, Silent
+
+
+def engine_name(flavour: Flavour, sms: Sequence[int]) -> str:
+    """Name of an engine in the bundle: its flavour, and the SMs it was compiled ahead of time for."""
+    return "-".join([flavour, *(f"sm{sm}" for sm in sorted(set(sms)))])
+
+
+def add_engine(
+    folder: Path,
+    manifest: dict[str, Any],
+    flavour: Flavour,
+    *,
+    sms: tuple[int, ...],
+    batches: tuple[int, int, int],
+    timing_cache: Path | None = None,
+    allow_unfused: bool = False,
+) -> tuple[str, dict[str, Any]]:
+    """Compile ``folder/model.onnx`` and prove the plan.
+
+    Args:
+        folder: bundle under construction.
+        manifest: its content so far (contract, precision, model).
+        flavour: which compiler.
+        sms: compute capabilities to build for ahead of time; empty means the flavour's default.
+        batches: (min, opt, max).
+        timing_cache: TensorRT's timing cache file.
+        allow_unfused: do not insist on fused attention.
+
+    Returns:
+        Name and sidecar of the engine; both files are in ``folder/engines``.
+
+    Raises:
+        BuildError: the compiler failed.
+        PrecisionError: the plan keeps less than was promised.
+    """
+    contract = Contract.from_json(manifest["contract"])
+    precision = str(manifest["precision"]["name"])
+    name = engine_name(flavour, sms)
+    (folder / bundle.ENGINES).mkdir(exist_ok=True)
+    source = contract.io.inputs[0]
+    request = EngineRequest(
+        flavour=flavour,
+        onnx=folder / bundle.MODEL,
+        input_name=source.name,
+        input_shape=tuple(int(d) for d in source.shape[1:]),
+        batches=batches,
+        sms=check_sms(flavour, sms, precision),
+        timing_cache=timing_cache,
+    )
+    log = folder / bundle.ENGINES / f".{name}.log"
+    try:
+        built = build_engine(request, folder / bundle.ENGINES / f"{name}.plan", log)
+    finally:
+        log.unlink(missing_ok=True)
+    proof = prove(
+        built.plan,
+        precision=precision,
+        num_attention=int(manifest["model"]["config"]["num_hidden_layers"]),
+        allow_unfused=allow_unfused,
+    )
+    sidecar = {
+        "flavour": flavour,
+        "version": built.version,
+        "sms": list(built.sms),
+        "profiles": [{"min": batches[0], "opt": batches[1], "max": batches[2]}],
+        "precision": precision,
+        "size": built.size_bytes,
+        "onnx_sha256": bundle.sha256_of(folder / bundle.MODEL),
+        "proof": proof,
+        "plan": built.plan.to_json(),
+    }
+    bundle.write_json(folder / bundle.ENGINES / f"{name}.json", sidecar)
+    return name, sidecar
+
+
+def build_engines(
+    path: str | Path,
+    flavours: Sequence[Flavour],
+    *,
+    sms: tuple[int, ...] = (),
+    batches: tuple[int, int, int] = (1, 4, 8),
+    timing_cache: Path | None = None,
+    allow_unfused: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Add engines to an existing bundle; the bundle is replaced as a whole, or not at all.
+
+    Args:
+        path: the bundle.
+        flavours: what to build; empty means all that this machine can.
+        sms: see `add_engine`.
+        batches: see `add_engine`.
+        timing_cache: see `add_engine`.
+        allow_unfused: see `add_engine`.
+        force: replace an engine of the same name.
+        progress: told about each stage.
+
+    Raises:
+        BundleError: the bundle is damaged.
+        EnvironmentFault: nothing can be built here.
+        OutputError: an engine of that name is there already.
+    """
+    progress = progress if progress is not None else Silent()
+    with progress.stage("verify the bundle"):
+        source = read_bundle(path)
+    chosen = _available(flavours)
+    if sms and "tensorrt-rtx" not in chosen:
+        raise UsageError("--sm compiles ahead of time for TensorRT-RTX; add --target tensorrt-rtx")
+    content = {k: v for k, v in source.manifest.items() if k not in ("format", "files")}
+    for flavour in chosen:
+        name = engine_name(flavour, sms if flavour == "tensorrt-rtx" else ())
+        if name in source.engines and not force:
+            raise OutputError(f"{source.path} already has the engine {name}; pass --force to build it again")
+    with bundle.writing(source.path) as work:
+        _copy_files(source, work)
+        for flavour in chosen:
+            flavour_sms = sms if flavour == "tensorrt-rtx" else ()
+            with progress.stage(f"compile {engine_name(flavour, flavour_sms)}"):
+                name, sidecar = add_engine(
+                    work,
+                    content,
+                    flavour,
+                    sms=flavour_sms,
+                    batches=batches,
+                    timing_cache=timing_cache if flavour == "tensorrt" else None,
+                    allow_unfused=allow_unfused,
+                )
+            content["engines"] = {**content["engines"], name: sidecar}
+        with progress.stage("write the bundle"):
+            write_report(work, content)
+            bundle.write_manifest(work, content)
+    return read_bundle(path)
+
+
+def _available(flavours: Sequence[Flavour]) -> list[Flavour]:
+    if flavours:
+        for flavour in flavours:
+            reason = unavailable_reason(flavour)
+            if reason is not None:
+                raise EnvironmentFault(f"--target {flavour}: {reason}")
+        return list(flavours)
+    every: tuple[Flavour, ...] = ("tensorrt", "tensorrt-rtx")
+    reasons = {flavour: unavailable_reason(flavour) for flavour in every}
+    found = [flavour for flavour in every if reasons[flavour] is None]
+    if not found:
+        raise EnvironmentFault("no engine can be built here: " + "; ".join(f"{k}: {v}" for k, v in reasons.items()))
+    return found
+
+
+def _copy_files(source: Bundle, work: Path) -> None:
+    for name in source.manifest["files"]:
+        copy = work / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.path / name, copy)

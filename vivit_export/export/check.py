@@ -1,0 +1,155 @@
+"""Prove the graph before it ships: run it on real clips and compare with the eager network.
+
+Three kinds of runs, each compared with eager fp32:
+
+- eager in the target type: what the precision costs by itself, never gated;
+- the shipped file in ONNX Runtime, at batch 1, opt and max (gated). Not for bf16, which the CPU
+  provider cannot run;
+- for fp16 and bf16, a graph that rounds as the shipped one is typed (gated), since ONNX Runtime's
+  CPU provider would not; see `vivit_export.export.emulate`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from vivit_export.bundle import MODEL
+from vivit_export.errors import DriftError
+from vivit_export.export.clips import CheckClips
+from vivit_export.export.emulate import emulate_low_precision
+from vivit_export.runtime.drift import Drift, Gate, compare
+from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
+
+Outputs = dict[str, npt.NDArray[np.float32]]
+
+_SCORES_BYTES = 512 << 20
+"""Batches whose attention scores exceed this are left out of the check on the CPU, and said so."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution of all clips.
+
+    Attributes:
+        engine: what ran.
+        batch: clips per call.
+        gated: whether the gate applies.
+        drift: against eager fp32; None where the run was left out.
+        note: why it was left out.
+    """
+
+    engine: str
+    batch: int
+    gated: bool
+    drift: Drift | None
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON types."""
+        drift = self.drift.to_json() if self.drift else None
+        return {"engine": self.engine, "batch": self.batch, "gated": self.gated, "drift": drift, "note": self.note}
+
+
+@dataclass(frozen=True)
+class Checks:
+    """All runs of one export, and the gate they were held to."""
+
+    reference: str
+    clips: CheckClips
+    gate: Gate
+    runs: tuple[Run, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON types for the manifest and the report."""
+        return {
+            "reference": self.reference,
+            "clips": {"source": self.clips.source, "names": list(self.clips.names)},
+            "gate": dict(self.gate.limits),
+            "runs": [run.to_json() for run in self.runs],
+        }
+
+    def require(self) -> None:
+        """Raise DriftError if a gated run exceeds the gate."""
+        for run in self.runs:
+            found = self.gate.violations(run.drift) if run.gated and run.drift else []
+            if found:
+                raise DriftError(
+                    f"drift beyond the gate in {run.engine} at batch {run.batch}: {'; '.join(found)}; nothing was "
+                    "written (a wider type drifts less, --gate changes a limit)"
+                )
+
+
+def run_checks(
+    folder: Path,
+    model: ir.Model,
+    *,
+    precision: str,
+    mode: str,
+    clips: CheckClips,
+    reference: Outputs,
+    eager_low: Outputs | None,
+    gate: Gate,
+    batches: tuple[int, int, int],
+    scores_bytes: int,
+) -> list[Run]:
+    """Execute the runs that this machine can.
+
+    Args:
+        folder: holds the saved graph; a temporary one is made and removed in it.
+        model: the graph in memory.
+        precision: its type.
+        mode: its input mode.
+        clips: what to run.
+        reference: eager fp32 results.
+        eager_low: eager results in the target type, or None for fp32.
+        gate: for the margin that makes a flip near.
+        batches: (min, opt, max).
+        scores_bytes: size of one clip's attention scores of one layer in float32.
+    """
+    data = clips.for_input(mode)
+    sizes = sorted({1, *batches[1:]})
+    runs = []
+    if eager_low is not None:
+        drift = compare(reference, eager_low, gate.tie_margin)
+        runs.append(Run(f"eager {precision}", 1, False, drift))
+    if precision != "bf16":
+        session = OnnxRuntimeSession(folder / MODEL)
+        runs += [_run(session, session.name, data, size, reference, gate, scores_bytes) for size in sizes]
+        del session
+    if precision != "fp32":
+        work = folder / ".emulated"
+        work.mkdir()
+        try:
+            ir.save(emulate_low_precision(model), work / MODEL, external_data="data", size_threshold_bytes=1024)
+            session = OnnxRuntimeSession(work / MODEL)
+            name = f"{session.name}, {precision} rounding emulated"
+            emulated = [1] if precision == "fp16" else sizes
+            runs += [_run(session, name, data, size, reference, gate, scores_bytes) for size in emulated]
+        finally:
+            shutil.rmtree(work)
+    return runs
+
+
+def _run(
+    session: OnnxRuntimeSession,
+    name: str,
+    data: npt.NDArray[Any],
+    size: int,
+    reference: Outputs,
+    gate: Gate,
+    scores_bytes: int,
+) -> Run:
+    if size > 1 and size * scores_bytes > _SCORES_BYTES:
+        needs = size * scores_bytes / (1 << 30)
+        return Run(name, size, True, None, f"not run: one layer's attention scores need {needs:.1f} GiB on the CPU")
+    # Fewer clips than the batch holds: repeated, so that the batch itself is tried.
+    rows = np.arange(max(size, len(data))) % len(data)
+    expected = {output: array[rows] for output, array in reference.items()}
+    return Run(name, size, True, compare(expected, session.run_in_batches(data[rows], size), gate.tie_margin))

@@ -1,0 +1,329 @@
+"""Load a ViViT checkpoint: hub id, local folder, or ``demo``.
+
+Only safetensors are read unless pickles are allowed by name; remote code never runs. What the
+network takes and gives is written into a `Contract` here, from the checkpoint's own JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import transformers
+
+from vivit_export import demo
+from vivit_export.contract import Clip, Preprocess
+from vivit_export.errors import CheckpointError
+from vivit_export.runtime.processor_config import read_clip_geometry, read_preprocess
+
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_HUB_FILES = ["config.json", "*preprocessor_config.json", "processor_config.json", "*.safetensors", _WEIGHTS[1]]
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint.
+
+    Attributes:
+        source: what the user named: a hub id, a folder, or ``demo``.
+        revision: hub commit, or None for a local folder.
+        network: ``VivitForVideoClassification``, or ``VivitModel`` without its pooler where the
+            checkpoint has no head; float32, in eval mode, on the CPU.
+        config: the network's configuration as JSON.
+        clip: geometry of its input.
+        preprocess: pixel pipeline.
+        labels: name of each logit; empty without a head.
+        weights_sha256: hash of each weight file as it lies on disk.
+    """
+
+    source: str
+    revision: str | None
+    network: Any
+    config: dict[str, Any]
+    clip: Clip
+    preprocess: Preprocess
+    labels: tuple[str, ...]
+    weights_sha256: dict[str, str]
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the network ends in a classifier."""
+        return bool(self.labels)
+
+    @property
+    def framework(self) -> str:
+        """What runs the network, for reports."""
+        return f"PyTorch {torch.__version__}"
+
+    @property
+    def num_layers(self) -> int:
+        """Number of encoder blocks."""
+        return int(self.config["num_hidden_layers"])
+
+    @property
+    def encoder(self) -> torch.nn.Module:
+        """The ``VivitModel`` below the head."""
+        encoder = self.network.vivit if self.has_head else self.network
+        assert isinstance(encoder, torch.nn.Module)
+        return encoder
+
+    def outputs(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Run the network.
+
+        Args:
+            pixels: (B, T, 3, H, W), in the dtype of the weights.
+
+        Returns:
+            ``embedding`` (B, hidden): the class token after the last LayerNorm, and with a head
+            ``logits`` (B, num_labels). The pooler is never used: in a classification checkpoint
+            its weights do not exist.
+        """
+        embedding = self.encoder(pixels).last_hidden_state[:, 0]
+        if not self.has_head:
+            return {"embedding": embedding}
+        head = self.network.classifier
+        assert isinstance(head, torch.nn.Module)
+        return {"logits": head(embedding), "embedding": embedding}
+
+    def run_eager(self, pixels: npt.NDArray[np.float32], precision: str = "fp32") -> dict[str, npt.NDArray[np.float32]]:
+        """Run the eager network clip by clip: the reference of every drift figure.
+
+        Args:
+            pixels: float32 (N, T, 3, H, W).
+            precision: ``fp32``, ``fp16`` or ``bf16``; weights and activations are of that type.
+
+        Returns:
+            float32 arrays by output name, each with N rows.
+        """
+        rows: list[dict[str, npt.NDArray[np.float32]]] = []
+        with _in_dtype(self.network, _DTYPES[precision]), torch.inference_mode():
+            for clip in pixels:
+                batch = torch.from_numpy(np.ascontiguousarray(clip[None])).to(_DTYPES[precision])
+                rows.append({name: out.float().numpy() for name, out in self.outputs(batch).items()})
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def load_checkpoint(model: str, *, revision: str | None = None, allow_pickle: bool = False) -> Checkpoint:
+    """Load ``model`` in float32.
+
+    Args:
+        model: ``demo``, a folder in Hugging Face form, or a hub id.
+        revision: hub branch, tag or commit; refused for anything that is not on the hub.
+        allow_pickle: also accept ``pytorch_model.bin`` (read with ``weights_only``).
+
+    Raises:
+        CheckpointError: not found, not a ViViT, or weights that are missing, truncated, of the
+            wrong shape, pickled, or not finite.
+    """
+    folder, commit = _locate(model, revision, allow_pickle)
+    config = _read_config(folder)
+    clip = read_clip_geometry(folder / "config.json")
+    preprocess = read_preprocess(folder, default_crop=(clip.height, clip.width))
+    files = _weight_files(folder, allow_pickle)
+    network = _load_network(folder, config, pickled=files[0].suffix == ".bin")
+    _check_finite(network)
+    return Checkpoint(
+        source=model,
+        revision=commit,
+        network=network,
+        config=_portable(network.config.to_dict()),
+        clip=clip,
+        preprocess=preprocess,
+        labels=_labels(network),
+        weights_sha256={f.name: _sha256(f) for f in files},
+    )
+
+
+def _locate(model: str, revision: str | None, allow_pickle: bool) -> tuple[Path, str | None]:
+    if model == "demo":
+        return demo.checkpoint_path(), None
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise CheckpointError(f"{model} is a local folder; --revision {revision} applies to hub ids only")
+        return folder, None
+    if folder.exists():
+        raise CheckpointError(f"{model} is a file; give the folder that holds config.json and model.safetensors")
+    if model.count("/") > 1 or model.startswith((".", "/", "~")) or model.endswith("/"):
+        raise CheckpointError(f"{model} does not exist; give a checkpoint folder, a hub id (owner/name), or demo")
+    return _download(model, revision, allow_pickle)
+
+
+def _download(model: str, revision: str | None, allow_pickle: bool) -> tuple[Path, str | None]:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    patterns = [*_HUB_FILES, "pytorch_model*"] if allow_pickle else _HUB_FILES
+    try:
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
+    except HFValidationError as e:
+        raise CheckpointError(f"{model!r} is neither a folder nor a valid hub id (owner/name)") from e
+    except (RepositoryNotFoundError, RevisionNotFoundError) as e:
+        where = f" at revision {revision}" if revision else ""
+        raise CheckpointError(
+            f"the hub has no model {model}{where} (or it is private: set HF_TOKEN); check the spelling"
+        ) from e
+    except Exception as e:  # the hub client raises many kinds when offline; all mean the same to the user
+        logging.getLogger(__name__).debug("hub download failed", exc_info=e)
+        raise CheckpointError(
+            f"cannot reach the hub for {model} and it is not in the local cache; give a local checkpoint folder "
+            "instead, or use the built-in model: vivit-export demo"
+        ) from e
+    return folder, folder.name
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} has no config.json; it is not a Hugging Face checkpoint folder") from None
+    except (OSError, ValueError) as e:
+        raise CheckpointError(f"{path} cannot be read as JSON: {e}") from e
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind != "vivit":
+        raise CheckpointError(f"{folder} is a {kind or 'nameless'} checkpoint; vivit-export takes model_type vivit")
+    hidden, heads = config.get("hidden_size", 768), config.get("num_attention_heads", 12)
+    if hidden % heads:
+        raise CheckpointError(f"{path}: hidden_size={hidden} does not divide by num_attention_heads={heads}")
+    if config.get("num_channels", 3) != 3:
+        raise CheckpointError(f"{path}: num_channels={config['num_channels']}; only RGB models (3) are supported")
+    return dict(config)
+
+
+def _weight_files(folder: Path, allow_pickle: bool) -> list[Path]:
+    for names in (_WEIGHTS, _PICKLES) if allow_pickle else (_WEIGHTS,):
+        single, index = folder / names[0], folder / names[1]
+        if single.exists():
+            return [single]
+        if index.exists():
+            return _shards(folder, index)
+    if any((folder / name).exists() for name in _PICKLES):
+        raise CheckpointError(
+            f"{folder} holds its weights as a pickle ({_PICKLES[0]}), which can carry code; convert it to "
+            "safetensors, or pass --allow-pickle if you trust it"
+        )
+    raise CheckpointError(f"{folder} has no weights; {_WEIGHTS[0]} (or a sharded {_WEIGHTS[1]}) is needed")
+
+
+def _shards(folder: Path, index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError) as e:
+        raise CheckpointError(f"{index} is not a valid shard index: {e}") from e
+    for name in names:
+        if Path(name).name != name:
+            raise CheckpointError(f"{index} names the shard {name!r} outside its folder")
+        if not (folder / name).exists():
+            raise CheckpointError(f"{folder} lacks the weight shard {name} that {index.name} lists")
+    return [folder / name for name in names]
+
+
+def _load_network(folder: Path, config: dict[str, Any], pickled: bool) -> Any:
+    headless = "VivitModel" in (config.get("architectures") or [])
+    options: dict[str, Any] = {"add_pooling_layer": False} if headless else {}
+    cls = transformers.VivitModel if headless else transformers.VivitForVideoClassification
+    try:
+        with _quiet():
+            network, info = cls.from_pretrained(
+                str(folder),
+                attn_implementation="sdpa",
+                use_safetensors=not pickled,
+                weights_only=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **options,
+            )
+    except Exception as e:  # torch, safetensors and transformers raise a dozen kinds for one bad file
+        raise CheckpointError(f"{folder} cannot be loaded as a ViViT: {_first_line(e)}") from e
+    if info["mismatched_keys"]:
+        key, found, wanted = sorted(info["mismatched_keys"])[0]
+        raise CheckpointError(
+            f"{folder}: weight {key} has shape {list(found)} but config.json implies {list(wanted)}; "
+            "the weights and the config belong to different models"
+        )
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise CheckpointError(
+            f"{folder} lacks {len(missing)} of the model's weights, the first is {missing[0]}; "
+            "they would be random, so nothing is exported"
+        )
+    return network.float().eval()
+
+
+def _check_finite(network: torch.nn.Module) -> None:
+    for name, value in network.state_dict().items():
+        if not torch.isfinite(value).all():
+            bad = int((~torch.isfinite(value)).sum())
+            raise CheckpointError(f"weight {name} has {bad} NaN or infinite values; the checkpoint is damaged")
+
+
+def _labels(network: Any) -> tuple[str, ...]:
+    if isinstance(network, transformers.VivitModel):
+        return ()
+    names = network.config.id2label
+    return tuple(str(names.get(i, f"LABEL_{i}")) for i in range(network.config.num_labels))
+
+
+def _portable(config: dict[str, Any]) -> dict[str, Any]:
+    """Drop what says where the checkpoint lay or how it was loaded, not what it is."""
+    local = {"_name_or_path", "_attn_implementation_autoset", "dtype", "torch_dtype", "transformers_version"}
+    plain = {k: v for k, v in config.items() if k not in local}
+    return dict(json.loads(json.dumps(plain)))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as f:
+        digest = hashlib.sha256()
+        while chunk := f.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence transformers' loading bars and reports: what they say is checked and told by us."""
+    level = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
+        if bars:
+            transformers.logging.enable_progress_bar()
+
+
+@contextmanager
+def _in_dtype(network: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Hold the parameters in ``dtype``; the float32 originals come back untouched."""
+    if dtype == torch.float32:
+        yield
+        return
+    originals = {name: p.data for name, p in network.named_parameters()}
+    try:
+        for p in network.parameters():
+            p.data = p.data.to(dtype)
+        yield
+    finally:
+        for name, p in network.named_parameters():
+            p.data = originals[name]

@@ -1,0 +1,68 @@
+"""The clips an export is checked on: the user's own, or those that come with the demo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vivit_export import demo
+from vivit_export.contract import Contract
+from vivit_export.errors import ClipError
+from vivit_export.runtime import Preprocessor, find_clips, read_clip
+
+
+@dataclass(frozen=True)
+class CheckClips:
+    """Clips ready for the graph.
+
+    Attributes:
+        source: where they come from, for the report.
+        names: file names.
+        crops: uint8 (N, T, H, W, 3), resized and cropped.
+        pixels: float32 (N, T, 3, H, W), what the eager network takes.
+    """
+
+    source: str
+    names: tuple[str, ...]
+    crops: npt.NDArray[np.uint8]
+    pixels: npt.NDArray[np.float32]
+
+    def for_input(self, mode: str) -> npt.NDArray[Any]:
+        """The array that the graph's input takes."""
+        return self.crops if mode == "crops" else self.pixels
+
+
+def load_check_clips(contract: Contract, folder: Path | None, limit: int | None) -> CheckClips:
+    """Decode, sample and crop clips by the contract.
+
+    Args:
+        contract: says how.
+        folder: the user's videos, or None for the bundled ones.
+        limit: take at most so many, in sorted order.
+
+    Raises:
+        ClipError: no video is found, or one cannot be used.
+    """
+    preprocessor = Preprocessor(contract.clip, contract.preprocess)
+    paths = find_clips(demo.clips_path() if folder is None else folder)[:limit]
+    crops = np.stack([preprocessor.crops(_read(path, contract, bundled=folder is None)) for path in paths])
+    source = "bundled demo clips, sampled to the shape of this checkpoint" if folder is None else str(folder)
+    return CheckClips(source, tuple(p.name for p in paths), crops, preprocessor.to_pixels(crops))
+
+
+def _read(path: Path, contract: Contract, bundled: bool) -> npt.NDArray[np.uint8]:
+    try:
+        return read_clip(path, contract)
+    except ClipError:
+        if not bundled:
+            raise
+        # The bundled clips hold about 40 frames. A longer clip is rendered, with the same motion.
+        from vivit_export.demo.motion import render_clip
+
+        label = demo.clip_labels()[path.name]
+        clip = contract.clip
+        return render_clip(label, seed=0, num_frames=clip.num_frames, height=clip.height, width=clip.width)

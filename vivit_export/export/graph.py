@@ -1,0 +1,114 @@
+"""From a checkpoint to the final ONNX graph: trace, rewrite, lower, add the pixel arithmetic, save."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from vivit_export.bundle import MODEL, MODEL_DATA
+from vivit_export.contract import IO, Tensor
+from vivit_export.errors import BuildError
+from vivit_export.export.checkpoint import Checkpoint
+from vivit_export.export.precision import lower_precision
+from vivit_export.export.preprocess import prepend_crops
+from vivit_export.export.rewrites import lower_attention
+from vivit_export.export.trace import trace
+from vivit_export.runtime import Preprocessor
+
+_EXTERNAL_BYTES = 64 << 20
+"""Above this, weights go to a file of their own (a protobuf ends at 2 GiB, and viewers open faster)."""
+
+_GEMMS = frozenset({"MatMul", "Gemm", "Conv"})
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A finished graph and what was done to it.
+
+    Attributes:
+        model: onnx-ir model.
+        facts: for the manifest: precision, attention form, opset, pixel form, type of each layer.
+    """
+
+    model: ir.Model
+    facts: dict[str, Any]
+
+
+def build_graph(
+    checkpoint: Checkpoint, *, precision: str, form: str, opset: int, input_mode: str, outputs: Sequence[str]
+) -> Graph:
+    """Trace the checkpoint and turn it into the graph that ships.
+
+    Args:
+        checkpoint: not modified.
+        precision: ``fp32``, ``fp16`` or ``bf16``.
+        form: attention as ``fused-op`` or ``pattern``.
+        opset: version to declare.
+        input_mode: ``crops`` or ``pixels``.
+        outputs: names, in order.
+    """
+    model = trace(checkpoint, outputs)
+    facts: dict[str, Any] = {"name": precision, "attention": form, "opset": opset, "outputs": "float32"}
+    if form == "pattern":
+        lower_attention(model)
+    if precision != "fp32":
+        lowered = lower_precision(model, precision)
+        name, peak = lowered.largest_weight
+        facts["largest_weight"] = {"name": name, "magnitude": peak}
+        facts["float32_ops"] = list(lowered.float32_ops)
+        facts["float32_inside"] = "LayerNormalization statistics (stash_type=1)"
+    if input_mode == "crops":
+        table = Preprocessor(checkpoint.clip, checkpoint.preprocess).table
+        facts["pixels"] = prepend_crops(model, checkpoint.clip, checkpoint.preprocess, table)
+    model.graph.opset_imports[""] = opset
+    model.ir_version = 10
+    facts["layers"] = layer_types(model)
+    return Graph(model, facts)
+
+
+def layer_types(model: ir.Model) -> dict[str, str]:
+    """Type of the weight of every Linear and convolution, by module path."""
+    types = {}
+    for node in model.graph:
+        weight = node.inputs[1] if node.op_type in _GEMMS else None
+        if weight is not None and weight.const_value is not None and weight.dtype is not None:
+            types[str(node.name).rpartition("/")[0]] = weight.dtype.name.lower()
+    return types
+
+
+def signature(model: ir.Model, mode: str) -> IO:
+    """Read the graph's own inputs and outputs; a contract never states what was not exported."""
+    return IO(
+        mode="crops" if mode == "crops" else "pixels",
+        inputs=tuple(_tensor(v) for v in model.graph.inputs),
+        outputs=tuple(_tensor(v) for v in model.graph.outputs),
+    )
+
+
+def _tensor(value: ir.Value) -> Tensor:
+    assert value.shape is not None and value.dtype is not None
+    shape = tuple(d if isinstance(d, int) else "batch" for d in value.shape)
+    return Tensor(str(value.name), str(value.dtype.numpy()), shape)
+
+
+def save_graph(model: ir.Model, folder: Path) -> None:
+    """Write ``model.onnx`` (and ``model.onnx.data`` when large) and check it by the ONNX specification.
+
+    Raises:
+        BuildError: the checker refuses the graph.
+    """
+    path = folder / MODEL
+    weights = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+    if weights > _EXTERNAL_BYTES:
+        ir.save(model, path, external_data=MODEL_DATA, size_threshold_bytes=1024)
+    else:
+        ir.save(model, path)
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as e:
+        raise BuildError(f"the exported graph is not valid ONNX: {str(e).strip().splitlines()[0]}") from e

@@ -1,0 +1,234 @@
+"""The export from end to end: checkpoint in, verified bundle out.
+
+Read `export_model` from top to bottom for the order of things. Everything is written to a hidden
+sibling of the target and renamed at the very end, so a failure at any stage leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from vivit_export import __version__, bundle
+from vivit_export.bundle import Bundle
+from vivit_export.contract import Contract
+from vivit_export.errors import UsageError
+from vivit_export.export.build import add_engine, engine_name
+from vivit_export.export.check import Checks, Outputs, run_checks
+from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
+from vivit_export.export.clips import load_check_clips
+from vivit_export.export.engine import Flavour
+from vivit_export.export.graph import Graph, build_graph, save_graph, signature
+from vivit_export.export.options import OUTPUTS, ExportOptions
+from vivit_export.export.report import write_report
+from vivit_export.progress import Progress, Silent
+from vivit_export.runtime.drift import parse_gate
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """What an export would do: the answer to ``--dry-run``.
+
+    Attributes:
+        model: checkpoint as named.
+        target: folder to write.
+        options: as asked.
+        flavours: engines that will be built.
+        skipped: engines that ``auto`` leaves out on this machine, and why.
+        attention: form in the graph.
+        opset: declared version.
+    """
+
+    model: str
+    target: Path
+    options: ExportOptions
+    flavours: tuple[Flavour, ...]
+    skipped: dict[str, str]
+    attention: str
+    opset: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON types."""
+        o = self.options
+        return {
+            "model": self.model,
+            "target": str(self.target),
+            "precision": o.precision,
+            "attention": self.attention,
+            "opset": self.opset,
+            "input": o.input_mode,
+            "batches": list(o.batches),
+            "engines": {f: {"sms": list(o.sms)} for f in self.flavours},
+            "skipped": self.skipped,
+            "check": o.check,
+        }
+
+
+def default_target(model: str, precision: str) -> Path:
+    """Folder used when none is named: the model's own name and the precision, in the current folder."""
+    name = "vivit-demo" if model == "demo" else Path(model).name
+    return Path(f"{name}-{precision}")
+
+
+def plan_export(model: str, target: Path | None, options: ExportOptions) -> ExportPlan:
+    """Decide everything that can be decided before the checkpoint is read.
+
+    Raises:
+        UsageError: the options conflict.
+        EnvironmentFault: a target asked for cannot be built here.
+        OutputError: the folder cannot be written.
+    """
+    target = target or default_target(model, options.precision)
+    parse_gate(options.gate, options.precision)
+    flavours, skipped = options.flavours()
+    form = options.attention_form(bool(flavours))
+    bundle.check_target(target, options.force)
+    return ExportPlan(model, target, options, tuple(flavours), skipped, form, options.opset_for(form))
+
+
+def export_model(
+    model: str,
+    target: str | Path | None = None,
+    *,
+    options: ExportOptions | None = None,
+    progress: Progress | None = None,
+    **overrides: Any,
+) -> Bundle:
+    """Export a checkpoint into a verified bundle.
+
+    Args:
+        model: hub id, checkpoint folder, or ``demo``.
+        target: folder to write; by default named after the model and the precision.
+        options: what to do; see `ExportOptions`.
+        progress: told about each stage.
+        **overrides: fields of `ExportOptions`, such as ``precision="fp16"``.
+
+    Returns:
+        The bundle, read back from disk with its hashes verified.
+
+    Raises:
+        VivitExportError: of the kind that says what failed; the target is as it was before.
+    """
+    options = _with_overrides(options or ExportOptions(), overrides)
+    progress = progress if progress is not None else Silent()
+    plan = plan_export(model, None if target is None else Path(target), options)
+    with progress.stage("load the checkpoint"):
+        checkpoint = load_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
+    with bundle.writing(plan.target) as work:
+        manifest = _export_into(work, checkpoint, plan, progress)
+        with progress.stage("write the bundle"):
+            write_report(work, manifest)
+            bundle.write_manifest(work, manifest)
+    return bundle.read_bundle(plan.target)
+
+
+def _with_overrides(options: ExportOptions, overrides: dict[str, Any]) -> ExportOptions:
+    known = {f.name for f in dataclasses.fields(ExportOptions)}
+    unknown = sorted(set(overrides) - known)
+    if unknown:
+        raise UsageError(f"{unknown[0]!r} is not an export option; use one of {', '.join(sorted(known))}")
+    return dataclasses.replace(options, **overrides)
+
+
+def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPlan, progress: Progress) -> dict[str, Any]:
+    options = plan.options
+    outputs = _choose_outputs(checkpoint, options.outputs)
+    with progress.stage("trace the network"):
+        graph = build_graph(
+            checkpoint,
+            precision=options.precision,
+            form=plan.attention,
+            opset=plan.opset,
+            input_mode=options.input_mode,
+            outputs=outputs,
+        )
+        save_graph(graph.model, work)
+    contract = Contract(
+        checkpoint.clip, checkpoint.preprocess, signature(graph.model, options.input_mode), checkpoint.labels
+    )
+    checks = _check(work, checkpoint, graph, contract, options, progress) if options.check else None
+    manifest: dict[str, Any] = {
+        "producer": {"vivit_export": __version__},
+        "model": _provenance(checkpoint),
+        "contract": contract.to_json(),
+        "precision": graph.facts,
+        "engines": {},
+        "checks": checks.to_json() if checks else {},
+    }
+    del graph
+    for flavour in plan.flavours:
+        sms = options.sms if flavour == "tensorrt-rtx" else ()
+        with progress.stage(f"compile {engine_name(flavour, sms)}"):
+            name, sidecar = add_engine(
+                work,
+                manifest,
+                flavour,
+                sms=sms,
+                batches=options.batches,
+                timing_cache=options.timing_cache if flavour == "tensorrt" else None,
+                allow_unfused=options.allow_unfused,
+            )
+            manifest["engines"][name] = sidecar
+    for name, reason in plan.skipped.items():
+        progress.note(f"{name} left out: {reason}")
+    return manifest
+
+
+def _choose_outputs(checkpoint: Checkpoint, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    available = OUTPUTS if checkpoint.has_head else ("embedding",)
+    missing = [name for name in wanted if name not in available]
+    if missing:
+        raise UsageError(f"--outputs {missing[0]}: this checkpoint has no classifier head, only an embedding")
+    return tuple(name for name in available if not wanted or name in wanted)
+
+
+def _check(
+    work: Path, checkpoint: Checkpoint, graph: Graph, contract: Contract, options: ExportOptions, progress: Progress
+) -> Checks:
+    names = {tensor.name for tensor in contract.io.outputs}
+    with progress.stage("read the clips"):
+        clips = load_check_clips(contract, options.clips, options.num_clips)
+
+    def eager(precision: str) -> Outputs:
+        with progress.stage(f"run eager {precision} on {len(clips.names)} clips"):
+            results = checkpoint.run_eager(clips.pixels, precision)
+        return {name: array for name, array in results.items() if name in names}
+
+    reference = eager("fp32")
+    low = eager(options.precision) if options.precision != "fp32" else None
+    save_file({"frames": clips.crops, **reference}, work / bundle.GOLDEN)
+    gate = parse_gate(options.gate, options.precision)
+    with progress.stage("check the graph against eager"):
+        runs = run_checks(
+            work,
+            graph.model,
+            precision=options.precision,
+            mode=options.input_mode,
+            clips=clips,
+            reference=reference,
+            eager_low=low,
+            gate=gate,
+            batches=options.batches,
+            scores_bytes=int(checkpoint.config["num_attention_heads"]) * contract.clip.num_tokens**2 * 4,
+        )
+    checks = Checks(f"eager fp32, {checkpoint.framework}", clips, gate, tuple(runs))
+    checks.require()
+    return checks
+
+
+def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
+    parameters = sum(int(np.prod(p.shape)) for p in checkpoint.network.parameters())
+    # A folder's place on this machine is not part of what the bundle is; its name helps people.
+    source = checkpoint.source if checkpoint.revision or checkpoint.source == "demo" else Path(checkpoint.source).name
+    return {
+        "id": source,
+        "revision": checkpoint.revision,
+        "config": checkpoint.config,
+        "weights_sha256": checkpoint.weights_sha256,
+        "parameters": parameters,
+    }

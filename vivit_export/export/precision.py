@@ -1,0 +1,132 @@
+"""Turn the float32 graph into a strongly typed fp16 or bf16 one.
+
+TensorRT 11 has no precision flags: a tensor has the type the graph gives it. Here every weight,
+GEMM, GELU and residual becomes ``dtype``, while
+
+- LayerNormalization stays one op with ``stash_type=1``, so its statistics are float32 (with fp16
+  accumulation the variance overflows from sigma 9 on at 768 channels);
+- Softmax runs in float32 between two casts, as eager Hugging Face attention does;
+- inputs come in, and logits and embedding go out, as float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+
+from vivit_export.errors import BuildError
+
+LOW_TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
+_LARGEST = {"fp16": 65504.0, "bf16": 3.3895313892515355e38}
+_NUMPY = {"fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """What a conversion did.
+
+    Attributes:
+        precision: ``fp16`` or ``bf16``.
+        num_weights: tensors converted.
+        largest_weight: name and magnitude of the largest value among them.
+        float32_ops: names of the nodes that still compute in float32.
+    """
+
+    precision: str
+    num_weights: int
+    largest_weight: tuple[str, float]
+    float32_ops: tuple[str, ...]
+
+
+def lower_precision(model: ir.Model, precision: str) -> Lowered:
+    """Convert the graph in place; see the module's rules.
+
+    Args:
+        model: float32 graph with float32 inputs and outputs.
+        precision: ``fp16`` or ``bf16``.
+
+    Raises:
+        BuildError: a weight lies outside the finite range of the type.
+    """
+    low, graph = LOW_TYPES[precision], model.graph
+    num_weights, largest = _convert_weights(graph, precision)
+    for node in graph:
+        for value in node.outputs:
+            if value.dtype == ir.DataType.FLOAT:
+                value.dtype = low
+    _cast_inputs(graph, low)
+    islands = _float32_softmax(graph, low)
+    _cast_outputs(graph, low)
+    return Lowered(precision, num_weights, largest, tuple(islands))
+
+
+def cast(value: ir.Value, to: ir.DataType, name: str) -> ir.Node:
+    """Make a ``Cast`` node (not yet in a graph) with a fully typed output."""
+    node = ir.node("Cast", [value], attributes={"to": to}, name=name)
+    out = node.outputs[0]
+    out.name, out.dtype, out.shape = f"{name}_out", to, value.shape
+    return node
+
+
+def _convert_weights(graph: ir.Graph, precision: str) -> tuple[int, tuple[str, float]]:
+    low, dtype = LOW_TYPES[precision], _NUMPY[precision]
+    limit = _LARGEST[precision]
+    largest, count = ("", 0.0), 0
+    for name, value in graph.initializers.items():
+        if value.dtype != ir.DataType.FLOAT or value.const_value is None:
+            continue
+        array = value.const_value.numpy()
+        peak = float(np.abs(array).max(initial=0.0))
+        if peak > limit:
+            raise BuildError(
+                f"weight {name} reaches {peak:.4g}, beyond the {precision} range of {limit:.4g}; "
+                f"use {'--bf16' if precision == 'fp16' else '--fp32'}"
+            )
+        if peak > largest[1]:
+            largest = (name, peak)
+        value.const_value = ir.tensor(array.astype(dtype), dtype=low, name=name)
+        value.dtype = low
+        count += 1
+    return count, largest
+
+
+def _cast_inputs(graph: ir.Graph, low: ir.DataType) -> None:
+    for value in graph.inputs:
+        if value.dtype != ir.DataType.FLOAT:
+            continue
+        node = cast(value, low, f"{value.name}/Cast")
+        ir.convenience.replace_all_uses_with(value, node.outputs[0])
+        node.replace_input_with(0, value)
+        graph.insert_before(graph[0], node)
+
+
+def _float32_softmax(graph: ir.Graph, low: ir.DataType) -> list[str]:
+    islands = []
+    for node in [n for n in graph if n.op_type == "Softmax"]:
+        source, result = node.inputs[0], node.outputs[0]
+        assert source is not None
+        up = cast(source, ir.DataType.FLOAT, f"{node.name}/CastUp")
+        graph.insert_before(node, up)
+        node.replace_input_with(0, up.outputs[0])
+        result.dtype = ir.DataType.FLOAT
+        down = cast(result, low, f"{node.name}/CastDown")
+        ir.convenience.replace_all_uses_with(result, down.outputs[0])
+        down.replace_input_with(0, result)
+        graph.insert_after(node, down)
+        islands.append(str(node.name))
+    return islands
+
+
+def _cast_outputs(graph: ir.Graph, low: ir.DataType) -> None:
+    for i, value in enumerate(list(graph.outputs)):
+        if value.dtype != low:
+            continue
+        node = cast(value, ir.DataType.FLOAT, f"{value.name}/Cast")
+        out = node.outputs[0]
+        name, value.name = value.name, f"{value.name}_{low.name.lower()}"
+        out.name = name
+        graph.append(node)
+        graph.outputs[i] = out

@@ -1,0 +1,117 @@
+"""The report of a bundle: the same facts for machines (JSON) and for people (one HTML page)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from vivit_export.bundle import REPORT, REPORT_HTML, write_json
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }
+h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem }
+table { border-collapse: collapse; width: 100% } td, th { padding: .3rem .6rem; border-bottom: 1px solid #ddd }
+th { text-align: left; font-weight: 600 } td { font-variant-numeric: tabular-nums }
+.note { color: #666 }
+"""
+
+
+def write_report(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write ``report.json`` and ``report.html`` from the manifest's content."""
+    sections = ("producer", "model", "contract", "precision", "engines", "checks")
+    write_json(folder / REPORT, {"format": "vivit-report/1", **{k: manifest[k] for k in sections}})
+    (folder / REPORT_HTML).write_text(render_html(manifest), encoding="utf-8")
+
+
+def drift_rows(checks: dict[str, Any]) -> list[list[str]]:
+    """One row per run, as the terminal and the page show it."""
+    rows = []
+    for run in checks.get("runs", []):
+        drift = run["drift"]
+        name = run["engine"] + ("" if run["gated"] else " (not gated)")
+        if drift is None:
+            rows.append([name, str(run["batch"]), run["note"], "", "", "", ""])
+            continue
+        rows.append(
+            [
+                name,
+                str(run["batch"]),
+                _share(drift["top1"]),
+                _number(drift["max_abs"]),
+                _number(drift["max"]),
+                _number(drift["kl"]),
+                _cosine(drift["cosine"] if drift["cosine"] is not None else drift["embedding_cosine"]),
+            ]
+        )
+    return rows
+
+
+DRIFT_COLUMNS = ("run", "batch", "top-1 agreement", "max |Δ logit|", "relative", "KL (nats)", "cosine")
+
+
+def render_html(manifest: dict[str, Any]) -> str:
+    """Return a self-contained page: no script, no outside resource."""
+    model, precision, checks = manifest["model"], manifest["precision"], manifest["checks"]
+    io, clip = manifest["contract"]["io"], manifest["contract"]["clip"]
+    facts = [
+        ("model", f"{model['id']} ({model['parameters'] / 1e6:.1f} M parameters)"),
+        ("precision", f"{precision['name']}, attention as {precision['attention']}, opset {precision['opset']}"),
+        ("clip", f"{clip['num_frames']} frames of {clip['width']}×{clip['height']}, sampling {clip['sampling']}"),
+        ("inputs", _tensors(io["inputs"])),
+        ("outputs", _tensors(io["outputs"])),
+    ]
+    body = [f"<h1>{escape(model['id'])} · {escape(precision['name'])}</h1>", _table(None, facts), "<h2>Drift</h2>"]
+    if checks:
+        clips = checks["clips"]
+        gate = ", ".join(f"{k} {v:g}" for k, v in sorted(checks["gate"].items()))
+        body.append(
+            f"<p>Against {escape(checks['reference'])} on {len(clips['names'])} clips "
+            f"({escape(clips['source'])}). Gate: {escape(gate)}.</p>"
+        )
+        body.append(_table(DRIFT_COLUMNS, drift_rows(checks)))
+    else:
+        body.append('<p class="note">Not checked (--no-check).</p>')
+    body.append("<h2>Engines</h2>")
+    body += [_engine(name, sidecar) for name, sidecar in manifest["engines"].items()] or ['<p class="note">None.</p>']
+    title = f"<title>{escape(model['id'])}</title>"
+    head = f'<meta charset="utf-8">{title}<style>{_STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(body) + "\n</body></html>\n"
+
+
+def _engine(name: str, sidecar: dict[str, Any]) -> str:
+    plan = sidecar["plan"]
+    profile = sidecar["profiles"][0]
+    rows = [
+        ("compiler", f"{sidecar['flavour']} {sidecar['version']}"),
+        ("compute capabilities", ", ".join(f"SM{sm}" for sm in sidecar["sms"])),
+        ("batch min / opt / max", f"{profile['min']} / {profile['opt']} / {profile['max']}"),
+        ("proof", "; ".join(sidecar["proof"])),
+        ("kernels", str(plan["kernels"])),
+        ("activation memory", f"{plan['activation_bytes'] / 1e6:.1f} MB"),
+        ("size", f"{sidecar['size'] / 1e6:.1f} MB"),
+    ]
+    return f"<h3>{escape(name)}</h3>" + _table(None, rows)
+
+
+def _table(columns: Sequence[str] | None, rows: Iterable[Sequence[str]]) -> str:
+    head = "<tr>" + "".join(f"<th>{escape(c)}</th>" for c in columns) + "</tr>" if columns else ""
+    lines = ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
+    return "<table>" + head + "".join(lines) + "</table>"
+
+
+def _tensors(tensors: list[dict[str, Any]]) -> str:
+    return "; ".join(f"{t['name']} {t['dtype']} ({', '.join(map(str, t['shape']))})" for t in tensors)
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2g}"
+
+
+def _cosine(value: float | None) -> str:
+    return "–" if value is None else f"{value:.7f}"

@@ -1,0 +1,80 @@
+"""Lower ``Attention`` to the primitive pattern that TensorRT fuses.
+
+    Attention(Q, K, V; s)  =  Softmax((s Q) K^T) V          (ONNX operator spec, Attention-23)
+
+The scale goes on Q before the product, not on the scores after it: with |q.k| near 65504 / s the
+scores would overflow fp16 first, and TensorRT asks for this form ("Fused Attention" in its docs).
+As an op, attention is an error for every TensorRT flavour where no fused kernel exists (fp32); as
+a pattern it is merely slower, so the pattern is the portable form.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+
+def lower_attention(model: ir.Model) -> int:
+    """Replace every ``Attention`` by Mul, MatMul, Softmax, MatMul.
+
+    Precondition: float32; 4-D Q, K, V (batch, heads, tokens, head size), no mask, one output, an explicit
+    ``scale``: what `vivit_export.export.trace` produces.
+
+    Returns:
+        Number of ``Attention`` nodes replaced.
+    """
+    found = [node for node in model.graph if node.op_type == "Attention"]
+    for node in found:
+        _lower(model.graph, node)
+    return len(found)
+
+
+def _lower(graph: ir.Graph, attention: ir.Node) -> None:
+    query, key, value = attention.inputs
+    assert query is not None and key is not None and value is not None
+    path = str(attention.name).rpartition("/")[0]
+    scale = _constant(graph, f"{path}.scale", attention.attributes["scale"].as_float())
+    key_t = _transposed(graph, key, attention, path)
+
+    def emit(op: str, inputs: list[ir.Value], name: str, shape: ir.Shape | None, **attributes: int) -> ir.Value:
+        node = ir.node(op, inputs, attributes=attributes, name=f"{path}/{name}")
+        out = node.outputs[0]
+        out.name, out.dtype, out.shape = f"{node.name}_out", ir.DataType.FLOAT, shape
+        graph.insert_before(attention, node)
+        return out
+
+    tokens = query.shape[2] if query.shape is not None else None
+    scores_shape = ir.Shape([*query.shape[:2], tokens, tokens]) if query.shape is not None else None
+    scaled = emit("Mul", [query, scale], "Scale", query.shape)
+    scores = emit("MatMul", [scaled, key_t], "QK", scores_shape)
+    probs = emit("Softmax", [scores], "Softmax", scores_shape, axis=-1)
+    context = emit("MatMul", [probs, value], "PV", query.shape)
+    ir.convenience.replace_all_uses_with(attention.outputs[0], context)
+    graph.remove(attention, safe=True)
+
+
+def _transposed(graph: ir.Graph, key: ir.Value, before: ir.Node, path: str) -> ir.Value:
+    """K as (batch, heads, head size, tokens); merged into the transpose that split the heads."""
+    split = key.producer()
+    perm = [0, 1, 3, 2]
+    if split is not None and split.op_type == "Transpose" and len(key.uses()) == 1:
+        inner = list(split.attributes["perm"].as_ints())
+        source, perm = split.inputs[0], [inner[i] for i in perm]
+    else:
+        source, split = key, None
+    node = ir.node("Transpose", [source], attributes={"perm": perm}, name=f"{path}/KeyTranspose")
+    out = node.outputs[0]
+    out.name, out.dtype = f"{node.name}_out", ir.DataType.FLOAT
+    out.shape = ir.Shape([key.shape[i] for i in (0, 1, 3, 2)]) if key.shape is not None else None
+    graph.insert_before(before, node)
+    if split is not None:
+        before.replace_input_with(1, None)
+        graph.remove(split, safe=True)
+    return out
+
+
+def _constant(graph: ir.Graph, name: str, value: float) -> ir.Value:
+    tensor = ir.tensor(np.float32(value), name=name)
+    constant = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([]), const_value=tensor)
+    graph.register_initializer(constant)
+    return constant

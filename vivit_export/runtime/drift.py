@@ -1,0 +1,192 @@
+"""Drift: how far results lie from the reference, in the terms a user of the model cares about.
+
+The reference is the eager fp32 network on the same clips. Differences of logits are given relative
+to the range (max - min) of the reference's logits, since logits have no unit of their own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vivit_export.errors import UsageError
+
+Float = npt.NDArray[np.float32]
+
+DEFAULT_GATES: dict[str, dict[str, float]] = {
+    "fp32": {"max": 1e-4, "cosine": 0.999999, "clear_flips": 0, "nonfinite": 0},
+    "fp16": {"max": 0.01, "cosine": 0.9999, "clear_flips": 0, "nonfinite": 0},
+    "bf16": {"max": 0.05, "cosine": 0.999, "clear_flips": 0, "nonfinite": 0},
+}
+"""Limits per precision, about five times what the demo and a random ViViT-B/16x2 were measured at
+(``benchmarks/results/export.json``). A flipped top-1 counts as clear where the reference's margin
+is more than twice the allowed ``max``: below that, an error within the gate can flip it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Comparison of N clips; logit figures are None for a model without a head.
+
+    Attributes:
+        num_clips: N.
+        top1: share of clips with the same best class.
+        top5: mean share of the reference's five best classes found among ours.
+        near_flips: changed best classes where the reference itself was close to a tie.
+        clear_flips: changed best classes where it was not.
+        max_abs: largest absolute logit difference.
+        max: the same, relative to the logit range.
+        rms: root mean square logit difference, relative to the logit range.
+        kl: largest KL divergence KL(reference || ours) of a clip's softmax, in nats.
+        cosine: smallest cosine of a clip's logits.
+        embedding_cosine: smallest cosine of a clip's embedding, or None without that output.
+        nonfinite: number of NaN or infinite values.
+    """
+
+    num_clips: int
+    top1: float | None
+    top5: float | None
+    near_flips: int | None
+    clear_flips: int | None
+    max_abs: float | None
+    max: float | None
+    rms: float | None
+    kl: float | None
+    cosine: float | None
+    embedding_cosine: float | None
+    nonfinite: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dict of JSON types; NaN becomes None (``nonfinite`` tells why)."""
+        plain = dataclasses.asdict(self)
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in plain.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Limits on a `Drift`: lower limits for agreement, upper limits for differences.
+
+    Attributes:
+        limits: metric name to limit.
+    """
+
+    limits: Mapping[str, float]
+
+    @property
+    def tie_margin(self) -> float:
+        """Reference margin, relative to the logit range, below which a flip counts as near."""
+        return 2 * self.limits.get("max", 0.0)
+
+    def violations(self, drift: Drift) -> list[str]:
+        """Say which limits ``drift`` exceeds, one phrase each; empty means it passes."""
+        found = []
+        for name, limit in self.limits.items():
+            value = getattr(drift, name)
+            if value is None:
+                continue
+            at_least = name in _AT_LEAST
+            if not (value >= limit if at_least else value <= limit):
+                found.append(f"{name} {value:.6g} is {'below' if at_least else 'above'} {limit:g}")
+        return found
+
+
+_AT_LEAST = frozenset({"top1", "top5", "cosine", "embedding_cosine"})
+_METRICS = frozenset(f.name for f in dataclasses.fields(Drift)) - {"num_clips"}
+
+
+def parse_gate(text: str | None, precision: str) -> Gate:
+    """Read ``top1=0.99,max=0.02``: the precision's defaults with these limits replaced or added.
+
+    Raises:
+        UsageError: an unknown metric or a limit that is not a number.
+    """
+    limits = dict(DEFAULT_GATES[precision])
+    for item in filter(None, (text or "").split(",")):
+        name, _, value = (part.strip() for part in item.partition("="))
+        if name not in _METRICS:
+            raise UsageError(f"--gate {item!r}: {name!r} is not a metric; use one of {', '.join(sorted(_METRICS))}")
+        try:
+            limits[name] = float(value)
+        except ValueError:
+            raise UsageError(f"--gate {item!r}: {value!r} is not a number; write for instance {name}=0.99") from None
+        if math.isnan(limits[name]):
+            raise UsageError(f"--gate {item!r}: a limit cannot be NaN")
+    return Gate(limits)
+
+
+def compare(reference: Mapping[str, Float], result: Mapping[str, Float], tie_margin: float = 0.0) -> Drift:
+    """Compare results with the reference, both float32 arrays by output name with N rows.
+
+    Args:
+        reference: ``logits`` (N, num_labels) and/or ``embedding`` (N, hidden).
+        result: the same outputs from the model under test.
+        tie_margin: see `Gate.tie_margin`.
+    """
+    nonfinite = sum(int((~np.isfinite(a)).sum()) for a in result.values())
+    num_clips = len(next(iter(reference.values())))
+    embedding = (
+        _min_cosine(reference["embedding"], result["embedding"])
+        if "embedding" in reference and "embedding" in result
+        else None
+    )
+    if "logits" not in reference or "logits" not in result:
+        return Drift(num_clips, None, None, None, None, None, None, None, None, None, embedding, nonfinite)
+    ref, out = reference["logits"].astype(np.float64), result["logits"].astype(np.float64)
+    scale = float(np.ptp(ref)) or 1.0
+    flipped = ref.argmax(1) != out.argmax(1)
+    near = _margins(ref) <= tie_margin * scale
+    return Drift(
+        num_clips=num_clips,
+        top1=float(np.mean(~flipped)),
+        top5=_top_k_overlap(ref, out, 5),
+        near_flips=int((flipped & near).sum()),
+        clear_flips=int((flipped & ~near).sum()),
+        max_abs=float(np.abs(out - ref).max()),
+        max=float(np.abs(out - ref).max()) / scale,
+        rms=float(np.sqrt(np.mean((out - ref) ** 2))) / scale,
+        kl=_max_kl(ref, out),
+        cosine=_min_cosine(reference["logits"], result["logits"]),
+        embedding_cosine=embedding,
+        nonfinite=nonfinite,
+    )
+
+
+def _margins(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Best minus second best logit of each clip."""
+    if logits.shape[1] < 2:
+        return np.full(len(logits), np.inf)
+    top = np.sort(logits, axis=1)
+    margins: npt.NDArray[np.float64] = top[:, -1] - top[:, -2]
+    return margins
+
+
+def _top_k_overlap(ref: npt.NDArray[np.float64], out: npt.NDArray[np.float64], k: int) -> float:
+    k = min(k, ref.shape[1])
+    best, ours = np.argsort(-ref, axis=1)[:, :k], np.argsort(-out, axis=1)[:, :k]
+    return float(np.mean([len(set(a) & set(b)) / k for a, b in zip(best, ours, strict=True)]))
+
+
+def _max_kl(ref: npt.NDArray[np.float64], out: npt.NDArray[np.float64]) -> float:
+    p, q = _log_softmax(ref), _log_softmax(out)
+    # Rounding can leave a divergence of equal distributions at -1e-17.
+    return max(0.0, float((np.exp(p) * (p - q)).sum(axis=1).max()))
+
+
+def _log_softmax(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    shifted = x - x.max(axis=1, keepdims=True)
+    result: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return result
+
+
+def _min_cosine(a: Float, b: Float) -> float:
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+    same = (x == y).all(axis=1)
+    # A zero vector has no direction; it agrees with itself and with nothing else.
+    cosines = np.divide((x * y).sum(axis=1), norms, out=np.zeros(len(x)), where=norms != 0)
+    return float(np.where(same, 1.0, cosines).min())

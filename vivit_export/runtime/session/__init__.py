@@ -1,0 +1,1 @@
+"""Sessions: one way to run a clip, whatever executes it."""
