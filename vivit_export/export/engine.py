@@ -200,13 +200,12 @@ def _run_worker(request: EngineRequest, work: Path, log: Path, on_start: Callabl
         "sms": request.sms or _RTX_DEFAULT_SMS if request.flavour == "tensorrt-rtx" else (),
         "timing_cache": "timing.cache" if request.timing_cache else None,
     }
-    with log.open("wb") as sink:
-        # A session of its own: a terminal's Ctrl-C reaches the parent only, which then ends the
-        # whole group. In the work folder no file of the user can shadow a module ("-m" puts it first).
-        child = subprocess.Popen(
-            _worker_command(), cwd=work, env=_environment(request.flavour), start_new_session=True,
-            stdin=subprocess.PIPE, stdout=sink, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+    # A session of its own: a terminal's Ctrl-C reaches the parent only, which then ends the whole
+    # group. In the work folder no file of the user can shadow a module ("-m" puts it first).
+    with log.open("wb") as sink, subprocess.Popen(
+        _worker_command(), cwd=work, env=_environment(request.flavour), start_new_session=True,
+        stdin=subprocess.PIPE, stdout=sink, stderr=subprocess.STDOUT,
+    ) as child:  # fmt: skip
         try:
             if on_start is not None:
                 on_start(child.pid)
