@@ -111,6 +111,13 @@ class Preprocess:
         if self.offset and not self.do_rescale:
             raise InputError("preprocess: offset=true needs do_rescale=true (VivitImageProcessor refuses it too)")
 
+    @property
+    def produces(self) -> tuple[int, int] | None:
+        """(height, width) of every frame that comes out, or None where it depends on the video."""
+        if self.do_center_crop:
+            return self.crop_size
+        return self.size if self.do_resize else None
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
@@ -157,13 +164,7 @@ class Contract:
     labels: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        p, c = self.preprocess, self.clip
-        produced = p.crop_size if p.do_center_crop else p.size
-        if produced is not None and produced != (c.height, c.width):
-            raise InputError(
-                f"the processor makes frames of {produced[0]}x{produced[1]} (height x width) but the model takes "
-                f"{c.height}x{c.width}; make preprocessor_config.json and config.json agree"
-            )
+        require_agreement(self.clip, self.preprocess)
 
     def to_json(self) -> dict[str, Any]:
         """Return a dict of JSON types only."""
@@ -179,6 +180,20 @@ class Contract:
             InputError: a field is missing, unknown, or of the wrong type.
         """
         return _build(cls, data, "contract")
+
+
+def require_agreement(clip: Clip, preprocess: Preprocess) -> None:
+    """Refuse a processor whose frames do not fit the network.
+
+    Raises:
+        InputError: the sizes differ.
+    """
+    produced = preprocess.produces
+    if produced is not None and produced != (clip.height, clip.width):
+        raise InputError(
+            f"the processor makes frames of {produced[0]}x{produced[1]} (height x width) but the model takes "
+            f"{clip.height}x{clip.width}; make preprocessor_config.json and config.json agree"
+        )
 
 
 def _plain(value: Any) -> Any:
