@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import pickle
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from vivit_export.runtime.processor_config import read_clip_geometry, read_prepr
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _HUB_FILES = ["config.json", "*preprocessor_config.json", "processor_config.json", "*.safetensors", _WEIGHTS[1]]
+_OF_A_LAYER = re.compile(r"\blayers?\.\d+\.")  # named so by transformers 5.9+, and before
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -70,6 +73,14 @@ class Checkpoint:
     def num_layers(self) -> int:
         """Number of encoder blocks."""
         return int(self.config["num_hidden_layers"])
+
+    @property
+    def flops_per_clip(self) -> float:
+        """Multiplications and additions of the encoder's GEMMs for one clip (ViViT-B/16x2: 0.90e12)."""
+        hidden, inner = int(self.config["hidden_size"]), int(self.config["intermediate_size"])
+        tokens = self.clip.num_tokens
+        per_token = 4 * hidden**2 + 2 * hidden * inner + 2 * tokens * hidden
+        return 2.0 * self.num_layers * tokens * per_token
 
     @property
     def encoder(self) -> torch.nn.Module:
@@ -131,7 +142,7 @@ def load_checkpoint(model: str, *, revision: str | None = None, allow_pickle: bo
     clip = read_clip_geometry(folder / "config.json")
     preprocess = read_preprocess(folder, default_crop=(clip.height, clip.width))
     files = _weight_files(folder, allow_pickle)
-    network = _load_network(folder, config, pickled=files[0].suffix == ".bin")
+    network = _load_network(folder, config, files[0])
     _check_finite(network)
     return Checkpoint(
         source=model,
@@ -146,18 +157,25 @@ def load_checkpoint(model: str, *, revision: str | None = None, allow_pickle: bo
 
 
 def _locate(model: str, revision: str | None, allow_pickle: bool) -> tuple[Path, str | None]:
-    if model == "demo":
-        return demo.checkpoint_path(), None
-    folder = Path(model).expanduser()
-    if folder.is_dir():
+    path = demo.checkpoint_path() if model == "demo" else _existing_path(model)
+    if path is not None and path.is_dir():
         if revision is not None:
-            raise CheckpointError(f"{model} is a local folder; --revision {revision} applies to hub ids only")
-        return folder, None
-    if folder.exists():
+            what = "built in" if model == "demo" else "a local folder"
+            raise CheckpointError(f"{model} is {what}; --revision {revision} applies to hub ids only")
+        return path, None
+    if path is not None:
         raise CheckpointError(f"{model} is a file; give the folder that holds config.json and model.safetensors")
     if model.count("/") > 1 or model.startswith((".", "/", "~")) or model.endswith("/"):
         raise CheckpointError(f"{model} does not exist; give a checkpoint folder, a hub id (owner/name), or demo")
     return _download(model, revision, allow_pickle)
+
+
+def _existing_path(model: str) -> Path | None:
+    try:
+        path = Path(model).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError):  # longer than a file name may be, or in the home of nobody
+        return None
 
 
 def _download(model: str, revision: str | None, allow_pickle: bool) -> tuple[Path, str | None]:
@@ -194,12 +212,23 @@ def _read_config(folder: Path) -> dict[str, Any]:
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind != "vivit":
         raise CheckpointError(f"{folder} is a {kind or 'nameless'} checkpoint; vivit-export takes model_type vivit")
-    hidden, heads = config.get("hidden_size", 768), config.get("num_attention_heads", 12)
+    sizes = {"hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 12}
+    hidden, heads, _ = (_positive(config, name, default, path) for name, default in sizes.items())
     if hidden % heads:
         raise CheckpointError(f"{path}: hidden_size={hidden} does not divide by num_attention_heads={heads}")
+    activation = config.get("hidden_act", "gelu_fast")
+    if activation not in list(transformers.activations.ACT2FN):
+        raise CheckpointError(f"{path}: hidden_act {activation!r} is not an activation that transformers knows")
     if config.get("num_channels", 3) != 3:
         raise CheckpointError(f"{path}: num_channels={config['num_channels']}; only RGB models (3) are supported")
     return dict(config)
+
+
+def _positive(config: dict[str, Any], name: str, default: int, path: Path) -> int:
+    value = config.get(name, default)
+    if type(value) is not int or value < 1:
+        raise CheckpointError(f"{path}: {name} must be a positive integer, got {value!r}")
+    return value
 
 
 def _weight_files(folder: Path, allow_pickle: bool) -> list[Path]:
@@ -220,17 +249,21 @@ def _weight_files(folder: Path, allow_pickle: bool) -> list[Path]:
 def _shards(folder: Path, index: Path) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError) as e:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise CheckpointError(f"{index} is not a valid shard index: {e}") from e
+    if not names or not all(isinstance(name, str) for name in names):
+        raise CheckpointError(f"{index} is not a valid shard index: its weight_map must name at least one file")
     for name in names:
         if Path(name).name != name:
             raise CheckpointError(f"{index} names the shard {name!r} outside its folder")
+        if index.name == _WEIGHTS[1] and not name.endswith(".safetensors"):
+            raise CheckpointError(f"{index} names the shard {name!r}, which is not a safetensors file")
         if not (folder / name).exists():
             raise CheckpointError(f"{folder} lacks the weight shard {name} that {index.name} lists")
     return [folder / name for name in names]
 
 
-def _load_network(folder: Path, config: dict[str, Any], pickled: bool) -> Any:
+def _load_network(folder: Path, config: dict[str, Any], weights: Path) -> Any:
     headless = "VivitModel" in (config.get("architectures") or [])
     options: dict[str, Any] = {"add_pooling_layer": False} if headless else {}
     cls = transformers.VivitModel if headless else transformers.VivitForVideoClassification
@@ -239,7 +272,7 @@ def _load_network(folder: Path, config: dict[str, Any], pickled: bool) -> Any:
             network, info = cls.from_pretrained(
                 str(folder),
                 attn_implementation="sdpa",
-                use_safetensors=not pickled,
+                use_safetensors=weights.suffix == ".safetensors",
                 weights_only=True,
                 trust_remote_code=False,
                 local_files_only=True,
@@ -247,6 +280,10 @@ def _load_network(folder: Path, config: dict[str, Any], pickled: bool) -> Any:
                 output_loading_info=True,
                 **options,
             )
+    except pickle.UnpicklingError as e:  # torch's own message advises to load the file unsafely
+        raise CheckpointError(
+            f"{weights} holds more than tensors, which may be code, so it is not read; convert it to safetensors"
+        ) from e
     except Exception as e:  # torch, safetensors and transformers raise a dozen kinds for one bad file
         raise CheckpointError(f"{folder} cannot be loaded as a ViViT: {_first_line(e)}") from e
     if info["mismatched_keys"]:
@@ -260,6 +297,12 @@ def _load_network(folder: Path, config: dict[str, Any], pickled: bool) -> Any:
         raise CheckpointError(
             f"{folder} lacks {len(missing)} of the model's weights, the first is {missing[0]}; "
             "they would be random, so nothing is exported"
+        )
+    unused = sorted(key for key in info["unexpected_keys"] if _OF_A_LAYER.search(key))
+    if unused:
+        raise CheckpointError(
+            f"{folder}: config.json has no place for {len(unused)} of the encoder's weights, the first is {unused[0]}; "
+            "without them it is another network, so nothing is exported"
         )
     return network.float().eval()
 

@@ -36,6 +36,16 @@ class CheckClips:
         return self.crops if mode == "crops" else self.pixels
 
 
+_BUNDLED_FLOPS = 2e12
+"""Eager work that a check on the bundled clips may cost: 8 clips of a small model, 2 of ViViT-B/16x2,
+for which each takes about a minute on two cores (three runs, one of them in eager fp16)."""
+
+
+def num_bundled_clips(flops_per_clip: float) -> int:
+    """How many of the bundled clips to check on where the user names neither clips nor a number."""
+    return max(1, int(_BUNDLED_FLOPS / flops_per_clip))
+
+
 def load_check_clips(contract: Contract, folder: Path | None, limit: int | None) -> CheckClips:
     """Decode, sample and crop clips by the contract.
 
@@ -50,7 +60,9 @@ def load_check_clips(contract: Contract, folder: Path | None, limit: int | None)
     preprocessor = Preprocessor(contract.clip, contract.preprocess)
     paths = find_clips(demo.clips_path() if folder is None else folder)[:limit]
     crops = np.stack([preprocessor.crops(_read(path, contract, bundled=folder is None)) for path in paths])
-    source = "bundled demo clips, sampled to the shape of this checkpoint" if folder is None else str(folder)
+    bundled = "bundled demo clips, sampled to the shape of this checkpoint"
+    # A folder's place on this machine is not part of what the bundle is; its name helps people.
+    source = bundled if folder is None else folder.absolute().name
     return CheckClips(source, tuple(p.name for p in paths), crops, preprocessor.to_pixels(crops))
 
 

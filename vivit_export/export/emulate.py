@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from vivit_export.export.precision import cast
+from vivit_export.export.precision import cast, retype
 
 _MOVES = frozenset({"Reshape", "Transpose", "Concat", "Expand", "Gather", "Identity", "Split", "Slice", "Squeeze"})
 
@@ -28,7 +28,7 @@ def emulate_low_precision(model: ir.Model) -> ir.Model:
     for name, value in graph.initializers.items():
         if _is_low(value) and value.const_value is not None:
             value.const_value = ir.tensor(value.const_value.numpy().astype(np.float32), name=name)
-            value.dtype = ir.DataType.FLOAT
+            retype(value, ir.DataType.FLOAT)
     for node in list(graph):
         _emulate(graph, node)
     return copy
@@ -44,7 +44,7 @@ def _emulate(graph: ir.Graph, node: ir.Node) -> None:
             continue
         low = value.dtype
         assert low is not None
-        value.dtype = ir.DataType.FLOAT
+        retype(value, ir.DataType.FLOAT)
         if node.op_type == "Cast":
             node.attributes["to"] = ir.AttrInt64("to", ir.DataType.FLOAT)
         elif node.op_type in _MOVES:

@@ -15,7 +15,7 @@ from vivit_export.contract import IO, Tensor
 from vivit_export.errors import BuildError
 from vivit_export.export.checkpoint import Checkpoint
 from vivit_export.export.precision import lower_precision
-from vivit_export.export.preprocess import prepend_crops
+from vivit_export.export.preprocess import prepend_pixels
 from vivit_export.export.rewrites import lower_attention
 from vivit_export.export.trace import trace
 from vivit_export.runtime import Preprocessor
@@ -40,7 +40,14 @@ class Graph:
 
 
 def build_graph(
-    checkpoint: Checkpoint, *, precision: str, form: str, opset: int, input_mode: str, outputs: Sequence[str]
+    checkpoint: Checkpoint,
+    *,
+    precision: str,
+    form: str,
+    opset: int,
+    input_mode: str,
+    outputs: Sequence[str],
+    frame_size: tuple[int, int] | None = None,
 ) -> Graph:
     """Trace the checkpoint and turn it into the graph that ships.
 
@@ -49,8 +56,9 @@ def build_graph(
         precision: ``fp32``, ``fp16`` or ``bf16``.
         form: attention as ``fused-op`` or ``pattern``.
         opset: version to declare.
-        input_mode: ``crops`` or ``pixels``.
+        input_mode: ``crops``, ``pixels`` or ``frames``.
         outputs: names, in order.
+        frame_size: (height, width) of ``frames``.
     """
     model = trace(checkpoint, outputs)
     facts: dict[str, Any] = {"name": precision, "attention": form, "opset": opset, "outputs": "float32"}
@@ -62,9 +70,9 @@ def build_graph(
         facts["largest_weight"] = {"name": name, "magnitude": peak}
         facts["float32_ops"] = list(lowered.float32_ops)
         facts["float32_inside"] = "LayerNormalization statistics (stash_type=1)"
-    if input_mode == "crops":
-        table = Preprocessor(checkpoint.clip, checkpoint.preprocess).table
-        facts["pixels"] = prepend_crops(model, checkpoint.clip, checkpoint.preprocess, table)
+    if input_mode != "pixels":
+        preprocessor = Preprocessor(checkpoint.clip, checkpoint.preprocess)
+        facts["pixels"] = prepend_pixels(model, preprocessor, frame_size)
     model.graph.opset_imports[""] = opset
     model.ir_version = 10
     facts["layers"] = layer_types(model)

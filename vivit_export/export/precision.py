@@ -56,7 +56,7 @@ def lower_precision(model: ir.Model, precision: str) -> Lowered:
     for node in graph:
         for value in node.outputs:
             if value.dtype == ir.DataType.FLOAT:
-                value.dtype = low
+                retype(value, low)
     _cast_inputs(graph, low)
     islands = _float32_softmax(graph, low)
     _cast_outputs(graph, low)
@@ -69,6 +69,11 @@ def cast(value: ir.Value, to: ir.DataType, name: str) -> ir.Node:
     out = node.outputs[0]
     out.name, out.dtype, out.shape = f"{name}_out", to, value.shape
     return node
+
+
+def retype(value: ir.Value, to: ir.DataType) -> None:
+    """Give ``value`` its own type: clones share type objects, so setting ``dtype`` would change them too."""
+    value.type = ir.TensorType(to)
 
 
 def _convert_weights(graph: ir.Graph, precision: str) -> tuple[int, tuple[str, float]]:
@@ -88,7 +93,7 @@ def _convert_weights(graph: ir.Graph, precision: str) -> tuple[int, tuple[str, f
         if peak > largest[1]:
             largest = (name, peak)
         value.const_value = ir.tensor(array.astype(dtype), dtype=low, name=name)
-        value.dtype = low
+        retype(value, low)
         count += 1
     return count, largest
 
@@ -111,7 +116,7 @@ def _float32_softmax(graph: ir.Graph, low: ir.DataType) -> list[str]:
         up = cast(source, ir.DataType.FLOAT, f"{node.name}/CastUp")
         graph.insert_before(node, up)
         node.replace_input_with(0, up.outputs[0])
-        result.dtype = ir.DataType.FLOAT
+        retype(result, ir.DataType.FLOAT)
         down = cast(result, low, f"{node.name}/CastDown")
         ir.convenience.replace_all_uses_with(result, down.outputs[0])
         down.replace_input_with(0, result)

@@ -1,50 +1,153 @@
-"""Put the pixel arithmetic in front of the graph, so that a bundle takes uint8 crops.
+"""Put the pixel pipeline in front of the graph, so that a bundle takes uint8 crops or frames.
 
 An 8-bit pixel has 256 values per channel, so the processor's rescale, offset and normalise are a
 table. In the graph they are a few float32 ops where those give the table's very bits for all 256
-values (checked here, for every checkpoint), and a Gather on the table itself otherwise.
+values (checked here, for every checkpoint), and a Gather on the table itself otherwise. Frames of
+a camera's size are resized in the graph as Pillow does it; see `vivit_export.export.resize`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from vivit_export.contract import Clip, Preprocess
+from vivit_export.contract import Preprocess
+from vivit_export.export.resize import SPLIT_BITS, axis_weights, split_weights
+from vivit_export.runtime.preprocess import Axis, Preprocessor
 
 Float32 = npt.NDArray[np.float32]
 Step = tuple[str, Float32]
 
 
-def prepend_crops(model: ir.Model, clip: Clip, preprocess: Preprocess, table: Float32) -> str:
-    """Replace the float input ``pixel_values`` by uint8 ``frames`` (batch, T, H, W, 3).
+def prepend_pixels(model: ir.Model, preprocessor: Preprocessor, frame_size: tuple[int, int] | None = None) -> str:
+    """Replace the float input ``pixel_values`` by uint8 ``frames`` (batch, T, h, w, 3).
 
     Args:
         model: changed in place.
-        clip: geometry of the new input.
-        preprocess: whose arithmetic is added.
-        table: float32 (3, 256): the value the processor gives each 8-bit level, per channel.
+        preprocessor: the pipeline to add.
+        frame_size: (height, width) of the frames, which are resized and cropped in the graph; None
+            for crops, which are H x W already.
 
     Returns:
         ``arithmetic`` or ``table``: the form that was used. Both are exact in float32.
+
+    Raises:
+        ClipError: frames of that size do not end up at H x W.
+        UsageError: they shrink by more than the graph can do exactly.
     """
-    graph = model.graph
+    clip, graph = preprocessor.clip, model.graph
     pixels = graph.inputs[0]
-    batch = pixels.shape[0] if pixels.shape is not None else None
-    shape = ir.Shape([batch, clip.num_frames, clip.height, clip.width, 3])
-    frames = ir.Value(name="frames", type=ir.TensorType(ir.DataType.UINT8), shape=shape)
-    steps = exact_steps(preprocess, table)
-    nodes = _arithmetic(graph, frames, steps) if steps is not None else _lookup(graph, frames, table)
-    nodes.append(_node("Transpose", [nodes[-1].outputs[0]], "Transpose", pixels.shape, perm=(0, 1, 4, 2, 3)))
-    ir.convenience.replace_all_uses_with(pixels, nodes[-1].outputs[0])
-    first = graph[0]
-    for node in nodes:
-        graph.insert_before(first, node)
-    graph.inputs[0] = frames
+    assert pixels.shape is not None
+    height, width = frame_size or (clip.height, clip.width)
+    chain = _Chain(graph, pixels.shape[0], clip.num_frames, height, width)
+    chain.add("Cast", to=ir.DataType.FLOAT)
+    chain.add("Transpose", perm=(0, 1, 4, 2, 3))
+    if frame_size is not None:
+        _resize(chain, preprocessor)
+    steps = exact_steps(preprocessor.preprocess, preprocessor.table)
+    if steps is not None:
+        for op, operand in steps:
+            chain.add(op, _per_channel(operand))
+    else:
+        _look_up(chain, preprocessor.table)
+    chain.replace(pixels)
     return "arithmetic" if steps is not None else "table"
+
+
+class _Chain:
+    """A straight line of ops on a tensor (batch, T, 3, h, w), built in front of a graph."""
+
+    def __init__(self, graph: ir.Graph, batch: ir.SymbolicDim | int, num_frames: int, height: int, width: int) -> None:
+        shape = ir.Shape([batch, num_frames, height, width, 3])
+        self.source = ir.Value(name="frames", type=ir.TensorType(ir.DataType.UINT8), shape=shape)
+        self.value = self.source
+        self.nodes: list[ir.Node] = []
+        self._graph = graph
+        self._names: dict[str, int] = {}
+
+    def add(self, op: str, *operands: npt.NDArray[np.generic] | ir.Value, **attributes: Any) -> None:
+        """Apply ``op`` to the chain's value and constants."""
+        self.value = self.emit(op, [self.value, *operands], **attributes)[0]
+
+    def emit(
+        self,
+        op: str,
+        inputs: Sequence[npt.NDArray[np.generic] | ir.Value],
+        outputs: int = 1,
+        **attributes: Any,
+    ) -> Sequence[ir.Value]:
+        """Apply ``op`` to any inputs; arrays become constants."""
+        self._names[op] = self._names.get(op, 0) + 1
+        name = f"preprocess/{op}" + (f"_{self._names[op]}" if self._names[op] > 1 else "")
+        values = [v if isinstance(v, ir.Value) else self._constant(f"{name}.{i}", v) for i, v in enumerate(inputs)]
+        node = ir.node(op, values, attributes=attributes, num_outputs=outputs, name=name)
+        for i, out in enumerate(node.outputs):
+            out.name = f"{name}_out{i or ''}"
+        self.nodes.append(node)
+        return node.outputs
+
+    def replace(self, pixels: ir.Value) -> None:
+        """Put the chain in front of the graph, in place of its input ``pixels``."""
+        self.value.type, self.value.shape = ir.TensorType(ir.DataType.FLOAT), pixels.shape
+        ir.convenience.replace_all_uses_with(pixels, self.value)
+        first = self._graph[0]
+        for node in self.nodes:
+            self._graph.insert_before(first, node)
+        self._graph.inputs[0] = self.source
+
+    def _constant(self, name: str, array: npt.NDArray[np.generic]) -> ir.Value:
+        tensor = ir.tensor(array, name=name)
+        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
+        self._graph.register_initializer(value)
+        return value
+
+
+def _resize(chain: _Chain, preprocessor: Preprocessor) -> None:
+    """Resize and crop: the crop is folded into the weights, which only make the pixels it keeps."""
+    clip = preprocessor.clip
+    shape = chain.source.shape
+    assert shape is not None
+    rows, columns = preprocessor.axes(int(shape[2]), int(shape[3]))  # type: ignore[arg-type]
+    passes = [(columns, False), (rows, True)]
+    if preprocessor.vertical_first(rows, columns):
+        passes.reverse()
+    for axis, vertical in passes:
+        _one_pass(chain, axis, vertical, preprocessor.preprocess)
+    if (rows.kept, columns.kept) != (clip.height, clip.width):
+        after = (rows.length - rows.pad - rows.kept, columns.length - columns.pad - columns.kept)
+        pads = np.array([0, 0, 0, rows.pad, columns.pad, 0, 0, 0, *after], np.int64)
+        chain.add("Pad", pads, np.array(0, np.float32))
+
+
+def _one_pass(chain: _Chain, axis: Axis, vertical: bool, preprocess: Preprocess) -> None:
+    resized = preprocess.do_resize and axis.source != axis.resized
+    size = axis.resized if resized else axis.source
+    weights = axis_weights(axis.source, size, preprocess.resample if resized else 0)[axis.start : axis.stop]
+    used = np.flatnonzero(weights.any(axis=0))
+    low, high = int(used[0]), int(used[-1]) + 1
+    where = 3 if vertical else 4
+    if (low, high) != (0, axis.source):
+        chain.add("Slice", *(np.array([v], np.int64) for v in (low, high, where)))
+    if not resized:
+        return
+    halves = split_weights(weights[:, low:high])
+    left, right = (halves, chain.value) if vertical else (chain.value, np.ascontiguousarray(halves.T))
+    (sums,) = chain.emit("MatMul", [left, right])
+    sizes = np.array([axis.kept, axis.kept], np.int64)
+    upper, lower = chain.emit("Split", [sums, sizes], outputs=2, axis=where)
+    unit = np.array(2.0**-SPLIT_BITS, np.float32)
+    chain.value = lower
+    chain.add("Mul", unit)
+    chain.add("Floor")
+    chain.add("Add", upper)
+    chain.add("Add", np.array(2.0 ** (SPLIT_BITS - 1), np.float32))
+    chain.add("Mul", unit)
+    chain.add("Floor")
+    chain.add("Clip", np.array(0, np.float32), np.array(255, np.float32))
 
 
 def exact_steps(preprocess: Preprocess, table: Float32) -> list[Step] | None:
@@ -82,39 +185,13 @@ def _evaluate(steps: Sequence[Step]) -> Float32:
     return levels.T
 
 
-def _arithmetic(graph: ir.Graph, frames: ir.Value, steps: Sequence[Step]) -> list[ir.Node]:
-    nodes = [_node("Cast", [frames], "Cast", frames.shape, to=ir.DataType.FLOAT)]
-    for i, (op, operand) in enumerate(steps):
-        flat = operand[:1].reshape(()) if np.all(operand == operand[0]) else operand
-        constant = _constant(graph, f"preprocess.{op.lower()}{i}", flat, ir.DataType.FLOAT)
-        nodes.append(_node(op, [nodes[-1].outputs[0], constant], f"{op}{i}", frames.shape))
-    return nodes
+def _per_channel(operand: Float32) -> Float32:
+    """A scalar where all channels agree, else shaped to broadcast along the channels."""
+    return operand[0].reshape(()) if np.all(operand == operand[0]) else operand.reshape(3, 1, 1)
 
 
-def _lookup(graph: ir.Graph, frames: ir.Value, table: Float32) -> list[ir.Node]:
-    values = _constant(graph, "preprocess.table", table.reshape(-1), ir.DataType.FLOAT)
-    starts = _constant(graph, "preprocess.channels", np.array([0, 256, 512], np.int32), ir.DataType.INT32)
-    levels = _node("Cast", [frames], "Cast", frames.shape, ir.DataType.INT32, to=ir.DataType.INT32)
-    index = _node("Add", [levels.outputs[0], starts], "Index", frames.shape, ir.DataType.INT32)
-    return [levels, index, _node("Gather", [values, index.outputs[0]], "Gather", frames.shape, axis=0)]
-
-
-def _node(
-    op: str,
-    inputs: Sequence[ir.Value],
-    name: str,
-    shape: ir.Shape | None,
-    dtype: ir.DataType = ir.DataType.FLOAT,
-    **attributes: int | Sequence[int],
-) -> ir.Node:
-    node = ir.node(op, inputs, attributes=attributes, name=f"preprocess/{name}")
-    out = node.outputs[0]
-    out.name, out.dtype, out.shape = f"preprocess/{name}_out", dtype, shape
-    return node
-
-
-def _constant(graph: ir.Graph, name: str, array: npt.NDArray[np.generic], dtype: ir.DataType) -> ir.Value:
-    tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(array.shape), const_value=tensor)
-    graph.register_initializer(value)
-    return value
+def _look_up(chain: _Chain, table: Float32) -> None:
+    """``table[channel, level]`` as one Gather on the flat table."""
+    chain.add("Cast", to=ir.DataType.INT32)
+    chain.add("Add", np.array([0, 256, 512], np.int32).reshape(3, 1, 1))
+    (chain.value,) = chain.emit("Gather", [table.reshape(-1), chain.value], axis=0)

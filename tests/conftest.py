@@ -1,0 +1,33 @@
+"""Fixtures for all tests, and the markers of what a machine may lack."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported
+
+from typing import TYPE_CHECKING
+
+import pytest
+from capabilities import pytest_configure, pytest_runtest_setup  # noqa: F401  hooks
+
+if TYPE_CHECKING:
+    from checkpoints import Checkpoints
+
+    from vivit_export.export.checkpoint import Checkpoint
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
+    """Tiny checkpoints with random weights; each is made, loaded and traced once."""
+    from checkpoints import Checkpoints
+
+    return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture(scope="session")
+def demo_checkpoint() -> Checkpoint:
+    """The trained checkpoint that comes with the package; not to be modified."""
+    from vivit_export.export.checkpoint import load_checkpoint
+
+    return load_checkpoint("demo")

@@ -1,0 +1,202 @@
+"""Options are refused where they conflict or cannot be honoured, before any work starts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vivit_export.errors import ClipError, EnvironmentFault, MissingDependencyError, OutputError, UsageError
+from vivit_export.export import options as options_module
+from vivit_export.export.engine import Flavour
+from vivit_export.export.options import ExportOptions, choose_flavours, plan_export
+
+CACHE, CLIPS = Path("timings"), Path("clips")
+ONNX, RTX, TRT = ("onnx",), ("tensorrt-rtx",), ("tensorrt",)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"precision": "fp64"}, r"^precision 'fp64' is not one of fp32, fp16, bf16$"),
+        ({"precision": "int8"}, r"^--int8 needs ranges calibrated on real clips, .*; use --fp16 or --bf16$"),
+        ({"precision": "fp8"}, r"^--fp8 needs ranges calibrated on real clips"),
+        ({"precision": "fp8", "sms": (86,)}, r"^--sm 86 has no fp8 arithmetic, which needs 89 or newer"),
+        ({"precision": "int8", "sms": (87,)}, r"^--sm 87 is unknown"),
+        ({"targets": ("cuda",)}, r"^target 'cuda' is not one of auto, onnx, tensorrt, tensorrt-rtx$"),
+        ({"targets": ("onnx", "TensorRT")}, r"^target 'TensorRT' is not one of"),
+        ({"input_mode": "video"}, r"^input 'video' is not one of crops, pixels"),
+        ({"outputs": ("pooler_output",)}, r"^outputs 'pooler_output' is not one of logits, embedding$"),
+        ({"attention": "flash"}, r"^attention 'flash' is not one of auto, fused-op, pattern$"),
+        ({"opset": 19}, r"^--opset 19 is outside 20 to 24 .*Gelu is an op since 20"),
+        ({"opset": 25}, r"^--opset 25 is outside 20 to 24"),
+        ({"opset": 21, "precision": "bf16"}, r"^--opset 21 is outside 22 to 24 .*bf16 Conv since 22"),
+        ({"opset": 22, "attention": "fused-op"}, r"^--opset 22 is outside 23 to 24 .*Attention is an op since 23"),
+        ({"batches": (0, 4, 8)}, r"^batches min=0, opt=4, max=8 must rise from 1"),
+        ({"batches": (4, 2, 8)}, r"^batches min=4, opt=2, max=8 must rise"),
+        ({"batches": (1, 8, 4)}, r"^batches min=1, opt=8, max=4 must rise"),
+        ({"batches": (1, 4, 1025)}, r"max=1025 must rise .* at most 1024"),
+        ({"num_clips": 0}, r"^--num-clips 0 must be at least 1; --no-check turns the check off$"),
+        ({"check": False, "gate": "top1=1"}, r"^--no-check cannot be combined with --gate"),
+        ({"check": False, "clips": CLIPS}, r"^--no-check cannot be combined"),
+        ({"check": False, "num_clips": 3}, r"^--no-check cannot be combined"),
+        ({"sms": (89,), "targets": ONNX}, r"^--sm compiles ahead of time .*; add --target tensorrt-rtx$"),
+        ({"sms": (89,), "targets": TRT}, r"^--sm compiles ahead of time"),
+        ({"sms": (91,)}, r"^--sm 91 is unknown to TensorRT for RTX; it supports 75, 80"),
+        ({"sms": (90,)}, r"^--sm 90: .*H100, H200"),
+        ({"sms": (75,), "precision": "bf16"}, r"^--sm 75 has no bf16 arithmetic"),
+        ({"timing_cache": CACHE, "targets": RTX}, r"^--timing-cache is TensorRT's; add --target tensorrt"),
+        ({"timing_cache": CACHE, "targets": ONNX}, r"^--timing-cache is TensorRT's"),
+        ({"allow_unfused": True, "targets": ONNX}, r"^--allow-unfused is about engines and --target onnx builds none"),
+        ({"batches": (2, 4, 8), "targets": ONNX}, r"^--min-batch is about engines"),
+    ],
+)
+def test_refused(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence) as caught:
+        ExportOptions(**options)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"precision": "bf16", "opset": 22},
+        {"precision": "fp16", "opset": 20, "attention": "pattern"},
+        {"attention": "fused-op", "opset": 23},
+        {"opset": 24, "outputs": ("logits", "embedding"), "input_mode": "pixels"},
+        {"batches": (1, 1, 1), "targets": ONNX},
+        {"batches": (1024, 1024, 1024), "targets": TRT},
+        {"sms": (89, 120), "targets": ("tensorrt", "tensorrt-rtx")},
+        {"sms": (75,), "precision": "fp16"},
+        {"timing_cache": CACHE, "targets": TRT, "allow_unfused": True},
+        {"timing_cache": CACHE},
+        {"check": False},
+        {"gate": "top1=1", "clips": CLIPS, "num_clips": 1},
+    ],
+)
+def test_accepted(options: dict[str, Any]) -> None:
+    made = ExportOptions(**options)
+    assert {name: getattr(made, name) for name in options} == options
+
+
+# --- attention and opset -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "builds_engine", "form", "opset"),
+    [
+        ({}, False, "fused-op", 23),
+        ({}, True, "pattern", 20),
+        ({"precision": "bf16"}, True, "pattern", 22),
+        ({"precision": "bf16"}, False, "fused-op", 23),
+        ({"opset": 22}, False, "pattern", 22),
+        ({"opset": 24}, False, "fused-op", 24),
+        ({"opset": 24}, True, "pattern", 24),
+        ({"attention": "fused-op"}, True, "fused-op", 23),
+        ({"attention": "pattern"}, False, "pattern", 20),
+    ],
+)
+def test_form_of_attention_and_opset(options: dict[str, Any], builds_engine: bool, form: str, opset: int) -> None:
+    made = ExportOptions(**options)
+    assert made.attention_form(builds_engine) == form
+    assert made.opset_for(form) == opset
+
+
+# --- what this machine can build ---------------------------------------------------------------
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Pretend that this machine can build those flavours and no other."""
+
+    def pretend(*available: Flavour) -> None:
+        monkeypatch.setattr(
+            options_module, "unavailable_reason", lambda f: None if f in available else f"there is no {f} here"
+        )
+
+    return pretend
+
+
+def test_auto_builds_what_this_machine_can_and_says_what_not(machine: Any) -> None:
+    machine("tensorrt-rtx")
+    assert choose_flavours(("auto",), (), None) == (["tensorrt-rtx"], {"tensorrt": "there is no tensorrt here"})
+    machine()
+    assert choose_flavours(("auto",), (), None)[0] == []
+    machine("tensorrt", "tensorrt-rtx")
+    assert choose_flavours(("auto",), (), None) == (["tensorrt", "tensorrt-rtx"], {})
+
+
+def test_onnx_alone_builds_no_engine(machine: Any) -> None:
+    machine("tensorrt", "tensorrt-rtx")
+    assert choose_flavours(ONNX, (), None) == ([], {})
+    assert choose_flavours(("onnx", "tensorrt"), (), None) == (["tensorrt"], {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((TRT, (), None), "^--target tensorrt: there is no tensorrt here$"),
+        ((RTX, (), None), "^--target tensorrt-rtx: there is no tensorrt-rtx here$"),
+        ((("auto", "tensorrt"), (), None), "^--target tensorrt: there is no"),
+        ((("auto",), (89,), None), "^--sm: there is no tensorrt-rtx here$"),
+        ((("auto",), (), CACHE), "^--timing-cache: there is no tensorrt here$"),
+    ],
+)
+def test_what_was_asked_for_by_name_must_be_there(machine: Any, arguments: Any, sentence: str) -> None:
+    machine()
+    with pytest.raises(EnvironmentFault, match=sentence) as caught:
+        choose_flavours(*arguments)
+    assert caught.value.exit_code == 7
+
+
+# --- the plan of an export ---------------------------------------------------------------------
+
+
+def test_plan_decides_all_before_the_checkpoint_is_read(machine: Any, tmp_path: Path) -> None:
+    machine("tensorrt-rtx")
+    options = ExportOptions(precision="fp16", batches=(1, 2, 4), outputs=("logits",))
+    plan = plan_export("no/such/model", tmp_path / "out", options)
+    assert (plan.attention, plan.opset, plan.flavours) == ("pattern", 20, ("tensorrt-rtx",))
+    told = plan.to_json()
+    assert told["engines"] == {"tensorrt-rtx": {"sms": [86, 89, 120]}}
+    assert told["skipped"] == {"tensorrt": "there is no tensorrt here"}
+    assert (told["precision"], told["batches"], told["check"]) == ("fp16", [1, 2, 4], True)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("demo", "vivit-demo-bf16"), ("google/vivit-b", "vivit-b-bf16"), ("some/local/folder/", "folder-bf16")],
+)
+def test_target_is_named_after_the_model(machine: Any, model: str, name: str) -> None:
+    machine()
+    assert plan_export(model, None, ExportOptions(precision="bf16", targets=ONNX)).target == Path(name)
+
+
+def test_plan_refuses_what_would_fail_in_the_end(machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine()
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis/chapter.txt").touch()
+    with pytest.raises(OutputError, match="thesis exists and is not a bundle"):
+        plan_export("demo", tmp_path / "thesis", ExportOptions(force=True))
+    with pytest.raises(UsageError, match="'accuracy' is not a metric"):
+        plan_export("demo", tmp_path / "out", ExportOptions(gate="accuracy=1"))
+    with pytest.raises(ClipError, match="none"):
+        plan_export("demo", tmp_path / "out", ExportOptions(clips=tmp_path / "none"))
+    monkeypatch.setattr(options_module.importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(MissingDependencyError, match=r"vivit-export\[cpu\].*--no-check"):
+        plan_export("demo", tmp_path / "out", ExportOptions())
+    plan_export("demo", tmp_path / "out", ExportOptions(check=False))
+
+
+def test_mistakes_are_told_without_importing_anything_heavy() -> None:
+    code = (
+        "import sys; from vivit_export.export.options import ExportOptions; ExportOptions()\n"
+        "print([m for m in ('torch', 'transformers', 'onnx', 'onnxruntime', 'tensorrt_rtx') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
