@@ -7,6 +7,7 @@ The same input gives the same bytes (sorted keys, no timestamps); engines except
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -20,7 +21,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vivit_export.contract import Contract
-from vivit_export.errors import BundleError, OutputError
+from vivit_export.errors import BundleError, InputError, OutputError
+from vivit_export.signals import uninterrupted
 
 FORMAT = "vivit-bundle/1"
 MANIFEST = "bundle.json"
@@ -32,6 +34,15 @@ REPORT_HTML = "report.html"
 ENGINES = "engines"
 
 _MAX_MANIFEST_BYTES = 64 << 20
+# What every manifest has; readers rely on it.
+_SECTIONS: dict[str, tuple[str, ...]] = {
+    "model": ("id", "config", "parameters"),
+    "contract": ("clip", "preprocess", "io", "labels"),
+    "precision": ("name", "attention", "opset"),
+    "engines": (),
+    "checks": (),
+    "files": (),
+}
 
 
 @dataclass(frozen=True)
@@ -89,10 +100,17 @@ def read_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
         BundleError: not a bundle, another format version, or a file that is missing or altered.
     """
     folder = Path(path)
-    manifest = _read_manifest(folder)
-    for name, entry in manifest["files"].items():
-        _check_file(folder, name, entry, verify)
-    return Bundle(folder, manifest, Contract.from_json(manifest["contract"]))
+    try:
+        manifest = _read_manifest(folder)
+        for name, entry in manifest["files"].items():
+            _check_file(folder, name, entry, verify)
+    except OSError as e:
+        raise BundleError(f"{e.filename or folder} cannot be read: {e.strerror}; copy the bundle again") from e
+    try:
+        contract = Contract.from_json(manifest["contract"])
+    except InputError as e:
+        raise BundleError(f"{folder / MANIFEST}: {e}") from e
+    return Bundle(folder, manifest, contract)
 
 
 def write_manifest(folder: Path, content: dict[str, Any]) -> None:
@@ -124,81 +142,127 @@ def sha256_of(path: Path) -> str:
 
 
 def check_target(target: Path, force: bool) -> None:
-    """Refuse, before any work is done, a target that could not be written at the end.
+    """Refuse a target that must not, or could not, be replaced by a new bundle.
+
+    An empty folder may be, and with ``force`` a bundle. Nothing else is ever deleted: no folder
+    that merely holds a ``bundle.json``, no bundle in which somebody keeps files of their own.
 
     Raises:
-        OutputError: it exists without ``force``, is not a bundle or an empty folder (those are never
-            deleted), or its parent is not writable.
+        OutputError: it is none of these, or its parent is not writable.
     """
-    if target.exists() or target.is_symlink():
-        replaceable = target.is_dir() and ((target / MANIFEST).is_file() or not any(target.iterdir()))
-        if not replaceable:
-            raise OutputError(f"{target} exists and is not a bundle, so it is left alone; choose another folder")
-        if not force and any(target.iterdir()):
-            raise OutputError(f"{target} exists; pass --force to replace that bundle, or choose another folder")
-    parent = target.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{target} cannot be written: {parent} is not a folder you may write to")
+    with _refusals(target, any_reason=True):
+        _require_replaceable(target, force)
+        parent = target.absolute().parent
+        while not parent.exists():
+            parent = parent.parent
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise OutputError(f"{target} cannot be written: {parent} is not a folder you may write to")
+
+
+def _require_replaceable(target: Path, force: bool) -> None:
+    if not os.path.lexists(target):
+        return
+    if not target.is_dir():
+        raise OutputError(f"{target} exists and is not a folder; choose another name")
+    if not any(target.iterdir()):
+        return
+    try:
+        listed = {MANIFEST, *_read_manifest(target)["files"]}
+    except BundleError as e:
+        raise OutputError(f"{target} exists and is not a bundle, so it is left alone; choose another folder") from e
+    if not force:
+        raise OutputError(f"{target} exists; pass --force to replace that bundle, or choose another folder")
+    found = (p.relative_to(target).as_posix() for p in target.rglob("*") if p.is_symlink() or not p.is_dir())
+    foreign = sorted(set(found) - listed)
+    if foreign:
+        raise OutputError(
+            f"{target} holds {foreign[0]}, which is not part of the bundle and would be lost; move it elsewhere"
+        )
 
 
 @contextmanager
-def writing(target: Path) -> Iterator[Path]:
+def writing(target: Path, *, force: bool) -> Iterator[Path]:
     """Yield a hidden sibling folder to fill; rename it to ``target`` on success, remove it on any failure.
 
+    Args:
+        target: where the bundle shall be; behind a symbolic link, the folder it leads to.
+        force: replace a bundle that is there.
+
     Raises:
-        OutputError: the disk is full or the folder cannot be written.
+        OutputError: see `check_target`; or the disk is full, or the folder cannot be written.
     """
-    target = target.absolute()
+    check_target(target, force)
+    place = Path(os.path.realpath(target))
+    created: list[Path] = []
     work: Path | None = None
     try:
-        created = _make_parents(target.parent)
-        try:
-            work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+        with _refusals(target, any_reason=True):
+            _make_parents(place.parent, created)
+            work = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".part", dir=place.parent))
             work.chmod(0o755)
+        with _refusals(target):
             yield work
+        with _refusals(target, any_reason=True), uninterrupted():
             for path in work.rglob("*"):  # some writers make files that only their owner can read
                 path.chmod(0o755 if path.is_dir() else 0o644)
-            _swap(work, target)
-        except BaseException:
+            check_target(target, force)  # again: the work took a while
+            _swap(work, place)
+    except BaseException:
+        with uninterrupted():
             if work is not None:
                 shutil.rmtree(work, ignore_errors=True)
-            for folder in created:
-                folder.rmdir()
-            raise
-    except OSError as e:
-        if e.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(f"{target} was not written: the disk is full; free some space and run again") from e
-        if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise OutputError(f"{target} cannot be written: {e.strerror}; choose another folder") from e
+            for folder in reversed(created):
+                with contextlib.suppress(OSError):  # no longer empty: somebody else uses it
+                    folder.rmdir()
         raise
 
 
-def _make_parents(parent: Path) -> list[Path]:
-    """Create missing parents; return those created, innermost first, so that they can be undone."""
-    missing = []
-    while not parent.exists():
-        missing.append(parent)
-        parent = parent.parent
-    for folder in reversed(missing):
-        folder.mkdir()
-    return missing
-
-
-def _swap(work: Path, target: Path) -> None:
-    if not target.exists():
-        work.rename(target)
+def _make_parents(parent: Path, created: list[Path]) -> None:
+    """Create missing parents and add each to ``created``, so that they can be undone."""
+    if parent.exists():
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-    target.rename(old / "bundle")
+    _make_parents(parent.parent, created)
+    parent.mkdir()
+    created.append(parent)
+
+
+def _swap(work: Path, place: Path) -> None:
+    """Put ``work`` in the place of a folder that may be there; if that fails, that folder is back."""
+    if not place.exists():
+        work.rename(place)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".old", dir=place.parent))
     try:
-        work.rename(target)
-    except BaseException:
-        (old / "bundle").rename(target)
+        place.rename(old / "bundle")
+        work.rename(place)
+    except OSError:
+        if not place.exists():
+            (old / "bundle").rename(place)
         old.rmdir()
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+_FULL = {
+    errno.ENOSPC: "the disk is full; free some space and run again",
+    errno.EDQUOT: "your disk quota is used up; free some space and run again",
+    errno.EFBIG: "a file would exceed the size limit (ulimit -f); raise it and run again",
+}
+_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENAMETOOLONG)
+
+
+@contextmanager
+def _refusals(target: Path, any_reason: bool = False) -> Iterator[None]:
+    """Turn what the file system says into an `OutputError`; with ``any_reason``, whatever it says."""
+    try:
+        yield
+    except OSError as e:
+        reason = errno.ENOSPC if e.errno is None else e.errno  # NumPy names none where a file takes no more
+        if reason in _FULL:
+            raise OutputError(f"{target} was not written: {_FULL[reason]}") from e
+        if any_reason or e.errno in _CLOSED:
+            raise OutputError(f"{target} cannot be written: {e.strerror or e}; choose another folder") from e
+        raise
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -210,16 +274,23 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{path} is larger than {_MAX_MANIFEST_BYTES >> 20} MiB; it is not a bundle's manifest")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise BundleError(f"{path} cannot be read as JSON: {e}") from e
+    except (ValueError, RecursionError) as e:
+        raise BundleError(f"{path} cannot be read as JSON ({e}); copy the bundle again") from e
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != FORMAT:
         raise BundleError(f"{path} has format {found!r}; this version reads {FORMAT!r}")
-    for key in ("model", "contract", "precision", "engines", "checks", "files"):
-        if not isinstance(manifest.get(key), dict):
-            raise BundleError(f"{path} lacks the section {key!r}; the bundle is incomplete, export it again")
-    if MODEL not in manifest["files"]:
-        raise BundleError(f"{path} does not list {MODEL}; the bundle is incomplete, export it again")
+    for section, keys in _SECTIONS.items():
+        content = manifest.get(section)
+        missing = (
+            section
+            if not isinstance(content, dict)
+            else next((f"{section}.{k}" for k in keys if k not in content), None)
+        )
+        if missing:
+            raise BundleError(f"{path} lacks {missing!r}; the bundle is incomplete, export it again")
+    for name in (MODEL, *(f"{ENGINES}/{engine}.plan" for engine in manifest["engines"])):
+        if name not in manifest["files"]:
+            raise BundleError(f"{path} does not list {name}; the bundle is incomplete, export it again")
     return dict(manifest)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
-import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vivit_export import __version__
-from vivit_export.errors import UsageError, VivitExportError
+from vivit_export.errors import EnvironmentFault, UsageError, VivitExportError
+from vivit_export.signals import ended_like_ctrl_c, ignore_from_now_on
 
 if TYPE_CHECKING:
     from vivit_export.bundle import Bundle
-    from vivit_export.export.pipeline import ExportPlan
+    from vivit_export.export.options import ExportPlan
+    from vivit_export.progress import Silent
 
 DEFAULT_MODEL = "google/vivit-b-16x2-kinetics400"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
@@ -34,17 +37,22 @@ class _Command(click.Command):
     """Turns our errors into one sentence and their exit code; nothing else is caught."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        signal.signal(signal.SIGTERM, _terminated)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a terminal that has no Δ still shows the figures
         try:
-            return super().invoke(ctx)
+            with ended_like_ctrl_c():
+                return super().invoke(ctx)
         except VivitExportError as e:
+            if ctx.params.get("verbose") and not isinstance(e, UsageError):
+                traceback.print_exc()
             _fail(str(e), e.exit_code)
+        except ModuleNotFoundError as e:
+            if e.name is None or e.name.startswith("vivit_export"):
+                raise
+            _fail(f"the package {e.name} is not installed; pip install vivit-export", EnvironmentFault.exit_code)
         except KeyboardInterrupt:
+            ignore_from_now_on()
             _fail("interrupted; nothing was written", 130)
-
-
-def _terminated(_signum: int, _frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _fail(message: str, code: int) -> None:
@@ -62,15 +70,24 @@ def _options(*decorators: Callable[[_F], _F]) -> Callable[[_F], _F]:
 
 
 def _sm_list(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...]:
-    parts = [part.strip().lower().removeprefix("sm").replace(".", "") for part in (value or "").split(",") if part]
-    try:
-        return tuple(int(part) for part in parts)
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not a list such as 86,89,120") from None
+    if value is None:
+        return ()
+    parts = [part.strip().lower().removeprefix("sm").replace(".", "") for part in value.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise click.BadParameter(f"{value!r} is not a list such as 86,89,120")
+    return tuple(int(part) for part in parts)
 
 
 def _name_list(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in (value or "").split(",") if part.strip())
+    return () if value is None else tuple(part.strip() for part in value.split(","))
+
+
+def _refuse_shape(_ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise click.UsageError(
+            f"{param.opts[0]} {value} is not possible: the checkpoint's position embeddings fix frames, height and "
+            "width; only the batch is dynamic, within --min-batch and --max-batch"
+        )
 
 
 _BATCHES = _options(
@@ -88,7 +105,13 @@ _ENGINE = _options(
 _OUTPUT = _options(
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
     click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
-    click.option("-v", "--verbose", is_flag=True, help="More detail on stderr."),
+    click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error too."),
+)
+_FIXED = _options(  # asked for by people who know other exporters; hidden, as they are always refused
+    *(
+        click.option(name, hidden=True, expose_value=False, callback=_refuse_shape)
+        for name in ("--num-frames", "--image-size", "--dynamic-axes")
+    )
 )
 
 
@@ -127,12 +150,12 @@ def _precision_flags(function: _F) -> _F:
 @click.option("--allow-pickle", is_flag=True, help="Also read pytorch_model.bin (a pickle).")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
 @_OUTPUT
+@_FIXED
 @click.version_option(__version__, prog_name="vivit-export")
 def vivit_export(model: str, output: Path | None, dry_run: bool, as_json: bool, **given: Any) -> None:
     """Export MODEL (a hub id, a checkpoint folder, or "demo") into a verified bundle."""
     progress = _progress(given.pop("quiet"), given.pop("verbose"))
-    from vivit_export.export.options import ExportOptions
-    from vivit_export.export.pipeline import export_model, plan_export
+    from vivit_export.export.options import ExportOptions, plan_export
 
     options = ExportOptions(
         precision=_one_precision(given.pop("precision"), click.get_current_context().meta.get(_SHORTCUTS, [])),
@@ -141,9 +164,12 @@ def vivit_export(model: str, output: Path | None, dry_run: bool, as_json: bool, 
         check=not given.pop("no_check"),
         **{name: value for name, value in given.items() if value is not None},
     )
+    plan = plan_export(model, output, options)
     if dry_run:
-        _show_plan(plan_export(model, output, options), as_json)
+        _show_plan(plan, as_json)
         return
+    from vivit_export.export.pipeline import export_model  # torch takes seconds to load: after the mistakes
+
     bundle = export_model(model, output, options=options, progress=progress)
     _show_bundle(bundle, as_json, seconds=progress.seconds)
 
@@ -167,10 +193,7 @@ def build(bundle: Path, targets: tuple[str, ...], as_json: bool, **given: Any) -
     progress = _progress(given.pop("quiet"), given.pop("verbose"))
     from vivit_export.export.build import build_engines
 
-    if "onnx" in targets:
-        raise UsageError("--target onnx: the bundle holds its ONNX graph already; name an engine")
-    flavours: list[Any] = [t for t in targets if t != "auto"]
-    built = build_engines(bundle, flavours, batches=_batches(given), progress=progress, **given)
+    built = build_engines(bundle, targets or ("auto",), batches=_batches(given), progress=progress, **given)
     _show_bundle(built, as_json, seconds=progress.seconds)
 
 
@@ -184,12 +207,12 @@ def inspect(bundle: Path, as_json: bool) -> None:
     _show_bundle(read_bundle(bundle), as_json)
 
 
-def _progress(quiet: bool, verbose: bool) -> Any:
+def _progress(quiet: bool, verbose: bool) -> Silent:
     from vivit_export.progress import Console, Silent
 
     if quiet and verbose:
-        raise UsageError("--quiet and --verbose exclude each other")
-    return Silent() if quiet else Console(verbose)
+        raise UsageError("--quiet and --verbose exclude each other; give one of them")
+    return Silent() if quiet else Console()
 
 
 def _one_precision(precision: str | None, shortcuts: list[str]) -> str:
@@ -213,7 +236,8 @@ def _show_plan(plan: ExportPlan, as_json: bool) -> None:
     click.echo(f"would export {plan.model} to {plan.target}")
     for key in ("precision", "attention", "opset", "input", "batches", "check"):
         click.echo(f"  {key:<10} {facts[key]}")
-    click.echo(f"  {'engines':<10} {', '.join(plan.flavours) or 'none'}")
+    engines = [" ".join([flavour, *(f"SM{sm}" for sm in plan.sms(flavour))]) for flavour in plan.flavours]
+    click.echo(f"  {'engines':<10} {', '.join(engines) or 'none'}")
     for flavour, reason in plan.skipped.items():
         click.echo(f"  {'left out':<10} {flavour}: {reason}")
 

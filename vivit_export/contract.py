@@ -7,6 +7,7 @@ consumer (Python runtime, Triton, C++). No other module writes down a fact about
 from __future__ import annotations
 
 import dataclasses
+import sys
 import types
 import typing
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ from vivit_export.errors import InputError
 
 InputMode = Literal["crops", "pixels", "frames"]
 ResizeOrder = Literal["horizontal-first", "pillow-13"]
-Sampling = Literal["uniform"]
+Sampling = Literal["uniform", "center", "head", "stride"]
+Short = Literal["refuse", "repeat", "loop"]
 
 _T = TypeVar("_T")
 
@@ -30,8 +32,15 @@ class Clip:
         height: rows of a frame after cropping, in pixels.
         width: columns of a frame after cropping, in pixels.
         tubelet_size: (t, h, w) extent of one token.
-        sampling: rule that draws T frames from a video of N: ``uniform`` takes frame
-            ``i * N // T`` for i in [0, T) (transformers' video pipeline).
+        sampling: rule that draws T frames from a video of N (`vivit_export.runtime.sampling` has
+            the formulas): ``uniform`` over the whole video, ``center`` or ``head`` for T
+            consecutive frames, ``stride`` for every ``stride``-th frame around the middle.
+        stride: distance between frames, for sampling ``stride``; 1 elsewhere.
+        short: what to do with a video that has too few frames: ``refuse`` it, ``repeat`` its last
+            frame, or ``loop`` it.
+        views: (temporal, spatial) clips per video whose logits are averaged: temporal windows
+            equally spaced (1, or any number with sampling ``stride``), and 1 (centre) or 3 (start,
+            centre, end) crops along the longer side.
     """
 
     num_frames: int
@@ -39,6 +48,9 @@ class Clip:
     width: int
     tubelet_size: tuple[int, int, int]
     sampling: Sampling = "uniform"
+    stride: int = 1
+    short: Short = "refuse"
+    views: tuple[int, int] = (1, 1)
 
     def __post_init__(self) -> None:
         sides = (self.num_frames, self.height, self.width)
@@ -48,6 +60,19 @@ class Clip:
                     f"clip {name}={side} is not a positive multiple of the tubelet's {tube}; "
                     "image_size, num_frames and tubelet_size of the config must divide"
                 )
+        if self.stride < 1 or (self.stride > 1 and self.sampling != "stride"):
+            raise InputError(
+                f"clip stride={self.stride} with sampling={self.sampling}; stride is 1 or more, and more than 1 only "
+                "with sampling=stride"
+            )
+        temporal, spatial = self.views
+        if temporal < 1 or spatial not in (1, 3):
+            raise InputError(f"clip views={temporal}x{spatial}; 1 or more temporal and 1 or 3 spatial views are needed")
+        if temporal > 1 and self.sampling != "stride":
+            raise InputError(
+                f"clip views={temporal}x{spatial} with sampling={self.sampling}; several temporal views need "
+                "sampling=stride (the paper's protocol is stride 2, views 4x3)"
+            )
 
     @property
     def num_tokens(self) -> int:
@@ -99,6 +124,11 @@ class Preprocess:
     processor: str = "VivitImageProcessor"
 
     def __post_init__(self) -> None:
+        if min(*self.crop_size, *(self.size or ()), 1 if self.shortest_edge is None else self.shortest_edge) < 1:
+            raise InputError(
+                f"preprocess: sizes must be 1 pixel or more, got shortest_edge={self.shortest_edge}, "
+                f"size={self.size}, crop_size={self.crop_size}"
+            )
         if self.do_resize and (self.shortest_edge is None) == (self.size is None):
             raise InputError(
                 "preprocess: exactly one of size.shortest_edge and size.height/width is needed, "
@@ -146,6 +176,12 @@ class IO:
     outputs: tuple[Tensor, ...]
     frame_size: tuple[int, int] | None = None
 
+    def __post_init__(self) -> None:
+        if len(self.inputs) != 1:
+            raise InputError(f"io: a model has exactly one input, got {len(self.inputs)}")
+        if (self.mode == "frames") != (self.frame_size is not None):
+            raise InputError(f"io: frame_size belongs to mode frames alone, got {self.frame_size} with {self.mode}")
+
 
 @dataclass(frozen=True, slots=True)
 class Contract:
@@ -165,6 +201,11 @@ class Contract:
 
     def __post_init__(self) -> None:
         require_agreement(self.clip, self.preprocess)
+        logits = next((t.shape[-1] for t in self.io.outputs if t.name == "logits" and t.shape), None)
+        if logits is not None and logits != len(self.labels):
+            raise InputError(
+                f"there are {len(self.labels)} labels for {logits} logits; id2label of the config is wrong"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return a dict of JSON types only."""
@@ -212,11 +253,11 @@ def _build(cls: type[_T], data: Any, where: str) -> _T:
     unknown = sorted(set(data) - set(hints))
     if unknown:
         raise InputError(f"{where} has an unknown field {unknown[0]!r}; it was written by another version")
-    values = {name: _check(hints[name], value, f"{where}.{name}") for name, value in data.items()}
-    try:
-        return cls(**values)
-    except TypeError as e:
-        raise InputError(f"{where} is incomplete: {e}") from e
+    required = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]  # type: ignore[arg-type]
+    missing = [name for name in required if name not in data]
+    if missing:
+        raise InputError(f"{where} lacks the field {missing[0]!r}; it is incomplete")
+    return cls(**{name: _check(hints[name], value, f"{where}.{name}") for name, value in data.items()})
 
 
 def _check(hint: Any, value: Any, where: str) -> Any:
@@ -240,9 +281,28 @@ def _check(hint: Any, value: Any, where: str) -> Any:
                 return _check(option, value, where)
             except InputError:
                 continue
-    elif hint is float and type(value) in (int, float):
-        return float(value)
+    elif hint is float:
+        if type(value) in (int, float) and abs(value) <= sys.float_info.max:  # false for NaN
+            return float(value)
     elif isinstance(hint, type) and type(value) is hint:
         return value
-    expected = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
-    raise InputError(f"{where} must be {expected}, got {value!r}")
+    raise InputError(f"{where} must be {_words(hint)}, got {_short(value)}")
+
+
+def _words(hint: Any) -> str:
+    """Say what an annotation asks for."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        return f"a list of {_words(args[0])}" if args[-1] is Ellipsis else f"a list of {len(args)} {_words(args[0])}"
+    if origin is Literal:
+        return " or ".join(map(str, args))
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(map(_words, args))
+    if hint is type(None):
+        return "null"
+    return "a finite number" if hint is float else str(hint.__name__)
+
+
+def _short(value: Any, limit: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}…"

@@ -60,7 +60,7 @@ class PrecisionError(VivitExportError):
     exit_code = 6
 
 
-class EnvironmentFault(VivitExportError):
+class EnvironmentFault(VivitExportError):  # noqa: N818 - EnvironmentError is a built-in name
     """A missing dependency, driver or device, or an engine made for another machine."""
 
     exit_code = 7

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 
@@ -15,7 +15,7 @@ class Progress(Protocol):
         """Enter a stage; it ends when the context is left."""
 
     def note(self, text: str) -> None:
-        """Hear a remark."""
+        """Hear a remark that people should see."""
 
 
 class Silent:
@@ -40,39 +40,33 @@ class Silent:
 
 
 class Console(Silent):
-    """A live line per stage on a terminal; plain lines where stderr is a file or a pipe.
+    """A live line per stage on a terminal; plain lines where stderr is a file or a pipe."""
 
-    Args:
-        verbose: also show remarks.
-    """
-
-    def __init__(self, verbose: bool = False) -> None:
-        import rich.console
+    def __init__(self) -> None:
+        from rich.console import Console as Terminal
 
         super().__init__()
-        self._console = rich.console.Console(stderr=True, highlight=False)
-        self._verbose = verbose
+        self._terminal = Terminal(stderr=True, highlight=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Show a spinner while the stage runs, then its name and time."""
-        status = self._console.status(name) if self._console.is_terminal else None
-        if status is not None:
-            status.start()
+        from rich.markup import escape
+
+        live = self._terminal.is_terminal
         try:
-            with super().stage(name):
+            with self._terminal.status(escape(name)) if live else nullcontext(), super().stage(name):
                 yield
         except BaseException:
-            if status is not None:
-                status.stop()
-            self._console.print(f"[red]✗[/red] {name}" if self._console.is_terminal else f"failed: {name}")
+            self._print("✗ " if live else "failed: ", name, style="red")
             raise
-        if status is not None:
-            status.stop()
-        mark = "[green]✓[/green] " if self._console.is_terminal else ""
-        self._console.print(f"{mark}{name} [dim]{self.seconds[name]:.1f} s[/dim]")
+        self._print("✓ " if live else "", f"{name} ", f"{self.seconds[name]:.1f} s", style="green")
 
     def note(self, text: str) -> None:
         """Print a remark."""
-        if self._verbose:
-            self._console.print(f"  [dim]{text}[/dim]")
+        self._print("  ", text)
+
+    def _print(self, mark: str, text: str, aside: str = "", style: str = "") -> None:
+        from rich.text import Text  # not markup: what stands in brackets is text here
+
+        self._terminal.print(Text.assemble((mark, style), text, (aside, "dim")))

@@ -37,7 +37,10 @@ def summary_text(bundle: Bundle) -> str:
             f"{sidecar['profiles'][0]['max']}, {_megabytes(sidecar['size'])} on disk"
         )
     if not bundle.engines:
-        lines.append("  engine     none; run: vivit build " + str(bundle.path))
+        # No TensorRT has a kernel for attention as one op in fp32.
+        buildable = (precision["name"], precision["attention"]) != ("fp32", "fused-op")
+        remedy = f"run: vivit build {bundle.path}" if buildable else "export with --fp16, or with --attention pattern"
+        lines.append(f"  engine     none; {remedy}")
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ from vivit_export import bundle
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.contract import Contract
 from vivit_export.errors import EnvironmentFault, OutputError, UsageError
-from vivit_export.export.engine import EngineRequest, Flavour, build_engine, check_sms, unavailable_reason
+from vivit_export.export.engine import EngineRequest, Flavour, build_engine, check_sms
+from vivit_export.export.options import check_batches, check_targets, choose_flavours
 from vivit_export.export.plan import prove
 from vivit_export.export.report import write_report
 from vivit_export.progress import Progress, Silent
@@ -92,7 +94,7 @@ def add_engine(
 
 def build_engines(
     path: str | Path,
-    flavours: Sequence[Flavour],
+    targets: Sequence[str] = ("auto",),
     *,
     sms: tuple[int, ...] = (),
     batches: tuple[int, int, int] = (1, 4, 8),
@@ -105,7 +107,7 @@ def build_engines(
 
     Args:
         path: the bundle.
-        flavours: what to build; empty means all that this machine can.
+        targets: ``tensorrt``, ``tensorrt-rtx``, or ``auto``: all that this machine can build.
         sms: see `add_engine`.
         batches: see `add_engine`.
         timing_cache: see `add_engine`.
@@ -113,25 +115,31 @@ def build_engines(
         force: replace an engine of the same name.
         progress: told about each stage.
 
+    Returns:
+        The bundle, read back from disk with its hashes verified.
+
     Raises:
+        UsageError: the options conflict.
         BundleError: the bundle is damaged.
         EnvironmentFault: nothing can be built here.
-        OutputError: an engine of that name is there already.
+        OutputError: an engine of that name is there already, or the bundle cannot be replaced.
     """
     progress = progress if progress is not None else Silent()
     with progress.stage("verify the bundle"):
         source = read_bundle(path)
-    chosen = _available(flavours)
-    if sms and "tensorrt-rtx" not in chosen:
-        raise UsageError("--sm compiles ahead of time for TensorRT-RTX; add --target tensorrt-rtx")
+    if "onnx" in targets:
+        raise UsageError("--target onnx: the bundle holds its ONNX graph already; name an engine")
+    check_batches(batches)
+    check_targets(targets, sms, timing_cache, source.precision)
+    flavours = _available(targets, sms, timing_cache, progress)
     content = {k: v for k, v in source.manifest.items() if k not in ("format", "files")}
-    for flavour in chosen:
+    for flavour in flavours:
         name = engine_name(flavour, sms if flavour == "tensorrt-rtx" else ())
         if name in source.engines and not force:
             raise OutputError(f"{source.path} already has the engine {name}; pass --force to build it again")
-    with bundle.writing(source.path) as work:
+    with bundle.writing(source.path, force=True) as work:
         _copy_files(source, work)
-        for flavour in chosen:
+        for flavour in flavours:
             flavour_sms = sms if flavour == "tensorrt-rtx" else ()
             with progress.stage(f"compile {engine_name(flavour, flavour_sms)}"):
                 name, sidecar = add_engine(
@@ -147,22 +155,20 @@ def build_engines(
         with progress.stage("write the bundle"):
             write_report(work, content)
             bundle.write_manifest(work, content)
-    return read_bundle(path)
+            written = read_bundle(work)
+    return dataclasses.replace(written, path=source.path)
 
 
-def _available(flavours: Sequence[Flavour]) -> list[Flavour]:
-    if flavours:
-        for flavour in flavours:
-            reason = unavailable_reason(flavour)
-            if reason is not None:
-                raise EnvironmentFault(f"--target {flavour}: {reason}")
-        return list(flavours)
-    every: tuple[Flavour, ...] = ("tensorrt", "tensorrt-rtx")
-    reasons = {flavour: unavailable_reason(flavour) for flavour in every}
-    found = [flavour for flavour in every if reasons[flavour] is None]
-    if not found:
-        raise EnvironmentFault("no engine can be built here: " + "; ".join(f"{k}: {v}" for k, v in reasons.items()))
-    return found
+def _available(
+    targets: Sequence[str], sms: tuple[int, ...], timing_cache: Path | None, progress: Progress
+) -> list[Flavour]:
+    flavours, skipped = choose_flavours(targets, sms, timing_cache)
+    reasons = [f"{flavour}: {reason}" for flavour, reason in skipped.items()]
+    if not flavours:
+        raise EnvironmentFault(f"no engine can be built here: {'; '.join(reasons)}")
+    for reason in reasons:
+        progress.note(f"left out: {reason}")
+    return flavours
 
 
 def _copy_files(source: Bundle, work: Path) -> None:

@@ -39,6 +39,7 @@ _RTX_OLDEST_SM = {"bf16": 80, "fp8": 89}
 _TITLE = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
 _PACKAGE = {"tensorrt": ("tensorrt", "gpu"), "tensorrt-rtx": ("tensorrt_rtx", "rtx")}
 _WORKER = "vivit_export.export.engine_worker"
+_FULL_BYTES = 1 << 20  # a disk with less left is full: no engine fits
 _SECONDS_TO_END = 2.0  # between asking a child to end and killing it
 
 
@@ -288,8 +289,12 @@ _NOISE = re.compile(r"ModelImporter\.cpp|catchCudaError|Could not parse ONNX cor
 
 def _read_result(work: Path, flavour: Flavour, status: int, log_text: str) -> dict[str, Any]:
     """Return what the worker reported, or raise what went wrong."""
-    path = work / "result.json"
-    result: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    try:
+        result: dict[str, Any] = json.loads((work / "result.json").read_text())
+    except (FileNotFoundError, ValueError) as e:  # it crashed, or could not even write that
+        if shutil.disk_usage(work).free < _FULL_BYTES:
+            raise OutputError(f"{_TITLE[flavour]} stopped as the disk is full; free some space and run again") from e
+        result = {}
     if status == 0 and "version" in result:
         return result
     said, advice = explain_failure(log_text, result.get("error", ""))

@@ -83,7 +83,10 @@ def compile_request(request: dict[str, Any], folder: Path) -> dict[str, Any]:
         if flavour == "tensorrt":
             (folder / "inspector.json").write_text(_inspect(trt, engine))
     except OSError as e:
-        raise _FaultError("output", f"the engine of {engine.nbytes} bytes cannot be written: {e}") from e
+        (folder / "engine.plan").unlink(missing_ok=True)  # makes room to say so
+        raise _FaultError(
+            "output", f"the engine of {engine.nbytes / 1e6:.1f} MB cannot be written ({e.strerror}); free some space"
+        ) from e
     return {"version": trt.__version__, "sms": sms}
 
 

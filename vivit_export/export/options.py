@@ -1,21 +1,31 @@
-"""What an export was asked to do, checked before any work starts."""
+"""What an export was asked to do and what it comes to here, decided before any work starts.
+
+Nothing heavy is imported, so that a mistake on the command line is told at once.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, get_args
 
-from vivit_export.errors import EnvironmentFault, UsageError
+from vivit_export import runtime
+from vivit_export.bundle import check_target
+from vivit_export.errors import EnvironmentFault, MissingDependencyError, OutputError, UsageError
 from vivit_export.export.engine import Flavour, check_sms, unavailable_reason
+from vivit_export.runtime.drift import parse_gate
 
 Precision = Literal["fp32", "fp16", "bf16"]
 Attention = Literal["auto", "fused-op", "pattern"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
+FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 OUTPUTS = ("logits", "embedding")
 
 _MIN_OPSET = {"fp32": 20, "fp16": 20, "bf16": 22}
 _MAX_OPSET = 24
+_MAX_BATCH = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +42,8 @@ class ExportOptions:
         attention: form of attention in the graph; ``auto``: see `attention_form`.
         opset: ONNX opset, or None for the lowest that holds the graph's ops.
         clips: folder of videos (or one video) to check on; None: the bundled clips.
-        num_clips: at most so many of them; None: all.
+        num_clips: at most so many of them; None: all of the user's, and of the bundled ones as many as
+            two TFLOP of eager work allow.
         check: whether the graph is compared with eager before anything is written.
         gate: limits such as ``top1=0.99,max=0.02``, over the precision's defaults.
         allow_unfused: accept an engine whose plan keeps less than was promised.
@@ -64,19 +75,16 @@ class ExportOptions:
         self._check_precision()
         _one_of("input", self.input_mode, ("crops", "pixels"))
         _one_of("attention", self.attention, get_args(Attention))
-        for target in self.targets:
-            _one_of("target", target, ("auto", "onnx", *get_args(Flavour)))
         for output in self.outputs:
             _one_of("outputs", output, OUTPUTS)
-        low, opt, high = self.batches
-        if not 1 <= low <= opt <= high <= 1024:
-            raise UsageError(f"batches min={low}, opt={opt}, max={high} must rise from 1 or more to at most 1024")
+        check_batches(self.batches)
         if self.num_clips is not None and self.num_clips < 1:
             raise UsageError(f"--num-clips {self.num_clips} must be at least 1; --no-check turns the check off")
         if not self.check and (self.gate or self.clips or self.num_clips):
             raise UsageError("--no-check cannot be combined with --gate, --clips or --num-clips")
         self._check_opset()
-        self._check_engine_options()
+        check_targets(self.targets, self.sms, self.timing_cache, self.precision)
+        self._check_engines_wanted()
 
     def _check_precision(self) -> None:
         if self.precision in ("int8", "fp8"):
@@ -95,35 +103,12 @@ class ExportOptions:
             why = "Attention is an op since 23" if lowest == 23 else "Gelu is an op since 20, bf16 Conv since 22"
             raise UsageError(f"--opset {self.opset} is outside {lowest} to {_MAX_OPSET} for this graph ({why})")
 
-    def _check_engine_options(self) -> None:
-        explicit = [t for t in self.targets if t in get_args(Flavour)]
-        may_build = explicit or (list(get_args(Flavour)) if "auto" in self.targets else [])
-        if self.sms:
-            if "tensorrt-rtx" not in may_build:
-                raise UsageError("--sm compiles ahead of time for TensorRT-RTX; add --target tensorrt-rtx")
-            check_sms("tensorrt-rtx", self.sms, self.precision)
-        if self.timing_cache is not None and "tensorrt" not in may_build:
-            raise UsageError("--timing-cache is TensorRT's; add --target tensorrt or leave it out")
-
-    def flavours(self) -> tuple[list[Flavour], dict[str, str]]:
-        """Engines to build here, and for ``auto`` what this machine cannot build and why.
-
-        Raises:
-            EnvironmentFault: a flavour asked for by name cannot be built here.
-        """
-        wanted: list[Flavour] = []
-        skipped: dict[str, str] = {}
-        for flavour in cast("tuple[Flavour, ...]", get_args(Flavour)):
-            if flavour not in self.targets and "auto" not in self.targets:
-                continue
-            reason = unavailable_reason(flavour)
-            if reason is None:
-                wanted.append(flavour)
-            elif flavour in self.targets:
-                raise EnvironmentFault(f"--target {flavour}: {reason}")
-            else:
-                skipped[flavour] = reason
-        return wanted, skipped
+    def _check_engines_wanted(self) -> None:
+        if {"auto", *FLAVOURS} & set(self.targets):
+            return
+        for option, given in (("--allow-unfused", self.allow_unfused), ("--min-batch", self.batches[0] != 1)):
+            if given:
+                raise UsageError(f"{option} is about engines and --target onnx builds none; leave one of them out")
 
     def attention_form(self, builds_engine: bool) -> str:
         """Resolve ``auto``: the pattern where an engine is built, the op otherwise.
@@ -142,6 +127,142 @@ class ExportOptions:
         if self.opset is not None:
             return self.opset
         return 23 if form == "fused-op" else _MIN_OPSET[self.precision]
+
+
+def check_batches(batches: tuple[int, int, int]) -> None:
+    """Refuse an optimisation profile that is none.
+
+    Raises:
+        UsageError: says what is wanted.
+    """
+    low, opt, high = batches
+    if not 1 <= low <= opt <= high <= _MAX_BATCH:
+        raise UsageError(
+            f"batches min={low}, opt={opt}, max={high} must rise from 1 or more to at most {_MAX_BATCH}; "
+            "set --min-batch, --opt-batch and --max-batch"
+        )
+
+
+def check_targets(targets: Sequence[str], sms: Sequence[int], timing_cache: Path | None, precision: str) -> None:
+    """Refuse unknown targets, and engine options that none of the targets can honour.
+
+    Raises:
+        UsageError: says which.
+        OutputError: the timing cache could not be kept.
+    """
+    for target in targets:
+        _one_of("target", target, ("auto", "onnx", *FLAVOURS))
+    if sms and not {"auto", "tensorrt-rtx"} & set(targets):
+        raise UsageError("--sm compiles ahead of time for TensorRT-RTX; add --target tensorrt-rtx")
+    if timing_cache is not None and not {"auto", "tensorrt"} & set(targets):
+        raise UsageError("--timing-cache is TensorRT's; add --target tensorrt or leave it out")
+    if timing_cache is not None and not timing_cache.absolute().parent.is_dir():
+        raise OutputError(f"--timing-cache {timing_cache} cannot be written: there is no such folder; create it first")
+    check_sms("tensorrt-rtx", sms, precision)
+
+
+def choose_flavours(
+    targets: Sequence[str], sms: Sequence[int], timing_cache: Path | None
+) -> tuple[list[Flavour], dict[str, str]]:
+    """Engines to build here, and for ``auto`` what this machine cannot build and why.
+
+    Raises:
+        EnvironmentFault: what cannot be built here was asked for by name, or by an option of its own.
+    """
+    wanted: list[Flavour] = []
+    skipped: dict[str, str] = {}
+    own_options = {"tensorrt": ("--timing-cache", timing_cache), "tensorrt-rtx": ("--sm", sms)}
+    for flavour in FLAVOURS:
+        if flavour not in targets and "auto" not in targets:
+            continue
+        reason = unavailable_reason(flavour)
+        option, given = own_options[flavour]
+        if reason is None:
+            wanted.append(flavour)
+        elif flavour in targets or given:
+            raise EnvironmentFault(f"{f'--target {flavour}' if flavour in targets else option}: {reason}")
+        else:
+            skipped[flavour] = reason
+    return wanted, skipped
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """What an export would do: the answer to ``--dry-run``.
+
+    Attributes:
+        model: checkpoint as named.
+        target: folder to write.
+        options: as asked.
+        flavours: engines that will be built.
+        skipped: engines that ``auto`` leaves out on this machine, and why.
+        attention: form in the graph.
+        opset: declared version.
+    """
+
+    model: str
+    target: Path
+    options: ExportOptions
+    flavours: tuple[Flavour, ...]
+    skipped: dict[str, str]
+    attention: str
+    opset: int
+
+    def sms(self, flavour: Flavour) -> tuple[int, ...]:
+        """Compute capabilities to build an engine for ahead of time; empty: the GPU at hand."""
+        return check_sms(flavour, self.options.sms if flavour == "tensorrt-rtx" else (), self.options.precision)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON types."""
+        o = self.options
+        return {
+            "model": self.model,
+            "target": str(self.target),
+            "precision": o.precision,
+            "attention": self.attention,
+            "opset": self.opset,
+            "input": o.input_mode,
+            "batches": list(o.batches),
+            "engines": {f: {"sms": list(self.sms(f))} for f in self.flavours},
+            "skipped": self.skipped,
+            "check": o.check,
+        }
+
+
+def default_target(model: str, precision: str) -> Path:
+    """Folder used when none is named: the model's own name and the precision, in the current folder."""
+    name = "vivit-demo" if model == "demo" else model_name(model)
+    return Path(f"{name}-{precision}")
+
+
+def model_name(model: str) -> str:
+    """Name of a folder (of ``.`` too), or of a model on the hub without its owner."""
+    folder = Path(model).expanduser()
+    return folder.resolve().name if folder.is_dir() else folder.name
+
+
+def plan_export(model: str, target: Path | None, options: ExportOptions) -> ExportPlan:
+    """Decide everything that can be decided before the checkpoint is read.
+
+    Raises:
+        UsageError: the options conflict.
+        EnvironmentFault: a target asked for cannot be built here.
+        OutputError: the folder exists or cannot be written.
+        ClipError: there are no clips to check on.
+    """
+    target = target or default_target(model, options.precision)
+    parse_gate(options.gate, options.precision)
+    flavours, skipped = choose_flavours(options.targets, options.sms, options.timing_cache)
+    form = options.attention_form(bool(flavours))
+    check_target(target, options.force)
+    if options.clips is not None:
+        runtime.find_clips(options.clips)
+    if options.check and importlib.util.find_spec("onnxruntime") is None:
+        raise MissingDependencyError(
+            "the check runs the graph in ONNX Runtime, which is not installed; "
+            'pip install "vivit-export[cpu]", or pass --no-check'
+        )
+    return ExportPlan(model, target, options, tuple(flavours), skipped, form, options.opset_for(form))
 
 
 def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -7,12 +7,11 @@ sibling of the target and renamed at the very end, so a failure at any stage lea
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from vivit_export import __version__, bundle
 from vivit_export.bundle import Bundle
@@ -21,74 +20,12 @@ from vivit_export.errors import UsageError
 from vivit_export.export.build import add_engine, engine_name
 from vivit_export.export.check import Checks, Outputs, run_checks
 from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
-from vivit_export.export.clips import load_check_clips
-from vivit_export.export.engine import Flavour
+from vivit_export.export.clips import load_check_clips, num_bundled_clips
 from vivit_export.export.graph import Graph, build_graph, save_graph, signature
-from vivit_export.export.options import OUTPUTS, ExportOptions
+from vivit_export.export.options import OUTPUTS, ExportOptions, ExportPlan, model_name, plan_export
 from vivit_export.export.report import write_report
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.drift import parse_gate
-
-
-@dataclass(frozen=True)
-class ExportPlan:
-    """What an export would do: the answer to ``--dry-run``.
-
-    Attributes:
-        model: checkpoint as named.
-        target: folder to write.
-        options: as asked.
-        flavours: engines that will be built.
-        skipped: engines that ``auto`` leaves out on this machine, and why.
-        attention: form in the graph.
-        opset: declared version.
-    """
-
-    model: str
-    target: Path
-    options: ExportOptions
-    flavours: tuple[Flavour, ...]
-    skipped: dict[str, str]
-    attention: str
-    opset: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON types."""
-        o = self.options
-        return {
-            "model": self.model,
-            "target": str(self.target),
-            "precision": o.precision,
-            "attention": self.attention,
-            "opset": self.opset,
-            "input": o.input_mode,
-            "batches": list(o.batches),
-            "engines": {f: {"sms": list(o.sms)} for f in self.flavours},
-            "skipped": self.skipped,
-            "check": o.check,
-        }
-
-
-def default_target(model: str, precision: str) -> Path:
-    """Folder used when none is named: the model's own name and the precision, in the current folder."""
-    name = "vivit-demo" if model == "demo" else Path(model).name
-    return Path(f"{name}-{precision}")
-
-
-def plan_export(model: str, target: Path | None, options: ExportOptions) -> ExportPlan:
-    """Decide everything that can be decided before the checkpoint is read.
-
-    Raises:
-        UsageError: the options conflict.
-        EnvironmentFault: a target asked for cannot be built here.
-        OutputError: the folder cannot be written.
-    """
-    target = target or default_target(model, options.precision)
-    parse_gate(options.gate, options.precision)
-    flavours, skipped = options.flavours()
-    form = options.attention_form(bool(flavours))
-    bundle.check_target(target, options.force)
-    return ExportPlan(model, target, options, tuple(flavours), skipped, form, options.opset_for(form))
 
 
 def export_model(
@@ -119,12 +56,13 @@ def export_model(
     plan = plan_export(model, None if target is None else Path(target), options)
     with progress.stage("load the checkpoint"):
         checkpoint = load_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
-    with bundle.writing(plan.target) as work:
+    with bundle.writing(plan.target, force=options.force) as work:
         manifest = _export_into(work, checkpoint, plan, progress)
         with progress.stage("write the bundle"):
             write_report(work, manifest)
             bundle.write_manifest(work, manifest)
-    return bundle.read_bundle(plan.target)
+            written = bundle.read_bundle(work)
+    return dataclasses.replace(written, path=plan.target)
 
 
 def _with_overrides(options: ExportOptions, overrides: dict[str, Any]) -> ExportOptions:
@@ -192,7 +130,8 @@ def _check(
 ) -> Checks:
     names = {tensor.name for tensor in contract.io.outputs}
     with progress.stage("read the clips"):
-        clips = load_check_clips(contract, options.clips, options.num_clips)
+        limit = options.num_clips or (None if options.clips else num_bundled_clips(checkpoint.flops_per_clip))
+        clips = load_check_clips(contract, options.clips, limit)
 
     def eager(precision: str) -> Outputs:
         with progress.stage(f"run eager {precision} on {len(clips.names)} clips"):
@@ -201,7 +140,7 @@ def _check(
 
     reference = eager("fp32")
     low = eager(options.precision) if options.precision != "fp32" else None
-    save_file({"frames": clips.crops, **reference}, work / bundle.GOLDEN)
+    (work / bundle.GOLDEN).write_bytes(save({"frames": clips.crops, **reference}))
     gate = parse_gate(options.gate, options.precision)
     with progress.stage("check the graph against eager"):
         runs = run_checks(
@@ -224,7 +163,7 @@ def _check(
 def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
     parameters = sum(int(np.prod(p.shape)) for p in checkpoint.network.parameters())
     # A folder's place on this machine is not part of what the bundle is; its name helps people.
-    source = checkpoint.source if checkpoint.revision or checkpoint.source == "demo" else Path(checkpoint.source).name
+    source = checkpoint.source if checkpoint.revision or checkpoint.source == "demo" else model_name(checkpoint.source)
     return {
         "id": source,
         "revision": checkpoint.revision,

@@ -1,0 +1,84 @@
+"""What every benchmark needs: the environment, a measured child process, and where results go."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "onnx-ir", "tensorrt-rtx", "numpy", "pillow", "av")
+
+
+def environment() -> dict[str, Any]:
+    """Machine, versions and command, as results are committed with."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "command": " ".join([Path(sys.executable).name, *sys.argv]),
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def run_measured(command: Sequence[str]) -> dict[str, Any]:
+    """Run a command to its end; wall seconds, peak resident bytes of it and its children, its output.
+
+    Raises:
+        RuntimeError: it failed; the message ends with what it said.
+    """
+    start, peak = time.perf_counter(), 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        process = psutil.Process(child.pid)
+        while child.poll() is None:
+            peak = max(peak, _resident(process))
+            time.sleep(0.05)
+        seconds = time.perf_counter() - start
+        out, err = child.communicate()
+    if child.returncode:
+        raise RuntimeError(f"{' '.join(command)} exited with {child.returncode}: {err[-500:]}")
+    return {"seconds": round(seconds, 2), "peak_bytes": peak, "stdout": out}
+
+
+def write_results(name: str, content: dict[str, Any]) -> Path:
+    """Write ``results/NAME.json``."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    return path
+
+
+def _resident(process: psutil.Process) -> int:
+    total = 0
+    try:
+        for p in [process, *process.children(recursive=True)]:
+            total += p.memory_info().rss
+    except psutil.Error:
+        pass  # it ended between two looks
+    return total
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()

@@ -1,0 +1,132 @@
+"""Measure the main job: export time, memory and drift of ViViT-B/16x2, and the demo's agreement.
+
+    python tools/make_checkpoint.py /tmp/vivit-b
+    python benchmarks/export.py /tmp/vivit-b
+
+ViViT-B has random weights (`tools/make_checkpoint.py`); the demo is trained. Writes
+``results/export.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import numpy.typing as npt
+from common import environment, run_measured, write_results
+
+import vivit_export as ve
+from vivit_export.demo.motion import LABELS, render_clip
+from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
+from vivit_export.runtime import Preprocessor
+from vivit_export.runtime.drift import compare
+from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
+
+VIVIT_EXPORT = str(Path(sys.executable).with_name("vivit-export"))
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
+def main(checkpoint: Path) -> None:
+    """Measure on CHECKPOINT, a ViViT-B/16x2 folder."""
+    results: dict[str, Any] = {"environment": environment()}
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        results["help_seconds"] = min(run_measured([VIVIT_EXPORT, "--help"])["seconds"] for _ in range(5))
+        results["vivit_b_export_fp16"] = measure_export(checkpoint, work / "fp16")
+        results["vivit_b_fp32_on_noise"] = drift_on_noise(checkpoint, work / "fp32")
+        results["demo_generated_200"] = demo_agreement(work)
+    path = write_results("export", results)
+    print(json.dumps({k: v for k, v in results.items() if k != "environment"}, indent=2))
+    print(f"wrote {path}")
+
+
+def measure_export(checkpoint: Path, target: Path) -> dict[str, Any]:
+    """The command of the README at full size, check on one clip included."""
+    options = [
+        "--fp16",
+        "--target",
+        "onnx",
+        "--target",
+        "tensorrt-rtx",
+        "--sm",
+        "89",
+        "--num-clips",
+        "1",
+        "--json",
+        "-q",
+    ]
+    run = run_measured([VIVIT_EXPORT, str(checkpoint), "-o", str(target), *options])
+    report = json.loads(run["stdout"])
+    shutil.rmtree(target)
+    engine = report["engines"]["tensorrt-rtx-sm89"]
+    return {
+        "options": " ".join(options),
+        "seconds": run["seconds"],
+        "peak_bytes": run["peak_bytes"],
+        "stages": report["seconds"],
+        "bundle_bytes": report["size"],
+        "drift": {f"{r['engine']}, batch {r['batch']}": r["drift"] or r["note"] for r in report["checks"]["runs"]},
+        "engine": {k: engine["plan"][k] for k in ("kernels", "attention_fused", "gemms", "activation_bytes")},
+    }
+
+
+def drift_on_noise(checkpoint: Path, target: Path) -> dict[str, Any]:
+    """ONNX fp32 against eager fp32 on N(0, 1) pixels."""
+    bundle = ve.export_model(str(checkpoint), target, targets=("onnx",), input_mode="pixels", check=False)
+    loaded = load_checkpoint(str(checkpoint))
+    clip = loaded.clip
+    shape = (1, clip.num_frames, 3, clip.height, clip.width)
+    pixels = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    result = OnnxRuntimeSession(bundle.model).run(pixels)
+    return compare(loaded.run_eager(pixels), result).to_json()
+
+
+def demo_agreement(work: Path) -> dict[str, Any]:
+    """Top-1 agreement of the fp16 and bf16 demo with eager fp32 on 200 clips it has never seen."""
+    loaded = load_checkpoint("demo")
+    crops, truth = _generated(loaded, 200)
+    pixels = Preprocessor(loaded.clip, loaded.preprocess).to_pixels(crops)
+    reference = loaded.run_eager(pixels)
+    figures: dict[str, Any] = {"eager fp32 accuracy": float(np.mean(reference["logits"].argmax(1) == truth))}
+    bundle = ve.export_model("demo", work / "demo", precision="fp16", targets=("onnx",))
+    figures["fp16, ONNX Runtime"] = compare(reference, OnnxRuntimeSession(bundle.model).run(crops)).to_json()
+    for precision in ("fp16", "bf16"):
+        figures[f"{precision}, rounding emulated"] = _emulated(work, precision, reference, crops)
+    return figures
+
+
+def _emulated(
+    work: Path, precision: str, reference: dict[str, npt.NDArray[np.float32]], crops: npt.NDArray[np.uint8]
+) -> dict[str, Any]:
+    import onnx_ir as ir
+
+    from vivit_export.export.emulate import emulate_low_precision
+
+    bundle = ve.export_model(
+        "demo", work / f"{precision}-pattern", precision=precision, targets=("onnx",), attention="pattern"
+    )
+    path = work / f"{precision}.onnx"
+    ir.save(emulate_low_precision(ir.load(bundle.model)), path)
+    return compare(reference, OnnxRuntimeSession(path).run(crops)).to_json()
+
+
+def _generated(loaded: Checkpoint, count: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Clips from seeds that neither training nor its evaluation used."""
+    preprocessor = Preprocessor(loaded.clip, loaded.preprocess)
+    truth = np.arange(count) % len(LABELS)
+    frames = [
+        render_clip(LABELS[label], seed=1_000_000 + i, num_frames=loaded.clip.num_frames, height=96, width=128)
+        for i, label in enumerate(truth)
+    ]
+    return np.stack([preprocessor.crops(f) for f in frames]), truth
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""The rules of the design that a reader relies on: who imports whom, what is heavy, how long things are."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import vivit_export
+
+PACKAGE = Path(vivit_export.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# A room imports from itself and from rooms further up this list, nothing else.
+ROOMS = (
+    "errors",
+    "contract",
+    "signals",
+    "progress",
+    "demo",
+    "bundle",
+    "runtime",
+    "calibration",
+    "export",
+    "summary",
+    "cli",
+)
+
+# Cheap to import, or at work wherever a graph is rewritten. Everything else from outside has one home.
+EVERYDAY = {"numpy", "ml_dtypes", "PIL", "safetensors", "onnx", "onnx_ir", "onnxscript"}
+HOMES = {
+    "torch": {"export/checkpoint.py", "export/trace.py"},
+    "transformers": {"export/checkpoint.py", "export/trace.py"},
+    "huggingface_hub": {"export/checkpoint.py"},
+    "av": {"runtime/video.py"},
+    "polygraphy": {"export/engine_worker.py"},
+    "onnxruntime": {"runtime/session/onnxruntime.py"},
+    "click": {"cli.py"},
+    "rich": {"progress.py"},
+}
+
+MOST_MODULE_LINES = 400
+MOST_FUNCTION_LINES = 60
+
+
+def name(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imports(path: Path) -> set[str]:
+    """Dotted names of all modules imported, inside functions and for type checkers too."""
+    found: set[str] = set()
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{name(path)} imports relatively"
+            assert node.module is not None
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def rooms_used(path: Path) -> set[str]:
+    names = (n.split(".") for n in imports(path) if n.startswith("vivit_export."))
+    return {parts[1] for parts in names} - {"__version__"}
+
+
+def outside_packages(path: Path) -> set[str]:
+    return {n.split(".")[0] for n in imports(path)} - sys.stdlib_module_names - {"vivit_export"}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parent != PACKAGE or p.name != "__init__.py"], ids=name)
+def test_imports_point_one_way(path: Path) -> None:
+    allowed = ROOMS[: ROOMS.index(room(path)) + 1]
+    assert rooms_used(path) <= set(allowed)
+
+
+def test_every_heavy_dependency_has_one_home() -> None:
+    users: dict[str, set[str]] = {}
+    for path in MODULES:
+        for package in outside_packages(path):
+            users.setdefault(package, set()).add(name(path))
+    assert {package: users.get(package) for package in HOMES} == HOMES
+    strays = {p: u for p, u in users.items() if p not in HOMES and p not in EVERYDAY and len(u) > 1}
+    assert not strays, "give each of these one home"
+
+
+@pytest.mark.parametrize("heavy", ["torch", "transformers", "onnxscript", "polygraphy"])
+def test_the_runtime_needs_nothing_of_the_export(heavy: str) -> None:
+    users = {name(p) for p in MODULES if room(p) != "export" and heavy in outside_packages(p)}
+    assert not users
+
+
+def test_every_outside_package_is_declared() -> None:
+    project = (PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8")
+    spelled = {"PIL": "pillow", "huggingface_hub": "transformers"}  # the latter brings it along
+    used = set().union(*map(outside_packages, MODULES))
+    missing = {p for p in used if f'"{spelled.get(p, p).replace("_", "-")}' not in project}
+    assert not missing
+
+
+# --- what is loaded when -----------------------------------------------------------------------
+
+
+def run(code: str) -> None:
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("vivit_export", "torch transformers numpy onnx onnx_ir onnxruntime av PIL click rich polygraphy"),
+        ("vivit_export.cli", "torch transformers numpy onnx onnx_ir onnxruntime av PIL rich polygraphy"),
+        ("vivit_export.bundle", "torch transformers numpy onnx onnx_ir onnxruntime av PIL click rich polygraphy"),
+        ("vivit_export.export.options", "torch transformers onnx onnx_ir onnxruntime av click rich polygraphy"),
+        ("vivit_export.export.build", "torch transformers onnx onnx_ir onnxruntime av click rich polygraphy"),
+    ],
+)
+def test_importing_a_module_loads_nothing_heavy(module: str, heavy: str) -> None:
+    run(
+        f"""
+        import sys
+        import {module}
+        loaded = set("{heavy}".split()) & set(sys.modules)
+        assert not loaded, loaded
+        """
+    )
+
+
+def test_every_public_name_exists() -> None:
+    assert set(vivit_export.__all__) <= set(dir(vivit_export))
+    for public in vivit_export.__all__:
+        assert getattr(vivit_export, public) is not None
+    with pytest.raises(AttributeError, match="'vivit_export' has no attribute 'nonsense'"):
+        _ = vivit_export.nonsense
+
+
+def test_every_module_can_be_imported_by_itself() -> None:
+    for path in MODULES:
+        dotted = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+        importlib.import_module(dotted)
+
+
+# --- readability -------------------------------------------------------------------------------
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def definitions(tree: ast.Module) -> Iterator[Definition]:
+    yield from (node for node in ast.walk(tree) if isinstance(node, Definition))
+
+
+def public_definitions(tree: ast.Module) -> Iterator[Definition]:
+    """Classes and functions of a module, and the methods of its public classes."""
+    for node in tree.body:
+        if isinstance(node, Definition) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef):
+                yield from (n for n in node.body if isinstance(n, Definition) and not n.name.startswith("_"))
+
+
+def code_lines(node: Definition) -> int:
+    """Lines of a definition without its docstring."""
+    assert node.end_lineno is not None
+    lines = node.end_lineno - node.lineno + 1
+    first = node.body[0]
+    if ast.get_docstring(node) is not None and first.end_lineno is not None:
+        lines -= first.end_lineno - first.lineno + 1
+    return lines
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_a_module_can_be_read_in_one_sitting(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_MODULE_LINES
+    functions = (node for node in definitions(parsed(path)) if not isinstance(node, ast.ClassDef))
+    too_long = {node.name: code_lines(node) for node in functions if code_lines(node) > MOST_FUNCTION_LINES}
+    assert not too_long
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.stat().st_size], ids=name)
+def test_what_is_public_says_what_it_is_for(path: Path) -> None:
+    assert ast.get_docstring(parsed(path)), "the module"
+    silent = [node.name for node in public_definitions(parsed(path)) if not ast.get_docstring(node)]
+    assert not silent

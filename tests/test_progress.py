@@ -1,0 +1,53 @@
+"""Progress: plain lines in a file or a pipe, a live list on a terminal, text shown as it is."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from vivit_export.progress import Console, Silent
+
+REASON = 'tensorrt left out: not installed; pip install "vivit-export[gpu]" :warning: ' + "x" * 100
+
+
+def test_plain_lines_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Console()
+    with progress.stage("compile [rtx]"):
+        progress.note(REASON)
+    out, err = capsys.readouterr()
+    assert out == ""
+    first, second = err.splitlines()
+    assert first == f"  {REASON}"  # neither taken for markup nor wrapped
+    assert re.fullmatch(r"compile \[rtx\] 0\.\d s", second)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_stage_that_fails_is_named(capsys: pytest.CaptureFixture[str], error: type[BaseException]) -> None:
+    progress = Console()
+    with pytest.raises(error), progress.stage("trace"):
+        raise error
+    assert capsys.readouterr().err == "failed: trace\n"
+    assert progress.seconds == {}
+
+
+def test_a_terminal_gets_a_tick_or_a_cross(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    progress = Console()
+    with progress.stage("load [x]"):
+        pass
+    with pytest.raises(ValueError), progress.stage("trace [y]"):  # noqa: PT011 - it carries no message
+        raise ValueError
+    plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", capsys.readouterr().err)
+    assert re.search(r"✓ load \[x\] 0\.\d s\n", plain)
+    assert "✗ trace [y]\n" in plain
+
+
+def test_silence_still_counts_the_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Silent()
+    for name in ("a", "b"):
+        with progress.stage(name):
+            progress.note("text")
+    assert list(progress.seconds) == ["a", "b"]
+    assert capsys.readouterr() == ("", "")

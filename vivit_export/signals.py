@@ -1,0 +1,47 @@
+"""What Ctrl-C and its like do: everything that asks the process to end raises KeyboardInterrupt, once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def ended_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal raise KeyboardInterrupt too, unless they are ignored (nohup)."""
+    with _handled({n: _interrupt for n in _ENDING[1:] if signal.getsignal(n) == signal.SIG_DFL}):
+        yield
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ignore such signals for a moment, where renames or removals must not be left half done."""
+    with _handled(dict.fromkeys(_ENDING, signal.SIG_IGN)):
+        yield
+
+
+def ignore_from_now_on() -> None:
+    """Ignore such signals to the end of the process, which is near: a second Ctrl-C has nothing to add."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def _handled(handlers: dict[signal.Signals, signal._HANDLER]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # Python lets only that one set handlers
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
