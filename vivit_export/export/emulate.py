@@ -14,7 +14,9 @@ import onnx_ir as ir
 
 from vivit_export.export.precision import cast, retype
 
-_MOVES = frozenset({"Reshape", "Transpose", "Concat", "Expand", "Gather", "Identity", "Split", "Slice", "Squeeze"})
+_MOVES = frozenset(
+    {"Reshape", "Transpose", "Concat", "Expand", "Gather", "Identity", "Split", "Slice", "Squeeze", "Pad"}
+)
 
 
 def emulate_low_precision(model: ir.Model) -> ir.Model:

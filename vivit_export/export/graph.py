@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from vivit_export.errors import BuildError
 from vivit_export.export.checkpoint import Checkpoint
 from vivit_export.export.precision import lower_precision
 from vivit_export.export.preprocess import prepend_pixels
-from vivit_export.export.rewrites import lower_attention
+from vivit_export.export.rewrites import apply_rewrites, fold_pixels, lower_attention
 from vivit_export.export.trace import trace
 from vivit_export.runtime import Preprocessor
 
@@ -48,6 +48,7 @@ def build_graph(
     input_mode: str,
     outputs: Sequence[str],
     frame_size: tuple[int, int] | None = None,
+    skip_rewrites: Collection[str] = (),
 ) -> Graph:
     """Trace the checkpoint and turn it into the graph that ships.
 
@@ -59,20 +60,25 @@ def build_graph(
         input_mode: ``crops``, ``pixels`` or ``frames``.
         outputs: names, in order.
         frame_size: (height, width) of ``frames``.
+        skip_rewrites: names of `rewrites.REWRITES` to leave out.
     """
     model = trace(checkpoint, outputs)
     facts: dict[str, Any] = {"name": precision, "attention": form, "opset": opset, "outputs": "float32"}
+    facts["rewrites"] = apply_rewrites(model, skip_rewrites)
     if form == "pattern":
         lower_attention(model)
+    preprocessor = Preprocessor(checkpoint.clip, checkpoint.preprocess)
+    folded = False
     if precision != "fp32":
-        lowered = lower_precision(model, precision)
+        # In float32 the pixel values stay those of the processor, bit for bit.
+        folded = input_mode != "pixels" and fold_pixels(model, preprocessor.table) > 0
+        lowered = lower_precision(model, precision, float_inputs=not folded)
         name, peak = lowered.largest_weight
         facts["largest_weight"] = {"name": name, "magnitude": peak}
         facts["float32_ops"] = list(lowered.float32_ops)
         facts["float32_inside"] = "LayerNormalization statistics (stash_type=1)"
     if input_mode != "pixels":
-        preprocessor = Preprocessor(checkpoint.clip, checkpoint.preprocess)
-        facts["pixels"] = prepend_pixels(model, preprocessor, frame_size)
+        facts["pixels"] = prepend_pixels(model, preprocessor, frame_size, folded=folded)
     model.graph.opset_imports[""] = opset
     model.ir_version = 10
     facts["layers"] = layer_types(model)

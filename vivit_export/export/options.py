@@ -22,6 +22,8 @@ Attention = Literal["auto", "fused-op", "pattern"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 OUTPUTS = ("logits", "embedding")
+# In the order of `vivit_export.export.rewrites.REWRITES`, which would load the graph libraries; a test compares them.
+REWRITE_NAMES = ("patch-embedding", "layernorm", "attention-scale", "key-bias", "value-bias", "query-bias")
 
 _MIN_OPSET = {"fp32": 20, "fp16": 20, "bf16": 22}
 _MAX_OPSET = 24
@@ -40,6 +42,7 @@ class ExportOptions:
         input_mode: ``crops`` (uint8) or ``pixels`` (float32).
         outputs: subset of ``logits`` and ``embedding``; empty means all the checkpoint has.
         attention: form of attention in the graph; ``auto``: see `attention_form`.
+        skip_rewrites: names of exact graph rewrites to leave out; see `rewrites.REWRITES`.
         opset: ONNX opset, or None for the lowest that holds the graph's ops.
         clips: folder of videos (or one video) to check on; None: the bundled clips.
         num_clips: at most so many of them; None: all of the user's, and of the bundled ones as many as
@@ -60,6 +63,7 @@ class ExportOptions:
     input_mode: str = "crops"
     outputs: tuple[str, ...] = ()
     attention: str = "auto"
+    skip_rewrites: tuple[str, ...] = ()
     opset: int | None = None
     clips: Path | None = None
     num_clips: int | None = None
@@ -75,6 +79,8 @@ class ExportOptions:
         self._check_precision()
         _one_of("input", self.input_mode, ("crops", "pixels"))
         _one_of("attention", self.attention, get_args(Attention))
+        for rewrite in self.skip_rewrites:
+            _one_of("--no-rewrite", rewrite, REWRITE_NAMES)
         for output in self.outputs:
             _one_of("outputs", output, OUTPUTS)
         check_batches(self.batches)

@@ -84,6 +84,7 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPlan, progress:
             opset=plan.opset,
             input_mode=options.input_mode,
             outputs=outputs,
+            skip_rewrites=options.skip_rewrites,
         )
         save_graph(graph.model, work)
     contract = Contract(

@@ -41,12 +41,13 @@ class Lowered:
     float32_ops: tuple[str, ...]
 
 
-def lower_precision(model: ir.Model, precision: str) -> Lowered:
+def lower_precision(model: ir.Model, precision: str, *, float_inputs: bool = True) -> Lowered:
     """Convert the graph in place; see the module's rules.
 
     Args:
         model: float32 graph with float32 inputs and outputs.
         precision: ``fp16`` or ``bf16``.
+        float_inputs: False gives the inputs the low type too, for a caller who puts ops in front.
 
     Raises:
         BuildError: a weight lies outside the finite range of the type.
@@ -57,7 +58,11 @@ def lower_precision(model: ir.Model, precision: str) -> Lowered:
         for value in node.outputs:
             if value.dtype == ir.DataType.FLOAT:
                 retype(value, low)
-    _cast_inputs(graph, low)
+    if float_inputs:
+        _cast_inputs(graph, low)
+    else:
+        for value in graph.inputs:
+            retype(value, low)
     islands = _float32_softmax(graph, low)
     _cast_outputs(graph, low)
     return Lowered(precision, num_weights, largest, tuple(islands))

@@ -17,23 +17,29 @@ import onnx_ir as ir
 
 from vivit_export.contract import Preprocess
 from vivit_export.export.resize import SPLIT_BITS, axis_weights, split_weights
+from vivit_export.export.rewrites.patch_embedding import CHANNELS_LAST
 from vivit_export.runtime.preprocess import Axis, Preprocessor
 
 Float32 = npt.NDArray[np.float32]
 Step = tuple[str, Float32]
 
+_CENTRED: list[Step] = [("Sub", np.array([128], np.float32)), ("Mul", np.array([1 / 64], np.float32))]
 
-def prepend_pixels(model: ir.Model, preprocessor: Preprocessor, frame_size: tuple[int, int] | None = None) -> str:
-    """Replace the float input ``pixel_values`` by uint8 ``frames`` (batch, T, h, w, 3).
+
+def prepend_pixels(
+    model: ir.Model, preprocessor: Preprocessor, frame_size: tuple[int, int] | None = None, *, folded: bool = False
+) -> str:
+    """Replace the input ``pixel_values`` by uint8 ``frames`` (batch, T, h, w, 3).
 
     Args:
         model: changed in place.
         preprocessor: the pipeline to add.
         frame_size: (height, width) of the frames, which are resized and cropped in the graph; None
             for crops, which are H x W already.
+        folded: the graph takes ``(level - 128) / 64``; see `rewrites.fold_pixels`.
 
     Returns:
-        ``arithmetic`` or ``table``: the form that was used. Both are exact in float32.
+        ``folded``, ``arithmetic`` or ``table``: the form that was used. All are exact.
 
     Raises:
         ClipError: frames of that size do not end up at H x W.
@@ -44,22 +50,47 @@ def prepend_pixels(model: ir.Model, preprocessor: Preprocessor, frame_size: tupl
     assert pixels.shape is not None
     height, width = frame_size or (clip.height, clip.width)
     chain = _Chain(graph, pixels.shape[0], clip.num_frames, height, width)
-    chain.add("Cast", to=ir.DataType.FLOAT)
-    chain.add("Transpose", perm=(0, 1, 4, 2, 3))
+    layout = _channels_last_reader(pixels)
+    channel_shape: tuple[int, ...] = (3,)
+    if frame_size is not None or layout is None:
+        chain.add("Cast", to=ir.DataType.FLOAT)
+        chain.add("Transpose", perm=(0, 1, 4, 2, 3))
+        channel_shape, layout = (3, 1, 1), None
     if frame_size is not None:
         _resize(chain, preprocessor)
-    steps = exact_steps(preprocessor.preprocess, preprocessor.table)
-    if steps is not None:
-        for op, operand in steps:
-            chain.add(op, _per_channel(operand))
-    else:
-        _look_up(chain, preprocessor.table)
-    chain.replace(pixels)
-    return "arithmetic" if steps is not None else "table"
+    if layout is not None or pixels.dtype != ir.DataType.FLOAT:
+        chain.add("Cast", to=pixels.dtype)
+    form = _normalise(chain, preprocessor, folded, channel_shape, pixels.dtype)
+    chain.replace(pixels, layout)
+    return form
+
+
+def _normalise(
+    chain: _Chain, preprocessor: Preprocessor, folded: bool, channel_shape: tuple[int, ...], dtype: ir.DataType | None
+) -> str:
+    """Add the arithmetic that turns levels into what the graph takes."""
+    steps = _CENTRED if folded else exact_steps(preprocessor.preprocess, preprocessor.table)
+    if steps is None:
+        _look_up(chain, preprocessor.table, channel_shape)
+        return "table"
+    assert dtype is not None
+    for op, operand in steps:
+        scalar = bool(np.all(operand == operand[0]))
+        shaped = operand[0].reshape(()) if scalar else operand.reshape(channel_shape)
+        chain.add(op, shaped.astype(dtype.numpy()))
+    return "folded" if folded else "arithmetic"
+
+
+def _channels_last_reader(pixels: ir.Value) -> ir.Node | None:
+    """The transpose to (batch, T, H, W, 3) through which alone the graph reads its input, if there is one."""
+    readers = [use.node for use in pixels.uses()]
+    if len(readers) != 1 or readers[0].op_type != "Transpose":
+        return None
+    return readers[0] if tuple(readers[0].attributes["perm"].as_ints()) == CHANNELS_LAST else None
 
 
 class _Chain:
-    """A straight line of ops on a tensor (batch, T, 3, h, w), built in front of a graph."""
+    """A straight line of ops from uint8 frames (batch, T, h, w, 3), built in front of a graph."""
 
     def __init__(self, graph: ir.Graph, batch: ir.SymbolicDim | int, num_frames: int, height: int, width: int) -> None:
         shape = ir.Shape([batch, num_frames, height, width, 3])
@@ -85,18 +116,25 @@ class _Chain:
         name = f"preprocess/{op}" + (f"_{self._names[op]}" if self._names[op] > 1 else "")
         values = [v if isinstance(v, ir.Value) else self._constant(f"{name}.{i}", v) for i, v in enumerate(inputs)]
         node = ir.node(op, values, attributes=attributes, num_outputs=outputs, name=name)
+        dtype = ir.DataType(attributes["to"]) if op == "Cast" else values[0].dtype
+        assert dtype is not None
         for i, out in enumerate(node.outputs):
-            out.name = f"{name}_out{i or ''}"
+            out.name, out.type = f"{name}_out{i or ''}", ir.TensorType(dtype)
         self.nodes.append(node)
         return node.outputs
 
-    def replace(self, pixels: ir.Value) -> None:
-        """Put the chain in front of the graph, in place of its input ``pixels``."""
-        self.value.type, self.value.shape = ir.TensorType(ir.DataType.FLOAT), pixels.shape
-        ir.convenience.replace_all_uses_with(pixels, self.value)
+    def replace(self, pixels: ir.Value, layout: ir.Node | None) -> None:
+        """Put the chain in front of the graph, in place of its input ``pixels``, or of ``layout`` behind it."""
+        replaced = pixels if layout is None else layout.outputs[0]
+        assert pixels.dtype is not None
+        self.value.type = ir.TensorType(pixels.dtype)
+        self.value.shape = pixels.shape if layout is None else self.source.shape
+        ir.convenience.replace_all_uses_with(replaced, self.value)
         first = self._graph[0]
         for node in self.nodes:
             self._graph.insert_before(first, node)
+        if layout is not None:
+            self._graph.remove(layout, safe=True)
         self._graph.inputs[0] = self.source
 
     def _constant(self, name: str, array: npt.NDArray[np.generic]) -> ir.Value:
@@ -185,13 +223,8 @@ def _evaluate(steps: Sequence[Step]) -> Float32:
     return levels.T
 
 
-def _per_channel(operand: Float32) -> Float32:
-    """A scalar where all channels agree, else shaped to broadcast along the channels."""
-    return operand[0].reshape(()) if np.all(operand == operand[0]) else operand.reshape(3, 1, 1)
-
-
-def _look_up(chain: _Chain, table: Float32) -> None:
+def _look_up(chain: _Chain, table: Float32, channel_shape: tuple[int, ...]) -> None:
     """``table[channel, level]`` as one Gather on the flat table."""
     chain.add("Cast", to=ir.DataType.INT32)
-    chain.add("Add", np.array([0, 256, 512], np.int32).reshape(3, 1, 1))
+    chain.add("Add", np.array([0, 256, 512], np.int32).reshape(channel_shape))
     (chain.value,) = chain.emit("Gather", [table.reshape(-1), chain.value], axis=0)

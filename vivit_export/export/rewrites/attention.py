@@ -33,7 +33,7 @@ def _lower(graph: ir.Graph, attention: ir.Node) -> None:
     query, key, value = attention.inputs
     assert query is not None and key is not None and value is not None
     path = str(attention.name).rpartition("/")[0]
-    scale = _constant(graph, f"{path}.scale", attention.attributes["scale"].as_float())
+    factor = attention.attributes["scale"].as_float()
     key_t = _transposed(graph, key, attention, path)
 
     def emit(op: str, inputs: list[ir.Value], name: str, shape: ir.Shape | None, **attributes: int) -> ir.Value:
@@ -45,8 +45,9 @@ def _lower(graph: ir.Graph, attention: ir.Node) -> None:
 
     tokens = query.shape[2] if query.shape is not None else None
     scores_shape = ir.Shape([*query.shape[:2], tokens, tokens]) if query.shape is not None else None
-    scaled = emit("Mul", [query, scale], "Scale", query.shape)
-    scores = emit("MatMul", [scaled, key_t], "QK", scores_shape)
+    if factor != 1.0:
+        query = emit("Mul", [query, _constant(graph, f"{path}.scale", factor)], "Scale", query.shape)
+    scores = emit("MatMul", [query, key_t], "QK", scores_shape)
     probs = emit("Softmax", [scores], "Softmax", scores_shape, axis=-1)
     context = emit("MatMul", [probs, value], "PV", query.shape)
     ir.convenience.replace_all_uses_with(attention.outputs[0], context)

@@ -1,0 +1,191 @@
+"""Find the attention blocks of a traced graph, and change their weights.
+
+Matching is onnxscript's; a block that does not match is left alone by every rewrite that needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+from onnxscript.rewriter import pattern
+
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """``x @ weight + bias`` in the graph; the bias is None where there is no Add.
+
+    Attributes:
+        matmul: the product; its second input is a constant (in, out).
+        add: the sum, or None.
+    """
+
+    matmul: ir.Node
+    add: ir.Node | None
+
+    @property
+    def weight(self) -> Float64:
+        """(in, out) in float64."""
+        return array_of(self.matmul.inputs[1])
+
+    @property
+    def bias(self) -> Float64:
+        """(out,) in float64; zeros where there is no Add."""
+        if self.add is None:
+            return np.zeros(self.weight.shape[1])
+        return array_of(self.add.inputs[self._bias_index])
+
+    @property
+    def _bias_index(self) -> int:
+        assert self.add is not None
+        return 1 if self.add.inputs[0] is self.matmul.outputs[0] else 0
+
+    def set_weight(self, weight: Float64) -> None:
+        """Replace the weight, in its own dtype; a constant shared with other nodes is not touched."""
+        replace_constant(self.matmul, 1, weight)
+
+    def set_bias(self, bias: Float64) -> None:
+        """Replace the bias, in its own dtype; a missing Add is made, unless it would add zeros."""
+        if self.add is not None:
+            replace_constant(self.add, self._bias_index, bias)
+        elif bias.any():
+            _insert_add(self.matmul, bias)
+
+    def remove_bias(self) -> bool:
+        """Remove the Add; return whether there was one."""
+        if self.add is None:
+            return False
+        ir.convenience.replace_all_uses_with(self.add.outputs[0], self.matmul.outputs[0])
+        graph = self.add.graph
+        assert graph is not None
+        graph.remove(self.add, safe=True)
+        return True
+
+
+@dataclass(frozen=True)
+class AttentionBlock:
+    """LayerNormalization, the projections of its output, ``Attention`` and the output projection."""
+
+    norm: ir.Node
+    query: Linear
+    key: Linear
+    value: Linear
+    attention: ir.Node
+    output: Linear
+
+    @property
+    def owns_norm(self) -> bool:
+        """Whether nothing but the three projections reads the normalised activations."""
+        return len(tuple(self.norm.outputs[0].uses())) == 3
+
+
+def attention_blocks(model: ir.Model) -> Iterator[AttentionBlock]:
+    """Yield the blocks in graph order; safe while a rewrite changes the one it was given."""
+    for node in [node for node in model.graph if node.op_type == "Attention"]:
+        block = _match_block(model, node)
+        if block is not None:
+            yield block
+
+
+def array_of(value: ir.Value | None) -> Float64:
+    """A constant in float64."""
+    assert value is not None and value.const_value is not None
+    return value.const_value.numpy().astype(np.float64)
+
+
+def replace_constant(node: ir.Node, index: int, array: Float64) -> None:
+    """Give ``node`` a constant of its own in the dtype of the one it had; the old one stays for others."""
+    old = node.inputs[index]
+    assert old is not None and old.const_value is not None and node.graph is not None
+    values = array.astype(old.const_value.numpy().dtype, order="C")
+    if len(tuple(old.uses())) == 1:
+        old.const_value, old.shape = ir.tensor(values, name=old.name), ir.Shape(values.shape)
+        return
+    node.replace_input_with(index, new_constant(node.graph, f"{node.name}.{index}", values))
+
+
+def new_constant(graph: Any, name: str, array: npt.NDArray[Any]) -> ir.Value:
+    """Register an initializer under a name that is still free."""
+    while name in graph.initializers:
+        name += "_"
+    tensor = ir.tensor(np.array(array, order="C"), name=name)
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
+    graph.register_initializer(value)
+    return value
+
+
+def _insert_add(matmul: ir.Node, bias: Float64) -> None:
+    graph, product = matmul.graph, matmul.outputs[0]
+    weight = matmul.inputs[1]
+    assert graph is not None and weight is not None and weight.const_value is not None
+    path = str(matmul.name).rpartition("/")[0]
+    constant = new_constant(graph, f"{path}.bias", bias.astype(weight.const_value.numpy().dtype))
+    add = ir.node("Add", [product, constant], name=f"{path}/Add")
+    total = add.outputs[0]
+    total.name, total.type, total.shape = f"{add.name}_out", product.type, product.shape
+    ir.convenience.replace_all_uses_with(product, total)
+    add.replace_input_with(0, product)
+    graph.insert_after(matmul, add)
+
+
+def _projection(op: Any, x: Any, weight: Any, bias: Any, shape: Any) -> Any:
+    return op.Transpose(op.Reshape(op.Add(op.MatMul(x, weight, _outputs=["product"]), bias, _outputs=["sum"]), shape))
+
+
+def _bare_projection(op: Any, x: Any, weight: Any, shape: Any) -> Any:
+    return op.Transpose(op.Reshape(op.MatMul(x, weight, _outputs=["product"]), shape))
+
+
+def _output(op: Any, context: Any, shape: Any, weight: Any, bias: Any) -> Any:
+    joined = op.Reshape(op.Transpose(context), shape)
+    return op.Add(op.MatMul(joined, weight, _outputs=["product"]), bias, _outputs=["sum"])
+
+
+_PROJECTIONS = (pattern.Pattern(_projection), pattern.Pattern(_bare_projection))
+_OUTPUT = pattern.Pattern(_output)
+
+
+def _match_block(model: ir.Model, attention: ir.Node) -> AttentionBlock | None:
+    projections = [_match_linear(model, value, _PROJECTIONS) for value in attention.inputs[:3]]
+    sum_value = _follow(attention.outputs[0], "Transpose", "Reshape", "MatMul", "Add")
+    output = _match_linear(model, sum_value, (_OUTPUT,))
+    if None in projections or output is None or "scale" not in attention.attributes or len(attention.inputs) > 3:
+        return None
+    query, key, value = projections
+    assert query and key and value
+    sources = {linear.matmul.inputs[0] for linear in (query, key, value)}
+    norm = sources.pop().producer() if len(sources) == 1 else None  # type: ignore[union-attr]
+    if norm is None or norm.op_type != "LayerNormalization" or len(norm.inputs) < 3:
+        return None
+    return AttentionBlock(norm, query, key, value, attention, output)
+
+
+def _follow(value: ir.Value, *op_types: str) -> ir.Value | None:
+    """The value at the end of a chain of ops, each the only reader of the one before."""
+    for op_type in op_types:
+        uses = tuple(value.uses())
+        if len(uses) != 1 or uses[0].node.op_type != op_type:
+            return None
+        value = uses[0].node.outputs[0]
+    return value
+
+
+def _match_linear(model: ir.Model, value: ir.Value | None, patterns: tuple[pattern.Pattern, ...]) -> Linear | None:
+    root = value.producer() if value is not None else None
+    if root is None:
+        return None
+    for candidate in patterns:
+        match = candidate.match(model, model.graph, root, check_nodes_are_removable=False)
+        if match:
+            found = match.bindings
+            if any(found[name].const_value is None for name in ("weight", "bias") if name in found):
+                return None
+            total = found.get("sum")
+            return Linear(found["product"].producer(), total.producer() if total is not None else None)
+    return None
