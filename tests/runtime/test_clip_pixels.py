@@ -19,7 +19,7 @@ from transformers import VivitConfig, VivitImageProcessor
 from vivit_export.contract import Clip, Preprocess
 from vivit_export.errors import ClipError, InputError
 from vivit_export.runtime import Preprocessor
-from vivit_export.runtime.preprocess import _resized_size
+from vivit_export.runtime.axes import resized_size
 from vivit_export.runtime.processor_config import installed_resize_order
 
 INSTALLED = installed_resize_order()
@@ -57,7 +57,7 @@ def hf_processor(p: Preprocess) -> VivitImageProcessor:
 
 def preprocessor_for(p: Preprocess, num_frames: int, height: int, width: int) -> Preprocessor:
     """A preprocessor whose model takes what the fields make of frames of this size."""
-    resized = _resized_size(height, width, p) if p.do_resize else (height, width)
+    resized = resized_size(height, width, p) if p.do_resize else (height, width)
     return Preprocessor(Clip(num_frames, *(p.crop_size if p.do_center_crop else resized), (1, 1, 1)), p)
 
 
@@ -229,7 +229,7 @@ def test_refuses_a_size_that_does_not_reach_the_model() -> None:
 
 
 def test_refuses_a_crop_that_is_not_the_models() -> None:
-    with pytest.raises(InputError, match="makes frames of 224x224 .* but the model takes 32x40"):
+    with pytest.raises(InputError, match=r"makes frames of 224x224 .* but the model takes 32x40"):
         Preprocessor(CLIP, Preprocess(shortest_edge=256))
 
 

@@ -20,8 +20,10 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
         heavy = {"av", "numpy", "PIL", "torch", "transformers", "onnx", "onnxruntime"} & set(sys.modules)
         assert not heavy, heavy
         assert {"Preprocessor", "find_clips", "read_clip"} <= set(dir(runtime))
-        runtime.Preprocessor
+        runtime.Preprocessor, runtime.clip_indices
         assert "av" not in sys.modules
+        for name in runtime.__all__:
+            assert getattr(runtime, name).__name__ == name
         try:
             runtime.nonsense
         except AttributeError as e:

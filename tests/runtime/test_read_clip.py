@@ -17,9 +17,9 @@ from vivit_export.runtime import find_clips, read_clip
 FAST_START = {"movflags": "faststart"}
 
 
-def contract(num_frames: int) -> Contract:
+def contract(num_frames: int, clip: Clip | None = None) -> Contract:
     tensor = Tensor("frames", "uint8", ("batch", num_frames, 32, 32, 3))
-    clip, preprocess = Clip(num_frames, 32, 32, (1, 16, 16)), Preprocess(shortest_edge=36, crop_size=(32, 32))
+    clip, preprocess = clip or Clip(num_frames, 32, 32, (1, 16, 16)), Preprocess(shortest_edge=36, crop_size=(32, 32))
     return Contract(clip, preprocess, IO("crops", (tensor,), ()))
 
 
@@ -136,7 +136,9 @@ def test_a_recording_that_starts_between_key_frames(tmp_path: Path) -> None:
 
 def test_a_video_that_is_too_short(tmp_path: Path) -> None:
     path = make_video(tmp_path / "short.mp4", 12)
-    with pytest.raises(ClipError, match=r"short\.mp4 has 12 frames but the model takes 13; give a longer video"):
+    with pytest.raises(
+        ClipError, match=r"short\.mp4 has 12 frames but the model takes 13; give a longer one, or choose short="
+    ):
         read_clip(path, contract(13))
 
 

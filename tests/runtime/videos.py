@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+from PIL import Image, ImageDraw
 
 STEP, BLACK = 5, 24
 
@@ -98,4 +100,54 @@ def remux(source: Path, target: Path, edit: Any) -> Path:
             )
             copy.is_keyframe, copy.stream = packet.is_keyframe, stream
             new.mux(copy)
+    return target
+
+
+def make_picture_video(
+    path: Path,
+    pictures: Iterable[np.ndarray],
+    *,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    colorspace: int | None = None,
+    codec_options: dict[str, str] | None = None,
+) -> Path:
+    """Write uint8 RGB pictures of one size at 25 fps; ``colorspace`` is FFmpeg's number (1: BT.709)."""
+    with av.open(str(path), "w") as container:
+        stream: Any = None
+        for picture in pictures:
+            if stream is None:
+                stream = container.add_stream(codec, rate=25)
+                stream.height, stream.width = picture.shape[:2]
+                stream.pix_fmt, stream.options = pix_fmt, codec_options or {}
+                if colorspace is not None:
+                    stream.codec_context.colorspace = colorspace
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pix_fmt)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def moving_picture(number: int, width: int, height: int) -> np.ndarray:
+    """Slopes of all three colours that move, with the frame's number burnt in as text."""
+    y, x = np.mgrid[:height, :width]
+    red, green, blue = (x * 255 // width + 9 * number) % 256, y * 255 // height, ((x + y) * 2 + 5 * number) % 256
+    image = Image.fromarray(np.stack([red, green, blue], -1).astype(np.uint8))
+    ImageDraw.Draw(image).text((4, 4), f"{number:05d}", fill="white", stroke_width=2, stroke_fill="black", font_size=24)
+    return np.asarray(image)
+
+
+def repeat_video(source: Path, target: Path, times: int) -> Path:
+    """Join a video of one key frame and no reordering ``times`` times, without encoding again."""
+    with av.open(str(source)) as old:
+        packets = [p for p in old.demux(video=0) if p.size]
+        with av.open(str(target), "w") as new:
+            stream = new.add_stream_from_template(old.streams.video[0])
+            for number in range(times * len(packets)):
+                packet = packets[number % len(packets)]
+                copy = av.Packet(bytes(packet))
+                copy.duration, copy.time_base = packet.duration, packet.time_base
+                copy.pts = copy.dts = number * (packet.duration or 1)
+                copy.is_keyframe, copy.stream = packet.is_keyframe, stream
+                new.mux(copy)
     return target

@@ -11,11 +11,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vivit_export.runtime.preprocess import Preprocessor
+    from vivit_export.runtime.sampling import clip_indices
     from vivit_export.runtime.video import find_clips, read_clip
+    from vivit_export.runtime.views import average_views, read_views
+    from vivit_export.runtime.windows import Window, read_windows
 
-__all__ = ["Preprocessor", "find_clips", "read_clip"]
+__all__ = [
+    "Preprocessor",
+    "Window",
+    "average_views",
+    "clip_indices",
+    "find_clips",
+    "read_clip",
+    "read_views",
+    "read_windows",
+]
 
-_HOMES = {"Preprocessor": "preprocess", "find_clips": "video", "read_clip": "video"}
+_HOMES = {
+    "Preprocessor": "preprocess",
+    "Window": "windows",
+    "average_views": "views",
+    "clip_indices": "sampling",
+    "find_clips": "video",
+    "read_clip": "video",
+    "read_views": "views",
+    "read_windows": "windows",
+}
 
 
 def __getattr__(name: str) -> Any:

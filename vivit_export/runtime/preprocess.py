@@ -9,11 +9,9 @@ is a function of one 8-bit value per channel, so rescale, offset and normalise a
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,8 @@ from PIL import Image
 
 from vivit_export.contract import Clip, Preprocess, require_agreement
 from vivit_export.errors import ClipError
+from vivit_export.runtime.axes import Axis as Axis
+from vivit_export.runtime.axes import crop_axis, resized_size
 from vivit_export.runtime.processor_config import read_clip_geometry, read_preprocess
 
 UInt8 = npt.NDArray[np.uint8]
@@ -30,8 +30,6 @@ Float32 = npt.NDArray[np.float32]
 Frames = UInt8 | Sequence[UInt8] | Sequence[Image.Image]
 _Images = UInt8 | Sequence[Any]  # checked, each a uint8 array (h, w, 3) or an RGB Pillow image
 
-# Reach of each Pillow filter, by number, in units of max(1, scale) source pixels.
-_REACH = (0.5, 3.0, 1.0, 2.0, 0.5, 1.0)
 # A frame is resized in strips of about 1 MiB: a whole one would cost fresh pages each time.
 _STRIP_PIXELS = 1 << 18
 _X, _Y = 0, 1
@@ -88,12 +86,14 @@ class Preprocessor:
         """
         return self.to_pixels(self.crops(frames)[None])
 
-    def crops(self, frames: Frames) -> UInt8:
+    def crops(self, frames: Frames, position: float = 0.5) -> UInt8:
         """Resize and crop one clip: what the ``crops`` input of an engine takes.
 
         Args:
             frames: T frames of one size: a uint8 array (T, h, w, 3), a list of uint8 arrays
                 (h, w, 3), or a list of RGB Pillow images; RGB order, 0 to 255. Not modified.
+            position: where the crop lies along the longer side of the resized frame: 0.0 start
+                (top or left), 0.5 centre, as ``VivitImageProcessor`` has it, 1.0 end.
 
         Returns:
             uint8 (T, H, W, 3); zero where the crop reaches beyond the frame.
@@ -103,20 +103,37 @@ class Preprocessor:
                 a size that the pipeline does not bring to H x W.
         """
         images, height, width = self._check(frames)
-        rows, columns = self._axes(height, width)
+        rows, columns = self.axes(height, width, position)
         out = np.zeros((len(images), rows.length, columns.length, 3), np.uint8)
-        inner = out[:, rows.pad : rows.pad + rows.kept, columns.pad : columns.pad + columns.kept]
-        first = _Y if self._vertical_first(rows, columns) else _X
-
-        def fill(i: int) -> None:
-            frame = np.asarray(images[i])
-            if self.preprocess.do_resize:
-                inner[i] = _resize_crop(frame, (columns, rows), first, self.preprocess.resample)
-            else:
-                inner[i] = frame[rows.start : rows.stop, columns.start : columns.stop]
-
-        _in_threads(fill, len(images))
+        _in_threads(lambda i: self._fill(out[i], np.asarray(images[i]), rows, columns), len(images))
         return out
+
+    def crop(self, frame: UInt8 | Image.Image, position: float = 0.5) -> UInt8:
+        """Resize and crop one frame, for callers that meet them one by one.
+
+        Args:
+            frame: one of those that `crops` takes.
+            position: as for `crops`.
+
+        Returns:
+            uint8 (H, W, 3): the frame that `crops` gives.
+
+        Raises:
+            ClipError: as for `crops`.
+        """
+        rows, columns = self.axes(*_frame_size(frame, 0), position)
+        out = np.zeros((rows.length, columns.length, 3), np.uint8)
+        self._fill(out, np.asarray(frame), rows, columns)
+        return out
+
+    def _fill(self, out: UInt8, frame: UInt8, rows: Axis, columns: Axis) -> None:
+        """Write the crop of ``frame`` to ``out`` (H, W, 3), which holds zeros."""
+        inner = out[rows.pad : rows.pad + rows.kept, columns.pad : columns.pad + columns.kept]
+        if self.preprocess.do_resize:
+            first = _Y if self.vertical_first(rows, columns) else _X
+            inner[...] = _resize_crop(frame, (columns, rows), first, self.preprocess.resample)
+        else:
+            inner[...] = frame[rows.start : rows.stop, columns.start : columns.stop]
 
     def to_pixels(self, crops: UInt8) -> Float32:
         """Rescale, offset and normalise crops.
@@ -170,10 +187,22 @@ class Preprocessor:
                 )
         return frames, sizes[0][0], sizes[0][1]
 
-    def _axes(self, height: int, width: int) -> tuple[_Axis, _Axis]:
-        """(rows, columns) of the way from a frame to its crop."""
+    def axes(self, height: int, width: int, position: float = 0.5) -> tuple[Axis, Axis]:
+        """Return (rows, columns) of the way from a frame of that size to its crop.
+
+        Args:
+            height: rows of the frame.
+            width: columns of the frame.
+            position: as for `crops`; in a square the longer side is the height.
+
+        Raises:
+            ClipError: the pipeline does not bring that size to H x W.
+            ValueError: a position outside [0, 1].
+        """
+        if not 0 <= position <= 1:
+            raise ValueError(f"a crop's position is from 0.0 (start) to 1.0 (end), got {position = }")
         p, clip = self.preprocess, self.clip
-        resized = _resized_size(height, width, p) if p.do_resize else (height, width)
+        resized = resized_size(height, width, p) if p.do_resize else (height, width)
         target = p.crop_size if p.do_center_crop else resized
         if target != (clip.height, clip.width):
             raise ClipError(
@@ -181,66 +210,16 @@ class Preprocessor:
                 f"{_by((clip.height, clip.width))} (height x width), and the processor does not crop; give frames "
                 "that end up at that size, or set do_center_crop in preprocessor_config.json and export again"
             )
-        return _crop_axis(height, resized[0], target[0]), _crop_axis(width, resized[1], target[1])
+        down, right = (position, 0.5) if resized[0] >= resized[1] else (0.5, position)
+        return crop_axis(height, resized[0], target[0], down), crop_axis(width, resized[1], target[1], right)
 
-    def _vertical_first(self, rows: _Axis, columns: _Axis) -> bool:
+    def vertical_first(self, rows: Axis, columns: Axis) -> bool:
+        """Return whether the rows are resized before the columns, by the contract's ``resize_order``."""
         shrink = rows.source - rows.resized
         return self.preprocess.resize_order == "pillow-13" and shrink > max(0, 2 * (columns.source - columns.resized))
 
 
-@dataclass(frozen=True, slots=True)
-class _Axis:
-    """One axis of a frame on its way to the crop.
-
-    ::
-
-        source  |--------------------------------|            pixels of the frame
-        resized |----------------|                            after the resize
-        kept       [start, stop)                              the part of resized inside the crop
-        length  |0000|-----------|                            the crop: pad zeros, then kept
-
-    ``pad`` is zero unless the resized axis is shorter than the crop.
-    """
-
-    source: int
-    resized: int
-    start: int
-    stop: int
-    pad: int
-    length: int
-
-    @property
-    def kept(self) -> int:
-        return self.stop - self.start
-
-    def needed(self, resample: int) -> tuple[int, int]:
-        """A range of source pixels that holds all that the kept ones are computed from."""
-        scale = self.source / self.resized
-        reach = _REACH[resample] * max(1.0, scale)
-        low = math.floor((self.start + 0.5) * scale - reach) - 1
-        high = math.ceil((self.stop - 0.5) * scale + reach) + 1
-        return max(0, low), min(self.source, high)
-
-
-def _crop_axis(source: int, resized: int, length: int) -> _Axis:
-    """Centre crop as transformers does it: an odd pixel too many goes off the end, one too few is padded in front."""
-    if resized >= length:
-        start = (resized - length) // 2
-        return _Axis(source, resized, start, start + length, 0, length)
-    return _Axis(source, resized, 0, resized, (length - resized + 1) // 2, length)
-
-
-def _resized_size(height: int, width: int, preprocess: Preprocess) -> tuple[int, int]:
-    if preprocess.size is not None:
-        return preprocess.size
-    assert preprocess.shortest_edge is not None  # Preprocess has exactly one of the two
-    short = preprocess.shortest_edge
-    if width <= height:
-        return int(short * height / width), short
-    return short, int(short * width / height)
-
-
-def _resize_crop(frame: UInt8, axes: tuple[_Axis, _Axis], first: int, resample: int) -> UInt8:
+def _resize_crop(frame: UInt8, axes: tuple[Axis, Axis], first: int, resample: int) -> UInt8:
     """Resize a frame and keep the part inside the crop.
 
     Args:
@@ -267,7 +246,7 @@ def _resize_crop(frame: UInt8, axes: tuple[_Axis, _Axis], first: int, resample: 
     return np.asarray(_one_pass(canvas, axes[second], second, resample))
 
 
-def _one_pass(image: Image.Image, axis: _Axis, which: int, resample: int) -> Image.Image:
+def _one_pass(image: Image.Image, axis: Axis, which: int, resample: int) -> Image.Image:
     """Resize along one axis, then cut it to what the crop keeps. Pillow skips the other axis's pass."""
     across = image.size[1 - which]
     resized = image.resize(_pair(which, axis.resized, across), resample)
