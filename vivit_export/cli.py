@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "google/vivit-b-16x2-kinetics400"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
-INPUTS = ("crops", "pixels")
+INPUTS = ("crops", "pixels", "frames")
 ATTENTIONS = ("auto", "fused-op", "pattern")
 TARGETS = ("auto", "onnx", "tensorrt", "tensorrt-rtx")
 
@@ -76,6 +76,15 @@ def _sm_list(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
     if not all(part.isascii() and part.isdigit() for part in parts):
         raise click.BadParameter(f"{value!r} is not a list such as 86,89,120")
     return tuple(int(part) for part in parts)
+
+
+def _size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    width, _, height = value.lower().partition("x")
+    if not (width.isascii() and width.isdigit() and height.isascii() and height.isdigit()):
+        raise click.BadParameter(f"{value!r} is not a size such as 1920x1080 (width x height)")
+    return int(height), int(width)
 
 
 def _name_list(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -136,11 +145,15 @@ def _precision_flags(function: _F) -> _F:
 @_precision_flags
 @_ENGINE
 @_BATCHES
-@click.option("--input", "input_mode", type=click.Choice(INPUTS), help="uint8 crops or float pixels.  [default: crops]")
+@click.option("--input", "input_mode", type=click.Choice(INPUTS), help="What the graph takes.  [default: crops]")
+@click.option(
+    "--frame-size", callback=_size, metavar="WxH", help="Resize in the graph, from this size; --input frames."
+)
 @click.option(
     "--outputs", callback=_name_list, metavar="LIST", help="logits, embedding or both.  [default: all there are]"
 )
 @click.option("--attention", type=click.Choice(ATTENTIONS), help="One op, or MatMuls that fuse.  [default: auto]")
+@click.option("--no-rewrite", "skip_rewrites", multiple=True, metavar="NAME", help="Leave an exact rewrite out.")
 @click.option("--opset", type=int, help="ONNX opset.  [default: the lowest that fits]")
 @click.option("--clips", type=_PATH, help="Videos to check on.  [default: the bundled clips]")
 @click.option("--num-clips", type=int, help="Use at most so many of them.")

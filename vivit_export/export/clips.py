@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from vivit_export import demo
 from vivit_export.contract import Contract
@@ -22,18 +23,18 @@ class CheckClips:
     Attributes:
         source: where they come from, for the report.
         names: file names.
-        crops: uint8 (N, T, H, W, 3), resized and cropped.
+        frames: uint8 (N, T, h, w, 3): what a graph of uint8 takes, crops or whole frames.
         pixels: float32 (N, T, 3, H, W), what the eager network takes.
     """
 
     source: str
     names: tuple[str, ...]
-    crops: npt.NDArray[np.uint8]
+    frames: npt.NDArray[np.uint8]
     pixels: npt.NDArray[np.float32]
 
     def for_input(self, mode: str) -> npt.NDArray[Any]:
         """The array that the graph's input takes."""
-        return self.crops if mode == "crops" else self.pixels
+        return self.pixels if mode == "pixels" else self.frames
 
 
 _BUNDLED_FLOPS = 2e12
@@ -59,11 +60,21 @@ def load_check_clips(contract: Contract, folder: Path | None, limit: int | None)
     """
     preprocessor = Preprocessor(contract.clip, contract.preprocess)
     paths = find_clips(demo.clips_path() if folder is None else folder)[:limit]
-    crops = np.stack([preprocessor.crops(_read(path, contract, bundled=folder is None)) for path in paths])
+    clips = [_read(path, contract, bundled=folder is None) for path in paths]
+    if contract.io.frame_size is not None:
+        clips = [_as_camera(clip, contract.io.frame_size) for clip in clips]
+    crops = np.stack([preprocessor.crops(clip) for clip in clips])
+    frames = crops if contract.io.frame_size is None else np.stack(clips)
     bundled = "bundled demo clips, sampled to the shape of this checkpoint"
     # A folder's place on this machine is not part of what the bundle is; its name helps people.
     source = bundled if folder is None else folder.absolute().name
-    return CheckClips(source, tuple(p.name for p in paths), crops, preprocessor.to_pixels(crops))
+    return CheckClips(source, tuple(p.name for p in paths), frames, preprocessor.to_pixels(crops))
+
+
+def _as_camera(clip: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """The clip as a camera of another size would have filmed it; untouched where the size fits."""
+    height, width = size
+    return np.stack([np.asarray(Image.fromarray(frame).resize((width, height))) for frame in clip])
 
 
 def _read(path: Path, contract: Contract, bundled: bool) -> npt.NDArray[np.uint8]:

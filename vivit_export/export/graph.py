@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import onnx
 import onnx_ir as ir
 
 from vivit_export.bundle import MODEL, MODEL_DATA
-from vivit_export.contract import IO, Tensor
+from vivit_export.contract import IO, InputMode, Tensor
 from vivit_export.errors import BuildError
 from vivit_export.export.checkpoint import Checkpoint
 from vivit_export.export.precision import lower_precision
@@ -95,12 +95,13 @@ def layer_types(model: ir.Model) -> dict[str, str]:
     return types
 
 
-def signature(model: ir.Model, mode: str) -> IO:
+def signature(model: ir.Model, mode: str, frame_size: tuple[int, int] | None) -> IO:
     """Read the graph's own inputs and outputs; a contract never states what was not exported."""
     return IO(
-        mode="crops" if mode == "crops" else "pixels",
+        mode=cast("InputMode", mode),
         inputs=tuple(_tensor(v) for v in model.graph.inputs),
         outputs=tuple(_tensor(v) for v in model.graph.outputs),
+        frame_size=frame_size,
     )
 
 

@@ -39,7 +39,8 @@ class ExportOptions:
         targets: ``onnx``, ``tensorrt``, ``tensorrt-rtx``, or ``auto``: every engine that can be built here.
         sms: compute capabilities to compile for ahead of time (TensorRT-RTX), such as 89.
         batches: (min, opt, max) of the engine's optimisation profile, in clips.
-        input_mode: ``crops`` (uint8) or ``pixels`` (float32).
+        input_mode: ``crops`` (uint8), ``pixels`` (float32), or ``frames`` (uint8, resized in the graph).
+        frame_size: (height, width) of ``frames``.
         outputs: subset of ``logits`` and ``embedding``; empty means all the checkpoint has.
         attention: form of attention in the graph; ``auto``: see `attention_form`.
         skip_rewrites: names of exact graph rewrites to leave out; see `rewrites.REWRITES`.
@@ -61,6 +62,7 @@ class ExportOptions:
     sms: tuple[int, ...] = ()
     batches: tuple[int, int, int] = (1, 4, 8)
     input_mode: str = "crops"
+    frame_size: tuple[int, int] | None = None
     outputs: tuple[str, ...] = ()
     attention: str = "auto"
     skip_rewrites: tuple[str, ...] = ()
@@ -77,7 +79,12 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         self._check_precision()
-        _one_of("input", self.input_mode, ("crops", "pixels"))
+        _one_of("input", self.input_mode, ("crops", "pixels", "frames"))
+        if (self.input_mode == "frames") != (self.frame_size is not None):
+            raise UsageError("--input frames and --frame-size WxH belong together: give both or neither")
+        if self.frame_size is not None and not all(1 <= side <= 16384 for side in self.frame_size):
+            height, width = self.frame_size
+            raise UsageError(f"--frame-size {width}x{height} is not a size of a video frame (1 to 16384 a side)")
         _one_of("attention", self.attention, get_args(Attention))
         for rewrite in self.skip_rewrites:
             _one_of("--no-rewrite", rewrite, REWRITE_NAMES)
@@ -228,6 +235,7 @@ class ExportPlan:
             "attention": self.attention,
             "opset": self.opset,
             "input": o.input_mode,
+            "frame_size": list(o.frame_size) if o.frame_size else None,
             "batches": list(o.batches),
             "engines": {f: {"sms": list(self.sms(f))} for f in self.flavours},
             "skipped": self.skipped,

@@ -84,11 +84,15 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPlan, progress:
             opset=plan.opset,
             input_mode=options.input_mode,
             outputs=outputs,
+            frame_size=options.frame_size,
             skip_rewrites=options.skip_rewrites,
         )
         save_graph(graph.model, work)
     contract = Contract(
-        checkpoint.clip, checkpoint.preprocess, signature(graph.model, options.input_mode), checkpoint.labels
+        checkpoint.clip,
+        checkpoint.preprocess,
+        signature(graph.model, options.input_mode, options.frame_size),
+        checkpoint.labels,
     )
     checks = _check(work, checkpoint, graph, contract, options, progress) if options.check else None
     manifest: dict[str, Any] = {
@@ -141,7 +145,7 @@ def _check(
 
     reference = eager("fp32")
     low = eager(options.precision) if options.precision != "fp32" else None
-    (work / bundle.GOLDEN).write_bytes(save({"frames": clips.crops, **reference}))
+    (work / bundle.GOLDEN).write_bytes(save({"frames": clips.frames, **reference}))
     gate = parse_gate(options.gate, options.precision)
     with progress.stage("check the graph against eager"):
         runs = run_checks(

@@ -18,7 +18,8 @@ import onnx_ir as ir
 from vivit_export.contract import Preprocess
 from vivit_export.export.resize import SPLIT_BITS, axis_weights, split_weights
 from vivit_export.export.rewrites.patch_embedding import CHANNELS_LAST
-from vivit_export.runtime.preprocess import Axis, Preprocessor
+from vivit_export.runtime.axes import Axis
+from vivit_export.runtime.preprocess import Preprocessor
 
 Float32 = npt.NDArray[np.float32]
 Step = tuple[str, Float32]
