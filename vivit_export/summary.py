@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vivit_export.bundle import Bundle
+from vivit_export.export.report import rewrites_text
 
 
 def summary_json(bundle: Bundle, seconds: dict[str, float] | None) -> dict[str, Any]:
@@ -23,6 +24,7 @@ def summary_text(bundle: Bundle) -> str:
         f"  model      {model['id']}, {model['parameters'] / 1e6:.1f} M parameters",
         f"  precision  {precision['name']}, attention as {precision['attention']}, opset {precision['opset']}",
     ]
+    lines += [f"  rewrites   {text}" for text in [rewrites_text(precision)] if text]
     for kind, tensors in (("input", io.inputs), ("output", io.outputs)):
         lines += [f"  {kind:<10} {t.name} {t.dtype} ({', '.join(map(str, t.shape))})" for t in tensors]
     lines.append(f"  clip       {clip.num_frames} frames, sampling {clip.sampling}, {clip.num_tokens} tokens")

@@ -58,6 +58,7 @@ def render_html(manifest: dict[str, Any]) -> str:
     facts = [
         ("model", f"{model['id']} ({model['parameters'] / 1e6:.1f} M parameters)"),
         ("precision", f"{precision['name']}, attention as {precision['attention']}, opset {precision['opset']}"),
+        ("rewrites", rewrites_text(precision) or "none"),
         ("clip", f"{clip['num_frames']} frames of {clip['width']}×{clip['height']}, sampling {clip['sampling']}"),
         ("inputs", _tensors(io["inputs"])),
         ("outputs", _tensors(io["outputs"])),
@@ -78,6 +79,11 @@ def render_html(manifest: dict[str, Any]) -> str:
     title = f"<title>{escape(model['id'])}</title>"
     head = f'<meta charset="utf-8">{title}<style>{_STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(body) + "\n</body></html>\n"
+
+
+def rewrites_text(precision: dict[str, Any]) -> str:
+    """Which exact rewrites changed the graph, and in how many places."""
+    return ", ".join(f"{name} {count}" for name, count in precision.get("rewrites", {}).items() if count)
 
 
 def _engine(name: str, sidecar: dict[str, Any]) -> str:
