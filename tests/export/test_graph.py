@@ -16,6 +16,7 @@ from vivit_export.contract import Tensor
 from vivit_export.errors import BuildError
 from vivit_export.export import graph as graph_module
 from vivit_export.export.graph import Graph, build_graph, layer_types, save_graph, signature
+from vivit_export.export.options import REWRITE_NAMES
 
 LAYERS = 2
 LINEARS = ("attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.o_proj", "mlp.fc1", "mlp.fc2")
@@ -50,9 +51,27 @@ def test_facts_say_what_was_done(build: Any) -> None:
     assert (facts["name"], facts["attention"], facts["opset"]) == ("fp16", "pattern", 22)
     assert facts["float32_ops"] == [f"layers.{i}.attention/Softmax" for i in range(LAYERS)]
     assert facts["largest_weight"]["magnitude"] > 1
-    assert facts["pixels"] == "arithmetic"
-    plain = build().facts
+    assert facts["pixels"] == "folded"
+    matched = dict.fromkeys(("attention-scale", "key-bias", "value-bias", "query-bias"), LAYERS)
+    assert facts["rewrites"] == {"patch-embedding": 1, "layernorm": 2 * LAYERS, **matched}
+    plain = build(skip_rewrites=REWRITE_NAMES).facts
+    assert plain["rewrites"] == {}
     assert not {"pixels", "float32_ops", "largest_weight"} & set(plain)
+
+
+@pytest.mark.parametrize(
+    ("options", "form"),
+    [
+        ({"precision": "fp32"}, "arithmetic"),
+        ({"precision": "bf16"}, "folded"),
+        ({"precision": "fp16", "skip_rewrites": ("patch-embedding",)}, "arithmetic"),
+        ({"precision": "fp16", "skip_rewrites": REWRITE_NAMES}, "arithmetic"),
+    ],
+)
+def test_pixels_are_folded_below_float32_only(build: Any, options: dict[str, Any], form: str) -> None:
+    made = build(input_mode="crops", **options)
+    assert made.facts["pixels"] == form
+    assert bool(ops(made.model, "Conv")) == ("patch-embedding" in options.get("skip_rewrites", ()))
 
 
 def test_form_of_attention(build: Any) -> None:
@@ -62,13 +81,13 @@ def test_form_of_attention(build: Any) -> None:
 
 def test_signature_is_the_graphs_own(build: Any) -> None:
     logits, embedding = Tensor("logits", "float32", ("batch", 5)), Tensor("embedding", "float32", ("batch", 32))
-    pixels = signature(build(precision="bf16").model, "pixels")
+    pixels = signature(build(precision="bf16").model, "pixels", None)
     assert pixels.inputs == (Tensor("pixel_values", "float32", ("batch", 4, 3, 16, 16)),)
     assert pixels.outputs == (logits, embedding)
-    crops = signature(build(precision="fp16", input_mode="crops").model, "crops")
+    crops = signature(build(precision="fp16", input_mode="crops").model, "crops", None)
     assert crops.inputs == (Tensor("frames", "uint8", ("batch", 4, 16, 16, 3)),)
     assert (crops.mode, crops.outputs) == ("crops", (logits, embedding))
-    assert signature(build(headless=True).model, "pixels").outputs == (embedding,)
+    assert signature(build(headless=True).model, "pixels", None).outputs == (embedding,)
 
 
 @pytest.mark.needs_onnxruntime

@@ -95,7 +95,7 @@ def layer_types(model: ir.Model) -> dict[str, str]:
     return types
 
 
-def signature(model: ir.Model, mode: str, frame_size: tuple[int, int] | None) -> IO:
+def signature(model: ir.Model, mode: str, frame_size: tuple[int, int] | None = None) -> IO:
     """Read the graph's own inputs and outputs; a contract never states what was not exported."""
     return IO(
         mode=cast("InputMode", mode),

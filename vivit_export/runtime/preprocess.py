@@ -21,8 +21,7 @@ from PIL import Image
 
 from vivit_export.contract import Clip, Preprocess, require_agreement
 from vivit_export.errors import ClipError
-from vivit_export.runtime.axes import Axis as Axis
-from vivit_export.runtime.axes import crop_axis, resized_size
+from vivit_export.runtime.axes import Axis, crop_axis, resized_size
 from vivit_export.runtime.processor_config import read_clip_geometry, read_preprocess
 
 UInt8 = npt.NDArray[np.uint8]

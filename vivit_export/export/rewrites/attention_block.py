@@ -135,15 +135,16 @@ def _insert_add(matmul: ir.Node, bias: Float64) -> None:
 
 
 def _projection(op: Any, x: Any, weight: Any, bias: Any, shape: Any) -> Any:
-    return op.Transpose(op.Reshape(op.Add(op.MatMul(x, weight, _outputs=["product"]), bias, _outputs=["sum"]), shape))
+    total = op.Add(op.MatMul(x, weight, _outputs=["product"]), bias, _outputs=["sum"])
+    return op.Transpose(op.Reshape(total, shape), perm=[0, 2, 1, 3])
 
 
 def _bare_projection(op: Any, x: Any, weight: Any, shape: Any) -> Any:
-    return op.Transpose(op.Reshape(op.MatMul(x, weight, _outputs=["product"]), shape))
+    return op.Transpose(op.Reshape(op.MatMul(x, weight, _outputs=["product"]), shape), perm=[0, 2, 1, 3])
 
 
 def _output(op: Any, context: Any, shape: Any, weight: Any, bias: Any) -> Any:
-    joined = op.Reshape(op.Transpose(context), shape)
+    joined = op.Reshape(op.Transpose(context, perm=[0, 2, 1, 3]), shape)
     return op.Add(op.MatMul(joined, weight, _outputs=["product"]), bias, _outputs=["sum"])
 
 
@@ -155,10 +156,14 @@ def _match_block(model: ir.Model, attention: ir.Node) -> AttentionBlock | None:
     projections = [_match_linear(model, value, _PROJECTIONS) for value in attention.inputs[:3]]
     sum_value = _follow(attention.outputs[0], "Transpose", "Reshape", "MatMul", "Add")
     output = _match_linear(model, sum_value, (_OUTPUT,))
-    if None in projections or output is None or "scale" not in attention.attributes or len(attention.inputs) > 3:
+    if None in projections or output is None or not _is_plain_attention(attention):
         return None
     query, key, value = projections
     assert query and key and value
+    if len({linear.weight.shape[1] for linear in (query, key, value)} | {len(output.weight)}) > 1:
+        return None  # heads that are shared or cut
+    if not all(v is not None and _has_one_reader(v) for v in attention.inputs):
+        return None
     sources = {linear.matmul.inputs[0] for linear in (query, key, value)}
     norm = sources.pop().producer() if len(sources) == 1 else None  # type: ignore[union-attr]
     if norm is None or norm.op_type != "LayerNormalization" or len(norm.inputs) < 3:
@@ -166,17 +171,29 @@ def _match_block(model: ir.Model, attention: ir.Node) -> AttentionBlock | None:
     return AttentionBlock(norm, query, key, value, attention, output)
 
 
+def _is_plain_attention(node: ir.Node) -> bool:
+    """``Softmax(scale Q K^T) V`` and nothing else: a softcap sees the key bias, other outputs show the scores."""
+    softcap = node.attributes.get("softcap")
+    has_cap = softcap is not None and softcap.as_float() != 0
+    return "scale" in node.attributes and len(node.inputs) == 3 and len(node.outputs) == 1 and not has_cap
+
+
+def _has_one_reader(value: ir.Value) -> bool:
+    return len(tuple(value.uses())) == 1 and not value.is_graph_output()
+
+
 def _follow(value: ir.Value, *op_types: str) -> ir.Value | None:
     """The value at the end of a chain of ops, each the only reader of the one before."""
     for op_type in op_types:
         uses = tuple(value.uses())
-        if len(uses) != 1 or uses[0].node.op_type != op_type:
+        if not _has_one_reader(value) or uses[0].node.op_type != op_type:
             return None
         value = uses[0].node.outputs[0]
     return value
 
 
 def _match_linear(model: ir.Model, value: ir.Value | None, patterns: tuple[pattern.Pattern, ...]) -> Linear | None:
+    """The Linear behind ``value``, if it is all constants and nothing else reads what lies between."""
     root = value.producer() if value is not None else None
     if root is None:
         return None
@@ -184,7 +201,13 @@ def _match_linear(model: ir.Model, value: ir.Value | None, patterns: tuple[patte
         match = candidate.match(model, model.graph, root, check_nodes_are_removable=False)
         if match:
             found = match.bindings
-            if any(found[name].const_value is None for name in ("weight", "bias") if name in found):
+            inside = {v for node in match.nodes for v in node.outputs} - {value}
+            if not all(_has_one_reader(v) for v in inside):
+                return None
+            weight, bias = (found[name].const_value if name in found else None for name in ("weight", "bias"))
+            if weight is None or len(weight.shape) != 2:
+                return None
+            if "bias" in found and (bias is None or list(bias.shape) != [weight.shape[1]]):
                 return None
             total = found.get("sum")
             return Linear(found["product"].producer(), total.producer() if total is not None else None)

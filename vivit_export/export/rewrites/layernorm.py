@@ -25,8 +25,10 @@ def fold_layernorm(model: ir.Model) -> int:
         if linears is None or len(norm.inputs) < 3 or any(v is None or v.const_value is None for v in norm.inputs[1:3]):
             continue
         gamma, beta = (array_of(v) for v in norm.inputs[1:3])
-        if (gamma == 1).all() and (beta == 0).all():
+        if gamma.ndim != 1 or any(linear.weight.ndim != 2 for linear in linears):
             continue
+        if (gamma == 1).all() and (beta == beta[0]).all():
+            continue  # folded before; `absorb_query_bias` leaves a constant
         for linear in linears:
             weight, bias = linear.weight, linear.bias
             linear.set_weight(gamma[:, None] * weight)
@@ -43,7 +45,7 @@ def _linears_behind(norm: ir.Node) -> list[Linear] | None:
         return None
     linears = []
     for node, index in norm.outputs[0].uses():
-        if node.op_type != "MatMul" or index != 0 or _constant(node, 1) is None:
+        if node.op_type != "MatMul" or index != 0 or _constant(node, 1) is None or node.outputs[0].is_graph_output():
             return None
         readers = [use.node for use in node.outputs[0].uses()]
         add = readers[0] if len(readers) == 1 and readers[0].op_type == "Add" else None

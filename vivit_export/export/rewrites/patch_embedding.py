@@ -80,12 +80,14 @@ _EMBEDDING = pattern.Pattern(_embedding)
 
 
 def _fits(bindings: Any) -> bool:
-    """Constants where constants are needed, and a stride equal to the kernel."""
+    """Constants where constants are needed, and a convolution that only cuts: stride = kernel, nothing padded."""
     if any(bindings[name].const_value is None for name in ("kernel", "bias", "cls", "positions")):
         return False
-    conv = bindings["grid"].producer()
-    strides = list(conv.attributes["strides"].as_ints())
-    return strides == list(conv.attributes["kernel_shape"].as_ints()) and bindings["pixels"].shape is not None
+    attributes = bindings["grid"].producer().attributes
+    wanted = {"strides": list(bindings["kernel"].const_value.shape)[2:], "pads": [0] * 6, "dilations": [1] * 3}
+    plain = all(name in attributes and list(attributes[name].as_ints()) == value for name, value in wanted.items())
+    shape = bindings["pixels"].shape
+    return plain and shape is not None and all(isinstance(d, int) for d in shape[1:])
 
 
 def _replace(model: ir.Model, last: ir.Node, bindings: Any) -> None:

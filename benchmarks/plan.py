@@ -1,0 +1,106 @@
+"""Read the plans TensorRT for RTX compiles, on the CPU: what the rewrites are worth, counted.
+
+    python tools/make_checkpoint.py /tmp/vivit-b
+    python benchmarks/plan.py /tmp/vivit-b
+
+For ViViT-B/16x2 and the demo: the plain Hugging Face graph (no rewrites, ``pixels`` in, attention as
+the pattern and as the op), and ours (all rewrites, uint8 ``crops`` in). Nothing is executed: kernels,
+fused attention, GEMM types and scratch memory at the largest batch are what the compiler decided.
+Writes ``results/plan.json``.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+from common import environment, write_results
+
+from vivit_export.bundle import MODEL
+from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
+from vivit_export.export.engine import EngineRequest, build_engine
+from vivit_export.export.graph import build_graph, save_graph
+from vivit_export.export.options import REWRITE_NAMES
+from vivit_export.export.plan import prove
+
+SMS = (89, 120)
+BATCHES = (1, 4, 8)
+OPSET = 23
+
+# Name, precision, form of attention, input, rewrites left out.
+GRAPHS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
+    ("plain fp16", "fp16", "pattern", "pixels", REWRITE_NAMES),
+    ("plain fp16, Attention op", "fp16", "fused-op", "pixels", REWRITE_NAMES),
+    ("ours fp16", "fp16", "pattern", "crops", ()),
+    ("ours bf16", "bf16", "pattern", "crops", ()),
+)
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
+def main(checkpoint: Path) -> None:
+    """Compile CHECKPOINT, a ViViT-B/16x2 folder, and the demo."""
+    results: dict[str, Any] = {"environment": environment(), "batches": BATCHES}
+    for title, model in (("ViViT-B/16x2", str(checkpoint)), ("demo", "demo")):
+        loaded = load_checkpoint(model)
+        results[title] = {graph[0]: measure(loaded, *graph[1:]) for graph in GRAPHS}
+        print_table(title, results[title])
+    print(f"wrote {write_results('plan', results)}")
+
+
+def measure(
+    checkpoint: Checkpoint, precision: str, form: str, input_mode: str, skip: tuple[str, ...]
+) -> dict[str, dict[str, Any]]:
+    """Compile one graph for each compute capability; figures of the plan by ``sm89`` and so on."""
+    made = build_graph(
+        checkpoint,
+        precision=precision,
+        form=form,
+        opset=OPSET,
+        input_mode=input_mode,
+        outputs=("logits", "embedding"),
+        skip_rewrites=skip,
+    )
+    source = made.model.graph.inputs[0]
+    assert source.shape is not None
+    shape = tuple(int(d) for d in source.shape[1:])  # type: ignore[arg-type]
+    figures = {}
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        save_graph(made.model, work)
+        for sm in SMS:
+            request = EngineRequest("tensorrt-rtx", work / MODEL, str(source.name), shape, BATCHES, (sm,))
+            built = build_engine(request, work / "engine.plan", work / "build.log")
+            plan = built.plan
+            figures[f"sm{sm}"] = {
+                "kernels": plan.kernels,
+                "layers": plan.layers,
+                "attention_fused": plan.attention_fused,
+                "attention": checkpoint.num_layers,
+                "gemms": plan.gemms,
+                "copies": plan.copies,
+                "activation_bytes": plan.activation_bytes,
+                "weight_bytes": plan.weight_bytes,
+                "seconds": round(built.build_seconds, 1),
+                "evidence": prove(plan, precision=precision, num_attention=checkpoint.num_layers, allow_unfused=True),
+            }
+    return figures
+
+
+def print_table(title: str, graphs: dict[str, dict[str, dict[str, Any]]]) -> None:
+    """Print the figures as the README shows them."""
+    print(f"| {title}, batch {'/'.join(map(str, BATCHES))} | kernels | fused attention | GEMMs | activation MB |")
+    print("|---|---|---|---|---|")
+    for name, by_sm in graphs.items():
+        for sm, plan in by_sm.items():
+            gemms = ", ".join(f"{count} {dtype}" for dtype, count in plan["gemms"].items())
+            fused = f"{plan['attention_fused']} of {plan['attention']}"
+            row = (f"{name}, {sm}", plan["kernels"], fused, gemms, f"{plan['activation_bytes'] / 1e6:.1f}")
+            print(f"| {' | '.join(map(str, row))} |")
+    print()
+
+
+if __name__ == "__main__":
+    main()
