@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from vivit_export.export.build import build_engines
     from vivit_export.export.options import ExportOptions
     from vivit_export.export.pipeline import export_model
+    from vivit_export.runtime.session.select import open_session
+    from vivit_export.runtime.session.session import Prediction, Session
 
 __version__ = "0.1.0"
 
@@ -26,10 +28,13 @@ __all__ = [
     "Bundle",
     "Contract",
     "ExportOptions",
+    "Prediction",
+    "Session",
     "VivitExportError",
     "__version__",
     "build_engines",
     "export_model",
+    "open_session",
     "read_bundle",
     "runtime",
 ]
@@ -38,9 +43,12 @@ _HOMES = {
     "Bundle": "bundle",
     "Contract": "contract",
     "ExportOptions": "export.options",
+    "Prediction": "runtime.session.session",
+    "Session": "runtime.session.session",
     "VivitExportError": "errors",
     "build_engines": "export.build",
     "export_model": "export.pipeline",
+    "open_session": "runtime.session.select",
     "read_bundle": "bundle",
 }
 

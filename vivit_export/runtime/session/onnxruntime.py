@@ -1,4 +1,4 @@
-"""Run a bundle's graph in ONNX Runtime."""
+"""Run a bundle's graph in ONNX Runtime: as it is, or prepared for serving on the CPU."""
 
 from __future__ import annotations
 
@@ -8,11 +8,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vivit_export.errors import BuildError, MissingDependencyError
+from vivit_export.bundle import Bundle
+from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError
+
+Float32 = npt.NDArray[np.float32]
+
+# Clips per call on the CPU: as many as make about this many tokens, since larger batches cost
+# memory and are no faster (benchmarks/results/session.json).
+_TOKENS_PER_CALL = 4096
+# On the GPU the graph is as portable as its memory: what a profile would say by default.
+_CLIPS_PER_CALL_CUDA = 8
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 class OnnxRuntimeSession:
-    """One ONNX graph on the CPU, called with whole batches.
+    """One ONNX graph on the CPU, unmodified, called with whole batches: what a check runs.
 
     Args:
         model: path of the ``.onnx`` file; external data lies beside it.
@@ -23,25 +34,16 @@ class OnnxRuntimeSession:
     """
 
     def __init__(self, model: Path) -> None:
-        try:
-            import onnxruntime
-        except ImportError as e:
-            raise MissingDependencyError(
-                'ONNX Runtime is not installed; install it with: pip install "vivit-export[cpu]" (or [gpu])'
-            ) from e
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        onnxruntime = _import_onnxruntime()
+        options = _options(onnxruntime)
         # Memory is returned between clips of different batch sizes rather than kept for the largest.
         options.enable_mem_pattern = False
-        try:
-            self._session: Any = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-        except Exception as e:  # onnxruntime's own exceptions share no public base
-            raise BuildError(f"ONNX Runtime cannot load {model.name}: {str(e).splitlines()[0]}") from e
+        self._session = _load(onnxruntime, str(model), options, [_CPU], model.name)
         self.name = f"onnxruntime {onnxruntime.__version__} cpu"
         self._input = self._session.get_inputs()[0].name
         self._outputs = [o.name for o in self._session.get_outputs()]
 
-    def run(self, batch: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
+    def run(self, batch: npt.NDArray[Any]) -> dict[str, Float32]:
         """Run one batch.
 
         Args:
@@ -53,7 +55,108 @@ class OnnxRuntimeSession:
         results = self._session.run(self._outputs, {self._input: batch})
         return dict(zip(self._outputs, results, strict=True))
 
-    def run_in_batches(self, clips: npt.NDArray[Any], size: int) -> dict[str, npt.NDArray[np.float32]]:
+    def run_in_batches(self, clips: npt.NDArray[Any], size: int) -> dict[str, Float32]:
         """Run N clips, ``size`` at a time, and join the results."""
         parts = [self.run(clips[i : i + size]) for i in range(0, len(clips), size)]
         return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
+
+
+class OnnxRuntimeBackend:
+    """A bundle's graph, served by ONNX Runtime; see `backend.Backend`.
+
+    On the CPU the graph is prepared in memory (`widen`, `lean_attention`). On a GPU it runs as the
+    bundle has it, with TF32 off, so that fp32 means fp32.
+
+    Args:
+        bundle: a verified bundle.
+        gpu: ordinal of the GPU, or None for the CPU.
+
+    Raises:
+        MissingDependencyError: onnxruntime is not installed, or only for the CPU.
+        EnvironmentFault: the GPU cannot be used.
+        BuildError: ONNX Runtime refuses the graph.
+    """
+
+    def __init__(self, bundle: Bundle, gpu: int | None = None) -> None:
+        onnxruntime = _import_onnxruntime()
+        version = f"ONNX Runtime {onnxruntime.__version__}"
+        if gpu is None:
+            self.name = "onnxruntime-cpu"
+            self._session, notes = _open_on_cpu(onnxruntime, bundle)
+            self.details = f"{version}, CPU, {notes}"
+            self.batches = (1, max(1, _TOKENS_PER_CALL // bundle.contract.clip.num_tokens))
+        else:
+            self.name = "onnxruntime-cuda"
+            self._session = _open_on_gpu(onnxruntime, bundle, gpu)
+            self.details = f"{version}, GPU {gpu}, {bundle.precision}"
+            self.batches = (1, _CLIPS_PER_CALL_CUDA)
+        self._input = bundle.contract.io.inputs[0].name
+        self._outputs = [output.name for output in bundle.contract.io.outputs]
+
+    def run(self, batch: npt.NDArray[Any]) -> dict[str, Float32]:
+        """Run one batch; ONNX Runtime sessions are safe to call from several threads."""
+        try:
+            results = self._session.run(self._outputs, {self._input: batch})
+        except Exception as e:  # onnxruntime's own exceptions share no public base
+            raise EnvironmentFault(f"ONNX Runtime failed on a batch of {len(batch)}: {str(e).splitlines()[0]}") from e
+        return dict(zip(self._outputs, results, strict=True))
+
+    def close(self) -> None:
+        """Free the graph and its weights."""
+        self._session = None
+
+
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as e:
+        raise MissingDependencyError(
+            'ONNX Runtime is not installed; install it with: pip install "vivit-export[cpu]" (or [gpu])'
+        ) from e
+    return onnxruntime
+
+
+def _options(onnxruntime: Any) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return options
+
+
+def _load(onnxruntime: Any, model: str | bytes, options: Any, providers: list[Any], name: str) -> Any:
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=providers)
+    except Exception as e:  # onnxruntime's own exceptions share no public base
+        raise BuildError(f"ONNX Runtime cannot load {name}: {str(e).splitlines()[0]}") from e
+
+
+def _open_on_cpu(onnxruntime: Any, bundle: Bundle) -> tuple[Any, str]:
+    """Return the loaded graph and what was done to it."""
+    from vivit_export.runtime.session.lean_attention import use_lean_attention
+    from vivit_export.runtime.session.widen import load_widened
+
+    model = load_widened(bundle, weights=False)
+    lean = use_lean_attention(model)
+    options = _options(onnxruntime)
+    # A model given as bytes has no folder; its weights are mapped from the bundle's all the same.
+    options.add_session_config_entry(_WEIGHTS_FOLDER, str(bundle.path.resolve()))
+    session = _load(onnxruntime, model.SerializeToString(), options, [_CPU], bundle.model.name)
+    arithmetic = "fp32" if bundle.precision == "fp32" else f"fp32 arithmetic on {bundle.precision} weights"
+    return session, f"{arithmetic}, {f'{lean} lean attention layers' if lean else 'attention as in the graph'}"
+
+
+def _open_on_gpu(onnxruntime: Any, bundle: Bundle, gpu: int) -> Any:
+    if _CUDA not in onnxruntime.get_available_providers():
+        raise MissingDependencyError(
+            'this ONNX Runtime has no CUDA; replace it with: pip uninstall onnxruntime; pip install "vivit-export[gpu]"'
+        )
+    provider = (_CUDA, {"device_id": str(gpu), "use_tf32": "0"})
+    try:
+        session = _load(onnxruntime, str(bundle.model), _options(onnxruntime), [provider, _CPU], bundle.model.name)
+    except BuildError as e:
+        raise EnvironmentFault(f"GPU {gpu} cannot be used by ONNX Runtime ({e.__cause__})") from e
+    if _CUDA not in session.get_providers():  # it goes on without, and only logs
+        raise EnvironmentFault(
+            f"ONNX Runtime could not start CUDA on GPU {gpu}: check that nvidia-smi lists it and that CUDA and cuDNN "
+            "are of the versions it was built for"
+        )
+    return session

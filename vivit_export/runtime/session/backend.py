@@ -1,0 +1,80 @@
+"""What every back end has in common: a protocol, and a pool for what only one thread may use at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Float32 = npt.NDArray[np.float32]
+T = TypeVar("T")
+
+
+class Backend(Protocol):
+    """Executes one graph or engine; any number of threads may call `run` at once.
+
+    Attributes:
+        name: as in `vivit_export.runtime.session.select.ORDER`.
+        details: version, device and arithmetic, for people.
+        batches: (smallest, largest) number of clips that one call takes.
+    """
+
+    name: str
+    details: str
+    batches: tuple[int, int]
+
+    def run(self, batch: npt.NDArray[Any]) -> dict[str, Float32]:
+        """Run one batch (B, ...) of the contract's dtype and shape, B within ``batches``.
+
+        Returns:
+            float32 arrays (B, ...) by output name, owned by the caller.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what is held; no call is in progress and none follows."""
+        ...
+
+
+class Pool(Generic[T]):
+    """Lends items to threads, each to one at a time; makes another when all are lent.
+
+    There are never more items than there were threads at once, however many threads come and go.
+
+    Args:
+        make: makes an item; never called by two threads at once.
+        free: frees one.
+    """
+
+    def __init__(self, make: Callable[[], T], free: Callable[[T], None]) -> None:
+        self._make, self._free_item = make, free
+        self._idle: list[T] = []
+        self._lock = threading.Lock()
+        self._making = threading.Lock()
+
+    @contextmanager
+    def lend(self) -> Iterator[T]:
+        """Yield an item that nobody else uses. After an exception it is freed, since its state is unknown."""
+        with self._lock:
+            item = self._idle.pop() if self._idle else None
+        if item is None:
+            with self._making:
+                item = self._make()
+        try:
+            yield item
+        except BaseException:
+            self._free_item(item)
+            raise
+        with self._lock:
+            self._idle.append(item)
+
+    def close(self) -> None:
+        """Free all items; none is lent."""
+        with self._lock:
+            items, self._idle = self._idle, []
+        for item in items:
+            self._free_item(item)

@@ -1,0 +1,124 @@
+"""The few calls of the CUDA runtime that a session needs, each with its status checked."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vivit_export.errors import EnvironmentFault, MissingDependencyError
+
+
+class Cuda:
+    """The CUDA runtime, and one GPU of it.
+
+    Args:
+        gpu: ordinal.
+        extra: extra of this package to name where cuda-python is missing.
+
+    Attributes:
+        sm: compute capability, as in 90.
+
+    Raises:
+        MissingDependencyError: cuda-python is not installed.
+        EnvironmentFault: there is no driver, or no such GPU.
+    """
+
+    def __init__(self, gpu: int, extra: str) -> None:
+        try:
+            self.rt: Any = importlib.import_module("cuda.bindings.runtime")
+        except ImportError as e:
+            raise MissingDependencyError(
+                f'cuda-python is not installed; install it with: pip install "vivit-export[{extra}]"'
+            ) from e
+        # The first call of all: TensorRT without a working driver crashes or hands out what cannot be used.
+        status, count = self.rt.cudaGetDeviceCount()
+        if int(status) or not count:
+            raise EnvironmentFault(
+                f"no NVIDIA GPU can be used here ({self._name(status) if int(status) else 'none is visible'}); "
+                "check that nvidia-smi lists it and that the driver is new enough"
+            )
+        if gpu >= count:
+            raise EnvironmentFault(f"there is no GPU {gpu}: this machine has {count}, counted from 0")
+        self.gpu = gpu
+        self.use()
+        parts = (self.rt.cudaDeviceAttr.cudaDevAttrComputeCapabilityMajor,
+                 self.rt.cudaDeviceAttr.cudaDevAttrComputeCapabilityMinor)  # fmt: skip
+        major, minor = (self.check(self.rt.cudaDeviceGetAttribute(part, gpu)) for part in parts)
+        self.sm = 10 * int(major) + int(minor)
+
+    def use(self) -> None:
+        """Make this GPU the calling thread's own; CUDA keeps that choice per thread."""
+        self.check(self.rt.cudaSetDevice(self.gpu))
+
+    def check(self, result: Any) -> Any:
+        """Return what a call of cuda-python gave besides its status.
+
+        Raises:
+            EnvironmentFault: the status is not success.
+        """
+        status, *values = result
+        if int(status):
+            hint = "; free GPU memory, or take a smaller batch" if "Memory" in self._name(status) else ""
+            raise EnvironmentFault(f"GPU {self.gpu} failed with {self._name(status)}{hint}")
+        return values[0] if len(values) == 1 else None
+
+    def stream(self) -> Any:
+        """Make a stream that does not wait for the default one."""
+        return self.check(self.rt.cudaStreamCreateWithFlags(self.rt.cudaStreamNonBlocking))
+
+    def synchronize(self, stream: Any) -> None:
+        """Wait for all work of a stream."""
+        self.check(self.rt.cudaStreamSynchronize(stream))
+
+    def copy(self, target: int, source: int, num_bytes: int, stream: Any, *, to_gpu: bool) -> None:
+        """Copy between pinned host memory and the GPU, in the stream's order."""
+        kinds = self.rt.cudaMemcpyKind
+        kind = kinds.cudaMemcpyHostToDevice if to_gpu else kinds.cudaMemcpyDeviceToHost
+        self.check(self.rt.cudaMemcpyAsync(target, source, num_bytes, kind, stream))
+
+    def _name(self, status: Any) -> str:
+        return str(getattr(status, "name", status))
+
+
+class Buffer:
+    """One tensor at its largest batch: pinned memory on the host and its twin on the GPU.
+
+    Attributes:
+        host: array (max batch, ...) in pinned memory.
+        device: address on the GPU.
+    """
+
+    def __init__(self, cuda: Cuda, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._cuda = cuda
+        num_bytes = math.prod(shape) * dtype.itemsize
+        self.clip_bytes = num_bytes // shape[0]
+        self._host = self.device = 0
+        try:
+            self._host = int(cuda.check(cuda.rt.cudaMallocHost(num_bytes)))
+            self.device = int(cuda.check(cuda.rt.cudaMalloc(num_bytes)))
+        except EnvironmentFault:
+            self.free()
+            raise
+        raw = np.ctypeslib.as_array((ctypes.c_uint8 * num_bytes).from_address(self._host))
+        self.host: npt.NDArray[Any] = raw.view(dtype).reshape(shape)
+
+    def upload(self, count: int, stream: Any) -> None:
+        """Copy the first ``count`` clips to the GPU."""
+        self._cuda.copy(self.device, self._host, count * self.clip_bytes, stream, to_gpu=True)
+
+    def download(self, count: int, stream: Any) -> None:
+        """Copy the first ``count`` clips from the GPU."""
+        self._cuda.copy(self._host, self.device, count * self.clip_bytes, stream, to_gpu=False)
+
+    def free(self) -> None:
+        """Free both; `host` must not be used afterwards."""
+        if self._host:
+            self._cuda.rt.cudaFreeHost(self._host)
+        if self.device:
+            self._cuda.rt.cudaFree(self.device)
+        self._host = self.device = 0

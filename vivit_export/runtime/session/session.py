@@ -1,0 +1,228 @@
+"""A session: an opened bundle that turns clips into logits and embeddings.
+
+It owns everything that does not depend on what executes the graph: checking clips against the
+contract, preprocessing, batches of any size, closing. Opening one is `select.open_session`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from vivit_export.contract import Contract
+from vivit_export.errors import ClipError, UsageError
+from vivit_export.runtime.preprocess import Frames, Preprocessor
+from vivit_export.runtime.session.backend import Backend, Float32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What the model says about one clip.
+
+    Attributes:
+        logits: float32 (num_labels,), or None for a bundle without that output.
+        embedding: float32 (hidden,), or None for a bundle without that output.
+        labels: name of each logit.
+    """
+
+    logits: Float32 | None
+    embedding: Float32 | None
+    labels: tuple[str, ...]
+
+    @property
+    def probabilities(self) -> Float32:
+        """Softmax of the logits: float32 (num_labels,), computed in float64.
+
+        Raises:
+            UsageError: the bundle has no logits.
+        """
+        if self.logits is None:
+            raise UsageError("this bundle has an embedding but no logits; export it with --outputs logits,embedding")
+        powers = np.exp(self.logits.astype(np.float64) - self.logits.max())
+        chances: Float32 = (powers / powers.sum()).astype(np.float32)
+        return chances
+
+    def top(self, k: int = 5) -> list[tuple[str, float]]:
+        """Return the k most probable labels, best first, each with its probability.
+
+        Raises:
+            UsageError: the bundle has no logits.
+        """
+        chances = self.probabilities
+        best = np.argsort(-chances, kind="stable")[: max(0, k)]
+        return [(self.labels[i], float(chances[i])) for i in best]
+
+
+@final
+class Session:
+    """An opened bundle; safe to share between threads, and a context manager.
+
+    Attributes:
+        contract: input, output and preprocessing.
+        engine: name of what executes it, as in `select.ORDER`.
+        details: the same with version, device and arithmetic, for people.
+        passed_over: why each other engine was not taken, by name.
+        batches: (smallest, largest) number of clips that the engine takes at once.
+    """
+
+    def __init__(self, contract: Contract, backend: Backend, passed_over: Mapping[str, str]) -> None:
+        self.contract = contract
+        self.engine = backend.name
+        self.details = backend.details
+        self.passed_over = dict(passed_over)
+        self.batches = backend.batches
+        self._backend = backend
+        self._preprocessor = Preprocessor(contract.clip, contract.preprocess)
+        self._input = contract.io.inputs[0]
+        self._state = threading.Condition()
+        self._running, self._closed = 0, False
+
+    def __call__(self, frames: Frames) -> Prediction:
+        """Preprocess and run one clip.
+
+        Args:
+            frames: T frames, as `vivit_export.runtime.Preprocessor.crops` takes them; for a bundle
+                of input mode ``frames`` they have its frame size.
+
+        Raises:
+            ClipError: the frames do not fit the contract.
+            UsageError: the session is closed.
+        """
+        results = self._run(self._prepare(frames)[None])
+        first = {name: array[0] for name, array in results.items()}
+        return Prediction(first.get("logits"), first.get("embedding"), self.contract.labels)
+
+    def infer(self, clips: npt.NDArray[Any]) -> Float32:
+        """Return the logits of a batch, float32 (B, num_labels).
+
+        Args:
+            clips: as for `run`.
+
+        Raises:
+            ClipError: another dtype or shape, or no clip.
+            UsageError: the bundle has no logits, or the session is closed.
+        """
+        if "logits" not in (output.name for output in self.contract.io.outputs):
+            raise UsageError("this bundle has an embedding but no logits; take run(clips)['embedding']")
+        return self.run(clips)["logits"]
+
+    def run(self, clips: npt.NDArray[Any]) -> dict[str, Float32]:
+        """Return every output of a batch of any size.
+
+        Args:
+            clips: uint8 (B, T, H, W, 3), resized and cropped (`Preprocessor.crops`). A bundle of
+                input mode ``pixels`` also takes float32 (B, T, 3, H, W); one of mode ``frames``
+                takes uint8 (B, T, h, w, 3) at its frame size instead. Not modified.
+
+        Returns:
+            ``logits`` float32 (B, num_labels) and/or ``embedding`` float32 (B, hidden).
+
+        Raises:
+            ClipError: another dtype or shape, or no clip.
+            UsageError: the session is closed.
+        """
+        self._check(clips)
+        if self.contract.io.mode == "pixels" and clips.dtype == np.uint8:
+            return self._run(clips, self._preprocessor.to_pixels)
+        return self._run(clips)
+
+    def close(self) -> None:
+        """Wait for calls in progress, then free the engine. Closing twice does nothing."""
+        with self._state:
+            if self._closed:
+                return
+            self._closed = True
+            self._state.wait_for(lambda: not self._running)
+        self._backend.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Session on {self.details}{', closed' if self._closed else ''}>"
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        with self._state:
+            if self._closed:
+                raise UsageError("the session is closed; open another with open_session")
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._state:
+                self._running -= 1
+                self._state.notify_all()
+
+    def _prepare(self, frames: Any) -> npt.NDArray[Any]:
+        """Do what the graph does not do itself: one clip for its input."""
+        mode, size = self.contract.io.mode, self.contract.io.frame_size
+        if mode == "pixels":
+            pixels: npt.NDArray[np.float32] = self._preprocessor(frames)[0]
+            return pixels
+        if mode == "crops":
+            return self._preprocessor.crops(frames)
+        if isinstance(frames, (list, tuple)):
+            frames = _stacked(frames)
+        clip = self.contract.clip
+        needed = (clip.num_frames, *(size or ()), 3)
+        if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8 or frames.shape != needed:
+            raise ClipError(
+                f"this bundle resizes in the graph and takes uint8 frames {_shape(needed)}, got {_described(frames)}; "
+                "for videos of other sizes export with --input crops"
+            )
+        return np.asarray(frames)
+
+    def _check(self, clips: npt.NDArray[Any]) -> None:
+        """Refuse what is not a batch for this bundle."""
+        clip = self.contract.clip
+        accepted = [(np.dtype(self._input.dtype), tuple(int(d) for d in self._input.shape[1:]))]
+        if self.contract.io.mode == "pixels":
+            accepted.insert(0, (np.dtype(np.uint8), (clip.num_frames, clip.height, clip.width, 3)))
+        if not isinstance(clips, np.ndarray) or (clips.dtype, clips.shape[1:]) not in accepted:
+            ways = " or ".join(f"{dtype} {_shape(('B', *shape))}" for dtype, shape in accepted)
+            raise ClipError(f"clips must be an array {ways}, got {_described(clips)}")
+        if not len(clips):
+            raise ClipError("there are no clips in the batch; pass at least one")
+
+    def _run(self, clips: npt.NDArray[Any], prepare: Any = None) -> dict[str, Float32]:
+        """Run a batch in parts that the engine takes, each prepared just before it is run."""
+        low, high = self.batches
+        parts = []
+        with self._open():
+            for start in range(0, len(clips), high):
+                part = clips[start : start + high]
+                count = len(part)
+                if count < low:  # the engine has no such small batch: its last clip again, dropped below
+                    part = part[np.minimum(np.arange(low), count - 1)]
+                results = self._backend.run(prepare(part) if prepare else part)
+                parts.append({name: array[:count] for name, array in results.items()})
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _stacked(frames: Any) -> Any:
+    """Frames of a list as one array, or the list itself where they do not fit together."""
+    arrays = [np.asarray(frame) for frame in frames]
+    return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else frames
+
+
+def _shape(shape: tuple[int | str, ...]) -> str:
+    return f"({', '.join(map(str, shape))})"
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {_shape(value.shape)}"
+    return f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")

@@ -1,0 +1,276 @@
+"""Run a compiled engine of a bundle: TensorRT and TensorRT for RTX, which share one API.
+
+Whether an engine fits is decided from its sidecar before anything is deserialised: an engine holds
+machine code for one compiler version and GPU. Host code inside an engine is never allowed. Each
+thread runs in an execution context of its own, with its own stream and pinned buffers; for each
+batch size the copies and the network are captured once into a CUDA graph and replayed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vivit_export.bundle import MODEL, Bundle
+from vivit_export.contract import IO, Tensor
+from vivit_export.errors import BundleError, EnvironmentFault, MissingDependencyError
+from vivit_export.runtime.session.backend import Float32, Pool
+from vivit_export.runtime.session.cuda import Buffer, Cuda
+
+_TITLE = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
+_PACKAGE = {"tensorrt": ("tensorrt", "gpu"), "tensorrt-rtx": ("tensorrt_rtx", "rtx")}
+_DTYPES = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8"}
+_LOG = logging.getLogger(__name__)
+
+
+def open_engine(bundle: Bundle, flavour: str, name: str | None = None, gpu: int = 0) -> TensorRTBackend:
+    """Open the engine of a flavour that fits this machine.
+
+    Args:
+        bundle: a verified bundle.
+        flavour: ``tensorrt`` or ``tensorrt-rtx``.
+        name: of one engine in the bundle, or None for the first that fits.
+        gpu: ordinal.
+
+    Raises:
+        EnvironmentFault: the bundle has none, none fits, or the package, driver or GPU is missing.
+        BundleError: the engine was altered, or made from another graph.
+    """
+    names = [n for n, e in bundle.engines.items() if e.get("flavour") == flavour and name in (None, n)]
+    if not names:
+        raise EnvironmentFault(
+            f"the bundle has no {_TITLE[flavour]} engine; add one with: vivit build {bundle.path} --target {flavour}"
+        )
+    # CUDA first: without a GPU nothing of TensorRT, some 2 GB of libraries, needs to be loaded.
+    cuda = Cuda(gpu, _PACKAGE[flavour][1])
+    trt = _import(flavour)
+    reasons = []
+    for candidate in names:
+        reason = misfit(bundle.engines[candidate], trt.__version__, cuda.sm)
+        if reason is None:
+            return TensorRTBackend(bundle, candidate, trt, cuda)
+        reasons.append(f"{candidate} {reason}")
+    raise EnvironmentFault(f"{'; '.join(reasons)}; build one here with: vivit build {bundle.path} --target {flavour}")
+
+
+def misfit(sidecar: Mapping[str, Any], version: str, sm: int) -> str | None:
+    """Return why an engine cannot run on a machine, or None if it can.
+
+    Args:
+        sidecar: of the engine.
+        version: of the installed package.
+        sm: compute capability of the GPU.
+    """
+    if sidecar["version"] == version and sm in sidecar["sms"]:
+        return None
+    title = _TITLE[sidecar["flavour"]]
+    targets = ", ".join(f"sm_{built}" for built in sidecar["sms"])
+    return f"was built for {title} {sidecar['version']} on {targets}; this machine has {title} {version} on sm_{sm}"
+
+
+class TensorRTBackend:
+    """One engine on one GPU; see `backend.Backend`.
+
+    Args:
+        bundle: a verified bundle.
+        engine: name of the engine in it; it fits (`misfit`).
+        trt: module ``tensorrt`` or ``tensorrt_rtx``.
+        cuda: the GPU.
+
+    Raises:
+        EnvironmentFault: TensorRT refuses the engine.
+        BundleError: the engine was altered, or does not have the contract's inputs and outputs.
+    """
+
+    def __init__(self, bundle: Bundle, engine: str, trt: Any, cuda: Cuda) -> None:
+        sidecar = bundle.engines[engine]
+        self.name = str(sidecar["flavour"])
+        profile = sidecar["profiles"][0]
+        self.batches = (int(profile["min"]), int(profile["max"]))
+        self.details = (
+            f"{_TITLE[self.name]} {trt.__version__}, GPU {cuda.gpu} (sm_{cuda.sm}), {bundle.precision}, engine {engine}"
+        )
+        self._trt, self._cuda, self._io = trt, cuda, bundle.contract.io
+        plan = _read_plan(bundle, engine)
+        # The logger and the runtime must outlive the engine, and it the contexts.
+        self._logger = _make_logger(trt)
+        self._runtime = trt.Runtime(self._logger)
+        self._engine = self._runtime.deserialize_cuda_engine(plan)
+        if self._engine is None:
+            raise EnvironmentFault(f"{_TITLE[self.name]} refuses the engine {engine}{self._logger.said()}")
+        _check_signature(self._engine, trt, self._io, engine)
+        self._contexts: Pool[_Context] = Pool(self._make_context, _Context.free)
+
+    def run(self, batch: npt.NDArray[Any]) -> dict[str, Float32]:
+        """Run one batch in a context that no other thread uses."""
+        self._cuda.use()
+        with self._contexts.lend() as context:
+            return context.run(batch)
+
+    def close(self) -> None:
+        """Free contexts and buffers, then the engine."""
+        self._cuda.use()
+        self._contexts.close()
+        self._engine = self._runtime = None
+
+    def _make_context(self) -> _Context:
+        if self.name == "tensorrt-rtx":
+            config = self._engine.create_runtime_config()
+            # Kernels for a new batch size are compiled before it runs, not while a slow one stands in:
+            # that one would be captured.
+            strategies = self._trt.DynamicShapesKernelSpecializationStrategy
+            config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+            context = self._engine.create_execution_context(config)
+        else:
+            context = self._engine.create_execution_context()
+        if context is None:
+            raise EnvironmentFault(
+                f"{_TITLE[self.name]} cannot make an execution context{self._logger.said()}; free GPU memory"
+            )
+        return _Context(context, self._cuda, self._io, self.batches[1], self._logger)
+
+
+class _Context:
+    """An execution context with its stream, buffers and CUDA graphs; for one thread at a time."""
+
+    def __init__(self, context: Any, cuda: Cuda, io: IO, largest: int, logger: Any) -> None:
+        self._context, self._cuda, self._logger = context, cuda, logger
+        self._source = io.inputs[0]
+        self._outputs = [tensor.name for tensor in io.outputs]
+        self._graphs: dict[int, Any] = {}  # by batch size; None where capturing failed
+        self._buffers: dict[str, Buffer] = {}
+        self._stream = cuda.stream()
+        try:
+            self._require(context.set_optimization_profile_async(0, int(self._stream)), "take its profile")
+            cuda.synchronize(self._stream)
+            for tensor in (*io.inputs, *io.outputs):
+                buffer = Buffer(cuda, (largest, *_clip_shape(tensor)), np.dtype(tensor.dtype))
+                self._buffers[tensor.name] = buffer
+                self._require(context.set_tensor_address(tensor.name, buffer.device), f"bind {tensor.name}")
+        except EnvironmentFault:
+            self.free()
+            raise
+
+    def run(self, batch: npt.NDArray[Any]) -> dict[str, Float32]:
+        count = len(batch)
+        np.copyto(self._buffers[self._source.name].host[:count], batch, casting="no")
+        if count not in self._graphs:
+            self._enqueue_new(count)  # kernels are loaded, and memory is sized, outside of the capture
+            self._cuda.synchronize(self._stream)
+            self._graphs[count] = self._capture(count)
+        elif self._graphs[count] is not None:
+            self._cuda.check(self._cuda.rt.cudaGraphLaunch(self._graphs[count], self._stream))
+        else:
+            self._enqueue_new(count)
+        self._cuda.synchronize(self._stream)
+        return {name: self._buffers[name].host[:count].copy() for name in self._outputs}
+
+    def free(self) -> None:
+        """Free everything, once what was enqueued before a failure is done with the buffers."""
+        rt = self._cuda.rt
+        rt.cudaStreamSynchronize(self._stream)
+        for graph in filter(None, self._graphs.values()):
+            rt.cudaGraphExecDestroy(graph)
+        self._context = None
+        for buffer in self._buffers.values():
+            buffer.free()
+        rt.cudaStreamDestroy(self._stream)
+        self._graphs, self._buffers = {}, {}
+
+    def _enqueue_new(self, count: int) -> None:
+        shape = (count, *_clip_shape(self._source))
+        self._require(self._context.set_input_shape(self._source.name, shape), f"take a batch of {count}")
+        self._enqueue(count)
+
+    def _enqueue(self, count: int) -> None:
+        self._buffers[self._source.name].upload(count, self._stream)
+        self._require(self._context.execute_async_v3(int(self._stream)), f"run a batch of {count}")
+        for name in self._outputs:
+            self._buffers[name].download(count, self._stream)
+
+    def _capture(self, count: int) -> Any:
+        """Record copies and network for a batch size; None, with a warning, where that is impossible."""
+        rt = self._cuda.rt
+        # Thread-local: what other threads allocate meanwhile does not spoil it.
+        mode = rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._cuda.check(rt.cudaStreamBeginCapture(self._stream, mode))
+        try:
+            self._enqueue(count)
+        except EnvironmentFault as e:
+            rt.cudaStreamEndCapture(self._stream)
+            _LOG.warning("batches of %d run without a CUDA graph: %s", count, e)
+            return None
+        graph = self._cuda.check(rt.cudaStreamEndCapture(self._stream))
+        try:
+            return self._cuda.check(rt.cudaGraphInstantiate(graph, 0))
+        finally:
+            rt.cudaGraphDestroy(graph)
+
+    def _require(self, done: bool, what: str) -> None:
+        if not done:
+            raise EnvironmentFault(f"the engine could not {what}{self._logger.said()}")
+
+
+def _import(flavour: str) -> Any:
+    module, extra = _PACKAGE[flavour]
+    try:
+        return importlib.import_module(module)
+    except ImportError as e:
+        raise MissingDependencyError(
+            f'{_TITLE[flavour]} is not installed; install it with: pip install "vivit-export[{extra}]"'
+        ) from e
+
+
+def _read_plan(bundle: Bundle, engine: str) -> bytes:
+    """Read an engine, and make sure that these very bytes are the ones the manifest describes."""
+    path, files = bundle.engine_plan(engine), bundle.manifest["files"]
+    plan = path.read_bytes()
+    if hashlib.sha256(plan).hexdigest() != files[path.relative_to(bundle.path).as_posix()]["sha256"]:
+        raise BundleError(f"{path} is not the file that bundle.json describes: it was altered or cut short")
+    if bundle.engines[engine]["onnx_sha256"] != files[MODEL]["sha256"]:
+        raise BundleError(f"{path} was built from another {MODEL} than the one beside it; build it again")
+    return plan
+
+
+def _check_signature(engine: Any, trt: Any, io: IO, name: str) -> None:
+    """TensorRT reinterprets bytes of another type without a word: compare before anything is bound."""
+    found = {engine.get_tensor_name(i) for i in range(engine.num_io_tensors)}
+    for tensor, mode in [(t, "INPUT") for t in io.inputs] + [(t, "OUTPUT") for t in io.outputs]:
+        if tensor.name not in found or engine.get_tensor_mode(tensor.name) != getattr(trt.TensorIOMode, mode):
+            raise BundleError(f"engine {name} has no {mode.lower()} {tensor.name}; build it again")
+        kind = engine.get_tensor_dtype(tensor.name).name
+        shape = tuple(engine.get_tensor_shape(tensor.name))[1:]
+        if _DTYPES.get(kind) != tensor.dtype or shape != _clip_shape(tensor):
+            raise BundleError(
+                f"engine {name} has {tensor.name} as {kind} {shape}, but the contract says "
+                f"{tensor.dtype} {_clip_shape(tensor)}; build it again"
+            )
+
+
+def _clip_shape(tensor: Tensor) -> tuple[int, ...]:
+    """Shape without the batch."""
+    return tuple(int(d) for d in tensor.shape[1:])
+
+
+def _make_logger(trt: Any) -> Any:
+    """Make a logger that keeps the last complaint for our own messages instead of printing it."""
+
+    class Complaints(trt.ILogger):  # type: ignore[misc] # the module is only known at run time
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self._last = ""
+
+        def log(self, severity: Any, msg: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self._last = msg.strip().splitlines()[0] if msg.strip() else ""
+
+        def said(self) -> str:
+            return f" ({self._last})" if self._last else ""
+
+    return Complaints()
