@@ -16,7 +16,18 @@ from typing import Any
 import psutil
 
 RESULTS = Path(__file__).parent / "results"
-_PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "onnx-ir", "tensorrt-rtx", "numpy", "pillow", "av")
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "onnx",
+    "onnxruntime",
+    "onnx-ir",
+    "openvino",
+    "tensorrt-rtx",
+    "numpy",
+    "pillow",
+    "av",
+)
 
 
 def environment() -> dict[str, Any]:

@@ -51,5 +51,10 @@ def test_missing_is_told_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_every_name_that_ci_requires_is_known() -> None:
     script = (Path(__file__).parents[1] / ".ci/run").read_text()
     (line,) = (line for line in script.splitlines() if "VIVIT_REQUIRE=" in line)
-    known = {name for _, name, _, _ in capabilities.CAPABILITIES} | {"tensorrt-bindings", "test-videos"}
+    known = {name for _, name, _, _ in capabilities.CAPABILITIES} | {
+        "tensorrt-bindings",
+        "test-videos",
+        "openvino",
+        "cuda-python",
+    }
     assert set(line.partition("=")[2].split(",")) <= known
