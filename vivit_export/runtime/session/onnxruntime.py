@@ -13,8 +13,8 @@ from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyE
 
 Float32 = npt.NDArray[np.float32]
 
-# Clips per call on the CPU: as many as make about this many tokens, since larger batches cost
-# memory and are no faster (benchmarks/results/session.json).
+# Clips per call on the CPU: as many as make about this many tokens. Activations grow with it; the
+# number was not tuned.
 _TOKENS_PER_CALL = 4096
 # On the GPU the graph is as portable as its memory: what a profile would say by default.
 _CLIPS_PER_CALL_CUDA = 8
