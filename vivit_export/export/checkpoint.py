@@ -6,7 +6,6 @@ network takes and gives is written into a `Contract` here, from the checkpoint's
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import pickle
@@ -23,6 +22,7 @@ import torch
 import transformers
 
 from vivit_export import demo
+from vivit_export.bundle import sha256_of
 from vivit_export.contract import Clip, Preprocess
 from vivit_export.errors import CheckpointError
 from vivit_export.runtime.processor_config import read_clip_geometry, read_preprocess
@@ -152,7 +152,7 @@ def load_checkpoint(model: str, *, revision: str | None = None, allow_pickle: bo
         clip=clip,
         preprocess=preprocess,
         labels=_labels(network),
-        weights_sha256={f.name: _sha256(f) for f in files},
+        weights_sha256={f.name: sha256_of(f) for f in files},
     )
 
 
@@ -326,14 +326,6 @@ def _portable(config: dict[str, Any]) -> dict[str, Any]:
     local = {"_name_or_path", "_attn_implementation_autoset", "dtype", "torch_dtype", "transformers_version"}
     plain = {k: v for k, v in config.items() if k not in local}
     return dict(json.loads(json.dumps(plain)))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as f:
-        digest = hashlib.sha256()
-        while chunk := f.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _first_line(error: Exception) -> str:
