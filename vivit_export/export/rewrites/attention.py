@@ -13,6 +13,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from vivit_export.export.rewrites.attention_block import new_constant
+
 
 def lower_attention(model: ir.Model) -> int:
     """Replace every ``Attention`` by Mul, MatMul, Softmax, MatMul.
@@ -46,7 +48,9 @@ def _lower(graph: ir.Graph, attention: ir.Node) -> None:
     tokens = query.shape[2] if query.shape is not None else None
     scores_shape = ir.Shape([*query.shape[:2], tokens, tokens]) if query.shape is not None else None
     if factor != 1.0:
-        query = emit("Mul", [query, _constant(graph, f"{path}.scale", factor)], "Scale", query.shape)
+        query = emit(
+            "Mul", [query, new_constant(graph, f"{path}.scale", np.array(factor, np.float32))], "Scale", query.shape
+        )
     scores = emit("MatMul", [query, key_t], "QK", scores_shape)
     probs = emit("Softmax", [scores], "Softmax", scores_shape, axis=-1)
     context = emit("MatMul", [probs, value], "PV", query.shape)
@@ -72,10 +76,3 @@ def _transposed(graph: ir.Graph, key: ir.Value, before: ir.Node, path: str) -> i
         before.replace_input_with(1, None)
         graph.remove(split, safe=True)
     return out
-
-
-def _constant(graph: ir.Graph, name: str, value: float) -> ir.Value:
-    tensor = ir.tensor(np.float32(value), name=name)
-    constant = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([]), const_value=tensor)
-    graph.register_initializer(constant)
-    return constant
