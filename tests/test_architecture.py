@@ -30,6 +30,7 @@ ROOMS = (
     "calibration",
     "export",
     "summary",
+    "cli_options",
     "cli",
 )
 
@@ -42,7 +43,7 @@ HOMES = {
     "av": {"runtime/video.py"},
     "polygraphy": {"export/engine_worker.py"},
     "onnxruntime": {"runtime/session/onnxruntime.py"},
-    "click": {"cli.py"},
+    "click": {"cli.py", "cli_options.py"},
     "rich": {"progress.py"},
 }
 
