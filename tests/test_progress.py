@@ -51,3 +51,43 @@ def test_silence_still_counts_the_seconds(capsys: pytest.CaptureFixture[str]) ->
             progress.note("text")
     assert list(progress.seconds) == ["a", "b"]
     assert capsys.readouterr() == ("", "")
+
+
+def test_counted_steps_end_in_one_plain_line(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Console()
+    with progress.counting("run [a]", 3, "clips") as advance:
+        advance(2)
+        advance(1)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"run \[a\] 3 clips, \d+\.\d\d clips/s, \d\.\d s\n", err)
+    assert list(progress.seconds) == ["run [a]"]
+
+
+def test_counted_steps_that_fail_say_how_far_they_came(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        with Console().counting("run", 3, "clips") as advance:
+            advance(2)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert capsys.readouterr().err == "failed: run, 2 of 3 clips\n"
+
+
+def test_a_terminal_shows_a_bar_with_speed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    with Console().counting("run [x]", 2, "clips") as advance:
+        advance(2)
+    plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", capsys.readouterr().err)
+    assert "2/2" in plain and "clips/s" in plain
+    assert re.search(r"✓ run \[x\] 2 clips", plain)
+
+
+def test_silence_counts_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Silent()
+    with progress.counting("run", 2, "clips") as advance:
+        advance(2)
+    assert list(progress.seconds) == ["run"]
+    assert capsys.readouterr() == ("", "")

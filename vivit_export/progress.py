@@ -1,9 +1,9 @@
-"""Progress of long work: a list of stages on stderr."""
+"""Progress of long work: a list of stages on stderr, and a count with speed and time left."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
@@ -13,6 +13,9 @@ class Progress(Protocol):
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         """Enter a stage; it ends when the context is left."""
+
+    def counting(self, name: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], None]]:
+        """Enter a stage of ``total`` steps; what it gives is called with the number of steps just done."""
 
     def note(self, text: str) -> None:
         """Hear a remark that people should see."""
@@ -34,6 +37,12 @@ class Silent:
         start = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - start, 3)
+
+    @contextmanager
+    def counting(self, name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        """Time a stage; its steps are not shown."""
+        with self.stage(name):
+            yield lambda _count: None
 
     def note(self, text: str) -> None:
         """Ignore a remark."""
@@ -61,6 +70,36 @@ class Console(Silent):
             self._print("✗ " if live else "failed: ", name, style="red")
             raise
         self._print("✓ " if live else "", f"{name} ", f"{self.seconds[name]:.1f} s", style="green")
+
+    @contextmanager
+    def counting(self, name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        """Show a bar with speed and time left on a terminal, and what was done at which speed afterwards."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        done = 0
+        start = time.perf_counter()
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            rate = done / max(time.perf_counter() - start, 1e-9)
+            bar.update(task, advance=count, speed=f"{rate:.2f} {unit}/s")
+
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
+        live = self._terminal.is_terminal
+        bar = Progress(
+            TextColumn(name, markup=False), *columns, console=self._terminal, transient=True, disable=not live
+        )
+        task = bar.add_task(name, total=total, speed="")
+        try:
+            with bar, Silent.stage(self, name):
+                yield advance
+        except BaseException:
+            self._print("✗ " if live else "failed: ", f"{name}, {done} of {total} {unit}", style="red")
+            raise
+        seconds = self.seconds[name]
+        speed = f"{done} {unit}, {done / max(seconds, 1e-3):.2f} {unit}/s, " if done else ""
+        self._print("✓ " if live else "", f"{name} ", f"{speed}{seconds:.1f} s", style="green")
 
     def note(self, text: str) -> None:
         """Print a remark."""
