@@ -408,6 +408,7 @@ def test_a_gate_that_cannot_be_met_is_exit_5(cli: Cli, checkpoints: Checkpoints)
     options = ("--fp16", "--target", "onnx", "--gate", "max=0", "--num-clips", "2")
     sentence = error_of(cli("export", checkpoints.folder(), "-o", "a/b/out", *options, code=5))
     assert re.match(r"drift beyond the gate in onnxruntime .* at batch 1: .*max .* is above 0", sentence)
+    assert "; nothing was written (a wider type drifts less" in sentence
 
 
 @pytest.mark.needs_rtx

@@ -12,78 +12,21 @@ Three kinds of runs, each compared with eager fp32:
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from vivit_export.bundle import MODEL
-from vivit_export.errors import DriftError
 from vivit_export.export.clips import CheckClips
 from vivit_export.export.emulate import emulate_low_precision
-from vivit_export.runtime.drift import Drift, Gate, compare
+from vivit_export.runtime.check import Outputs, Run, run_full_batches
+from vivit_export.runtime.drift import Gate, compare
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
-
-Outputs = dict[str, npt.NDArray[np.float32]]
 
 _SCORES_BYTES = 512 << 20
 """Batches whose attention scores exceed this are left out of the check on the CPU, and said so."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One execution of all clips.
-
-    Attributes:
-        engine: what ran.
-        batch: clips per call.
-        gated: whether the gate applies.
-        drift: against eager fp32; None where the run was left out.
-        note: why it was left out.
-    """
-
-    engine: str
-    batch: int
-    gated: bool
-    drift: Drift | None
-    note: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON types."""
-        drift = self.drift.to_json() if self.drift else None
-        return {"engine": self.engine, "batch": self.batch, "gated": self.gated, "drift": drift, "note": self.note}
-
-
-@dataclass(frozen=True)
-class Checks:
-    """All runs of one export, and the gate they were held to."""
-
-    reference: str
-    clips: CheckClips
-    gate: Gate
-    runs: tuple[Run, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON types for the manifest and the report."""
-        return {
-            "reference": self.reference,
-            "clips": {"source": self.clips.source, "names": list(self.clips.names)},
-            "gate": dict(self.gate.limits),
-            "runs": [run.to_json() for run in self.runs],
-        }
-
-    def require(self) -> None:
-        """Raise DriftError if a gated run exceeds the gate."""
-        for run in self.runs:
-            found = self.gate.violations(run.drift) if run.gated and run.drift else []
-            if found:
-                raise DriftError(
-                    f"drift beyond the gate in {run.engine} at batch {run.batch}: {'; '.join(found)}; nothing was "
-                    "written (a wider type drifts less, --gate changes a limit)"
-                )
 
 
 def run_checks(
@@ -149,7 +92,4 @@ def _run(
     if size > 1 and size * scores_bytes > _SCORES_BYTES:
         needs = size * scores_bytes / (1 << 30)
         return Run(name, size, True, None, f"not run: one layer's attention scores need {needs:.1f} GiB on the CPU")
-    # Fewer clips than the batch holds: repeated, so that the batch itself is tried.
-    rows = np.arange(max(size, len(data))) % len(data)
-    expected = {output: array[rows] for output, array in reference.items()}
-    return Run(name, size, True, compare(expected, session.run_in_batches(data[rows], size), gate.tie_margin))
+    return run_full_batches(session.run, name, data, reference, gate, size)

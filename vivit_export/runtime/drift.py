@@ -69,6 +69,25 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockDrift:
+    """How far the residual stream lies from the reference behind one encoder block.
+
+    Attributes:
+        name: of the block, as its nodes are named.
+        rms: root mean square difference, relative to the reference's RMS; the largest of the clips.
+        max_abs: largest absolute difference.
+    """
+
+    name: str
+    rms: float
+    max_abs: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dict of JSON types."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
 class Gate:
     """Limits on a `Drift`: lower limits for agreement, upper limits for differences.
 
@@ -100,13 +119,18 @@ _AT_LEAST = frozenset({"top1", "top5", "cosine", "embedding_cosine"})
 _METRICS = frozenset(f.name for f in dataclasses.fields(Drift)) - {"num_clips"}
 
 
-def parse_gate(text: str | None, precision: str) -> Gate:
-    """Read ``top1=0.99,max=0.02``: the precision's defaults with these limits replaced or added.
+def parse_gate(text: str | None, precision: str, base: Mapping[str, float] | None = None) -> Gate:
+    """Read ``top1=0.99,max=0.02``: the default limits with these replaced or added.
+
+    Args:
+        text: as on the command line.
+        precision: whose defaults to start from.
+        base: limits to start from instead, such as those a bundle was exported with.
 
     Raises:
         UsageError: an unknown metric or a limit that is not a number.
     """
-    limits = dict(DEFAULT_GATES[precision])
+    limits = dict(base or DEFAULT_GATES[precision])
     for item in filter(None, (text or "").split(",")):
         name, _, value = (part.strip() for part in item.partition("="))
         if name not in _METRICS:

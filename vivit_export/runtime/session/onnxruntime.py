@@ -26,19 +26,20 @@ class OnnxRuntimeSession:
     """One ONNX graph on the CPU, unmodified, called with whole batches: what a check runs.
 
     Args:
-        model: path of the ``.onnx`` file; external data lies beside it.
+        model: path of the ``.onnx`` file, whose external data lies beside it; or a whole graph, serialised.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
         BuildError: ONNX Runtime refuses the graph.
     """
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path | bytes) -> None:
         onnxruntime = _import_onnxruntime()
         options = _options(onnxruntime)
         # Memory is returned between clips of different batch sizes rather than kept for the largest.
         options.enable_mem_pattern = False
-        self._session = _load(onnxruntime, str(model), options, [_CPU], model.name)
+        source, name = (model, "the graph") if isinstance(model, bytes) else (str(model), model.name)
+        self._session = _load(onnxruntime, source, options, [_CPU], name)
         self.name = f"onnxruntime {onnxruntime.__version__} cpu"
         self._input = self._session.get_inputs()[0].name
         self._outputs = [o.name for o in self._session.get_outputs()]
