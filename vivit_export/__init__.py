@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from vivit_export.export.build import build_engines
     from vivit_export.export.options import ExportOptions
     from vivit_export.export.pipeline import export_model
+    from vivit_export.export.recheck import assert_no_drift, check
+    from vivit_export.runtime.check import DriftReport
     from vivit_export.runtime.session.select import open_session
     from vivit_export.runtime.session.session import Prediction, Session
 
@@ -27,12 +29,15 @@ __version__ = "0.1.0"
 __all__ = [
     "Bundle",
     "Contract",
+    "DriftReport",
     "ExportOptions",
     "Prediction",
     "Session",
     "VivitExportError",
     "__version__",
+    "assert_no_drift",
     "build_engines",
+    "check",
     "export_model",
     "open_session",
     "read_bundle",
@@ -42,11 +47,14 @@ __all__ = [
 _HOMES = {
     "Bundle": "bundle",
     "Contract": "contract",
+    "DriftReport": "runtime.check",
     "ExportOptions": "export.options",
     "Prediction": "runtime.session.session",
     "Session": "runtime.session.session",
     "VivitExportError": "errors",
+    "assert_no_drift": "export.recheck",
     "build_engines": "export.build",
+    "check": "export.recheck",
     "export_model": "export.pipeline",
     "open_session": "runtime.session.select",
     "read_bundle": "bundle",

@@ -11,7 +11,6 @@ Three kinds of runs, each compared with eager fp32:
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import onnx_ir as ir
 
 from vivit_export.bundle import MODEL
 from vivit_export.export.clips import CheckClips
-from vivit_export.export.emulate import emulate_low_precision
+from vivit_export.export.emulate import emulated_session
 from vivit_export.runtime.check import Outputs, Run, run_full_batches
 from vivit_export.runtime.drift import Gate, compare
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
@@ -67,16 +66,10 @@ def run_checks(
         runs += [_run(session, session.name, data, size, reference, gate, scores_bytes) for size in sizes]
         del session
     if precision != "fp32":
-        work = folder / ".emulated"
-        work.mkdir()
-        try:
-            ir.save(emulate_low_precision(model), work / MODEL, external_data="data", size_threshold_bytes=1024)
-            session = OnnxRuntimeSession(work / MODEL)
+        with emulated_session(model, folder) as session:
             name = f"{session.name}, {precision} rounding emulated"
             emulated = [1] if precision == "fp16" else sizes
             runs += [_run(session, name, data, size, reference, gate, scores_bytes) for size in emulated]
-        finally:
-            shutil.rmtree(work)
     return runs
 
 

@@ -124,6 +124,60 @@ class Checkpoint:
                 rows.append({name: out.float().numpy() for name, out in self.outputs(batch).items()})
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
+    def run_blocks(self, pixels: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        """Run the eager fp32 network on one clip; return the residual stream behind each encoder block.
+
+        Args:
+            pixels: float32 (1, T, 3, H, W).
+
+        Returns:
+            float32 (1, tokens, hidden) for each block, in order.
+        """
+        lists = (m for m in self.encoder.modules() if isinstance(m, torch.nn.ModuleList))
+        blocks = next(m for m in lists if len(m) == self.num_layers)
+        streams: list[npt.NDArray[np.float32]] = []
+
+        def keep(_module: Any, _inputs: Any, output: Any) -> None:
+            streams.append((output[0] if isinstance(output, tuple) else output).numpy())
+
+        hooks = [block.register_forward_hook(keep) for block in blocks]
+        try:
+            with torch.inference_mode():
+                self.outputs(torch.from_numpy(pixels))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return streams
+
+
+def hugging_face_pixels(preprocess: Preprocess, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Preprocess a clip with transformers' own ``VivitImageProcessor``, given these fields.
+
+    Args:
+        preprocess: the fields.
+        frames: uint8 (T, h, w, 3).
+
+    Returns:
+        float32 (1, T, 3, H, W).
+    """
+    p = preprocess
+    size = {"shortest_edge": p.shortest_edge} if p.size is None else {"height": p.size[0], "width": p.size[1]}
+    processor = transformers.VivitImageProcessor(
+        do_resize=p.do_resize,
+        size=size,
+        resample=p.resample,
+        do_center_crop=p.do_center_crop,
+        crop_size={"height": p.crop_size[0], "width": p.crop_size[1]},
+        do_rescale=p.do_rescale,
+        rescale_factor=p.rescale_factor,
+        offset=p.offset,
+        do_normalize=p.do_normalize,
+        image_mean=list(p.mean),
+        image_std=list(p.std),
+    )
+    pixels: npt.NDArray[np.float32] = processor(list(frames), return_tensors="np")["pixel_values"]
+    return pixels
+
 
 def load_checkpoint(model: str, *, revision: str | None = None, allow_pickle: bool = False) -> Checkpoint:
     """Load ``model`` in float32.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,16 +60,27 @@ def load_check_clips(contract: Contract, folder: Path | None, limit: int | None)
         ClipError: no video is found, or one cannot be used.
     """
     preprocessor = Preprocessor(contract.clip, contract.preprocess)
-    paths = find_clips(demo.clips_path() if folder is None else folder)[:limit]
-    clips = [_read(path, contract, bundled=folder is None) for path in paths]
-    if contract.io.frame_size is not None:
-        clips = [_as_camera(clip, contract.io.frame_size) for clip in clips]
-    crops = np.stack([preprocessor.crops(clip) for clip in clips])
-    frames = crops if contract.io.frame_size is None else np.stack(clips)
+    names, crops, frames = [], [], []
+    for name, clip in read_check_clips(contract, folder, limit):
+        names.append(name)
+        crops.append(preprocessor.crops(clip))
+        frames.append(crops[-1] if contract.io.frame_size is None else clip)
     bundled = "bundled demo clips, sampled to the shape of this checkpoint"
     # A folder's place on this machine is not part of what the bundle is; its name helps people.
     source = bundled if folder is None else folder.absolute().name
-    return CheckClips(source, tuple(p.name for p in paths), frames, preprocessor.to_pixels(crops))
+    return CheckClips(source, tuple(names), np.stack(frames), preprocessor.to_pixels(np.stack(crops)))
+
+
+def read_check_clips(
+    contract: Contract, folder: Path | None, limit: int | None
+) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+    """Yield the name and the sampled frames, uint8 (T, h, w, 3), of each clip; see `load_check_clips`.
+
+    Frames have the video's own size, or that of the graph's input where it takes whole frames.
+    """
+    for path in find_clips(demo.clips_path() if folder is None else folder)[:limit]:
+        clip = _read(path, contract, bundled=folder is None)
+        yield path.name, clip if contract.io.frame_size is None else _as_camera(clip, contract.io.frame_size)
 
 
 def _as_camera(clip: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:

@@ -9,10 +9,17 @@ rounded to that type.
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
 import numpy as np
 import onnx_ir as ir
 
+from vivit_export.bundle import MODEL
 from vivit_export.export.precision import cast, retype
+from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 _MOVES = frozenset(
     {"Reshape", "Transpose", "Concat", "Expand", "Gather", "Identity", "Split", "Slice", "Squeeze", "Pad"}
@@ -34,6 +41,28 @@ def emulate_low_precision(model: ir.Model) -> ir.Model:
     for node in list(graph):
         _emulate(graph, node)
     return copy
+
+
+@contextmanager
+def emulated_session(
+    model: ir.Model, near: Path | None = None, outputs: Sequence[str] = ()
+) -> Iterator[OnnxRuntimeSession]:
+    """Open the emulation of ``model`` in ONNX Runtime.
+
+    Args:
+        model: as for `emulate_low_precision`; a float32 graph runs as it is.
+        near: folder for a temporary copy of its weights in float32; the system's own where None.
+        outputs: names of inner values to give instead of the graph's outputs.
+    """
+    copy = emulate_low_precision(model)
+    if outputs:
+        values = {value.name: value for node in copy.graph for value in node.outputs}
+        del copy.graph.outputs[:]
+        copy.graph.outputs.extend(values.get(f"{name}/Rounded_out", values[name]) for name in outputs)
+    with tempfile.TemporaryDirectory(prefix=".emulated.", dir=near) as folder:
+        path = Path(folder) / MODEL
+        ir.save(copy, path, external_data="data", size_threshold_bytes=1024)
+        yield OnnxRuntimeSession(path)
 
 
 def _is_low(value: ir.Value) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,12 @@ class Parity:
     gated: bool = True
     note: str = ""
 
+    def __add__(self, other: Parity) -> Parity:
+        """The two as one comparison of the same two ways."""
+        worst = max(self.max_abs, other.max_abs)
+        total, differing = self.values + other.values, self.differing + other.differing
+        return dataclasses.replace(self, values=total, differing=differing, max_abs=worst)
+
     @property
     def sentence(self) -> str:
         """The result in words."""
@@ -53,7 +60,7 @@ class Parity:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON types."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return dataclasses.asdict(self)
 
 
 def compare_pixels(

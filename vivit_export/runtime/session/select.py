@@ -23,7 +23,7 @@ On the CPU OpenVINO, which is an extra of its own, takes a tenth less CPU time i
 for fp16 weights; ONNX Runtime with lean attention takes a third less memory beyond the weights
 (``benchmarks/results/session.json``)."""
 
-_CPU_ENGINES = frozenset({"openvino", "onnxruntime-cpu"})
+CPU_ENGINES = frozenset({"openvino", "onnxruntime-cpu"})
 _ALIASES = {"onnxruntime": ("onnxruntime-cuda", "onnxruntime-cpu")}
 _LOG = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def _read_wish(bundle: Bundle, prefer: str | None, device: str | None, cpu_preci
     if cpu_precision not in (None, "fp32", "bf16"):
         raise UsageError(f"cpu_precision={cpu_precision!r} is unknown; use fp32 or bf16")
     engines, plan = _read_preference(bundle, prefer)
-    if cpu_precision == "bf16" and (on == "cuda" or not _CPU_ENGINES.intersection(engines)):
+    if cpu_precision == "bf16" and (on == "cuda" or not CPU_ENGINES.intersection(engines)):
         raise UsageError("cpu_precision=bf16 is for CPU engines; drop it, or choose device=cpu")
     if cpu_precision == "bf16":
         on = "cpu"
@@ -143,7 +143,7 @@ def _open(name: str, bundle: Bundle, wish: _Wish) -> Backend:
         EnvironmentFault: it does not fit the machine or the wish.
         BuildError: it refuses the graph.
     """
-    runs_on = "cpu" if name in _CPU_ENGINES else "cuda"
+    runs_on = "cpu" if name in CPU_ENGINES else "cuda"
     if wish.on not in (None, runs_on):
         raise EnvironmentFault(f"it runs on {runs_on}, and {wish.on} was asked for")
     return _OPENERS[name](bundle, wish)

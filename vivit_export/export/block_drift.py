@@ -1,0 +1,64 @@
+"""Where drift begins: the residual stream behind each encoder block, against the eager network's.
+
+The exact rewrites leave that stream as it is, so it can be compared. A graph in fp16 or bf16 runs with its
+roundings emulated, since CPU engines leave them out (`vivit_export.export.emulate`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from vivit_export.bundle import Bundle
+from vivit_export.errors import BuildError
+from vivit_export.export.checkpoint import Checkpoint
+from vivit_export.export.emulate import emulated_session
+from vivit_export.runtime.drift import BlockDrift
+
+Float32 = npt.NDArray[np.float32]
+
+
+def block_drift(bundle: Bundle, checkpoint: Checkpoint, clips: npt.NDArray[Any], pixels: Float32) -> list[BlockDrift]:
+    """Compare clip by clip; memory holds the streams of one.
+
+    Args:
+        bundle: a verified bundle.
+        checkpoint: what it was exported from.
+        clips: (N, ...) for the graph's input.
+        pixels: float32 (N, T, 3, H, W): the same clips for the eager network.
+
+    Returns:
+        One row per block, the worst of the clips.
+
+    Raises:
+        BuildError: the graph's blocks cannot be told apart.
+    """
+    model = ir.load(bundle.model)
+    streams = _streams(model, checkpoint.num_layers)
+    worst = [BlockDrift(f"layers.{i}", 0.0, 0.0) for i in range(checkpoint.num_layers)]
+    with emulated_session(model, outputs=streams) as session:
+        for clip, pixel in zip(clips, pixels, strict=True):
+            ours = session.run(clip[None]).values()
+            expected = checkpoint.run_blocks(pixel[None])
+            worst = [_worse(*row) for row in zip(worst, ours, expected, strict=True)]
+    return worst
+
+
+def _streams(model: ir.Model, num_layers: int) -> list[str]:
+    """What each block puts out: the input of the next one's first LayerNormalization, and of the encoder's last."""
+    norms = [node for node in model.graph if node.op_type == "LayerNormalization"]
+    if len(norms) != 2 * num_layers + 1:
+        raise BuildError(
+            f"the graph has {len(norms)} LayerNormalization nodes where {num_layers} blocks and the end of the encoder "
+            f"have {2 * num_layers + 1}, so blocks cannot be told apart; leave --per-block out"
+        )
+    return [str(norm.inputs[0].name) for norm in norms[2::2] if norm.inputs[0] is not None]
+
+
+def _worse(known: BlockDrift, ours: Float32, expected: Float32) -> BlockDrift:
+    difference = ours.astype(np.float64) - expected
+    rms = float(np.sqrt(np.mean(difference**2) / np.mean(expected.astype(np.float64) ** 2)))
+    return BlockDrift(known.name, max(known.rms, rms), max(known.max_abs, float(np.abs(difference).max())))

@@ -1,0 +1,258 @@
+"""Check a finished bundle again: on the clips it was exported with, or on any clips against the eager model.
+
+The first needs no torch. What is run is the session that serves, on the engine that it chooses; beside it,
+for fp16 and bf16 on a CPU, a graph that rounds as typed, since CPU engines do not
+(`vivit_export.export.emulate`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from vivit_export.bundle import Bundle, read_bundle
+from vivit_export.errors import CheckpointError, UsageError
+from vivit_export.export.clips import load_check_clips, num_bundled_clips, read_check_clips
+from vivit_export.progress import Progress, Silent
+from vivit_export.runtime import Preprocessor
+from vivit_export.runtime.check import (
+    DriftReport,
+    Outputs,
+    Run,
+    check_session,
+    golden_clips,
+    run_full_batches,
+    tuned_batches,
+)
+from vivit_export.runtime.drift import BlockDrift, Gate, compare, parse_gate
+from vivit_export.runtime.parity import Parity, compare_pixels, graph_parity
+from vivit_export.runtime.processor_config import installed_resize_order
+from vivit_export.runtime.session.select import CPU_ENGINES, CpuPrecision, open_session
+from vivit_export.runtime.session.session import Session
+
+if TYPE_CHECKING:
+    from vivit_export.export.checkpoint import Checkpoint
+
+Against = Literal["golden", "eager"]
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """Clips with the results that a bundle is held to."""
+
+    name: str
+    source: str
+    names: tuple[str, ...]
+    frames: npt.NDArray[np.uint8]
+    outputs: Outputs
+    runs: tuple[Run, ...] = ()
+    parity: tuple[Parity, ...] = ()
+    blocks: tuple[BlockDrift, ...] = ()
+
+
+def check(
+    bundle: Bundle | str | Path,
+    clips: str | Path | None = None,
+    *,
+    engine: str | None = None,
+    device: str | None = None,
+    cpu_precision: CpuPrecision | None = None,
+    against: Against | None = None,
+    checkpoint: str | None = None,
+    num_clips: int | None = None,
+    gate: str | None = None,
+    per_block: bool = False,
+    progress: Progress | None = None,
+) -> DriftReport:
+    """Measure the drift of a bundle on the engine that would serve it; see `DriftReport.passed`.
+
+    Args:
+        bundle: a bundle or its folder.
+        clips: video or folder of videos; they are compared with the eager model.
+        engine: see `open_session`, as for ``device`` and ``cpu_precision``.
+        device: see `open_session`.
+        cpu_precision: see `open_session`.
+        against: ``golden``: results of the eager fp32 model stored in the bundle, which needs no torch;
+            ``eager``: that model itself. Default: golden, or eager where clips, a checkpoint or blocks are asked for.
+        checkpoint: what the bundle was exported from: a folder, a hub id or ``demo``. Default: the
+            hub id that the bundle names.
+        num_clips: use at most so many clips.
+        gate: limits over those that the bundle was exported with, such as ``top1=0.99``.
+        per_block: also measure the drift behind each encoder block.
+        progress: told about each stage.
+
+    Raises:
+        UsageError: options that conflict.
+        BundleError: the bundle is damaged, or has no golden clips.
+        CheckpointError: the checkpoint is not the one that the bundle was exported from.
+        ClipError: no clip, or one that cannot be used.
+        EnvironmentFault: the engine, or torch, is not available.
+    """
+    progress = progress if progress is not None else Silent()
+    chosen = _choose(against, clips, checkpoint, per_block)
+    if num_clips is not None and num_clips < 1:
+        raise UsageError(f"--num-clips {num_clips} must be at least 1")
+    with progress.stage("verify the bundle"):
+        source = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
+    limits = parse_gate(gate, source.precision, source.manifest["checks"].get("gate"))
+    with open_session(source, engine, device, cpu_precision) as session:
+        progress.note(f"runs on {session.details}")
+        if chosen == "golden":
+            reference = _golden(source, num_clips)
+        else:
+            reference = _eager(source, clips, checkpoint, num_clips, limits, per_block, progress)
+        runs = [*reference.runs, *_session_runs(source, session, reference, limits, progress)]
+    with progress.stage("compare preprocessed pixels"):
+        in_graph = _graph_parity(source, reference.frames)
+    parity = (*reference.parity, *([in_graph] if in_graph else []))
+    return DriftReport(reference.name, reference.source, reference.names, limits, tuple(runs), parity, reference.blocks)
+
+
+def assert_no_drift(bundle: Bundle | str | Path, clips: str | Path | None = None, **options: Any) -> DriftReport:
+    """Check a bundle in a test: one line that fails when the model drifts.
+
+    Args:
+        bundle: as for `check`.
+        clips: as for `check`.
+        **options: as for `check`.
+
+    Returns:
+        The report.
+
+    Raises:
+        DriftError: a run is beyond the gate, or preprocessing differs; also all that `check` raises.
+    """
+    report = check(bundle, clips, **options)
+    report.require()
+    return report
+
+
+def _choose(against: Against | None, clips: str | Path | None, checkpoint: str | None, per_block: bool) -> Against:
+    needs_eager = {"--clips": clips, "--checkpoint": checkpoint, "--per-block": per_block}
+    given = [option for option, value in needs_eager.items() if value]
+    if against == "golden" and given:
+        raise UsageError(f"{given[0]} needs the eager model; use --against eager, or leave {given[0]} out")
+    if against not in (None, "golden", "eager"):
+        raise UsageError(f"--against {against!r} is not one of golden, eager")
+    return against or ("eager" if given else "golden")
+
+
+def _golden(bundle: Bundle, num_clips: int | None) -> _Reference:
+    frames, outputs = golden_clips(bundle)
+    checks = bundle.manifest["checks"]
+    return _Reference(
+        name=f"{checks['reference']} (golden)",
+        source=checks["clips"]["source"],
+        names=tuple(checks["clips"]["names"][:num_clips]),
+        frames=frames[:num_clips],
+        outputs={name: array[:num_clips] for name, array in outputs.items()},
+    )
+
+
+def _eager(
+    bundle: Bundle,
+    folder: str | Path | None,
+    checkpoint: str | None,
+    num_clips: int | None,
+    gate: Gate,
+    per_block: bool,
+    progress: Progress,
+) -> _Reference:
+    with progress.stage("load the checkpoint"):
+        loaded = _load(bundle, checkpoint)
+    with progress.stage("read the clips"):
+        limit = num_clips or (None if folder else num_bundled_clips(loaded.flops_per_clip))
+        clips = load_check_clips(bundle.contract, None if folder is None else Path(folder), limit)
+    wanted = {tensor.name for tensor in bundle.contract.io.outputs}
+
+    def run(precision: str) -> Outputs:
+        with progress.stage(f"run eager {precision} on {len(clips.names)} clips"):
+            results = loaded.run_eager(clips.pixels, precision)
+        return {name: array for name, array in results.items() if name in wanted}
+
+    outputs = run("fp32")
+    runs: tuple[Run, ...] = ()
+    if bundle.precision in ("fp16", "bf16"):
+        drift = compare(outputs, run(bundle.precision), gate.tie_margin)
+        runs = (Run(f"eager {bundle.precision}", 1, False, drift),)
+    blocks: tuple[BlockDrift, ...] = ()
+    if per_block:
+        from vivit_export.export.block_drift import block_drift
+
+        with progress.stage("compare each encoder block"):
+            blocks = tuple(block_drift(bundle, loaded, clips.for_input(bundle.contract.io.mode), clips.pixels))
+    with progress.stage("compare with VivitImageProcessor"):
+        parity = _processor_parity(bundle, folder, limit)
+    name = f"eager fp32, {loaded.framework}"
+    return _Reference(name, clips.source, clips.names, clips.frames, outputs, runs, (parity,), blocks)
+
+
+def _load(bundle: Bundle, checkpoint: str | None) -> Checkpoint:
+    from vivit_export.export.checkpoint import load_checkpoint
+
+    model = bundle.manifest["model"]
+    named = checkpoint or (model["id"] if model["id"] == "demo" or model.get("revision") else None)
+    if named is None:
+        raise UsageError(
+            f"the bundle was exported from a local folder named {model['id']}; say where it is: --checkpoint FOLDER"
+        )
+    revision = model.get("revision") if checkpoint is None else None
+    loaded = load_checkpoint(named, revision=revision)
+    if sorted(loaded.weights_sha256.values()) != sorted(model.get("weights_sha256", {}).values()):
+        raise CheckpointError(
+            f"{named} is not the checkpoint that {bundle.path} was exported from: its weight files have other hashes"
+        )
+    return loaded
+
+
+def _session_runs(bundle: Bundle, session: Session, reference: _Reference, gate: Gate, progress: Progress) -> list[Run]:
+    with progress.stage(f"run {len(reference.frames)} clips on {session.engine}"):
+        runs = check_session(session, reference.frames, reference.outputs, gate, tuned_batches(bundle))
+    if session.engine in CPU_ENGINES and bundle.precision in ("fp16", "bf16"):
+        import onnx_ir as ir
+
+        from vivit_export.export.emulate import emulated_session
+
+        model = ir.load(bundle.model)
+        with progress.stage(f"run them with {bundle.precision} rounding emulated"), emulated_session(model) as emulated:
+            name = f"{emulated.name}, {bundle.precision} rounding emulated"
+            clips: npt.NDArray[Any] = reference.frames
+            if bundle.contract.io.mode == "pixels":
+                clips = Preprocessor(bundle.contract.clip, bundle.contract.preprocess).to_pixels(reference.frames)
+            runs.append(run_full_batches(emulated.run, name, clips, reference.outputs, gate, 1))
+    return runs
+
+
+def _graph_parity(bundle: Bundle, frames: npt.NDArray[np.uint8]) -> Parity | None:
+    crops = frames
+    if bundle.contract.io.mode == "frames":
+        preprocessor = Preprocessor(bundle.contract.clip, bundle.contract.preprocess)
+        crops = np.stack([preprocessor.crops(clip) for clip in frames])
+    return graph_parity(bundle, frames, crops)
+
+
+def _processor_parity(bundle: Bundle, folder: str | Path | None, limit: int | None) -> Parity:
+    """Compare transformers' processor with ours on the clips as they are before any of the two."""
+    from vivit_export.export.checkpoint import hugging_face_pixels
+
+    contract = bundle.contract
+    ours = Preprocessor(contract.clip, contract.preprocess)
+    total: Parity | None = None
+    other = contract.preprocess.resize_order != installed_resize_order()
+    note = "the installed Pillow resizes in another order than the bundle records" if other else ""
+    for _, frames in read_check_clips(contract, None if folder is None else Path(folder), limit):
+        one = compare_pixels(
+            "the runtime",
+            "VivitImageProcessor",
+            ours(frames),
+            hugging_face_pixels(contract.preprocess, frames),
+            gated=not other,
+            note=note,
+        )
+        total = one if total is None else total + one
+    assert total is not None  # there is at least one clip
+    return total
