@@ -39,7 +39,7 @@ EVERYDAY = {"numpy", "ml_dtypes", "PIL", "safetensors", "onnx", "onnx_ir", "onnx
 HOMES = {
     "torch": {"export/checkpoint.py", "export/trace.py"},
     "transformers": {"export/checkpoint.py", "export/trace.py"},
-    "huggingface_hub": {"export/checkpoint.py"},
+    "huggingface_hub": {"export/checkpoint_files.py"},
     "av": {"runtime/video.py"},
     "polygraphy": {"export/engine_worker.py"},
     "onnxruntime": {"runtime/session/onnxruntime.py"},

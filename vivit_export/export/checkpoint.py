@@ -7,7 +7,6 @@ network takes and gives is written into a `Contract` here, from the checkpoint's
 from __future__ import annotations
 
 import json
-import logging
 import pickle
 import re
 from collections.abc import Iterator
@@ -21,15 +20,12 @@ import numpy.typing as npt
 import torch
 import transformers
 
-from vivit_export import demo
 from vivit_export.bundle import sha256_of
 from vivit_export.contract import Clip, Preprocess
 from vivit_export.errors import CheckpointError
+from vivit_export.export.checkpoint_files import locate, weight_files
 from vivit_export.runtime.processor_config import read_clip_geometry, read_preprocess
 
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-_HUB_FILES = ["config.json", "*preprocessor_config.json", "processor_config.json", "*.safetensors", _WEIGHTS[1]]
 _OF_A_LAYER = re.compile(r"\blayers?\.\d+\.")  # named so by transformers 5.9+, and before
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -191,11 +187,11 @@ def load_checkpoint(model: str, *, revision: str | None = None, allow_pickle: bo
         CheckpointError: not found, not a ViViT, or weights that are missing, truncated, of the
             wrong shape, pickled, or not finite.
     """
-    folder, commit = _locate(model, revision, allow_pickle)
+    folder, commit = locate(model, revision, allow_pickle)
     config = _read_config(folder)
     clip = read_clip_geometry(folder / "config.json")
     preprocess = read_preprocess(folder, default_crop=(clip.height, clip.width))
-    files = _weight_files(folder, allow_pickle)
+    files = weight_files(folder, allow_pickle)
     network = _load_network(folder, config, files[0])
     _check_finite(network)
     return Checkpoint(
@@ -208,51 +204,6 @@ def load_checkpoint(model: str, *, revision: str | None = None, allow_pickle: bo
         labels=_labels(network),
         weights_sha256={f.name: sha256_of(f) for f in files},
     )
-
-
-def _locate(model: str, revision: str | None, allow_pickle: bool) -> tuple[Path, str | None]:
-    path = demo.checkpoint_path() if model == "demo" else _existing_path(model)
-    if path is not None and path.is_dir():
-        if revision is not None:
-            what = "built in" if model == "demo" else "a local folder"
-            raise CheckpointError(f"{model} is {what}; --revision {revision} applies to hub ids only")
-        return path, None
-    if path is not None:
-        raise CheckpointError(f"{model} is a file; give the folder that holds config.json and model.safetensors")
-    if model.count("/") > 1 or model.startswith((".", "/", "~")) or model.endswith("/"):
-        raise CheckpointError(f"{model} does not exist; give a checkpoint folder, a hub id (owner/name), or demo")
-    return _download(model, revision, allow_pickle)
-
-
-def _existing_path(model: str) -> Path | None:
-    try:
-        path = Path(model).expanduser()
-        return path if path.exists() else None
-    except (OSError, RuntimeError):  # longer than a file name may be, or in the home of nobody
-        return None
-
-
-def _download(model: str, revision: str | None, allow_pickle: bool) -> tuple[Path, str | None]:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
-
-    patterns = [*_HUB_FILES, "pytorch_model*"] if allow_pickle else _HUB_FILES
-    try:
-        folder = Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
-    except HFValidationError as e:
-        raise CheckpointError(f"{model!r} is neither a folder nor a valid hub id (owner/name)") from e
-    except (RepositoryNotFoundError, RevisionNotFoundError) as e:
-        where = f" at revision {revision}" if revision else ""
-        raise CheckpointError(
-            f"the hub has no model {model}{where} (or it is private: set HF_TOKEN); check the spelling"
-        ) from e
-    except Exception as e:  # the hub client raises many kinds when offline; all mean the same to the user
-        logging.getLogger(__name__).debug("hub download failed", exc_info=e)
-        raise CheckpointError(
-            f"cannot reach the hub for {model} and it is not in the local cache; give a local checkpoint folder "
-            "instead, or use the built-in model: vivit-export demo"
-        ) from e
-    return folder, folder.name
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -283,38 +234,6 @@ def _positive(config: dict[str, Any], name: str, default: int, path: Path) -> in
     if type(value) is not int or value < 1:
         raise CheckpointError(f"{path}: {name} must be a positive integer, got {value!r}")
     return value
-
-
-def _weight_files(folder: Path, allow_pickle: bool) -> list[Path]:
-    for names in (_WEIGHTS, _PICKLES) if allow_pickle else (_WEIGHTS,):
-        single, index = folder / names[0], folder / names[1]
-        if single.exists():
-            return [single]
-        if index.exists():
-            return _shards(folder, index)
-    if any((folder / name).exists() for name in _PICKLES):
-        raise CheckpointError(
-            f"{folder} holds its weights as a pickle ({_PICKLES[0]}), which can carry code; convert it to "
-            "safetensors, or pass --allow-pickle if you trust it"
-        )
-    raise CheckpointError(f"{folder} has no weights; {_WEIGHTS[0]} (or a sharded {_WEIGHTS[1]}) is needed")
-
-
-def _shards(folder: Path, index: Path) -> list[Path]:
-    try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-        raise CheckpointError(f"{index} is not a valid shard index: {e}") from e
-    if not names or not all(isinstance(name, str) for name in names):
-        raise CheckpointError(f"{index} is not a valid shard index: its weight_map must name at least one file")
-    for name in names:
-        if Path(name).name != name:
-            raise CheckpointError(f"{index} names the shard {name!r} outside its folder")
-        if index.name == _WEIGHTS[1] and not name.endswith(".safetensors"):
-            raise CheckpointError(f"{index} names the shard {name!r}, which is not a safetensors file")
-        if not (folder / name).exists():
-            raise CheckpointError(f"{folder} lacks the weight shard {name} that {index.name} lists")
-    return [folder / name for name in names]
 
 
 def _load_network(folder: Path, config: dict[str, Any], weights: Path) -> Any:

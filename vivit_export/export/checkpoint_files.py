@@ -1,0 +1,109 @@
+"""Find the files of a checkpoint: in a folder or on the hub. Nothing of them is loaded here."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from vivit_export import demo
+from vivit_export.errors import CheckpointError
+
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_HUB_FILES = ["config.json", "*preprocessor_config.json", "processor_config.json", "*.safetensors", _WEIGHTS[1]]
+
+
+def locate(model: str, revision: str | None, allow_pickle: bool) -> tuple[Path, str | None]:
+    """Find a checkpoint, from the hub if need be.
+
+    Args:
+        model: ``demo``, a folder, or a hub id.
+        revision: hub branch, tag or commit.
+        allow_pickle: whether pickled weights are fetched too.
+
+    Returns:
+        Its folder, and the hub commit or None.
+
+    Raises:
+        CheckpointError: it does not exist, or the hub cannot be reached.
+    """
+    path = demo.checkpoint_path() if model == "demo" else _existing_path(model)
+    if path is not None and path.is_dir():
+        if revision is not None:
+            what = "built in" if model == "demo" else "a local folder"
+            raise CheckpointError(f"{model} is {what}; --revision {revision} applies to hub ids only")
+        return path, None
+    if path is not None:
+        raise CheckpointError(f"{model} is a file; give the folder that holds config.json and model.safetensors")
+    if model.count("/") > 1 or model.startswith((".", "/", "~")) or model.endswith("/"):
+        raise CheckpointError(f"{model} does not exist; give a checkpoint folder, a hub id (owner/name), or demo")
+    return _download(model, revision, allow_pickle)
+
+
+def _existing_path(model: str) -> Path | None:
+    try:
+        path = Path(model).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError):  # longer than a file name may be, or in the home of nobody
+        return None
+
+
+def _download(model: str, revision: str | None, allow_pickle: bool) -> tuple[Path, str | None]:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    patterns = [*_HUB_FILES, "pytorch_model*"] if allow_pickle else _HUB_FILES
+    try:
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
+    except HFValidationError as e:
+        raise CheckpointError(f"{model!r} is neither a folder nor a valid hub id (owner/name)") from e
+    except (RepositoryNotFoundError, RevisionNotFoundError) as e:
+        where = f" at revision {revision}" if revision else ""
+        raise CheckpointError(
+            f"the hub has no model {model}{where} (or it is private: set HF_TOKEN); check the spelling"
+        ) from e
+    except Exception as e:  # the hub client raises many kinds when offline; all mean the same to the user
+        logging.getLogger(__name__).debug("hub download failed", exc_info=e)
+        raise CheckpointError(
+            f"cannot reach the hub for {model} and it is not in the local cache; give a local checkpoint folder "
+            "instead, or use the built-in model: vivit-export demo"
+        ) from e
+    return folder, folder.name
+
+
+def weight_files(folder: Path, allow_pickle: bool) -> list[Path]:
+    """Return the file or the shards that hold a checkpoint's weights.
+
+    Raises:
+        CheckpointError: there are none, only pickled ones, or a shard is missing.
+    """
+    for names in (_WEIGHTS, _PICKLES) if allow_pickle else (_WEIGHTS,):
+        single, index = folder / names[0], folder / names[1]
+        if single.exists():
+            return [single]
+        if index.exists():
+            return _shards(folder, index)
+    if any((folder / name).exists() for name in _PICKLES):
+        raise CheckpointError(
+            f"{folder} holds its weights as a pickle ({_PICKLES[0]}), which can carry code; convert it to "
+            "safetensors, or pass --allow-pickle if you trust it"
+        )
+    raise CheckpointError(f"{folder} has no weights; {_WEIGHTS[0]} (or a sharded {_WEIGHTS[1]}) is needed")
+
+
+def _shards(folder: Path, index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        raise CheckpointError(f"{index} is not a valid shard index: {e}") from e
+    if not names or not all(isinstance(name, str) for name in names):
+        raise CheckpointError(f"{index} is not a valid shard index: its weight_map must name at least one file")
+    for name in names:
+        if Path(name).name != name:
+            raise CheckpointError(f"{index} names the shard {name!r} outside its folder")
+        if index.name == _WEIGHTS[1] and not name.endswith(".safetensors"):
+            raise CheckpointError(f"{index} names the shard {name!r}, which is not a safetensors file")
+        if not (folder / name).exists():
+            raise CheckpointError(f"{folder} lacks the weight shard {name} that {index.name} lists")
+    return [folder / name for name in names]
