@@ -17,11 +17,10 @@ from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyE
 from vivit_export.runtime.session.backend import Backend
 from vivit_export.runtime.session.session import Session
 
-ORDER = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "openvino", "onnxruntime-cpu")
+ORDER = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-cpu", "openvino")
 """Engines, best first: GPU before CPU, compiled before interpreted (not measured, for want of a GPU).
-On the CPU OpenVINO, which is an extra of its own, takes a tenth less CPU time in fp32 and the same
-for fp16 weights; ONNX Runtime with lean attention takes a third less memory beyond the weights
-(``benchmarks/results/session.json``)."""
+On the CPU ONNX Runtime with lean attention and OpenVINO are equally fast (within 3 %), and ONNX
+Runtime takes a third to a half less memory beyond the weights (``benchmarks/results/session.json``)."""
 
 CPU_ENGINES = frozenset({"openvino", "onnxruntime-cpu"})
 _ALIASES = {"onnxruntime": ("onnxruntime-cuda", "onnxruntime-cpu")}
