@@ -10,23 +10,29 @@ import click
 
 from vivit_export import __version__
 from vivit_export.cli_options import (
+    FILE,
     PATH,
     Command,
     batch_options,
     engine_options,
     fixed_shape_options,
     frame_size,
+    length,
     name_list,
     output_options,
     precision_options,
+    sampling_options,
+    session_options,
     take_batches,
     take_precision,
     take_progress,
+    take_sampling,
 )
 
 if TYPE_CHECKING:
     from vivit_export.bundle import Bundle
     from vivit_export.export.options import ExportPlan
+    from vivit_export.runtime.predict import VideoPrediction
 
 DEFAULT_MODEL = "google/vivit-b-16x2-kinetics400"
 INPUTS = ("crops", "pixels", "frames")
@@ -46,6 +52,7 @@ ATTENTIONS = ("auto", "fused-op", "pattern")
 @click.option(
     "--outputs", callback=name_list, metavar="LIST", help="logits, embedding or both.  [default: all there are]"
 )
+@sampling_options
 @click.option("--attention", type=click.Choice(ATTENTIONS), help="One op, or MatMuls that fuse.  [default: auto]")
 @click.option("--no-rewrite", "skip_rewrites", multiple=True, metavar="NAME", help="Leave an exact rewrite out.")
 @click.option("--opset", type=int, help="ONNX opset.  [default: the lowest that fits]")
@@ -84,7 +91,7 @@ def vivit_export(model: str, output: Path | None, dry_run: bool, as_json: bool, 
 @click.group()
 @click.version_option(__version__, prog_name="vivit")
 def vivit() -> None:
-    """Export, build and inspect ViViT bundles."""
+    """Export, build, check and run ViViT bundles."""
 
 
 vivit.add_command(vivit_export, "export")
@@ -112,6 +119,84 @@ def inspect(bundle: Path, as_json: bool) -> None:
     from vivit_export.bundle import read_bundle
 
     _show_bundle(read_bundle(bundle), as_json)
+
+
+@vivit.command(cls=Command)
+@click.argument("bundle", type=PATH)
+@click.argument("videos", nargs=-1, required=True, type=PATH, metavar="VIDEO...")
+@session_options
+@sampling_options
+@click.option(
+    "--window", callback=length, metavar="LENGTH", help="Predict sliding windows: 2.5 (seconds), 64f (frames)."
+)
+@click.option("--hop", callback=length, metavar="LENGTH", help="From one window to the next.  [default: --window]")
+@click.option("--labels", type=FILE, help="Names of the logits: one per line, or JSON.")
+@click.option("--top-k", default=5, show_default=True, type=click.IntRange(min=1), help="Show so many labels.")
+@click.option("--embedding", type=FILE, help="Also write the embeddings, as safetensors.")
+@output_options
+def predict(bundle: Path, videos: tuple[Path, ...], as_json: bool, **given: Any) -> None:
+    """Name what happens in each VIDEO (or folder of videos); needs no torch.
+
+    One video is shown as a table, several as JSON lines. Videos that cannot be used are listed at the
+    end; the others are still predicted.
+    """
+    progress, sampling, top_k = take_progress(given), take_sampling(given), given.pop("top_k")
+    from vivit_export.bundle import read_bundle
+    from vivit_export.errors import ClipError
+    from vivit_export.runtime import predict as run
+
+    windows = run.window_rule(given.pop("window"), given.pop("hop"), sampling["views"])
+    embeddings, files = given.pop("embedding"), run.list_videos(videos)
+    with progress.stage("verify the bundle"):
+        source = read_bundle(bundle)
+    contract = run.adapt_contract(source.contract, labels=given.pop("labels"), **sampling)
+    run.require_outputs(contract, embeddings)
+    as_lines = as_json or len(files) > 1 or videos[0].is_dir()
+    kept: list[run.VideoPrediction] = []
+    faults: list[run.VideoFault] = []
+    for result in run.predict_bundle(source, files, contract=contract, windows=windows, progress=progress, **given):
+        if isinstance(result, run.VideoFault):
+            faults.append(result)
+            continue
+        kept.append(result)
+        _show_prediction(result, top_k, as_lines)
+    if embeddings is not None and kept:
+        run.save_embeddings(embeddings, kept)
+    if faults:
+        raise ClipError(run.describe_faults(faults, len(files)))
+
+
+@vivit.command(cls=Command)
+@click.argument("bundle", type=PATH)
+@session_options
+@click.option("--against", type=click.Choice(("golden", "eager")), help="What to compare with.  [default: golden]")
+@click.option("--clips", type=PATH, help="Videos to check on, against eager.")
+@click.option("--num-clips", type=int, help="Use at most so many clips.")
+@click.option("--checkpoint", metavar="MODEL", help="What BUNDLE was exported from, for eager.")
+@click.option("--gate", metavar="LIMITS", help="Drift limits, e.g. top1=0.99,max=0.02.  [default: the bundle's]")
+@click.option("--per-block", is_flag=True, help="Also show the drift behind each encoder block.")
+@output_options
+def check(bundle: Path, as_json: bool, **given: Any) -> None:
+    """Measure the drift of BUNDLE where it is served; exit 5 beyond the gate.
+
+    Against the golden results in the bundle (needs no torch), or against the eager model.
+    """
+    progress = take_progress(given)
+    from vivit_export.export.recheck import check as run
+    from vivit_export.summary import drift_text
+
+    report = run(bundle, progress=progress, **given)
+    if as_json:
+        click.echo(json.dumps({**report.to_json(), "passed": report.passed}, indent=2, sort_keys=True))
+    else:
+        click.echo(drift_text(report))
+    report.require()
+
+
+def _show_prediction(result: VideoPrediction, top_k: int, as_line: bool) -> None:
+    from vivit_export.summary import prediction_text
+
+    click.echo(json.dumps(result.to_json(top_k)) if as_line else prediction_text(result, top_k))
 
 
 def _show_plan(plan: ExportPlan, as_json: bool) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from vivit_export.progress import Silent
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
+SAMPLINGS = ("uniform", "center", "head", "stride")
+SHORTS = ("refuse", "repeat", "loop")
 TARGETS = ("auto", "onnx", "tensorrt", "tensorrt-rtx")
 
 PATH = click.Path(path_type=Path)
@@ -78,6 +80,27 @@ def frame_size(_ctx: click.Context, _param: click.Parameter, value: str | None) 
     return int(height), int(width)
 
 
+def views(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """Read ``4x3`` (temporal x spatial) as (4, 3)."""
+    if value is None:
+        return None
+    temporal, _, spatial = value.lower().partition("x")
+    if not (temporal.isascii() and temporal.isdigit() and spatial.isascii() and spatial.isdigit()):
+        raise click.BadParameter(f"{value!r} is not a number of views such as 4x3 (temporal x spatial)")
+    return int(temporal), int(spatial)
+
+
+def length(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[float, str] | None:
+    """Read ``2.5`` (or ``2.5s``) as (2.5, "seconds") and ``64f`` as (64, "frames")."""
+    if value is None:
+        return None
+    unit = "frames" if value.endswith("f") else "seconds"
+    try:
+        return float(value.removesuffix("f").removesuffix("s")), unit
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a length such as 2.5 (seconds) or 64f (frames)") from None
+
+
 def name_list(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...]:
     """Read ``a, b`` as (a, b)."""
     return () if value is None else tuple(part.strip() for part in value.split(","))
@@ -127,6 +150,17 @@ output_options = options(
     click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
     click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error too."),
 )
+sampling_options = options(
+    click.option("--sampling", type=click.Choice(SAMPLINGS), help="How a clip is drawn from a video."),
+    click.option("--stride", type=int, metavar="K", help="Take every K-th frame; means --sampling stride."),
+    click.option("--short", type=click.Choice(SHORTS), help="What to do with a video that has too few frames."),
+    click.option("--views", callback=views, metavar="TxS", help="Average over T temporal and S spatial views, as 4x3."),
+)
+session_options = options(
+    click.option("--engine", metavar="NAME", help="tensorrt, openvino, onnxruntime …  [default: the best one here]"),
+    click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N.  [default: the first GPU, else the CPU]"),
+    click.option("--cpu-precision", type=click.Choice(("fp32", "bf16")), help="Arithmetic of CPU engines.  [fp32]"),
+)
 precision_options = options(
     click.option("--precision", type=click.Choice(PRECISIONS), help="Type of weights and GEMMs.  [default: fp32]"),
     *(
@@ -166,6 +200,11 @@ def take_precision(given: dict[str, Any]) -> str:
         flags = " and ".join(f"--{name}" for name in PRECISIONS if name in named)
         raise UsageError(f"{flags} exclude each other; give one precision")
     return next(iter(named), "fp32")
+
+
+def take_sampling(given: dict[str, Any]) -> dict[str, Any]:
+    """Take the sampling options out of a command's options."""
+    return {name: given.pop(name) for name in ("sampling", "stride", "short", "views")}
 
 
 def take_batches(given: dict[str, Any]) -> tuple[int, int, int]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vivit_export.bundle import Bundle
+from vivit_export.contract import Clip
 from vivit_export.export.report import rewrites_text
+
+if TYPE_CHECKING:
+    from vivit_export.runtime.check import DriftReport
+    from vivit_export.runtime.predict import VideoPrediction
 
 
 def summary_json(bundle: Bundle, seconds: dict[str, float] | None) -> dict[str, Any]:
@@ -27,7 +32,7 @@ def summary_text(bundle: Bundle) -> str:
     lines += [f"  rewrites   {text}" for text in [rewrites_text(precision)] if text]
     for kind, tensors in (("input", io.inputs), ("output", io.outputs)):
         lines += [f"  {kind:<10} {t.name} {t.dtype} ({', '.join(map(str, t.shape))})" for t in tensors]
-    lines.append(f"  clip       {clip.num_frames} frames, sampling {clip.sampling}, {clip.num_tokens} tokens")
+    lines.append(f"  clip       {clip.num_frames} frames, {_sampling(clip)}, {clip.num_tokens} tokens")
     lines += _drift_lines(manifest["checks"])
     for name, sidecar in bundle.engines.items():
         sms = " ".join(f"SM{sm}" for sm in sidecar["sms"])
@@ -44,6 +49,39 @@ def summary_text(bundle: Bundle) -> str:
         remedy = f"run: vivit build {bundle.path}" if buildable else "export with --fp16, or with --attention pattern"
         lines.append(f"  engine     none; {remedy}")
     return "\n".join(lines)
+
+
+def drift_text(report: DriftReport) -> str:
+    """What ``vivit check`` prints."""
+    lines = _drift_lines(report.to_json())
+    lines += [f"  pixels     {parity.sentence}" for parity in report.parity]
+    lines += [
+        f"  block      {block.name}: relative RMS {block.rms:.2g}, max |Δ| {block.max_abs:.2g}"
+        for block in report.blocks
+    ]
+    limits = ", ".join(f"{name} {value:g}" for name, value in sorted(report.gate.limits.items()))
+    lines.append(f"  gate       {'passed' if report.passed else 'FAILED'}: {limits}")
+    return "\n".join(line.removeprefix("  ") for line in lines)
+
+
+def prediction_text(result: VideoPrediction, k: int) -> str:
+    """What ``vivit predict`` prints of one video, or of one of its windows."""
+    if result.prediction.logits is None:
+        return str(result.path)
+    top = result.prediction.top(k)
+    if result.span_seconds is not None:
+        start, end = result.span_seconds
+        return f"{start:8.2f} s to {end:8.2f} s   " + ", ".join(f"{label} {100 * p:.1f} %" for label, p in top)
+    width = max(len(label) for label, _ in top)
+    return "\n".join([str(result.path), *(f"  {label:<{width}}  {100 * p:5.1f} %" for label, p in top)])
+
+
+def _sampling(clip: Clip) -> str:
+    """The sampling rule in words, without what is left at its default."""
+    words = [f"sampling {clip.sampling}{f' {clip.stride}' if clip.sampling == 'stride' else ''}"]
+    words += [f"short videos: {clip.short}"] if clip.short != "refuse" else []
+    words += [f"{clip.views[0]}x{clip.views[1]} views"] if clip.views != (1, 1) else []
+    return ", ".join(words)
 
 
 def _drift_lines(checks: dict[str, Any]) -> list[str]:

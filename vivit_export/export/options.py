@@ -13,9 +13,11 @@ from typing import Any, Literal, get_args
 
 from vivit_export import runtime
 from vivit_export.bundle import check_target
+from vivit_export.contract import Clip, Sampling, Short
 from vivit_export.errors import EnvironmentFault, MissingDependencyError, OutputError, UsageError
 from vivit_export.export.engine import Flavour, check_sms, unavailable_reason
 from vivit_export.runtime.drift import parse_gate
+from vivit_export.runtime.sampling import choose_sampling
 
 Precision = Literal["fp32", "fp16", "bf16"]
 Attention = Literal["auto", "fused-op", "pattern"]
@@ -41,6 +43,11 @@ class ExportOptions:
         batches: (min, opt, max) of the engine's optimisation profile, in clips.
         input_mode: ``crops`` (uint8), ``pixels`` (float32), or ``frames`` (uint8, resized in the graph).
         frame_size: (height, width) of ``frames``.
+        sampling: rule that draws a clip from a video, as for ``stride``, ``short`` and ``views`` the field of
+            `Clip` of that name, recorded in the bundle; None: what the checkpoint implies.
+        stride: distance between the frames; given alone it means sampling ``stride``.
+        short: what to do with a video that has too few frames.
+        views: (temporal, spatial) clips per video whose logits are averaged.
         outputs: subset of ``logits`` and ``embedding``; empty means all the checkpoint has.
         attention: form of attention in the graph; ``auto``: see `attention_form`.
         skip_rewrites: names of exact graph rewrites to leave out; see `rewrites.REWRITES`.
@@ -63,6 +70,10 @@ class ExportOptions:
     batches: tuple[int, int, int] = (1, 4, 8)
     input_mode: str = "crops"
     frame_size: tuple[int, int] | None = None
+    sampling: Sampling | None = None
+    stride: int | None = None
+    short: Short | None = None
+    views: tuple[int, int] | None = None
     outputs: tuple[str, ...] = ()
     attention: str = "auto"
     skip_rewrites: tuple[str, ...] = ()
@@ -85,6 +96,9 @@ class ExportOptions:
         if self.frame_size is not None and not all(1 <= side <= 16384 for side in self.frame_size):
             height, width = self.frame_size
             raise UsageError(f"--frame-size {width}x{height} is not a size of a video frame (1 to 16384 a side)")
+        self.sampled(Clip(1, 1, 1, (1, 1, 1)))
+        if self.input_mode == "frames" and self.views is not None and self.views[1] > 1:
+            raise UsageError("--views with 3 spatial views needs a crop to move; --input frames crops in the graph")
         _one_of("attention", self.attention, get_args(Attention))
         for rewrite in self.skip_rewrites:
             _one_of("--no-rewrite", rewrite, REWRITE_NAMES)
@@ -98,6 +112,10 @@ class ExportOptions:
         self._check_opset()
         check_targets(self.targets, self.sms, self.timing_cache, self.precision)
         self._check_engines_wanted()
+
+    def sampled(self, clip: Clip) -> Clip:
+        """Return a clip with the sampling asked for."""
+        return choose_sampling(clip, self.sampling, self.stride, self.short, self.views)
 
     def _check_precision(self) -> None:
         if self.precision in ("int8", "fp8"):

@@ -90,7 +90,7 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPlan, progress:
         )
         save_graph(graph.model, work)
     contract = Contract(
-        checkpoint.clip,
+        options.sampled(checkpoint.clip),
         checkpoint.preprocess,
         signature(graph.model, options.input_mode, options.frame_size),
         checkpoint.labels,

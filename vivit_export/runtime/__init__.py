@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vivit_export.runtime.predict import VideoFault, VideoPrediction, WindowRule, predict_videos
     from vivit_export.runtime.preprocess import Preprocessor
     from vivit_export.runtime.sampling import clip_indices
     from vivit_export.runtime.video import find_clips, read_clip
@@ -18,10 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Preprocessor",
+    "VideoFault",
+    "VideoPrediction",
     "Window",
+    "WindowRule",
     "average_views",
     "clip_indices",
     "find_clips",
+    "predict_videos",
     "read_clip",
     "read_views",
     "read_windows",
@@ -29,10 +34,14 @@ __all__ = [
 
 _HOMES = {
     "Preprocessor": "preprocess",
+    "VideoFault": "predict",
+    "VideoPrediction": "predict",
     "Window": "windows",
+    "WindowRule": "predict",
     "average_views": "views",
     "clip_indices": "sampling",
     "find_clips": "video",
+    "predict_videos": "predict",
     "read_clip": "video",
     "read_views": "views",
     "read_windows": "windows",

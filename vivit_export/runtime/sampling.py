@@ -29,13 +29,43 @@ scenic does.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 
-from vivit_export.contract import Clip
-from vivit_export.errors import ClipError
+from vivit_export.contract import Clip, Sampling, Short
+from vivit_export.errors import ClipError, InputError, UsageError
 
 Indices = npt.NDArray[np.int64]
+
+
+def choose_sampling(
+    clip: Clip,
+    sampling: Sampling | None = None,
+    stride: int | None = None,
+    short: Short | None = None,
+    views: tuple[int, int] | None = None,
+) -> Clip:
+    """Change how clips are drawn; what is None stays, and a stride alone means sampling ``stride``.
+
+    Raises:
+        UsageError: the choices do not go together.
+    """
+    if stride is not None and sampling is None:
+        sampling = "stride"
+    if sampling not in (None, "stride") and clip.stride > 1 and stride is None:
+        stride = 1  # the clip's own belongs to the sampling that is replaced
+    try:
+        return dataclasses.replace(
+            clip,
+            sampling=sampling or clip.sampling,
+            stride=clip.stride if stride is None else stride,
+            short=short or clip.short,
+            views=views or clip.views,
+        )
+    except InputError as e:
+        raise UsageError(str(e)) from e
 
 
 def frames_needed(clip: Clip) -> int:

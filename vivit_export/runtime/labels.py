@@ -1,0 +1,47 @@
+"""Names for logits from a file, where a checkpoint only has ``LABEL_0`` and so on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vivit_export.errors import InputError
+
+
+def read_labels(path: Path, num_labels: int) -> tuple[str, ...]:
+    """Read the name of each logit.
+
+    Args:
+        path: a text file with one name per line, in the order of the logits; or JSON: a list of
+            names, an object from index to name, or a Hugging Face config with ``id2label``.
+        num_labels: how many the model has.
+
+    Raises:
+        InputError: the file cannot be read, or names another number of labels.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        names = _from_json(json.loads(text)) if path.suffix == ".json" else text.splitlines()
+    except (OSError, ValueError, TypeError, KeyError) as e:
+        raise InputError(f"the labels in {path} cannot be read ({_reason(e)}); give one name per line, or JSON") from e
+    while names and not names[-1].strip():
+        names.pop()
+    if len(names) != num_labels:
+        raise InputError(f"{path} names {len(names)} labels, but the model has {num_labels}; it is for another model")
+    return tuple(name.strip() for name in names)
+
+
+def _from_json(content: Any) -> list[str]:
+    if isinstance(content, dict):
+        by_index = {int(index): name for index, name in content.get("id2label", content).items()}
+        content = [by_index[i] for i in range(len(by_index))]
+    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
+        raise TypeError("neither a list of names nor an object from index to name")
+    return content
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"index {error} is missing"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

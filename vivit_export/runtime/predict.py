@@ -1,0 +1,323 @@
+"""Predict videos with an opened session: read ahead, fill batches across videos, average views.
+
+Videos that cannot be used are handed back in their place with the reason, and the others go on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import save
+
+from vivit_export.bundle import Bundle
+from vivit_export.contract import Contract
+from vivit_export.errors import ClipError, OutputError, UsageError
+from vivit_export.progress import Progress
+from vivit_export.runtime.labels import read_labels
+from vivit_export.runtime.sampling import choose_sampling
+from vivit_export.runtime.session.select import CpuPrecision, open_session
+from vivit_export.runtime.session.session import Prediction, Session
+from vivit_export.runtime.video import find_clips
+from vivit_export.runtime.views import average_views, read_views
+from vivit_export.runtime.windows import Unit, read_windows
+
+UInt8 = npt.NDArray[np.uint8]
+
+_READ_AHEAD = 2  # videos decoded while the engine runs; each decoder has threads of its own
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRule:
+    """Sliding windows: see `vivit_export.runtime.read_windows`.
+
+    Attributes:
+        length: of a window.
+        hop: from the beginning of one to the next; None: the length.
+        unit: what both are counted in.
+    """
+
+    length: float
+    hop: float | None = None
+    unit: Unit = "seconds"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VideoPrediction:
+    """What the model says about a video, or about one window of it.
+
+    Attributes:
+        path: of the video.
+        prediction: averaged over the views.
+        span_seconds: (start, end) of the window, or None for the whole video.
+    """
+
+    path: Path
+    prediction: Prediction
+    span_seconds: tuple[float, float] | None = None
+
+    def to_json(self, k: int = 5) -> dict[str, Any]:
+        """Return JSON types: the video, its window if it is one, and the k most probable labels."""
+        facts: dict[str, Any] = {"video": str(self.path)}
+        if self.span_seconds is not None:
+            facts |= {"start_seconds": self.span_seconds[0], "end_seconds": self.span_seconds[1]}
+        if self.prediction.logits is not None:
+            facts["top"] = [{"label": label, "probability": p} for label, p in self.prediction.top(k)]
+        return facts
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFault:
+    """A video that could not be used.
+
+    Attributes:
+        path: of the video.
+        error: why.
+    """
+
+    path: Path
+    error: ClipError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Item:
+    """Clips that give one prediction: the views of a video, or one window."""
+
+    path: Path
+    clips: UInt8
+    span_seconds: tuple[float, float] | None
+
+
+def predict_bundle(
+    bundle: Bundle,
+    files: Sequence[Path],
+    *,
+    contract: Contract,
+    windows: WindowRule | None = None,
+    engine: str | None = None,
+    device: str | None = None,
+    cpu_precision: CpuPrecision | None = None,
+    progress: Progress,
+) -> Iterator[VideoPrediction | VideoFault]:
+    """Open a bundle as `open_session` does and predict videos as `predict_videos` does, counting them."""
+    with open_session(bundle, engine, device, cpu_precision) as session:
+        progress.note(f"runs on {session.details}")
+        with progress.counting("predict", len(files), "videos") as advance:
+            last: Path | None = None
+            for result in predict_videos(session, files, contract=contract, windows=windows):
+                if result.path != last:
+                    last = result.path
+                    advance(1)
+                yield result
+
+
+def adapt_contract(contract: Contract, *, labels: Path | None = None, **sampling: Any) -> Contract:
+    """Return a contract with other labels (`read_labels`) and another sampling (`choose_sampling`).
+
+    Raises:
+        UsageError: the sampling options do not go together, or the model has no logits to name.
+        InputError: the labels are for another model.
+    """
+    names = contract.labels
+    if labels is not None:
+        if not names:
+            raise UsageError("--labels: this bundle has no logits to name")
+        names = read_labels(labels, len(names))
+    return dataclasses.replace(contract, clip=choose_sampling(contract.clip, **sampling), labels=names)
+
+
+def require_outputs(contract: Contract, embeddings: Path | None) -> None:
+    """Refuse to predict what the bundle does not put out, and to write where nothing can be written.
+
+    Raises:
+        UsageError: it has no logits to show, or no embedding to write.
+        OutputError: there is no such folder.
+    """
+    outputs = {tensor.name for tensor in contract.io.outputs}
+    if embeddings is None and "logits" not in outputs:
+        raise UsageError("this bundle has no logits, only an embedding; write that with --embedding FILE")
+    if embeddings is not None and "embedding" not in outputs:
+        raise UsageError("--embedding: this bundle has none; export it with --outputs logits,embedding")
+    if embeddings is not None and not embeddings.absolute().parent.is_dir():
+        raise OutputError(f"--embedding {embeddings} cannot be written: there is no such folder; create it first")
+
+
+def window_rule(
+    window: tuple[float, Unit] | None, hop: tuple[float, Unit] | None, views: tuple[int, int] | None = None
+) -> WindowRule | None:
+    """Make a rule of lengths with their units, or None where there is no window.
+
+    Raises:
+        UsageError: they do not go together.
+    """
+    if window is None:
+        if hop is not None:
+            raise UsageError("--hop is the step between windows; give --window too")
+        return None
+    if hop is not None and hop[1] != window[1]:
+        raise UsageError(f"--window is in {window[1]} and --hop in {hop[1]}; count both in one unit")
+    if views is not None:
+        raise UsageError("--views and --window exclude each other: a window gives one clip")
+    return WindowRule(window[0], None if hop is None else hop[0], window[1])
+
+
+def list_videos(paths: Iterable[Path]) -> list[Path]:
+    """Replace each folder by its videos, in sorted order; a file stays, whether it can be used or not.
+
+    Raises:
+        ClipError: a folder holds no video.
+    """
+    return [video for path in paths for video in (find_clips(path) if path.is_dir() else [path])]
+
+
+def describe_faults(faults: Sequence[VideoFault], num_videos: int) -> str:
+    """The faults as an error message: one sentence for a single video, else a list."""
+    if num_videos == 1:
+        return str(faults[0].error)
+    lines = (f"  {fault.error}" for fault in faults)
+    return "\n".join([f"{len(faults)} of {num_videos} videos could not be used:", *lines])
+
+
+def predict_videos(
+    session: Session,
+    paths: Iterable[str | Path],
+    *,
+    contract: Contract | None = None,
+    windows: WindowRule | None = None,
+) -> Iterator[VideoPrediction | VideoFault]:
+    """Predict videos in order, one result each, or one for each window.
+
+    Memory: the clips of a few videos; of windows, those of one batch.
+
+    Args:
+        session: an opened bundle.
+        paths: video files.
+        contract: another sampling rule or other labels than the bundle's; its shapes are the bundle's.
+        windows: predict windows instead of the whole video; of the contract's ``views`` the central one is taken.
+
+    Yields:
+        A prediction, or the fault of a video that cannot be read or does not fit. A video that
+        fails after some of its windows were predicted gives those, then its fault.
+
+    Raises:
+        UsageError: views or windows that are not possible with this bundle.
+        EnvironmentFault: the engine failed.
+    """
+    contract = contract or session.contract
+    files = [Path(path) for path in paths]
+    items = _read_all(files, contract) if windows is None else _read_windows(files, contract, windows)
+    largest = session.batches[1]
+    waiting: list[_Item | VideoFault] = []
+    num_clips = 0
+    for item in items:
+        waiting.append(item)
+        num_clips += len(item.clips) if isinstance(item, _Item) else 0
+        if num_clips >= largest or not num_clips:
+            yield from _run(session, contract, waiting)
+            waiting, num_clips = [], 0
+    yield from _run(session, contract, waiting)
+
+
+def save_embeddings(path: Path, predictions: Sequence[VideoPrediction]) -> None:
+    """Write embeddings as safetensors; beside, then renamed.
+
+    The file holds ``embedding`` float32 (N, hidden) and, where windows were predicted, ``span_seconds`` float64
+    (N, 2); its metadata holds ``videos``, a JSON list of the N paths.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    tensors: dict[str, npt.NDArray[Any]] = {"embedding": np.stack([_embedding(p) for p in predictions])}
+    spans = [p.span_seconds for p in predictions if p.span_seconds is not None]
+    if len(spans) == len(predictions):
+        tensors["span_seconds"] = np.array(spans, np.float64)
+    content = save(tensors, {"videos": json.dumps([str(p.path) for p in predictions])})
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    except OSError as e:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"the embeddings cannot be written to {path}: {e.strerror}") from e
+
+
+def _embedding(prediction: VideoPrediction) -> npt.NDArray[np.float32]:
+    embedding = prediction.prediction.embedding
+    if embedding is None:
+        raise UsageError("this bundle has no embedding; export it with --outputs logits,embedding")
+    return embedding
+
+
+def _read_all(files: Sequence[Path], contract: Contract) -> Iterator[_Item | VideoFault]:
+    """Read the views of each video, a few videos ahead."""
+    with ThreadPoolExecutor(_READ_AHEAD) as pool:
+        ahead: deque[tuple[Path, Future[UInt8]]] = deque()
+        rest = iter(files)
+        try:
+            while True:
+                for path in rest:
+                    ahead.append((path, pool.submit(_fitting_views, path, contract)))
+                    if len(ahead) > _READ_AHEAD:
+                        break
+                if not ahead:
+                    return
+                path, reading = ahead.popleft()
+                try:
+                    yield _Item(path, reading.result(), None)
+                except ClipError as e:
+                    yield VideoFault(path, e)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _fitting_views(path: Path, contract: Contract) -> UInt8:
+    clips = read_views(path, contract)
+    _require_size(clips, path, contract)
+    return clips
+
+
+def _read_windows(files: Sequence[Path], contract: Contract, rule: WindowRule) -> Iterator[_Item | VideoFault]:
+    for path in files:
+        try:
+            for window in read_windows(path, contract, window=rule.length, hop=rule.hop, unit=rule.unit):
+                _require_size(window.frames[None], path, contract)
+                yield _Item(path, window.frames[None], (window.start_seconds, window.end_seconds))
+        except ClipError as e:
+            yield VideoFault(path, e)
+
+
+def _require_size(clips: UInt8, path: Path, contract: Contract) -> None:
+    """A graph that resizes by itself takes frames of one size only."""
+    size = contract.io.frame_size
+    if size is not None and clips.shape[2:4] != size:
+        raise ClipError(
+            f"{path} is {clips.shape[3]}x{clips.shape[2]} but this bundle takes frames of {size[1]}x{size[0]} "
+            "(width x height); for videos of any size export with --input crops"
+        )
+
+
+def _run(
+    session: Session, contract: Contract, items: Sequence[_Item | VideoFault]
+) -> Iterator[VideoPrediction | VideoFault]:
+    """Run what waits as one batch, and give it out in its order."""
+    batches = [item.clips for item in items if isinstance(item, _Item)]
+    outputs = session.run(batches[0] if len(batches) == 1 else np.concatenate(batches)) if batches else {}
+    start = 0
+    for item in items:
+        if isinstance(item, VideoFault):
+            yield item
+            continue
+        end = start + len(item.clips)
+        mean = {name: average_views(rows[start:end]) for name, rows in outputs.items()}
+        start = end
+        prediction = Prediction(mean.get("logits"), mean.get("embedding"), contract.labels)
+        yield VideoPrediction(item.path, prediction, item.span_seconds)
