@@ -12,6 +12,7 @@ import pytest
 from capabilities import pytest_configure, pytest_runtest_setup  # noqa: F401  hooks
 
 if TYPE_CHECKING:
+    from bundles import Bundles
     from checkpoints import Checkpoints
 
     from vivit_export.export.checkpoint import Checkpoint
@@ -23,6 +24,14 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
     from checkpoints import Checkpoints
 
     return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
+    """Exported demo bundles, shared by all tests."""
+    from bundles import Bundles
+
+    return Bundles(tmp_path_factory.mktemp("bundles"))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Bundles for session tests, each exported once, and what eager PyTorch says about their clips."""
+"""Bundles for tests of what runs after export, each exported once, and what eager PyTorch says about their clips."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Bundles:
             target = self._root / str(len(self._made))
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(graph, "trace", self._trace)
-                made = ve.export_model("demo", target, targets=("onnx",), check=False, **options)
+                made = ve.export_model("demo", target, targets=("onnx",), **{"check": False, **options})
             self._made[key] = made
         return self._made[key]
 

@@ -11,7 +11,7 @@ from capabilities import missing
 
 from vivit_export.demo import clips_path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 FETCHED = ("bigbuckbunny.mp4", "bikes.mp4", "carphone_distorted.mp4", "carphone_pristine.mp4")
 NAMES = (*FETCHED, *sorted(p.name for p in clips_path().glob("*.mp4")))
 

@@ -1,0 +1,255 @@
+"""Checking a finished bundle again: what passes, what is found, and what needs torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from bundles import Bundles, need
+from checkpoints import Checkpoints
+from onnx import numpy_helper
+from safetensors.numpy import load_file, save_file
+
+import vivit_export as ve
+from vivit_export.bundle import Bundle, read_bundle, sha256_of
+from vivit_export.demo import checkpoint_path, clips_path
+from vivit_export.errors import BundleError, CheckpointError, DriftError, UsageError
+from vivit_export.export.recheck import assert_no_drift, check
+from vivit_export.runtime.parity import compare_pixels, graph_parity
+
+pytestmark = pytest.mark.needs_onnxruntime
+PRECISIONS = ("fp32", "fp16", "bf16")
+FRAMES: dict[str, Any] = {"input_mode": "frames", "frame_size": (90, 120)}
+PIXELS: dict[str, Any] = {"input_mode": "pixels"}
+
+
+def checked(bundles: Bundles, **options: Any) -> Bundle:
+    return bundles.demo(check=True, num_clips=3, **options)
+
+
+def rehash(folder: Path, *names: str) -> None:
+    """Describe altered files in the manifest, as somebody who builds bundles would."""
+    path = folder / "bundle.json"
+    manifest = json.loads(path.read_text())
+    for name in names:
+        manifest["files"][name] = {"sha256": sha256_of(folder / name), "size": (folder / name).stat().st_size}
+    path.write_text(json.dumps(manifest))
+
+
+def damage(folder: Path, name: str, scale: float) -> None:
+    """Multiply a constant of the graph."""
+    model = onnx.load(folder / "model.onnx")
+    (tensor,) = (t for t in model.graph.initializer if t.name == name)
+    array = numpy_helper.to_array(tensor)
+    tensor.CopyFrom(numpy_helper.from_array((array * scale).astype(array.dtype), name))
+    onnx.save(model, folder / "model.onnx")
+    rehash(folder, "model.onnx")
+
+
+# --- golden ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, PIXELS, FRAMES, {"outputs": ("embedding",)}], ids=str)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_good_bundle_passes(bundles: Bundles, precision: str, options: dict[str, Any]) -> None:
+    report = check(checked(bundles, precision=precision, **options), engine="onnxruntime-cpu")
+    assert report.passed and report.failures() == []
+    assert report.reference.endswith("(golden)")
+    assert [run.batch for run in report.runs] == [1, 15] + [1] * (precision != "fp32")
+    assert ["emulated" in run.engine for run in report.runs] == [False, False] + [True] * (precision != "fp32")
+    assert all(run.gated and run.drift is not None and run.drift.nonfinite == 0 for run in report.runs)
+    assert [(p.ours, p.differing) for p in report.parity] == ([] if options == PIXELS else [("the graph", 0)])
+
+
+def test_the_engine_that_is_asked_for_is_checked(bundles: Bundles) -> None:
+    need("openvino")
+    report = check(checked(bundles, precision="fp32"), engine="openvino")
+    assert {run.engine.split()[0] for run in report.runs} == {"OpenVINO"}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_wrong_weight_is_found(bundles: Bundles, tmp_path: Path, precision: str) -> None:
+    folder = Path(shutil.copytree(checked(bundles, precision=precision).path, tmp_path / "copy"))
+    damage(folder, "layers.1.mlp.fc2.weight", 3)
+    report = check(folder)
+    assert not report.passed
+    assert all(f.startswith("drift beyond the gate in ") for f in report.failures())
+    with pytest.raises(DriftError, match=r"^drift beyond the gate in .* at batch 1: .*max .* is above "):
+        assert_no_drift(folder)
+
+
+def test_wrong_preprocessing_in_the_graph_is_found(bundles: Bundles, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checked(bundles, precision="fp32").path, tmp_path / "copy"))
+    damage(folder, "preprocess/Div_2.1", 1 + 1e-6)
+    report = check(folder)
+    assert report.parity[0].differing > 0
+    assert report.failures() == [report.parity[0].sentence]  # a millionth: the logits stay within the gate
+    assert "pixel values of the graph differ from the runtime, by at most" in report.parity[0].sentence
+
+
+def test_an_altered_bundle_is_refused(bundles: Bundles, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checked(bundles, precision="fp32").path, tmp_path / "copy"))
+    with (folder / "golden.safetensors").open("r+b") as f:
+        f.seek(-1, 2)
+        f.write(b"\1")
+    with pytest.raises(BundleError, match=r"golden\.safetensors is not the file"):
+        check(folder)
+
+
+def test_a_bundle_without_golden_clips_says_what_to_do(bundles: Bundles) -> None:
+    with pytest.raises(BundleError, match=r"no golden clips, as it was exported with --no-check.*--against eager"):
+        check(bundles.demo())
+
+
+def test_golden_clips_that_lack_an_output_are_refused(bundles: Bundles, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checked(bundles, precision="fp32").path, tmp_path / "copy"))
+    arrays = load_file(folder / "golden.safetensors")
+    save_file({name: array for name, array in arrays.items() if name != "logits"}, folder / "golden.safetensors")
+    rehash(folder, "golden.safetensors")
+    with pytest.raises(BundleError, match=r"golden\.safetensors lacks 'logits'; export the bundle again"):
+        check(folder)
+
+
+def test_limits_are_the_bundles_own_unless_told_otherwise(bundles: Bundles) -> None:
+    bundle = bundles.demo(check=True, num_clips=1, precision="fp16", gate="max=0.5")
+    assert check(bundle).gate.limits["max"] == 0.5
+    report = check(bundle, gate="max=1e-9")
+    assert report.gate.limits["max"] == 1e-9 and not report.passed
+    with pytest.raises(UsageError, match="'speed' is not a metric"):
+        check(bundle, gate="speed=1")
+
+
+def test_fewer_clips_on_request(bundles: Bundles) -> None:
+    report = check(checked(bundles, precision="fp32"), num_clips=2)
+    assert len(report.names) == 2
+    assert report.runs[0].drift is not None and report.runs[0].drift.num_clips == 2
+    with pytest.raises(UsageError, match="--num-clips 0 must be at least 1"):
+        check(checked(bundles, precision="fp32"), num_clips=0)
+
+
+def test_golden_needs_neither_torch_nor_transformers(bundles: Bundles) -> None:
+    code = f"""
+    import sys
+    for name in ("torch", "transformers", "onnxscript"):
+        sys.modules[name] = None  # any import of it now fails
+    import vivit_export as ve
+    assert ve.check({str(checked(bundles, precision="fp16").path)!r}).passed
+    ve.assert_no_drift({str(checked(bundles, precision="fp32").path)!r})
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+# --- eager -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, PIXELS, FRAMES], ids=str)
+def test_against_eager_on_other_clips(bundles: Bundles, options: dict[str, Any]) -> None:
+    bundle = checked(bundles, precision="fp16", **options)
+    report = check(bundle, clips_path() / "up_240x426_30fps.mp4", per_block=True)
+    assert report.passed
+    assert report.names == ("up_240x426_30fps.mp4",)
+    assert (report.runs[0].engine, report.runs[0].gated) == ("eager fp16", False)
+    assert [p.reference for p in report.parity] == ["VivitImageProcessor"] + ["the runtime"] * (options != PIXELS)
+    assert [block.name for block in report.blocks] == [f"layers.{i}" for i in range(4)]
+    assert all(1e-5 < block.rms < 2e-3 for block in report.blocks)
+    assert set(report.to_json()) == {"reference", "clips", "gate", "runs", "parity", "blocks"}
+    json.dumps(report.to_json())
+
+
+def test_drift_of_a_block_shows_where_it_begins(bundles: Bundles, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checked(bundles, precision="fp32").path, tmp_path / "copy"))
+    damage(folder, "layers.2.mlp.fc1.weight", 1.01)
+    report = check(folder, against="eager", num_clips=1, per_block=True)
+    before, behind = [b.rms for b in report.blocks[:2]], [b.rms for b in report.blocks[2:]]
+    assert max(before) < 1e-5 < 1e-4 < min(behind)
+
+
+def test_a_local_checkpoint_must_be_named_and_be_the_right_one(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    mine, other = checkpoints.copy(tmp_path / "mine"), checkpoints.folder(num_hidden_layers=2)
+    bundle = ve.export_model(str(mine), tmp_path / "out", targets=("onnx",), num_clips=1)
+    with pytest.raises(UsageError, match="exported from a local folder named mine; say where it is: --checkpoint"):
+        check(bundle, against="eager")
+    with pytest.raises(CheckpointError, match=r"is not the checkpoint that .* was exported from"):
+        check(bundle, checkpoint=str(other))
+    assert check(bundle, checkpoint=str(mine), num_clips=1).passed
+
+
+def test_the_demo_may_lie_elsewhere(bundles: Bundles, tmp_path: Path) -> None:
+    elsewhere = Path(shutil.copytree(checkpoint_path(), tmp_path / "demo"))
+    assert check(checked(bundles, precision="fp32"), checkpoint=str(elsewhere), num_clips=1).passed
+
+
+@pytest.mark.parametrize("given", [{"clips": "x"}, {"checkpoint": "demo"}, {"per_block": True}])
+def test_golden_refuses_what_needs_the_eager_model(bundles: Bundles, given: dict[str, Any]) -> None:
+    option = "--" + next(iter(given)).replace("_", "-")
+    with pytest.raises(UsageError, match=f"^{option} needs the eager model"):
+        check(checked(bundles, precision="fp32"), against="golden", **given)
+
+
+def test_an_unknown_reference_is_refused(bundles: Bundles) -> None:
+    with pytest.raises(UsageError, match="--against 'silver' is not one of golden, eager"):
+        check(checked(bundles, precision="fp32"), against="silver")  # type: ignore[arg-type]
+
+
+def test_another_pillow_than_the_bundles_is_told_and_not_gated(
+    bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vivit_export.export.recheck.installed_resize_order", lambda: "horizontal-first")
+    monkeypatch.setattr("vivit_export.export.checkpoint.hugging_face_pixels", lambda _p, frames: np.zeros((1,), "f4"))
+    monkeypatch.setattr(
+        "vivit_export.export.recheck.compare_pixels",
+        lambda ours, reference, got, _expected, **options: compare_pixels(ours, reference, got, got + 1, **options),
+    )
+    report = check(checked(bundles, precision="fp32"), against="eager", num_clips=1)
+    assert report.passed
+    assert report.parity[0].differing == report.parity[0].values
+    assert "(the installed Pillow resizes in another order than the bundle records)" in report.parity[0].sentence
+
+
+# --- pixels ------------------------------------------------------------------------------------
+
+
+def test_one_bit_is_a_difference() -> None:
+    a = np.ones((1, 2, 3, 4, 4), np.float32)
+    b = a.copy()
+    b[0, 1, 2, 3, 3] = np.nextafter(np.float32(1), np.float32(2))
+    found = compare_pixels("a", "b", b, a)
+    assert (found.values, found.differing) == (96, 1)
+    assert found.max_abs == pytest.approx(1.19e-7, rel=1e-2)
+    both = found + compare_pixels("a", "b", a, a)
+    assert (both.values, both.differing, both.max_abs) == (192, 1, found.max_abs)
+    assert compare_pixels("a", "b", a, a).sentence == "pixels of a equal those of b, bit for bit (96 values)"
+
+
+def test_every_form_of_preprocessing_in_a_graph_is_compared(bundles: Bundles) -> None:
+    rng = np.random.default_rng(0)
+    crops = rng.integers(0, 256, (2, 8, 64, 64, 3), dtype=np.uint8)
+    for options in ({"precision": p, "skip_rewrites": s} for p in PRECISIONS for s in ((), ("patch-embedding",))):
+        found = graph_parity(bundles.demo(**options), crops, crops)
+        assert found is not None and (found.values, found.differing) == (crops.size, 0), options
+    wrong = crops.copy()
+    wrong[0, 0, 0, 0, 0] ^= 1
+    for precision in PRECISIONS:
+        found = graph_parity(bundles.demo(precision=precision), crops, wrong)
+        assert found is not None and found.differing == 1
+    assert graph_parity(bundles.demo(**PIXELS), crops, crops) is None
+
+
+def test_a_table_in_the_graph_is_compared_too(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    folder = checkpoints.copy(tmp_path / "odd")
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "rescale_factor": 0.0123456789, "offset": False}))
+    bundle = ve.export_model(str(folder), tmp_path / "out", targets=("onnx",), num_clips=1)
+    assert bundle.manifest["precision"]["pixels"] in ("table", "arithmetic")
+    assert check(bundle).passed
+    assert read_bundle(bundle.path).manifest == dataclasses.replace(bundle).manifest

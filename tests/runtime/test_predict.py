@@ -1,0 +1,318 @@
+"""Predicting many videos: order, batches across videos, views, windows, and videos that cannot be used."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from bundles import Bundles, need
+from safetensors import safe_open
+
+import vivit_export as ve
+from vivit_export.contract import Contract
+from vivit_export.demo import clip_labels, clips_path
+from vivit_export.errors import ClipError, InputError, OutputError, UsageError
+from vivit_export.runtime import (
+    Preprocessor,
+    VideoFault,
+    VideoPrediction,
+    WindowRule,
+    average_views,
+    find_clips,
+    predict_videos,
+    read_clip,
+    read_views,
+    read_windows,
+)
+from vivit_export.runtime.predict import (
+    adapt_contract,
+    describe_faults,
+    list_videos,
+    require_outputs,
+    save_embeddings,
+    window_rule,
+)
+from vivit_export.runtime.sampling import choose_sampling
+from vivit_export.runtime.session.session import Session
+
+CLIPS = find_clips(clips_path())
+
+
+@pytest.fixture(scope="module")
+def session(bundles: Bundles) -> Iterator[Session]:
+    need("onnxruntime")
+    with ve.open_session(bundles.demo(), prefer="onnxruntime-cpu") as opened:
+        yield opened
+
+
+def predictions(results: Iterator[VideoPrediction | VideoFault]) -> list[VideoPrediction]:
+    found = list(results)
+    assert all(isinstance(result, VideoPrediction) for result in found)
+    return [result for result in found if isinstance(result, VideoPrediction)]
+
+
+def logits_of(result: VideoPrediction) -> npt.NDArray[np.float32]:
+    assert result.prediction.logits is not None
+    return result.prediction.logits
+
+
+class Spy:
+    """A session's back end that takes so many clips at once and remembers how many it was given."""
+
+    def __init__(self, session: Session, largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sizes: list[int] = []
+        run = session._backend.run
+
+        def counted(batch: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
+            self.sizes.append(len(batch))
+            return run(batch)
+
+        monkeypatch.setattr(session._backend, "run", counted)
+        monkeypatch.setattr(session, "batches", (1, largest))
+
+
+def test_every_demo_clip_is_recognised_in_order(session: Session) -> None:
+    results = predictions(predict_videos(session, CLIPS))
+    assert [result.path for result in results] == CLIPS
+    assert {r.path.name: r.prediction.top(1)[0][0] for r in results} == clip_labels()
+
+
+def test_a_video_alone_gives_what_frame_by_frame_gives(session: Session) -> None:
+    (result,) = predictions(predict_videos(session, CLIPS[:1]))
+    alone = session(read_clip(CLIPS[0], session.contract))
+    np.testing.assert_array_equal(logits_of(result), alone.logits)
+    np.testing.assert_array_equal(result.prediction.embedding, alone.embedding)
+    assert result.prediction.labels == session.contract.labels
+
+
+@pytest.mark.parametrize(("largest", "sizes"), [(1, [1] * 8), (3, [3, 3, 2]), (8, [8]), (20, [8])])
+def test_batches_are_filled_across_videos(
+    session: Session, monkeypatch: pytest.MonkeyPatch, largest: int, sizes: list[int]
+) -> None:
+    expected = [logits_of(r) for r in predictions(predict_videos(session, CLIPS))]
+    spy = Spy(session, largest, monkeypatch)
+    results = predictions(predict_videos(session, CLIPS))
+    assert spy.sizes == sizes
+    assert [result.path for result in results] == CLIPS
+    for result, logits in zip(results, expected, strict=True):
+        np.testing.assert_allclose(logits_of(result), logits, rtol=0, atol=2e-6)
+
+
+def test_views_are_averaged(session: Session) -> None:
+    contract = adapt_contract(session.contract, stride=2, views=(4, 3))
+    results = predictions(predict_videos(session, CLIPS[:3], contract=contract))
+    for result, path in zip(results, CLIPS[:3], strict=True):
+        each = session.infer(read_views(path, contract))
+        assert each.shape == (12, 8)
+        np.testing.assert_allclose(logits_of(result), average_views(each), rtol=0, atol=2e-6)
+
+
+def test_windows_come_in_order_of_time(session: Session) -> None:
+    rule = WindowRule(0.8, 0.4)
+    results = predictions(predict_videos(session, CLIPS[:2], windows=rule))
+    expected = [(p, w) for p in CLIPS[:2] for w in read_windows(p, session.contract, window=0.8, hop=0.4)]
+    assert len(results) == len(expected) > 4
+    for result, (path, window) in zip(results, expected, strict=True):
+        assert (result.path, result.span_seconds) == (path, (window.start_seconds, window.end_seconds))
+        np.testing.assert_allclose(logits_of(result), session.infer(window.frames[None])[0], rtol=0, atol=2e-6)
+        facts = result.to_json(1)
+        assert facts["start_seconds"] == window.start_seconds and facts["end_seconds"] == window.end_seconds
+
+
+@pytest.mark.parametrize("largest", [1, 4])
+def test_what_cannot_be_used_keeps_its_place(
+    session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, largest: int
+) -> None:
+    Spy(session, largest, monkeypatch)
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    paths = [text, CLIPS[0], tmp_path / "none.mp4", CLIPS[1], text]
+    results = list(predict_videos(session, paths))
+    assert [result.path for result in results] == paths
+    assert [isinstance(result, VideoFault) for result in results] == [True, False, True, False, True]
+    good = [result for result in results if isinstance(result, VideoPrediction)]
+    assert [result.prediction.top(1)[0][0] for result in good] == ["down", "grow"]
+    assert "cannot be read as a video" in str(results[0].error)  # type: ignore[union-attr]
+    assert "does not exist" in str(results[2].error)  # type: ignore[union-attr]
+
+
+def test_a_window_video_that_cannot_be_used_does_not_stop_the_others(session: Session, tmp_path: Path) -> None:
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    results = list(predict_videos(session, [text, CLIPS[0]], windows=WindowRule(1.0)))
+    assert isinstance(results[0], VideoFault)
+    assert {result.path for result in results[1:]} == {CLIPS[0]}
+
+
+def test_no_videos_give_nothing(session: Session) -> None:
+    assert list(predict_videos(session, [])) == []
+
+
+def test_impossible_views_stop_at_once(session: Session) -> None:
+    preprocess = dataclasses.replace(
+        session.contract.preprocess, do_center_crop=False, size=(64, 64), shortest_edge=None
+    )
+    contract = adapt_contract(dataclasses.replace(session.contract, preprocess=preprocess), views=(1, 3))
+    with pytest.raises(UsageError, match="3 spatial views need a crop to move"):
+        list(predict_videos(session, CLIPS, contract=contract))
+
+
+def test_a_bundle_that_resizes_takes_videos_of_its_size_alone(bundles: Bundles) -> None:
+    need("onnxruntime")
+    bundle = bundles.demo(input_mode="frames", frame_size=(240, 320))
+    fits = clips_path() / "left_320x240_25fps.mp4"
+    with ve.open_session(bundle, prefer="onnxruntime-cpu") as opened:
+        good, fault = predict_videos(opened, [fits, clips_path() / "up_240x426_30fps.mp4"])
+        assert isinstance(good, VideoPrediction)
+        crops = Preprocessor.from_bundle(bundle.path).crops(read_clip(fits, opened.contract))
+        plain = ve.open_session(bundles.demo(), prefer="onnxruntime-cpu").infer(crops[None])[0]
+        np.testing.assert_allclose(logits_of(good), plain, rtol=0, atol=2e-6)
+    assert isinstance(fault, VideoFault)
+    assert "is 240x426 but this bundle takes frames of 320x240" in str(fault.error)
+
+
+# --- what is asked for -------------------------------------------------------------------------
+
+
+def demo_contract(bundles: Bundles) -> Contract:
+    return bundles.demo().contract
+
+
+def test_folders_are_replaced_by_their_videos_and_files_stay(tmp_path: Path) -> None:
+    assert list_videos([clips_path(), tmp_path / "none.mp4"]) == [*CLIPS, tmp_path / "none.mp4"]
+    with pytest.raises(ClipError, match="holds no video"):
+        list_videos([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"stride": 3}, ("stride", 3, "refuse", (1, 1))),
+        ({"sampling": "center"}, ("center", 1, "refuse", (1, 1))),
+        ({"sampling": "stride"}, ("stride", 1, "refuse", (1, 1))),
+        ({"short": "loop"}, ("uniform", 1, "loop", (1, 1))),
+        ({"stride": 2, "views": (4, 3)}, ("stride", 2, "refuse", (4, 3))),
+        ({"views": (1, 3)}, ("uniform", 1, "refuse", (1, 3))),
+        ({}, ("uniform", 1, "refuse", (1, 1))),
+    ],
+)
+def test_sampling_is_changed_as_asked(bundles: Bundles, asked: dict[str, Any], expected: tuple[Any, ...]) -> None:
+    clip = choose_sampling(demo_contract(bundles).clip, **asked)
+    assert (clip.sampling, clip.stride, clip.short, clip.views) == expected
+
+
+def test_a_stride_of_the_bundle_goes_with_its_sampling(bundles: Bundles) -> None:
+    strided = choose_sampling(demo_contract(bundles).clip, stride=4)
+    assert choose_sampling(strided, sampling="uniform").stride == 1
+    assert choose_sampling(strided, short="loop").stride == 4
+
+
+@pytest.mark.parametrize(
+    "asked", [{"sampling": "head", "stride": 2}, {"views": (2, 1)}, {"views": (1, 2)}, {"stride": 0}]
+)
+def test_sampling_that_does_not_go_together_is_refused(bundles: Bundles, asked: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"^clip (stride|views)="):
+        choose_sampling(demo_contract(bundles).clip, **asked)
+
+
+def test_window_options_that_do_not_go_together_are_refused() -> None:
+    assert window_rule(None, None) is None
+    assert window_rule((2.0, "seconds"), None) == WindowRule(2.0)
+    assert window_rule((8.0, "frames"), (4.0, "frames")) == WindowRule(8.0, 4.0, "frames")
+    for arguments, said in (
+        ((None, (1.0, "seconds")), "give --window too"),
+        (((1.0, "seconds"), (4.0, "frames")), "count both in one unit"),
+        (((1.0, "seconds"), None, (4, 3)), "exclude each other"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            window_rule(*arguments)  # type: ignore[arg-type]
+
+
+LABELS = [f"name {i}" for i in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("labels.txt", "\n".join(LABELS) + "\n\n"),
+        ("labels.json", json.dumps(LABELS)),
+        ("labels.json", json.dumps({str(i): label for i, label in enumerate(LABELS)})),
+        ("config.json", json.dumps({"model_type": "vivit", "id2label": {str(i): v for i, v in enumerate(LABELS)}})),
+    ],
+)
+def test_labels_come_from_a_file(bundles: Bundles, tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    assert list(adapt_contract(demo_contract(bundles), labels=tmp_path / name).labels) == LABELS
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("few.txt", "one\ntwo\n", "names 2 labels, but the model has 8"),
+        ("bad.json", "{", "cannot be read"),
+        ("numbers.json", "[1, 2]", "neither a list of names nor an object"),
+        ("gap.json", '{"0": "a", "2": "b"}', "index 1 is missing"),
+        ("words.json", '{"a": "b"}', "cannot be read"),
+        ("none.txt", None, "No such file"),
+    ],
+)
+def test_labels_of_another_model_are_refused(
+    bundles: Bundles, tmp_path: Path, name: str, content: str | None, said: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=said):
+        adapt_contract(demo_contract(bundles), labels=tmp_path / name)
+
+
+def test_what_the_bundle_does_not_put_out_is_refused(bundles: Bundles, tmp_path: Path) -> None:
+    both, logits = demo_contract(bundles), bundles.demo(outputs=("logits",)).contract
+    embedding = bundles.demo(outputs=("embedding",)).contract
+    require_outputs(both, tmp_path / "e.safetensors")
+    require_outputs(embedding, tmp_path / "e.safetensors")
+    with pytest.raises(UsageError, match="no logits, only an embedding; write that with --embedding"):
+        require_outputs(embedding, None)
+    with pytest.raises(UsageError, match="--embedding: this bundle has none"):
+        require_outputs(logits, tmp_path / "e.safetensors")
+    with pytest.raises(OutputError, match="there is no such folder"):
+        require_outputs(both, tmp_path / "none" / "e.safetensors")
+
+
+@pytest.mark.parametrize("windows", [None, WindowRule(1.0)])
+def test_embeddings_are_written_with_what_they_are_of(
+    session: Session, tmp_path: Path, windows: WindowRule | None
+) -> None:
+    results = predictions(predict_videos(session, CLIPS[:2], windows=windows))
+    save_embeddings(tmp_path / "e.safetensors", results)
+    assert [p.name for p in tmp_path.iterdir()] == ["e.safetensors"]
+    with safe_open(tmp_path / "e.safetensors", "np") as found:
+        videos = json.loads(found.metadata()["videos"])
+        rows = found.get_tensor("embedding")
+        assert ("span_seconds" in found.keys()) == (windows is not None)  # noqa: SIM118 - it is no dict
+    assert videos == [str(result.path) for result in results]
+    for row, result in zip(rows, results, strict=True):
+        np.testing.assert_array_equal(row, result.prediction.embedding)
+
+
+def test_embeddings_that_cannot_be_written_leave_nothing(session: Session, tmp_path: Path) -> None:
+    results = predictions(predict_videos(session, CLIPS[:1]))
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OutputError, match=r"cannot be written to .*taken: Is a directory"):
+        save_embeddings(tmp_path / "taken", results)
+    assert [p.name for p in tmp_path.iterdir()] == ["taken"]
+
+
+def test_one_fault_is_a_sentence_and_several_are_a_list() -> None:
+    fault = VideoFault(Path("a.mp4"), ClipError("a.mp4 is empty"))
+    assert describe_faults([fault], 1) == "a.mp4 is empty"
+    assert describe_faults([fault, fault], 5).splitlines() == [
+        "2 of 5 videos could not be used:",
+        "  a.mp4 is empty",
+        "  a.mp4 is empty",
+    ]
