@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vivit_export.bundle import Bundle
 from vivit_export.contract import Clip
-from vivit_export.export.report import rewrites_text
+from vivit_export.export.report import parity_sentences, rewrites_text
 
 if TYPE_CHECKING:
     from vivit_export.runtime.check import DriftReport
@@ -54,7 +54,6 @@ def summary_text(bundle: Bundle) -> str:
 def drift_text(report: DriftReport) -> str:
     """What ``vivit check`` prints."""
     lines = _drift_lines(report.to_json())
-    lines += [f"  pixels     {parity.sentence}" for parity in report.parity]
     lines += [
         f"  block      {block.name}: relative RMS {block.rms:.2g}, max |Δ| {block.max_abs:.2g}"
         for block in report.blocks
@@ -100,6 +99,7 @@ def _drift_lines(checks: dict[str, Any]) -> list[str]:
                 f"             {where}: top-1 {100 * drift['top1']:.1f} %, max |Δ| {drift['max_abs']:.2g} "
                 f"({100 * drift['max']:.2g} % of the range), cosine {drift['cosine']:.7f}"
             )
+    lines += [f"  pixels     {sentence}" for sentence in parity_sentences(checks)]
     return lines
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from bundles import Bundles, need
@@ -24,7 +25,7 @@ from vivit_export.bundle import Bundle, read_bundle, sha256_of
 from vivit_export.demo import checkpoint_path, clips_path
 from vivit_export.errors import BundleError, CheckpointError, DriftError, UsageError
 from vivit_export.export.recheck import assert_no_drift, check
-from vivit_export.runtime.parity import compare_pixels, graph_parity
+from vivit_export.runtime.parity import Parity, compare_pixels, graph_parity
 
 pytestmark = pytest.mark.needs_onnxruntime
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -204,10 +205,10 @@ def test_an_unknown_reference_is_refused(bundles: Bundles) -> None:
 def test_another_pillow_than_the_bundles_is_told_and_not_gated(
     bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vivit_export.export.recheck.installed_resize_order", lambda: "horizontal-first")
+    monkeypatch.setattr("vivit_export.export.check.installed_resize_order", lambda: "horizontal-first")
     monkeypatch.setattr("vivit_export.export.checkpoint.hugging_face_pixels", lambda _p, frames: np.zeros((1,), "f4"))
     monkeypatch.setattr(
-        "vivit_export.export.recheck.compare_pixels",
+        "vivit_export.export.check.compare_pixels",
         lambda ours, reference, got, _expected, **options: compare_pixels(ours, reference, got, got + 1, **options),
     )
     report = check(checked(bundles, precision="fp32"), against="eager", num_clips=1)
@@ -228,21 +229,25 @@ def test_one_bit_is_a_difference() -> None:
     assert found.max_abs == pytest.approx(1.19e-7, rel=1e-2)
     both = found + compare_pixels("a", "b", a, a)
     assert (both.values, both.differing, both.max_abs) == (192, 1, found.max_abs)
-    assert compare_pixels("a", "b", a, a).sentence == "pixels of a equal those of b, bit for bit (96 values)"
+    assert compare_pixels("a", "b", a, a).sentence == "a gives the pixel values of b, bit for bit (96 values)"
+
+
+def in_graph(bundle: Bundle, frames: npt.NDArray[np.uint8], crops: npt.NDArray[np.uint8]) -> Parity | None:
+    return graph_parity(bundle.path, bundle.contract, bundle.manifest["precision"], frames, crops)
 
 
 def test_every_form_of_preprocessing_in_a_graph_is_compared(bundles: Bundles) -> None:
     rng = np.random.default_rng(0)
     crops = rng.integers(0, 256, (2, 8, 64, 64, 3), dtype=np.uint8)
     for options in ({"precision": p, "skip_rewrites": s} for p in PRECISIONS for s in ((), ("patch-embedding",))):
-        found = graph_parity(bundles.demo(**options), crops, crops)
+        found = in_graph(bundles.demo(**options), crops, crops)
         assert found is not None and (found.values, found.differing) == (crops.size, 0), options
     wrong = crops.copy()
     wrong[0, 0, 0, 0, 0] ^= 1
     for precision in PRECISIONS:
-        found = graph_parity(bundles.demo(precision=precision), crops, wrong)
+        found = in_graph(bundles.demo(precision=precision), crops, wrong)
         assert found is not None and found.differing == 1
-    assert graph_parity(bundles.demo(**PIXELS), crops, crops) is None
+    assert in_graph(bundles.demo(**PIXELS), crops, crops) is None
 
 
 def test_a_table_in_the_graph_is_compared_too(checkpoints: Checkpoints, tmp_path: Path) -> None:

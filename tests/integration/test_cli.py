@@ -34,6 +34,7 @@ STAGES = [
     "run eager fp32 on 8 clips",
     "run eager fp16 on 8 clips",
     "check the graph against eager",
+    "compare preprocessed pixels",
     "write the bundle",
 ]
 
@@ -490,7 +491,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
 @pytest.mark.needs_rtx
 @pytest.mark.parametrize(
     ("size", "reached"),  # KiB, with a graph of 53, clips of 26, a graph to emulate with of 100 and an engine of 1500
-    [(16, "load the checkpoint"), (68, STAGES[4]), (120, STAGES[4]), (1024, STAGES[5])],
+    [(16, "load the checkpoint"), (68, STAGES[4]), (120, STAGES[4]), (1024, STAGES[6])],
 )
 def test_a_full_disk_in_every_stage_that_writes(
     cli: Cli, checkpoints: Checkpoints, small_disk: Callable[[int], Path], size: int, reached: str

@@ -18,10 +18,14 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from vivit_export.bundle import MODEL
-from vivit_export.export.clips import CheckClips
+from vivit_export.contract import Contract
+from vivit_export.export.clips import CheckClips, read_check_clips
 from vivit_export.export.emulate import emulated_session
+from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.check import Outputs, Run, run_full_batches
 from vivit_export.runtime.drift import Gate, compare
+from vivit_export.runtime.parity import Parity, compare_pixels
+from vivit_export.runtime.processor_config import installed_resize_order
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 _SCORES_BYTES = 512 << 20
@@ -86,3 +90,30 @@ def _run(
         needs = size * scores_bytes / (1 << 30)
         return Run(name, size, True, None, f"not run: one layer's attention scores need {needs:.1f} GiB on the CPU")
     return run_full_batches(session.run, name, data, reference, gate, size)
+
+
+def processor_parity(contract: Contract, folder: Path | None, limit: int | None) -> Parity:
+    """Compare transformers' image processor with the runtime, on the clips of a check as they come from the videos.
+
+    Where the installed Pillow, which transformers calls, resizes in another order than the contract
+    records, the difference is told but not gated.
+
+    Args:
+        contract: says how clips are drawn and preprocessed.
+        folder: as for `load_check_clips`.
+        limit: as for `load_check_clips`.
+    """
+    from vivit_export.export.checkpoint import hugging_face_pixels
+
+    preprocessor = Preprocessor(contract.clip, contract.preprocess)
+    other = contract.preprocess.resize_order != installed_resize_order()
+    note = "the installed Pillow resizes in another order than the bundle records" if other else ""
+    total: Parity | None = None
+    for _, frames in read_check_clips(contract, folder, limit):
+        expected = hugging_face_pixels(contract.preprocess, frames)
+        one = compare_pixels(
+            "the runtime", "VivitImageProcessor", preprocessor(frames), expected, gated=not other, note=note
+        )
+        total = one if total is None else total + one
+    assert total is not None  # there is at least one clip
+    return total

@@ -25,12 +25,14 @@ class CheckClips:
         source: where they come from, for the report.
         names: file names.
         frames: uint8 (N, T, h, w, 3): what a graph of uint8 takes, crops or whole frames.
+        crops: uint8 (N, T, H, W, 3): the frames after the runtime's resize and crop.
         pixels: float32 (N, T, 3, H, W), what the eager network takes.
     """
 
     source: str
     names: tuple[str, ...]
     frames: npt.NDArray[np.uint8]
+    crops: npt.NDArray[np.uint8]
     pixels: npt.NDArray[np.float32]
 
     def for_input(self, mode: str) -> npt.NDArray[Any]:
@@ -60,15 +62,20 @@ def load_check_clips(contract: Contract, folder: Path | None, limit: int | None)
         ClipError: no video is found, or one cannot be used.
     """
     preprocessor = Preprocessor(contract.clip, contract.preprocess)
-    names, crops, frames = [], [], []
+    names: list[str] = []
+    crops: list[npt.NDArray[np.uint8]] = []
+    frames: list[npt.NDArray[np.uint8]] = []
     for name, clip in read_check_clips(contract, folder, limit):
         names.append(name)
         crops.append(preprocessor.crops(clip))
-        frames.append(crops[-1] if contract.io.frame_size is None else clip)
+        if contract.io.frame_size is not None:
+            frames.append(clip)
     bundled = "bundled demo clips, sampled to the shape of this checkpoint"
     # A folder's place on this machine is not part of what the bundle is; its name helps people.
     source = bundled if folder is None else folder.absolute().name
-    return CheckClips(source, tuple(names), np.stack(frames), preprocessor.to_pixels(np.stack(crops)))
+    cropped = np.stack(crops)
+    whole = cropped if contract.io.frame_size is None else np.stack(frames)
+    return CheckClips(source, tuple(names), whole, cropped, preprocessor.to_pixels(cropped))
 
 
 def read_check_clips(

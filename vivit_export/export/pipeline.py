@@ -18,7 +18,7 @@ from vivit_export.bundle import Bundle
 from vivit_export.contract import Contract
 from vivit_export.errors import UsageError
 from vivit_export.export.build import add_engine, engine_name
-from vivit_export.export.check import run_checks
+from vivit_export.export.check import processor_parity, run_checks
 from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
 from vivit_export.export.clips import load_check_clips, num_bundled_clips
 from vivit_export.export.graph import Graph, build_graph, save_graph, signature
@@ -27,6 +27,7 @@ from vivit_export.export.report import write_report
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.check import DriftReport, Outputs
 from vivit_export.runtime.drift import parse_gate
+from vivit_export.runtime.parity import graph_parity
 
 
 def export_model(
@@ -161,7 +162,11 @@ def _check(
             batches=options.batches,
             scores_bytes=int(checkpoint.config["num_attention_heads"]) * contract.clip.num_tokens**2 * 4,
         )
-    checks = DriftReport(f"eager fp32, {checkpoint.framework}", clips.source, clips.names, gate, tuple(runs))
+    with progress.stage("compare preprocessed pixels"):
+        in_graph = graph_parity(work, contract, graph.facts, clips.frames, clips.crops)
+        parity = (processor_parity(contract, options.clips, limit), *([in_graph] if in_graph else []))
+    name = f"eager fp32, {checkpoint.framework}"
+    checks = DriftReport(name, clips.source, clips.names, gate, tuple(runs), parity)
     checks.require("; nothing was written (a wider type drifts less, --gate changes a limit)")
     return checks
 

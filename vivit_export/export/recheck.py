@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.errors import CheckpointError, UsageError
-from vivit_export.export.clips import load_check_clips, num_bundled_clips, read_check_clips
+from vivit_export.export.check import processor_parity
+from vivit_export.export.clips import load_check_clips, num_bundled_clips
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.check import (
@@ -29,8 +30,7 @@ from vivit_export.runtime.check import (
     tuned_batches,
 )
 from vivit_export.runtime.drift import BlockDrift, Gate, compare, parse_gate
-from vivit_export.runtime.parity import Parity, compare_pixels, graph_parity
-from vivit_export.runtime.processor_config import installed_resize_order
+from vivit_export.runtime.parity import Parity, graph_parity
 from vivit_export.runtime.session.select import CPU_ENGINES, CpuPrecision, open_session
 from vivit_export.runtime.session.session import Session
 
@@ -186,7 +186,7 @@ def _eager(
         with progress.stage("compare each encoder block"):
             blocks = tuple(block_drift(bundle, loaded, clips.for_input(bundle.contract.io.mode), clips.pixels))
     with progress.stage("compare with VivitImageProcessor"):
-        parity = _processor_parity(bundle, folder, limit)
+        parity = processor_parity(bundle.contract, None if folder is None else Path(folder), limit)
     name = f"eager fp32, {loaded.framework}"
     return _Reference(name, clips.source, clips.names, clips.frames, outputs, runs, (parity,), blocks)
 
@@ -232,27 +232,4 @@ def _graph_parity(bundle: Bundle, frames: npt.NDArray[np.uint8]) -> Parity | Non
     if bundle.contract.io.mode == "frames":
         preprocessor = Preprocessor(bundle.contract.clip, bundle.contract.preprocess)
         crops = np.stack([preprocessor.crops(clip) for clip in frames])
-    return graph_parity(bundle, frames, crops)
-
-
-def _processor_parity(bundle: Bundle, folder: str | Path | None, limit: int | None) -> Parity:
-    """Compare transformers' processor with ours on the clips as they are before any of the two."""
-    from vivit_export.export.checkpoint import hugging_face_pixels
-
-    contract = bundle.contract
-    ours = Preprocessor(contract.clip, contract.preprocess)
-    total: Parity | None = None
-    other = contract.preprocess.resize_order != installed_resize_order()
-    note = "the installed Pillow resizes in another order than the bundle records" if other else ""
-    for _, frames in read_check_clips(contract, None if folder is None else Path(folder), limit):
-        one = compare_pixels(
-            "the runtime",
-            "VivitImageProcessor",
-            ours(frames),
-            hugging_face_pixels(contract.preprocess, frames),
-            gated=not other,
-            note=note,
-        )
-        total = one if total is None else total + one
-    assert total is not None  # there is at least one clip
-    return total
+    return graph_parity(bundle.path, bundle.contract, bundle.manifest["precision"], frames, crops)

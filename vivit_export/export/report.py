@@ -72,6 +72,7 @@ def render_html(manifest: dict[str, Any]) -> str:
             f"({escape(clips['source'])}). Gate: {escape(gate)}.</p>"
         )
         body.append(_table(DRIFT_COLUMNS, drift_rows(checks)))
+        body += [f"<p>Preprocessing: {escape(sentence)}.</p>" for sentence in parity_sentences(checks)]
     else:
         body.append('<p class="note">Not checked (--no-check).</p>')
     body.append("<h2>Engines</h2>")
@@ -79,6 +80,13 @@ def render_html(manifest: dict[str, Any]) -> str:
     title = f"<title>{escape(model['id'])}</title>"
     head = f'<meta charset="utf-8">{title}<style>{_STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(body) + "\n</body></html>\n"
+
+
+def parity_sentences(checks: dict[str, Any]) -> list[str]:
+    """What comparing preprocessed pixels gave, in words."""
+    from vivit_export.runtime.parity import Parity  # it loads onnx, which showing a bundle does not need otherwise
+
+    return [Parity(**row).sentence for row in checks.get("parity", [])]
 
 
 def rewrites_text(precision: dict[str, Any]) -> str:

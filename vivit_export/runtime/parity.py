@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ import onnx
 from onnx.external_data_helper import load_external_data_for_model
 from onnx.utils import Extractor
 
-from vivit_export.bundle import Bundle
+from vivit_export.bundle import MODEL
+from vivit_export.contract import Contract
 from vivit_export.runtime.preprocess import Preprocessor
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 from vivit_export.runtime.session.widen import widen_to_float32
@@ -52,11 +55,10 @@ class Parity:
     def sentence(self) -> str:
         """The result in words."""
         if not self.differing:
-            return f"pixels of {self.ours} equal those of {self.reference}, bit for bit ({self.values} values)"
-        return (
-            f"{self.differing} of {self.values} pixel values of {self.ours} differ from {self.reference}, "
-            f"by at most {self.max_abs:.2g}" + (f" ({self.note})" if self.note else "")
-        )
+            return f"{self.ours} gives the pixel values of {self.reference}, bit for bit ({self.values} values)"
+        note = f" ({self.note})" if self.note else ""
+        count = f"{self.differing} of {self.values} pixel values of {self.ours}"
+        return f"{count} differ from {self.reference}, by at most {self.max_abs:.2g}{note}"
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON types."""
@@ -78,41 +80,50 @@ def compare_pixels(
     return Parity(ours, reference, int(got.size), differing, max_abs, gated, note)
 
 
-def graph_parity(bundle: Bundle, frames: npt.NDArray[np.uint8], crops: npt.NDArray[np.uint8]) -> Parity | None:
+def graph_parity(
+    folder: Path,
+    contract: Contract,
+    precision: Mapping[str, Any],
+    frames: npt.NDArray[np.uint8],
+    crops: npt.NDArray[np.uint8],
+) -> Parity | None:
     """Compare what the graph's own preprocessing gives with what the runtime's does.
 
     A graph in fp16 or bf16 may have the normalisation folded into its weights; it then computes
     ``(level - 128) / 64`` from the 8-bit level, which is exact in those types too, and is compared with that.
 
     Args:
-        bundle: a verified bundle.
+        folder: holds the graph: a verified bundle, or one in the making.
+        contract: its input and output.
+        precision: the manifest's section of that name.
         frames: uint8 (N, T, h, w, 3) for the graph's input.
         crops: uint8 (N, T, H, W, 3): the runtime's for these frames; the same array where the graph takes crops.
 
     Returns:
         The comparison, or None for a graph that takes pixels and has no preprocessing.
     """
-    if bundle.contract.io.mode == "pixels":
+    if contract.io.mode == "pixels":
         return None
-    session = OnnxRuntimeSession(_preprocessing_part(bundle).SerializeToString())
+    part = _preprocessing_part(folder)
+    if precision["name"] == "bf16":  # ONNX Runtime's CPU has none; these values are the same in float32
+        widen_to_float32(part)
+    session = OnnxRuntimeSession(part.SerializeToString())
     (got,) = session.run_in_batches(frames, 1).values()
     expected: npt.NDArray[np.float32]
-    if bundle.manifest["precision"].get("pixels") == "folded":
+    if precision.get("pixels") == "folded":
         expected = (crops.astype(np.float32) - np.float32(128)) / np.float32(64)
     else:
-        expected = Preprocessor(bundle.contract.clip, bundle.contract.preprocess).to_pixels(crops)
+        expected = Preprocessor(contract.clip, contract.preprocess).to_pixels(crops)
     got = got.astype(np.float32)
     if got.shape != expected.shape:  # the graph's layout is its own business: channels last, or first
         got = np.moveaxis(got, 2, -1) if got.shape[2] == 3 else np.moveaxis(got, -1, 2)
     return compare_pixels("the graph", "the runtime", np.ascontiguousarray(got), np.ascontiguousarray(expected))
 
 
-def _preprocessing_part(bundle: Bundle) -> onnx.ModelProto:
+def _preprocessing_part(folder: Path) -> onnx.ModelProto:
     """The nodes in front of the network, as a graph of their own with its constants."""
-    model = onnx.load(bundle.model, load_external_data=False)
+    model = onnx.load(folder / MODEL, load_external_data=False)
     last = [node for node in model.graph.node if node.name.startswith(_PREFIX)][-1]
     part = Extractor(model).extract_model([model.graph.input[0].name], [last.output[0]])
-    load_external_data_for_model(part, str(bundle.path))
-    if bundle.precision == "bf16":  # ONNX Runtime's CPU has none; these values are the same in float32
-        widen_to_float32(part)
+    load_external_data_for_model(part, str(folder))
     return part
