@@ -17,6 +17,7 @@ from vivit_export.cli_options import (
     engine_options,
     fixed_shape_options,
     frame_size,
+    int_list,
     length,
     name_list,
     output_options,
@@ -191,6 +192,41 @@ def check(bundle: Path, as_json: bool, **given: Any) -> None:
     else:
         click.echo(drift_text(report))
     report.require()
+
+
+@vivit.command(cls=Command)
+@click.argument("bundle", type=PATH)
+@click.option("--engine", "engines", multiple=True, metavar="NAME", help="Repeatable.  [default: all that run here]")
+@click.option("--against", multiple=True, metavar="KIND", help="eager, sdpa or compile, also with -fp16 or -bf16.")
+@click.option("--checkpoint", metavar="MODEL", help="What BUNDLE was exported from, for --against.")
+@click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N.  [default: the first GPU, else the CPU]")
+@click.option("--cpu-precision", type=click.Choice(("fp32", "bf16")), help="Arithmetic of CPU engines.  [fp32]")
+@click.option("--batch", "batches", callback=int_list, default="1", show_default=True, metavar="LIST", help="As 1,4,8.")
+@click.option("--rounds", type=int, default=10, show_default=True, help="Timed calls of each.")
+@click.option("--warmup", type=int, default=2, show_default=True, help="Calls before these.")
+@click.option("--video", type=FILE, help="For the steps from a file to a result.  [default: a bundled one]")
+@click.option("--anyway", is_flag=True, help="Also time what is beyond its drift gate.")
+@click.option("--save", is_flag=True, help="Add the result to BUNDLE and its report.html.")
+@output_options
+def bench(bundle: Path, as_json: bool, save: bool, **given: Any) -> None:
+    """Time the engines of BUNDLE that run here, in turns, and eager PyTorch beside them."""
+    progress = take_progress(given)
+    from vivit_export.bundle import read_bundle
+    from vivit_export.demo import clips_path
+    from vivit_export.export.amend import amend
+    from vivit_export.runtime.bench import bench as run
+    from vivit_export.summary import bench_text
+
+    source = read_bundle(bundle)
+    if given["video"] is None and source.contract.io.mode != "frames":
+        given["video"] = next(clips_path().glob("left*"))
+    report = run(source, progress=progress, **given)
+    facts = report.to_json()
+    if save and not report.partial:
+        amend(source, lambda _work, content: content.update(bench=facts), progress)
+    click.echo(json.dumps(facts, indent=2, sort_keys=True) if as_json else bench_text(facts))
+    if report.partial:
+        raise KeyboardInterrupt
 
 
 def _show_prediction(result: VideoPrediction, top_k: int, as_line: bool) -> None:

@@ -90,6 +90,14 @@ def views(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tu
     return int(temporal), int(spatial)
 
 
+def int_list(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...]:
+    """Read ``1,4,8`` as (1, 4, 8)."""
+    parts = [] if value is None else [part.strip() for part in value.split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
+        raise click.BadParameter(f"{value!r} is not a list of numbers above zero such as 1,4,8")
+    return tuple(int(part) for part in parts)
+
+
 def length(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[float, str] | None:
     """Read ``2.5`` (or ``2.5s``) as (2.5, "seconds") and ``64f`` as (64, "frames")."""
     if value is None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vivit_export.bundle import Bundle
 from vivit_export.contract import Clip
-from vivit_export.export.report import parity_sentences, rewrites_text
+from vivit_export.export.report import BENCH_COLUMNS, bench_rows, parity_sentences, rewrites_text
 
 if TYPE_CHECKING:
     from vivit_export.runtime.check import DriftReport
@@ -61,6 +61,20 @@ def drift_text(report: DriftReport) -> str:
     limits = ", ".join(f"{name} {value:g}" for name, value in sorted(report.gate.limits.items()))
     lines.append(f"  gate       {'passed' if report.passed else 'FAILED'}: {limits}")
     return "\n".join(line.removeprefix("  ") for line in lines)
+
+
+def bench_text(report: dict[str, Any]) -> str:
+    """What ``vivit bench`` prints of a `BenchReport` in JSON."""
+    table = [BENCH_COLUMNS, *bench_rows(report)]
+    widths = [max(len(row[i]) for row in table) for i in range(len(BENCH_COLUMNS))]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in table]
+    for name, contender in report["contenders"].items():
+        if "steps_seconds" in contender:
+            steps = ", ".join(f"{step} {1e3 * seconds:.1f} ms" for step, seconds in contender["steps_seconds"].items())
+            lines.append(f"{name}, one clip: {steps}")
+        lines += [f"{name} left out: {contender['error']}"] if "error" in contender else []
+    lines.append(f"speed is relative to {report['baseline']}; not timed: {report['excluded']}")
+    return "\n".join([*lines, *(["interrupted: partial"] if report["partial"] else [])])
 
 
 def prediction_text(result: VideoPrediction, k: int) -> str:

@@ -13,15 +13,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import pytest
 from bundles import Bundles, need
 from checkpoints import Checkpoints
-from onnx import numpy_helper
+from damage import damage, rehash
 from safetensors.numpy import load_file, save_file
 
 import vivit_export as ve
-from vivit_export.bundle import Bundle, read_bundle, sha256_of
+from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.demo import checkpoint_path, clips_path
 from vivit_export.errors import BundleError, CheckpointError, DriftError, UsageError
 from vivit_export.export.recheck import assert_no_drift, check
@@ -35,25 +34,6 @@ PIXELS: dict[str, Any] = {"input_mode": "pixels"}
 
 def checked(bundles: Bundles, **options: Any) -> Bundle:
     return bundles.demo(check=True, num_clips=3, **options)
-
-
-def rehash(folder: Path, *names: str) -> None:
-    """Describe altered files in the manifest, as somebody who builds bundles would."""
-    path = folder / "bundle.json"
-    manifest = json.loads(path.read_text())
-    for name in names:
-        manifest["files"][name] = {"sha256": sha256_of(folder / name), "size": (folder / name).stat().st_size}
-    path.write_text(json.dumps(manifest))
-
-
-def damage(folder: Path, name: str, scale: float) -> None:
-    """Multiply a constant of the graph."""
-    model = onnx.load(folder / "model.onnx")
-    (tensor,) = (t for t in model.graph.initializer if t.name == name)
-    array = numpy_helper.to_array(tensor)
-    tensor.CopyFrom(numpy_helper.from_array((array * scale).astype(array.dtype), name))
-    onnx.save(model, folder / "model.onnx")
-    rehash(folder, "model.onnx")
 
 
 # --- golden ------------------------------------------------------------------------------------

@@ -233,6 +233,44 @@ def test_check_refuses(cli: Cli, bundle: Path, options: tuple[str, ...], code: i
     assert said in result.stderr and "Traceback" not in result.stderr
 
 
+# --- bench -------------------------------------------------------------------------------------
+
+BENCH = ("--engine", "onnxruntime-cpu", "--rounds", "2", "--warmup", "0")
+
+
+def test_bench_is_a_table_with_the_steps_below(cli: Cli, bundle: Path) -> None:
+    shown = cli("bench", bundle, *BENCH, "--batch", "1,2").stdout.splitlines()
+    title = "contender batch p50 ms p90 p95 p99 clips/s speed (spread) peak MB"
+    assert " ".join(shown[0].split()) == title
+    assert [line.split()[:2] for line in shown[1:3]] == [["onnxruntime-cpu", "1"], ["onnxruntime-cpu", "2"]]
+    assert re.fullmatch(r"onnxruntime-cpu, one clip: decode \S+ ms, preprocess \S+ ms, compute \S+ ms", shown[3])
+    assert shown[4].startswith("speed is relative to onnxruntime-cpu; not timed: loading, warm-up, ")
+
+
+def test_bench_can_be_kept_in_the_bundle(cli: Cli, bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    facts = json.loads(cli("bench", copy, *BENCH, "--save", "--json", "-q").stdout)
+    kept = ve.read_bundle(copy)
+    assert kept.manifest["bench"] == facts
+    page = (copy / "report.html").read_text()
+    assert "<h2>Speed</h2>" in page and "<svg " in page and "onnxruntime-cpu, batch 1" in page
+    assert json.loads((copy / "report.json").read_text())["bench"] == facts
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("--batch", "0"), 2, "'0' is not a list of numbers above zero such as 1,4,8"),
+        (("--batch", "1,x"), 2, "'1,x' is not a list"),
+        (("--against", "jax"), 2, "'jax' is not eager, sdpa or compile"),
+        (("--engine", "tensorrt"), 7, "nothing could be timed here: tensorrt: "),
+        (("--video", "none.mp4", *BENCH), 3, "none.mp4 does not exist"),
+    ],
+)
+def test_bench_refuses(cli: Cli, bundle: Path, options: tuple[str, ...], code: int, said: str) -> None:
+    assert said in cli("bench", bundle, *options, code=code).stderr
+
+
 # --- export ------------------------------------------------------------------------------------
 
 

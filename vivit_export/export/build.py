@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +10,10 @@ from vivit_export import bundle
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.contract import Contract
 from vivit_export.errors import EnvironmentFault, OutputError, UsageError
+from vivit_export.export.amend import amend
 from vivit_export.export.engine import EngineRequest, Flavour, build_engine, check_sms
 from vivit_export.export.options import check_batches, check_targets, choose_flavours
 from vivit_export.export.plan import prove
-from vivit_export.export.report import write_report
 from vivit_export.progress import Progress, Silent
 
 
@@ -132,13 +130,12 @@ def build_engines(
     check_batches(batches)
     check_targets(targets, sms, timing_cache, source.precision)
     flavours = _available(targets, sms, timing_cache, progress)
-    content = {k: v for k, v in source.manifest.items() if k not in ("format", "files")}
     for flavour in flavours:
         name = engine_name(flavour, sms if flavour == "tensorrt-rtx" else ())
         if name in source.engines and not force:
             raise OutputError(f"{source.path} already has the engine {name}; pass --force to build it again")
-    with bundle.writing(source.path, force=True) as work:
-        _copy_files(source, work)
+
+    def add_engines(work: Path, content: dict[str, Any]) -> None:
         for flavour in flavours:
             flavour_sms = sms if flavour == "tensorrt-rtx" else ()
             with progress.stage(f"compile {engine_name(flavour, flavour_sms)}"):
@@ -152,11 +149,8 @@ def build_engines(
                     allow_unfused=allow_unfused,
                 )
             content["engines"] = {**content["engines"], name: sidecar}
-        with progress.stage("write the bundle"):
-            write_report(work, content)
-            bundle.write_manifest(work, content)
-            written = read_bundle(work)
-    return dataclasses.replace(written, path=source.path)
+
+    return amend(source, add_engines, progress)
 
 
 def _available(
@@ -169,10 +163,3 @@ def _available(
     for reason in reasons:
         progress.note(f"left out: {reason}")
     return flavours
-
-
-def _copy_files(source: Bundle, work: Path) -> None:
-    for name in source.manifest["files"]:
-        copy = work / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source.path / name, copy)

@@ -17,13 +17,13 @@ from vivit_export import __version__, bundle
 from vivit_export.bundle import Bundle
 from vivit_export.contract import Contract
 from vivit_export.errors import UsageError
+from vivit_export.export.amend import finish
 from vivit_export.export.build import add_engine, engine_name
 from vivit_export.export.check import processor_parity, run_checks
 from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
 from vivit_export.export.clips import load_check_clips, num_bundled_clips
 from vivit_export.export.graph import Graph, build_graph, save_graph, signature
 from vivit_export.export.options import OUTPUTS, ExportOptions, ExportPlan, model_name, plan_export
-from vivit_export.export.report import write_report
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.check import DriftReport, Outputs
 from vivit_export.runtime.drift import parse_gate
@@ -60,11 +60,7 @@ def export_model(
         checkpoint = load_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
     with bundle.writing(plan.target, force=options.force) as work:
         manifest = _export_into(work, checkpoint, plan, progress)
-        with progress.stage("write the bundle"):
-            write_report(work, manifest)
-            bundle.write_manifest(work, manifest)
-            written = bundle.read_bundle(work)
-    return dataclasses.replace(written, path=plan.target)
+        return finish(work, manifest, plan.target, progress)
 
 
 def _with_overrides(options: ExportOptions, overrides: dict[str, Any]) -> ExportOptions:

@@ -163,7 +163,7 @@ def _eager(
     progress: Progress,
 ) -> _Reference:
     with progress.stage("load the checkpoint"):
-        loaded = _load(bundle, checkpoint)
+        loaded = load_exported_checkpoint(bundle, checkpoint)
     with progress.stage("read the clips"):
         limit = num_clips or (None if folder else num_bundled_clips(loaded.flops_per_clip))
         clips = load_check_clips(bundle.contract, None if folder is None else Path(folder), limit)
@@ -191,7 +191,17 @@ def _eager(
     return _Reference(name, clips.source, clips.names, clips.frames, outputs, runs, (parity,), blocks)
 
 
-def _load(bundle: Bundle, checkpoint: str | None) -> Checkpoint:
+def load_exported_checkpoint(bundle: Bundle, checkpoint: str | None) -> Checkpoint:
+    """Load what a bundle was exported from.
+
+    Args:
+        bundle: a verified bundle.
+        checkpoint: a folder, hub id or ``demo``; None: what the bundle names, unless that was a folder.
+
+    Raises:
+        UsageError: the bundle was exported from a folder, which must be named.
+        CheckpointError: the weights are others.
+    """
     from vivit_export.export.checkpoint import load_checkpoint
 
     model = bundle.manifest["model"]

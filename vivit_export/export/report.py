@@ -20,8 +20,8 @@ th { text-align: left; font-weight: 600 } td { font-variant-numeric: tabular-num
 
 def write_report(folder: Path, manifest: dict[str, Any]) -> None:
     """Write ``report.json`` and ``report.html`` from the manifest's content."""
-    sections = ("producer", "model", "contract", "precision", "engines", "checks")
-    write_json(folder / REPORT, {"format": "vivit-report/1", **{k: manifest[k] for k in sections}})
+    sections = ("producer", "model", "contract", "precision", "engines", "checks", "bench")
+    write_json(folder / REPORT, {"format": "vivit-report/1", **{k: manifest[k] for k in sections if k in manifest}})
     (folder / REPORT_HTML).write_text(render_html(manifest), encoding="utf-8")
 
 
@@ -77,6 +77,8 @@ def render_html(manifest: dict[str, Any]) -> str:
         body.append('<p class="note">Not checked (--no-check).</p>')
     body.append("<h2>Engines</h2>")
     body += [_engine(name, sidecar) for name, sidecar in manifest["engines"].items()] or ['<p class="note">None.</p>']
+    if "bench" in manifest:
+        body += ["<h2>Speed</h2>", _speed(manifest["bench"])]
     title = f"<title>{escape(model['id'])}</title>"
     head = f'<meta charset="utf-8">{title}<style>{_STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(body) + "\n</body></html>\n"
@@ -107,6 +109,46 @@ def _engine(name: str, sidecar: dict[str, Any]) -> str:
         ("size", f"{sidecar['size'] / 1e6:.1f} MB"),
     ]
     return f"<h3>{escape(name)}</h3>" + _table(None, rows)
+
+
+def bench_rows(bench: dict[str, Any]) -> list[list[str]]:
+    """One row per contender and batch, as the terminal and the page show it."""
+    rows = []
+    for name, contender in bench["contenders"].items():
+        for batch, f in contender["batches"].items():
+            spread = f"{f['speed']:.2f} ({f['speed_low']:.2f} to {f['speed_high']:.2f})" if "speed" in f else "–"
+            latency = [f"{f[p]:.1f}" for p in ("p50_ms", "p90_ms", "p95_ms", "p99_ms")]
+            peak = f"{contender.get('peak_bytes', 0) / 1e6:.0f}"
+            rows.append([name, batch, *latency, f"{f['clips_per_second']:.2f}", spread, peak])
+    return rows
+
+
+BENCH_COLUMNS = ("contender", "batch", "p50 ms", "p90", "p95", "p99", "clips/s", "speed (spread)", "peak MB")
+
+
+def _speed(bench: dict[str, Any]) -> str:
+    machine = bench["machine"]
+    words = [
+        f"{machine['cpu']}, {machine['cores']} cores, load {machine['load_before']} before; {bench['rounds']} rounds"
+        f"{', interrupted: partial' if bench['partial'] else ''}. Speed is relative to {bench['baseline']}, the median "
+        f"of the rounds with their 10th and 90th percentile. Not timed: {bench['excluded']}."
+    ]
+    bars = [(f"{row[0]}, batch {row[1]}", float(row[6])) for row in bench_rows(bench)]
+    return f"<p>{escape(words[0])}</p>" + _bars(bars, "clips/s") + _table(BENCH_COLUMNS, bench_rows(bench))
+
+
+def _bars(values: Sequence[tuple[str, float]], unit: str) -> str:
+    """A bar chart as inline SVG."""
+    largest, height = max(value for _, value in values), 24
+    lines = [
+        f'<svg viewBox="0 0 760 {height * len(values)}" role="img" font-size="13" font-family="system-ui, sans-serif">'
+    ]
+    for i, (name, value) in enumerate(values):
+        width, y = 360 * value / largest, height * i
+        lines.append(f'<text x="0" y="{y + 16}">{escape(name)}</text>')
+        lines.append(f'<rect x="260" y="{y + 4}" width="{width:.1f}" height="16" fill="#4477aa"/>')
+        lines.append(f'<text x="{266 + width:.1f}" y="{y + 16}">{value:.2f} {escape(unit)}</text>')
+    return "\n".join([*lines, "</svg>"])
 
 
 def _table(columns: Sequence[str] | None, rows: Iterable[Sequence[str]]) -> str:

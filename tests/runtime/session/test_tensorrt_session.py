@@ -256,3 +256,15 @@ def test_the_real_rtx_runtime_refuses_what_is_no_engine(machine: Machine, monkey
     machine.bundle = add_plan(machine.folder, "rtx", b"not an engine at all" * 100, **options)
     with pytest.raises(EnvironmentFault, match="TensorRT for RTX refuses the engine rtx"):
         machine.open(prefer="rtx")
+
+
+def test_steps_are_timed_apart_and_give_the_same_result(machine: Machine) -> None:
+    clips = random_crops(machine.bundle, 2)
+    with machine.open(prefer="tensorrt") as session:
+        steps = session.run_in_steps(clips)
+        assert list(steps) == ["host to device", "compute", "device to host"]
+        assert all(seconds >= 0 for seconds in steps.values())
+        np.testing.assert_array_equal(session.run(clips)["logits"], compute(clips)["logits"])
+        launched = machine.cuda.launched
+        session.run_in_steps(clips)
+        assert machine.cuda.launched == launched  # its graph would be one step

@@ -7,7 +7,8 @@ contract, preprocessing, batches of any size, closing. Opening one is `select.op
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -95,7 +96,7 @@ class Session:
             ClipError: the frames do not fit the contract.
             UsageError: the session is closed.
         """
-        results = self._run(self._prepare(frames)[None])
+        results = self._run(self.prepare(frames)[None])
         first = {name: array[0] for name, array in results.items()}
         return Prediction(first.get("logits"), first.get("embedding"), self.contract.labels)
 
@@ -133,6 +134,54 @@ class Session:
             return self._run(clips, self._preprocessor.to_pixels)
         return self._run(clips)
 
+    def prepare(self, frames: Frames) -> npt.NDArray[Any]:
+        """Do what the graph does not do itself: one clip for its input.
+
+        Args:
+            frames: as for calling the session.
+
+        Returns:
+            The clip without a batch dimension, in the dtype and shape of the graph's input.
+
+        Raises:
+            ClipError: the frames do not fit the contract.
+        """
+        mode, size = self.contract.io.mode, self.contract.io.frame_size
+        if mode == "pixels":
+            pixels: npt.NDArray[np.float32] = self._preprocessor(frames)[0]
+            return pixels
+        if mode == "crops":
+            return self._preprocessor.crops(frames)
+        stacked: Any = _stacked(frames) if isinstance(frames, (list, tuple)) else frames
+        clip = self.contract.clip
+        needed = (clip.num_frames, *(size or ()), 3)
+        if not isinstance(stacked, np.ndarray) or stacked.dtype != np.uint8 or stacked.shape != needed:
+            raise ClipError(
+                f"this bundle resizes in the graph and takes uint8 frames {_shape(needed)}, got {_described(stacked)}; "
+                "for videos of other sizes export with --input crops"
+            )
+        return stacked
+
+    def run_in_steps(self, clips: npt.NDArray[Any]) -> dict[str, float]:
+        """Run one batch and return the seconds of each step: copies and computing, each waited for.
+
+        A CPU engine has one step, ``compute``.
+
+        Args:
+            clips: a batch in the dtype and shape of the graph's input, within `batches`.
+
+        Raises:
+            UsageError: the session is closed.
+        """
+        with self._open():
+            in_steps: Callable[[npt.NDArray[Any]], dict[str, float]] | None
+            in_steps = getattr(self._backend, "run_in_steps", None)
+            if in_steps is not None:
+                return dict(in_steps(clips))
+            start = time.perf_counter()
+            self._backend.run(clips)
+            return {"compute": time.perf_counter() - start}
+
     def close(self) -> None:
         """Wait for calls in progress, then free the engine. Closing twice does nothing."""
         with self._state:
@@ -163,25 +212,6 @@ class Session:
             with self._state:
                 self._running -= 1
                 self._state.notify_all()
-
-    def _prepare(self, frames: Any) -> npt.NDArray[Any]:
-        """Do what the graph does not do itself: one clip for its input."""
-        mode, size = self.contract.io.mode, self.contract.io.frame_size
-        if mode == "pixels":
-            pixels: npt.NDArray[np.float32] = self._preprocessor(frames)[0]
-            return pixels
-        if mode == "crops":
-            return self._preprocessor.crops(frames)
-        if isinstance(frames, (list, tuple)):
-            frames = _stacked(frames)
-        clip = self.contract.clip
-        needed = (clip.num_frames, *(size or ()), 3)
-        if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8 or frames.shape != needed:
-            raise ClipError(
-                f"this bundle resizes in the graph and takes uint8 frames {_shape(needed)}, got {_described(frames)}; "
-                "for videos of other sizes export with --input crops"
-            )
-        return np.asarray(frames)
 
     def _check(self, clips: npt.NDArray[Any]) -> None:
         """Refuse what is not a batch for this bundle."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,12 @@ class TensorRTBackend:
         with self._contexts.lend() as context:
             return context.run(batch)
 
+    def run_in_steps(self, batch: npt.NDArray[Any]) -> dict[str, float]:
+        """Run one batch without its CUDA graph, waiting after each step; return the seconds of each."""
+        self._cuda.use()
+        with self._contexts.lend() as context:
+            return context.run_in_steps(batch)
+
     def close(self) -> None:
         """Free contexts and buffers, then the engine."""
         self._cuda.use()
@@ -161,15 +168,34 @@ class _Context:
         count = len(batch)
         np.copyto(self._buffers[self._source.name].host[:count], batch, casting="no")
         if count not in self._graphs:
-            self._enqueue_new(count)  # kernels are loaded, and memory is sized, outside of the capture
+            self._set_batch(count)
+            self._enqueue(count)  # kernels are loaded, and memory is sized, outside of the capture
             self._cuda.synchronize(self._stream)
             self._graphs[count] = self._capture(count)
         elif self._graphs[count] is not None:
             self._cuda.check(self._cuda.rt.cudaGraphLaunch(self._graphs[count], self._stream))
         else:
-            self._enqueue_new(count)
+            self._set_batch(count)
+            self._enqueue(count)
         self._cuda.synchronize(self._stream)
         return {name: self._buffers[name].host[:count].copy() for name in self._outputs}
+
+    def run_in_steps(self, batch: npt.NDArray[Any]) -> dict[str, float]:
+        count, source = len(batch), self._buffers[self._source.name]
+        self._set_batch(count)
+        np.copyto(source.host[:count], batch, casting="no")
+        steps: dict[str, Callable[[], None]] = {
+            "host to device": lambda: source.upload(count, self._stream),
+            "compute": lambda: self._execute(count),
+            "device to host": lambda: self._download(count),
+        }
+        return {name: self._timed(enqueue) for name, enqueue in steps.items()}
+
+    def _timed(self, enqueue: Callable[[], None]) -> float:
+        start = time.perf_counter()
+        enqueue()
+        self._cuda.synchronize(self._stream)
+        return time.perf_counter() - start
 
     def free(self) -> None:
         """Free everything, once what was enqueued before a failure is done with the buffers."""
@@ -183,14 +209,19 @@ class _Context:
         rt.cudaStreamDestroy(self._stream)
         self._graphs, self._buffers = {}, {}
 
-    def _enqueue_new(self, count: int) -> None:
+    def _set_batch(self, count: int) -> None:
         shape = (count, *_clip_shape(self._source))
         self._require(self._context.set_input_shape(self._source.name, shape), f"take a batch of {count}")
-        self._enqueue(count)
 
     def _enqueue(self, count: int) -> None:
         self._buffers[self._source.name].upload(count, self._stream)
+        self._execute(count)
+        self._download(count)
+
+    def _execute(self, count: int) -> None:
         self._require(self._context.execute_async_v3(int(self._stream)), f"run a batch of {count}")
+
+    def _download(self, count: int) -> None:
         for name in self._outputs:
             self._buffers[name].download(count, self._stream)
 

@@ -1,0 +1,252 @@
+"""Time the engines of a bundle, and eager PyTorch beside them, in one run.
+
+Every contender is a process of its own (`bench_worker`), so that peak memory is its own. They take
+turns, one call each, round after round: what else the machine does, and how fast it happens to be,
+hits all alike, and ratios of one round with spread are what to look at. A contender that is beyond
+its drift gate is not timed: a wrong answer has no speed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vivit_export.bundle import Bundle
+from vivit_export.errors import ClipError, EnvironmentFault, UsageError
+from vivit_export.progress import Progress, Silent
+from vivit_export.runtime.bench_report import BenchReport, Contender, parse_kind
+from vivit_export.runtime.session.select import ORDER
+
+_PAUSE_SECONDS = 0.05  # lets the idle threads of the one before stop spinning
+
+
+def bench(
+    bundle: Bundle,
+    *,
+    engines: Sequence[str] = (),
+    against: Sequence[str] = (),
+    checkpoint: str | None = None,
+    device: str | None = None,
+    cpu_precision: str | None = None,
+    batches: Sequence[int] = (1,),
+    rounds: int = 10,
+    warmup: int = 2,
+    video: Path | None = None,
+    anyway: bool = False,
+    progress: Progress | None = None,
+) -> BenchReport:
+    """Time contenders in turns.
+
+    Args:
+        bundle: a verified bundle.
+        engines: names that `open_session` knows; none: every engine that runs here.
+        against: see `parse_kind`; the first one is what speeds are relative to.
+        checkpoint: for these: what the bundle was exported from, where it does not say so itself.
+        device: see `open_session`.
+        cpu_precision: see `open_session`.
+        batches: clips per call; those beyond an engine's own are left out for it.
+        rounds: timed calls for each contender and batch.
+        warmup: calls before these.
+        video: for the steps from a file to a result; they are left out where None.
+        anyway: also time what is beyond the drift gate, or has nothing to be held to.
+        progress: told about each stage.
+
+    Returns:
+        The report; ``partial`` where Ctrl-C came in between.
+
+    Raises:
+        UsageError: nothing, or nonsense, was asked for.
+        EnvironmentFault: no contender can run here.
+    """
+    progress = progress if progress is not None else Silent()
+    if rounds < 1 or warmup < 0 or not batches or min(batches) < 1:
+        raise UsageError(f"--rounds {rounds} and --batch must be at least 1, and --warmup {warmup} not below 0")
+    machine = _machine()
+    commands = _commands(bundle, engines, against, checkpoint, device, cpu_precision)
+    contenders = [Contender(name) for name in commands]
+    partial = False
+    with contextlib.ExitStack() as stack:
+        try:
+            with progress.stage("start the contenders and hold them to the gate"):
+                workers = {c.name: _start(commands[c.name], stack) for c in contenders}
+                for contender in contenders:
+                    _admit(contender, workers[contender.name], anyway)
+            _take_turns(contenders, workers, batches, rounds, warmup, progress)
+            _time_steps(contenders, workers, video, min(rounds, 5), progress)
+        except KeyboardInterrupt:
+            partial = True
+            if not any(c.seconds for c in contenders):
+                raise
+    report = BenchReport(tuple(contenders), rounds, partial, machine)
+    if report.baseline is None:
+        reasons = "; ".join(f"{c.name}: {c.error or 'no batch that it takes was asked for'}" for c in contenders)
+        raise EnvironmentFault(f"nothing could be timed here: {reasons}")
+    return report
+
+
+def _commands(
+    bundle: Bundle,
+    engines: Sequence[str],
+    against: Sequence[str],
+    checkpoint: str | None,
+    device: str | None,
+    cpu_precision: str | None,
+) -> dict[str, list[str]]:
+    """The command of each contender's process, by its name."""
+    for kind in against:
+        parse_kind(kind)
+    known = {*ORDER, "onnxruntime", *bundle.engines}
+    for engine in engines:
+        if engine not in known:
+            raise UsageError(f"engine {engine!r} is unknown; use one of {', '.join(sorted(known))}")
+    eager = "vivit_export.export.bench_worker"
+    served = "vivit_export.runtime.bench_worker"
+    folder = str(bundle.path)
+    commands = {f"pytorch {kind}": ["-m", eager, folder, checkpoint or "", kind] for kind in against}
+    for engine in engines or ORDER:
+        commands[engine] = ["-m", served, folder, engine, device or "", cpu_precision or ""]
+    return commands
+
+
+class _Worker:
+    """A contender's process, asked by lines of JSON.
+
+    Attributes:
+        batches: clips of one call that it takes.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._child = subprocess.Popen(
+            [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            text=True, start_new_session=True,
+        )  # fmt: skip
+        self.batches = range(0)
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Send a request and wait for the answer; one of ``error`` where the process is gone."""
+        assert self._child.stdin is not None and self._child.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._child.stdin.write(json.dumps(request) + "\n")
+            self._child.stdin.flush()
+        line = self._child.stdout.readline()
+        if line:
+            return dict(json.loads(line))
+        status = self._child.wait()
+        if status == -signal.SIGKILL:
+            return {"error": "its process was killed, as when memory runs out; try a smaller --batch"}
+        return {"error": f"its process ended with status {status}"}
+
+    def close(self) -> None:
+        """End it, whatever it does."""
+        self._child.kill()
+        self._child.communicate()
+
+
+def _start(command: Sequence[str], stack: contextlib.ExitStack) -> _Worker:
+    worker = _Worker(command)
+    stack.callback(worker.close)
+    return worker
+
+
+def _admit(contender: Contender, worker: _Worker, anyway: bool) -> None:
+    """Ask a contender whether it runs and passes its gate."""
+    answer = worker.ask(check=True)
+    contender.engine = answer.get("engine", "")
+    contender.error = answer.get("error", "")
+    failures = answer.get("failures", [])
+    if not contender.error and not anyway:
+        if failures is None:
+            contender.error = "it has no golden clips to be held to; export with the check, or pass --anyway"
+        elif failures:
+            contender.error = f"it is beyond its drift gate ({'; '.join(failures)}); --anyway times it all the same"
+    low, high = answer.get("batches", (1, 1))
+    worker.batches = range(low, high + 1)
+
+
+def _take_turns(
+    contenders: Sequence[Contender],
+    workers: dict[str, _Worker],
+    batches: Sequence[int],
+    rounds: int,
+    warmup: int,
+    progress: Progress,
+) -> None:
+    running = [c for c in contenders if not c.error]
+    total = len(running) * len(batches) * (warmup + rounds)
+    with progress.counting("take turns", total, "runs") as advance:
+        for batch in batches:
+            for number in range(-warmup, rounds):
+                for contender in running:
+                    if not contender.error and batch in workers[contender.name].batches:
+                        _turn(contender, workers[contender.name], batch, number)
+                    advance(1)
+
+
+def _turn(contender: Contender, worker: _Worker, batch: int, number: int) -> None:
+    answer = worker.ask(run=[batch, number + 1000])
+    contender.peak_bytes = answer.get("peak_bytes", contender.peak_bytes)
+    if "error" in answer:
+        contender.error = f"at batch {batch}: {answer['error']}"
+    elif number >= 0:
+        contender.seconds.setdefault(batch, []).append(answer["seconds"])
+        contender.cpu_seconds.setdefault(batch, []).append(answer["cpu_seconds"])
+    time.sleep(_PAUSE_SECONDS)
+
+
+def _time_steps(
+    contenders: Sequence[Contender], workers: dict[str, _Worker], video: Path | None, rounds: int, progress: Progress
+) -> None:
+    running = [c for c in contenders if c.seconds and not c.error]
+    for contender in running:
+        contender.gpu = gpu_clocks()
+    if video is None:
+        return
+    with progress.stage("time the steps from a video to its result"):
+        times: dict[str, list[dict[str, float]]] = {c.name: [] for c in running}
+        for _ in range(rounds + 1):  # the first one warms up
+            for contender in running:
+                answer = workers[contender.name].ask(split=str(video))
+                if "error" in answer:
+                    raise ClipError(answer["error"])
+                times[contender.name].append(answer["steps"])
+        for contender in running:
+            rows = times[contender.name][1:]
+            contender.steps = {step: float(np.median([row[step] for row in rows])) for step in rows[0]}
+
+
+def gpu_clocks() -> str:
+    """What ``nvidia-smi`` says of the first GPU's clocks; empty where there is none."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ""
+    query = ["--query-gpu=name,clocks.sm,clocks.max.sm,clocks.mem,temperature.gpu", "--format=csv,noheader"]
+    done = subprocess.run([tool, *query], capture_output=True, text=True, check=False, timeout=10)
+    return done.stdout.splitlines()[0].strip() if done.returncode == 0 and done.stdout.strip() else ""
+
+
+def _machine() -> dict[str, Any]:
+    names = (line.partition(":")[2].strip() for line in _cpu_lines() if line.startswith("model name"))
+    return {
+        "cpu": next(names, platform.processor()),
+        "cores": os.cpu_count(),
+        "load_before": round(os.getloadavg()[0], 2),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def _cpu_lines() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []

@@ -1,0 +1,153 @@
+"""The child process of `bench`: one contender, so that its memory and its threads are its own.
+
+``python -m vivit_export.runtime.bench_worker BUNDLE ENGINE`` answers requests, lines of JSON: ``{"check": true}``,
+``{"run": [B, seed]}``, ``{"split": VIDEO}``. Every answer has the peak of its memory. What libraries print goes to
+stderr. `vivit_export.export.bench_worker` does the same for the eager network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from vivit_export.bundle import read_bundle
+from vivit_export.contract import Contract
+from vivit_export.errors import VivitExportError
+from vivit_export.runtime.check import check_session, golden_clips
+from vivit_export.runtime.drift import parse_gate
+from vivit_export.runtime.sampling import choose_sampling
+from vivit_export.runtime.session.select import CpuPrecision, open_session
+from vivit_export.runtime.video import read_clip
+
+Batch = npt.NDArray[Any]
+
+
+class Contender(Protocol):
+    """What a worker times.
+
+    Attributes:
+        engine: name, version, device and arithmetic, for people.
+        batches: (smallest, largest) number of clips of one call.
+        contract: what it takes.
+    """
+
+    engine: str
+    batches: tuple[int, int]
+    contract: Contract
+
+    def prepare(self, batch: Batch) -> None:
+        """Do what shall not be timed."""
+
+    def run(self, batch: Batch) -> object:
+        """Run one batch for the graph's input, from host memory to host memory."""
+
+    def split(self, frames: npt.NDArray[np.uint8]) -> dict[str, float]:
+        """Return the seconds of each step after decoding, for one clip as it comes from a video."""
+
+    def failures(self) -> list[str] | None:
+        """Say what is beyond the drift gate; None where there is nothing to hold it to."""
+
+
+class Served:
+    """A bundle in a session."""
+
+    def __init__(self, folder: str, engine: str, device: str, cpu_precision: str) -> None:
+        self._bundle = read_bundle(folder)
+        precision = cast("CpuPrecision | None", cpu_precision or None)
+        self._session = open_session(self._bundle, engine or None, device or None, precision)
+        self.engine, self.batches = self._session.details, self._session.batches
+        self.contract = self._bundle.contract
+        self.run = self._session.run
+
+    def prepare(self, batch: Batch) -> None:
+        """Nothing: the session takes the batch as it is."""
+
+    def split(self, frames: npt.NDArray[np.uint8]) -> dict[str, float]:
+        """Time preprocessing and the engine's own steps."""
+        start = time.perf_counter()
+        clip = self._session.prepare(frames)
+        preprocess = time.perf_counter() - start
+        return {"preprocess": preprocess, **self._session.run_in_steps(clip[None])}
+
+    def failures(self) -> list[str] | None:
+        """Hold the golden clips to the bundle's gate, at the smallest batch."""
+        if self._bundle.golden is None:
+            return None
+        frames, reference = golden_clips(self._bundle)
+        gate = parse_gate(None, self._bundle.precision, self._bundle.manifest["checks"].get("gate"))
+        run = check_session(self._session, frames, reference, gate)[0]
+        return gate.violations(run.drift) if run.drift else []
+
+
+def random_batch(contract: Contract, count: int, seed: int) -> Batch:
+    """Noise for the graph's input: what the pixels show does not change how long a transformer takes."""
+    source = contract.io.inputs[0]
+    shape = (count, *(int(d) for d in source.shape[1:]))
+    rng = np.random.default_rng(seed)
+    if source.dtype == "uint8":
+        return rng.integers(0, 256, shape, dtype=np.uint8)
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+def work(make: Callable[[], Contender]) -> int:
+    """Make a contender and answer requests until stdin ends; a failure to make it is the only answer.
+
+    Returns:
+        The exit status.
+    """
+    # What libraries print goes to stderr from here on; stdout is for answers alone.
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+        os.dup2(2, 1)
+        try:
+            contender = make()
+        except VivitExportError as e:
+            answers.write(json.dumps({"error": str(e)}) + "\n")
+            return e.exit_code
+        for line in sys.stdin:
+            answer = {**_answer(contender, json.loads(line)), "peak_bytes": _peak_bytes()}
+            answers.write(json.dumps(answer) + "\n")
+            answers.flush()
+    return 0
+
+
+def _answer(contender: Contender, request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        if "check" in request:
+            return {"engine": contender.engine, "batches": contender.batches, "failures": contender.failures()}
+        if "run" in request:
+            batch = random_batch(contender.contract, *request["run"])
+            contender.prepare(batch)
+            start, busy = time.perf_counter(), time.process_time()
+            contender.run(batch)
+            return {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy}
+        return {"steps": _split(contender, Path(request["split"]))}
+    except (VivitExportError, MemoryError) as e:
+        return {"error": str(e) or "memory ran out"}
+
+
+def _split(contender: Contender, video: Path) -> dict[str, float]:
+    contract = contender.contract
+    clip = choose_sampling(contract.clip, short="loop")  # a short video is decoded as a long one is
+    start = time.perf_counter()
+    frames = read_clip(video, dataclasses.replace(contract, clip=clip))
+    decode = time.perf_counter() - start
+    return {"decode": decode, **contender.split(frames)}
+
+
+def _peak_bytes() -> int:
+    """Peak resident memory of this process (Linux, /proc/self/status)."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+if __name__ == "__main__":
+    sys.exit(work(lambda: Served(*sys.argv[1:])))
