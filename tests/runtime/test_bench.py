@@ -39,7 +39,6 @@ class Scripted:
         class Worker:
             def __init__(self, command: list[str]) -> None:
                 self.name = command[3] if "runtime" in command[1] else f"pytorch {command[4]}"
-                self.batches = range(0)
 
             def ask(self, **request: Any) -> dict[str, Any]:
                 ((kind, value),) = request.items()
@@ -47,7 +46,7 @@ class Scripted:
                 scripted = outer.answers.get(self.name, {}).get(kind)
                 answer = scripted(value) if callable(scripted) else scripted
                 usual: dict[str, Any] = {
-                    "check": {"engine": f"{self.name} 1.0", "batches": [1, 8], "failures": []},
+                    "check": {"engine": f"{self.name} 1.0", "failures": []},
                     "run": {"seconds": 0.01, "cpu_seconds": 0.02, "peak_bytes": 5},
                     "split": {"steps": {"decode": 0.001, "compute": 0.01}},
                 }
@@ -126,12 +125,12 @@ def test_contenders_take_turns(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) 
     assert [name for name, kind, _ in script.asked if kind == "close"] == turn[::-1]
 
 
-def test_batches_an_engine_does_not_take_are_left_out(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = Scripted(monkeypatch, openvino={"check": {"engine": "x", "batches": [2, 4], "failures": []}})
-    report = bench(bundle, engines=["openvino", "onnxruntime-cpu"], batches=(1, 4, 8), rounds=1, warmup=0)
-    assert [list(c.seconds) for c in report.contenders] == [[4], [1, 4, 8]]
-    assert "speed" not in report.figures(report.contenders[1], 1)  # nothing to compare with
-    assert ("openvino", "run", [1, 1000]) not in script.asked
+def test_others_take_part_too(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    Scripted(monkeypatch)
+    other = ["-m", "vivit_export.runtime.x", "", "a peer"]
+    report = bench(bundle, engines=["openvino"], others={"a peer": other}, rounds=1, warmup=0)
+    assert [c.name for c in report.contenders] == ["openvino", "a peer"]
+    assert report.contenders[1].engine == "a peer 1.0"
 
 
 def test_a_contender_that_dies_is_out_and_keeps_what_it_did(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

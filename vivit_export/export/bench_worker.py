@@ -28,7 +28,6 @@ class Eager:
         loaded = load_exported_checkpoint(bundle, checkpoint or None)
         self._run, device = loaded.timed(attention, precision, compiled=compiled)
         self.engine = f"{loaded.framework} {kind}, {device}"
-        self.batches = (1, 1 << 16)
         self.contract = bundle.contract
         self._preprocessor = Preprocessor(bundle.contract.clip, bundle.contract.preprocess)
         self._pixels: dict[int, npt.NDArray[np.float32]] = {}

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ def bench(
     batches: Sequence[int] = (1,),
     rounds: int = 10,
     warmup: int = 2,
+    others: Mapping[str, Sequence[str]] | None = None,
     video: Path | None = None,
     anyway: bool = False,
     progress: Progress | None = None,
@@ -56,9 +57,10 @@ def bench(
         checkpoint: for these: what the bundle was exported from, where it does not say so itself.
         device: see `open_session`.
         cpu_precision: see `open_session`.
-        batches: clips per call; those beyond an engine's own are left out for it.
+        batches: clips per call; an engine that takes fewer at once is called several times, as a session does.
         rounds: timed calls for each contender and batch.
         warmup: calls before these.
+        others: more contenders by name: arguments of a Python that answers as `bench_worker` does.
         video: for the steps from a file to a result; they are left out where None.
         anyway: also time what is beyond the drift gate, or has nothing to be held to.
         progress: told about each stage.
@@ -74,7 +76,7 @@ def bench(
     if rounds < 1 or warmup < 0 or not batches or min(batches) < 1:
         raise UsageError(f"--rounds {rounds} and --batch must be at least 1, and --warmup {warmup} not below 0")
     machine = _machine()
-    commands = _commands(bundle, engines, against, checkpoint, device, cpu_precision)
+    commands = {**_commands(bundle, engines, against, checkpoint, device, cpu_precision), **(others or {})}
     contenders = [Contender(name) for name in commands]
     partial = False
     with contextlib.ExitStack() as stack:
@@ -91,7 +93,7 @@ def bench(
                 raise
     report = BenchReport(tuple(contenders), rounds, partial, machine)
     if report.baseline is None:
-        reasons = "; ".join(f"{c.name}: {c.error or 'no batch that it takes was asked for'}" for c in contenders)
+        reasons = "; ".join(f"{c.name}: {c.error}" for c in contenders)
         raise EnvironmentFault(f"nothing could be timed here: {reasons}")
     return report
 
@@ -103,7 +105,7 @@ def _commands(
     checkpoint: str | None,
     device: str | None,
     cpu_precision: str | None,
-) -> dict[str, list[str]]:
+) -> dict[str, Sequence[str]]:
     """The command of each contender's process, by its name."""
     for kind in against:
         parse_kind(kind)
@@ -114,25 +116,22 @@ def _commands(
     eager = "vivit_export.export.bench_worker"
     served = "vivit_export.runtime.bench_worker"
     folder = str(bundle.path)
-    commands = {f"pytorch {kind}": ["-m", eager, folder, checkpoint or "", kind] for kind in against}
+    commands: dict[str, Sequence[str]] = {
+        f"pytorch {kind}": ["-m", eager, folder, checkpoint or "", kind] for kind in against
+    }
     for engine in engines or ORDER:
         commands[engine] = ["-m", served, folder, engine, device or "", cpu_precision or ""]
     return commands
 
 
 class _Worker:
-    """A contender's process, asked by lines of JSON.
-
-    Attributes:
-        batches: clips of one call that it takes.
-    """
+    """A contender's process, asked by lines of JSON."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._child = subprocess.Popen(
             [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             text=True, start_new_session=True,
         )  # fmt: skip
-        self.batches = range(0)
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """Send a request and wait for the answer; one of ``error`` where the process is gone."""
@@ -171,8 +170,6 @@ def _admit(contender: Contender, worker: _Worker, anyway: bool) -> None:
             contender.error = "it has no golden clips to be held to; export with the check, or pass --anyway"
         elif failures:
             contender.error = f"it is beyond its drift gate ({'; '.join(failures)}); --anyway times it all the same"
-    low, high = answer.get("batches", (1, 1))
-    worker.batches = range(low, high + 1)
 
 
 def _take_turns(
@@ -189,7 +186,7 @@ def _take_turns(
         for batch in batches:
             for number in range(-warmup, rounds):
                 for contender in running:
-                    if not contender.error and batch in workers[contender.name].batches:
+                    if not contender.error:
                         _turn(contender, workers[contender.name], batch, number)
                     advance(1)
 

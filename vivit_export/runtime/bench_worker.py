@@ -36,12 +36,10 @@ class Contender(Protocol):
 
     Attributes:
         engine: name, version, device and arithmetic, for people.
-        batches: (smallest, largest) number of clips of one call.
         contract: what it takes.
     """
 
     engine: str
-    batches: tuple[int, int]
     contract: Contract
 
     def prepare(self, batch: Batch) -> None:
@@ -64,7 +62,7 @@ class Served:
         self._bundle = read_bundle(folder)
         precision = cast("CpuPrecision | None", cpu_precision or None)
         self._session = open_session(self._bundle, engine or None, device or None, precision)
-        self.engine, self.batches = self._session.details, self._session.batches
+        self.engine = f"{self._session.details}, calls of up to {self._session.batches[1]}"
         self.contract = self._bundle.contract
         self.run = self._session.run
 
@@ -122,7 +120,7 @@ def work(make: Callable[[], Contender]) -> int:
 def _answer(contender: Contender, request: dict[str, Any]) -> dict[str, Any]:
     try:
         if "check" in request:
-            return {"engine": contender.engine, "batches": contender.batches, "failures": contender.failures()}
+            return {"engine": contender.engine, "failures": contender.failures()}
         if "run" in request:
             batch = random_batch(contender.contract, *request["run"])
             contender.prepare(batch)
