@@ -36,20 +36,18 @@ class Contender(Protocol):
 
     Attributes:
         engine: name, version, device and arithmetic, for people.
-        contract: what it takes.
     """
 
     engine: str
-    contract: Contract
 
-    def prepare(self, batch: Batch) -> None:
-        """Do what shall not be timed."""
+    def batch(self, count: int, seed: int) -> Any:
+        """Make the input of one call in host memory; not timed."""
 
-    def run(self, batch: Batch) -> object:
-        """Run one batch for the graph's input, from host memory to host memory."""
+    def run(self, batch: Any) -> object:
+        """Run it, until the result is in host memory."""
 
-    def split(self, frames: npt.NDArray[np.uint8]) -> dict[str, float]:
-        """Return the seconds of each step after decoding, for one clip as it comes from a video."""
+    def split(self, video: Path) -> dict[str, float]:
+        """Return the seconds of each step from a video file to its result, for one clip."""
 
     def failures(self) -> list[str] | None:
         """Say what is beyond the drift gate; None where there is nothing to hold it to."""
@@ -63,18 +61,19 @@ class Served:
         precision = cast("CpuPrecision | None", cpu_precision or None)
         self._session = open_session(self._bundle, engine or None, device or None, precision)
         self.engine = f"{self._session.details}, calls of up to {self._session.batches[1]}"
-        self.contract = self._bundle.contract
         self.run = self._session.run
 
-    def prepare(self, batch: Batch) -> None:
-        """Nothing: the session takes the batch as it is."""
+    def batch(self, count: int, seed: int) -> Batch:
+        """Noise: what the pixels show does not change how long a transformer takes."""
+        return random_batch(self._bundle.contract, count, seed)
 
-    def split(self, frames: npt.NDArray[np.uint8]) -> dict[str, float]:
-        """Time preprocessing and the engine's own steps."""
+    def split(self, video: Path) -> dict[str, float]:
+        """Time decoding, preprocessing and the engine's own steps."""
+        frames, decode = timed_decoding(self._bundle.contract, video)
         start = time.perf_counter()
         clip = self._session.prepare(frames)
         preprocess = time.perf_counter() - start
-        return {"preprocess": preprocess, **self._session.run_in_steps(clip[None])}
+        return {"decode": decode, "preprocess": preprocess, **self._session.run_in_steps(clip[None])}
 
     def failures(self) -> list[str] | None:
         """Hold the golden clips to the bundle's gate, at the smallest batch."""
@@ -87,7 +86,7 @@ class Served:
 
 
 def random_batch(contract: Contract, count: int, seed: int) -> Batch:
-    """Noise for the graph's input: what the pixels show does not change how long a transformer takes."""
+    """Noise for the graph's input, uint8 or standard normal float32."""
     source = contract.io.inputs[0]
     shape = (count, *(int(d) for d in source.shape[1:]))
     rng = np.random.default_rng(seed)
@@ -122,23 +121,21 @@ def _answer(contender: Contender, request: dict[str, Any]) -> dict[str, Any]:
         if "check" in request:
             return {"engine": contender.engine, "failures": contender.failures()}
         if "run" in request:
-            batch = random_batch(contender.contract, *request["run"])
-            contender.prepare(batch)
+            batch = contender.batch(*request["run"])
             start, busy = time.perf_counter(), time.process_time()
             contender.run(batch)
             return {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy}
-        return {"steps": _split(contender, Path(request["split"]))}
+        return {"steps": contender.split(Path(request["split"]))}
     except (VivitExportError, MemoryError) as e:
         return {"error": str(e) or "memory ran out"}
 
 
-def _split(contender: Contender, video: Path) -> dict[str, float]:
-    contract = contender.contract
-    clip = choose_sampling(contract.clip, short="loop")  # a short video is decoded as a long one is
+def timed_decoding(contract: Contract, video: Path) -> tuple[npt.NDArray[np.uint8], float]:
+    """Return one clip as it comes from a video, a short one looped, and the seconds that took."""
+    clip = choose_sampling(contract.clip, short="loop")
     start = time.perf_counter()
     frames = read_clip(video, dataclasses.replace(contract, clip=clip))
-    decode = time.perf_counter() - start
-    return {"decode": decode, **contender.split(frames)}
+    return frames, time.perf_counter() - start
 
 
 def _peak_bytes() -> int:

@@ -1,0 +1,119 @@
+"""The tables of the Transformers documentation again: ViViT with eager attention against SDPA.
+
+    python tools/make_checkpoint.py /tmp/vivit-b
+    python benchmarks/sdpa.py /tmp/vivit-b                     # on the CPU: one timed call of each
+    python benchmarks/sdpa.py /tmp/vivit-b --rounds 20 --steps 100 --half fp16      # as the documentation, on a GPU
+
+Inference at batch 1, 2, 4 and 8, and training at batch 1, in float32; beside them PyTorch in half precision and
+our engines. Contenders take turns in processes of their own, one set of processes per batch, so that peak memory is
+that of one batch: resident memory on the CPU, PyTorch's own on a GPU. Writes ``results/sdpa.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from common import environment, write_results
+
+import vivit_export as ve
+from vivit_export.bundle import Bundle
+from vivit_export.progress import Console
+from vivit_export.runtime.bench import bench
+
+KINDS = ("eager", "sdpa")
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
+@click.option("--batch", "batches", default="1,2,4,8", show_default=True)
+@click.option("--rounds", default=1, show_default=True, help="Timed calls.")
+@click.option("--warmup", default=1, show_default=True)
+@click.option("--steps", default=1, show_default=True, help="Timed training steps; 0: no training.")
+@click.option("--half", default="bf16", show_default=True, help="Half precision of PyTorch beside float32.")
+@click.option("--worker", hidden=True)
+def main(checkpoint: Path, batches: str, rounds: int, warmup: int, steps: int, half: str, worker: str | None) -> None:
+    """Measure on CHECKPOINT, a ViViT-B/16x2 folder."""
+    if worker:
+        print(json.dumps(train(checkpoint, worker, steps)))
+        return
+    results: dict[str, Any] = {"environment": environment(), "rounds": rounds, "steps": steps}
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = ve.export_model(str(checkpoint), Path(folder, "fp32"), targets=("onnx",), check=False)
+        sizes = [int(batch) for batch in batches.split(",")]
+        results["inference"] = {str(batch): infer(bundle, checkpoint, batch, rounds, warmup, half) for batch in sizes}
+    if steps:
+        results["training"] = {kind: _train_in_child(checkpoint, kind, steps) for kind in KINDS}
+    print(f"wrote {write_results('sdpa', results)}")
+    print(json.dumps({k: v for k, v in results.items() if k != "environment"}, indent=2))
+
+
+def infer(bundle: Bundle, checkpoint: Path, batch: int, rounds: int, warmup: int, half: str) -> dict[str, Any]:
+    """Time one batch size; figures by contender."""
+    report = bench(
+        bundle,
+        against=[*KINDS, f"sdpa-{half}"],
+        checkpoint=str(checkpoint),
+        batches=(batch,),
+        rounds=rounds,
+        warmup=warmup,
+        anyway=True,
+        progress=Console(),
+    )
+    contenders = report.to_json()["contenders"]
+    return {
+        name: {"engine": c["engine"], "peak_bytes": c["peak_bytes"], **c["batches"][str(batch)]}
+        for name, c in contenders.items()
+        if c["batches"]
+    }
+
+
+def _train_in_child(checkpoint: Path, kind: str, steps: int) -> dict[str, Any]:
+    command = [sys.executable, __file__, str(checkpoint), "--worker", kind, "--steps", str(steps)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        return {"error": f"ended with status {done.returncode}, as when memory runs out"}
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def train(checkpoint: Path, kind: str, steps: int) -> dict[str, Any]:
+    """Train with AdamW at batch 1; seconds per step after a first one, and peak memory."""
+    import torch
+    import transformers
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = transformers.VivitForVideoClassification.from_pretrained(checkpoint, attn_implementation=kind)
+    network = network.to(device).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5)
+    config = network.config
+    size = config.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    pixels = torch.randn(1, config.num_frames, 3, height, width, device=device)
+    labels = torch.zeros(1, dtype=torch.long, device=device)
+    seconds = []
+    for _ in range(steps + 1):
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        network(pixels, labels=labels).loss.backward()
+        optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else _peak_bytes()
+    return {"seconds_per_step": float(np.median(seconds[1:])), "peak_bytes": peak, "device": device}
+
+
+def _peak_bytes() -> int:
+    line = next(s for s in Path("/proc/self/status").read_text().splitlines() if s.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+if __name__ == "__main__":
+    main()
