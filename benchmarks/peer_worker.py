@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # another Python, with a peer in it, does not have our package
 Pixels = npt.NDArray[np.float32]
 
 

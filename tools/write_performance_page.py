@@ -1,0 +1,227 @@
+"""Write ``docs/performance.md`` from ``benchmarks/results/*.json``, so that no figure is typed by hand.
+
+    python tools/write_performance_page.py
+
+A test runs it and compares. A result that is not there is listed as not measured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks/results"
+PAGE = ROOT / "docs/performance.md"
+_GEMM_FLOP, _FLOP = 533e9, 903e9
+
+_INTRO = """# Performance
+
+Made by `tools/write_performance_page.py` from `benchmarks/results/`; below each table stand the command that measured
+it and the machine. Contenders take turns in processes of their own, so ratios hold on a machine whose speed changes;
+seconds are this machine's. ViViT-B/16x2 (32 frames of 224x224, 3137 tokens, 903 GFLOP per clip, 533 of them in Linears) has
+random weights, as no checkpoint could be downloaded; the demo is trained.
+"""
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def megabytes(size: float) -> str:
+    """Bytes as MB, without decimals."""
+    return f"{size / 1e6:.0f}"
+
+
+def machine(environment: dict[str, Any]) -> str:
+    """Where and how a result was measured."""
+    packages = environment.get("packages", environment)
+    names = ("torch", "transformers", "onnxruntime", "openvino", "tensorrt-rtx")
+    versions = ", ".join(f"{name} {packages[name]}" for name in names if packages.get(name))
+    command = environment.get("command", "")
+    load = environment.get("load_before", environment.get("load_1min"))
+    where = f"{environment['cpu']}, {environment['cores']} cores, load {load} before; {versions}"
+    return f"`{command}` · {where}" if command else where
+
+
+def page(results: Path = RESULTS) -> str:
+    """The whole page."""
+    parts, missing = [_INTRO], []
+    for name, title, write in SECTIONS:
+        path = results / f"{name}.json"
+        if not path.exists():
+            missing.append(f"- {title} (`benchmarks/{name}.py`)")
+            continue
+        content = json.loads(path.read_text(encoding="utf-8"))
+        parts.append(f"## {title}\n\n{write(content)}\n\n{machine(content['environment'])}\n")
+    if missing:
+        parts.append("## Not measured\n\n" + "\n".join(missing) + "\n")
+    return "\n".join(parts)
+
+
+def _peers(content: dict[str, Any]) -> str:
+    differences, artefacts = content["max_logit_difference"], content["artefacts"]
+    rows = []
+    for name, contender in content["bench"]["contenders"].items():
+        for batch, f in contender["batches"].items():
+            spread = f"{f['speed']:.2f} ({f['speed_low']:.2f}–{f['speed_high']:.2f})"
+            difference = f"{differences[name]:.2g}" if name in differences else "–"
+            share = f"{100 * f['share_of_fp32_gemm_rate']:.0f} %"
+            seconds = f"{1 / f['clips_per_second']:.2f}"
+            rows.append((name, batch, seconds, spread, megabytes(contender["peak_bytes"]), difference, share))
+    left_out = [
+        f"{name}: {c['error']}"
+        for name, c in content["bench"]["contenders"].items()
+        if "error" in c and not c["batches"]
+    ]
+    made = [
+        (name, f"{a['export_seconds']:.0f}" if "export_seconds" in a else "–", megabytes(a["size"]))
+        for name, a in artefacts.items()
+    ]
+    columns = (
+        "contender",
+        "batch",
+        "s per clip",
+        "x SDPA (p10–p90)",
+        "peak MB",
+        "max |Δ logit|",
+        "of the fp32 GEMM rate",
+    )
+    rate = ", ".join(f"{name} {value:.0f}" for name, value in content["gemm_gflops"].items())
+    return "\n\n".join(
+        [
+            table(columns, rows),
+            f"Matrix products of ViViT-B's shapes reach {rate} GFLOP/s here (PyTorch); the last column is "
+            f"{_FLOP / 1e9:.0f} GFLOP per clip over that float32 rate, so low precision can pass 100 %. "
+            f"The logits span {content['logit_range']:.3g}.",
+            table(("artefact", "seconds to make", "MB"), made),
+            *(["Left out: " + "; ".join(left_out) + "."] if left_out else []),
+        ]
+    )
+
+
+def _sessions(content: dict[str, Any]) -> str:
+    rows = []
+    for bundle, contenders in content.items():
+        if not bundle.endswith("bundle"):
+            continue
+        for name, f in contenders.items():
+            if name != "all":
+                beyond = megabytes(f["peak_bytes_beyond_weights"])
+                cells = (f["seconds_per_clip"], f["speed_to_sdpa"], megabytes(f["peak_bytes"]), beyond)
+                rows.append((bundle, name, *cells, f"{f['max_logit_difference']:.2g}"))
+    columns = ("bundle", "engine", "s per clip", "x SDPA", "peak MB", "MB beyond the weights", "max |Δ logit|")
+    return table(columns, rows)
+
+
+def _plans(content: dict[str, Any]) -> str:
+    rows = []
+    for title, graphs in content.items():
+        if title in ("environment", "batches"):
+            continue
+        for name, by_sm in graphs.items():
+            for sm, plan in by_sm.items():
+                gemms = ", ".join(f"{count} {dtype}" for dtype, count in plan["gemms"].items())
+                fused = f"{plan['attention_fused']} of {plan['attention']}"
+                megabytes_used = f"{plan['activation_bytes'] / 1e6:.1f}"
+                rows.append((title, name, sm.upper(), plan["kernels"], fused, gemms, megabytes_used))
+    batches = "/".join(map(str, content["batches"]))
+    columns = ("model", "graph", "GPU", "kernels", "attention fused", "GEMMs", f"activation MB, batch {batches}")
+    return table(columns, rows)
+
+
+def _rewrites(content: dict[str, Any]) -> str:
+    rows = [
+        (
+            name,
+            f"{c['float64_max_difference']:.1g}",
+            f"{c['float32_max_difference']:.1g}",
+            *(f"{c['fp16'][kind]['rms']:.2g}" for kind in ("plain", "rewritten")),
+            f"{c['logit_range']:.3g}",
+        )
+        for name, c in content["checkpoints"].items()
+    ]
+    columns = ("checkpoint", "float64 max |Δ|", "float32 max |Δ|", "fp16 RMS, plain", "fp16 RMS, rewritten", "range")
+    return table(columns, rows)
+
+
+def _export(content: dict[str, Any]) -> str:
+    main = content["vivit_b_export_fp16"]
+    stages = [(stage, f"{seconds:.1f}") for stage, seconds in main["stages"].items()]
+    noise = [
+        (name, f"{n['onnx']['max_abs']:.2g}", f"{n['eager attention instead of sdpa']['max_abs']:.2g}",
+         f"{n['logit_range']:.3g}")
+        for name, n in content["vivit_b_fp32_on_noise"].items()
+    ]  # fmt: skip
+    agreement = [
+        (name, f"{100 * d['top1']:.1f} %", f"{d['max_abs']:.2g}")
+        for name, d in content["demo_generated_200"].items()
+        if isinstance(d, dict)
+    ]
+    columns = ("weights", "ONNX fp32 against eager, max |Δ|", "eager attention against SDPA, max |Δ|", "range")
+    return "\n\n".join(
+        [
+            f"`vivit-export … {main['options']}`: {main['seconds']:.0f} s, peak {megabytes(main['peak_bytes'])} MB.",
+            table(("stage", "seconds"), stages),
+            "Float32 on N(0, 1) pixels:",
+            table(columns, noise),
+            "The demo on 200 generated clips that it has never seen:",
+            table(("run", "top-1 agreement", "max |Δ logit|"), agreement),
+        ]
+    )
+
+
+def _preprocess(content: dict[str, Any]) -> str:
+    rows = [
+        (r["frames"], r["transformers_median_ms"], r["vivit_export_median_ms"], r["ratio_of_median"])
+        for r in content["results"]
+    ]
+    return table(("clip", "VivitImageProcessor, ms", "ours, ms", "x"), rows)
+
+
+def _sdpa(content: dict[str, Any]) -> str:
+    rows = []
+    for batch, contenders in content["inference"].items():
+        eager = contenders.get("pytorch eager")
+        for name, f in contenders.items():
+            gain = saved = "–"
+            if eager and name != "pytorch eager":
+                gain = f"{100 * (f['clips_per_second'] / eager['clips_per_second'] - 1):.1f} %"
+                saved = f"{100 * (1 - f['peak_bytes'] / eager['peak_bytes']):.1f} %"
+            seconds = f"{f['p50_ms'] / 1e3:.2f}"
+            rows.append((batch, name, seconds, gain, megabytes(f["peak_bytes"]), saved))
+    parts = [table(("batch", "contender", "s per batch", "faster than eager", "peak MB", "memory saved"), rows)]
+    training = content.get("training", {})
+    if training:
+        done = [
+            (kind, f"{t['seconds_per_step']:.1f}", megabytes(t["peak_bytes"]))
+            if "error" not in t
+            else (kind, t["error"], "")
+            for kind, t in training.items()
+        ]
+        parts += [
+            f"Training at batch 1, {content['steps']} timed step(s):",
+            table(("attention", "s per step", "peak MB"), done),
+        ]
+    return "\n\n".join(parts)
+
+
+SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
+    ("peers", "Every peer side by side, ViViT-B on the CPU", _peers),
+    ("session", "Sessions on the CPU, ViViT-B", _sessions),
+    ("sdpa", "Eager attention and SDPA, as in the Transformers documentation", _sdpa),
+    ("plan", "What TensorRT for RTX compiles", _plans),
+    ("rewrites", "What the exact rewrites change", _rewrites),
+    ("export", "The export", _export),
+    ("preprocess", "Preprocessing 32 frames", _preprocess),
+)
+
+
+if __name__ == "__main__":
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"wrote {PAGE}")
