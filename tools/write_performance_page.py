@@ -21,8 +21,8 @@ _INTRO = """# Performance
 
 Made by `tools/write_performance_page.py` from `benchmarks/results/`; below each table stand the command that measured
 it and the machine. Contenders take turns in processes of their own, so ratios hold on a machine whose speed changes;
-seconds are this machine's. ViViT-B/16x2 (32 frames of 224x224, 3137 tokens, 903 GFLOP per clip, 533 of them in Linears) has
-random weights, as no checkpoint could be downloaded; the demo is trained.
+seconds are this machine's. ViViT-B/16x2 (32 frames of 224x224, 3137 tokens, 903 GFLOP per clip, 533 of them in
+Linears) has random weights, as no checkpoint could be downloaded; the demo is trained.
 """
 
 
