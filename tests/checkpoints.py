@@ -48,6 +48,7 @@ def _tool(name: str) -> ModuleType:
 
 
 make_checkpoint = _tool("make_checkpoint")
+outliers = _tool("outliers")
 
 
 class Checkpoints:
