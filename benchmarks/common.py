@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
@@ -11,11 +12,13 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psutil
 
 RESULTS = Path(__file__).parent / "results"
+TOOLS = Path(__file__).parents[1] / "tools"
 _PACKAGES = (
     "torch",
     "transformers",
@@ -61,6 +64,15 @@ def run_measured(command: Sequence[str]) -> dict[str, Any]:
     if child.returncode:
         raise RuntimeError(f"{' '.join(command)} exited with {child.returncode}: {err[-500:]}")
     return {"seconds": round(seconds, 2), "peak_bytes": peak, "stdout": out}
+
+
+def load_tool(name: str) -> ModuleType:
+    """Import ``tools/NAME.py``, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def write_results(name: str, content: dict[str, Any]) -> Path:

@@ -4,9 +4,9 @@
     python benchmarks/plan.py /tmp/vivit-b
 
 For ViViT-B/16x2 and the demo: the plain Hugging Face graph (no rewrites, ``pixels`` in, attention as
-the pattern and as the op), and ours (all rewrites, uint8 ``crops`` in). Nothing is executed: kernels,
-fused attention, GEMM types and scratch memory at the largest batch are what the compiler decided.
-Writes ``results/plan.json``.
+the pattern and as the op), and ours (all rewrites, uint8 ``crops`` in). For other geometries, two
+blocks each with random weights: ours. Nothing is executed: kernels, fused attention, GEMM types and
+scratch memory at the largest batch are what the compiler decided. Writes ``results/plan.json``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from common import environment, write_results
+from common import environment, load_tool, write_results
 
 from vivit_export.bundle import MODEL
 from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
@@ -37,17 +37,46 @@ GRAPHS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     ("ours bf16", "bf16", "pattern", "crops", ()),
 )
 
+# Fields of VivitConfig; what is not named is as in the first.
+GEOMETRIES: dict[str, dict[str, Any]] = {
+    "heads of 32": {
+        "hidden_size": 384,
+        "num_attention_heads": 12,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 2,
+        "image_size": 112,
+        "num_frames": 16,
+    },
+    "heads of 80": {"hidden_size": 640, "num_attention_heads": 8, "intermediate_size": 2560},
+    "heads of 128": {"hidden_size": 512, "num_attention_heads": 4, "intermediate_size": 2048},
+    "one head": {"hidden_size": 128, "num_attention_heads": 1, "intermediate_size": 512},
+    "112 x 160 pixels": {"image_size": [112, 160]},
+    "8 frames": {"num_frames": 8, "image_size": 224},
+}
+
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
 def main(checkpoint: Path) -> None:
-    """Compile CHECKPOINT, a ViViT-B/16x2 folder, and the demo."""
+    """Compile CHECKPOINT, a ViViT-B/16x2 folder, the demo and other geometries."""
     results: dict[str, Any] = {"environment": environment(), "batches": BATCHES}
     for title, model in (("ViViT-B/16x2", str(checkpoint)), ("demo", "demo")):
         loaded = load_checkpoint(model)
         results[title] = {graph[0]: measure(loaded, *graph[1:]) for graph in GRAPHS}
         print_table(title, results[title])
+    results["geometries"] = {}
+    for title, fields in GEOMETRIES.items():
+        made = make_checkpoint({**GEOMETRIES["heads of 32"], **fields})
+        results["geometries"][title] = {g[0]: measure(made, *g[1:]) for g in GRAPHS if g[0].startswith("ours")}
+        print_table(f"{title}, {made.clip.num_tokens} tokens", results["geometries"][title])
     print(f"wrote {write_results('plan', results)}")
+
+
+def make_checkpoint(fields: dict[str, Any]) -> Checkpoint:
+    """Make and load a checkpoint with random weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        load_tool("make_checkpoint").make(Path(folder), **fields)
+        return load_checkpoint(folder)
 
 
 def measure(

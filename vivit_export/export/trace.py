@@ -84,6 +84,7 @@ def trace(checkpoint: Checkpoint, outputs: Sequence[str]) -> ir.Model:
             raise BuildError(f"torch could not trace the network: {str(e).strip().splitlines()[0]}") from e
     assert program is not None
     model = program.model
+    _drop_idle_reshapes(model)
     _name_by_module(model)
     _forget_origin(model)
     _require_attention(model, checkpoint.num_layers)
@@ -97,6 +98,18 @@ def _require_attention(model: ir.Model, num_layers: int) -> None:
             f"tracing gave {len(found)} Attention nodes (masked: {sum(len(n.inputs) > 3 for n in found)}) for "
             f"{num_layers} layers; this version of transformers is not supported, use the one in constraints.txt"
         )
+
+
+def _drop_idle_reshapes(model: ir.Model) -> None:
+    """Remove every Reshape to the shape it is given; torch leaves one behind attention with a single head."""
+    for node in list(model.graph):
+        source, result = node.inputs[0] if node.op_type == "Reshape" else None, node.outputs[0]
+        if source is None or source.shape is None or result.shape is None or result.is_graph_output():
+            continue
+        # One dimension may be symbolic: the number of elements leaves it no choice.
+        if list(source.shape) == list(result.shape) and sum(not isinstance(d, int) for d in source.shape) <= 1:
+            ir.convenience.replace_all_uses_with(result, source)
+            model.graph.remove(node, safe=True)
 
 
 @contextmanager
