@@ -16,8 +16,8 @@ from vivit_export.export.graph import build_graph, save_graph
 from vivit_export.export.plan import Plan, prove
 
 LAYERS = 2
-AROUND = 6
-"""Kernels outside the blocks: pixels, patch GEMM, positions, last norm with its first token, head, cast."""
+AROUND = 7
+"""Kernels outside the blocks: pixels, patch GEMM, positions, two for the class token's own, last norm, head."""
 
 GEOMETRIES: list[dict[str, Any]] = [
     {"hidden_size": 64},  # heads of 32
@@ -57,4 +57,4 @@ def test_every_shape_compiles_as_promised(
         f"other GEMMs: 2 in {dtype}",
     ]
     assert plan.kernels <= AROUND + 7 * LAYERS
-    assert plan.copies <= 1
+    assert plan.copies <= 3

@@ -53,7 +53,7 @@ def test_facts_say_what_was_done(build: Any) -> None:
     assert facts["largest_weight"]["magnitude"] > 1
     assert facts["pixels"] == "folded"
     matched = dict.fromkeys(("attention-scale", "key-bias", "value-bias", "query-bias"), LAYERS)
-    assert facts["rewrites"] == {"patch-embedding": 1, "layernorm": 2 * LAYERS, **matched}
+    assert facts["rewrites"] == {"patch-embedding": 1, "layernorm": 2 * LAYERS, **matched, "class-token": 1}
     in_float32 = build(precision="fp32").facts["rewrites"]
     assert in_float32 == {name: count for name, count in facts["rewrites"].items() if name != "query-bias"}
     plain = build(skip_rewrites=REWRITE_NAMES).facts

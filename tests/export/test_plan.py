@@ -104,6 +104,17 @@ def test_unfused_attention_can_be_allowed() -> None:
     assert evidence[0] == "attention fused in 0 of 1 blocks (allowed)"
 
 
+def test_attention_of_the_class_token_alone_may_be_unfused() -> None:
+    text = log("rtx_fp16_two_blocks")
+    last = [line for line in text.splitlines() if "Name: _gemm_mha_v2" in line][-1]
+    plan = parse_rtx_log(text.replace(last, last.replace("_gemm_mha_v2", "qk").replace(": kgen", ": gemm")))
+    assert plan.attention_fused == 1
+    evidence = prove(plan, precision="fp16", num_attention=2, single_query=1)
+    assert evidence[0] == "attention fused in 1 of 2 blocks (Half); the class token's own needs no fused kernel"
+    with pytest.raises(PrecisionError, match="attention fused in 1 of 2 blocks"):
+        prove(plan, precision="fp16", num_attention=2)
+
+
 def test_lines_of_other_loggers_are_read_too() -> None:
     text = log("rtx_int8_one_block")
     plain = text.replace("[X] Layers:", "[01/31/2026-10:00:00] [V] [TRT] Layers:").replace("\n    Name:", "\nName:")

@@ -73,6 +73,7 @@ def add_engine(
         built.plan,
         precision=precision,
         num_attention=int(manifest["model"]["config"]["num_hidden_layers"]),
+        single_query=int(manifest["precision"].get("rewrites", {}).get("class-token", 0)),
         allow_unfused=allow_unfused,
     )
     sidecar = {

@@ -25,7 +25,15 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 OUTPUTS = ("logits", "embedding")
 # In the order of `vivit_export.export.rewrites.REWRITES`, which would load the graph libraries; a test compares them.
-REWRITE_NAMES = ("patch-embedding", "layernorm", "attention-scale", "key-bias", "value-bias", "query-bias")
+REWRITE_NAMES = (
+    "patch-embedding",
+    "layernorm",
+    "attention-scale",
+    "key-bias",
+    "value-bias",
+    "query-bias",
+    "class-token",
+)
 
 _MIN_OPSET = {"fp32": 20, "fp16": 20, "bf16": 22}
 _MAX_OPSET = 24

@@ -142,7 +142,13 @@ def memory_from_log(text: str) -> tuple[int, int]:
 
 
 def prove(
-    plan: Plan, *, precision: str, num_attention: int, linears: Collection[str] = (), allow_unfused: bool = False
+    plan: Plan,
+    *,
+    precision: str,
+    num_attention: int,
+    single_query: int = 0,
+    linears: Collection[str] = (),
+    allow_unfused: bool = False,
 ) -> list[str]:
     """Check that a plan keeps what a precision promises, and say so in sentences for the report.
 
@@ -153,13 +159,15 @@ def prove(
         plan: the compiled plan.
         precision: fp32, fp16, bf16, int8 or fp8.
         num_attention: attention blocks of the model.
+        single_query: how many of them attend from one token only (`rewrites.keep_class_token`): without a
+            fused kernel they write no tokens x tokens matrix either.
         linears: ONNX nodes the precision was promised for, if not for all of the encoder.
         allow_unfused: report unfused attention instead of failing.
 
     Raises:
         PrecisionError: something promised was not achieved; the message names the layers.
     """
-    evidence = [_prove_attention(plan, precision, num_attention, allow_unfused)]
+    evidence = [_prove_attention(plan, precision, num_attention, single_query, allow_unfused)]
     wanted = PROMISED_DTYPE[precision]
     promised = [g for g in plan.gemm_layers if (set(linears) & set(g.nodes) if linears else g.encoder)]
     lost = sorted(set(linears).difference(*(g.nodes for g in promised)))
@@ -182,10 +190,13 @@ def prove(
     return [*evidence, "other GEMMs: " + (", ".join(f"{n} in {dtype}" for dtype, n in others.items()) or "none")]
 
 
-def _prove_attention(plan: Plan, precision: str, num_attention: int, allow_unfused: bool) -> str:
+def _prove_attention(plan: Plan, precision: str, num_attention: int, single_query: int, allow_unfused: bool) -> str:
     share = f"attention fused in {plan.attention_fused} of {num_attention} blocks"
+    dtypes = ", ".join(plan.attention_dtypes)
     if plan.attention_fused >= num_attention:
-        return f"{share} ({', '.join(plan.attention_dtypes)})"
+        return f"{share} ({dtypes})"
+    if num_attention > plan.attention_fused >= num_attention - single_query:
+        return f"{share} ({dtypes}); the class token's own needs no fused kernel"
     if precision == "fp32":
         return f"{share} (no fused kernel exists for fp32)"
     if allow_unfused:

@@ -16,6 +16,7 @@ from vivit_export.errors import UsageError
 from vivit_export.export.rewrites.attention import lower_attention
 from vivit_export.export.rewrites.attention_biases import absorb_query_bias, drop_key_bias, move_value_bias
 from vivit_export.export.rewrites.attention_scale import fold_attention_scale
+from vivit_export.export.rewrites.class_token import keep_class_token
 from vivit_export.export.rewrites.layernorm import fold_layernorm
 from vivit_export.export.rewrites.patch_embedding import fold_pixels, lower_patch_embedding
 
@@ -28,6 +29,7 @@ REWRITES: dict[str, Callable[[ir.Model], int]] = {
     "key-bias": drop_key_bias,
     "value-bias": move_value_bias,
     "query-bias": absorb_query_bias,
+    "class-token": keep_class_token,
 }
 
 

@@ -45,8 +45,8 @@ def _lower(graph: ir.Graph, attention: ir.Node) -> None:
         graph.insert_before(attention, node)
         return out
 
-    tokens = query.shape[2] if query.shape is not None else None
-    scores_shape = ir.Shape([*query.shape[:2], tokens, tokens]) if query.shape is not None else None
+    # Queries may be fewer than keys: see `class_token`.
+    scores_shape = ir.Shape([*query.shape[:3], key.shape[2]]) if query.shape and key.shape else None
     if factor != 1.0:
         query = emit(
             "Mul", [query, new_constant(graph, f"{path}.scale", np.array(factor, np.float32))], "Scale", query.shape
