@@ -29,6 +29,7 @@ from vivit_export.cli_options import (
     take_progress,
     take_sampling,
 )
+from vivit_export.errors import UsageError
 
 if TYPE_CHECKING:
     from vivit_export.bundle import Bundle
@@ -114,12 +115,29 @@ def build(bundle: Path, targets: tuple[str, ...], as_json: bool, **given: Any) -
 
 @vivit.command(cls=Command)
 @click.argument("bundle", type=PATH)
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
-def inspect(bundle: Path, as_json: bool) -> None:
-    """Verify BUNDLE and show what it holds."""
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest and all layers of the plans as JSON.")
+@click.option("--plan-onnx", type=FILE, help="Write the compiled plan as an ONNX file, to look at in Netron.")
+@click.option("--engine", help="Engine whose plan that is.  [default: the only one]")
+def inspect(bundle: Path, as_json: bool, plan_onnx: Path | None, engine: str | None) -> None:
+    """Verify BUNDLE and show what it holds, with the plan of each engine."""
     from vivit_export.bundle import read_bundle
+    from vivit_export.export.plan_table import choose_engine, plan_text, read_plan
+    from vivit_export.summary import summary_json, summary_text
 
-    _show_bundle(read_bundle(bundle), as_json)
+    if engine is not None and plan_onnx is None:
+        raise UsageError("--engine chooses the plan that --plan-onnx writes; give both")
+    found = read_bundle(bundle)
+    plans = {name: read_plan(found, name) for name in found.engines}
+    if plan_onnx is not None:
+        from vivit_export.export.plan_onnx import write_plan_onnx
+
+        chosen = choose_engine(found, engine)
+        write_plan_onnx(plans[chosen].layers, chosen, plan_onnx)
+    if as_json:
+        content = {**summary_json(found, None), "plans": {name: plan.to_json() for name, plan in plans.items()}}
+        click.echo(json.dumps(content, indent=2, sort_keys=True))
+    else:
+        click.echo("\n".join([summary_text(found), *map(plan_text, plans.values())]))
 
 
 @vivit.command(cls=Command)

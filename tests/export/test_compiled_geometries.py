@@ -58,3 +58,12 @@ def test_every_shape_compiles_as_promised(
     ]
     assert plan.kernels <= AROUND + 7 * LAYERS
     assert plan.copies <= 3
+
+
+@pytest.mark.needs_rtx
+@pytest.mark.parametrize("fields", [{"hidden_size": 64}, {"hidden_size": 256}], ids=json.dumps)
+def test_attention_as_an_op_compiles_too(checkpoints: Checkpoints, tmp_path: Path, fields: dict[str, Any]) -> None:
+    """As an op, attention from the class token alone has no kernel in tensorrt-rtx 1.7.1: that one is a pattern."""
+    checkpoint = checkpoints.load(num_hidden_layers=LAYERS, num_labels=8, **fields)
+    plan = compiled(checkpoint, tmp_path, "fp16", form="fused-op")
+    assert prove(plan, precision="fp16", num_attention=LAYERS)[0] == "attention fused in 2 of 2 blocks (Half)"

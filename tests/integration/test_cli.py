@@ -171,7 +171,7 @@ def test_inspect_prints_what_the_export_printed(demo_export: Exported) -> None:
 def test_inspect_as_json_is_the_manifest(cli: Cli, demo_bundle: Path) -> None:
     facts = json.loads(cli("inspect", demo_bundle, "--json").stdout)
     manifest = json.loads((demo_bundle / "bundle.json").read_text())
-    assert facts == {"bundle": str(demo_bundle), "size": read_bundle(demo_bundle).size_bytes, **manifest}
+    assert facts == {"bundle": str(demo_bundle), "size": read_bundle(demo_bundle).size_bytes, "plans": {}, **manifest}
 
 
 def test_a_terminal_without_greek_still_shows_the_figures(demo_bundle: Path) -> None:

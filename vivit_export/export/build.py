@@ -44,7 +44,8 @@ def add_engine(
         allow_unfused: do not insist on fused attention.
 
     Returns:
-        Name and sidecar of the engine; both files are in ``folder/engines``.
+        Name and sidecar of the engine; both files are in ``folder/engines``, where the sidecar also lists the
+        layers of the plan.
 
     Raises:
         BuildError: the compiler failed.
@@ -87,7 +88,8 @@ def add_engine(
         "proof": proof,
         "plan": built.plan.to_json(),
     }
-    bundle.write_json(folder / bundle.ENGINES / f"{name}.json", sidecar)
+    layers = [layer.to_json() for layer in built.layers]
+    bundle.write_json(folder / bundle.ENGINES / f"{name}.json", {**sidecar, "layers": layers})
     return name, sidecar
 
 

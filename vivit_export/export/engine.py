@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vivit_export.errors import BuildError, EnvironmentFault, InputError, OutputError, UsageError, VivitExportError
-from vivit_export.export.plan import Plan, memory_from_log, parse_inspector, parse_rtx_log
+from vivit_export.export.plan import Plan, memory_from_log, sum_up
+from vivit_export.export.plan_layers import Layer, layers_from_inspector, layers_from_log
 
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
 
@@ -84,6 +85,7 @@ class BuiltEngine:
         sms: compute capabilities the engine runs on, ascending.
         batches: (min, opt, max) batch of the optimization profile.
         plan: summary of the layer plan, shared by all of ``sms``.
+        layers: the plan itself, in order of execution.
         build_seconds: wall time of the child process.
         size_bytes: size of the engine file.
     """
@@ -93,6 +95,7 @@ class BuiltEngine:
     sms: tuple[int, ...]
     batches: tuple[int, int, int]
     plan: Plan
+    layers: tuple[Layer, ...]
     build_seconds: float
     size_bytes: int
 
@@ -175,13 +178,15 @@ def build_engine(
         status = _run_worker(request, work, log, on_start)
         text = log.read_text(errors="replace")
         result = _read_result(work, request.flavour, status, text)
-        plan = parse_rtx_log(text) if request.flavour == "tensorrt-rtx" else _inspected(work, text)
+        rtx = request.flavour == "tensorrt-rtx"
+        layers = layers_from_log(text) if rtx else layers_from_inspector((work / "inspector.json").read_text())
         built = BuiltEngine(
             flavour=request.flavour,
             version=result["version"],
             sms=tuple(sorted(result["sms"])),
             batches=request.batches,
-            plan=plan,
+            plan=sum_up(layers, *memory_from_log(text)),
+            layers=layers,
             build_seconds=time.monotonic() - started,
             size_bytes=(work / "engine.plan").stat().st_size,
         )
@@ -257,12 +262,6 @@ def _copy_cache(source: Path | None, target: Path | None) -> None:
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.copyfile(source, partial)
     os.replace(partial, target)
-
-
-def _inspected(work: Path, log_text: str) -> Plan:
-    activation, weights = memory_from_log(log_text)
-    text = (work / "inspector.json").read_text()
-    return parse_inspector(text, activation_bytes=activation, weight_bytes=weights)
 
 
 # --- failures ----------------------------------------------------------------------------------

@@ -69,8 +69,7 @@ def build_graph(
     facts: dict[str, Any] = {"name": precision, "attention": form, "opset": opset, "outputs": "float32"}
     left_out = {*skip_rewrites} | (_LOW_PRECISION_ONLY if precision == "fp32" else set())
     facts["rewrites"] = apply_rewrites(model, left_out)
-    if form == "pattern":
-        lower_attention(model)
+    lower_attention(model, single_query_only=form == "fused-op")
     preprocessor = Preprocessor(checkpoint.clip, checkpoint.preprocess)
     folded = False
     if precision != "fp32":

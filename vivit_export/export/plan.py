@@ -1,33 +1,21 @@
-"""The layer plan a TensorRT compiler prints: read it, sum it up, prove the promised precision.
-
-Both flavours describe an engine built with ``ProfilingVerbosity.DETAILED`` layer by layer:
-TensorRT for RTX in its verbose log (without a GPU it cannot load an engine), TensorRT through
-``EngineInspector`` as JSON, with the same fields, as the same back end (Myelin) writes them.
-"""
+"""The plan of a compiled engine, summed up from its layers, and the proof that it keeps the promised precision."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import re
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from vivit_export.errors import BuildError, InputError, PrecisionError
+from vivit_export.errors import InputError, PrecisionError
+from vivit_export.export.plan_layers import Layer, Role, layers_from_inspector, layers_from_log
 
 # What each precision promises for the encoder's GEMMs, in the compiler's words.
 PROMISED_DTYPE = {"fp32": "Float", "fp16": "Half", "bf16": "BFloat16", "int8": "Int8", "fp8": "FP8"}
 
-_BITS = defaultdict(lambda: 64, {"Int8": 8, "FP8": 8, "Half": 16, "BFloat16": 16, "Float": 32})
-# Layers outside Myelin spell a type inside its format: "Row major linear FP16 format".
-_DTYPE_WORDS = {"FP32": "Float", "FP16": "Half", "BF16": "BFloat16", "INT8": "Int8", "FP8": "FP8", "FP8E4M3": "FP8"}
-_HOST_KINDS = {"shape_call", "signal", "wait", "constant", "noop"}
-_INDEX_DTYPES = {"Int64", "Int32", "Bool"}
-# A generated kernel is named after its operations: __myl_AddReshTranReshMove_myl0_5.
-_LAYOUT_OPS = {"Tran", "Move", "Repl", "Conc", "Slic", "Gath"}
-_POINTWISE_OPS = {"Resh", "Add", "Sub", "Mul", "Min", "Max", "Roun", "Cast"}
 _GEMMS_PER_BLOCK = 4  # at least: Q, K and V in one, out-projection, fc1, fc2
 _NAMES_SHOWN = 5
 
@@ -101,44 +89,40 @@ class Plan:
 
 
 def parse_rtx_log(text: str) -> Plan:
-    """Read the plan from the verbose log of a TensorRT for RTX build.
-
-    It holds one ``Layers:`` block however many compute capabilities are built for: they share
-    the plan, and the lowest one decides it (1.7.1: with SM 75 added, SM 89 gets that of SM 75).
-
-    Raises:
-        BuildError: the log holds no plan, or several.
-    """
-    blocks = re.findall(r"^.*\bLayers:\s*\n((?:\s*Name: .*, LayerType: .*\n?)+)", text, re.MULTILINE)
-    if len(blocks) != 1:
-        raise BuildError(
-            f"the compiler's log holds {len(blocks)} layer plans where one is expected, so the precision "
-            "cannot be proven; this version of TensorRT for RTX is not understood (1.7.1 is)"
-        )
-    layers = [_layer_from_line(line) for line in blocks[0].splitlines() if line.strip()]
-    return _summarise(layers, *memory_from_log(text))
+    """Sum up the plan in the verbose log of a TensorRT for RTX build; see `layers_from_log`."""
+    return sum_up(layers_from_log(text), *memory_from_log(text))
 
 
 def parse_inspector(json_text: str, *, activation_bytes: int = 0, weight_bytes: int = 0) -> Plan:
-    """Read the plan from ``EngineInspector.get_engine_information(JSON)``; it tells no memory sizes.
-
-    Raises:
-        BuildError: the text is no JSON, or the engine was built without layer details.
-    """
-    try:
-        layers = [_layer_from_json(layer) for layer in json.loads(json_text)["Layers"]]
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise BuildError(
-            f"the engine inspector's answer has no layer details ({type(e).__name__}: {e}), so the precision "
-            "cannot be proven; the engine must be built with ProfilingVerbosity.DETAILED"
-        ) from e
-    return _summarise(layers, activation_bytes, weight_bytes)
+    """Sum up the plan that an engine inspector tells, without memory sizes; see `layers_from_inspector`."""
+    return sum_up(layers_from_inspector(json_text), activation_bytes, weight_bytes)
 
 
 def memory_from_log(text: str) -> tuple[int, int]:
     """Return (activation, weight) bytes as the last engine in a verbose log reports them, else 0."""
     sizes = dict(re.findall(r"Total (Activation|Weights) Memory: (\d+) bytes", text))
     return int(sizes.get("Activation", 0)), int(sizes.get("Weights", 0))
+
+
+def sum_up(layers: Sequence[Layer], activation_bytes: int, weight_bytes: int) -> Plan:
+    """Count what the layers do."""
+    roles = [layer.role for layer in layers]
+    encoder = _encoder_span(layers, roles)
+    return Plan(
+        layers=len(layers),
+        kernels=sum(role != "host" for role in roles),
+        attention_fused=roles.count("attention"),
+        attention_dtypes=_count(
+            x.inputs[0].dtype for x, role in zip(layers, roles, strict=True) if role == "attention" and x.inputs
+        ),
+        unfused_matmuls=roles.count("product"),
+        copies=roles.count("copy"),
+        activation_bytes=activation_bytes,
+        weight_bytes=weight_bytes,
+        gemm_layers=tuple(
+            Gemm(x.name, x.dtype, x.nodes, i in encoder) for i, x in enumerate(layers) if roles[i] == "gemm"
+        ),
+    )
 
 
 def prove(
@@ -207,138 +191,18 @@ def _prove_attention(plan: Plan, precision: str, num_attention: int, single_quer
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    name: str
-    dims: tuple[int, ...]  # -1 where dynamic
-    dtype: str
-
-    @classmethod
-    def read(cls, data: dict[str, Any]) -> _Tensor:
-        dims = re.findall(r"-?\d+", str(data.get("Dimensions", "")))
-        text = str(data.get("Datatype") or data.get("Format/Datatype") or "")
-        words = [_DTYPE_WORDS[w.upper()] for w in text.split() if w.upper() in _DTYPE_WORDS]
-        return cls(data["Name"], tuple(map(int, dims)), words[0] if words else text)
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    name: str
-    kind: str
-    inputs: tuple[_Tensor, ...]
-    constants: tuple[_Tensor, ...]
-    outputs: tuple[_Tensor, ...]
-    tactic: str
-    nodes: tuple[str, ...]
-
-    @property
-    def factors(self) -> list[_Tensor]:
-        return [t for t in self.inputs if set(t.dims) - {1}]
-
-    @property
-    def weights(self) -> list[_Tensor]:
-        return [t for t in self.constants if len(t.dims) > 1 and set(t.dims) - {1}]
-
-
-def _layer_from_line(line: str) -> _Layer:
-    """Parse ``Name: …, LayerType: …, Inputs: [ { Name: …, Dimensions: […], … }], …``."""
-    flat = re.sub(r"\{.*?\}", lambda m: m.group().replace(", ", ";").replace(": ", "="), line)
-    marks = list(re.finditer(r"(?:^\s*|, )([A-Z]\w*):(?: |$)", flat))
-    ends = [m.start() for m in marks[1:]] + [len(flat)]
-    data: dict[str, Any] = {m[1]: flat[m.end() : end].strip() for m, end in zip(marks, ends, strict=True)}
-    for field in ("Inputs", "Constants", "Outputs"):
-        bodies = [body.split(";") for body in re.findall(r"\{(.*?)\}", data.get(field, ""))]
-        data[field] = [dict(part.strip().split("=", 1) for part in body if "=" in part) for body in bodies]
-    return _layer_from_json(data)
-
-
-def _layer_from_json(data: dict[str, Any]) -> _Layer:
-    inputs = [_Tensor.read(t) for t in data.get("Inputs", ())]
-    constants = [_Tensor.read(t) for t in data.get("Constants", ())]
-    # Before the field Constants existed, weights stood among the inputs under a telling name.
-    if "Constants" not in data:
-        constants += [t for t in inputs if re.search(r"const|_(alpha|beta)$", t.name)]
-    return _Layer(
-        name=data["Name"],
-        kind=data["LayerType"].lower(),
-        inputs=tuple(t for t in inputs if t not in constants),
-        constants=tuple(constants),
-        outputs=tuple(_Tensor.read(t) for t in data.get("Outputs", ())),
-        tactic=data.get("TacticName") or "",
-        nodes=tuple(re.findall(r"\[ONNX Layer: (.*?)\]", data.get("Metadata") or "")),
-    )
-
-
-def _summarise(layers: list[_Layer], activation_bytes: int, weight_bytes: int) -> Plan:
-    attention = [x for x in layers if _is_attention(x)]
-    encoder = _encoder_span(layers)
-    gemms = [
-        Gemm(x.name, _compute_dtype(x), x.nodes, i in encoder) for i, x in enumerate(layers) if _product(x) == "weights"
-    ]
-    return Plan(
-        layers=len(layers),
-        kernels=sum(map(_is_kernel, layers)),
-        attention_fused=len(attention),
-        attention_dtypes=_count(x.inputs[0].dtype for x in attention if x.inputs),
-        unfused_matmuls=sum(_product(x) == "activations" for x in layers),
-        copies=sum(map(_is_copy, layers)),
-        activation_bytes=activation_bytes,
-        weight_bytes=weight_bytes,
-        gemm_layers=tuple(gemms),
-    )
-
-
-def _is_attention(layer: _Layer) -> bool:
-    # Not just "mha": a projection is named after its ONNX node, which may well contain that.
-    return bool(re.search(r"gem[mv]_mha|fmha", f"{layer.name} {layer.tactic}"))
-
-
-def _is_kernel(layer: _Layer) -> bool:
-    tensors = layer.inputs + layer.outputs
-    return layer.kind not in _HOST_KINDS and (not tensors or any(t.dtype not in _INDEX_DTYPES for t in tensors))
-
-
-def _product(layer: _Layer) -> Literal["weights", "activations"] | None:
-    """What a layer multiplies its input with: weights, or another activation (Q·Kᵀ and P·V)."""
-    # "correlation" is Myelin's convolution: with stride = kernel, the patch embedding is a GEMM.
-    pattern, where = r"^gemm$|^fc$|^correlation$|matrix_?multiply|conv", layer.kind
-    if layer.kind.endswith("fusion"):
-        pattern, where = r"Fc|Gemm|MatMul|Conv", layer.name  # as in __myl_FcAddAdd_myl0_9
-    if _is_attention(layer) or not re.search(pattern, where):
-        return None
-    first, second = [*layer.factors, None, None][:2]
-    if layer.weights or first is None or second is None or min(len(first.dims), len(second.dims)) < 3:
-        return "weights"
-    # A residual stands beside the factor in the same place, but has no dimension to contract.
-    return "activations" if first.dims[-1] == second.dims[-2] else "weights"
-
-
-def _compute_dtype(layer: _Layer) -> str:
-    """Return the wider of the narrowest activation (a residual may be wider) and the weights (a bias may be)."""
-    activation = min((t.dtype for t in layer.factors or layer.inputs), key=_BITS.__getitem__, default="?")
-    weights = min((t.dtype for t in layer.weights), key=_BITS.__getitem__, default=activation)
-    return max(activation, weights, key=_BITS.__getitem__)
-
-
-def _is_copy(layer: _Layer) -> bool:
-    if layer.kind != "kgen" or _is_attention(layer):
-        return layer.kind in {"reformat", "copy"}
-    ops = set(re.findall(r"[A-Z][a-z]+", re.sub(r"_myl\d+_\d+$", "", layer.name)))
-    return bool(ops & _LAYOUT_OPS) and ops <= _LAYOUT_OPS | _POINTWISE_OPS
-
-
-def _encoder_span(layers: list[_Layer]) -> range:
+def _encoder_span(layers: Sequence[Layer], roles: Sequence[Role]) -> range:
     """Return the layers from what feeds the first attention to the third product after the last one (fc2)."""
-    anchors = [i for i, x in enumerate(layers) if _is_attention(x) or _product(x) == "activations"]
+    anchors = [i for i, role in enumerate(roles) if role in ("attention", "product")]
     if not anchors:
         return range(len(layers))
-    after = [i for i in range(anchors[-1] + 1, len(layers)) if _product(layers[i]) == "weights"][:3]
+    after = [i for i in range(anchors[-1] + 1, len(layers)) if roles[i] == "gemm"][:3]
     # An unfused attention is two products: the second one leads back to V.
-    projections = [i for anchor in anchors[:2] for i in _projections(layers, anchor)]
+    projections = [i for anchor in anchors[:2] for i in _projections(layers, roles, anchor)]
     return range(min(projections, default=0), (after[-1] if after else len(layers) - 1) + 1)
 
 
-def _projections(layers: list[_Layer], anchor: int) -> set[int]:
+def _projections(layers: Sequence[Layer], roles: Sequence[Role], anchor: int) -> set[int]:
     """Follow the inputs of a layer back to the nearest products with weights."""
     found: set[int] = set()
     pending, seen = [anchor], {anchor}
@@ -348,7 +212,7 @@ def _projections(layers: list[_Layer], anchor: int) -> set[int]:
         for i in range(current):
             if i not in seen and any(t.name in names for t in layers[i].outputs):
                 seen.add(i)
-                (found.add if _product(layers[i]) == "weights" else pending.append)(i)
+                (found.add if roles[i] == "gemm" else pending.append)(i)
     return found
 
 

@@ -16,19 +16,32 @@ import onnx_ir as ir
 from vivit_export.export.rewrites.attention_block import new_constant
 
 
-def lower_attention(model: ir.Model) -> int:
+def lower_attention(model: ir.Model, *, single_query_only: bool = False) -> int:
     """Replace every ``Attention`` by Mul, MatMul, Softmax, MatMul.
 
     Precondition: float32; 4-D Q, K, V (batch, heads, tokens, head size), no mask, one output, an explicit
     ``scale``: what `vivit_export.export.trace` produces.
 
+    Args:
+        model: changed in place.
+        single_query_only: only those that attend from one token (see `class_token`): their scores are a row
+            per head, which an op need not hide, and as an op TensorRT for RTX has no kernel for some (1.7.1).
+
     Returns:
         Number of ``Attention`` nodes replaced.
     """
     found = [node for node in model.graph if node.op_type == "Attention"]
+    if single_query_only:
+        found = [node for node in found if _num_queries(node) == 1]
     for node in found:
         _lower(model.graph, node)
     return len(found)
+
+
+def _num_queries(attention: ir.Node) -> int | None:
+    query = attention.inputs[0]
+    tokens = query.shape[2] if query is not None and query.shape is not None else None
+    return tokens if isinstance(tokens, int) else None
 
 
 def _lower(graph: ir.Graph, attention: ir.Node) -> None:

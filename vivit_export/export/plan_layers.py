@@ -1,0 +1,223 @@
+"""The layers of a compiled plan: read them from what a TensorRT compiler prints, and tell what each one does.
+
+Both flavours describe an engine built with ``ProfilingVerbosity.DETAILED`` layer by layer:
+TensorRT for RTX in its verbose log (without a GPU it cannot load an engine), TensorRT through
+``EngineInspector`` as JSON, with the same fields, as the same back end (Myelin) writes them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from vivit_export.errors import BuildError, InputError
+
+Role = Literal["attention", "gemm", "product", "copy", "other", "host"]
+
+_BITS = defaultdict(lambda: 64, {"Int8": 8, "FP8": 8, "Half": 16, "BFloat16": 16, "Float": 32})
+# Layers outside Myelin spell a type inside its format: "Row major linear FP16 format".
+_DTYPE_WORDS = {"FP32": "Float", "FP16": "Half", "BF16": "BFloat16", "INT8": "Int8", "FP8": "FP8", "FP8E4M3": "FP8"}
+_HOST_KINDS = {"shape_call", "signal", "wait", "constant", "noop"}
+_INDEX_DTYPES = {"Int64", "Int32", "Bool"}
+# A generated kernel is named after its operations: __myl_AddReshTranReshMove_myl0_5.
+_LAYOUT_OPS = {"Tran", "Move", "Repl", "Conc", "Slic", "Gath"}
+_POINTWISE_OPS = {"Resh", "Add", "Sub", "Mul", "Min", "Max", "Roun", "Cast"}
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTensor:
+    """What a layer reads or writes, as the plan spells it.
+
+    Attributes:
+        name: its name; a layer may read a tensor under another shape than it was written with.
+        dims: -1 where dynamic.
+        dtype: Half, BFloat16, Float, Int8, FP8, or what else the compiler says.
+    """
+
+    name: str
+    dims: tuple[int, ...]
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{','.join(map(str, self.dims))}] {self.name}"
+
+    @classmethod
+    def from_text(cls, text: str) -> PlanTensor:
+        """Rebuild a tensor from its text, as in ``Half[-1,257,64] q``."""
+        found = re.fullmatch(r"(.*?)\[([-\d,]*)\] (.*)", text)
+        if found is None:
+            raise ValueError(f"{text!r} is not a tensor of a plan")
+        return cls(found[3], tuple(int(d) for d in found[2].split(",") if d), found[1])
+
+    @classmethod
+    def read(cls, data: dict[str, Any]) -> PlanTensor:
+        """Read a tensor as the inspector's JSON has it."""
+        dims = re.findall(r"-?\d+", str(data.get("Dimensions", "")))
+        text = str(data.get("Datatype") or data.get("Format/Datatype") or "")
+        words = [_DTYPE_WORDS[w.upper()] for w in text.split() if w.upper() in _DTYPE_WORDS]
+        return cls(data["Name"], tuple(map(int, dims)), words[0] if words else text)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One entry of a plan, in order of execution.
+
+    Attributes:
+        name: the compiler's.
+        kind: its ``LayerType``, lower case: gemm, kgen (a generated kernel), runtime_fusion, shape_call, ...
+        inputs: activations.
+        constants: weights and scalars.
+        outputs: activations.
+        tactic: the kernel, where the compiler names it.
+        nodes: names of the ONNX nodes it carries out.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[PlanTensor, ...]
+    constants: tuple[PlanTensor, ...]
+    outputs: tuple[PlanTensor, ...]
+    tactic: str
+    nodes: tuple[str, ...]
+
+    @property
+    def role(self) -> Role:
+        """What it does.
+
+        ``attention`` is fused; ``gemm`` multiplies with weights; ``product`` multiplies two activations (an
+        unfused attention has two); ``copy`` only changes a layout, at most adding, scaling or rounding on the
+        way; ``other`` kernels are LayerNormalization and element-wise ones; ``host`` runs no kernel.
+        """
+        return _role(self)
+
+    @property
+    def dtype(self) -> str:
+        """The wider of its narrowest activation (a residual may be wider) and its narrowest weights (a bias may be)."""
+        activation = min((t.dtype for t in self.factors or self.inputs), key=_BITS.__getitem__, default="?")
+        weights = min((t.dtype for t in self.weights), key=_BITS.__getitem__, default=activation)
+        return max(activation, weights, key=_BITS.__getitem__)
+
+    @property
+    def factors(self) -> list[PlanTensor]:
+        """Activations that are no scalars."""
+        return [t for t in self.inputs if set(t.dims) - {1}]
+
+    @property
+    def weights(self) -> list[PlanTensor]:
+        """Constants of at least two dimensions."""
+        return [t for t in self.constants if len(t.dims) > 1 and set(t.dims) - {1}]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a compact form: a tensor is one string."""
+        tensors = {k: [str(t) for t in getattr(self, k)] for k in ("inputs", "constants", "outputs")}
+        return {"name": self.name, "kind": self.kind, **tensors, "tactic": self.tactic, "nodes": list(self.nodes)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Layer:
+        """Rebuild a layer from `to_json`.
+
+        Raises:
+            InputError: a field is missing or not what it should be.
+        """
+        try:
+            tensors = {k: tuple(PlanTensor.from_text(t) for t in data[k]) for k in ("inputs", "constants", "outputs")}
+            return cls(data["name"], data["kind"], **tensors, tactic=data["tactic"], nodes=tuple(data["nodes"]))
+        except (KeyError, TypeError, ValueError) as e:
+            raise InputError(f"a layer of the plan is damaged or of another version: {e}") from e
+
+
+def layers_from_log(text: str) -> tuple[Layer, ...]:
+    """Read the layers from the verbose log of a TensorRT for RTX build.
+
+    It holds one ``Layers:`` block however many compute capabilities are built for: they share
+    the plan, and the lowest one decides it (1.7.1: with SM 75 added, SM 89 gets that of SM 75).
+
+    Raises:
+        BuildError: the log holds no plan, or several.
+    """
+    blocks = re.findall(r"^.*\bLayers:\s*\n((?:\s*Name: .*, LayerType: .*\n?)+)", text, re.MULTILINE)
+    if len(blocks) != 1:
+        raise BuildError(
+            f"the compiler's log holds {len(blocks)} layer plans where one is expected, so the precision "
+            "cannot be proven; this version of TensorRT for RTX is not understood (1.7.1 is)"
+        )
+    return tuple(_layer_from_line(line) for line in blocks[0].splitlines() if line.strip())
+
+
+def layers_from_inspector(json_text: str) -> tuple[Layer, ...]:
+    """Read the layers from ``EngineInspector.get_engine_information(JSON)``.
+
+    Raises:
+        BuildError: the text is no JSON, or the engine was built without layer details.
+    """
+    try:
+        return tuple(_layer_from_json(layer) for layer in json.loads(json_text)["Layers"])
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise BuildError(
+            f"the engine inspector's answer has no layer details ({type(e).__name__}: {e}), so the precision "
+            "cannot be proven; the engine must be built with ProfilingVerbosity.DETAILED"
+        ) from e
+
+
+def _layer_from_line(line: str) -> Layer:
+    """Parse ``Name: …, LayerType: …, Inputs: [ { Name: …, Dimensions: […], … }], …``."""
+    flat = re.sub(r"\{.*?\}", lambda m: m.group().replace(", ", ";").replace(": ", "="), line)
+    marks = list(re.finditer(r"(?:^\s*|, )([A-Z]\w*):(?: |$)", flat))
+    ends = [m.start() for m in marks[1:]] + [len(flat)]
+    data: dict[str, Any] = {m[1]: flat[m.end() : end].strip() for m, end in zip(marks, ends, strict=True)}
+    for field in ("Inputs", "Constants", "Outputs"):
+        bodies = [body.split(";") for body in re.findall(r"\{(.*?)\}", data.get(field, ""))]
+        data[field] = [dict(part.strip().split("=", 1) for part in body if "=" in part) for body in bodies]
+    return _layer_from_json(data)
+
+
+def _layer_from_json(data: dict[str, Any]) -> Layer:
+    inputs = [PlanTensor.read(t) for t in data.get("Inputs", ())]
+    constants = [PlanTensor.read(t) for t in data.get("Constants", ())]
+    # Before the field Constants existed, weights stood among the inputs under a telling name.
+    if "Constants" not in data:
+        constants += [t for t in inputs if re.search(r"const|_(alpha|beta)$", t.name)]
+    return Layer(
+        name=data["Name"],
+        kind=data["LayerType"].lower(),
+        inputs=tuple(t for t in inputs if t not in constants),
+        constants=tuple(constants),
+        outputs=tuple(PlanTensor.read(t) for t in data.get("Outputs", ())),
+        tactic=data.get("TacticName") or "",
+        nodes=tuple(re.findall(r"\[ONNX Layer: (.*?)\]", data.get("Metadata") or "")),
+    )
+
+
+def _role(layer: Layer) -> Role:
+    tensors = layer.inputs + layer.outputs
+    if layer.kind in _HOST_KINDS or (tensors and all(t.dtype in _INDEX_DTYPES for t in tensors)):
+        return "host"
+    # Not just "mha": a projection is named after its ONNX node, which may well contain that.
+    if re.search(r"gem[mv]_mha|fmha", f"{layer.name} {layer.tactic}"):
+        return "attention"
+    return _product(layer) or ("copy" if _is_copy(layer) else "other")
+
+
+def _product(layer: Layer) -> Literal["gemm", "product"] | None:
+    """What a layer multiplies its input with: weights, or another activation (Q·Kᵀ and P·V)."""
+    # "correlation" is Myelin's convolution: with stride = kernel, the patch embedding is a GEMM.
+    pattern, where = r"^gemm$|^fc$|^correlation$|matrix_?multiply|conv", layer.kind
+    if layer.kind.endswith("fusion"):
+        pattern, where = r"Fc|Gemm|MatMul|Conv", layer.name  # as in __myl_FcAddAdd_myl0_9
+    if not re.search(pattern, where):
+        return None
+    first, second = [*layer.factors, None, None][:2]
+    if layer.weights or first is None or second is None or min(len(first.dims), len(second.dims)) < 3:
+        return "gemm"
+    # A residual stands beside the factor in the same place, but has no dimension to contract.
+    return "product" if first.dims[-1] == second.dims[-2] else "gemm"
+
+
+def _is_copy(layer: Layer) -> bool:
+    if layer.kind != "kgen":
+        return layer.kind in {"reformat", "copy"}
+    ops = set(re.findall(r"[A-Z][a-z]+", re.sub(r"_myl\d+_\d+$", "", layer.name)))
+    return bool(ops & _LAYOUT_OPS) and ops <= _LAYOUT_OPS | _POINTWISE_OPS
