@@ -208,7 +208,8 @@ def test_fp32_attention_op_is_refused_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(BuildError) as caught:
         build_engine(rtx(model), out, tmp_path / "build.log")
     assert str(caught.value) == (
-        "TensorRT for RTX could not compile the model: Attention operation was not supported by a dedicated kernel; "
+        "TensorRT for RTX could not compile the model: Attention operation was not supported by a dedicated kernel "
+        "(ONNX node attention); "
         "no fused kernel exists for fp32 attention or heads wider than 256: use --fp16, or --attention pattern"
     )
     assert out.read_bytes() == b"older"
@@ -278,9 +279,18 @@ TOO_NEW = "Cannot compile for target(s) {}, because the model contains HW-specif
             "IMatrixMultiplyLayer must have same input types (ONNX node fc1, MatMul)",
             "the exported graph is at fault",
         ),
+        (
+            "[X] Parsing node: layers.0.attention/Attention [Attention]\n"
+            "[X] Parsing node: layers.1.attention/Attention [Attention]\n"
+            "Internal Error: MyelinCheckException: decompose_composite_ops.cpp:59: CHECK(composite_op->"
+            "is_decomposable()) failed. Attention operation was not supported by a dedicated kernel.",
+            "Attention operation was not supported by a dedicated kernel "
+            "(ONNX node layers.0.attention/Attention or one of 1 like it)",
+            "--attention pattern",
+        ),
         ("[X] nothing wrong here\n[!] Invalid Engine. Please ensure the engine was built correctly", "", ""),
     ],
-    ids=["fp8", "bf16", "unsupported", "types", "silent"],
+    ids=["fp8", "bf16", "unsupported", "types", "attention", "silent"],
 )
 def test_complaints_are_unwrapped(log: str, said: str, advice: str) -> None:
     assert explain_failure(log)[0] == said

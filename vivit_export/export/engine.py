@@ -325,6 +325,9 @@ def explain_failure(log_text: str, error: str = "") -> tuple[str, str]:
     node = re.search(r"In node -?\d+ with name: (\S+) and operator: (\w+)", log_text)
     if node and node[1] not in said:
         said += f" (ONNX node {node[1]}, {node[2]})"
+    if said.startswith("Attention operation"):  # the compiler does not say which one
+        found = re.findall(r"Parsing node: (\S+) \[Attention\]", log_text)
+        said += f" (ONNX node {found[0]}{f' or one of {len(found) - 1} like it' if found[1:] else ''})" if found else ""
     advice = [text for pattern, text in _ADVICE if re.search(pattern, " ".join(real))]
     return said, advice[0] if advice else ""
 

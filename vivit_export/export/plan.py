@@ -187,7 +187,8 @@ def _prove_attention(plan: Plan, precision: str, num_attention: int, single_quer
         return f"{share} (allowed)"
     raise PrecisionError(
         f"{share} ({precision}), {plan.unfused_matmuls} products were left outside, each with a tokens x tokens "
-        "matrix in memory; use --attention pattern, and keep Q, K, V and softmax in fp16 or bf16"
+        "matrix in memory; use --attention pattern, and keep Q, K, V and softmax in fp16 or bf16 (heads wider than "
+        "256 have no fused kernel: --allow-unfused accepts that)"
     )
 
 
