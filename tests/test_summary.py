@@ -97,3 +97,20 @@ def test_the_page_shows_the_same_and_takes_no_markup_from_names() -> None:
     for text in ("0.9998700", "not run: needs 2.0 GiB", "SM89, SM120", "1 / 4 / 8", "1.5 MB", "8×8"):
         assert text in page
     assert "Not checked (--no-check)." in render_html(headless().manifest)
+
+
+def test_rewrites_that_did_not_match_everywhere_say_so() -> None:
+    model = {"id": "m", "config": {"num_hidden_layers": 2}, "parameters": 1}
+    counts = {"key-bias": 2, "layernorm": 3, "patch-embedding": 0, "class-token": 1}
+    precision = {"name": "fp16", "attention": "pattern", "opset": 20, "rewrites": counts}
+    lines = summary_text(headless(model=model, precision=precision)).splitlines()
+    assert "  rewrites   key-bias 2, layernorm 3 of 4, patch-embedding 0 of 1, class-token 1" in lines
+    assert "layernorm 3 of 4" in render_html(headless(model=model, precision=precision).manifest)
+
+
+def test_the_largest_weight_is_shown() -> None:
+    facts = {"largest_weight": {"name": "fc1.weight", "magnitude": 12.345}, "subnormal_weights": 0.0123}
+    precision = {"name": "fp16", "attention": "pattern", "opset": 20, **facts}
+    text = "up to 12.3 (fc1.weight), 1.2 % below the normal range of fp16"
+    assert f"  weights    {text}" in summary_text(headless(precision=precision)).splitlines()
+    assert text in render_html(headless(precision=precision).manifest)

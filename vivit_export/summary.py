@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vivit_export.bundle import Bundle
 from vivit_export.contract import Clip
-from vivit_export.export.report import BENCH_COLUMNS, bench_rows, parity_sentences, rewrites_text
+from vivit_export.export.report import BENCH_COLUMNS, bench_rows, parity_sentences, rewrites_text, weights_text
 
 if TYPE_CHECKING:
     from vivit_export.runtime.check import DriftReport
@@ -29,7 +29,8 @@ def summary_text(bundle: Bundle) -> str:
         f"  model      {model['id']}, {model['parameters'] / 1e6:.1f} M parameters",
         f"  precision  {precision['name']}, attention as {precision['attention']}, opset {precision['opset']}",
     ]
-    lines += [f"  rewrites   {text}" for text in [rewrites_text(precision)] if text]
+    lines += [f"  rewrites   {text}" for text in [rewrites_text(manifest)] if text]
+    lines += [f"  weights    {text}" for text in [weights_text(precision)] if text]
     for kind, tensors in (("input", io.inputs), ("output", io.outputs)):
         lines += [f"  {kind:<10} {t.name} {t.dtype} ({', '.join(map(str, t.shape))})" for t in tensors]
     lines.append(f"  clip       {clip.num_frames} frames, {_sampling(clip)}, {clip.num_tokens} tokens")

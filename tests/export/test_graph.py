@@ -9,12 +9,14 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+import torch
 from checkpoints import Checkpoints, assert_as_hugging_face, normal_pixels
 from graphs import ops, parse, run_ort
 
 from vivit_export.contract import Tensor
 from vivit_export.errors import BuildError
 from vivit_export.export import graph as graph_module
+from vivit_export.export.checkpoint import load_checkpoint
 from vivit_export.export.graph import Graph, build_graph, layer_types, save_graph, signature
 from vivit_export.export.options import REWRITE_NAMES
 
@@ -163,3 +165,24 @@ def test_an_invalid_graph_is_not_shipped(tmp_path: Path, text: str, said: str) -
 def test_layers_without_a_stored_weight_are_not_listed() -> None:
     text = '<ir_version: 10, opset_import: ["" : 20]> g (float[2, 2] x) => (float[2, 2] y) { y = MatMul(x, x) }'
     assert layer_types(parse(text)) == {}
+
+
+def test_a_rewrite_that_leaves_the_range_is_named(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(str(checkpoints.copy(tmp_path / "large")))
+    layer: Any = checkpoint.network.get_submodule("vivit.layers.0")
+    with torch.no_grad():
+        layer.layernorm_after.weight[3] = 1e4
+        layer.mlp.fc1.weight[5, 3] = 10.0
+    options: dict[str, Any] = {"precision": "fp16", "form": "pattern", "opset": 20, "input_mode": "crops"}
+    with pytest.raises(BuildError) as caught:
+        build_graph(checkpoint, outputs=("logits",), **options)
+    assert str(caught.value) == (
+        "weight layers.0.mlp.fc1.weight reaches 1e+05, beyond the fp16 range of 6.55e+04; use --bf16, "
+        "or --no-rewrite layernorm, which made it so large"
+    )
+    made = build_graph(checkpoint, outputs=("logits",), skip_rewrites=("layernorm",), **options)
+    assert made.facts["largest_weight"]["magnitude"] == 1e4
+    with torch.no_grad():
+        layer.mlp.fc1.weight[5, 3] = 1e5  # now the checkpoint's own
+    with pytest.raises(BuildError, match=r"reaches 1e\+09, beyond .*; use --bf16$"):
+        build_graph(checkpoint, outputs=("logits",), **options)

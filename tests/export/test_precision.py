@@ -198,3 +198,17 @@ def test_clone_and_lowering_leave_the_traced_graph_alone(checkpoints: Checkpoint
     before = serialize(checkpoints.trace())
     lowered(checkpoints, "fp16", "pattern", num_hidden_layers=1)
     assert serialize(checkpoints.trace()) == before
+
+
+@pytest.mark.parametrize(("precision", "below"), [("fp16", 1), ("bf16", 0)])
+def test_values_below_the_normal_range_are_counted(checkpoints: Checkpoints, precision: str, below: int) -> None:
+    model = checkpoints.trace()
+    values = 0
+    for value in model.graph.initializers.values():
+        array = None if value.const_value is None else value.const_value.numpy()
+        if array is not None and array.dtype == np.float32:
+            large = np.where(np.abs(array) < 1e-3, np.float32(1e-3), array)
+            value.const_value = ir.tensor(large, name=value.name)
+            values += array.size
+    set_weight(model, "layers.0.mlp.fc1.bias", 6e-5)
+    assert lower_precision(model, precision).subnormal == below / values

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -14,9 +15,9 @@ from vivit_export.bundle import MODEL, MODEL_DATA
 from vivit_export.contract import IO, InputMode, Tensor
 from vivit_export.errors import BuildError
 from vivit_export.export.checkpoint import Checkpoint
-from vivit_export.export.precision import lower_precision
+from vivit_export.export.precision import LARGEST, lower_precision
 from vivit_export.export.preprocess import prepend_pixels
-from vivit_export.export.rewrites import apply_rewrites, fold_pixels, lower_attention
+from vivit_export.export.rewrites import REWRITES, apply_rewrites, fold_pixels, lower_attention
 from vivit_export.export.trace import trace
 from vivit_export.runtime import Preprocessor
 
@@ -75,9 +76,14 @@ def build_graph(
     if precision != "fp32":
         # In float32 the pixel values stay those of the processor, bit for bit.
         folded = input_mode != "pixels" and fold_pixels(model, preprocessor.table) > 0
-        lowered = lower_precision(model, precision, float_inputs=not folded)
+        try:
+            lowered = lower_precision(model, precision, float_inputs=not folded)
+        except BuildError as e:
+            culprit = _overflowing_rewrite(checkpoint, outputs, left_out, LARGEST[precision])
+            raise BuildError(f"{e}, or --no-rewrite {culprit}, which made it so large") if culprit else e from None
         name, peak = lowered.largest_weight
         facts["largest_weight"] = {"name": name, "magnitude": peak}
+        facts["subnormal_weights"] = lowered.subnormal
         facts["float32_ops"] = list(lowered.float32_ops)
         facts["float32_inside"] = "LayerNormalization statistics (stash_type=1)"
     if input_mode != "pixels":
@@ -86,6 +92,22 @@ def build_graph(
     model.ir_version = 10
     facts["layers"] = layer_types(model)
     return Graph(model, facts)
+
+
+def _overflowing_rewrite(
+    checkpoint: Checkpoint, outputs: Sequence[str], left_out: Collection[str], limit: float
+) -> str | None:
+    """The rewrite that takes a weight beyond ``limit``, or None if the checkpoint itself does."""
+    model = trace(checkpoint, outputs)
+
+    def overflows() -> bool:
+        constants = [value.const_value for value in model.graph.initializers.values()]
+        return any(c is not None and c.size and np.abs(c.numpy()).max() > limit for c in constants)
+
+    if overflows():
+        return None
+    wanted = [name for name in REWRITES if name not in left_out]
+    return next((name for name in wanted if apply_rewrites(model, {*REWRITES} - {name}) and overflows()), None)
 
 
 def layer_types(model: ir.Model) -> dict[str, str]:

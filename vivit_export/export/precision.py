@@ -20,7 +20,8 @@ import onnx_ir as ir
 from vivit_export.errors import BuildError
 
 LOW_TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
-_LARGEST = {"fp16": 65504.0, "bf16": 3.3895313892515355e38}
+LARGEST = {"fp16": 65504.0, "bf16": 3.3895313892515355e38}
+_SMALLEST_NORMAL = {"fp16": 2.0**-14, "bf16": 2.0**-126}
 _NUMPY = {"fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
 
 
@@ -32,12 +33,14 @@ class Lowered:
         precision: ``fp16`` or ``bf16``.
         num_weights: tensors converted.
         largest_weight: name and magnitude of the largest value among them.
+        subnormal: share of the values other than 0 that lie below the type's normal range and lose bits there.
         float32_ops: names of the nodes that still compute in float32.
     """
 
     precision: str
     num_weights: int
     largest_weight: tuple[str, float]
+    subnormal: float
     float32_ops: tuple[str, ...]
 
 
@@ -53,7 +56,7 @@ def lower_precision(model: ir.Model, precision: str, *, float_inputs: bool = Tru
         BuildError: a weight lies outside the finite range of the type.
     """
     low, graph = LOW_TYPES[precision], model.graph
-    num_weights, largest = _convert_weights(graph, precision)
+    num_weights, largest, subnormal = _convert_weights(graph, precision)
     for node in graph:
         for value in node.outputs:
             if value.dtype == ir.DataType.FLOAT:
@@ -65,7 +68,7 @@ def lower_precision(model: ir.Model, precision: str, *, float_inputs: bool = Tru
             retype(value, low)
     islands = _float32_softmax(graph, low)
     _cast_outputs(graph, low)
-    return Lowered(precision, num_weights, largest, tuple(islands))
+    return Lowered(precision, num_weights, largest, subnormal, tuple(islands))
 
 
 def cast(value: ir.Value, to: ir.DataType, name: str) -> ir.Node:
@@ -81,15 +84,16 @@ def retype(value: ir.Value, to: ir.DataType) -> None:
     value.type = ir.TensorType(to)
 
 
-def _convert_weights(graph: ir.Graph, precision: str) -> tuple[int, tuple[str, float]]:
+def _convert_weights(graph: ir.Graph, precision: str) -> tuple[int, tuple[str, float], float]:
     low, dtype = LOW_TYPES[precision], _NUMPY[precision]
-    limit = _LARGEST[precision]
-    largest, count = ("", 0.0), 0
+    limit = LARGEST[precision]
+    largest, count, values, subnormal = ("", 0.0), 0, 0, 0
     for name, value in graph.initializers.items():
         if value.dtype != ir.DataType.FLOAT or value.const_value is None:
             continue
         array = value.const_value.numpy()
-        peak = float(np.abs(array).max(initial=0.0))
+        magnitudes = np.abs(array)
+        peak = float(magnitudes.max(initial=0.0))
         if peak > limit:
             raise BuildError(
                 f"weight {name} reaches {peak:.4g}, beyond the {precision} range of {limit:.4g}; "
@@ -100,7 +104,9 @@ def _convert_weights(graph: ir.Graph, precision: str) -> tuple[int, tuple[str, f
         value.const_value = ir.tensor(array.astype(dtype), dtype=low, name=name)
         retype(value, low)
         count += 1
-    return count, largest
+        values += int(np.count_nonzero(array))
+        subnormal += int(np.count_nonzero((magnitudes > 0) & (magnitudes < _SMALLEST_NORMAL[precision])))
+    return count, largest, subnormal / max(values, 1)
 
 
 def _cast_inputs(graph: ir.Graph, low: ir.DataType) -> None:

@@ -58,7 +58,8 @@ def render_html(manifest: dict[str, Any]) -> str:
     facts = [
         ("model", f"{model['id']} ({model['parameters'] / 1e6:.1f} M parameters)"),
         ("precision", f"{precision['name']}, attention as {precision['attention']}, opset {precision['opset']}"),
-        ("rewrites", rewrites_text(precision) or "none"),
+        ("rewrites", rewrites_text(manifest) or "none"),
+        *[("weights", text) for text in [weights_text(precision)] if text],
         ("clip", f"{clip['num_frames']} frames of {clip['width']}×{clip['height']}, sampling {clip['sampling']}"),
         ("inputs", _tensors(io["inputs"])),
         ("outputs", _tensors(io["outputs"])),
@@ -91,9 +92,24 @@ def parity_sentences(checks: dict[str, Any]) -> list[str]:
     return [Parity(**row).sentence for row in checks.get("parity", [])]
 
 
-def rewrites_text(precision: dict[str, Any]) -> str:
-    """Which exact rewrites changed the graph, and in how many places."""
-    return ", ".join(f"{name} {count}" for name, count in precision.get("rewrites", {}).items() if count)
+def rewrites_text(manifest: dict[str, Any]) -> str:
+    """Which exact rewrites changed the graph, in how many places, and of how many where that is fewer."""
+    layers = int(manifest["model"]["config"].get("num_hidden_layers", 0))
+    places = {"patch-embedding": 1, "layernorm": 2 * layers, "class-token": 1}
+    texts = []
+    for name, count in manifest["precision"].get("rewrites", {}).items():
+        wanted = places.get(name, layers)
+        texts.append(f"{name} {count}" if count >= wanted else f"{name} {count} of {wanted}")
+    return ", ".join(texts)
+
+
+def weights_text(precision: dict[str, Any]) -> str:
+    """How far the weights lie inside the range of their type; empty for fp32."""
+    if "largest_weight" not in precision:
+        return ""
+    largest, subnormal = precision["largest_weight"], precision.get("subnormal_weights", 0.0)
+    text = f"up to {largest['magnitude']:.3g} ({largest['name']})"
+    return f"{text}, {100 * subnormal:.2g} % below the normal range of {precision['name']}" if subnormal else text
 
 
 def _engine(name: str, sidecar: dict[str, Any]) -> str:
