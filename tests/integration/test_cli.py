@@ -400,7 +400,7 @@ def test_without_the_hub_two_ways_on_are_named(cli: Cli) -> None:
 @pytest.mark.needs_rtx
 def test_a_compiler_that_refuses_is_exit_4(cli: Cli, checkpoints: Checkpoints) -> None:
     options = ("--fp32", "--attention", "fused-op", "--target", "tensorrt-rtx", "--sm", "89", "--no-check")
-    result = cli("export", checkpoints.folder(), "-o", "out", *options, code=4)
+    result = cli("export", checkpoints.folder(num_hidden_layers=2), "-o", "out", *options, code=4)
     assert error_of(result).endswith("use --fp16, or --attention pattern")
     assert "failed: compile tensorrt-rtx-sm89" in result.stderr
 
@@ -414,12 +414,14 @@ def test_a_gate_that_cannot_be_met_is_exit_5(cli: Cli, checkpoints: Checkpoints)
 
 @pytest.mark.needs_rtx
 def test_attention_that_is_not_fused_is_exit_6_unless_allowed(cli: Cli, checkpoints: Checkpoints) -> None:
-    wide = checkpoints.folder(hidden_size=320, num_attention_heads=1)  # no kernel for heads beyond 256
+    wide = checkpoints.folder(
+        hidden_size=320, num_attention_heads=1, num_hidden_layers=2
+    )  # no kernel for heads beyond 256
     options = ("--fp16", "--target", "tensorrt-rtx", "--sm", "89", "--no-check")
     sentence = error_of(cli("export", wide, "-o", "out", *options, code=6))
-    assert sentence.startswith("attention fused in 0 of 1 blocks (fp16)")
+    assert sentence.startswith("attention fused in 0 of 2 blocks (fp16)")
     result = cli("export", wide, "-o", "out", *options, "--allow-unfused")
-    assert "attention fused in 0 of 1 blocks (allowed)" in result.stdout
+    assert "attention fused in 0 of 2 blocks (allowed)" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -176,11 +176,11 @@ def prove(
 
 def _prove_attention(plan: Plan, precision: str, num_attention: int, single_query: int, allow_unfused: bool) -> str:
     share = f"attention fused in {plan.attention_fused} of {num_attention} blocks"
-    dtypes = ", ".join(plan.attention_dtypes)
+    dtypes = f" ({', '.join(plan.attention_dtypes)})" if plan.attention_dtypes else ""
     if plan.attention_fused >= num_attention:
-        return f"{share} ({dtypes})"
-    if num_attention > plan.attention_fused >= num_attention - single_query:
-        return f"{share} ({dtypes}); the class token's own needs no fused kernel"
+        return f"{share}{dtypes}"
+    if precision != "fp32" and plan.attention_fused >= num_attention - single_query:
+        return f"{share}{dtypes}; the class token's own needs no fused kernel"
     if precision == "fp32":
         return f"{share} (no fused kernel exists for fp32)"
     if allow_unfused:
