@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -141,17 +141,38 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def check_target(target: Path, force: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class FolderKind:
+    """A kind of folder that we write whole, and replace whole.
+
+    Attributes:
+        name: what messages call one.
+        listed: the files that one consists of, relative; raises `BundleError` where it is none.
+    """
+
+    name: str
+    listed: Callable[[Path], set[str]]
+
+
+def _listed(folder: Path) -> set[str]:
+    return {MANIFEST, *_read_manifest(folder)["files"]}
+
+
+BUNDLE = FolderKind("bundle", _listed)
+
+
+def check_target(target: Path, force: bool, kind: FolderKind = BUNDLE) -> None:
     """Refuse a target that must not, or could not, be replaced by a new bundle.
 
     An empty folder may be, and with ``force`` a bundle. Nothing else is ever deleted: no folder
     that merely holds a ``bundle.json``, no bundle in which somebody keeps files of their own.
+    The same holds for the other kinds of folder.
 
     Raises:
         OutputError: it is none of these, or its parent is not writable.
     """
     with _refusals(target, any_reason=True):
-        _require_replaceable(target, force)
+        _require_replaceable(target, force, kind)
         parent = target.absolute().parent
         while not parent.exists():
             parent = parent.parent
@@ -159,7 +180,7 @@ def check_target(target: Path, force: bool) -> None:
             raise OutputError(f"{target} cannot be written: {parent} is not a folder you may write to")
 
 
-def _require_replaceable(target: Path, force: bool) -> None:
+def _require_replaceable(target: Path, force: bool, kind: FolderKind) -> None:
     if not os.path.lexists(target):
         return
     if not target.is_dir():
@@ -167,31 +188,34 @@ def _require_replaceable(target: Path, force: bool) -> None:
     if not any(target.iterdir()):
         return
     try:
-        listed = {MANIFEST, *_read_manifest(target)["files"]}
+        listed = kind.listed(target)
     except BundleError as e:
-        raise OutputError(f"{target} exists and is not a bundle, so it is left alone; choose another folder") from e
+        raise OutputError(
+            f"{target} exists and is not a {kind.name}, so it is left alone; choose another folder"
+        ) from e
     if not force:
-        raise OutputError(f"{target} exists; pass --force to replace that bundle, or choose another folder")
+        raise OutputError(f"{target} exists; pass --force to replace that {kind.name}, or choose another folder")
     found = (p.relative_to(target).as_posix() for p in target.rglob("*") if p.is_symlink() or not p.is_dir())
     foreign = sorted(set(found) - listed)
     if foreign:
         raise OutputError(
-            f"{target} holds {foreign[0]}, which is not part of the bundle and would be lost; move it elsewhere"
+            f"{target} holds {foreign[0]}, which is not part of the {kind.name} and would be lost; move it elsewhere"
         )
 
 
 @contextmanager
-def writing(target: Path, *, force: bool) -> Iterator[Path]:
+def writing(target: Path, *, force: bool, kind: FolderKind = BUNDLE) -> Iterator[Path]:
     """Yield a hidden sibling folder to fill; rename it to ``target`` on success, remove it on any failure.
 
     Args:
         target: where the bundle shall be; behind a symbolic link, the folder it leads to.
         force: replace a bundle that is there.
+        kind: what is written, and what may be replaced.
 
     Raises:
         OutputError: see `check_target`; or the disk is full, or the folder cannot be written.
     """
-    check_target(target, force)
+    check_target(target, force, kind)
     place = Path(os.path.realpath(target))
     created: list[Path] = []
     work: Path | None = None
@@ -205,7 +229,7 @@ def writing(target: Path, *, force: bool) -> Iterator[Path]:
         with _refusals(target, any_reason=True), uninterrupted():
             for path in work.rglob("*"):  # some writers make files that only their owner can read
                 path.chmod(0o755 if path.is_dir() else 0o644)
-            check_target(target, force)  # again: the work took a while
+            check_target(target, force, kind)  # again: the work took a while
             _swap(work, place)
     except BaseException:
         with uninterrupted():

@@ -34,6 +34,7 @@ from vivit_export.errors import UsageError
 if TYPE_CHECKING:
     from vivit_export.bundle import Bundle
     from vivit_export.export.options import ExportPlan
+    from vivit_export.runtime.deployment import Deployment
     from vivit_export.runtime.predict import VideoPrediction
 
 DEFAULT_MODEL = "google/vivit-b-16x2-kinetics400"
@@ -253,6 +254,24 @@ def _show_prediction(result: VideoPrediction, top_k: int, as_line: bool) -> None
     click.echo(json.dumps(result.to_json(top_k)) if as_line else prediction_text(result, top_k))
 
 
+@vivit.group()
+def deploy() -> None:
+    """Write what another program needs to run a bundle."""
+
+
+@deploy.command("cpp", cls=Command)
+@click.argument("bundle", type=PATH)
+@click.argument("target", metavar="DIR", type=PATH)
+@click.option("--force", is_flag=True, help="Replace a deployment that exists.")
+@output_options
+def deploy_cpp(bundle: Path, target: Path, force: bool, as_json: bool, **given: Any) -> None:
+    """Write DIR: a CMake project with BUNDLE, a C++17 library that runs it, and an example."""
+    progress = take_progress(given)
+    from vivit_export.runtime.deploy_cpp import deploy_cpp
+
+    _show_deployment(deploy_cpp(bundle, target, force=force, progress=progress), as_json)
+
+
 def _show_plan(plan: ExportPlan, as_json: bool) -> None:
     facts = plan.to_json()
     if as_json:
@@ -274,3 +293,12 @@ def _show_bundle(bundle: Bundle, as_json: bool, seconds: dict[str, float] | None
         click.echo(json.dumps(summary_json(bundle, seconds), indent=2, sort_keys=True))
     else:
         click.echo(summary_text(bundle))
+
+
+def _show_deployment(deployment: Deployment, as_json: bool) -> None:
+    if as_json:
+        facts = {"folder": str(deployment.path), "kind": deployment.kind, "model": deployment.model}
+        click.echo(json.dumps({**facts, "files": deployment.files}, indent=2, sort_keys=True))
+        return
+    size = f"{deployment.size_bytes / 1e6:.1f} MB, {len(deployment.files)} files"
+    click.echo(f"{deployment.path}  {size}, hashes verified\n  next       {deployment.path}/README.md has the commands")

@@ -1,0 +1,109 @@
+"""Put the libraries that the C++ tests compile against beside the test environment, without installing them.
+
+Debian packages, unpacked: nlohmann-json3-dev and libssl-dev of the machine's own suite, and the
+headers of ONNX Runtime, which Debian has from trixie on (its C API is backward compatible: the
+headers serve any newer library, such as the one in the onnxruntime wheel). apt runs on a state
+folder of its own, so that the machine's own package lists stay as they are.
+
+    python tools/fetch_cpp_libraries.py    # prints the folder; does nothing if it is complete
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+OWN_SUITE = ("nlohmann-json3-dev", "libssl-dev")
+FROM_TRIXIE = ("libonnxruntime-dev",)
+FOLDER = Path(sys.prefix) / "share" / "cpp-libraries"
+_MARKER = "complete.txt"
+
+
+def is_complete(folder: Path) -> bool:
+    """Return whether all packages lie in ``folder``."""
+    marker = folder / _MARKER
+    return marker.is_file() and marker.read_text() == _wanted()
+
+
+def fetch(folder: Path = FOLDER) -> Path:
+    """Unpack the packages to ``folder`` unless they are there, and return it: a prefix with ``usr`` in it.
+
+    Raises:
+        subprocess.CalledProcessError: apt could not find or download a package.
+        FileNotFoundError: this machine has no apt.
+    """
+    if is_complete(folder):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Moved into place whole: another test run may be waiting for the same folder.
+    with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
+        apt, target = _Apt(Path(partial) / "apt"), Path(partial) / "libraries"
+        for package in OWN_SUITE:
+            apt.unpack(f"{package}/{_codename()}", target)
+        for package in FROM_TRIXIE:
+            apt.unpack(f"{package}/trixie", target)
+        apt.unpack(f"{apt.library_of('libssl-dev')}/{_codename()}", target)  # libcrypto.so points into it
+        (target / _MARKER).write_text(_wanted())
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(target, folder)
+    return folder
+
+
+class _Apt:
+    """apt-get with package lists of its own: the machine's suites and trixie."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        for name in ("lists/partial", "parts", "cache/archives/partial", "packages"):
+            (home / name).mkdir(parents=True)
+        found = self._run("indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages").splitlines()
+        (site,) = {line.split()[0] for line in found if line.split()[1] == _codename()}
+        lines = [f"deb {site} {suite} main\n" for suite in dict.fromkeys((_codename(), "trixie"))]
+        (home / "parts/suites.list").write_text("".join(lines))
+        self._options = [
+            "-oDir::Etc::SourceList=/dev/null",
+            f"-oDir::Etc::SourceParts={home}/parts",
+            f"-oDir::State::Lists={home}/lists",
+            f"-oDir::Cache={home}/cache",
+            "-oAPT::Sandbox::User=root",
+        ]
+        self._run("update", *self._options)
+
+    def unpack(self, package: str, target: Path) -> None:
+        """Download ``NAME/SUITE`` and unpack it below ``target``."""
+        self._run("download", package, *self._options)
+        subprocess.run(["dpkg", "-x", self._archive(package.partition("/")[0]), target], check=True)
+
+    def library_of(self, package: str) -> str:
+        """Name of the first package that an unpacked one depends on."""
+        command = ["dpkg-deb", "--field", str(self._archive(package)), "Depends"]
+        depends = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return re.split(r"[ ,(]", depends)[0]
+
+    def _archive(self, package: str) -> Path:
+        (archive,) = (self._home / "packages").glob(f"{package}_*.deb")
+        return archive
+
+    def _run(self, *arguments: str) -> str:
+        command = ["apt-get", "-qq", *arguments]
+        return subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, text=True, cwd=self._home / "packages"
+        ).stdout
+
+
+def _wanted() -> str:
+    return " ".join((_codename(), *OWN_SUITE, *FROM_TRIXIE)) + "\n"
+
+
+def _codename() -> str:
+    return platform.freedesktop_os_release()["VERSION_CODENAME"]
+
+
+if __name__ == "__main__":
+    print(fetch())

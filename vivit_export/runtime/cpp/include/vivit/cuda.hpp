@@ -1,0 +1,111 @@
+// The few calls of the CUDA runtime that a session needs, each with its status checked.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "vivit/errors.hpp"
+
+namespace vivit::detail {
+
+/// One GPU.
+class Cuda {
+public:
+    /// Throws EnvironmentFault: there is no driver, or no such GPU.
+    explicit Cuda(int gpu) : gpu_(gpu) {
+        // The first call of all: TensorRT without a working driver crashes or hands out what cannot be used.
+        int count = 0;
+        const cudaError_t status = cudaGetDeviceCount(&count);
+        if (status != cudaSuccess || count < 1)
+            throw EnvironmentFault("no NVIDIA GPU can be used here (" +
+                                   std::string(status != cudaSuccess ? cudaGetErrorName(status) : "none is visible") +
+                                   "); check that nvidia-smi lists it and that the driver is new enough");
+        if (gpu < 0 || gpu >= count)
+            throw EnvironmentFault("there is no GPU " + std::to_string(gpu) + ": this machine has " +
+                                   std::to_string(count) + ", counted from 0");
+        use();
+        int major = 0, minor = 0;
+        check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, gpu));
+        check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, gpu));
+        sm_ = 10 * major + minor;
+    }
+
+    int gpu() const { return gpu_; }
+    /// Compute capability, as in 90.
+    int sm() const { return sm_; }
+
+    /// Make this GPU the calling thread's own; CUDA keeps that choice per thread.
+    void use() const { check(cudaSetDevice(gpu_)); }
+
+    void check(cudaError_t status) const {
+        if (status == cudaSuccess) return;
+        const std::string hint =
+            status == cudaErrorMemoryAllocation ? "; free GPU memory, or take a smaller batch" : "";
+        throw EnvironmentFault("GPU " + std::to_string(gpu_) + " failed with " + cudaGetErrorName(status) + hint);
+    }
+
+private:
+    int gpu_, sm_ = 0;
+};
+
+/// What CUDA hands out, freed by `free`.
+template <typename Handle, cudaError_t (*free)(Handle)>
+struct Freed {
+    void operator()(Handle handle) const { free(handle); }
+};
+template <typename Handle, cudaError_t (*free)(Handle)>
+using Owned = std::unique_ptr<std::remove_pointer_t<Handle>, Freed<Handle, free>>;
+
+using Stream = Owned<cudaStream_t, cudaStreamDestroy>;
+using Graph = Owned<cudaGraph_t, cudaGraphDestroy>;
+using GraphExec = Owned<cudaGraphExec_t, cudaGraphExecDestroy>;
+
+/// A stream that does not wait for the default one.
+inline Stream make_stream(const Cuda& cuda) {
+    cudaStream_t stream = nullptr;
+    cuda.check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    return Stream(stream);
+}
+
+/// One tensor at its largest batch: pinned memory on the host and its twin on the GPU.
+class Buffer {
+public:
+    Buffer(const Cuda& cuda, std::size_t clip_bytes, std::size_t max_clips) : cuda_(cuda), clip_bytes_(clip_bytes) {
+        void* memory = nullptr;
+        cuda.check(cudaMallocHost(&memory, clip_bytes * max_clips));
+        host_.reset(memory);
+        cuda.check(cudaMalloc(&memory, clip_bytes * max_clips));
+        device_.reset(memory);
+    }
+
+    void* host() const { return host_.get(); }
+    void* device() const { return device_.get(); }
+    std::size_t bytes(std::size_t clips) const { return clips * clip_bytes_; }
+
+    void upload(std::size_t clips, cudaStream_t stream) const {
+        cuda_.check(cudaMemcpyAsync(device(), host(), bytes(clips), cudaMemcpyHostToDevice, stream));
+    }
+    void download(std::size_t clips, cudaStream_t stream) const {
+        cuda_.check(cudaMemcpyAsync(host(), device(), bytes(clips), cudaMemcpyDeviceToHost, stream));
+    }
+
+private:
+    struct FreeHost {
+        void operator()(void* memory) const { cudaFreeHost(memory); }
+    };
+    struct FreeDevice {
+        void operator()(void* memory) const { cudaFree(memory); }
+    };
+
+    const Cuda& cuda_;
+    std::size_t clip_bytes_;
+    std::unique_ptr<void, FreeHost> host_;
+    std::unique_ptr<void, FreeDevice> device_;
+};
+
+}  // namespace vivit::detail

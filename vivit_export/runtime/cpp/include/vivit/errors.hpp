@@ -1,0 +1,58 @@
+// The errors of vivit_export/errors.py, with the same exit codes. Every message is one sentence that
+// names the thing, the value that was met and the fix.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace vivit {
+
+/// Base of all errors that a user can act on.
+class Error : public std::runtime_error {
+public:
+    Error(const std::string& message, int exit_code) : std::runtime_error(message), exit_code_(exit_code) {}
+
+    /// What a program should end with.
+    int exit_code() const noexcept { return exit_code_; }
+
+private:
+    int exit_code_;
+};
+
+/// Options that conflict or are unknown.
+class UsageError : public Error {
+public:
+    explicit UsageError(const std::string& message) : Error(message, 2) {}
+};
+
+/// Unusable input: a clip or a bundle.
+class InputError : public Error {
+public:
+    explicit InputError(const std::string& message) : Error(message, 3) {}
+};
+
+/// A video or an array of frames that does not fit the contract.
+class ClipError : public InputError {
+public:
+    using InputError::InputError;
+};
+
+/// A bundle that is incomplete, altered, or of another format version.
+class BundleError : public InputError {
+public:
+    using InputError::InputError;
+};
+
+/// A graph that the engine refuses.
+class BuildError : public Error {
+public:
+    explicit BuildError(const std::string& message) : Error(message, 4) {}
+};
+
+/// A missing driver or device, or an engine made for another machine.
+class EnvironmentFault : public Error {
+public:
+    explicit EnvironmentFault(const std::string& message) : Error(message, 7) {}
+};
+
+}  // namespace vivit

@@ -1,0 +1,153 @@
+// Run a bundle's graph in ONNX Runtime, on the CPU or on a GPU, as the bundle has it.
+#pragma once
+
+#include <onnxruntime_cxx_api.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vivit/backend.hpp"
+#include "vivit/bundle.hpp"
+
+namespace vivit {
+
+/// A bundle's graph, served by ONNX Runtime. On a GPU TF32 is off, so that fp32 means fp32.
+class OnnxRuntimeBackend final : public Backend {
+public:
+    /// Args: `gpu` is the ordinal, or none for the CPU; `threads` on the CPU, 0 leaves the choice to ONNX Runtime.
+    /// Throws EnvironmentFault: the library is too old, or the GPU cannot be used; BuildError: it refuses the graph.
+    OnnxRuntimeBackend(const Bundle& bundle, std::optional<int> gpu, int threads = 0) : io_(bundle.contract().io) {
+        const std::string version = require_version();
+        env_ = std::make_unique<Ort::Env>(ORT_LOGGING_LEVEL_ERROR, "vivit");
+        Ort::SessionOptions options;
+        options.SetLogSeverityLevel(ORT_LOGGING_LEVEL_ERROR);
+        // Or its threads go on spinning after a run, and take the processors that preprocess the next clip.
+        options.AddConfigEntry("session.force_spinning_stop", "1");
+        if (threads > 0) options.SetIntraOpNumThreads(threads);
+        if (gpu) {
+            name = "onnxruntime-cuda";
+            details = "ONNX Runtime " + version + ", GPU " + std::to_string(*gpu) + ", " + bundle.precision();
+            batches = {1, clips_per_call_cuda};
+            use_cuda(options, *gpu);
+        } else {
+            name = "onnxruntime-cpu";
+            details = "ONNX Runtime " + version + ", CPU, " + bundle.precision();
+            batches = {1, std::max(1, tokens_per_call / bundle.contract().clip.num_tokens())};
+        }
+        try {
+            session_ = std::make_unique<Ort::Session>(*env_, bundle.model().c_str(), options);
+        } catch (const Ort::Exception& e) {
+            if (gpu) throw EnvironmentFault("GPU " + std::to_string(*gpu) + " cannot be used by ONNX Runtime (" + said(e) + ")");
+            throw BuildError("ONNX Runtime cannot load " + std::string(Bundle::model_name) + ": " + said(e));
+        }
+        check_signature();
+    }
+
+    Outputs run(const void* clips, std::size_t count) override {
+        try {
+            return run_batch(clips, count);
+        } catch (const Ort::Exception& e) {
+            throw EnvironmentFault("ONNX Runtime failed on a batch of " + std::to_string(count) + ": " + said(e));
+        }
+    }
+
+private:
+    // As vivit_export/runtime/session/onnxruntime.py has them.
+    static constexpr int tokens_per_call = 4096, clips_per_call_cuda = 8;
+
+    static std::string require_version() {
+        const OrtApiBase* base = OrtGetApiBase();
+        const std::string version = base->GetVersionString();
+        if (!base->GetApi(ORT_API_VERSION))
+            throw EnvironmentFault("ONNX Runtime is " + version + " but this program was compiled for 1." +
+                                   std::to_string(ORT_API_VERSION) + " or newer; put a newer library on its path");
+        return version;
+    }
+
+    static std::string said(const Ort::Exception& e) {
+        const std::string text = e.what();
+        return text.substr(0, text.find('\n'));
+    }
+
+    static void use_cuda(Ort::SessionOptions& options, int gpu) {
+        const auto found = Ort::GetAvailableProviders();
+        if (std::find(found.begin(), found.end(), "CUDAExecutionProvider") == found.end())
+            throw EnvironmentFault("this ONNX Runtime has no CUDA; link its GPU build, or choose another engine");
+        const OrtApi& api = Ort::GetApi();
+        OrtCUDAProviderOptionsV2* cuda = nullptr;
+        try {
+            Ort::ThrowOnError(api.CreateCUDAProviderOptions(&cuda));
+            const std::unique_ptr<OrtCUDAProviderOptionsV2, decltype(api.ReleaseCUDAProviderOptions)> owner(
+                cuda, api.ReleaseCUDAProviderOptions);
+            const std::string ordinal = std::to_string(gpu);
+            const std::array<const char*, 2> keys{"device_id", "use_tf32"}, values{ordinal.c_str(), "0"};
+            Ort::ThrowOnError(api.UpdateCUDAProviderOptions(cuda, keys.data(), values.data(), keys.size()));
+            options.AppendExecutionProvider_CUDA_V2(*cuda);
+        } catch (const Ort::Exception& e) {
+            throw EnvironmentFault("GPU " + std::to_string(gpu) + " cannot be used by ONNX Runtime (" + said(e) + ")");
+        }
+    }
+
+    static ONNXTensorElementDataType type_of(const Tensor& tensor) {
+        return tensor.dtype == "uint8" ? ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8 : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+    }
+
+    /// The graph must have what the contract says, or the memory behind a tensor would be of another size.
+    void check_signature() const {
+        const auto refuse = [](const Tensor& tensor) {
+            throw BundleError(std::string(Bundle::model_name) + " does not have " + tensor.name +
+                              " as the contract says; export it again");
+        };
+        const Ort::AllocatorWithDefaultOptions allocator;
+        const auto matches = [](const Tensor& tensor, const Ort::TypeInfo& info) {
+            const auto found = info.GetTensorTypeAndShapeInfo();
+            const std::vector<std::int64_t> shape = found.GetShape();
+            return found.GetElementType() == type_of(tensor) && !shape.empty() &&
+                   std::equal(shape.begin() + 1, shape.end(), tensor.clip_shape.begin(), tensor.clip_shape.end());
+        };
+        if (session_->GetInputCount() != 1 || io_.input.name != session_->GetInputNameAllocated(0, allocator).get() ||
+            !matches(io_.input, session_->GetInputTypeInfo(0)))
+            refuse(io_.input);
+        for (const Tensor& output : io_.outputs) {
+            bool found = false;
+            for (std::size_t i = 0; i < session_->GetOutputCount(); ++i)
+                found = found || (output.name == session_->GetOutputNameAllocated(i, allocator).get() &&
+                                  matches(output, session_->GetOutputTypeInfo(i)));
+            if (!found) refuse(output);
+        }
+    }
+
+    Outputs run_batch(const void* clips, std::size_t count) {
+        const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+        const auto bind = [&](const Tensor& tensor, void* data) {
+            std::vector<std::int64_t> shape{std::int64_t(count)};
+            shape.insert(shape.end(), tensor.clip_shape.begin(), tensor.clip_shape.end());
+            return Ort::Value::CreateTensor(memory, data, count * tensor.clip_bytes(), shape.data(), shape.size(), type_of(tensor));
+        };
+        // ONNX Runtime only reads inputs; its API has no const for them.
+        const Ort::Value input = bind(io_.input, const_cast<void*>(clips));
+        const char* input_name = io_.input.name.c_str();
+        Outputs results;
+        std::vector<const char*> names;
+        std::vector<Ort::Value> values;
+        for (const Tensor& output : io_.outputs) {
+            std::vector<float>& result = results[output.name];
+            result.resize(count * output.clip_elements());
+            names.push_back(output.name.c_str());
+            values.push_back(bind(output, result.data()));
+        }
+        session_->Run(Ort::RunOptions{nullptr}, &input_name, &input, 1, names.data(), values.data(), names.size());
+        return results;
+    }
+
+    IO io_;
+    std::unique_ptr<Ort::Env> env_;
+    std::unique_ptr<Ort::Session> session_;
+};
+
+}  // namespace vivit

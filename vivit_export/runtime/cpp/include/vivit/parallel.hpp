@@ -1,0 +1,48 @@
+// A loop on several threads.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace vivit::detail {
+
+/// As many threads as asked for, or where that is 0 as there are processors, 8 at most.
+inline int thread_count(int wanted) {
+    return wanted > 0 ? wanted : int(std::clamp(std::thread::hardware_concurrency(), 1u, 8u));
+}
+
+/// Call `work()` on `threads` threads, this one among them; rethrow the first exception when all are done.
+template <typename Work>
+void on_threads(int threads, Work work) {
+    std::exception_ptr first;
+    std::mutex lock;
+    const auto guarded = [&] {
+        try {
+            work();
+        } catch (...) {
+            const std::lock_guard<std::mutex> guard(lock);
+            if (!first) first = std::current_exception();
+        }
+    };
+    std::vector<std::thread> others;
+    for (int i = 1; i < threads; ++i) others.emplace_back(guarded);
+    guarded();
+    for (std::thread& thread : others) thread.join();
+    if (first) std::rethrow_exception(first);
+}
+
+/// Call `work(i, scratch)` for each i in [0, count), each thread with a `Scratch` of its own.
+template <typename Scratch, typename Work>
+void in_parallel(int count, int threads, Work work) {
+    std::atomic<int> next{0};
+    on_threads(std::max(1, std::min(threads, count)), [&] {
+        Scratch scratch;
+        for (int i = next++; i < count; i = next++) work(i, scratch);
+    });
+}
+
+}  // namespace vivit::detail

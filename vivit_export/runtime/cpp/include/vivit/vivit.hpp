@@ -1,0 +1,12 @@
+// ViViT bundles in C++: read and verify one, preprocess clips bit for bit as Hugging Face does, and run it on
+// ONNX Runtime, TensorRT or TensorRT for RTX. Made by `vivit deploy cpp BUNDLE DIR`.
+#pragma once
+
+#include "vivit/bundle.hpp"
+#include "vivit/contract.hpp"
+#include "vivit/errors.hpp"
+#include "vivit/open.hpp"
+#include "vivit/preprocess.hpp"
+#include "vivit/sampling.hpp"
+#include "vivit/session.hpp"
+#include "vivit/video.hpp"
