@@ -1,6 +1,6 @@
 """Put the libraries that the C++ tests compile against beside the test environment, without installing them.
 
-Debian packages, unpacked: nlohmann-json3-dev and libssl-dev of the machine's own suite, and the
+Debian packages, unpacked: nlohmann-json3-dev, libssl-dev and doctest-dev of the machine's own suite, and the
 headers of ONNX Runtime, which Debian has from trixie on (its C API is backward compatible: the
 headers serve any newer library, such as the one in the onnxruntime wheel). apt runs on a state
 folder of its own, so that the machine's own package lists stay as they are.
@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-OWN_SUITE = ("nlohmann-json3-dev", "libssl-dev")
+OWN_SUITE = ("nlohmann-json3-dev", "libssl-dev", "doctest-dev")
 FROM_TRIXIE = ("libonnxruntime-dev",)
 FOLDER = Path(sys.prefix) / "share" / "cpp-libraries"
 _MARKER = "complete.txt"

@@ -154,7 +154,7 @@ private:
             std::ifstream stream(file, std::ios::binary);
             manifest = json::parse(stream);
         } catch (const json::parse_error& e) {
-            throw BundleError(file.string() + " cannot be read as JSON (" + e.what() + "); copy the bundle again");
+            throw BundleError(file.string() + " cannot be read as JSON (at byte " + std::to_string(e.byte) + "); copy the bundle again");
         }
         const json found = manifest.is_object() && manifest.contains("format") ? manifest["format"] : json();
         if (found != format)
@@ -193,7 +193,7 @@ private:
         const fs::path relative(name);
         bool outside = relative.is_absolute() || name.find('\\') != std::string::npos;
         for (const auto& part : relative) outside = outside || part == "..";
-        if (outside) throw BundleError(manifest + " lists '" + name + "', which lies outside the bundle");
+        if (outside) throw BundleError(manifest + " lists " + detail::quoted(name) + ", which lies outside the bundle");
         if (!entry.is_object() || !entry.contains("sha256") || !entry["sha256"].is_string() || !entry.contains("size") ||
             !entry["size"].is_number_integer())
             throw BundleError(manifest + " has no size and sha256 for " + name);

@@ -18,16 +18,30 @@ namespace vivit::detail {
 
 using nlohmann::json;
 
+/// A text as Python shows it.
+inline std::string quoted(const std::string& text) {
+    const char quote = text.find('\'') != std::string::npos && text.find('"') == std::string::npos ? '"' : '\'';
+    std::string result(1, quote);
+    for (const char c : text) {
+        if (c == '\\' || c == quote) result += '\\';
+        if (c == '\n' || c == '\r' || c == '\t')
+            result += c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t";
+        else
+            result += c;
+    }
+    return result + quote;
+}
+
 /// A value as Python shows it, which the sentences on both sides quote.
 inline std::string shown(const json& value) {
     if (value.is_null()) return "None";
     if (value.is_boolean()) return value.get<bool>() ? "True" : "False";
-    if (value.is_string()) return "'" + value.get<std::string>() + "'";
+    if (value.is_string()) return quoted(value.get<std::string>());
     if (value.is_array() || value.is_object()) {
         std::string text;
         for (const auto& [key, item] : value.items()) {
             text += text.empty() ? "" : ", ";
-            text += value.is_object() ? "'" + key + "': " + shown(item) : shown(item);
+            text += value.is_object() ? quoted(key) + ": " + shown(item) : shown(item);
         }
         return value.is_array() ? "[" + text + "]" : "{" + text + "}";
     }
@@ -153,7 +167,7 @@ public:
         for (const auto& [key, value] : data.items()) {
             bool known = false;
             for (const char* field : fields) known = known || key == field;
-            if (!known) throw InputError(where_ + " has an unknown field '" + key + "'; it was written by another version");
+            if (!known) throw InputError(where_ + " has an unknown field " + quoted(key) + "; it was written by another version");
         }
     }
 

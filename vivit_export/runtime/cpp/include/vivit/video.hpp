@@ -39,7 +39,7 @@ public:
     const std::string& name() const { return name_; }
 
     /// Read frames by number, in that order; one that comes twice in a row is read once. Throws ClipError.
-    FrameBuffer read(const Indices& indices) {
+    virtual FrameBuffer read(const Indices& indices) {
         FrameBuffer frames{{}, int(indices.size()), height_, width_};
         const std::size_t size = Frames(frames).frame_bytes();
         frames.data.resize(size * indices.size());
@@ -171,7 +171,7 @@ private:
 /// the coefficients are those of ff_yuv2rgb_c_init_tables in libswscale/yuv2rgb.c for BT.601.
 class YuvToRgb {
 public:
-    explicit YuvToRgb(bool full_range) : luma_offset_(full_range ? 0 : 16 << 3) {
+    explicit YuvToRgb(bool full_range) : luma_offset_(full_range ? 0 : 16 * 8) {
         const auto rounded = [](std::int64_t value) { return int((value * (1 << 13) + (1 << 15)) >> 16); };
         const auto chroma = [&](std::int64_t value) { return rounded(full_range ? value * 224 / 255 : value); };
         luma_ = rounded(full_range ? 1 << 16 : (std::int64_t(1) << 16) * 255 / 219);
@@ -180,7 +180,7 @@ public:
 
     void operator()(int y, int u, int v, std::uint8_t* rgb) const {
         const auto high = [](int a, int b) { return (a * b) >> 16; };
-        const int light = high((y << 3) - luma_offset_, luma_), du = (u - 128) << 3, dv = (v - 128) << 3;
+        const int light = high(y * 8 - luma_offset_, luma_), du = (u - 128) * 8, dv = (v - 128) * 8;
         const std::array<int, 3> sums{light + high(dv, v_red_), light + high(du, u_green_) + high(dv, v_green_),
                                       light + high(du, u_blue_)};
         for (std::size_t c = 0; c < 3; ++c) rgb[c] = std::uint8_t(std::clamp(sums[c], 0, 255));

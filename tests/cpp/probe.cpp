@@ -1,0 +1,126 @@
+// Does what a list of requests says and prints one JSON line for each, for a test in Python to compare.
+//
+//     probe REQUESTS.json
+#include <fstream>
+#include <iostream>
+#include <thread>
+#include <vivit/vivit.hpp>
+
+using nlohmann::json;
+using Bytes = std::vector<std::uint8_t>;
+
+static Bytes read_file(const std::string& path) {
+    const std::vector<char> bytes = vivit::detail::read_bytes(path);
+    return {bytes.begin(), bytes.end()};
+}
+
+template <typename T>
+static void append(const std::string& path, const std::vector<T>& values) {
+    std::ofstream(path, std::ios::binary | std::ios::app)
+        .write(reinterpret_cast<const char*>(values.data()), std::streamsize(values.size() * sizeof(T)));
+}
+
+/// Crops and pixel values of frames that lie in a pool of bytes; appended to two files.
+static json preprocess(const json& request) {
+    static const Bytes pool = read_file(request.at("pool"));
+    const auto clip = vivit::detail::As<vivit::Clip>::read(request.at("clip"), "clip");
+    const auto fields = vivit::detail::As<vivit::Preprocess>::read(request.at("preprocess"), "preprocess");
+    const vivit::Preprocessor preprocessor(clip, fields, request.at("threads"));
+    const std::size_t offset = request.at("offset");
+    // Of exactly this size, so that a read beyond the last frame is seen.
+    const vivit::Frames at{nullptr, request.at("count"), request.at("height"), request.at("width")};
+    const Bytes frames(pool.begin() + std::ptrdiff_t(offset),
+                       pool.begin() + std::ptrdiff_t(offset + std::size_t(at.count) * at.frame_bytes()));
+    const Bytes crops = preprocessor.crops({frames.data(), at.count, at.height, at.width}, request.at("position"));
+    std::vector<float> pixels(crops.size());
+    preprocessor.to_pixels(crops.data(), 1, pixels.data());
+    append(request.at("crops"), crops);
+    append(request.at("pixels"), pixels);
+    return {{"bytes", crops.size()}};
+}
+
+static json sample(const json& request) {
+    const auto clip = vivit::detail::As<vivit::Clip>::read(request.at("clip"), "clip");
+    return {{"clip", vivit::clip_indices(request.at("frames"), clip)}, {"views", vivit::view_indices(request.at("frames"), clip)}};
+}
+
+static json read_video(const json& request) {
+    const auto size = request.contains("size") ? std::optional<vivit::Size>(request["size"].get<vivit::Size>()) : std::nullopt;
+    const auto video = vivit::open_video(request.at("path").get<std::string>(), size);
+    const vivit::FrameBuffer frames = video->read(request.at("indices").get<vivit::Indices>());
+    append(request.at("out"), frames.data);
+    return {{"frames", video->num_frames()}, {"height", video->height()}, {"width", video->width()}};
+}
+
+static json infer(const json& request) {
+    const vivit::Bundle bundle(request.at("bundle").get<std::string>());
+    const vivit::Session session = vivit::open_session(bundle, {"onnxruntime-cpu", ""});
+    const vivit::Outputs outputs = session.run(read_file(request.at("clips")));
+    return {{"logits", outputs.at("logits")}, {"embedding", outputs.at("embedding")}, {"details", session.details()}, {"passed_over", session.passed_over()}};
+}
+
+/// float32 pixel values instead of crops, for a bundle that takes them.
+static json infer_pixels(const json& request) {
+    const vivit::Bundle bundle(request.at("bundle").get<std::string>());
+    const vivit::Session session = vivit::open_session(bundle, {"onnxruntime", "cpu"});
+    if (session.contract().io.mode != vivit::InputMode::pixels) return {{"logits", session.run(std::vector<float>(7))}};
+    const Bytes clips = read_file(request.at("clips"));
+    std::vector<float> pixels(clips.size());
+    session.preprocessor().to_pixels(clips.data(), clips.size() / session.contract().clip.num_bytes(), pixels.data());
+    return {{"from_pixels", session.run(pixels)["logits"]}, {"from_crops", session.infer(clips)}};
+}
+
+static json predict(const json& request) {
+    const vivit::Bundle bundle(request.at("bundle").get<std::string>());
+    const vivit::Session session = vivit::open_session(bundle);
+    const auto video = vivit::open_video(request.at("path").get<std::string>());
+    const vivit::Prediction all = session(*video);
+    json result{{"logits", all.logits}, {"top", all.top(3)}};
+    if (session.contract().clip.views == std::array<int, 2>{1, 1})
+        result["one"] = session(vivit::read_clip(*video, session.contract())).logits;
+    return result;
+}
+
+/// The same clips from several threads at once: the number of results that differ.
+static json share(const json& request) {
+    const vivit::Bundle bundle(request.at("bundle").get<std::string>());
+    const vivit::Session session = vivit::open_session(bundle, {"onnxruntime-cpu", "", 1});
+    const Bytes clips = read_file(request.at("clips"));
+    const std::vector<float> expected = session.infer(clips);
+    std::atomic<int> different{0};
+    vivit::detail::on_threads(8, [&] {
+        for (int i = 0; i < 3; ++i) different += session.infer(clips) != expected;
+    });
+    return {{"different", different.load()}};
+}
+
+static json open(const json& request) {
+    const vivit::Bundle bundle(request.at("bundle").get<std::string>());
+    const vivit::Session session = vivit::open_session(bundle, {request.value("engine", ""), request.value("device", "")});
+    return {{"engine", session.engine()}};
+}
+
+static json answer(const json& request) {
+    const std::string what = request.at("do");
+    if (what == "preprocess") return preprocess(request);
+    if (what == "sample") return sample(request);
+    if (what == "video") return read_video(request);
+    if (what == "infer") return infer(request);
+    if (what == "infer_pixels") return infer_pixels(request);
+    if (what == "predict") return predict(request);
+    if (what == "share") return share(request);
+    if (what == "open") return open(request);
+    if (what == "bundle") return {{"labels", vivit::Bundle(request.at("bundle").get<std::string>()).contract().labels}};
+    throw std::logic_error("no such request: " + what);
+}
+
+int main(int, char** words) {
+    std::ifstream file(words[1]);
+    for (const json& request : json::parse(file)) {
+        try {
+            std::cout << answer(request) << '\n';
+        } catch (const vivit::Error& e) {
+            std::cout << json{{"error", e.what()}, {"code", e.exit_code()}} << '\n';
+        }
+    }
+}
