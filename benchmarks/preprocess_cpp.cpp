@@ -32,7 +32,8 @@ int main(int, char** words) {
         preprocessor.to_pixels(crops.data(), 1, pixels.get());
         const auto end = std::chrono::steady_clock::now();
         if (first)
-            std::ofstream(words[6], std::ios::binary).write(reinterpret_cast<const char*>(pixels.get()), std::streamsize(crops.size() * sizeof(float)));
+            std::ofstream(words[6], std::ios::binary)
+                .write(reinterpret_cast<const char*>(pixels.get()), std::streamsize(crops.size() * sizeof(float)));
         const auto seconds = [](auto from, auto to) { return std::chrono::duration<double>(to - from).count(); };
         std::cout << nlohmann::json{{"crops", seconds(start, middle)}, {"pixels", seconds(start, end)}} << std::endl;
     }

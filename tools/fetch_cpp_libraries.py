@@ -1,7 +1,7 @@
 """Put the libraries that the C++ tests compile against beside the test environment, without installing them.
 
-Debian packages, unpacked: nlohmann-json3-dev, libssl-dev and doctest-dev of the machine's own suite, and the
-headers of ONNX Runtime, which Debian has from trixie on (its C API is backward compatible: the
+Debian packages, unpacked: nlohmann-json3-dev, libssl-dev, doctest-dev and FFmpeg's headers of the machine's own
+suite, and the headers of ONNX Runtime, which Debian has from trixie on (its C API is backward compatible: the
 headers serve any newer library, such as the one in the onnxruntime wheel). apt runs on a state
 folder of its own, so that the machine's own package lists stay as they are.
 
@@ -19,7 +19,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-OWN_SUITE = ("nlohmann-json3-dev", "libssl-dev", "doctest-dev")
+FFMPEG = ("libavformat-dev", "libavcodec-dev", "libswscale-dev", "libavutil-dev")  # only to compile against
+OWN_SUITE = ("nlohmann-json3-dev", "libssl-dev", "doctest-dev", *FFMPEG)
 FROM_TRIXIE = ("libonnxruntime-dev",)
 FOLDER = Path(sys.prefix) / "share" / "cpp-libraries"
 _MARKER = "complete.txt"
@@ -49,6 +50,8 @@ def fetch(folder: Path = FOLDER) -> Path:
         for package in FROM_TRIXIE:
             apt.unpack(f"{package}/trixie", target)
         apt.unpack(f"{apt.library_of('libssl-dev')}/{_codename()}", target)  # libcrypto.so points into it
+        for archive in target.rglob("*.a"):  # most of the size, and nothing links them
+            archive.unlink()
         (target / _MARKER).write_text(_wanted())
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(target, folder)

@@ -41,11 +41,13 @@ static json preprocess(const json& request) {
 
 static json sample(const json& request) {
     const auto clip = vivit::detail::As<vivit::Clip>::read(request.at("clip"), "clip");
-    return {{"clip", vivit::clip_indices(request.at("frames"), clip)}, {"views", vivit::view_indices(request.at("frames"), clip)}};
+    return {{"clip", vivit::clip_indices(request.at("frames"), clip)},
+            {"views", vivit::view_indices(request.at("frames"), clip)}};
 }
 
 static json read_video(const json& request) {
-    const auto size = request.contains("size") ? std::optional<vivit::Size>(request["size"].get<vivit::Size>()) : std::nullopt;
+    const auto size =
+        request.contains("size") ? std::optional<vivit::Size>(request["size"].get<vivit::Size>()) : std::nullopt;
     const auto video = vivit::open_video(request.at("path").get<std::string>(), size);
     const vivit::FrameBuffer frames = video->read(request.at("indices").get<vivit::Indices>());
     append(request.at("out"), frames.data);
@@ -56,7 +58,10 @@ static json infer(const json& request) {
     const vivit::Bundle bundle(request.at("bundle").get<std::string>());
     const vivit::Session session = vivit::open_session(bundle, {"onnxruntime-cpu", ""});
     const vivit::Outputs outputs = session.run(read_file(request.at("clips")));
-    return {{"logits", outputs.at("logits")}, {"embedding", outputs.at("embedding")}, {"details", session.details()}, {"passed_over", session.passed_over()}};
+    return {{"logits", outputs.at("logits")},
+            {"embedding", outputs.at("embedding")},
+            {"details", session.details()},
+            {"passed_over", session.passed_over()}};
 }
 
 /// float32 pixel values instead of crops, for a bundle that takes them.
@@ -96,7 +101,8 @@ static json share(const json& request) {
 
 static json open(const json& request) {
     const vivit::Bundle bundle(request.at("bundle").get<std::string>());
-    const vivit::Session session = vivit::open_session(bundle, {request.value("engine", ""), request.value("device", "")});
+    const vivit::Session session =
+        vivit::open_session(bundle, {request.value("engine", ""), request.value("device", "")});
     return {{"engine", session.engine()}};
 }
 

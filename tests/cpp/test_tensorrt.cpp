@@ -47,7 +47,9 @@ struct Machine {
         CHECK(fake::trt().alive == 0);
     }
 
-    static std::vector<std::int64_t> sides(const vivit::Tensor& tensor) { return {tensor.clip_shape.begin(), tensor.clip_shape.end()}; }
+    static std::vector<std::int64_t> sides(const vivit::Tensor& tensor) {
+        return {tensor.clip_shape.begin(), tensor.clip_shape.end()};
+    }
 
     vivit::Session open(const vivit::Options& options = {}) const { return vivit::open_session(bundle, options); }
 
@@ -156,11 +158,15 @@ TEST_CASE_FIXTURE(Machine, "without a graph it runs, and says so") {
     const auto batch = clips(2);
     for (int i = 0; i < 3; ++i) CHECK(session.infer(batch) == expected(batch, "logits"));
     CHECK(fake::gpu().launched == 0);
-    CHECK(session.notes() == std::vector<std::string>{"batches of 2 run without a CUDA graph: the engine could not run a batch of 2 ([capture] refused)"});
+    CHECK(session.notes() ==
+          std::vector<std::string>{
+              "batches of 2 run without a CUDA graph: the engine could not run a batch of 2 ([capture] refused)"});
 }
 
 TEST_CASE_FIXTURE(Machine, "no GPU, no TensorRT") {
-    const auto refusal = [&](const vivit::Options& options) { return message<vivit::EnvironmentFault>([&] { open(options); }); };
+    const auto refusal = [&](const vivit::Options& options) {
+        return message<vivit::EnvironmentFault>([&] { open(options); });
+    };
     fake::gpu().status = cudaErrorInsufficientDriver;
     check_contains(refusal({tensorrt_flavour, ""}), "no NVIDIA GPU can be used here (cudaErrorInsufficientDriver)");
     fake::gpu().status = cudaSuccess, fake::gpu().devices = 0;
@@ -175,7 +181,8 @@ TEST_CASE_FIXTURE(Machine, "an engine for another machine is not touched") {
     const std::string built = title + " " + vivit::detail::tensorrt_version();
     fake::gpu().sm = 75;
     std::string text = message<vivit::EnvironmentFault>([&] { open({tensorrt_flavour, ""}); });
-    check_contains(text, "first was built for " + built + " on sm_90; this machine has " + built + " on sm_75; second was");
+    check_contains(text,
+                   "first was built for " + built + " on sm_90; this machine has " + built + " on sm_75; second was");
     check_contains(text, "vivit build " + test_bundle() + " --target " + tensorrt_flavour);
     fake::gpu().sm = 90, fake::trt().version[3] = 7;
     text = message<vivit::EnvironmentFault>([&] { open({"first", ""}); });
@@ -184,17 +191,20 @@ TEST_CASE_FIXTURE(Machine, "an engine for another machine is not touched") {
 }
 
 TEST_CASE_FIXTURE(Machine, "an engine that was swapped after the check is refused") {
-    const auto copy = std::filesystem::temp_directory_path() / ("vivit-swapped-" + std::to_string(std::random_device{}()));
+    const auto copy =
+        std::filesystem::temp_directory_path() / ("vivit-swapped-" + std::to_string(std::random_device{}()));
     std::filesystem::copy(test_bundle(), copy, std::filesystem::copy_options::recursive);
     const vivit::Bundle verified(copy);
     std::ofstream(copy / "engines/first.plan") << "another plan";
-    check_contains(message<vivit::BundleError>([&] { vivit::open_session(verified); }), "first.plan is not the file that bundle.json describes: it was altered");
+    check_contains(message<vivit::BundleError>([&] { vivit::open_session(verified); }),
+                   "first.plan is not the file that bundle.json describes: it was altered");
     std::filesystem::remove_all(copy);
     CHECK(fake::trt().plans.empty());
 }
 
 TEST_CASE_FIXTURE(Machine, "an engine of another graph is refused") {
-    check_contains(message<vivit::BundleError>([&] { open({"stale", ""}); }), "stale.plan was built from another model.onnx than the one beside it");
+    check_contains(message<vivit::BundleError>([&] { open({"stale", ""}); }),
+                   "stale.plan was built from another model.onnx than the one beside it");
 }
 
 TEST_CASE_FIXTURE(Machine, "other inputs and outputs are refused before anything is bound") {
@@ -202,7 +212,8 @@ TEST_CASE_FIXTURE(Machine, "other inputs and outputs are refused before anything
     const auto original = tensors;
     const auto refusal = [&] { return message<vivit::BundleError>([&] { open(); }); };
     tensors[0].second.type = nvinfer1::DataType::kHALF;
-    check_contains(refusal(), "engine first has frames as HALF (8, 64, 64, 3), but the contract says uint8 (8, 64, 64, 3)");
+    check_contains(refusal(),
+                   "engine first has frames as HALF (8, 64, 64, 3), but the contract says uint8 (8, 64, 64, 3)");
     tensors = original, tensors[1].second.clip_shape = {9};
     check_contains(refusal(), "as FLOAT (9,), but the contract says float32 (8,); build it again");
     tensors = original, tensors[1].second.mode = nvinfer1::TensorIOMode::kINPUT;
@@ -216,7 +227,8 @@ TEST_CASE_FIXTURE(Machine, "no status is ignored, and afterwards it works again"
     const vivit::Session session = open();
     const auto batch = clips(2);
     for (const auto& [method, text] : std::map<std::string, std::string>{
-             {"createExecutionContext", "cannot make an execution context ([createExecutionContext] refused); free GPU memory"},
+             {"createExecutionContext",
+              "cannot make an execution context ([createExecutionContext] refused); free GPU memory"},
              {"setOptimizationProfileAsync", "could not take its profile"},
              {"setTensorAddress", "could not bind frames ([setTensorAddress] refused)"},
              {"setInputShape", "could not take a batch of 2"},
@@ -245,7 +257,10 @@ TEST_CASE_FIXTURE(Machine, "full memory is told, and all is freed") {
 
 TEST_CASE_FIXTURE(Machine, "clips that are none are refused") {
     const vivit::Session session = open();
-    check_contains(message<vivit::ClipError>([&] { session.run(std::vector<std::uint8_t>{}); }), "there are no clips in the batch");
-    check_contains(message<vivit::ClipError>([&] { session.run(std::vector<std::uint8_t>(7)); }), "a batch of 7 values is not a whole number of clips");
-    check_contains(message<vivit::ClipError>([&] { session.run(std::vector<float>(7)); }), "clips must be uint8, got float32");
+    check_contains(message<vivit::ClipError>([&] { session.run(std::vector<std::uint8_t>{}); }),
+                   "there are no clips in the batch");
+    check_contains(message<vivit::ClipError>([&] { session.run(std::vector<std::uint8_t>(7)); }),
+                   "a batch of 7 values is not a whole number of clips");
+    check_contains(message<vivit::ClipError>([&] { session.run(std::vector<float>(7)); }),
+                   "clips must be uint8, got float32");
 }

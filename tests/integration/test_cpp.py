@@ -167,6 +167,38 @@ def test_a_component_that_was_not_installed_is_told(cpp: Cpp, options: list[str]
     assert "vivit was installed without its component tensorrt" in done.stderr
 
 
+def test_tensorrt_is_found_where_its_root_says(cpp: Cpp, options: list[str], tmp_path: Path) -> None:
+    root, build, prefix = tmp_path / "TensorRT", tmp_path / "build", tmp_path / "prefix"
+    command = ["cmake", "-S", cpp.home / "project", "-B", build, *options, "-DVIVIT_EXAMPLE=OFF", "-DVIVIT_TENSORRT=ON"]
+    command += [f"-DCMAKE_MODULE_PATH={TESTS / 'fake/cmake'}", f"-DCMAKE_INSTALL_PREFIX={prefix}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "unpack TensorRT and pass its folder as -DTENSORRT_ROOT" in re.sub(r"\s+", " ", done.stderr)
+    (root / "lib").mkdir(parents=True)
+    (root / "include").symlink_to(TESTS / "fake")
+    run("g++", "-shared", "-x", "c++", "/dev/null", "-o", root / "lib/libnvinfer.so")
+    run(*command, f"-DTENSORRT_ROOT={root}")
+    run("cmake", "--install", build)
+    source = tmp_path / "consumer"
+    source.mkdir()
+    text = (TESTS / "consumer/CMakeLists.txt").read_text().replace("onnxruntime", "tensorrt")
+    (source / "CMakeLists.txt").write_text(text.replace("main.cpp", "tensorrt.cpp"))
+    # Not the whole library, which the TensorRT tests compile: that the headers are found, and the library is linked.
+    (source / "tensorrt.cpp").write_text(
+        "#include <NvInfer.h>\n#include <vivit/errors.hpp>\nint main() { return VIVIT_WITH_TENSORRT - 1; }\n"
+    )
+    found = [options[0] + f";{prefix}", f"-DTENSORRT_ROOT={root}", command[-2]]
+    run("cmake", "-S", source, "-B", tmp_path / "b", *found)
+    run("cmake", "--build", tmp_path / "b")
+
+
+def test_the_reader_of_other_videos_compiles(options: list[str]) -> None:
+    usr = Path(options[0].partition("=")[2])
+    (headers,) = {path.parent.parent for path in usr.glob("include/**/libavformat/avformat.h")}
+    flags = ["-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-DVIVIT_WITH_LIBAV"]
+    includes = [f"-I{PROJECT / 'include'}", "-isystem", str(usr / "include"), "-isystem", str(headers)]
+    run("g++", *flags, *includes, PROJECT / "examples/vivit_run.cpp")
+
+
 def test_the_version_is_the_distributions() -> None:
     assert f"project(vivit VERSION {vivit_export.__version__} " in (PROJECT / "CMakeLists.txt").read_text()
 
@@ -496,21 +528,40 @@ def test_what_is_no_video_is_refused(cpp: Cpp, tmp_path: Path) -> None:
 # --- sessions ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loops", ["portable", "avx2"])
-def test_the_logits_are_pythons(cpp: Cpp, bundles: Bundles, tmp_path: Path, loops: str) -> None:
-    clips = random_crops(bundles.demo(), 35)  # more than one call takes
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_logits_are_pythons(cpp: Cpp, bundles: Bundles, tmp_path: Path, precision: str) -> None:
+    bundle = bundles.demo(precision=precision)
+    deploy_cpp(bundle, tmp_path / "app")
+    clips = random_crops(bundle, 35)  # more than one call takes
     clips.tofile(tmp_path / "clips")
-    (answer,) = cpp.ask([{"do": "infer", "bundle": str(cpp.bundle), "clips": str(tmp_path / "clips")}], loops)
-    unmodified = OnnxRuntimeSession(bundles.demo().model).run(clips)
-    with vivit_export.open_session(bundles.demo(), prefer="onnxruntime-cpu") as session:
-        prepared = session.run(clips)
-    for name in ("logits", "embedding"):
-        found = np.array(answer[name], np.float32).reshape(unmodified[name].shape)
-        np.testing.assert_allclose(found, unmodified[name], rtol=0, atol=1e-6)
-        # Python's own CPU session computes attention in another order (measured: 1.2e-5 at most on logits up to 13).
-        np.testing.assert_allclose(found, prepared[name], rtol=0, atol=5e-5)
-    assert answer["details"].startswith("ONNX Runtime 1.")
-    assert answer["passed_over"] == dict.fromkeys(GPU_ENGINES, "onnxruntime-cpu was asked for")
+    folders = [str(tmp_path / "app/bundle"), str(bundle.path)]
+    requests = [{"do": "infer", "bundle": folder, "clips": str(tmp_path / "clips")} for folder in folders]
+    deployed, portable = cpp.ask(requests, "avx2")
+    with vivit_export.open_session(bundle, prefer="onnxruntime-cpu") as session:
+        require_close(deployed, session.run(clips))
+        assert deployed["details"] == session.details
+    # A bundle that was not deployed has no graph for the CPU: the portable one runs.
+    require_close(portable, OnnxRuntimeSession(bundle.model).run(clips))
+    assert portable["details"] == re.sub(r"CPU, .*", f"CPU, {precision}", deployed["details"])
+    assert portable["passed_over"] == dict.fromkeys(GPU_ENGINES, "onnxruntime-cpu was asked for")
+
+
+def require_close(answer: Any, expected: dict[str, npt.NDArray[np.float32]]) -> None:
+    """Compare every output to 1e-6."""
+    for name, values in expected.items():
+        np.testing.assert_allclose(np.reshape(answer[name], values.shape), values, rtol=0, atol=1e-6)
+
+
+def test_a_cpu_graph_that_is_not_listed_is_refused(cpp: Cpp, tmp_path: Path) -> None:
+    values = ["model.cpu.onnx", {"file": "other.onnx", "details": ""}, {"file": 3, "details": ""}]
+    for i, value in enumerate(values):
+        shutil.copytree(cpp.bundle, tmp_path / str(i))
+        manifest = json.loads((tmp_path / str(i) / "bundle.json").read_text())
+        (tmp_path / str(i) / "bundle.json").write_text(json.dumps({**manifest, "cpu_graph": value}))
+    answers = cpp.ask([{"do": "bundle", "bundle": str(tmp_path / str(i))} for i in range(3)], "avx2")
+    assert "bundle.json has no file and details in cpu_graph" in answers[0]["error"]
+    assert "bundle.json does not list other.onnx; deploy the bundle again" in answers[1]["error"]
+    assert "bundle.json has no file and details in cpu_graph" in answers[2]["error"]
 
 
 def test_every_input_mode_gives_pythons_logits(cpp: Cpp, bundles: Bundles, tmp_path: Path) -> None:
@@ -546,7 +597,7 @@ def test_every_input_mode_gives_pythons_logits(cpp: Cpp, bundles: Bundles, tmp_p
 
 
 def test_a_video_is_recognised_as_in_python(cpp: Cpp, bundles: Bundles, tmp_path: Path) -> None:
-    by_view = {(1, 1): cpp.bundle, (4, 3): bundles.copy(tmp_path / "views")}
+    by_view = {(1, 1): bundles.demo().path, (4, 3): bundles.copy(tmp_path / "views")}
     manifest = json.loads((by_view[4, 3] / "bundle.json").read_text())
     manifest["contract"]["clip"].update(sampling="stride", stride=2, views=[4, 3])
     (by_view[4, 3] / "bundle.json").write_text(json.dumps(manifest))
@@ -623,7 +674,7 @@ def vivit_run(cpp: Cpp, *arguments: str | Path) -> subprocess.CompletedProcess[s
 
 def test_the_example_shows_labels_and_latency(cpp: Cpp) -> None:
     lines = run(cpp.vivit_run, cpp.bundle, cpp.video, "--repeat", "3", "--top", "2").splitlines()
-    assert re.fullmatch(r".*up\.npy: 45 frames of 240x426, on ONNX Runtime [\d.]+, CPU, fp32", lines[0])
+    assert re.fullmatch(r".*up\.npy: 45 frames of 240x426, on ONNX Runtime [\d.]+, CPU, fp32, 4 lean.*", lines[0])
     assert [line.split()[-1] for line in lines[1:3]] == ["up", "grow"]
     assert re.fullmatch(r" [\d.]+ %  up", lines[1])
     for line, stage in zip(lines[3:], ("preprocess", "inference"), strict=True):
@@ -636,7 +687,7 @@ def test_the_example_shows_labels_and_latency(cpp: Cpp) -> None:
     ("arguments", "code", "sentence"),
     [
         ([], 2, "usage: vivit-run BUNDLE CLIP"),
-        (["BUNDLE", "VIDEO", "--frames", "3"], 2, "--frames is unknown, or lacks its value"),
+        (["BUNDLE", "VIDEO", "--frames", "3"], 2, "--frames is not understood; usage: vivit-run BUNDLE CLIP"),
         (["BUNDLE", "VIDEO", "--top", "0"], 2, "--top must be a number from 1 on, got 0"),
         (
             ["BUNDLE", "VIDEO", "--engine", "tensorrt"],
@@ -646,7 +697,7 @@ def test_the_example_shows_labels_and_latency(cpp: Cpp) -> None:
         (["BUNDLE", "nothing.npy"], 3, "nothing.npy does not exist; give a video file"),
         (["nowhere", "VIDEO"], 3, "nowhere is not a folder; make a bundle with: vivit-export MODEL -o nowhere"),
         (["BUNDLE", "VIDEO", "--size", "7x7"], 3, "are not whole rgb24 frames of 7x7"),
-        (["BUNDLE", "VIDEO", "--size", "big"], 2, "--size must be WxH as in 640x360, got big"),
+        (["BUNDLE", "VIDEO", "--size", "big"], 2, "--size must be WxH, got big"),
     ],
 )
 def test_the_example_fails_with_a_sentence_and_a_code(cpp: Cpp, arguments: list[str], code: int, sentence: str) -> None:

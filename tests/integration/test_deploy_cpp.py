@@ -33,7 +33,13 @@ def test_everything_is_there_and_listed(cli: Cli, bundle: Path) -> None:
     result = cli("deploy", "cpp", bundle, "app", "-q")
     app = Path("app")
     assert result.stdout.splitlines()[1].split() == ["next", "app/README.md", "has", "the", "commands"]
-    assert tree(app / "bundle") == {name: data for name, data in tree(bundle).items() if not name.startswith(".")}
+    copied = tree(app / "bundle")
+    assert copied.pop("model.cpu.onnx")
+    assert {**copied, "bundle.json": b""} == {**tree(bundle), "bundle.json": b""}
+    assert read_bundle(app / "bundle").manifest["cpu_graph"] == {
+        "file": "model.cpu.onnx",
+        "details": "fp32, 4 lean attention layers",
+    }
     sources = {name: data for name, data in tree(PROJECT).items() if "__pycache__" not in name}
     written = tree(app)
     assert {name: written[name] for name in sources if name != "README.md"} == {

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from vivit_export.bundle import Bundle, read_bundle
+from vivit_export.bundle import Bundle, read_bundle, write_manifest
 from vivit_export.contract import Contract
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.deployment import Deployment, copy_bundle, deploying, read_deployment
@@ -16,6 +16,7 @@ from vivit_export.runtime.deployment import Deployment, copy_bundle, deploying, 
 PROJECT = Path(__file__).with_name("cpp")
 README = "README.md"
 BUNDLE = "bundle"
+CPU_GRAPH = "model.cpu.onnx"
 
 
 def deploy_cpp(
@@ -24,7 +25,8 @@ def deploy_cpp(
     """Write the project to a folder.
 
     Args:
-        bundle: a bundle or its folder; its files are verified before and after they are copied.
+        bundle: a bundle or its folder; its files are verified before and after they are copied. The
+            copy also has the graph that ONNX Runtime takes on the CPU.
         target: the folder; complete afterwards, or as it was.
         force: replace a deployment that is there. Never one in which somebody keeps files of their
             own, such as a build folder.
@@ -42,7 +44,18 @@ def deploy_cpp(
         readme = work / README
         readme.write_text(_rendered(readme.read_text(encoding="utf-8"), source), encoding="utf-8")
         copy_bundle(source, work / BUNDLE)
+        _add_cpu_graph(source, work / BUNDLE)
     return read_deployment(target)
+
+
+def _add_cpu_graph(source: Bundle, folder: Path) -> None:
+    """Add the graph that the Python session makes when it opens the bundle on the CPU: C++ reads it from a file."""
+    from vivit_export.runtime.session.onnxruntime import prepare_for_cpu
+
+    model, details = prepare_for_cpu(source)
+    (folder / CPU_GRAPH).write_bytes(model.SerializeToString(deterministic=True))
+    manifest = {key: value for key, value in source.manifest.items() if key not in ("format", "files")}
+    write_manifest(folder, {**manifest, "cpu_graph": {"file": CPU_GRAPH, "details": details}})
 
 
 def _rendered(template: str, bundle: Bundle) -> str:

@@ -79,11 +79,13 @@ struct Counted {
 };
 
 /// What the engine computes: for each clip the mean of its bytes, times the index of the output.
-inline void compute(const unsigned char* input, std::size_t clip_bytes, float* output, std::size_t elements, std::size_t clips) {
+inline void compute(const unsigned char* input, std::size_t clip_bytes, float* output, std::size_t elements,
+                    std::size_t clips) {
     for (std::size_t clip = 0; clip < clips; ++clip) {
         double sum = 0;
         for (std::size_t i = 0; i < clip_bytes; ++i) sum += input[clip * clip_bytes + i];
-        for (std::size_t i = 0; i < elements; ++i) output[clip * elements + i] = float(sum / double(clip_bytes) * double(i + 1));
+        for (std::size_t i = 0; i < elements; ++i)
+            output[clip * elements + i] = float(sum / double(clip_bytes) * double(i + 1));
     }
 }
 
@@ -100,12 +102,15 @@ public:
 
 class IExecutionContext : fake::Counted {
 public:
-    bool setOptimizationProfileAsync(std::int32_t index, cudaStream_t) { return index == 0 && fake::trt().works("setOptimizationProfileAsync"); }
+    bool setOptimizationProfileAsync(std::int32_t index, cudaStream_t) {
+        return index == 0 && fake::trt().works("setOptimizationProfileAsync");
+    }
     bool setInputShape(const char* name, const Dims& shape) {
         const fake::Tensor* tensor = fake::trt().find(name);
         fake::insist(tensor && tensor->mode == TensorIOMode::kINPUT, "setInputShape of what is no input");
         clips_ = std::size_t(shape.d[0]);
-        fake::insist(std::vector<std::int64_t>(shape.d + 1, shape.d + shape.nbDims) == tensor->clip_shape, "another shape");
+        fake::insist(std::vector<std::int64_t>(shape.d + 1, shape.d + shape.nbDims) == tensor->clip_shape,
+                     "another shape");
         return fake::trt().works("setInputShape");
     }
     bool setTensorAddress(const char* name, void* memory) {
@@ -132,7 +137,9 @@ private:
 class ICudaEngine : fake::Counted {
 public:
     std::int32_t getNbIOTensors() const { return std::int32_t(fake::trt().tensors.size()); }
-    const char* getIOTensorName(std::int32_t index) const { return fake::trt().tensors[std::size_t(index)].first.c_str(); }
+    const char* getIOTensorName(std::int32_t index) const {
+        return fake::trt().tensors[std::size_t(index)].first.c_str();
+    }
     TensorIOMode getTensorIOMode(const char* name) const { return fake::trt().find(name)->mode; }
     DataType getTensorDataType(const char* name) const { return fake::trt().find(name)->type; }
     Dims getTensorShape(const char* name) const {

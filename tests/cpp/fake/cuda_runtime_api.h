@@ -16,7 +16,12 @@
 #include <string>
 #include <vector>
 
-enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInsufficientDriver = 35, cudaErrorNoDevice = 100 };
+enum cudaError_t {
+    cudaSuccess = 0,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorInsufficientDriver = 35,
+    cudaErrorNoDevice = 100
+};
 enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor = 75, cudaDevAttrComputeCapabilityMinor = 76 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal };
@@ -123,7 +128,8 @@ inline cudaError_t cudaMalloc(void** memory, std::size_t size) { return fake::al
 inline cudaError_t cudaMallocHost(void** memory, std::size_t size) { return fake::allocate(memory, size, true); }
 inline cudaError_t cudaFree(void* memory) { return fake::release(memory); }
 inline cudaError_t cudaFreeHost(void* memory) { return fake::release(memory); }
-inline cudaError_t cudaMemcpyAsync(void* target, const void* source, std::size_t size, cudaMemcpyKind kind, cudaStream_t stream) {
+inline cudaError_t cudaMemcpyAsync(void* target, const void* source, std::size_t size, cudaMemcpyKind kind,
+                                   cudaStream_t stream) {
     {
         const std::lock_guard<std::mutex> guard(fake::gpu().lock);
         const bool up = kind == cudaMemcpyHostToDevice;
@@ -155,7 +161,8 @@ inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     return cudaSuccess;
 }
 inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
-    fake::insist(mode == cudaStreamCaptureModeThreadLocal && stream->queue.empty(), "a capture begins on a busy stream");
+    fake::insist(mode == cudaStreamCaptureModeThreadLocal && stream->queue.empty(),
+                 "a capture begins on a busy stream");
     stream->capturing = true;
     return cudaSuccess;
 }

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vivit_export.bundle import Bundle
 from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 Float32 = npt.NDArray[np.float32]
 
@@ -130,19 +133,24 @@ def _load(onnxruntime: Any, model: str | bytes, options: Any, providers: list[An
         raise BuildError(f"ONNX Runtime cannot load {name}: {str(e).splitlines()[0]}") from e
 
 
-def _open_on_cpu(onnxruntime: Any, bundle: Bundle) -> tuple[Any, str]:
-    """Return the loaded graph and what was done to it."""
+def prepare_for_cpu(bundle: Bundle) -> tuple[ModelProto, str]:
+    """Return a bundle's graph as the CPU runs it best, and what was done to it; external weights stay in their file."""
     from vivit_export.runtime.session.lean_attention import use_lean_attention
     from vivit_export.runtime.session.widen import load_widened
 
     model = load_widened(bundle, weights=False)
     lean = use_lean_attention(model)
+    arithmetic = "fp32" if bundle.precision == "fp32" else f"fp32 arithmetic on {bundle.precision} weights"
+    return model, f"{arithmetic}, {f'{lean} lean attention layers' if lean else 'attention as in the graph'}"
+
+
+def _open_on_cpu(onnxruntime: Any, bundle: Bundle) -> tuple[Any, str]:
+    """Return the loaded graph and what was done to it."""
+    model, notes = prepare_for_cpu(bundle)
     options = _options(onnxruntime)
     # A model given as bytes has no folder; its weights are mapped from the bundle's all the same.
     options.add_session_config_entry(_WEIGHTS_FOLDER, str(bundle.path.resolve()))
-    session = _load(onnxruntime, model.SerializeToString(), options, [_CPU], bundle.model.name)
-    arithmetic = "fp32" if bundle.precision == "fp32" else f"fp32 arithmetic on {bundle.precision} weights"
-    return session, f"{arithmetic}, {f'{lean} lean attention layers' if lean else 'attention as in the graph'}"
+    return _load(onnxruntime, model.SerializeToString(), options, [_CPU], bundle.model.name), notes
 
 
 def _open_on_gpu(onnxruntime: Any, bundle: Bundle, gpu: int) -> Any:

@@ -7,7 +7,7 @@ find_package(CUDAToolkit QUIET)
 
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(TensorRT REQUIRED_VARS TensorRT_LIBRARY TensorRT_INCLUDE_DIR CUDAToolkit_FOUND
-  REASON_FAILURE_MESSAGE "unpack TensorRT and pass its folder as -DTENSORRT_ROOT; it also needs the CUDA toolkit")
+  REASON_FAILURE_MESSAGE "unpack TensorRT and pass its folder as -DTENSORRT_ROOT (it also needs the CUDA toolkit)")
 if(TensorRT_FOUND AND NOT TARGET TensorRT::TensorRT)
   add_library(TensorRT::TensorRT UNKNOWN IMPORTED)
   set_target_properties(TensorRT::TensorRT PROPERTIES

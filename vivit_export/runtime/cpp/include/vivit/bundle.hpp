@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -74,8 +75,11 @@ inline std::string sha256_of(const std::filesystem::path& path) {
 }
 
 inline std::vector<char> read_bytes(const std::filesystem::path& path) {
+    std::error_code failure;
+    const auto size = std::filesystem::file_size(path, failure);
+    if (failure) throw unreadable(path);
     std::ifstream file(path, std::ios::binary);
-    std::vector<char> bytes(std::filesystem::file_size(path));
+    std::vector<char> bytes(size);
     if (!file.read(bytes.data(), std::streamsize(bytes.size()))) throw unreadable(path);
     return bytes;
 }
@@ -101,8 +105,10 @@ public:
             manifest_ = read_manifest();
             for (const auto& [name, entry] : manifest_["files"].items()) check_file(name, entry);
             read_engines();
+            read_cpu_graph();
         } catch (const std::filesystem::filesystem_error& e) {
-            throw BundleError(e.path1().string() + " cannot be read: " + e.code().message() + "; copy the bundle again");
+            throw BundleError(e.path1().string() + " cannot be read: " + e.code().message() +
+                              "; copy the bundle again");
         }
         try {
             contract_ = Contract::from_json(manifest_["contract"]);
@@ -116,8 +122,16 @@ public:
     const Contract& contract() const { return contract_; }
     std::filesystem::path model() const { return path_ / model_name; }
 
+    /// The graph as ONNX Runtime runs it best on the CPU, where `vivit deploy cpp` added it; else the portable one.
+    std::filesystem::path cpu_model() const { return path_ / cpu_graph_.first; }
+
+    /// The arithmetic of `cpu_model`, for people.
+    std::string cpu_details() const { return cpu_graph_.second.empty() ? precision() : cpu_graph_.second; }
+
     /// fp32, fp16 or bf16: the type of the graph's GEMMs.
-    std::string precision() const { return manifest_["precision"]["name"].is_string() ? manifest_["precision"]["name"] : ""; }
+    std::string precision() const {
+        return manifest_["precision"]["name"].is_string() ? manifest_["precision"]["name"] : "";
+    }
 
     /// The compiled engines by name.
     const std::map<std::string, Engine>& engines() const { return engines_; }
@@ -133,7 +147,8 @@ public:
         if (digest.hex() != manifest_["files"]["engines/" + name + ".plan"]["sha256"])
             throw BundleError(detail::altered(path));
         if (engines_.at(name).onnx_sha256 != manifest_["files"][model_name]["sha256"])
-            throw BundleError(path.string() + " was built from another " + model_name + " than the one beside it; build it again");
+            throw BundleError(path.string() + " was built from another " + model_name +
+                              " than the one beside it; build it again");
         return plan;
     }
 
@@ -144,8 +159,10 @@ private:
         namespace fs = std::filesystem;
         const auto file = path_ / manifest_name;
         if (!fs::is_regular_file(file)) {
-            const std::string what = fs::is_directory(path_) ? std::string("has no ") + manifest_name : "is not a folder";
-            throw BundleError(path_.string() + " " + what + "; make a bundle with: vivit-export MODEL -o " + path_.string());
+            const std::string what =
+                fs::is_directory(path_) ? std::string("has no ") + manifest_name : "is not a folder";
+            throw BundleError(path_.string() + " " + what + "; make a bundle with: vivit-export MODEL -o " +
+                              path_.string());
         }
         if (fs::file_size(file) > max_manifest_bytes)
             throw BundleError(file.string() + " is larger than 64 MiB; it is not a bundle's manifest");
@@ -154,11 +171,13 @@ private:
             std::ifstream stream(file, std::ios::binary);
             manifest = json::parse(stream);
         } catch (const json::parse_error& e) {
-            throw BundleError(file.string() + " cannot be read as JSON (at byte " + std::to_string(e.byte) + "); copy the bundle again");
+            throw BundleError(file.string() + " cannot be read as JSON (at byte " + std::to_string(e.byte) +
+                              "); copy the bundle again");
         }
         const json found = manifest.is_object() && manifest.contains("format") ? manifest["format"] : json();
         if (found != format)
-            throw BundleError(file.string() + " has format " + detail::shown(found) + "; this version reads '" + format + "'");
+            throw BundleError(file.string() + " has format " + detail::shown(found) + "; this version reads '" +
+                              format + "'");
         require_sections(manifest, file);
         return manifest;
     }
@@ -184,7 +203,8 @@ private:
         for (const auto& [name, sidecar] : manifest["engines"].items()) needed.push_back("engines/" + name + ".plan");
         for (const std::string& name : needed)
             if (!manifest["files"].contains(name))
-                throw BundleError(file.string() + " does not list " + name + "; the bundle is incomplete, export it again");
+                throw BundleError(file.string() + " does not list " + name +
+                                  "; the bundle is incomplete, export it again");
     }
 
     void check_file(const std::string& name, const json& entry) const {
@@ -194,12 +214,14 @@ private:
         bool outside = relative.is_absolute() || name.find('\\') != std::string::npos;
         for (const auto& part : relative) outside = outside || part == "..";
         if (outside) throw BundleError(manifest + " lists " + detail::quoted(name) + ", which lies outside the bundle");
-        if (!entry.is_object() || !entry.contains("sha256") || !entry["sha256"].is_string() || !entry.contains("size") ||
-            !entry["size"].is_number_integer())
+        if (!entry.is_object() || !entry.contains("sha256") || !entry["sha256"].is_string() ||
+            !entry.contains("size") || !entry["size"].is_number_integer())
             throw BundleError(manifest + " has no size and sha256 for " + name);
         const auto file = path_ / relative;
-        if (!fs::is_regular_file(file) || fs::canonical(file).parent_path() != (fs::canonical(path_) / relative).parent_path())
-            throw BundleError(file.string() + " is missing (or a link out of the bundle); export again or restore the file");
+        if (!fs::is_regular_file(file) ||
+            fs::canonical(file).parent_path() != (fs::canonical(path_) / relative).parent_path())
+            throw BundleError(file.string() +
+                              " is missing (or a link out of the bundle); export again or restore the file");
         if (json(fs::file_size(file)) != entry["size"] || detail::sha256_of(file) != entry["sha256"])
             throw BundleError(detail::altered(file));
     }
@@ -208,8 +230,11 @@ private:
         for (const auto& [name, sidecar] : manifest_["engines"].items()) {
             try {
                 const json& profile = sidecar.at("profiles").at(0);
-                engines_[name] = {sidecar.at("flavour"), sidecar.at("version"), sidecar.at("sms"),
-                                  {profile.at("min"), profile.at("max")}, sidecar.at("onnx_sha256")};
+                engines_[name] = {sidecar.at("flavour"),
+                                  sidecar.at("version"),
+                                  sidecar.at("sms"),
+                                  {profile.at("min"), profile.at("max")},
+                                  sidecar.at("onnx_sha256")};
             } catch (const json::exception&) {
                 throw BundleError((path_ / manifest_name).string() + " does not say what the engine " + name +
                                   " was built for; build it again");
@@ -220,12 +245,26 @@ private:
         }
     }
 
+    void read_cpu_graph() {
+        if (!manifest_.contains("cpu_graph")) return;
+        const json& entry = manifest_["cpu_graph"];
+        const auto file = (path_ / manifest_name).string();
+        if (!entry.is_object() || !entry.contains("file") || !entry["file"].is_string() || !entry.contains("details") ||
+            !entry["details"].is_string())
+            throw BundleError(file + " has no file and details in cpu_graph; deploy the bundle again");
+        if (!manifest_["files"].contains(entry["file"].get<std::string>()))
+            throw BundleError(file + " does not list " + entry["file"].get<std::string>() +
+                              "; deploy the bundle again");
+        cpu_graph_ = {entry["file"], entry["details"]};
+    }
+
     static constexpr std::uintmax_t max_manifest_bytes = std::uintmax_t(64) << 20;
 
     std::filesystem::path path_;
     nlohmann::json manifest_;
     Contract contract_;
     std::map<std::string, Engine> engines_;
+    std::pair<std::string, std::string> cpu_graph_{model_name, ""};
 };
 
 }  // namespace vivit

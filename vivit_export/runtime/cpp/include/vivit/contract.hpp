@@ -68,8 +68,8 @@ struct Preprocess {
 /// One input or output of the graph.
 struct Tensor {
     std::string name;
-    std::string dtype;             ///< as NumPy has it: uint8, float32
-    std::vector<int> clip_shape;   ///< shape without the batch
+    std::string dtype;            ///< as NumPy has it: uint8, float32
+    std::vector<int> clip_shape;  ///< shape without the batch
 
     /// Elements of one clip.
     std::size_t clip_elements() const {
@@ -201,11 +201,12 @@ inline void check(const Preprocess& p) {
     const std::string edge = p.shortest_edge ? std::to_string(*p.shortest_edge) : "None";
     const Size size = p.size.value_or(Size{1, 1});
     if (p.crop_size[0] < 1 || p.crop_size[1] < 1 || size[0] < 1 || size[1] < 1 || p.shortest_edge.value_or(1) < 1)
-        throw InputError("preprocess: sizes must be 1 pixel or more, got shortest_edge=" + edge + ", size=" + shown_size(p.size) +
-                         ", crop_size=" + shown_size(p.crop_size));
+        throw InputError("preprocess: sizes must be 1 pixel or more, got shortest_edge=" + edge +
+                         ", size=" + shown_size(p.size) + ", crop_size=" + shown_size(p.crop_size));
     if (p.do_resize && p.shortest_edge.has_value() == p.size.has_value())
-        throw InputError("preprocess: exactly one of size.shortest_edge and size.height/width is needed, got shortest_edge=" +
-                         edge + " and size=" + shown_size(p.size));
+        throw InputError(
+            "preprocess: exactly one of size.shortest_edge and size.height/width is needed, got shortest_edge=" + edge +
+            " and size=" + shown_size(p.size));
     if (p.resample < 0 || p.resample > 5)
         throw InputError("preprocess: resample=" + std::to_string(p.resample) + " is not a Pillow filter (0 to 5)");
     if (p.do_normalize && (p.std[0] == 0 || p.std[1] == 0 || p.std[2] == 0))
@@ -218,7 +219,8 @@ inline void check(const Preprocess& p) {
 template <>
 struct As<Clip> {
     static Clip read(const json& value, const std::string& where) {
-        const Object object(value, where, {"num_frames", "height", "width", "tubelet_size", "sampling", "stride", "short", "views"});
+        const Object object(value, where,
+                            {"num_frames", "height", "width", "tubelet_size", "sampling", "stride", "short", "views"});
         Clip clip;
         clip.num_frames = object.get<int>("num_frames");
         clip.height = object.get<int>("height");
@@ -236,9 +238,10 @@ struct As<Clip> {
 template <>
 struct As<Preprocess> {
     static Preprocess read(const json& value, const std::string& where) {
-        const Object object(value, where,
-                            {"do_resize", "shortest_edge", "size", "resample", "do_center_crop", "crop_size", "do_rescale",
-                             "rescale_factor", "offset", "do_normalize", "mean", "std", "resize_order", "processor"});
+        const Object object(
+            value, where,
+            {"do_resize", "shortest_edge", "size", "resample", "do_center_crop", "crop_size", "do_rescale",
+             "rescale_factor", "offset", "do_normalize", "mean", "std", "resize_order", "processor"});
         Preprocess p;
         object.take("do_resize", p.do_resize);
         object.take("shortest_edge", p.shortest_edge);
@@ -272,8 +275,8 @@ struct As<IO> {
             throw InputError("io: a model has exactly one input, got " + std::to_string(inputs.size()));
         io.input = inputs[0];
         if ((io.mode == InputMode::frames) != io.frame_size.has_value())
-            throw InputError("io: frame_size belongs to mode frames alone, got " + shown_size(io.frame_size) + " with " +
-                             Names<InputMode>::all[std::size_t(io.mode)]);
+            throw InputError("io: frame_size belongs to mode frames alone, got " + shown_size(io.frame_size) +
+                             " with " + Names<InputMode>::all[std::size_t(io.mode)]);
         return io;
     }
 };

@@ -162,12 +162,15 @@ struct As<std::optional<T>> {
 /// One JSON object: refuses unknown fields, then hands out the known ones.
 class Object {
 public:
-    Object(const json& data, std::string where, std::initializer_list<const char*> fields) : data_(data), where_(std::move(where)) {
+    Object(const json& data, std::string where, std::initializer_list<const char*> fields)
+        : data_(data), where_(std::move(where)) {
         if (!data.is_object()) throw InputError(where_ + " must be a JSON object, got " + kind(data));
         for (const auto& [key, value] : data.items()) {
             bool known = false;
             for (const char* field : fields) known = known || key == field;
-            if (!known) throw InputError(where_ + " has an unknown field " + quoted(key) + "; it was written by another version");
+            if (!known)
+                throw InputError(where_ + " has an unknown field " + quoted(key) +
+                                 "; it was written by another version");
         }
     }
 

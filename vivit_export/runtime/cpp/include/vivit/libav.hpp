@@ -115,8 +115,8 @@ public:
                                         AV_PIX_FMT_RGB24, SWS_BILINEAR, nullptr, nullptr, nullptr));
         if (!sws_) throw ClipError(name_ + " has a pixel format that cannot become RGB");
         const int* matrix = sws_getCoefficients(frame.colorspace);
-        sws_setColorspaceDetails(sws_.get(), matrix, frame.color_range == AVCOL_RANGE_JPEG, sws_getCoefficients(SWS_CS_DEFAULT),
-                                 0, 0, 1 << 16, 1 << 16);
+        sws_setColorspaceDetails(sws_.get(), matrix, frame.color_range == AVCOL_RANGE_JPEG,
+                                 sws_getCoefficients(SWS_CS_DEFAULT), 0, 0, 1 << 16, 1 << 16);
         // swscale may write beyond the end of a row: into a buffer of its own, aligned as it likes it.
         std::array<std::uint8_t*, 4> planes{};
         std::array<int, 4> strides{};
@@ -125,7 +125,8 @@ public:
         const std::unique_ptr<std::uint8_t, void (*)(void*)> owner(planes[0], av_free);
         sws_scale(sws_.get(), frame.data, frame.linesize, 0, frame.height, planes.data(), strides.data());
         for (int y = 0; y < frame.height; ++y)
-            std::copy_n(planes[0] + std::ptrdiff_t(y) * strides[0], frame.width * 3, out + std::ptrdiff_t(y) * frame.width * 3);
+            std::copy_n(planes[0] + std::ptrdiff_t(y) * strides[0], frame.width * 3,
+                        out + std::ptrdiff_t(y) * frame.width * 3);
     }
 
 private:
@@ -159,7 +160,8 @@ public:
             if (from != to) {
                 std::vector<std::uint8_t> rgb(size);
                 convert(frame, rgb.data());
-                for (auto slot = from; slot != to; ++slot) std::copy(rgb.begin(), rgb.end(), frames.data.begin() + std::ptrdiff_t(slot->second * size));
+                for (auto slot = from; slot != to; ++slot)
+                    std::copy(rgb.begin(), rgb.end(), frames.data.begin() + std::ptrdiff_t(slot->second * size));
             }
             return slots.upper_bound(index) != slots.end();
         });
@@ -174,9 +176,11 @@ private:
 
     void require_upright(const AVFrame& frame) const {
         const AVFrameSideData* matrix = av_frame_get_side_data(&frame, AV_FRAME_DATA_DISPLAYMATRIX);
-        const double degrees = matrix ? av_display_rotation_get(reinterpret_cast<const std::int32_t*>(matrix->data)) : 0;
+        const double degrees =
+            matrix ? av_display_rotation_get(reinterpret_cast<const std::int32_t*>(matrix->data)) : 0;
         if (degrees != 0)
-            throw ClipError(name_ + " is turned by " + std::to_string(int(degrees)) + " degrees; turn it upright first");
+            throw ClipError(name_ + " is turned by " + std::to_string(int(degrees)) +
+                            " degrees; turn it upright first");
     }
 
     std::filesystem::path path_;

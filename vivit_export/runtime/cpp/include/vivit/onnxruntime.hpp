@@ -1,4 +1,4 @@
-// Run a bundle's graph in ONNX Runtime, on the CPU or on a GPU, as the bundle has it.
+// Run a bundle's graph in ONNX Runtime: on a GPU as the bundle has it, on the CPU as it was prepared at deployment.
 #pragma once
 
 #include <onnxruntime_cxx_api.h>
@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -36,14 +37,17 @@ public:
             use_cuda(options, *gpu);
         } else {
             name = "onnxruntime-cpu";
-            details = "ONNX Runtime " + version + ", CPU, " + bundle.precision();
+            details = "ONNX Runtime " + version + ", CPU, " + bundle.cpu_details();
             batches = {1, std::max(1, tokens_per_call / bundle.contract().clip.num_tokens())};
         }
+        const std::filesystem::path model = gpu ? bundle.model() : bundle.cpu_model();
         try {
-            session_ = std::make_unique<Ort::Session>(*env_, bundle.model().c_str(), options);
+            session_ = std::make_unique<Ort::Session>(*env_, model.c_str(), options);
         } catch (const Ort::Exception& e) {
-            if (gpu) throw EnvironmentFault("GPU " + std::to_string(*gpu) + " cannot be used by ONNX Runtime (" + said(e) + ")");
-            throw BuildError("ONNX Runtime cannot load " + std::string(Bundle::model_name) + ": " + said(e));
+            if (gpu)
+                throw EnvironmentFault("GPU " + std::to_string(*gpu) + " cannot be used by ONNX Runtime (" + said(e) +
+                                       ")");
+            throw BuildError("ONNX Runtime cannot load " + model.filename().string() + ": " + said(e));
         }
         check_signature();
     }
@@ -127,7 +131,8 @@ private:
         const auto bind = [&](const Tensor& tensor, void* data) {
             std::vector<std::int64_t> shape{std::int64_t(count)};
             shape.insert(shape.end(), tensor.clip_shape.begin(), tensor.clip_shape.end());
-            return Ort::Value::CreateTensor(memory, data, count * tensor.clip_bytes(), shape.data(), shape.size(), type_of(tensor));
+            return Ort::Value::CreateTensor(memory, data, count * tensor.clip_bytes(), shape.data(), shape.size(),
+                                            type_of(tensor));
         };
         // ONNX Runtime only reads inputs; its API has no const for them.
         const Ort::Value input = bind(io_.input, const_cast<void*>(clips));

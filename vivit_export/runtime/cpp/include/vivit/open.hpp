@@ -46,7 +46,8 @@ struct Wish {
 inline void read_device(const std::string& device, Wish& wish) {
     const std::string kind = device.substr(0, device.find(':'));
     const std::string ordinal = device == kind ? "0" : device.substr(kind.size() + 1);
-    const bool number = !ordinal.empty() && ordinal.size() < 4 && ordinal.find_first_not_of("0123456789") == std::string::npos;
+    const bool number =
+        !ordinal.empty() && ordinal.size() < 4 && ordinal.find_first_not_of("0123456789") == std::string::npos;
     if (!device.empty() && device != "cpu" && (kind != "cuda" || !number))
         throw UsageError("device='" + device + "' is unknown; use cpu, cuda or cuda:N");
     wish.on = kind;
@@ -76,7 +77,8 @@ inline Wish read_wish(const Bundle& bundle, const Options& options) {
 }
 
 /// Open one engine; throws EnvironmentFault where it does not fit the machine, the wish or this program.
-inline std::unique_ptr<Backend> open_backend(const std::string& name, const Bundle& bundle, const Wish& wish, int threads) {
+inline std::unique_ptr<Backend> open_backend(const std::string& name, const Bundle& bundle, const Wish& wish,
+                                             int threads) {
     const std::string runs_on = name == "onnxruntime-cpu" ? "cpu" : "cuda";
     if (!wish.on.empty() && wish.on != runs_on)
         throw EnvironmentFault("it runs on " + runs_on + ", and " + wish.on + " was asked for");
@@ -89,8 +91,9 @@ inline std::unique_ptr<Backend> open_backend(const std::string& name, const Bund
 #endif
     (void)bundle, (void)threads;
     const bool onnxruntime = name.compare(0, 11, "onnxruntime") == 0;
-    throw EnvironmentFault("this program was built without it; configure with " +
-                           std::string(onnxruntime ? "-DVIVIT_ONNXRUNTIME=ON" : "-DVIVIT_TENSORRT=ON -DTENSORRT_ROOT=FOLDER"));
+    throw EnvironmentFault(
+        "this program was built without it; configure with " +
+        std::string(onnxruntime ? "-DVIVIT_ONNXRUNTIME=ON" : "-DVIVIT_TENSORRT=ON -DTENSORRT_ROOT=FOLDER"));
 }
 
 }  // namespace detail
@@ -119,8 +122,9 @@ inline Session open_session(const Bundle& bundle, const Options& options = {}) {
         }
     }
     if (!backend)
-        throw EnvironmentFault(options.engine.empty() ? "no engine can run this bundle here: " + reasons
-                                                      : options.engine + " was asked for and is not available: " + reasons);
+        throw EnvironmentFault(options.engine.empty()
+                                   ? "no engine can run this bundle here: " + reasons
+                                   : options.engine + " was asked for and is not available: " + reasons);
     for (const char* name : engine_order)
         if (std::find(wish.engines.begin(), wish.engines.end(), name) == wish.engines.end())
             passed_over[name] = options.engine + " was asked for";

@@ -78,16 +78,18 @@ public:
     /// (rows, columns) of the way from a frame of that size to its crop; throws ClipError.
     std::array<Axis, 2> axes(int height, int width, double position = 0.5) const {
         if (!(position >= 0 && position <= 1))
-            throw UsageError("a crop's position is from 0.0 (start) to 1.0 (end), got position = " + std::to_string(position));
+            throw UsageError("a crop's position is from 0.0 (start) to 1.0 (end), got position = " +
+                             std::to_string(position));
         if (height < 1 || width < 1)
             throw ClipError("frames of " + by(height, width) + " (height x width) hold no pixels");
         const Size resized = preprocess_.do_resize ? resized_size(height, width, preprocess_) : Size{height, width};
         const Size target = preprocess_.do_center_crop ? preprocess_.crop_size : resized;
         if (target != Size{clip_.height, clip_.width})
-            throw ClipError("frames of " + by(height, width) + " become " + by(target[0], target[1]) +
-                            " but the model takes " + by(clip_.height, clip_.width) +
-                            " (height x width), and the processor does not crop; give frames that end up at that size, or "
-                            "set do_center_crop in preprocessor_config.json and export again");
+            throw ClipError(
+                "frames of " + by(height, width) + " become " + by(target[0], target[1]) + " but the model takes " +
+                by(clip_.height, clip_.width) +
+                " (height x width), and the processor does not crop; give frames that end up at that size, or "
+                "set do_center_crop in preprocessor_config.json and export again");
         const bool tall = resized[0] >= resized[1];
         return {crop_axis(height, resized[0], target[0], tall ? position : 0.5),
                 crop_axis(width, resized[1], target[1], tall ? 0.5 : position)};
@@ -115,14 +117,18 @@ private:
 
     private:
         Plan(const std::array<Axis, 2>& axes, const Preprocessor& owner, const Frames& frames)
-            : rows_(axes[0]), columns_(axes[1]), width_(frames.width),
-              y_(rows_, owner.preprocess_.resample), x_(columns_, owner.preprocess_.resample) {
+            : rows_(axes[0]),
+              columns_(axes[1]),
+              width_(frames.width),
+              y_(rows_, owner.preprocess_.resample),
+              x_(columns_, owner.preprocess_.resample) {
             const int shrink = rows_.source - rows_.resized;
             vertical_first_ = owner.preprocess_.resize_order == ResizeOrder::pillow_13 &&
                               shrink > std::max(0, 2 * (columns_.source - columns_.resized));
         }
 
-        void run_x_then_y(const std::uint8_t* frame, std::ptrdiff_t stride, const detail::Target& out, Scratch& scratch) const {
+        void run_x_then_y(const std::uint8_t* frame, std::ptrdiff_t stride, const detail::Target& out,
+                          Scratch& scratch) const {
             const int needed = y_.high() - y_.low();
             const std::ptrdiff_t between = columns_.kept() * 3;
             scratch.between.resize(std::size_t(needed * between));
@@ -131,7 +137,8 @@ private:
             vertical_pass({scratch.between.data(), between, needed, columns_.kept()}, y_.low(), y_, out, loops_);
         }
 
-        void run_y_then_x(const std::uint8_t* frame, std::ptrdiff_t stride, const detail::Target& out, Scratch& scratch) const {
+        void run_y_then_x(const std::uint8_t* frame, std::ptrdiff_t stride, const detail::Target& out,
+                          Scratch& scratch) const {
             // Only the columns that the second pass reads, but all in their places: its taps count from the left.
             const std::ptrdiff_t between = width_ * 3, left = x_.low() * 3;
             scratch.between.resize(std::size_t(rows_.kept() * between));

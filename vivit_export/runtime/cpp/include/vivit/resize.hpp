@@ -49,13 +49,15 @@ inline Filter pillow_filter(int number) {
              x = std::fabs(x);
              if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
              return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0.0;
-         }, 2},
+         },
+         2},
         {[](double x) { return -0.5 < x && x <= 0.5 ? 1.0 : 0.0; }, 0.5},  // box
         {[](double x) {                                                    // hamming
              x = std::fabs(x);
              if (x == 0) return 1.0;
              return x < 1 ? std::sin(x * pi) / (x * pi) * (0.54f + 0.46f * std::cos(x * pi)) : 0.0;
-         }, 1},
+         },
+         1},
     };
     return filters[number];
 }
@@ -132,9 +134,7 @@ private:
     std::vector<std::int32_t> weights_, pairs_;
 };
 
-inline std::uint8_t to_byte(std::int32_t sum) {
-    return std::uint8_t(std::clamp(sum >> precision_bits, 0, 255));
-}
+inline std::uint8_t to_byte(std::int32_t sum) { return std::uint8_t(std::clamp(sum >> precision_bits, 0, 255)); }
 
 /// The inner loops. Those along x read up to 5 bytes beyond the last pixel that is needed of a row.
 struct Loops {
@@ -163,8 +163,8 @@ struct Portable {
         for (int r = 0; r < 4; ++r) row(rows[r], out[r], taps);
     }
 
-    static void column(const std::uint8_t* rows, std::ptrdiff_t stride, int count, const std::int32_t* weights, int width,
-                       std::uint8_t* out) {
+    static void column(const std::uint8_t* rows, std::ptrdiff_t stride, int count, const std::int32_t* weights,
+                       int width, std::uint8_t* out) {
         constexpr int block = 64;  // sums that stay in registers or close by
         for (int x = 0; x < width; x += block) {
             const int size = std::min(block, width - x);
@@ -219,8 +219,8 @@ struct Avx2 {
         }
     }
 
-    VIVIT_AVX2 static void column(const std::uint8_t* rows, std::ptrdiff_t stride, int count, const std::int32_t* weights,
-                                  int width, std::uint8_t* out) {
+    VIVIT_AVX2 static void column(const std::uint8_t* rows, std::ptrdiff_t stride, int count,
+                                  const std::int32_t* weights, int width, std::uint8_t* out) {
         const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // undoes the packing's halves
         int x = 0;
         for (; x + 32 <= width; x += 32) {
@@ -279,7 +279,7 @@ struct Image {
     const std::uint8_t* data;  ///< of the first row
     std::ptrdiff_t stride;     ///< bytes from one row to the next
     int height;
-    int width;                 ///< pixels
+    int width;  ///< pixels
 };
 
 /// Where a pass writes its rows.
@@ -319,7 +319,8 @@ inline void vertical_pass(const Image& image, int first_row, const Taps& taps, c
         if (taps.copies())
             std::memcpy(out.data + i * out.stride, rows, std::size_t(image.width) * 3);
         else
-            loops.column(rows, image.stride, taps[i].count, taps.weights(i), image.width * 3, out.data + i * out.stride);
+            loops.column(rows, image.stride, taps[i].count, taps.weights(i), image.width * 3,
+                         out.data + i * out.stride);
     }
 }
 

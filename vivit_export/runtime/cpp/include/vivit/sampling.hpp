@@ -68,7 +68,8 @@ inline Indices view_indices(std::int64_t num_frames, const Clip& clip, const std
     Indices indices;
     for (int view = 0; view < num_views; ++view)
         for (int i = 0; i < clip.num_frames; ++i)
-            indices.push_back(detail::inside(view * room / (num_views - 1) + std::int64_t(i) * clip.stride, num_frames, clip));
+            indices.push_back(
+                detail::inside(view * room / (num_views - 1) + std::int64_t(i) * clip.stride, num_frames, clip));
     return indices;
 }
 

@@ -48,9 +48,11 @@ struct Prediction {
         const std::vector<float> chances = probabilities();
         std::vector<std::size_t> order(chances.size());
         std::iota(order.begin(), order.end(), std::size_t(0));
-        std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return chances[a] > chances[b]; });
+        std::stable_sort(order.begin(), order.end(),
+                         [&](std::size_t a, std::size_t b) { return chances[a] > chances[b]; });
         std::vector<std::pair<std::string, float>> best;
-        for (std::size_t i = 0; i < order.size() && int(i) < k; ++i) best.emplace_back(labels[order[i]], chances[order[i]]);
+        for (std::size_t i = 0; i < order.size() && int(i) < k; ++i)
+            best.emplace_back(labels[order[i]], chances[order[i]]);
         return best;
     }
 };
@@ -58,8 +60,11 @@ struct Prediction {
 /// An opened bundle; any number of threads may use one at once. Opening one is `open_session` (open.hpp).
 class Session {
 public:
-    Session(Contract contract, std::unique_ptr<Backend> backend, std::map<std::string, std::string> passed_over, int threads = 0)
-        : contract_(std::move(contract)), preprocessor_(contract_, threads), backend_(std::move(backend)),
+    Session(Contract contract, std::unique_ptr<Backend> backend, std::map<std::string, std::string> passed_over,
+            int threads = 0)
+        : contract_(std::move(contract)),
+          preprocessor_(contract_, threads),
+          backend_(std::move(backend)),
           passed_over_(std::move(passed_over)) {}
 
     const Contract& contract() const { return contract_; }
@@ -90,8 +95,9 @@ public:
         const auto start = Clock::now();
         std::vector<std::uint8_t> clips;
         for (int view = 0; view < temporal; ++view) {
-            const Frames all = frames, clip{all.data + std::size_t(view * contract_.clip.num_frames) * all.frame_bytes(),
-                                            contract_.clip.num_frames, all.height, all.width};
+            const Frames all = frames,
+                         clip{all.data + std::size_t(view * contract_.clip.num_frames) * all.frame_bytes(),
+                              contract_.clip.num_frames, all.height, all.width};
             for (double position : spatial == 1 ? std::vector<double>{0.5} : std::vector<double>{0.0, 0.5, 1.0}) {
                 const std::vector<std::uint8_t> crops = prepare(clip, position);
                 clips.insert(clips.end(), crops.begin(), crops.end());
@@ -113,11 +119,14 @@ public:
     ///
     /// Args: uint8 (B, T, H, W, 3), resized and cropped (Preprocessor::crops); for a bundle of input mode `frames`
     /// (B, T, h, w, 3) at its frame size. Not modified.
-    Outputs run(const std::vector<std::uint8_t>& clips) const { return run(clips.data(), whole_clips(clips.size(), byte_clip())); }
+    Outputs run(const std::vector<std::uint8_t>& clips) const {
+        return run(clips.data(), whole_clips(clips.size(), byte_clip()));
+    }
 
     /// The same for memory of the caller's: `count` clips, one behind the other.
     Outputs run(const std::uint8_t* clips, std::size_t count) const {
-        if (contract_.io.mode != InputMode::pixels) return run_parts(clips, count, byte_clip(), [](const std::uint8_t* part, std::size_t) { return part; });
+        if (contract_.io.mode != InputMode::pixels)
+            return run_parts(clips, count, byte_clip(), [](const std::uint8_t* part, std::size_t) { return part; });
         std::vector<float> pixels;
         return run_parts(clips, count, byte_clip(), [&](const std::uint8_t* part, std::size_t size) {
             pixels.resize(size * contract_.clip.num_bytes());
@@ -205,13 +214,15 @@ private:
             std::vector<std::uint8_t> padded;
             if (size < low) {  // the engine has no such small batch: its last clip again, dropped below
                 padded.assign(part, part + size * clip_bytes);
-                while (padded.size() < low * clip_bytes) padded.insert(padded.end(), part + (size - 1) * clip_bytes, part + size * clip_bytes);
+                while (padded.size() < low * clip_bytes)
+                    padded.insert(padded.end(), part + (size - 1) * clip_bytes, part + size * clip_bytes);
                 part = padded.data();
             }
             const std::size_t padded_size = std::max(size, low);
             for (auto& [name, values] : backend_->run(ready(part, padded_size), padded_size)) {
                 std::vector<float>& all = results[name];
-                all.insert(all.end(), values.begin(), values.begin() + std::ptrdiff_t(values.size() / padded_size * size));
+                all.insert(all.end(), values.begin(),
+                           values.begin() + std::ptrdiff_t(values.size() / padded_size * size));
             }
         }
         return results;

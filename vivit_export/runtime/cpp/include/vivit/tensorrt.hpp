@@ -41,7 +41,8 @@ constexpr const char* tensorrt_title = "TensorRT";
 /// Version of the library that is loaded, as in 11.4.0.106.
 inline std::string tensorrt_version() {
     std::string text;
-    for (int part : {getInferLibMajorVersion(), getInferLibMinorVersion(), getInferLibPatchVersion(), getInferLibBuildVersion()})
+    for (int part :
+         {getInferLibMajorVersion(), getInferLibMinorVersion(), getInferLibPatchVersion(), getInferLibBuildVersion()})
         text += (text.empty() ? "" : ".") + std::to_string(part);
     return text;
 }
@@ -134,7 +135,8 @@ public:
 
 private:
     void bind(const Tensor& tensor, int largest) {
-        auto& buffer = buffers_[tensor.name] = std::make_unique<Buffer>(cuda_, tensor.clip_bytes(), std::size_t(largest));
+        auto& buffer = buffers_[tensor.name] =
+            std::make_unique<Buffer>(cuda_, tensor.clip_bytes(), std::size_t(largest));
         require(context_->setTensorAddress(tensor.name.c_str(), buffer->device()), "bind " + tensor.name);
     }
 
@@ -199,15 +201,17 @@ public:
     /// Args: `engine` names one engine of the bundle, or none for the first that fits.
     /// Throws EnvironmentFault: there is none, none fits, there is no GPU, or TensorRT refuses it; BundleError: the
     /// engine was altered, or does not have the contract's inputs and outputs.
-    TensorRTBackend(const Bundle& bundle, int gpu, const std::optional<std::string>& engine = {}) : io_(bundle.contract().io) {
+    TensorRTBackend(const Bundle& bundle, int gpu, const std::optional<std::string>& engine = {})
+        : io_(bundle.contract().io) {
         const std::vector<std::string> candidates = candidates_in(bundle, engine);
         cuda_ = std::make_unique<detail::Cuda>(gpu);  // before anything of TensorRT
         const std::string chosen = choose(bundle, candidates);
         const std::vector<char> plan = bundle.read_plan(chosen);
         name = detail::tensorrt_flavour;
         batches = bundle.engines().at(chosen).batches;
-        details = std::string(detail::tensorrt_title) + " " + detail::tensorrt_version() + ", GPU " + std::to_string(gpu) +
-                  " (sm_" + std::to_string(cuda_->sm()) + "), " + bundle.precision() + ", engine " + chosen;
+        details = std::string(detail::tensorrt_title) + " " + detail::tensorrt_version() + ", GPU " +
+                  std::to_string(gpu) + " (sm_" + std::to_string(cuda_->sm()) + "), " + bundle.precision() +
+                  ", engine " + chosen;
         runtime_.reset(nvinfer1::createInferRuntime(detail::Complaints::shared()));
         if (runtime_) engine_.reset(runtime_->deserializeCudaEngine(plan.data(), plan.size()));
         if (!engine_)
@@ -266,11 +270,13 @@ private:
         for (int i = 0; i < engine_->getNbIOTensors(); ++i) found = found || tensor.name == engine_->getIOTensorName(i);
         if (!found || engine_->getTensorIOMode(tensor.name.c_str()) != mode)
             throw BundleError("engine " + engine + " has no " +
-                              (mode == nvinfer1::TensorIOMode::kINPUT ? "input " : "output ") + tensor.name + "; build it again");
+                              (mode == nvinfer1::TensorIOMode::kINPUT ? "input " : "output ") + tensor.name +
+                              "; build it again");
         const nvinfer1::Dims dims = engine_->getTensorShape(tensor.name.c_str());
         const std::vector<std::int64_t> shape(dims.d + 1, dims.d + std::max(1, int(dims.nbDims)));
         const auto type = engine_->getTensorDataType(tensor.name.c_str());
-        const bool same_type = type == (tensor.dtype == "uint8" ? nvinfer1::DataType::kUINT8 : nvinfer1::DataType::kFLOAT);
+        const bool same_type =
+            type == (tensor.dtype == "uint8" ? nvinfer1::DataType::kUINT8 : nvinfer1::DataType::kFLOAT);
         if (!same_type || !std::equal(shape.begin(), shape.end(), tensor.clip_shape.begin(), tensor.clip_shape.end()))
             throw BundleError("engine " + engine + " has " + tensor.name + " as " + type_name(type) + " " +
                               detail::tuple(shape) + ", but the contract says " + tensor.dtype + " " +
@@ -278,7 +284,8 @@ private:
     }
 
     static std::string type_name(nvinfer1::DataType type) {
-        constexpr std::array<const char*, 9> names{"FLOAT", "HALF", "INT8", "INT32", "BOOL", "UINT8", "FP8", "BF16", "INT64"};
+        constexpr std::array<const char*, 9> names{"FLOAT", "HALF", "INT8", "INT32", "BOOL",
+                                                   "UINT8", "FP8",  "BF16", "INT64"};
         const auto index = std::size_t(type);
         return index < names.size() ? names[index] : "type " + std::to_string(index);
     }
@@ -288,18 +295,22 @@ private:
         const std::unique_ptr<nvinfer1::IRuntimeConfig> config(engine_->createRuntimeConfig());
         // Kernels for a new batch size are compiled before it runs, not while a slow one stands in: that one
         // would be captured.
-        if (config) config->setDynamicShapesKernelSpecializationStrategy(nvinfer1::DynamicShapesKernelSpecializationStrategy::kEAGER);
-        std::unique_ptr<nvinfer1::IExecutionContext> context(config ? engine_->createExecutionContext(config.get()) : nullptr);
+        if (config)
+            config->setDynamicShapesKernelSpecializationStrategy(
+                nvinfer1::DynamicShapesKernelSpecializationStrategy::kEAGER);
+        std::unique_ptr<nvinfer1::IExecutionContext> context(config ? engine_->createExecutionContext(config.get())
+                                                                    : nullptr);
 #else
         std::unique_ptr<nvinfer1::IExecutionContext> context(engine_->createExecutionContext());
 #endif
         if (!context)
             throw EnvironmentFault(std::string(detail::tensorrt_title) + " cannot make an execution context" +
                                    detail::Complaints::said() + "; free GPU memory");
-        return std::make_unique<detail::Context>(std::move(context), *cuda_, io_, batches.second, [this](std::string text) {
-            const std::lock_guard<std::mutex> guard(lock_);
-            notes_.push_back(std::move(text));
-        });
+        return std::make_unique<detail::Context>(std::move(context), *cuda_, io_, batches.second,
+                                                 [this](std::string text) {
+                                                     const std::lock_guard<std::mutex> guard(lock_);
+                                                     notes_.push_back(std::move(text));
+                                                 });
     }
 
     IO io_;

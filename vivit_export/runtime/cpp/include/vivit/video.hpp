@@ -116,8 +116,9 @@ public:
         if (std::min(height_, width_) < 1 || std::max(height_, width_) > max_side)
             throw UsageError("a frame size of " + by(width_, height_) + " (width x height) is not possible");
         if (file_.size() % frame_bytes())
-            throw ClipError(name_ + " has " + std::to_string(file_.size()) + " bytes, which are not whole rgb24 frames of " +
-                            by(width_, height_) + " (width x height, " + std::to_string(frame_bytes()) +
+            throw ClipError(name_ + " has " + std::to_string(file_.size()) +
+                            " bytes, which are not whole rgb24 frames of " + by(width_, height_) +
+                            " (width x height, " + std::to_string(frame_bytes()) +
                             " bytes each); give the right --size");
         num_frames_ = file_.size() / frame_bytes();
     }
@@ -129,7 +130,8 @@ public:
             file_.refuse("no NumPy file");
         const auto byte = [&](std::size_t i) { return std::int64_t(static_cast<unsigned char>(head[i])); };
         const bool old = head[6] == 1;
-        const std::int64_t size = old ? byte(8) | byte(9) << 8 : byte(8) | byte(9) << 8 | byte(10) << 16 | byte(11) << 24;
+        const std::int64_t size =
+            old ? byte(8) | byte(9) << 8 : byte(8) | byte(9) << 8 | byte(10) << 16 | byte(11) << 24;
         start_ = (old ? 10 : 12) + size;
         read_shape(file_.text(old ? 10 : 12, std::min<std::int64_t>(size, 1 << 16)));
         if ((file_.size() - start_) / frame_bytes() < num_frames_)
@@ -197,7 +199,8 @@ public:
         const std::string header = line(0);
         if (header.compare(0, 10, "YUV4MPEG2 ")) file_.refuse("no YUV4MPEG2 header");
         read_header(header);
-        const std::int64_t luma = std::int64_t(height_) * width_, chroma = std::int64_t(chroma_height()) * chroma_width();
+        const std::int64_t luma = std::int64_t(height_) * width_,
+                           chroma = std::int64_t(chroma_height()) * chroma_width();
         planes_.resize(std::size_t(luma + 2 * chroma));
         std::int64_t at = std::int64_t(header.size()) + 1;
         while (at < file_.size()) {
@@ -286,7 +289,8 @@ inline std::unique_ptr<Video> open_video(const std::filesystem::path& path, std:
     if (path.extension() == ".y4m") return std::make_unique<detail::Y4mVideo>(path);
     if (auto video = other ? other(path) : nullptr) return video;
     detail::File{path};
-    throw ClipError(path.string() + " is neither .npy nor .y4m; give one of these, or raw rgb24 frames with their --size");
+    throw ClipError(path.string() +
+                    " is neither .npy nor .y4m; give one of these, or raw rgb24 frames with their --size");
 }
 
 /// Draw one clip by the contract's sampling rule; throws ClipError.
