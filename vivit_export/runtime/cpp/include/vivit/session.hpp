@@ -87,25 +87,24 @@ public:
     }
 
     /// All views of the contract (temporal windows, spatial crops) of one video; their logits, and embeddings,
-    /// are averaged. With one view, that of `read_clip` and `operator()`.
+    /// are averaged. With one view, that of `read_clip` and `operator()`. Memory: the frames of one window.
     Prediction operator()(Video& video) const {
-        const auto [temporal, spatial] = contract_.clip.views;
+        const int spatial = contract_.clip.views[1];
         require_moving_crop(spatial);
-        const FrameBuffer frames = video.read(view_indices(video.num_frames(), contract_.clip, video.name()));
-        const auto start = Clock::now();
+        const Indices indices = view_indices(video.num_frames(), contract_.clip, video.name());
         std::vector<std::uint8_t> clips;
-        for (int view = 0; view < temporal; ++view) {
-            const Frames all = frames,
-                         clip{all.data + std::size_t(view * contract_.clip.num_frames) * all.frame_bytes(),
-                              contract_.clip.num_frames, all.height, all.width};
+        double preprocess_ms = 0;
+        for (auto window = indices.begin(); window != indices.end(); window += contract_.clip.num_frames) {
+            const FrameBuffer frames = video.read({window, window + contract_.clip.num_frames});
+            const auto start = Clock::now();
             for (double position : spatial == 1 ? std::vector<double>{0.5} : std::vector<double>{0.0, 0.5, 1.0}) {
-                const std::vector<std::uint8_t> crops = prepare(clip, position);
-                clips.insert(clips.end(), crops.begin(), crops.end());
+                const std::vector<std::uint8_t> clip = prepare(frames, position);
+                clips.insert(clips.end(), clip.begin(), clip.end());
             }
+            preprocess_ms += milliseconds_since(start);
         }
-        const double preprocess_ms = milliseconds_since(start);
-        const auto middle = Clock::now();
-        return predicted(run(clips), preprocess_ms, middle);
+        const auto start = Clock::now();
+        return predicted(run(clips), preprocess_ms, start);
     }
 
     /// Logits (B, num_labels) of a batch, as for `run`; throws UsageError where the bundle has none.
