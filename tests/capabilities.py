@@ -37,7 +37,8 @@ def _gpu() -> str | None:
 
 
 # Marker, the name VIVIT_REQUIRE knows, a function that returns why it is missing, what the marker says.
-# The TensorRT bindings are fetched, not found: the fixture that does so calls missing("tensorrt-bindings", ...).
+# The TensorRT bindings, and what the C++ tests compile against, are fetched, not found: the fixtures that do so call
+# missing("tensorrt-bindings", ...) and missing("cpp", ...).
 CAPABILITIES: tuple[tuple[str, str, Callable[[], str | None], str], ...] = (
     ("needs_rtx", "rtx", _rtx, "builds an engine with TensorRT for RTX"),
     ("needs_onnxruntime", "onnxruntime", _onnxruntime, "runs a graph in ONNX Runtime"),

@@ -56,5 +56,6 @@ def test_every_name_that_ci_requires_is_known() -> None:
         "test-videos",
         "openvino",
         "cuda-python",
+        "cpp",
     }
     assert set(line.partition("=")[2].split(",")) <= known
