@@ -199,6 +199,19 @@ def test_the_reader_of_other_videos_compiles(options: list[str]) -> None:
     run("g++", *flags, *includes, PROJECT / "examples/vivit_run.cpp")
 
 
+def test_other_videos_are_read_where_libav_is(cpp: Cpp, options: list[str], tmp_path: Path) -> None:
+    look = ["pkg-config", "--exists", "libavformat >= 59", "libswscale"]
+    if shutil.which("pkg-config") is None or subprocess.run(look, check=False).returncode:
+        missing("libav", "pkg-config finds no development files of FFmpeg 5 or newer")
+    run("cmake", "-S", cpp.home / "project", "-B", tmp_path, *options, "-DVIVIT_LIBAV=ON", "-DCMAKE_CXX_FLAGS=-Werror")
+    run("cmake", "--build", tmp_path)
+    video = demo.clips_path() / "up_240x426_30fps.mp4"
+    found = run(tmp_path / "vivit-run", cpp.bundle, video, "--repeat", "1").splitlines()
+    expected = run(cpp.vivit_run, cpp.bundle, cpp.video, "--repeat", "1").splitlines()
+    assert found[0].startswith(f"{video}: 45 frames of 240x426, on ")
+    assert found[1:6] == expected[1:6]
+
+
 def test_the_version_is_the_distributions() -> None:
     assert f"project(vivit VERSION {vivit_export.__version__} " in (PROJECT / "CMakeLists.txt").read_text()
 
