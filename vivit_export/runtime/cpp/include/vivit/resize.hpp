@@ -3,7 +3,8 @@
 // src/libImaging/Resample.c of Pillow, and Geometry.c for the nearest pixel.
 //
 // On x86 the inner loops exist twice: AVX2 is used where the processor has it (define VIVIT_PORTABLE to
-// leave it out). The results are the same bits.
+// leave it out). The results are the same bits. Where the compiler may fuse a multiplication and an addition
+// (-march=native), -ffp-contract=off keeps it from changing a weight; the CMake target passes it on.
 #pragma once
 
 #if !defined(__GNUC__)
