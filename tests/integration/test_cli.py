@@ -458,7 +458,7 @@ def test_a_fault_of_our_own_shows_its_traceback(
     def fail(*_arguments: Any, **_options: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("vivit_export.export.pipeline.write_report", fail)
+    monkeypatch.setattr("vivit_export.export.amend.write_report", fail)
     before = tree(tmp_path)
     with pytest.raises(ZeroDivisionError):
         cli("export", checkpoints.folder(), "-o", "a/out", "--target", "onnx", "--no-check")

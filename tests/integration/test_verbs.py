@@ -240,7 +240,7 @@ BENCH = ("--engine", "onnxruntime-cpu", "--rounds", "2", "--warmup", "0")
 
 def test_bench_is_a_table_with_the_steps_below(cli: Cli, bundle: Path) -> None:
     shown = cli("bench", bundle, *BENCH, "--batch", "1,2").stdout.splitlines()
-    title = "contender batch p50 ms p90 p95 p99 clips/s speed (spread) peak MB"
+    title = "contender batch p50 ms p90 p95 p99 clips/s speed (spread) peak MB (+ GPU)"
     assert " ".join(shown[0].split()) == title
     assert [line.split()[:2] for line in shown[1:3]] == [["onnxruntime-cpu", "1"], ["onnxruntime-cpu", "2"]]
     assert re.fullmatch(r"onnxruntime-cpu, one clip: decode \S+ ms, preprocess \S+ ms, compute \S+ ms", shown[3])

@@ -38,6 +38,7 @@ class Scripted:
 
         class Worker:
             def __init__(self, command: list[str]) -> None:
+                self.process = 4711
                 self.name = command[3] if "runtime" in command[1] else f"pytorch {command[4]}"
 
             def ask(self, **request: Any) -> dict[str, Any]:
@@ -213,11 +214,28 @@ def test_nonsense_is_refused(bundle: Bundle, options: dict[str, Any], said: str)
         bench(bundle, **options)
 
 
-def test_clocks_are_read_where_there_is_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+SMI = """#!/bin/sh
+case $1 in
+  --query-gpu=*) echo 'NVIDIA H200, 1980 MHz, 1980 MHz, 3201 MHz, 40' ;;
+  *) printf '%s\\n' '12, 99 MiB' '4711, 600 MiB' '4711, [N/A]' ;;
+esac
+"""
+
+
+def test_clocks_and_memory_are_read_where_there_is_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert bench_module.gpu_clocks() == ""
+    assert (bench_module.gpu_clocks(), bench_module.gpu_bytes(4711)) == ("", 0)
     tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 'NVIDIA H200, 1980 MHz, 1980 MHz, 3201 MHz, 40'\n")
+    tool.write_text(SMI)
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     assert bench_module.gpu_clocks() == "NVIDIA H200, 1980 MHz, 1980 MHz, 3201 MHz, 40"
+    assert bench_module.gpu_bytes(4711) == 600 << 20
+    assert bench_module.gpu_bytes(1) == 0
+
+
+def test_the_report_has_them(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    test_clocks_and_memory_are_read_where_there_is_a_gpu(tmp_path, monkeypatch)
+    Scripted(monkeypatch)
+    told = bench(bundle, engines=["openvino"], rounds=1).to_json()["contenders"]["openvino"]
+    assert (told["gpu_bytes"], told["gpu"][:11]) == (600 << 20, "NVIDIA H200")

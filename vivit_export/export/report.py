@@ -134,12 +134,13 @@ def bench_rows(bench: dict[str, Any]) -> list[list[str]]:
         for batch, f in contender["batches"].items():
             spread = f"{f['speed']:.2f} ({f['speed_low']:.2f} to {f['speed_high']:.2f})" if "speed" in f else "–"
             latency = [f"{f[p]:.1f}" for p in ("p50_ms", "p90_ms", "p95_ms", "p99_ms")]
-            peak = f"{contender.get('peak_bytes', 0) / 1e6:.0f}"
+            sizes = [contender[key] / 1e6 for key in ("peak_bytes", "gpu_bytes") if key in contender]
+            peak = " + ".join(f"{size:.0f}" for size in sizes)
             rows.append([name, batch, *latency, f"{f['clips_per_second']:.2f}", spread, peak])
     return rows
 
 
-BENCH_COLUMNS = ("contender", "batch", "p50 ms", "p90", "p95", "p99", "clips/s", "speed (spread)", "peak MB")
+BENCH_COLUMNS = ("contender", "batch", "p50 ms", "p90", "p95", "p99", "clips/s", "speed (spread)", "peak MB (+ GPU)")
 
 
 def _speed(bench: dict[str, Any]) -> str:

@@ -125,13 +125,18 @@ def _commands(
 
 
 class _Worker:
-    """A contender's process, asked by lines of JSON."""
+    """A contender's process, asked by lines of JSON.
+
+    Attributes:
+        process: its id.
+    """
 
     def __init__(self, command: Sequence[str]) -> None:
         self._child = subprocess.Popen(
             [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             text=True, start_new_session=True,
         )  # fmt: skip
+        self.process = self._child.pid
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """Send a request and wait for the answer; one of ``error`` where the process is gone."""
@@ -207,7 +212,7 @@ def _time_steps(
 ) -> None:
     running = [c for c in contenders if c.seconds and not c.error]
     for contender in running:
-        contender.gpu = gpu_clocks()
+        contender.gpu, contender.gpu_bytes = gpu_clocks(), gpu_bytes(workers[contender.name].process)
     if video is None:
         return
     with progress.stage("time the steps from a video to its result"):
@@ -225,12 +230,25 @@ def _time_steps(
 
 def gpu_clocks() -> str:
     """What ``nvidia-smi`` says of the first GPU's clocks; empty where there is none."""
+    lines = _nvidia_smi("--query-gpu=name,clocks.sm,clocks.max.sm,clocks.mem,temperature.gpu")
+    return lines[0] if lines else ""
+
+
+def gpu_bytes(process: int) -> int:
+    """GPU memory that ``nvidia-smi`` counts for a process; 0 where it cannot tell (as in some containers)."""
+    rows = (line.split(",") for line in _nvidia_smi("--query-compute-apps=pid,used_memory"))
+    sizes = (row[1].split()[0] for row in rows if row[0].strip() == str(process))
+    return sum(int(mebibytes) << 20 for mebibytes in sizes if mebibytes.isdigit())
+
+
+def _nvidia_smi(query: str) -> list[str]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return ""
-    query = ["--query-gpu=name,clocks.sm,clocks.max.sm,clocks.mem,temperature.gpu", "--format=csv,noheader"]
-    done = subprocess.run([tool, *query], capture_output=True, text=True, check=False, timeout=10)
-    return done.stdout.splitlines()[0].strip() if done.returncode == 0 and done.stdout.strip() else ""
+        return []
+    done = subprocess.run(
+        [tool, query, "--format=csv,noheader"], capture_output=True, text=True, check=False, timeout=10
+    )
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []
 
 
 def _machine() -> dict[str, Any]:

@@ -25,6 +25,7 @@ class Contender:
         cpu_seconds: processor time of the same calls.
         steps: seconds from a video file to its result, one clip, medians.
         peak_bytes: largest resident memory of its process.
+        gpu_bytes: GPU memory of its process after its last call.
         gpu: what ``nvidia-smi`` said of the clocks after its last call.
         error: why it is out, or was stopped.
     """
@@ -35,6 +36,7 @@ class Contender:
     cpu_seconds: dict[int, list[float]] = field(default_factory=dict)
     steps: dict[str, float] = field(default_factory=dict)
     peak_bytes: int = 0
+    gpu_bytes: int = 0
     gpu: str = ""
     error: str = ""
 
@@ -94,6 +96,7 @@ class BenchReport:
             "peak_bytes": c.peak_bytes,
             "steps_seconds": c.steps,
             "gpu": c.gpu,
+            "gpu_bytes": c.gpu_bytes,
             "error": c.error,
         }
         batches = {str(batch): {**self.figures(c, batch), "rounds": len(c.seconds[batch])} for batch in c.seconds}
