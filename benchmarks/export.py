@@ -25,6 +25,7 @@ from common import environment, run_measured, write_results
 import vivit_export as ve
 from vivit_export.demo.motion import LABELS, render_clip
 from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
+from vivit_export.export.options import REWRITE_NAMES
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.drift import compare
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
@@ -41,6 +42,7 @@ def main(checkpoint: Path) -> None:
         work = Path(folder)
         results["help_seconds"] = min(run_measured([VIVIT_EXPORT, "--help"])["seconds"] for _ in range(5))
         results["vivit_b_export_fp16"] = measure_export(checkpoint, work / "fp16")
+        results["vivit_b_rewrites"] = cost_of_rewrites(checkpoint, work / "cost")
         initial = as_initialised(work / "initialised")
         results["vivit_b_fp32_on_noise"] = {
             "weights of make_checkpoint.py": drift_on_noise(checkpoint, work / "fp32"),
@@ -80,6 +82,17 @@ def measure_export(checkpoint: Path, target: Path) -> dict[str, Any]:
         "drift": {f"{r['engine']}, batch {r['batch']}": r["drift"] or r["note"] for r in report["checks"]["runs"]},
         "engine": {k: engine["plan"][k] for k in ("kernels", "attention_fused", "gemms", "activation_bytes")},
     }
+
+
+def cost_of_rewrites(checkpoint: Path, target: Path) -> dict[str, Any]:
+    """Time and memory of the export, unchecked and without engines, with all rewrites and with none."""
+    figures = {}
+    for name, left_out in (("all", ()), ("none", REWRITE_NAMES)):
+        skips = [word for rewrite in left_out for word in ("--no-rewrite", rewrite)]
+        options = ["--fp16", "--target", "onnx", "--attention", "pattern", "--no-check", "-q", "--force"]
+        runs = [run_measured([VIVIT_EXPORT, str(checkpoint), "-o", str(target), *options, *skips]) for _ in range(2)]
+        figures[name] = {key: min(run[key] for run in runs) for key in ("seconds", "peak_bytes")}
+    return figures
 
 
 def as_initialised(folder: Path) -> Path:

@@ -162,11 +162,16 @@ def _export(content: dict[str, Any]) -> str:
         for name, d in content["demo_generated_200"].items()
         if isinstance(d, dict)
     ]
+    cost = [
+        (name, f"{c['seconds']:.1f}", megabytes(c["peak_bytes"])) for name, c in content["vivit_b_rewrites"].items()
+    ]
     columns = ("weights", "ONNX fp32 against eager, max |Δ|", "eager attention against SDPA, max |Δ|", "range")
     return "\n\n".join(
         [
             f"`vivit-export … {main['options']}`: {main['seconds']:.0f} s, peak {megabytes(main['peak_bytes'])} MB.",
             table(("stage", "seconds"), stages),
+            "Without check and engine, with all rewrites and with none:",
+            table(("rewrites", "seconds", "peak MB"), cost),
             "Float32 on N(0, 1) pixels:",
             table(columns, noise),
             "The demo on 200 generated clips that it has never seen:",
