@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from line_chart import line_chart
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results"
 PAGE = ROOT / "docs/performance.md"
@@ -215,6 +217,46 @@ def _sdpa(content: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+_GROWTH = {"layers": "encoder layers", "frames": "tokens", "batch": "clips per call"}
+_SERIES = {
+    "export_seconds": "export time",
+    "export_peak_bytes": "export memory",
+    "engine_bytes": "engine size",
+    "activation_bytes": "engine activations",
+    "seconds_per_call": "CPU latency",
+    "peak_bytes": "CPU memory",
+}
+
+
+def growth_charts(content: dict[str, Any]) -> dict[str, str]:
+    """One chart by file name for each of what was varied."""
+    charts = {}
+    for key, x_name in _GROWTH.items():
+        rows = content[key]
+        xs = [float(row["tokens"]) if key == "frames" else float(size) for size, row in rows.items()]
+        first = next(iter(rows.values()))
+        series = {words: [row[name] for row in rows.values()] for name, words in _SERIES.items() if name in first}
+        charts[f"growth-{key}.svg"] = line_chart(f"Growth with {x_name}, relative to the smallest", x_name, xs, series)
+    return charts
+
+
+def _scaling(content: dict[str, Any]) -> str:
+    exponents = content["exponents"]
+    varied = {"layers": "layers", "frames": "tokens", "batch": "batch"}
+    rows = [(words, *(exponents[varied[key]].get(name, "–") for key in _GROWTH)) for name, words in _SERIES.items()]
+    pictures = [f"![growth with {x_name}](growth-{key}.svg)" for key, x_name in _GROWTH.items()]
+    layers, tokens = exponents["layers"], exponents["tokens"]
+    words = (
+        "The exponent b of y = a x^b, fitted over each series: 1 is proportional, 0 does not grow. In ViViT-B's "
+        f"width, latency grows as layers^{layers['seconds_per_call']} and tokens^{tokens['seconds_per_call']} "
+        "(attention is quadratic, the Linears are not), and the engine's activations as "
+        f"tokens^{tokens['activation_bytes']}, since fused attention keeps no matrix of tokens by tokens. The engine's "
+        f"size follows the weights alone (tokens^{tokens['engine_bytes']})."
+    )
+    columns = ("", *(f"over {x_name}" for x_name in _GROWTH.values()))
+    return "\n\n".join([words, table(columns, rows), *pictures])
+
+
 SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("peers", "Every peer side by side, ViViT-B on the CPU", _peers),
     ("session", "Sessions on the CPU, ViViT-B", _sessions),
@@ -223,10 +265,14 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("rewrites", "What the exact rewrites change", _rewrites),
     ("export", "The export", _export),
     ("preprocess", "Preprocessing 32 frames", _preprocess),
+    ("scaling", "Growth", _scaling),
 )
 
 
 if __name__ == "__main__":
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page(), encoding="utf-8")
+    if (RESULTS / "scaling.json").exists():
+        for name, chart in growth_charts(json.loads((RESULTS / "scaling.json").read_text(encoding="utf-8"))).items():
+            (PAGE.parent / name).write_text(chart, encoding="utf-8")
     print(f"wrote {PAGE}")
