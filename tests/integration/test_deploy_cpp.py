@@ -38,7 +38,7 @@ def test_everything_is_there_and_listed(cli: Cli, bundle: Path) -> None:
     assert {**copied, "bundle.json": b""} == {**tree(bundle), "bundle.json": b""}
     assert read_bundle(app / "bundle").manifest["cpu_graph"] == {
         "file": "model.cpu.onnx",
-        "details": "fp32, 4 lean attention layers",
+        "details": "fp32, 3 lean attention layers",
     }
     sources = {name: data for name, data in tree(PROJECT).items() if "__pycache__" not in name}
     written = tree(app)
