@@ -121,16 +121,18 @@ def _sessions(content: dict[str, Any]) -> str:
 
 
 def _plans(content: dict[str, Any]) -> str:
+    models = {
+        title: graphs for title, graphs in content.items() if title not in ("environment", "batches", "geometries")
+    }
+    models |= {f"a small one, {title}": graphs for title, graphs in content["geometries"].items()}
     rows = []
-    for title, graphs in content.items():
-        if title in ("environment", "batches"):
-            continue
+    for title, graphs in models.items():
         for name, by_sm in graphs.items():
             for sm, plan in by_sm.items():
                 gemms = ", ".join(f"{count} {dtype}" for dtype, count in plan["gemms"].items())
                 fused = f"{plan['attention_fused']} of {plan['attention']}"
-                megabytes_used = f"{plan['activation_bytes'] / 1e6:.1f}"
-                rows.append((title, name, sm.upper(), plan["kernels"], fused, gemms, megabytes_used))
+                activations = f"{plan['activation_bytes'] / 1e6:.1f}"
+                rows.append((title, name, sm.upper(), plan["kernels"], fused, gemms, activations))
     batches = "/".join(map(str, content["batches"]))
     columns = ("model", "graph", "GPU", "kernels", "attention fused", "GEMMs", f"activation MB, batch {batches}")
     return table(columns, rows)
