@@ -1,0 +1,194 @@
+"""What is remembered of a tensor's values, and the ranges that follow from it.
+
+Values are counted by the upper 16 bits of their float32 pattern: sign, exponent and 7 bits of the
+mantissa, which is truncated bfloat16. Such a histogram has bins of at most 1/128 of the value, covers
+every float32 from the start, and so is never widened, rescaled or read twice: counts of clips add up
+exactly, in any order, and NaN and infinity have bins of their own. It takes 512 KiB per tensor,
+however many clips there are. The largest magnitude is kept exactly beside it.
+
+All ranges are symmetric: [-amax, amax]. TensorRT's INT8 has no zero point, and FP8 no use for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
+_PATTERNS = 1 << 16
+_MAGNITUDES = 1 << 15
+_INFINITY = 0x7F80  # and above: NaN
+_BLOCK = 1 << 18  # values counted at a time: np.bincount makes 64-bit integers of them
+_LINEAR_BINS, _KL_LEVELS = 2048, 128
+_CANDIDATES = 128  # thresholds tried, from 1/128 of the largest magnitude to all of it
+INT8_LEVELS = 127
+FP8_LARGEST = 448.0
+
+
+@dataclass
+class Histogram:
+    """Counts of one tensor's magnitudes.
+
+    Attributes:
+        counts: int64 (32768,), by the upper 15 bits of the magnitude's float32 pattern.
+        largest: largest finite magnitude, exact.
+    """
+
+    counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(_MAGNITUDES, np.int64))
+    largest: float = 0.0
+
+    def add(self, values: Float32, largest: float | None = None) -> None:
+        """Count values of any shape.
+
+        Args:
+            values: little-endian and C-contiguous; not modified.
+            largest: their largest magnitude, for a caller who has it.
+        """
+        patterns = values.reshape(-1).view("<u2")[1::2]
+        signed = np.zeros(_PATTERNS, np.int64)
+        for start in range(0, patterns.size, _BLOCK):
+            signed += np.bincount(patterns[start : start + _BLOCK], minlength=_PATTERNS)
+        self.counts += signed[:_MAGNITUDES] + signed[_MAGNITUDES:]
+        if values.size:
+            self.largest = max(self.largest, float(np.abs(values).max()) if largest is None else largest)
+
+    @property
+    def nonfinite(self) -> int:
+        """How many values were NaN or infinite."""
+        return int(self.counts[_INFINITY:].sum())
+
+    def occupied(self) -> tuple[Float64, Float64, npt.NDArray[np.int64]]:
+        """(lower edges, upper edges, counts) of the bins that hold finite values, ascending."""
+        bins = np.flatnonzero(self.counts[:_INFINITY])
+        low, high = (((bins + i).astype(np.uint32) << 16).view(np.float32).astype(np.float64) for i in (0, 1))
+        return low, np.minimum(high, max(self.largest, 0.0)), self.counts[bins]
+
+
+def minmax(histogram: Histogram, _round: Callable[[Float64], Float64]) -> float:
+    """Take the largest magnitude: nothing is clipped."""
+    return histogram.largest
+
+
+def percentile(histogram: Histogram, _round: Callable[[Float64], Float64], share: float = 0.9999) -> float:
+    """Take the magnitude that 99.99 % of the values do not exceed, interpolated inside its bin."""
+    low, high, counts = histogram.occupied()
+    if not len(counts):
+        return 0.0
+    cumulated = np.cumsum(counts)
+    wanted = share * cumulated[-1]
+    i = int(np.searchsorted(cumulated, wanted))
+    before = cumulated[i] - counts[i]
+    return float(low[i] + (high[i] - low[i]) * (wanted - before) / counts[i])
+
+
+def mse(histogram: Histogram, rounded: Callable[[Float64], Float64]) -> float:
+    """Take the range whose clipping and rounding together have the least mean squared error.
+
+    Each bin stands for its centre; a bin is at most 1/128 wide, narrower than a step of INT8
+    everywhere but at the very top.
+    """
+    low, high, counts = histogram.occupied()
+    if not len(counts):
+        return 0.0
+    centres = (low + high) / 2
+    candidates = histogram.largest * np.arange(1, _CANDIDATES + 1) / _CANDIDATES
+
+    def error(amax: float) -> float:
+        return float(counts @ np.square(rounded(centres / amax) * amax - centres))
+
+    return float(min(candidates[::-1], key=error))  # of equals the widest
+
+
+def entropy(histogram: Histogram, _round: Callable[[Float64], Float64]) -> float:
+    """Take the range that loses the least information, by the KL divergence.
+
+    The procedure of TensorRT's former calibrator (S. Migacz, "8-bit inference with TensorRT", GTC
+    2017): the distribution clipped at a threshold, with what lies beyond it heaped on the last bin,
+    against the same in 128 levels. On 2048 linear bins, over which each of our bins is spread evenly.
+    """
+    linear = _linear_counts(histogram)
+    if not linear.any():
+        return histogram.largest
+    best, threshold = np.inf, _LINEAR_BINS
+    for stop in range(_KL_LEVELS, _LINEAR_BINS + 1, _KL_LEVELS // 8):
+        reference = linear[:stop].copy()
+        reference[-1] += linear[stop:].sum()
+        divergence = _kl(reference, _in_levels(linear[:stop]))
+        if divergence <= best:
+            best, threshold = divergence, stop
+    return histogram.largest * threshold / _LINEAR_BINS
+
+
+def _linear_counts(histogram: Histogram) -> Float64:
+    low, high, counts = histogram.occupied()
+    keep = high > 0
+    low, high, counts = low[keep], high[keep], counts[keep]
+    edges = np.linspace(0, histogram.largest, _LINEAR_BINS + 1)
+    # The cumulated count is linear inside a bin: its differences at the new edges are the new counts.
+    xs = np.concatenate([[0.0], np.stack([low, high], axis=1).ravel()])
+    ends = np.cumsum(counts)
+    ys = np.concatenate([[0.0], np.stack([ends - counts, ends], axis=1).ravel()])
+    result: Float64 = np.diff(np.interp(edges, xs, ys))
+    return result
+
+
+def _in_levels(counts: Float64) -> Float64:
+    """``counts`` after quantisation to 128 levels: the mean of each level's occupied bins, in those bins."""
+    level = np.arange(len(counts)) * _KL_LEVELS // len(counts)
+    occupied = counts > 0
+    sums = np.bincount(level, counts, _KL_LEVELS)
+    sizes = np.bincount(level, occupied, _KL_LEVELS)
+    means = np.divide(sums, sizes, out=np.zeros(_KL_LEVELS), where=sizes > 0)
+    return np.where(occupied, means[level], 0.0)
+
+
+def _kl(reference: Float64, quantised: Float64) -> float:
+    p, q = reference / reference.sum(), quantised / quantised.sum()
+    both = (p > 0) & (q > 0)
+    if (p[~both] > 0).any():  # only the heap of a clipped tail can stand where nothing stood before
+        both |= p > 0
+        q = np.maximum(q, 1e-12)
+    return float((p[both] * np.log(p[both] / q[both])).sum())
+
+
+METHODS: dict[str, Callable[[Histogram, Callable[[Float64], Float64]], float]] = {
+    "minmax": minmax,
+    "entropy": entropy,
+    "percentile": percentile,
+    "mse": mse,
+}
+"""Ranges by name: each takes a histogram and the rounding of the target type; see `find_range`."""
+
+
+def round_int8(scaled: Float64) -> Float64:
+    """Round values that were divided by amax to the grid of INT8, clipped to [-1, 1]."""
+    return np.clip(np.rint(scaled * INT8_LEVELS), -INT8_LEVELS, INT8_LEVELS) / INT8_LEVELS
+
+
+def round_fp8(scaled: Float64) -> Float64:
+    """Round values that were divided by amax to E4M3 with 448 at 1, clipped to [-1, 1]."""
+    clipped = np.clip(scaled * FP8_LARGEST, -FP8_LARGEST, FP8_LARGEST)
+    return clipped.astype(ml_dtypes.float8_e4m3fn).astype(np.float64) / FP8_LARGEST
+
+
+def find_range(histogram: Histogram, method: str, precision: str) -> float:
+    """Return amax, or 0 for a tensor that is zero throughout.
+
+    Where nearly all values are zero (behind a ReLU), a method may find no use for the others; they
+    are what carries information, so their largest is taken then.
+
+    Args:
+        histogram: of the tensor.
+        method: of `METHODS`.
+        precision: of `ROUNDINGS`.
+    """
+    return METHODS[method](histogram, ROUNDINGS[precision]) or histogram.largest
+
+
+ROUNDINGS: dict[str, Callable[[Float64], Float64]] = {"int8": round_int8, "fp8": round_fp8}
