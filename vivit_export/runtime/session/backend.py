@@ -40,6 +40,20 @@ class Backend(Protocol):
         ...
 
 
+def arithmetic(stored: str, computed: str) -> str:
+    """Say what a CPU engine computes in.
+
+    Args:
+        stored: precision of the bundle.
+        computed: floating-point type that the engine uses.
+    """
+    if stored == "int8":
+        return f"int8 Linears, {computed} otherwise"
+    if stored == "fp8":
+        return f"fp8 roundings emulated in {computed}"
+    return computed if stored == computed else f"{computed} arithmetic on {stored} weights"
+
+
 class Pool(Generic[T]):
     """Lends items to threads, each to one at a time; makes another when all are lent.
 

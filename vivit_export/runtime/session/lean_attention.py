@@ -55,7 +55,7 @@ def use_lean_attention(model: onnx.ModelProto) -> int:
         return 0
     lean = {match.end.output[0]: _lean_node(match) for match in matches}
     nodes = [lean.get(node.output[0], node) for node in model.graph.node]
-    nodes = _used(nodes, {value.name for value in model.graph.output})
+    nodes = used_nodes(nodes, {value.name for value in model.graph.output})
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     if _DOMAIN not in {opset.domain for opset in model.opset_import}:
@@ -75,7 +75,7 @@ def _lean_node(match: _Match) -> onnx.NodeProto:
     )
 
 
-def _used(nodes: list[onnx.NodeProto], needed: set[str]) -> list[onnx.NodeProto]:
+def used_nodes(nodes: list[onnx.NodeProto], needed: set[str]) -> list[onnx.NodeProto]:
     """Nodes that the outputs ``needed`` depend on; ``nodes`` are in topological order."""
     needed, kept = set(needed), []
     for node in reversed(nodes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from vivit_export.bundle import Bundle
 from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError
+from vivit_export.runtime.session.backend import arithmetic
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -26,22 +28,27 @@ _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 class OnnxRuntimeSession:
-    """One ONNX graph on the CPU, unmodified, called with whole batches: what a check runs.
+    """One ONNX graph on the CPU, called with whole batches: what a check or a calibration runs.
 
     Args:
         model: path of the ``.onnx`` file, whose external data lies beside it; or a whole graph, serialised.
+        taps: values inside the graph of a file to return besides its outputs. Attention is then made lean, as
+            its scores would take more memory than all that is tapped; without taps the graph is not modified.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
         BuildError: ONNX Runtime refuses the graph.
     """
 
-    def __init__(self, model: Path | bytes) -> None:
+    def __init__(self, model: Path | bytes, taps: Sequence[str] = ()) -> None:
         onnxruntime = _import_onnxruntime()
         options = _options(onnxruntime)
         # Memory is returned between clips of different batch sizes rather than kept for the largest.
         options.enable_mem_pattern = False
         source, name = (model, "the graph") if isinstance(model, bytes) else (str(model), model.name)
+        if taps and isinstance(model, Path):
+            options.add_session_config_entry(_WEIGHTS_FOLDER, str(model.parent.resolve()))
+            source = _tapped(model, taps)
         self._session = _load(onnxruntime, source, options, [_CPU], name)
         self.name = f"onnxruntime {onnxruntime.__version__} cpu"
         self._input = self._session.get_inputs()[0].name
@@ -68,7 +75,7 @@ class OnnxRuntimeSession:
 class OnnxRuntimeBackend:
     """A bundle's graph, served by ONNX Runtime; see `backend.Backend`.
 
-    On the CPU the graph is prepared in memory (`widen`, `lean_attention`). On a GPU it runs as the
+    On the CPU the graph is prepared in memory (`widen`, `lean_attention`, `int8_products`). On a GPU it runs as the
     bundle has it, with TF32 off, so that fp32 means fp32.
 
     Args:
@@ -120,6 +127,18 @@ def _import_onnxruntime() -> Any:
     return onnxruntime
 
 
+def _tapped(model: Path, taps: Sequence[str]) -> bytes:
+    """The graph with lean attention and more outputs, without its external weights."""
+    import onnx
+
+    from vivit_export.runtime.session.lean_attention import use_lean_attention
+
+    proto = onnx.load(model, load_external_data=False)
+    use_lean_attention(proto)
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in taps)
+    return bytes(proto.SerializeToString())
+
+
 def _options(onnxruntime: Any) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -135,13 +154,16 @@ def _load(onnxruntime: Any, model: str | bytes, options: Any, providers: list[An
 
 def prepare_for_cpu(bundle: Bundle) -> tuple[ModelProto, str]:
     """Return a bundle's graph as the CPU runs it best, and what was done to it; external weights stay in their file."""
+    from vivit_export.runtime.session.int8_products import has_vnni, use_int8_products
     from vivit_export.runtime.session.lean_attention import use_lean_attention
     from vivit_export.runtime.session.widen import load_widened
 
     model = load_widened(bundle, weights=False)
     lean = use_lean_attention(model)
-    arithmetic = "fp32" if bundle.precision == "fp32" else f"fp32 arithmetic on {bundle.precision} weights"
-    return model, f"{arithmetic}, {f'{lean} lean attention layers' if lean else 'attention as in the graph'}"
+    if bundle.precision == "int8" and has_vnni():
+        use_int8_products(model)
+    types = arithmetic(bundle.precision, "fp32")
+    return model, f"{types}, {f'{lean} lean attention layers' if lean else 'attention as in the graph'}"
 
 
 def _open_on_cpu(onnxruntime: Any, bundle: Bundle) -> tuple[Any, str]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from vivit_export.bundle import Bundle
 from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError
-from vivit_export.runtime.session.backend import Float32, Pool
+from vivit_export.runtime.session.backend import Float32, Pool, arithmetic
 
 _TOKENS_PER_CALL = 4096  # as for ONNX Runtime: larger batches cost memory and are no faster
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -42,8 +42,8 @@ class OpenVinoBackend:
         found = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if found != _HINTS[precision]:
             raise EnvironmentFault(f"this CPU has no {precision} arithmetic: OpenVINO would compute in {found}")
-        weights = f" arithmetic on {bundle.precision} weights" if bundle.precision != precision else ""
-        self.details = f"OpenVINO {openvino.__version__.partition('-')[0]}, CPU, {precision}{weights}"
+        types = arithmetic(bundle.precision, precision)
+        self.details = f"OpenVINO {openvino.__version__.partition('-')[0]}, CPU, {types}"
         self.batches = (1, max(1, _TOKENS_PER_CALL // bundle.contract.clip.num_tokens))
         self._input = bundle.contract.io.inputs[0].name
         self._outputs = [output.name for output in bundle.contract.io.outputs]
