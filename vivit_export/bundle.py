@@ -29,6 +29,7 @@ MANIFEST = "bundle.json"
 MODEL = "model.onnx"
 MODEL_DATA = "model.onnx.data"
 GOLDEN = "golden.safetensors"
+RANGES = "ranges.json"
 REPORT = "report.json"
 REPORT_HTML = "report.html"
 ENGINES = "engines"
@@ -71,7 +72,7 @@ class Bundle:
 
     @property
     def precision(self) -> str:
-        """``fp32``, ``fp16`` or ``bf16``: the type of the graph's GEMMs."""
+        """``fp32``, ``fp16``, ``bf16``, ``int8`` or ``fp8``: the type of the encoder's GEMMs."""
         return str(self.manifest["precision"]["name"])
 
     @property

@@ -14,6 +14,7 @@ from vivit_export.cli_options import (
     PATH,
     Command,
     batch_options,
+    calibration_options,
     engine_options,
     fixed_shape_options,
     frame_size,
@@ -25,6 +26,7 @@ from vivit_export.cli_options import (
     sampling_options,
     session_options,
     take_batches,
+    take_calibration,
     take_precision,
     take_progress,
     take_sampling,
@@ -63,6 +65,9 @@ ATTENTIONS = ("auto", "fused-op", "pattern")
 @click.option("--num-clips", type=int, help="Use at most so many of them.")
 @click.option("--gate", metavar="LIMITS", help="Drift limits, e.g. top1=0.99,max=0.02.")
 @click.option("--no-check", is_flag=True, help="Do not compare with the eager model.")
+@calibration_options
+@click.option("--ranges", type=FILE, help="ranges.json of an earlier calibration of this model.")
+@click.option("--keep-fp16", metavar="REGEX", help="Layers left out of INT8 or FP8; auto: as few as the gate needs.")
 @click.option("--revision", help="Hub branch, tag or commit.")
 @click.option("--allow-pickle", is_flag=True, help="Also read pytorch_model.bin (a pickle).")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
@@ -72,9 +77,12 @@ ATTENTIONS = ("auto", "fused-op", "pattern")
 def vivit_export(model: str, output: Path | None, dry_run: bool, as_json: bool, **given: Any) -> None:
     """Export MODEL (a hub id, a checkpoint folder, or "demo") into a verified bundle."""
     progress = take_progress(given)
+    from vivit_export.calibration.options import CalibrationOptions
     from vivit_export.export.options import ExportOptions, plan_export
 
+    calibration = CalibrationOptions(**take_calibration(given), ranges=given.pop("ranges"))
     options = ExportOptions(
+        calibration=calibration,
         precision=take_precision(given),
         targets=given.pop("targets") or ("auto",),
         batches=take_batches(given),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 SAMPLINGS = ("uniform", "center", "head", "stride")
 SHORTS = ("refuse", "repeat", "loop")
+METHODS = ("minmax", "entropy", "percentile", "mse")
 TARGETS = ("auto", "onnx", "tensorrt", "tensorrt-rtx")
 
 PATH = click.Path(path_type=Path)
@@ -153,6 +154,19 @@ engine_options = options(
     click.option("--allow-unfused", is_flag=True, help="Accept an engine whose attention is not fused everywhere."),
     click.option("--force", is_flag=True, help="Replace what exists."),
 )
+calibration_options = options(
+    click.option(
+        "--calibration-data", "data", multiple=True, type=PATH, metavar="PATH",
+        help="Videos to calibrate INT8 or FP8 on: folder, file, .txt list, or .safetensors of crops. Repeatable.",
+    ),
+    click.option(
+        "--calibration-method", "method", type=click.Choice(METHODS), help="How ranges are found.  [default: mse]"
+    ),
+    click.option("--calibration-clips", "calibration_clips", type=int, help="Use at most so many of the videos."),
+    click.option("--calibration-seed", type=int, help="Of their order.  [default: 0]"),
+    click.option("--calibration-cache", "cache", type=FILE, help="Keeps what was observed.  [default: in ~/.cache]"),
+    click.option("--smooth", metavar="ALPHA", help="SmoothQuant: auto, none, or 0 to 1.  [default: auto]"),
+)  # fmt: skip
 output_options = options(
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
     click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
@@ -213,6 +227,13 @@ def take_precision(given: dict[str, Any]) -> str:
 def take_sampling(given: dict[str, Any]) -> dict[str, Any]:
     """Take the sampling options out of a command's options."""
     return {name: given.pop(name) for name in ("sampling", "stride", "short", "views")}
+
+
+def take_calibration(given: dict[str, Any]) -> dict[str, Any]:
+    """Take the calibration options out of a command's options; return fields of `CalibrationOptions`."""
+    names = {"calibration_clips": "num_clips", "calibration_seed": "seed"}
+    taken = {n: given.pop(n) for n in ("data", "method", "calibration_clips", "calibration_seed", "cache", "smooth")}
+    return {names.get(name, name): value for name, value in taken.items() if value not in (None, ())}
 
 
 def take_batches(given: dict[str, Any]) -> tuple[int, int, int]:

@@ -38,6 +38,10 @@ class BundleError(InputError):
     """A bundle that is incomplete, altered, or of another format version."""
 
 
+class CalibrationError(InputError):
+    """Activations, ranges or a cache that cannot be used to quantise this model."""
+
+
 class OutputError(InputError):
     """A target folder that exists, cannot be written, or has no room left."""
 

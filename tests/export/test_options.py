@@ -9,21 +9,25 @@ from typing import Any
 
 import pytest
 
+from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.errors import ClipError, EnvironmentFault, MissingDependencyError, OutputError, UsageError
 from vivit_export.export import options as options_module
 from vivit_export.export.engine import Flavour
 from vivit_export.export.options import ExportOptions, choose_flavours, plan_export
 
 CACHE, CLIPS = Path("timings"), Path("clips")
+SEEDED = CalibrationOptions(seed=1)
 ONNX, RTX, TRT = ("onnx",), ("tensorrt-rtx",), ("tensorrt",)
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"precision": "fp64"}, r"^precision 'fp64' is not one of fp32, fp16, bf16$"),
-        ({"precision": "int8"}, r"^--int8 needs ranges calibrated on real clips, .*; use --fp16 or --bf16$"),
-        ({"precision": "fp8"}, r"^--fp8 needs ranges calibrated on real clips"),
+        ({"precision": "fp64"}, r"^precision 'fp64' is not one of fp32, fp16, bf16, int8, fp8$"),
+        ({"precision": "fp16", "keep_fp16": "fc2"}, r"^options of calibration have no effect on --fp16; add --int8"),
+        ({"precision": "fp32", "calibration": SEEDED}, r"^options of calibration have no effect on --fp32"),
+        ({"precision": "int8", "keep_fp16": "("}, r"^--keep-fp16 '\(' is not a regular expression"),
+        ({"precision": "int8", "keep_fp16": "auto", "check": False}, r"^--keep-fp16 auto needs the check"),
         ({"precision": "fp8", "sms": (86,)}, r"^--sm 86 has no fp8 arithmetic, which needs 89 or newer"),
         ({"precision": "int8", "sms": (87,)}, r"^--sm 87 is unknown"),
         ({"targets": ("cuda",)}, r"^target 'cuda' is not one of auto, onnx, tensorrt, tensorrt-rtx$"),
@@ -75,6 +79,8 @@ def test_refused(options: dict[str, Any], sentence: str) -> None:
         {"timing_cache": CACHE, "targets": TRT, "allow_unfused": True},
         {"timing_cache": CACHE},
         {"check": False},
+        {"precision": "int8", "keep_fp16": "auto", "calibration": SEEDED},
+        {"precision": "fp8", "keep_fp16": r"fc2$", "sms": (89,)},
         {"gate": "top1=1", "clips": CLIPS, "num_clips": 1},
     ],
 )

@@ -324,9 +324,10 @@ def test_usage_errors(cli: Cli, arguments: str, sentence: str) -> None:
     assert error_of(cli("export", "demo", *arguments.split(), code=2)).startswith(sentence)
 
 
-def test_int8_and_fp8_are_refused_as_long_as_they_are_not_calibrated(cli: Cli) -> None:
+def test_int8_and_fp8_need_real_clips(cli: Cli, checkpoints: Checkpoints) -> None:
     for precision in ("int8", "fp8"):
-        assert error_of(cli("export", "demo", f"--{precision}", code=2)).startswith(f"--{precision} needs ranges")
+        said = error_of(cli("export", checkpoints.folder(), f"--{precision}", code=2))
+        assert said.startswith("INT8 and FP8 need ranges calibrated on real clips: name a folder")
 
 
 def test_a_mistake_is_told_before_torch_is_loaded() -> None:

@@ -119,6 +119,7 @@ class CalibrationClips:
             )
 
     def require_enough(self, used: int) -> None:
+        """Raise ClipError where fewer clips than `fewest` could be used."""
         if used < self.fewest:
             aside = f" ({len(self.set_aside)} set aside: {self._reasons()})" if self.set_aside else ""
             raise ClipError(

@@ -117,6 +117,8 @@ def entropy(histogram: Histogram, _round: Callable[[Float64], Float64]) -> float
         return histogram.largest
     best, threshold = np.inf, _LINEAR_BINS
     for stop in range(_KL_LEVELS, _LINEAR_BINS + 1, _KL_LEVELS // 8):
+        if not linear[:stop].any():
+            continue  # all values lie beyond
         reference = linear[:stop].copy()
         reference[-1] += linear[stop:].sum()
         divergence = _kl(reference, _in_levels(linear[:stop]))
@@ -188,6 +190,8 @@ def find_range(histogram: Histogram, method: str, precision: str) -> float:
         method: of `METHODS`.
         precision: of `ROUNDINGS`.
     """
+    if not histogram.largest:
+        return 0.0
     return METHODS[method](histogram, ROUNDINGS[precision]) or histogram.largest
 
 

@@ -75,6 +75,7 @@ def add_engine(
         precision=precision,
         num_attention=int(manifest["model"]["config"]["num_hidden_layers"]),
         single_query=int(manifest["precision"].get("rewrites", {}).get("class-token", 0)),
+        linears=_promised_linears(manifest["precision"]),
         allow_unfused=allow_unfused,
     )
     sidecar = {
@@ -91,6 +92,16 @@ def add_engine(
     layers = [layer.to_json() for layer in built.layers]
     bundle.write_json(folder / bundle.ENGINES / f"{name}.json", {**sidecar, "layers": layers})
     return name, sidecar
+
+
+def _promised_linears(precision: dict[str, Any]) -> list[str]:
+    """ONNX nodes of the quantised Linears, where some were kept in fp16; empty: all of the encoder is promised."""
+    layers = precision.get("quantisation", {}).get("layers", {})
+    if all(layer["type"] != "float16" for layer in layers.values()):
+        return []
+    return [
+        f"{linear}/MatMul" for layer in layers.values() if layer["type"] != "float16" for linear in layer["linears"]
+    ]
 
 
 def build_engines(

@@ -21,6 +21,7 @@ from vivit_export.bundle import MODEL
 from vivit_export.contract import Contract
 from vivit_export.export.clips import CheckClips, read_check_clips
 from vivit_export.export.emulate import emulated_session
+from vivit_export.export.graph import base_precision
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.check import Outputs, Run, run_full_batches
 from vivit_export.runtime.drift import Gate, compare
@@ -64,7 +65,7 @@ def run_checks(
     runs = []
     if eager_low is not None:
         drift = compare(reference, eager_low, gate.tie_margin)
-        runs.append(Run(f"eager {precision}", 1, False, drift))
+        runs.append(Run(f"eager {base_precision(precision)}", 1, False, drift))
     if precision != "bf16":
         session = OnnxRuntimeSession(folder / MODEL)
         runs += [_run(session, session.name, data, size, reference, gate, scores_bytes) for size in sizes]
@@ -72,7 +73,7 @@ def run_checks(
     if precision != "fp32":
         with emulated_session(model, folder) as session:
             name = f"{session.name}, {precision} rounding emulated"
-            emulated = [1] if precision == "fp16" else sizes
+            emulated = sizes if precision == "bf16" else [1]
             runs += [_run(session, name, data, size, reference, gate, scores_bytes) for size in emulated]
     return runs
 

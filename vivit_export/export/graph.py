@@ -1,4 +1,4 @@
-"""From a checkpoint to the final ONNX graph: trace, rewrite, lower, add the pixel arithmetic, save."""
+"""From a checkpoint to the final ONNX graph: trace, rewrite, quantise, lower, add the pixel arithmetic, save."""
 
 from __future__ import annotations
 
@@ -12,18 +12,27 @@ import onnx
 import onnx_ir as ir
 
 from vivit_export.bundle import MODEL, MODEL_DATA
+from vivit_export.calibration.ranges import Ranges
 from vivit_export.contract import IO, InputMode, Tensor
 from vivit_export.errors import BuildError
 from vivit_export.export.checkpoint import Checkpoint
 from vivit_export.export.precision import LARGEST, lower_precision
 from vivit_export.export.preprocess import prepend_pixels
-from vivit_export.export.rewrites import REWRITES, apply_rewrites, fold_pixels, lower_attention
+from vivit_export.export.quantize import quantize
+from vivit_export.export.rewrites import (
+    REWRITES,
+    apply_rewrites,
+    equalize_heads,
+    fold_pixels,
+    lower_attention,
+)
 from vivit_export.export.trace import trace
 from vivit_export.runtime import Preprocessor
 
 _EXTERNAL_BYTES = 64 << 20
 """Above this, weights go to a file of their own (a protobuf ends at 2 GiB, and viewers open faster)."""
 
+_CLASS_TOKEN = "class-token"
 _GEMMS = frozenset({"MatMul", "Gemm", "Conv"})
 _LOW_PRECISION_ONLY = frozenset({"query-bias"})
 """Rewrites that float32 does without: the constant in LayerNormalization's output takes bits from it (the logits'
@@ -43,6 +52,50 @@ class Graph:
     facts: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Quantisation:
+    """How to quantise a graph.
+
+    Attributes:
+        rewritten: the float32 graph that was calibrated; see `rewrite_graph`.
+        ranges: what the calibration found.
+        keep: names of layers that stay in fp16.
+    """
+
+    rewritten: Rewritten
+    ranges: Ranges
+    keep: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A float32 graph after the exact rewrites, and how many places each one changed."""
+
+    model: ir.Model
+    counts: dict[str, int]
+
+
+def rewrite_graph(
+    checkpoint: Checkpoint, outputs: Sequence[str], skip: Collection[str] = (), *, equalize: bool = False
+) -> Rewritten:
+    """Trace the checkpoint and apply the exact rewrites.
+
+    Args:
+        checkpoint: not modified.
+        outputs: names, in order.
+        skip: names of `rewrites.REWRITES` to leave out.
+        equalize: apply `rewrites.equalize_heads` too, as quantised graphs need it.
+    """
+    model = trace(checkpoint, outputs)
+    if not equalize:
+        return Rewritten(model, apply_rewrites(model, skip))
+    counts = apply_rewrites(model, {*skip, _CLASS_TOKEN})
+    counts["head-scales"] = equalize_heads(model)
+    if _CLASS_TOKEN not in skip:  # afterwards the last block no longer looks like one
+        counts |= apply_rewrites(model, {*REWRITES} - {_CLASS_TOKEN})
+    return Rewritten(model, counts)
+
+
 def build_graph(
     checkpoint: Checkpoint,
     *,
@@ -53,33 +106,47 @@ def build_graph(
     outputs: Sequence[str],
     frame_size: tuple[int, int] | None = None,
     skip_rewrites: Collection[str] = (),
+    quantisation: Quantisation | None = None,
 ) -> Graph:
     """Trace the checkpoint and turn it into the graph that ships.
 
     Args:
         checkpoint: not modified.
-        precision: ``fp32``, ``fp16`` or ``bf16``.
+        precision: ``fp32``, ``fp16``, ``bf16``, or ``int8`` and ``fp8``, which have fp16 around them.
         form: attention as ``fused-op`` or ``pattern``.
         opset: version to declare.
         input_mode: ``crops``, ``pixels`` or ``frames``.
         outputs: names, in order.
         frame_size: (height, width) of ``frames``.
         skip_rewrites: names of `rewrites.REWRITES` to leave out.
+        quantisation: for ``int8`` and ``fp8``; it brings its own rewritten graph, which is not modified.
     """
-    model = trace(checkpoint, outputs)
+    if quantisation is None:
+        left_out = {*skip_rewrites} | (_LOW_PRECISION_ONLY if precision == "fp32" else set())
+        rewritten = rewrite_graph(checkpoint, outputs, left_out)
+        model = rewritten.model
+    else:
+        rewritten = quantisation.rewritten
+        model = rewritten.model.clone()
     facts: dict[str, Any] = {"name": precision, "attention": form, "opset": opset, "outputs": "float32"}
-    left_out = {*skip_rewrites} | (_LOW_PRECISION_ONLY if precision == "fp32" else set())
-    facts["rewrites"] = apply_rewrites(model, left_out)
+    facts["rewrites"] = rewritten.counts
     lower_attention(model, single_query_only=form == "fused-op")
     preprocessor = Preprocessor(checkpoint.clip, checkpoint.preprocess)
     folded = False
+    if quantisation is not None:
+        facts["quantisation"] = {
+            "method": quantisation.ranges.method,
+            "clips": dict(quantisation.ranges.clips),
+            "layers": quantize(model, quantisation.ranges, quantisation.keep),
+        }
     if precision != "fp32":
         # In float32 the pixel values stay those of the processor, bit for bit.
         folded = input_mode != "pixels" and fold_pixels(model, preprocessor.table) > 0
+        base = base_precision(precision)
         try:
-            lowered = lower_precision(model, precision, float_inputs=not folded)
+            lowered = lower_precision(model, base, float_inputs=not folded)
         except BuildError as e:
-            culprit = _overflowing_rewrite(checkpoint, outputs, left_out, LARGEST[precision])
+            culprit = _overflowing_rewrite(checkpoint, outputs, skip_rewrites, LARGEST[base])
             raise BuildError(f"{e}, or --no-rewrite {culprit}, which made it so large") if culprit else e from None
         name, peak = lowered.largest_weight
         facts["largest_weight"] = {"name": name, "magnitude": peak}
@@ -110,11 +177,19 @@ def _overflowing_rewrite(
     return next((name for name in wanted if apply_rewrites(model, {*REWRITES} - {name}) and overflows()), None)
 
 
+def base_precision(precision: str) -> str:
+    """The floating-point type of everything that is not quantised."""
+    return "fp16" if precision in ("int8", "fp8") else precision
+
+
 def layer_types(model: ir.Model) -> dict[str, str]:
-    """Type of the weight of every Linear and convolution, by module path."""
+    """Type in which the weight of every Linear and convolution is stored, by module path."""
     types = {}
     for node in model.graph:
         weight = node.inputs[1] if node.op_type in _GEMMS else None
+        producer = weight.producer() if weight is not None else None
+        if producer is not None and producer.op_type == "DequantizeLinear":
+            weight = producer.inputs[0]
         if weight is not None and weight.const_value is not None and weight.dtype is not None:
             types[str(node.name).rpartition("/")[0]] = weight.dtype.name.lower()
     return types

@@ -6,20 +6,23 @@ Nothing heavy is imported, so that a mistake on the command line is told at once
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from vivit_export import runtime
 from vivit_export.bundle import check_target
+from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.contract import Clip, Sampling, Short
 from vivit_export.errors import EnvironmentFault, MissingDependencyError, OutputError, UsageError
 from vivit_export.export.engine import Flavour, check_sms, unavailable_reason
 from vivit_export.runtime.drift import parse_gate
 from vivit_export.runtime.sampling import choose_sampling
 
-Precision = Literal["fp32", "fp16", "bf16"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+QUANTISED = ("int8", "fp8")
 Attention = Literal["auto", "fused-op", "pattern"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
@@ -35,7 +38,7 @@ REWRITE_NAMES = (
     "class-token",
 )
 
-_MIN_OPSET = {"fp32": 20, "fp16": 20, "bf16": 22}
+_MIN_OPSET = {"fp32": 20, "fp16": 20, "bf16": 22, "int8": 20, "fp8": 20}
 _MAX_OPSET = 24
 _MAX_BATCH = 1024
 
@@ -70,6 +73,9 @@ class ExportOptions:
         force: replace an existing bundle.
         allow_pickle: accept weights stored as a pickle.
         revision: hub revision.
+        calibration: for ``int8`` and ``fp8``.
+        keep_fp16: layers that stay in fp16 there: ``auto`` (the fewest that bring the drift inside the gate), or
+            a regular expression that their names match; None: none.
     """
 
     precision: str = "fp32"
@@ -95,6 +101,8 @@ class ExportOptions:
     force: bool = False
     allow_pickle: bool = False
     revision: str | None = None
+    calibration: CalibrationOptions = field(default_factory=CalibrationOptions)
+    keep_fp16: str | None = None
 
     def __post_init__(self) -> None:
         self._check_precision()
@@ -126,13 +134,20 @@ class ExportOptions:
         return choose_sampling(clip, self.sampling, self.stride, self.short, self.views)
 
     def _check_precision(self) -> None:
-        if self.precision in ("int8", "fp8"):
-            check_sms("tensorrt-rtx", self.sms, self.precision)
-            raise UsageError(
-                f"--{self.precision} needs ranges calibrated on real clips, which this version does not do yet; "
-                "use --fp16 or --bf16"
-            )
         _one_of("precision", self.precision, PRECISIONS)
+        if self.precision in QUANTISED:
+            check_sms("tensorrt-rtx", self.sms, self.precision)
+        elif self.keep_fp16 is not None or self.calibration != CalibrationOptions():
+            raise UsageError(
+                f"options of calibration have no effect on --{self.precision}; add --int8 or --fp8, or leave them out"
+            )
+        if self.keep_fp16 == "auto" and not self.check:
+            raise UsageError("--keep-fp16 auto needs the check, which --no-check turns off")
+        if self.keep_fp16 is not None:
+            try:
+                re.compile(self.keep_fp16)
+            except re.error as e:
+                raise UsageError(f"--keep-fp16 {self.keep_fp16!r} is not a regular expression: {e}") from e
 
     def _check_opset(self) -> None:
         if self.opset is None:
@@ -290,6 +305,8 @@ def plan_export(model: str, target: Path | None, options: ExportOptions) -> Expo
         OutputError: the folder exists or cannot be written.
         ClipError: there are no clips to check on.
     """
+    if options.precision in QUANTISED:
+        options.calibration.require_data(model)
     target = target or default_target(model, options.precision)
     parse_gate(options.gate, options.precision)
     flavours, skipped = choose_flavours(options.targets, options.sms, options.timing_cache)

@@ -19,11 +19,20 @@ from vivit_export.contract import Contract
 from vivit_export.errors import UsageError
 from vivit_export.export.amend import finish
 from vivit_export.export.build import add_engine, engine_name
+from vivit_export.export.calibrate import layers_to_keep, obtain_ranges
 from vivit_export.export.check import processor_parity, run_checks
 from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
 from vivit_export.export.clips import load_check_clips, num_bundled_clips
-from vivit_export.export.graph import Graph, build_graph, save_graph, signature
-from vivit_export.export.options import OUTPUTS, ExportOptions, ExportPlan, model_name, plan_export
+from vivit_export.export.graph import (
+    Graph,
+    Quantisation,
+    base_precision,
+    build_graph,
+    rewrite_graph,
+    save_graph,
+    signature,
+)
+from vivit_export.export.options import OUTPUTS, QUANTISED, ExportOptions, ExportPlan, model_name, plan_export
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.check import DriftReport, Outputs
 from vivit_export.runtime.drift import parse_gate
@@ -74,7 +83,10 @@ def _with_overrides(options: ExportOptions, overrides: dict[str, Any]) -> Export
 def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPlan, progress: Progress) -> dict[str, Any]:
     options = plan.options
     outputs = _choose_outputs(checkpoint, options.outputs)
-    with progress.stage("trace the network"):
+    quantisation = None
+    if options.precision in QUANTISED:
+        quantisation = _quantisation(work, checkpoint, outputs, options, progress)
+    with progress.stage("trace the network" if quantisation is None else "quantise the graph"):
         graph = build_graph(
             checkpoint,
             precision=options.precision,
@@ -84,6 +96,7 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPlan, progress:
             outputs=outputs,
             frame_size=options.frame_size,
             skip_rewrites=options.skip_rewrites,
+            quantisation=quantisation,
         )
         save_graph(graph.model, work)
     contract = Contract(
@@ -120,6 +133,17 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPlan, progress:
     return manifest
 
 
+def _quantisation(
+    work: Path, checkpoint: Checkpoint, outputs: tuple[str, ...], options: ExportOptions, progress: Progress
+) -> Quantisation:
+    with progress.stage("trace the network"):
+        rewritten = rewrite_graph(checkpoint, outputs, options.skip_rewrites, equalize=True)
+    clip = options.sampled(checkpoint.clip)
+    ranges = obtain_ranges(checkpoint, rewritten, clip, options.precision, options.calibration, progress)
+    bundle.write_json(work / bundle.RANGES, ranges.to_json())
+    return Quantisation(rewritten, ranges, layers_to_keep(ranges, options.keep_fp16))
+
+
 def _choose_outputs(checkpoint: Checkpoint, wanted: tuple[str, ...]) -> tuple[str, ...]:
     available = OUTPUTS if checkpoint.has_head else ("embedding",)
     missing = [name for name in wanted if name not in available]
@@ -142,7 +166,8 @@ def _check(
         return {name: array for name, array in results.items() if name in names}
 
     reference = eager("fp32")
-    low = eager(options.precision) if options.precision != "fp32" else None
+    base = base_precision(options.precision)
+    low = eager(base) if base != "fp32" else None
     (work / bundle.GOLDEN).write_bytes(save({"frames": clips.frames, **reference}))
     gate = parse_gate(options.gate, options.precision)
     with progress.stage("check the graph against eager"):

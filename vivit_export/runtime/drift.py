@@ -23,6 +23,8 @@ DEFAULT_GATES: dict[str, dict[str, float]] = {
     "fp32": {"max": 1e-4, "cosine": 0.999999, "embedding_cosine": 0.999999, "clear_flips": 0, "nonfinite": 0},
     "fp16": {"max": 0.01, "cosine": 0.9999, "embedding_cosine": 0.9999, "clear_flips": 0, "nonfinite": 0},
     "bf16": {"max": 0.05, "cosine": 0.999, "embedding_cosine": 0.999, "clear_flips": 0, "nonfinite": 0},
+    "int8": {"max": 0.05, "cosine": 0.995, "embedding_cosine": 0.995, "clear_flips": 0, "nonfinite": 0},
+    "fp8": {"max": 0.1, "cosine": 0.99, "embedding_cosine": 0.99, "clear_flips": 0, "nonfinite": 0},
 }
 """Limits per precision, about five times what the demo and a random ViViT-B/16x2 were measured at
 (``benchmarks/results/export.json``). A flipped top-1 counts as clear where the reference's margin

@@ -17,10 +17,11 @@ from vivit_export.export.rewrites.attention import lower_attention
 from vivit_export.export.rewrites.attention_biases import absorb_query_bias, drop_key_bias, move_value_bias
 from vivit_export.export.rewrites.attention_scale import fold_attention_scale
 from vivit_export.export.rewrites.class_token import keep_class_token
+from vivit_export.export.rewrites.equalize import equalize_heads
 from vivit_export.export.rewrites.layernorm import fold_layernorm
 from vivit_export.export.rewrites.patch_embedding import fold_pixels, lower_patch_embedding
 
-__all__ = ["REWRITES", "apply_rewrites", "fold_pixels", "lower_attention"]
+__all__ = ["REWRITES", "apply_rewrites", "equalize_heads", "fold_pixels", "lower_attention"]
 
 REWRITES: dict[str, Callable[[ir.Model], int]] = {
     "patch-embedding": lower_patch_embedding,

@@ -30,9 +30,10 @@ from vivit_export.export.rewrites.attention_block import (
     replace_constant,
 )
 
-CONSTANT = 1.0
+CONSTANT = 0.25
 """c: a power of two, so that x + c rounds as x does. fp16 and bf16 drift of the demo is flat in c from
-1/8 to 2; a smaller c needs larger weights, a larger one leaves fewer bits for x."""
+1/8 to 2. A smaller c needs larger weights; a larger one takes range from x where x + c is quantised: INT8
+logits of the demo came out a tenth closer to fp32 (RMS) with 1/4 than with 1, and FP8 gains more."""
 
 
 def drop_key_bias(model: ir.Model) -> int:

@@ -1,0 +1,102 @@
+"""Smoothing finds outlier channels, pays only where it helps, and is measured on what was really seen."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from vivit_export.calibration.cache import Observed
+from vivit_export.calibration.layers import Layer, quantise_input, quantise_weights
+from vivit_export.calibration.observers import Histogram
+from vivit_export.calibration.smoothing import ALPHAS, choose, smoothing_exponents
+
+Float32 = npt.NDArray[np.float32]
+
+
+def observed(rows: Float32) -> Observed:
+    histogram = Histogram()
+    histogram.add(rows)
+    return Observed(histogram, np.abs(rows).max(axis=0), rows.sum(axis=0, dtype=np.float64), len(rows), rows)
+
+
+def layer(smoothing: str = "free", num_linears: int = 1, seed: int = 0) -> Layer:
+    weights = np.random.default_rng(seed).standard_normal((num_linears, 64, 48)).astype(np.float32)
+    names = tuple(f"l{i}" for i in range(num_linears))
+    return Layer("layer", "x", names, tuple(weights), smoothing)
+
+
+def activations(outliers: float = 1.0, count: int = 400) -> Float32:
+    rows = np.random.default_rng(1).standard_normal((count, 64)).astype(np.float32)
+    rows[:, ::16] *= np.float32(outliers)
+    return rows
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+@pytest.mark.parametrize("num_linears", [1, 3])
+def test_the_error_is_that_of_the_output(precision: str, num_linears: int) -> None:
+    rows, one = activations(), layer(num_linears=num_linears)
+    choice = choose(one, observed(rows), precision, "minmax", "none")
+    exact = rows @ one.joined
+    stored = np.concatenate([q.values for q in quantise_weights(one, precision)], axis=1)
+    got = quantise_input(rows, float(np.abs(rows).max()), precision) @ stored
+    assert choice.error == pytest.approx(float(np.square(got - exact).mean() / np.square(exact).mean()), rel=1e-3)
+    assert choice.amax == np.abs(rows).max()
+    assert 0 < choice.error < (1e-3 if precision == "int8" else 1e-2)
+
+
+@pytest.mark.parametrize("smoothing", ["free", "mul"])
+def test_outlier_channels_are_brought_back(smoothing: str) -> None:
+    rows, one = activations(outliers=100), layer(smoothing)
+    plain, smoothed = (choose(one, observed(rows), "int8", "minmax", how) for how in ("none", "auto"))
+    assert smoothed.exponents is not None and smoothed.alpha in ALPHAS
+    assert smoothed.error < 0.1 * plain.error
+    assert smoothed.exponents[::16].min() > np.delete(smoothed.exponents, np.s_[::16]).max()
+    assert smoothed.amax < plain.amax / 4
+
+
+def test_a_multiplication_must_pay_more_than_a_free_one() -> None:
+    # Outliers this small help a little: enough for what is free.
+    rows = activations(outliers=1.3)
+    free, mul = (choose(layer(how), observed(rows), "int8", "minmax") for how in ("free", "mul"))
+    assert free.exponents is not None
+    assert mul.exponents is None
+
+
+def test_where_it_is_not_exact_nothing_is_smoothed() -> None:
+    assert choose(layer("none"), observed(activations(outliers=100)), "int8", "mse").exponents is None
+    assert choose(layer("none"), observed(activations(outliers=100)), "int8", "mse", "0.5").exponents is None
+    assert choose(layer("mul"), observed(activations(outliers=100)), "int8", "mse", "0.5").exponents is None
+
+
+def test_a_given_alpha_is_taken_as_it_is() -> None:
+    seen, one = observed(activations(outliers=30)), layer()
+    choice = choose(one, seen, "int8", "mse", "0.8")
+    assert choice.alpha == 0.8
+    np.testing.assert_array_equal(choice.exponents, smoothing_exponents(one, seen, 0.8))
+
+
+def test_exponents_follow_the_formula() -> None:
+    rows, one = activations(outliers=30), layer()
+    found = smoothing_exponents(one, observed(rows), 0.5)
+    s = np.sqrt(np.abs(rows).max(axis=0) / np.abs(one.joined).max(axis=1)).astype(np.float64)
+    np.testing.assert_array_equal(found, np.rint(np.log2(s) - np.median(np.log2(s))))
+
+
+def test_dead_channels_are_left_alone() -> None:
+    rows, one = activations(outliers=30), layer()
+    rows[:, 3] = 0
+    one.weights[0][5] = 0
+    exponents = smoothing_exponents(one, observed(rows), 0.5)
+    assert exponents[3] == exponents[5] == 0
+    assert not smoothing_exponents(one, observed(np.zeros_like(rows)), 0.5).any()
+
+
+def test_the_range_after_smoothing_knows_the_largest_value_of_each_channel() -> None:
+    """The kept rows may lack it."""
+    rows = activations(outliers=100)
+    seen = observed(rows)
+    seen.rows = rows[:50]
+    choice = choose(layer(), seen, "int8", "minmax")
+    assert choice.exponents is not None
+    assert choice.amax == (np.abs(rows).max(axis=0) / np.exp2(choice.exponents)).max()

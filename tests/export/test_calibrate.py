@@ -1,0 +1,237 @@
+"""From a checkpoint and clips to ranges, and to a bundle that holds what they promise."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from checkpoints import Checkpoints
+from safetensors.numpy import load_file, save_file
+
+import vivit_export as ve
+from vivit_export import demo
+from vivit_export.calibration.options import CalibrationOptions
+from vivit_export.errors import CalibrationError, ClipError, DriftError, UsageError, VivitExportError
+from vivit_export.export import calibrate as calibrate_module
+from vivit_export.export.calibrate import graph_sha256, motion_clips, obtain_ranges
+from vivit_export.export.graph import rewrite_graph
+from vivit_export.progress import Silent
+
+pytestmark = pytest.mark.needs_onnxruntime
+
+CropsFile = Callable[[int], Path]
+
+
+@pytest.fixture
+def crops_file(tmp_path: Path) -> CropsFile:
+    """Clips of the tiny checkpoints."""
+
+    def write(count: int) -> Path:
+        path = tmp_path / f"{count}.safetensors"
+        shape = (count, 4, 16, 16, 3)
+        save_file({"frames": np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)}, path)
+        return path
+
+    return write
+
+
+def export(folder: Path, target: Path, data: Path | None, **options: Any) -> ve.Bundle:
+    calibration = options.pop("calibration", None) or CalibrationOptions(data=(data,) if data else ())
+    return ve.export_model(
+        str(folder), target, **{"precision": "int8", "targets": ("onnx",), "calibration": calibration, **options}
+    )
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+@pytest.mark.parametrize("mode", ["crops", "pixels"])
+def test_a_bundle_says_how_each_layer_is_quantised(
+    checkpoints: Checkpoints, crops_file: CropsFile, tmp_path: Path, precision: str, mode: str
+) -> None:
+    data = crops_file(40)
+    bundle = export(checkpoints.folder(), tmp_path / "out", data, precision=precision, input_mode=mode, num_clips=2)
+    assert {"ranges.json", "model.onnx"} <= set(bundle.manifest["files"])
+    told = bundle.manifest["precision"]
+    assert told["name"] == precision
+    assert told["quantisation"]["clips"] == {"source": data.name, "used": 40, "set_aside": {}, "seed": 0}
+    layers = told["quantisation"]["layers"]
+    assert list(layers) == [f"layers.0.{n}" for n in ("attention.o_proj", "attention.qkv", "mlp.fc1", "mlp.fc2")]
+    assert {layer["type"] for layer in layers.values()} == {"int8" if precision == "int8" else "float8_e4m3fn"}
+    stored = json.loads((bundle.path / "ranges.json").read_text())
+    assert {name: layer["amax"] for name, layer in stored["layers"].items()} == {
+        name: layer["amax"] for name, layer in layers.items()
+    }
+    runs = bundle.manifest["checks"]["runs"]
+    assert runs[0]["engine"] == "eager fp16"
+    assert f"{precision} rounding emulated" in runs[-1]["engine"]
+
+
+def test_the_demo_calibrates_on_its_own_motions(tmp_path: Path) -> None:
+    notes: list[str] = []
+
+    class Noted(Silent):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    calibration = CalibrationOptions(num_clips=32)
+    bundle = export(Path("demo"), tmp_path / "out", None, calibration=calibration, progress=Noted())
+    clips = bundle.manifest["precision"]["quantisation"]["clips"]
+    assert (clips["source"], clips["used"]) == ("motion clips rendered for the demo", 32)
+    assert "32 calibration clips are few: with 256 or more the ranges settle" in notes
+    assert all(run["drift"]["top1"] == 1 for run in bundle.manifest["checks"]["runs"])
+
+
+def test_rendered_clips_are_not_those_of_training_or_evaluation() -> None:
+    low, high = calibrate_module._DEMO_SEED, calibrate_module._DEMO_SEED + calibrate_module._DEMO_CLIPS
+    assert low >= 10_000 and high <= 1_000_000  # tools/train_demo.py evaluates below and trains from 2**32; tests above
+
+
+def test_motion_clips_have_the_shape_of_the_contract(checkpoints: Checkpoints) -> None:
+    class Tiny:
+        clip, preprocess = checkpoints.load().clip, checkpoints.load().preprocess
+
+    found = motion_clips(Tiny, range(10))  # type: ignore[arg-type]
+    assert found.shape == (10, 4, 16, 16, 3)
+    assert len({clip.tobytes() for clip in found}) == 10
+
+
+# --- ranges that exist already -----------------------------------------------------------------
+
+
+def test_ranges_of_a_bundle_make_the_same_bundle_without_clips(
+    checkpoints: Checkpoints, crops_file: CropsFile, tmp_path: Path
+) -> None:
+    first = export(checkpoints.folder(), tmp_path / "first", crops_file(40), num_clips=2)
+    shutil.copyfile(first.path / "ranges.json", tmp_path / "ranges.json")
+    again = export(
+        checkpoints.folder(),
+        tmp_path / "again",
+        None,
+        num_clips=2,
+        calibration=CalibrationOptions(ranges=tmp_path / "ranges.json"),
+    )
+    assert (again.path / "bundle.json").read_bytes() == (first.path / "bundle.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "part"),
+    [
+        ({"num_hidden_layers": 2}, {}, "model and weights"),
+        ({}, {"skip_rewrites": ("query-bias",)}, "model"),
+    ],
+)
+def test_ranges_of_another_graph_are_refused(
+    checkpoints: Checkpoints, crops_file: CropsFile, tmp_path: Path, fields: Any, options: Any, part: str
+) -> None:
+    first = export(checkpoints.folder(), tmp_path / "first", crops_file(40), check=False)
+    calibration = CalibrationOptions(ranges=first.path / "ranges.json")
+    with pytest.raises(CalibrationError, match=rf"was calibrated for another {part}; calibrate this one"):
+        export(checkpoints.folder(**fields), tmp_path / "other", None, check=False, calibration=calibration, **options)
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_hash_does_not_depend_on_outputs_or_on_tracing_again(checkpoints: Checkpoints) -> None:
+    checkpoint = checkpoints.load()
+    hashes = [
+        graph_sha256(rewrite_graph(checkpoint, outputs, equalize=True).model)
+        for outputs in (("logits",), ("embedding",))
+    ]
+    assert hashes[0] == hashes[1]
+    assert hashes[0] != graph_sha256(rewrite_graph(checkpoint, ("logits",)).model)
+
+
+def test_the_cache_serves_another_method(
+    checkpoints: Checkpoints, crops_file: CropsFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = checkpoints.load()
+    rewritten = rewrite_graph(checkpoint, ("logits",), equalize=True)
+    data = crops_file(40)
+
+    def ranges(method: str, precision: str = "int8") -> Any:
+        options = CalibrationOptions((data,), method=method, cache=tmp_path / "kept")
+        return obtain_ranges(checkpoint, rewritten, checkpoint.clip, precision, options, Silent())
+
+    first = ranges("minmax")
+    monkeypatch.setattr("vivit_export.calibration.collect.OnnxRuntimeSession", None)
+    assert ranges("percentile").layers != first.layers
+    assert ranges("minmax", "fp8").layers["layers.0.mlp.fc1"].largest == first.layers["layers.0.mlp.fc1"].largest
+
+
+# --- layers that are kept ----------------------------------------------------------------------
+
+
+def test_a_regular_expression_keeps_layers(checkpoints: Checkpoints, crops_file: CropsFile, tmp_path: Path) -> None:
+    bundle = export(checkpoints.folder(), tmp_path / "out", crops_file(40), keep_fp16=r"fc2$|qkv", check=False)
+    types = {name: layer["type"] for name, layer in bundle.manifest["precision"]["quantisation"]["layers"].items()}
+    assert types == {
+        "layers.0.attention.qkv": "float16",
+        "layers.0.attention.o_proj": "int8",
+        "layers.0.mlp.fc1": "int8",
+        "layers.0.mlp.fc2": "float16",
+    }
+
+
+@pytest.mark.parametrize("pattern", ["nonsense", "."])
+def test_an_expression_that_keeps_none_or_all_is_refused(
+    checkpoints: Checkpoints, crops_file: CropsFile, tmp_path: Path, pattern: str
+) -> None:
+    with pytest.raises(UsageError, match=r"matches \d of 4 layers; they are named like layers\.0\.attention\.qkv"):
+        export(checkpoints.folder(), tmp_path / "out", crops_file(40), keep_fp16=pattern, check=False)
+    assert not (tmp_path / "out").exists()
+
+
+# --- refused -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({}, UsageError, "INT8 and FP8 need ranges calibrated on real clips: name a folder"),
+        ({"data": (Path("nowhere"),)}, ClipError, "nowhere does not exist"),
+        ({"data": (demo.clips_path(),)}, ClipError, r"8 usable calibration clips are too few: 32 are the least"),
+        ({"ranges": Path("nowhere.json")}, ClipError, r"nowhere\.json does not exist"),
+    ],
+)
+def test_no_clips_no_quantisation(
+    checkpoints: Checkpoints, tmp_path: Path, options: Any, error: type[VivitExportError], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        export(checkpoints.folder(), tmp_path / "out", None, calibration=CalibrationOptions(**options))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"method": "max"}, "--calibration-method 'max' is not one of minmax, entropy, percentile, mse"),
+        ({"smooth": "2"}, "--smooth '2' is neither auto, none, nor a number from 0 to 1"),
+        ({"smooth": "much"}, "--smooth 'much' is neither"),
+        ({"num_clips": 0}, "--calibration-clips 0 must be at least 1"),
+        ({"seed": -1}, "--calibration-seed -1 must not be negative"),
+        ({"ranges": Path("x"), "method": "mse", "seed": 3}, "--ranges holds the result of a calibration"),
+    ],
+)
+def test_options_that_make_no_sense(options: Any, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        CalibrationOptions(**options)
+    assert str(caught.value).startswith(said)
+
+
+def test_drift_beyond_the_gate_leaves_nothing(checkpoints: Checkpoints, crops_file: CropsFile, tmp_path: Path) -> None:
+    data = crops_file(40)
+    with pytest.raises(DriftError, match="drift beyond the gate in onnxruntime"):
+        export(checkpoints.folder(), tmp_path / "out", data, gate="max=1e-6", num_clips=1)
+    assert [p.name for p in tmp_path.iterdir()] == [data.name]
+
+
+def test_a_bundles_golden_clips_can_be_calibrated_on(tmp_path: Path, checkpoints: Checkpoints) -> None:
+    """Where they are enough."""
+    bundle = ve.export_model(str(checkpoints.folder()), tmp_path / "fp32", targets=("onnx",), num_clips=2)
+    frames = load_file(bundle.golden)["frames"]  # type: ignore[arg-type]
+    assert frames.shape[1:] == (4, 16, 16, 3)
+    with pytest.raises(ClipError, match="2 usable calibration clips are too few"):
+        export(checkpoints.folder(), tmp_path / "out", bundle.golden)

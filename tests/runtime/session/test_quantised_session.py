@@ -1,0 +1,158 @@
+"""INT8 and FP8 bundles on the CPU: the function of the bundle's graph, in integer products where it counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from bundles import Bundles, need, random_crops
+from onnx import TensorProto, helper, numpy_helper
+
+import vivit_export as ve
+from vivit_export.bundle import Bundle
+from vivit_export.calibration.options import CalibrationOptions
+from vivit_export.runtime.session import int8_products
+from vivit_export.runtime.session.int8_products import has_vnni, use_int8_products
+from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
+from vivit_export.runtime.session.widen import load_widened
+
+_MADE: dict[str, Bundle] = {}
+
+
+@pytest.fixture(params=["int8", "fp8"])
+def bundle(request: pytest.FixtureRequest, bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return quantised(request.param, tmp_path_factory)
+
+
+@pytest.fixture
+def int8(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return quantised("int8", tmp_path_factory)
+
+
+def quantised(precision: str, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    if precision not in _MADE:
+        _MADE[precision] = ve.export_model(
+            "demo",
+            tmp_path_factory.mktemp("quantised") / precision,
+            precision=precision,
+            targets=("onnx",),
+            check=False,
+            calibration=CalibrationOptions(num_clips=32),
+        )
+    return _MADE[precision]
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime-cpu", "openvino"])
+def test_a_session_computes_what_the_graph_does(bundle: Bundle, engine: str) -> None:
+    need("onnxruntime", engine.removesuffix("-cpu"))
+    clips = random_crops(bundle, 5)
+    expected = OnnxRuntimeSession(bundle.model).run(clips)
+    words = {"int8": "int8 Linears, fp32 otherwise", "fp8": "fp8 roundings emulated in fp32"}
+    with ve.open_session(bundle, prefer=engine) as session:
+        assert words[bundle.precision] in session.details
+        for name, array in session.run(clips).items():
+            # A value that lies on the edge of two codes may fall to either side; the graph rounds to fp16 between.
+            np.testing.assert_allclose(array, expected[name], rtol=0, atol=0.02 * np.ptp(expected[name]))
+
+
+def test_every_product_becomes_an_integer_one(int8: Bundle) -> None:
+    model = load_widened(int8, weights=True)
+    assert use_int8_products(model) == 24
+    found = Counter(node.op_type for node in model.graph.node)
+    assert found["MatMulIntegerToFloat"] == 24
+    assert found["QuantizeLinear"] == 16
+    assert not found["DequantizeLinear"]
+    assert use_int8_products(model) == 0
+
+
+def test_integer_products_are_exact(int8: Bundle) -> None:
+    clips = random_crops(int8, 3)
+    before, after = (load_widened(int8, weights=True) for _ in range(2))
+    use_int8_products(after)
+    results = []
+    for model in (before, after):
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        results.append(session.run(["logits"], {"frames": clips})[0])
+    np.testing.assert_allclose(results[1], results[0], rtol=0, atol=2e-3 * np.ptp(results[0]))
+
+
+def product(*, bias: str = "vector", extra_output: bool = False) -> onnx.ModelProto:
+    """Quantise, multiply 3 channels by 2 columns, add; input (4, 3)."""
+    rng = np.random.default_rng(0)
+    constants = {
+        "s": np.array(0.05, np.float32),
+        "z": np.array(0, np.int8),
+        "w": rng.integers(-127, 128, (3, 2), dtype=np.int8),
+        "ws": np.array([0.01, 0.02], np.float32),
+        "wz": np.zeros(2, np.int8),
+        "b": np.array([0.5, -0.5], np.float32) if bias == "vector" else np.ones((4, 2), np.float32),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["dw"], axis=1),
+        helper.make_node("MatMul", ["d", "dw"], ["p"], name="m"),
+        helper.make_node("Add", ["p", "b"], ["y"]),
+    ]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4, 2]) for name in ("y", "p")]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 3])],
+        outputs if extra_output else outputs[:1],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+@pytest.mark.parametrize(
+    ("options", "ops"),
+    [
+        ({}, ["QuantizeLinear", "MatMulIntegerToFloat"]),
+        ({"bias": "array"}, ["QuantizeLinear", "MatMulIntegerToFloat", "Add"]),
+        ({"extra_output": True}, ["QuantizeLinear", "MatMulIntegerToFloat", "Add"]),
+    ],
+)
+def test_a_bias_is_taken_along_where_nothing_else_reads_the_product(options: dict[str, object], ops: list[str]) -> None:
+    model = product(**options)  # type: ignore[arg-type]
+    x = np.linspace(-9, 9, 12, dtype=np.float32).reshape(4, 3)  # beyond the range of the codes on both sides
+
+    def run() -> np.ndarray:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        return np.asarray(session.run(["y"], {"x": x})[0])
+
+    expected = run()
+    assert use_int8_products(model) == 1
+    assert [node.op_type for node in model.graph.node] == ops
+    np.testing.assert_allclose(run(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_other_products_are_left_alone() -> None:
+    dynamic, unsigned = product(), product()
+    dynamic.graph.node[3].input[1] = "d2"
+    for tensor in unsigned.graph.initializer:
+        if tensor.name == "z":
+            tensor.CopyFrom(numpy_helper.from_array(np.array(0, np.uint8), "z"))
+    for model in (dynamic, unsigned):
+        before = model.SerializeToString()
+        assert use_int8_products(model) == 0
+        assert model.SerializeToString() == before
+
+
+def test_without_vnni_the_graph_is_left_to_onnxruntime(
+    int8: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for flags, expected in (("avx2 avx512_vnni", True), ("avx_vnni", True), ("avx2 avx512f", False)):
+        (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
+        monkeypatch.setattr(int8_products, "_CPU_INFO", tmp_path / "cpuinfo")
+        assert has_vnni() is expected
+    monkeypatch.setattr(int8_products, "_CPU_INFO", tmp_path / "nowhere")
+    assert not has_vnni()
+    with ve.open_session(int8, prefer="onnxruntime-cpu") as session:
+        assert session.infer(random_crops(int8, 1)).shape == (1, 8)

@@ -1,0 +1,137 @@
+"""What a calibration has observed so far, kept in a file: to continue, and to try another method."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from vivit_export.calibration.observers import Histogram
+from vivit_export.errors import CalibrationError, OutputError
+
+_FORMAT = "vivit-observations/1"
+
+
+@dataclass
+class Observed:
+    """What is kept of one tensor (…, channels), in the same memory for any number of clips.
+
+    Attributes:
+        histogram: of all its values.
+        channel_max: float32 (channels,), largest magnitude of each.
+        channel_sum: float64 (channels,).
+        num_rows: how many vectors of channels were seen.
+        rows: float32 (n, channels), some of them: the first token of every clip and others at random.
+    """
+
+    histogram: Histogram
+    channel_max: npt.NDArray[np.float32]
+    channel_sum: npt.NDArray[np.float64]
+    num_rows: int
+    rows: npt.NDArray[np.float32]
+
+    @property
+    def channel_mean(self) -> npt.NDArray[np.float64]:
+        """Mean of each channel over all clips."""
+        return self.channel_sum / max(1, self.num_rows)
+
+
+@dataclass
+class Observations:
+    """The state of a calibration run.
+
+    Attributes:
+        tensors: by name.
+        done: digest of each clip that is in, in order.
+        set_aside: clips that could not be used, and why.
+    """
+
+    tensors: dict[str, Observed] = field(default_factory=dict)
+    done: list[str] = field(default_factory=list)
+    set_aside: dict[str, str] = field(default_factory=dict)
+
+
+def default_cache(key: dict[str, str]) -> Path:
+    """Return where the observations of one model and data are kept if the user names no file."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    name = "-".join(key[part][:12] for part in sorted(key))
+    return Path(root) / "vivit-export" / "calibration" / f"{name}.safetensors"
+
+
+def load_observations(path: Path, key: dict[str, str]) -> Observations | None:
+    """Read what an earlier run left, or None where there is nothing.
+
+    Args:
+        path: the cache.
+        key: hash of everything the observations depend on, by what it is.
+
+    Raises:
+        CalibrationError: the file is no such cache, is damaged, or is that of another model or data.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        state: dict[str, Any] = json.loads(metadata["state"])
+        if metadata["format"] != _FORMAT:
+            raise KeyError(metadata["format"])
+    except (OSError, SafetensorError, KeyError, ValueError) as e:
+        raise CalibrationError(f"{path} is not a calibration cache, or is damaged ({e}); remove it") from e
+    other = [part for part, value in key.items() if state["key"].get(part) != value]
+    if other:
+        raise CalibrationError(
+            f"{path} holds a calibration of another {' and '.join(other)}; name another file, or remove it"
+        )
+    tensors = {name: _observed(arrays, name, facts) for name, facts in state["tensors"].items()}
+    return Observations(tensors, state["done"], state["set_aside"])
+
+
+def save_observations(path: Path, key: dict[str, str], state: Observations) -> None:
+    """Write the cache beside its place, then rename it: a file that was there stays whole until then.
+
+    Raises:
+        OutputError: there is no room, or the folder cannot be written.
+    """
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for name, seen in state.tensors.items():
+        bins = np.flatnonzero(seen.histogram.counts)
+        arrays |= {
+            f"{name}#bins": bins.astype(np.int32),
+            f"{name}#counts": seen.histogram.counts[bins],
+            f"{name}#max": seen.channel_max,
+            f"{name}#sum": seen.channel_sum,
+            f"{name}#rows": np.ascontiguousarray(seen.rows),
+        }
+    facts = {n: {"largest": t.histogram.largest, "num_rows": t.num_rows} for n, t in state.tensors.items()}
+    text = json.dumps({"key": key, "done": state.done, "set_aside": state.set_aside, "tensors": facts})
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(arrays, part, metadata={"format": _FORMAT, "state": text})
+        os.replace(part, path)
+    except (OSError, SafetensorError) as e:
+        full = getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(e).lower()
+        why = "the disk is full; free some space" if full else f"it cannot be written ({e}); choose another file"
+        raise OutputError(f"the calibration cache {path} was not written: {why} and run again") from e
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def _observed(arrays: dict[str, npt.NDArray[Any]], name: str, facts: dict[str, Any]) -> Observed:
+    histogram = Histogram(largest=float(facts["largest"]))
+    histogram.counts[arrays[f"{name}#bins"]] = arrays[f"{name}#counts"]
+    return Observed(
+        histogram, arrays[f"{name}#max"], arrays[f"{name}#sum"], int(facts["num_rows"]), arrays[f"{name}#rows"]
+    )

@@ -1,0 +1,68 @@
+"""What a calibration was asked to do. Nothing heavy is imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vivit_export.calibration.observers import METHODS
+from vivit_export.errors import ClipError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationOptions:
+    """How INT8 and FP8 find their ranges; names follow the command line.
+
+    Attributes:
+        data: folders, videos, lists or crops; see `calibration.clips.find_calibration_clips`. Empty: for the
+            demo its own motions, rendered; any other model is refused.
+        method: of `calibration.observers.METHODS`.
+        smooth: ``auto``, ``none``, or the alpha of SmoothQuant for every layer that has it for free.
+        num_clips: at most so many, after shuffling; None: all.
+        seed: of the order.
+        cache: file that keeps what was observed; None: one in the user's cache folder.
+        ranges: ``ranges.json`` of an earlier calibration of this model, instead of a new one.
+    """
+
+    data: tuple[Path, ...] = ()
+    method: str = "mse"
+    smooth: str = "auto"
+    num_clips: int | None = None
+    seed: int = 0
+    cache: Path | None = None
+    ranges: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UsageError(f"--calibration-method {self.method!r} is not one of {', '.join(METHODS)}")
+        if self.smooth not in ("auto", "none") and not _is_share(self.smooth):
+            raise UsageError(f"--smooth {self.smooth!r} is neither auto, none, nor a number from 0 to 1")
+        if self.num_clips is not None and self.num_clips < 1:
+            raise UsageError(f"--calibration-clips {self.num_clips} must be at least 1")
+        if self.seed < 0:
+            raise UsageError(f"--calibration-seed {self.seed} must not be negative")
+        if self.ranges is not None and replace(self, ranges=None) != CalibrationOptions():
+            raise UsageError("--ranges holds the result of a calibration; leave out the options that would make one")
+
+    def require_data(self, model: str) -> None:
+        """Refuse to calibrate on nothing, which other tools do on random numbers.
+
+        Raises:
+            UsageError: there are neither clips nor ranges.
+            InputError: one of the places named does not exist.
+        """
+        if not self.data and self.ranges is None and model != "demo":
+            raise UsageError(
+                "INT8 and FP8 need ranges calibrated on real clips: name a folder of a few hundred videos with "
+                "--calibration-data DIR (or --ranges ranges.json); random data would give wrong ranges"
+            )
+        for place in (*self.data, *([self.ranges] if self.ranges else [])):
+            if not place.exists():
+                raise ClipError(f"{place} does not exist; give a folder of videos, a list or a file of crops")
+
+
+def _is_share(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 1
+    except ValueError:
+        return False

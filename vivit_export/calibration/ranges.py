@@ -1,0 +1,130 @@
+"""The result of a calibration: how each layer is quantised, for which model, from which clips.
+
+``ranges.json`` travels in the bundle, and can be given to another export of the same model.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vivit_export.calibration.cache import Observations
+from vivit_export.calibration.layers import Layer
+from vivit_export.calibration.smoothing import Exponents, choose
+from vivit_export.errors import CalibrationError
+
+FORMAT = "vivit-ranges/1"
+
+
+@dataclass(frozen=True)
+class LayerRange:
+    """How the input of one layer is quantised.
+
+    Attributes:
+        amax: [-amax, amax] is what the codes span; 0 where the input was zero on all clips.
+        largest: largest magnitude that was observed, before smoothing.
+        exponents: channel j is divided by ``2 ** exponents[j]`` first; None: it is not.
+        alpha: how they were found.
+        error: mean squared error of the output relative to its mean square, on the kept rows.
+    """
+
+    amax: float
+    largest: float
+    exponents: tuple[int, ...] | None
+    alpha: float | None
+    error: float
+
+    @property
+    def divisors(self) -> Exponents | None:
+        """The exponents as an array."""
+        return None if self.exponents is None else np.array(self.exponents, np.int64)
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What quantising a model takes.
+
+    Attributes:
+        precision: ``int8`` or ``fp8``.
+        method: of `observers.METHODS`.
+        key: hash of what they were found from (model, weights, contract, clips).
+        clips: where they come from, how many were used, and which were set aside and why.
+        layers: by name.
+    """
+
+    precision: str
+    method: str
+    key: Mapping[str, str]
+    clips: Mapping[str, Any]
+    layers: Mapping[str, LayerRange]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON types."""
+        return {"format": FORMAT, **asdict(self)}
+
+    def require(self, key: Mapping[str, str], precision: str, source: Path) -> None:
+        """Refuse ranges of another model.
+
+        Raises:
+            CalibrationError: says what differs.
+        """
+        other = [part for part in ("model", "weights", "contract") if self.key.get(part) != key[part]]
+        if other:
+            raise CalibrationError(
+                f"{source} was calibrated for another {' and '.join(other)}; calibrate this one: "
+                "vivit calibrate MODEL --calibration-data DIR"
+            )
+        if self.precision != precision:
+            raise CalibrationError(f"{source} holds ranges for {self.precision}; use --{self.precision} with them")
+
+
+def read_ranges(path: Path) -> Ranges:
+    """Read ``ranges.json``.
+
+    Raises:
+        CalibrationError: it is not one, or is damaged.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data.pop("format") != FORMAT:
+            raise ValueError(f"its format is not {FORMAT}")
+        layers = {name: _read_layer(name, fields) for name, fields in data.pop("layers").items()}
+        return Ranges(layers=layers, **data)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        raise CalibrationError(f"{path} is not a file of ranges ({e}); make one with: vivit calibrate MODEL") from e
+
+
+def _read_layer(name: str, fields: dict[str, Any]) -> LayerRange:
+    exponents = fields["exponents"]
+    found = LayerRange(**{**fields, "exponents": None if exponents is None else tuple(map(int, exponents))})
+    if not (math.isfinite(found.amax) and found.amax >= 0):
+        raise ValueError(f"the range of {name} is {found.amax}")
+    return found
+
+
+def find_ranges(
+    layers: Sequence[Layer],
+    state: Observations,
+    *,
+    precision: str,
+    method: str,
+    smooth: str,
+    key: Mapping[str, str],
+    clips: Mapping[str, Any],
+    count: Callable[[int], None],
+) -> Ranges:
+    """Turn observations into ranges, layer by layer."""
+    found = {}
+    for layer in layers:
+        seen = state.tensors[layer.tensor]
+        choice = choose(layer, seen, precision, method, smooth)
+        exponents = None if choice.exponents is None else tuple(map(int, choice.exponents))
+        found[layer.name] = LayerRange(choice.amax, seen.histogram.largest, exponents, choice.alpha, choice.error)
+        count(1)
+    return Ranges(precision, method, dict(key), dict(clips), found)

@@ -1,0 +1,107 @@
+"""Move the spread of activations into the weights: SmoothQuant (arXiv:2211.10438) by powers of two.
+
+    x W  =  (x / s) (diag(s) W),     s_j = max|x_j|^a / max|W_j|^(1 - a)
+
+Channels far larger than the rest would leave the rest a few levels of a shared scale. s_j is rounded to
+a power of two, so that neither the division nor the product rounds in any floating-point type: the
+fp16 graph computes the same bits with it. alpha is chosen for each layer by the error of its output
+on the rows that the calibration kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vivit_export.calibration.cache import Observed
+from vivit_export.calibration.layers import Layer, quantise_input, quantise_weights
+from vivit_export.calibration.observers import Histogram, find_range
+
+Float32 = npt.NDArray[np.float32]
+Exponents = npt.NDArray[np.int64]
+
+ALPHAS = (0.25, 0.5, 0.75, 1.0)
+_WIDEST = 10  # exponents are kept within this of the median: fp16 has room for them
+_PAYS = {"free": 0.98, "mul": 0.7}
+"""What smoothing must bring the squared error down to, to be worth having: a multiplication by channel
+costs the CPU engines a pass over the activations (TensorRT does it inside the GELU kernel)."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How one layer is quantised, and how well that went on the kept rows.
+
+    Attributes:
+        amax: range of the input after smoothing.
+        exponents: int64 (channels,): channel j of the input is divided by ``2 ** exponents[j]``; None: no smoothing.
+        alpha: of the formula, or None.
+        error: mean squared error of the layer's output, relative to its mean square.
+    """
+
+    amax: float
+    exponents: Exponents | None
+    alpha: float | None
+    error: float
+
+
+def choose(layer: Layer, seen: Observed, precision: str, method: str, smooth: str = "auto") -> Choice:
+    """Find range and smoothing of one layer.
+
+    Args:
+        layer: what reads the tensor.
+        seen: what was observed of it.
+        precision: ``int8`` or ``fp8``.
+        method: of `observers.METHODS`.
+        smooth: ``auto``, ``none``, or an alpha from 0 to 1 for every layer that can be smoothed for free.
+    """
+    plain = _choice(layer, seen, precision, method, None, None)
+    if smooth == "none" or layer.smoothing == "none":
+        return plain
+    if smooth != "auto":
+        if layer.smoothing != "free":
+            return plain
+        alpha = float(smooth)
+        return _choice(layer, seen, precision, method, smoothing_exponents(layer, seen, alpha), alpha)
+    tried = [_choice(layer, seen, precision, method, smoothing_exponents(layer, seen, a), a) for a in ALPHAS]
+    best = min(tried, key=lambda choice: choice.error)
+    return best if best.error < _PAYS[layer.smoothing] * plain.error else plain
+
+
+def smoothing_exponents(layer: Layer, seen: Observed, alpha: float) -> Exponents:
+    """log2 of the formula's s, rounded; 0 for the median channel, and for channels that are always 0."""
+    activation = seen.channel_max.astype(np.float64)
+    weight = np.abs(layer.joined).max(axis=1).astype(np.float64)
+    used = (activation > 0) & (weight > 0)
+    logs = np.zeros(len(activation))
+    logs[used] = alpha * np.log2(activation[used]) - (1 - alpha) * np.log2(weight[used])
+    centred = np.rint(logs - np.median(logs[used])) if used.any() else logs
+    return np.where(used, np.clip(centred, -_WIDEST, _WIDEST), 0).astype(np.int64)
+
+
+def _choice(
+    layer: Layer, seen: Observed, precision: str, method: str, exponents: Exponents | None, alpha: float | None
+) -> Choice:
+    rows, weights = seen.rows, layer.weights
+    histogram = seen.histogram
+    if exponents is not None:
+        factors = np.ldexp(np.float32(1), exponents).astype(np.float32)
+        rows, weights = rows / factors, tuple(weight * factors[:, None] for weight in weights)
+        # The whole distribution is known unsmoothed only; the kept rows stand for it, but for its largest
+        # magnitude, which is known by channel.
+        histogram = Histogram()
+        histogram.add(np.ascontiguousarray(rows), float((seen.channel_max / factors).max()))
+    amax = find_range(histogram, method, precision)
+    quantised = quantise_weights(layer, precision, weights)
+    error = _relative_error(seen.rows, layer, quantise_input(rows, amax, precision), [q.values for q in quantised])
+    return Choice(amax, exponents, alpha, error)
+
+
+def _relative_error(rows: Float32, layer: Layer, quantised_rows: Float32, quantised: list[Float32]) -> float:
+    wrong = wanted = 0.0
+    for weight, values in zip(layer.weights, quantised, strict=True):
+        exact = rows @ weight
+        wrong += float(np.square(quantised_rows @ values - exact).sum())
+        wanted += float(np.square(exact).sum())
+    return wrong / wanted if wanted else 0.0

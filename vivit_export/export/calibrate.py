@@ -1,0 +1,196 @@
+"""Calibrate a checkpoint: from its rewritten float32 graph and the user's clips to `Ranges`."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from safetensors.numpy import save_file
+
+from vivit_export.bundle import MODEL
+from vivit_export.calibration.cache import default_cache
+from vivit_export.calibration.clips import FEWEST_CLIPS, GOOD_CLIPS, CalibrationClips, find_calibration_clips
+from vivit_export.calibration.collect import collect
+from vivit_export.calibration.layers import Layer
+from vivit_export.calibration.options import CalibrationOptions
+from vivit_export.calibration.ranges import Ranges, find_ranges, read_ranges
+from vivit_export.contract import Clip, Contract
+from vivit_export.demo.motion import LABELS, render_clip
+from vivit_export.errors import UsageError
+from vivit_export.export.checkpoint import Checkpoint
+from vivit_export.export.graph import Rewritten, save_graph, signature
+from vivit_export.export.preprocess import prepend_pixels
+from vivit_export.export.quantize import name_inputs
+from vivit_export.progress import Progress
+from vivit_export.runtime import Preprocessor
+
+_OPSET = 23  # holds Attention as an op, of which ONNX Runtime keeps no scores
+_DEMO_CLIPS, _DEMO_SEED = 256, 500_000  # between the seeds of the demo's evaluations and those of its training
+
+
+def obtain_ranges(
+    checkpoint: Checkpoint,
+    rewritten: Rewritten,
+    clip: Clip,
+    precision: str,
+    options: CalibrationOptions,
+    progress: Progress,
+) -> Ranges:
+    """Read ranges, or calibrate.
+
+    Args:
+        checkpoint: where the graph comes from.
+        rewritten: the float32 graph; not modified.
+        clip: how clips are drawn from videos.
+        precision: ``int8`` or ``fp8``.
+        options: how.
+        progress: told about each stage.
+
+    Raises:
+        ClipError: the clips cannot be used.
+        CalibrationError: the ranges, the cache or the activations cannot be used.
+        OutputError: the cache cannot be written.
+    """
+    key = {
+        "model": graph_sha256(rewritten.model),
+        "weights": _sha256_of_json(checkpoint.weights_sha256),
+        "contract": _sha256_of_json(
+            [_json(clip), _json(checkpoint.preprocess)],
+        ),
+    }
+    if options.ranges is not None:
+        ranges = read_ranges(options.ranges)
+        ranges.require(key, precision, options.ranges)
+        return ranges
+    with tempfile.TemporaryDirectory(prefix="vivit-calibration-") as folder:
+        return _calibrate(checkpoint, rewritten.model.clone(), clip, precision, options, key, Path(folder), progress)
+
+
+def _calibrate(
+    checkpoint: Checkpoint,
+    model: ir.Model,
+    clip: Clip,
+    precision: str,
+    options: CalibrationOptions,
+    key: dict[str, str],
+    folder: Path,
+    progress: Progress,
+) -> Ranges:
+    layers = calibration_graph(checkpoint, model)
+    contract = Contract(clip, checkpoint.preprocess, signature(model, "crops"), checkpoint.labels)
+    with progress.stage("find the calibration clips"):
+        clips, source = _find(contract, options, folder)
+        key = {**key, "clips": clips.sha256}
+        cache = options.cache or default_cache(key)
+    if len(clips) < GOOD_CLIPS:
+        progress.note(f"{len(clips)} calibration clips are few: with {GOOD_CLIPS} or more the ranges settle")
+    with progress.counting("calibrate", len(clips), "clips") as count:
+        save_graph(model, folder)
+        tensors = [layer.tensor for layer in layers]
+        state = collect(folder / MODEL, tensors, clips, cache=cache, key=key, count=count)
+    for name, reason in state.set_aside.items():
+        progress.note(f"not used for calibration: {name}: {reason}")
+    told = {"source": source, "used": len(state.done), "set_aside": state.set_aside, "seed": options.seed}
+    with progress.counting(f"find the ranges by {options.method}", len(layers), "layers") as count:
+        return find_ranges(
+            layers,
+            state,
+            precision=precision,
+            method=options.method,
+            smooth=options.smooth,
+            key=key,
+            clips=told,
+            count=count,
+        )
+
+
+def layers_to_keep(ranges: Ranges, keep: str | None) -> tuple[str, ...]:
+    """Names of the layers that stay in fp16 by a regular expression.
+
+    Raises:
+        UsageError: it matches none, or all.
+    """
+    if keep is None or keep == "auto":
+        return ()
+    kept = tuple(name for name in ranges.layers if re.search(keep, name))
+    if len(kept) in (0, len(ranges.layers)):
+        raise UsageError(
+            f"--keep-fp16 {keep!r} matches {len(kept)} of {len(ranges.layers)} layers; they are named like "
+            f"{', '.join(list(ranges.layers)[:4])}"
+        )
+    return kept
+
+
+def calibration_graph(checkpoint: Checkpoint, model: ir.Model) -> list[Layer]:
+    """Turn a rewritten graph into the one that is run: uint8 crops in, layer inputs named; return the layers."""
+    layers = name_inputs(model)
+    prepend_pixels(model, Preprocessor(checkpoint.clip, checkpoint.preprocess))
+    model.graph.opset_imports[""] = _OPSET
+    model.ir_version = 10
+    return layers
+
+
+def _find(contract: Contract, options: CalibrationOptions, folder: Path) -> tuple[CalibrationClips, str]:
+    if not options.data:
+        path = folder / "motion.safetensors"
+        save_file({"frames": motion_clips(contract, range(_DEMO_SEED, _DEMO_SEED + _DEMO_CLIPS))}, path)
+        places, source = [path], "motion clips rendered for the demo"
+    else:
+        # A folder's place on this machine is not part of what the bundle is; its name helps people.
+        places, source = list(options.data), ", ".join(place.absolute().name for place in options.data)
+    clips = find_calibration_clips(places, contract, limit=options.num_clips, seed=options.seed, fewest=FEWEST_CLIPS)
+    return clips, source
+
+
+def motion_clips(contract: Contract, seeds: Sequence[int]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Render the demo's motions: its training distribution, with other seeds.
+
+    Returns:
+        Crops, uint8 (N, T, H, W, 3); labels take turns, landscape and portrait too.
+    """
+    preprocessor = Preprocessor(contract.clip, contract.preprocess)
+    height, width = contract.clip.height, contract.clip.width
+    sizes = ((height * 5 // 4, width * 7 // 4), (height * 7 // 4, width * 5 // 4))
+    return np.stack(
+        [
+            preprocessor.crops(
+                render_clip(
+                    LABELS[seed % len(LABELS)],
+                    seed=seed,
+                    num_frames=contract.clip.num_frames,
+                    height=sizes[seed % 2][0],
+                    width=sizes[seed % 2][1],
+                )
+            )
+            for seed in seeds
+        ]
+    )
+
+
+def graph_sha256(model: ir.Model) -> str:
+    """Hash of a graph's encoder and embeddings: nodes, attributes and weights, whatever its outputs are."""
+    digest = hashlib.sha256()
+    for node in model.graph:
+        if not str(node.name).startswith(("layers.", "embeddings")):
+            continue
+        attributes = sorted(f"{name}={attribute.value}" for name, attribute in node.attributes.items())
+        digest.update(f"{node.op_type} {node.name} {[v.name if v else '' for v in node.inputs]} {attributes}".encode())
+        for value in node.inputs:
+            if value is not None and value.const_value is not None:
+                digest.update(value.const_value.tobytes())
+    return digest.hexdigest()
+
+
+def _json(value: object) -> object:
+    return dataclasses.asdict(value)  # type: ignore[call-overload]
+
+
+def _sha256_of_json(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
