@@ -2,10 +2,10 @@
 
 Three kinds of runs, each compared with eager fp32:
 
-- eager in the target type: what the precision costs by itself, never gated;
+- eager in the target type (fp16 around INT8 and FP8): what the precision costs by itself, never gated;
 - the shipped file in ONNX Runtime, at batch 1, opt and max (gated). Not for bf16, which the CPU
   provider cannot run;
-- for fp16 and bf16, a graph that rounds as the shipped one is typed (gated), since ONNX Runtime's
+- for all but fp32, a graph that rounds as the shipped one is typed (gated), since ONNX Runtime's
   CPU provider would not; see `vivit_export.export.emulate`.
 """
 
@@ -21,7 +21,7 @@ from vivit_export.bundle import MODEL
 from vivit_export.contract import Contract
 from vivit_export.export.clips import CheckClips, read_check_clips
 from vivit_export.export.emulate import emulated_session
-from vivit_export.export.graph import base_precision
+from vivit_export.export.options import base_precision
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.check import Outputs, Run, run_full_batches
 from vivit_export.runtime.drift import Gate, compare

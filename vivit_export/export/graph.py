@@ -16,6 +16,7 @@ from vivit_export.calibration.ranges import Ranges
 from vivit_export.contract import IO, InputMode, Tensor
 from vivit_export.errors import BuildError
 from vivit_export.export.checkpoint import Checkpoint
+from vivit_export.export.options import base_precision
 from vivit_export.export.precision import LARGEST, lower_precision
 from vivit_export.export.preprocess import prepend_pixels
 from vivit_export.export.quantize import quantize
@@ -175,11 +176,6 @@ def _overflowing_rewrite(
         return None
     wanted = [name for name in REWRITES if name not in left_out]
     return next((name for name in wanted if apply_rewrites(model, {*REWRITES} - {name}) and overflows()), None)
-
-
-def base_precision(precision: str) -> str:
-    """The floating-point type of everything that is not quantised."""
-    return "fp16" if precision in ("int8", "fp8") else precision
 
 
 def layer_types(model: ir.Model) -> dict[str, str]:

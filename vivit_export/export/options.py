@@ -183,6 +183,11 @@ class ExportOptions:
         return 23 if form == "fused-op" else _MIN_OPSET[self.precision]
 
 
+def base_precision(precision: str) -> str:
+    """The floating-point type of everything that is not quantised."""
+    return "fp16" if precision in ("int8", "fp8") else precision
+
+
 def check_batches(batches: tuple[int, int, int]) -> None:
     """Refuse an optimisation profile that is none.
 

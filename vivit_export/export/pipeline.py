@@ -26,13 +26,20 @@ from vivit_export.export.clips import load_check_clips, num_bundled_clips
 from vivit_export.export.graph import (
     Graph,
     Quantisation,
-    base_precision,
     build_graph,
     rewrite_graph,
     save_graph,
     signature,
 )
-from vivit_export.export.options import OUTPUTS, QUANTISED, ExportOptions, ExportPlan, model_name, plan_export
+from vivit_export.export.options import (
+    OUTPUTS,
+    QUANTISED,
+    ExportOptions,
+    ExportPlan,
+    base_precision,
+    model_name,
+    plan_export,
+)
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.check import DriftReport, Outputs
 from vivit_export.runtime.drift import parse_gate

@@ -1,7 +1,7 @@
 """Check a finished bundle again: on the clips it was exported with, or on any clips against the eager model.
 
 The first needs no torch. What is run is the session that serves, on the engine that it chooses; beside it,
-for fp16 and bf16 on a CPU, a graph that rounds as typed, since CPU engines do not
+for all but fp32 on a CPU, a graph that rounds as typed, since CPU engines do not
 (`vivit_export.export.emulate`).
 """
 
@@ -18,6 +18,7 @@ from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.errors import CheckpointError, UsageError
 from vivit_export.export.check import processor_parity
 from vivit_export.export.clips import load_check_clips, num_bundled_clips
+from vivit_export.export.options import base_precision
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.check import (
@@ -176,9 +177,10 @@ def _eager(
 
     outputs = run("fp32")
     runs: tuple[Run, ...] = ()
-    if bundle.precision in ("fp16", "bf16"):
-        drift = compare(outputs, run(bundle.precision), gate.tie_margin)
-        runs = (Run(f"eager {bundle.precision}", 1, False, drift),)
+    base = base_precision(bundle.precision)
+    if base != "fp32":
+        drift = compare(outputs, run(base), gate.tie_margin)
+        runs = (Run(f"eager {base}", 1, False, drift),)
     blocks: tuple[BlockDrift, ...] = ()
     if per_block:
         from vivit_export.export.block_drift import block_drift
@@ -222,7 +224,7 @@ def load_exported_checkpoint(bundle: Bundle, checkpoint: str | None) -> Checkpoi
 def _session_runs(bundle: Bundle, session: Session, reference: _Reference, gate: Gate, progress: Progress) -> list[Run]:
     with progress.stage(f"run {len(reference.frames)} clips on {session.engine}"):
         runs = check_session(session, reference.frames, reference.outputs, gate, tuned_batches(bundle))
-    if session.engine in CPU_ENGINES and bundle.precision in ("fp16", "bf16"):
+    if session.engine in CPU_ENGINES and bundle.precision != "fp32":
         import onnx_ir as ir
 
         from vivit_export.export.emulate import emulated_session
