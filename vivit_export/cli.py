@@ -109,6 +109,38 @@ vivit.add_command(vivit_export, "export")
 
 
 @vivit.command(cls=Command)
+@click.argument("model", default=DEFAULT_MODEL)
+@click.option("-o", "--output", type=FILE, default=Path("ranges.json"), show_default=True, help="File to write.")
+@precision_options
+@calibration_options
+@sampling_options
+@click.option("--sensitivity", is_flag=True, help="Measure what each layer does to the logits.")
+@click.option("--no-rewrite", "skip_rewrites", multiple=True, metavar="NAME", help="As the export will have it.")
+@click.option("--revision", help="Hub branch, tag or commit.")
+@click.option("--allow-pickle", is_flag=True, help="Also read pytorch_model.bin (a pickle).")
+@click.option("--force", is_flag=True, help="Replace the file.")
+@output_options
+def calibrate(model: str, output: Path, sensitivity: bool, as_json: bool, **given: Any) -> None:
+    """Find the INT8 (or FP8) ranges of MODEL on real clips, for exports with --ranges."""
+    progress = take_progress(given)
+    from vivit_export.calibration.options import CalibrationOptions
+    from vivit_export.export.options import ExportOptions
+
+    calibration = CalibrationOptions(**take_calibration(given))
+    precision = take_precision(given, default="int8")
+    options = ExportOptions(
+        precision=precision, calibration=calibration, **{n: value for n, value in given.items() if value is not None}
+    )
+    calibration.require_data(model)
+    from vivit_export.export.calibration_run import calibrate_model
+
+    ranges = calibrate_model(model, output, options=options, sensitivity=sensitivity, progress=progress)
+    from vivit_export.summary import ranges_text
+
+    click.echo(json.dumps(ranges.to_json(), indent=2, sort_keys=True) if as_json else ranges_text(ranges, output))
+
+
+@vivit.command(cls=Command)
 @click.argument("bundle", type=PATH)
 @engine_options
 @batch_options

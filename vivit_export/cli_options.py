@@ -214,14 +214,14 @@ def take_progress(given: dict[str, Any]) -> Silent:
     return Silent() if quiet else Console()
 
 
-def take_precision(given: dict[str, Any]) -> str:
+def take_precision(given: dict[str, Any], default: str = "fp32") -> str:
     """Take ``precision`` out of a command's options; return the one that it and the shortcuts agree on."""
     precision, shortcuts = given.pop("precision"), click.get_current_context().meta.get(_SHORTCUTS, [])
     named = {*shortcuts, *([precision] if precision else [])}
     if len(named) > 1:
         flags = " and ".join(f"--{name}" for name in PRECISIONS if name in named)
         raise UsageError(f"{flags} exclude each other; give one precision")
-    return next(iter(named), "fp32")
+    return next(iter(named), default)
 
 
 def take_sampling(given: dict[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vivit_export.bundle import Bundle
 from vivit_export.contract import Clip
-from vivit_export.export.report import BENCH_COLUMNS, bench_rows, parity_sentences, rewrites_text, weights_text
+from vivit_export.export.report import (
+    BENCH_COLUMNS,
+    bench_rows,
+    parity_sentences,
+    quantisation_text,
+    rewrites_text,
+    weights_text,
+)
 
 if TYPE_CHECKING:
+    from vivit_export.calibration.ranges import Ranges
     from vivit_export.runtime.check import DriftReport
     from vivit_export.runtime.predict import VideoPrediction
 
@@ -29,6 +38,7 @@ def summary_text(bundle: Bundle) -> str:
         f"  model      {model['id']}, {model['parameters'] / 1e6:.1f} M parameters",
         f"  precision  {precision['name']}, attention as {precision['attention']}, opset {precision['opset']}",
     ]
+    lines += [f"  quantised  {text}" for text in [quantisation_text(precision)] if text]
     lines += [f"  rewrites   {text}" for text in [rewrites_text(manifest)] if text]
     lines += [f"  weights    {text}" for text in [weights_text(precision)] if text]
     for kind, tensors in (("input", io.inputs), ("output", io.outputs)):
@@ -96,6 +106,33 @@ def _sampling(clip: Clip) -> str:
     words += [f"short videos: {clip.short}"] if clip.short != "refuse" else []
     words += [f"{clip.views[0]}x{clip.views[1]} views"] if clip.views != (1, 1) else []
     return ", ".join(words)
+
+
+def ranges_text(ranges: Ranges, path: Path) -> str:
+    """A table of layers for people: how each is quantised, and what that does where it was measured."""
+    clips = ranges.clips
+    aside = f", {len(clips['set_aside'])} set aside" if clips["set_aside"] else ""
+    lines = [
+        f"{path}  {ranges.precision} ranges by {ranges.method}, {clips['used']} clips{aside}: {clips['source']}",
+        f"  {'layer':<28} {'range':>8} {'largest':>8} {'alpha':>6} {'error':>8}"
+        + (f" {'alone':>8} {'without':>8} {'share':>6}" if ranges.sensitivity else ""),
+    ]
+    measured = {one["layer"]: one for one in ranges.sensitivity}
+    for name in measured or ranges.layers:
+        layer = ranges.layers[name]
+        alpha = "–" if layer.alpha is None else f"{layer.alpha:g}"
+        line = f"  {name:<28} {layer.amax:>8.3g} {layer.largest:>8.3g} {alpha:>6} {100 * layer.error**0.5:>6.2f} %"
+        if one := measured.get(name):
+            line += f" {_percent(one['alone'])} {_percent(one['without'])} {100 * one['share']:>4.1f} %"
+        lines.append(line)
+    lines.append("  error: RMS of the layer's output, relative; on the calibration's rows")
+    if measured:
+        lines.append("  alone, without: RMS of the logits where only, or all but, this layer is quantised")
+    return "\n".join(lines)
+
+
+def _percent(share: float | None) -> str:
+    return f"{'':>8}" if share is None else f"{100 * share:>6.3f} %"
 
 
 def _drift_lines(checks: dict[str, Any]) -> list[str]:

@@ -75,7 +75,7 @@ def _run(
     state: Observations,
     count: Callable[[int], None],
 ) -> None:
-    session = OnnxRuntimeSession(model, tensors)
+    session = OnnxRuntimeSession(model, tensors, prepared=True)
     size = max(1, _TOKENS_PER_CALL // clips.contract.clip.num_tokens)
     saved_at, saved_clips = time.monotonic(), len(state.done)
     try:

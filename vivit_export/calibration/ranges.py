@@ -56,6 +56,7 @@ class Ranges:
         key: hash of what they were found from (model, weights, contract, clips).
         clips: where they come from, how many were used, and which were set aside and why.
         layers: by name.
+        sensitivity: what each layer does to the logits (`sensitivity.Sensitivity`), where that was measured.
     """
 
     precision: str
@@ -63,6 +64,7 @@ class Ranges:
     key: Mapping[str, str]
     clips: Mapping[str, Any]
     layers: Mapping[str, LayerRange]
+    sensitivity: tuple[Mapping[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON types."""
@@ -95,7 +97,8 @@ def read_ranges(path: Path) -> Ranges:
         if data.pop("format") != FORMAT:
             raise ValueError(f"its format is not {FORMAT}")
         layers = {name: _read_layer(name, fields) for name, fields in data.pop("layers").items()}
-        return Ranges(layers=layers, **data)
+        sensitivity = tuple(dict(one) for one in data.pop("sensitivity", ()))
+        return Ranges(layers=layers, sensitivity=sensitivity, **data)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise CalibrationError(f"{path} is not a file of ranges ({e}); make one with: vivit calibrate MODEL") from e
 

@@ -7,7 +7,9 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -61,16 +63,14 @@ def obtain_ranges(
     key = {
         "model": graph_sha256(rewritten.model),
         "weights": _sha256_of_json(checkpoint.weights_sha256),
-        "contract": _sha256_of_json(
-            [_json(clip), _json(checkpoint.preprocess)],
-        ),
+        "contract": _sha256_of_json([dataclasses.asdict(clip), dataclasses.asdict(checkpoint.preprocess)]),
     }
     if options.ranges is not None:
         ranges = read_ranges(options.ranges)
         ranges.require(key, precision, options.ranges)
         return ranges
-    with tempfile.TemporaryDirectory(prefix="vivit-calibration-") as folder:
-        return _calibrate(checkpoint, rewritten.model.clone(), clip, precision, options, key, Path(folder), progress)
+    with ExitStack() as stack:
+        return _calibrate(checkpoint, rewritten.model.clone(), clip, precision, options, key, stack, progress)
 
 
 def _calibrate(
@@ -80,17 +80,18 @@ def _calibrate(
     precision: str,
     options: CalibrationOptions,
     key: dict[str, str],
-    folder: Path,
+    stack: ExitStack,
     progress: Progress,
 ) -> Ranges:
     layers = calibration_graph(checkpoint, model)
-    contract = Contract(clip, checkpoint.preprocess, signature(model, "crops"), checkpoint.labels)
+    contract = calibration_contract(checkpoint, model, clip)
     with progress.stage("find the calibration clips"):
-        clips, source = _find(contract, options, folder)
+        clips, source = stack.enter_context(find_clips_of(contract, options))
         key = {**key, "clips": clips.sha256}
         cache = options.cache or default_cache(key)
     if len(clips) < GOOD_CLIPS:
         progress.note(f"{len(clips)} calibration clips are few: with {GOOD_CLIPS} or more the ranges settle")
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vivit-calibration-")))
     with progress.counting("calibrate", len(clips), "clips") as count:
         save_graph(model, folder)
         tensors = [layer.tensor for layer in layers]
@@ -137,16 +138,27 @@ def calibration_graph(checkpoint: Checkpoint, model: ir.Model) -> list[Layer]:
     return layers
 
 
-def _find(contract: Contract, options: CalibrationOptions, folder: Path) -> tuple[CalibrationClips, str]:
-    if not options.data:
-        path = folder / "motion.safetensors"
-        save_file({"frames": motion_clips(contract, range(_DEMO_SEED, _DEMO_SEED + _DEMO_CLIPS))}, path)
-        places, source = [path], "motion clips rendered for the demo"
-    else:
+def calibration_contract(checkpoint: Checkpoint, model: ir.Model, clip: Clip) -> Contract:
+    """The contract of a graph from `calibration_graph`."""
+    return Contract(clip, checkpoint.preprocess, signature(model, "crops"), checkpoint.labels)
+
+
+@contextmanager
+def find_clips_of(contract: Contract, options: CalibrationOptions) -> Iterator[tuple[CalibrationClips, str]]:
+    """Find the clips that options name, and what to call them; the demo's are rendered to a file for the while."""
+    find = partial(
+        find_calibration_clips, contract=contract, limit=options.num_clips, seed=options.seed, fewest=FEWEST_CLIPS
+    )
+    if options.data:
         # A folder's place on this machine is not part of what the bundle is; its name helps people.
-        places, source = list(options.data), ", ".join(place.absolute().name for place in options.data)
-    clips = find_calibration_clips(places, contract, limit=options.num_clips, seed=options.seed, fewest=FEWEST_CLIPS)
-    return clips, source
+        source = ", ".join(place.absolute().name for place in options.data)
+        yield find(options.data), source
+        return
+    with tempfile.TemporaryDirectory(prefix="vivit-motions-") as folder:
+        path = Path(folder) / "motion.safetensors"
+        seeds = range(_DEMO_SEED, _DEMO_SEED + (options.num_clips or _DEMO_CLIPS))
+        save_file({"frames": motion_clips(contract, seeds)}, path)
+        yield find(path), "motion clips rendered for the demo"
 
 
 def motion_clips(contract: Contract, seeds: Sequence[int]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -186,10 +198,6 @@ def graph_sha256(model: ir.Model) -> str:
             if value is not None and value.const_value is not None:
                 digest.update(value.const_value.tobytes())
     return digest.hexdigest()
-
-
-def _json(value: object) -> object:
-    return dataclasses.asdict(value)  # type: ignore[call-overload]
 
 
 def _sha256_of_json(value: object) -> str:

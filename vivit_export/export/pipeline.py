@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from safetensors.numpy import save
 
 from vivit_export import __version__, bundle
 from vivit_export.bundle import Bundle
-from vivit_export.contract import Contract
+from vivit_export.contract import Clip, Contract
 from vivit_export.errors import UsageError
 from vivit_export.export.amend import finish
 from vivit_export.export.build import add_engine, engine_name
@@ -26,6 +27,7 @@ from vivit_export.export.clips import load_check_clips, num_bundled_clips
 from vivit_export.export.graph import (
     Graph,
     Quantisation,
+    Rewritten,
     build_graph,
     rewrite_graph,
     save_graph,
@@ -40,6 +42,7 @@ from vivit_export.export.options import (
     model_name,
     plan_export,
 )
+from vivit_export.export.trials import Trials, choose_kept
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.check import DriftReport, Outputs
 from vivit_export.runtime.drift import parse_gate
@@ -148,7 +151,21 @@ def _quantisation(
     clip = options.sampled(checkpoint.clip)
     ranges = obtain_ranges(checkpoint, rewritten, clip, options.precision, options.calibration, progress)
     bundle.write_json(work / bundle.RANGES, ranges.to_json())
-    return Quantisation(rewritten, ranges, layers_to_keep(ranges, options.keep_fp16))
+    if options.keep_fp16 != "auto":
+        return Quantisation(rewritten, ranges, layers_to_keep(ranges, options.keep_fp16))
+    with progress.stage("run the float32 graph"):
+        trials = Trials(checkpoint, rewritten, ranges, _check_clips(checkpoint, rewritten, clip, options))
+    gate = parse_gate(options.gate, options.precision)
+    return Quantisation(rewritten, ranges, choose_kept(trials, ranges, gate, progress))
+
+
+def _check_clips(
+    checkpoint: Checkpoint, rewritten: Rewritten, clip: Clip, options: ExportOptions
+) -> npt.NDArray[np.uint8]:
+    """Crops of the clips that the check will be made on."""
+    contract = Contract(clip, checkpoint.preprocess, signature(rewritten.model, "pixels"), checkpoint.labels)
+    limit = options.num_clips or (None if options.clips else num_bundled_clips(checkpoint.flops_per_clip))
+    return load_check_clips(contract, options.clips, limit).crops
 
 
 def _choose_outputs(checkpoint: Checkpoint, wanted: tuple[str, ...]) -> tuple[str, ...]:

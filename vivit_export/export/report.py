@@ -58,6 +58,7 @@ def render_html(manifest: dict[str, Any]) -> str:
     facts = [
         ("model", f"{model['id']} ({model['parameters'] / 1e6:.1f} M parameters)"),
         ("precision", f"{precision['name']}, attention as {precision['attention']}, opset {precision['opset']}"),
+        *([("quantised", text)] if (text := quantisation_text(precision)) else []),
         ("rewrites", rewrites_text(manifest) or "none"),
         *[("weights", text) for text in [weights_text(precision)] if text],
         ("clip", f"{clip['num_frames']} frames of {clip['width']}×{clip['height']}, sampling {clip['sampling']}"),
@@ -110,6 +111,19 @@ def weights_text(precision: dict[str, Any]) -> str:
     largest, subnormal = precision["largest_weight"], precision.get("subnormal_weights", 0.0)
     text = f"up to {largest['magnitude']:.3g} ({largest['name']})"
     return f"{text}, {100 * subnormal:.2g} % below the normal range of {precision['name']}" if subnormal else text
+
+
+def quantisation_text(precision: dict[str, Any]) -> str:
+    """How many layers are quantised, from which clips, and which are not."""
+    if "quantisation" not in precision:
+        return ""
+    facts = precision["quantisation"]
+    kept = [name for name, layer in facts["layers"].items() if layer["type"] == "float16"]
+    smoothed = sum(layer.get("smoothing") is not None for layer in facts["layers"].values())
+    clips = facts["clips"]
+    share = f"{len(facts['layers']) - len(kept)} of {len(facts['layers'])} layers"
+    text = f"{share} by {facts['method']}, {smoothed} smoothed; {clips['used']} clips: {clips['source']}"
+    return f"{text}; in fp16: {', '.join(kept)}" if kept else text
 
 
 def _engine(name: str, sidecar: dict[str, Any]) -> str:

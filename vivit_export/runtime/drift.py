@@ -104,6 +104,11 @@ class Gate:
         """Reference margin, relative to the logit range, below which a flip counts as near."""
         return 2 * self.limits.get("max", 0.0)
 
+    def tightened(self, share: float) -> Gate:
+        """Return the gate with this share of what it allows: of differences, and of what agreement may lack."""
+        limits = {n: 1 - share * (1 - v) if n in _AT_LEAST else share * v for n, v in self.limits.items()}
+        return Gate(limits)
+
     def violations(self, drift: Drift) -> list[str]:
         """Say which limits ``drift`` exceeds, one phrase each; empty means it passes."""
         found = []

@@ -32,23 +32,24 @@ class OnnxRuntimeSession:
 
     Args:
         model: path of the ``.onnx`` file, whose external data lies beside it; or a whole graph, serialised.
-        taps: values inside the graph of a file to return besides its outputs. Attention is then made lean, as
-            its scores would take more memory than all that is tapped; without taps the graph is not modified.
+        taps: values inside the graph to return besides its outputs; with ``prepared`` only.
+        prepared: let a graph of float32 (and INT8 codes) run as a session would run it, with lean attention and
+            integer products; otherwise it is not modified.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
         BuildError: ONNX Runtime refuses the graph.
     """
 
-    def __init__(self, model: Path | bytes, taps: Sequence[str] = ()) -> None:
+    def __init__(self, model: Path | bytes, taps: Sequence[str] = (), *, prepared: bool = False) -> None:
         onnxruntime = _import_onnxruntime()
         options = _options(onnxruntime)
         # Memory is returned between clips of different batch sizes rather than kept for the largest.
         options.enable_mem_pattern = False
         source, name = (model, "the graph") if isinstance(model, bytes) else (str(model), model.name)
-        if taps and isinstance(model, Path):
+        if prepared and isinstance(model, Path):
             options.add_session_config_entry(_WEIGHTS_FOLDER, str(model.parent.resolve()))
-            source = _tapped(model, taps)
+            source = _prepared(model, taps)
         self._session = _load(onnxruntime, source, options, [_CPU], name)
         self.name = f"onnxruntime {onnxruntime.__version__} cpu"
         self._input = self._session.get_inputs()[0].name
@@ -127,14 +128,17 @@ def _import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _tapped(model: Path, taps: Sequence[str]) -> bytes:
-    """The graph with lean attention and more outputs, without its external weights."""
+def _prepared(model: Path, taps: Sequence[str]) -> bytes:
+    """The graph as a session runs it and with more outputs, without its external weights."""
     import onnx
 
+    from vivit_export.runtime.session.int8_products import has_vnni, use_int8_products
     from vivit_export.runtime.session.lean_attention import use_lean_attention
 
     proto = onnx.load(model, load_external_data=False)
     use_lean_attention(proto)
+    if has_vnni():
+        use_int8_products(proto)
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in taps)
     return bytes(proto.SerializeToString())
 

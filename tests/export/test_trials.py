@@ -1,0 +1,141 @@
+"""Trials run the model that a bundle would hold; ``--keep-fp16 auto`` and ``vivit calibrate`` build on them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from checkpoints import Checkpoints
+from test_quantize import DEEP, LAYERS, ranges
+
+import vivit_export as ve
+from vivit_export.calibration.options import CalibrationOptions
+from vivit_export.errors import DriftError, OutputError, UsageError
+from vivit_export.export.calibration_run import calibrate_model
+from vivit_export.export.graph import rewrite_graph
+from vivit_export.export.options import ExportOptions
+from vivit_export.export.trials import Trials, choose_kept, kept_text
+from vivit_export.progress import Silent
+from vivit_export.runtime.drift import Gate, parse_gate
+
+pytestmark = pytest.mark.needs_onnxruntime
+
+FEW = CalibrationOptions(num_clips=32)
+
+
+class Noted(Silent):
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture
+def trials(checkpoints: Checkpoints) -> Trials:
+    checkpoint = checkpoints.load(**DEEP)
+    rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True)
+    crops = np.random.default_rng(0).integers(0, 256, (3, 4, 16, 16, 3), dtype=np.uint8)
+    return Trials(checkpoint, rewritten, ranges("int8", amax=6.0), crops)
+
+
+def test_kept_layers_have_no_error_and_more_kept_layers_less(trials: Trials) -> None:
+    assert trials.rms(LAYERS) == 0
+    everything, all_but_one, one = trials.rms(()), trials.rms(LAYERS[:1]), trials.rms(LAYERS[1:])
+    assert everything > all_but_one > 0
+    assert everything > one > 0
+
+
+def test_shares_are_those_of_the_multiplications(trials: Trials) -> None:
+    # Width 32, inner width 48: 3 x 32 x 32, 32 x 32, 32 x 48, 48 x 32 in each of two blocks.
+    assert [round(share * 14336) for share in trials.shares.values()] == [3072, 1024, 1536, 1536] * 2
+    assert kept_text(LAYERS[:1], trials.shares).endswith("(21.4 % of the quantisable multiplications)")
+
+
+def test_the_fewest_layers_bring_the_drift_inside_the_gate(trials: Trials) -> None:
+    progress = Noted()
+    limits = Gate({"rms": trials.rms(()) / 1.5})
+    found = ranges("int8", amax=6.0)
+    kept = choose_kept(trials, found, limits, progress)
+    assert 0 < len(kept) < len(LAYERS)
+    assert not limits.violations(trials.drift(kept))
+    assert progress.notes == [kept_text(kept, trials.shares)]
+
+
+def test_nothing_is_kept_where_nothing_needs_to_be(trials: Trials) -> None:
+    progress = Noted()
+    assert (
+        choose_kept(trials, ranges("int8", amax=6.0), parse_gate("max=9,cosine=0,clear_flips=9", "int8"), progress)
+        == ()
+    )
+    assert progress.notes == ["no layer needs to be kept in fp16: the drift is inside the gate"]
+
+
+def test_a_gate_that_cannot_be_met_fails(trials: Trials) -> None:
+    with pytest.raises(DriftError, match="beyond the gate even with all layers in fp16; nothing was written"):
+        choose_kept(trials, ranges("int8", amax=6.0), Gate({"top1": 2.0}), Silent())
+
+
+def test_an_export_keeps_what_its_gate_needs_and_says_so(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"precision": "int8", "targets": ("onnx",), "calibration": FEW}
+    loose = ve.export_model("demo", tmp_path / "loose", **options, keep_fp16="auto")
+    worst = max(run["drift"]["rms"] for run in loose.manifest["checks"]["runs"] if run["gated"])
+    strict = ve.export_model("demo", tmp_path / "strict", **options, keep_fp16="auto", gate=f"rms={worst / 1.5:.6f}")
+    kept = [
+        [n for n, layer in b.manifest["precision"]["quantisation"]["layers"].items() if layer["type"] == "float16"]
+        for b in (loose, strict)
+    ]
+    assert kept[0] == []
+    assert 0 < len(kept[1]) < 16
+
+
+# --- vivit calibrate ---------------------------------------------------------------------------
+
+
+def options(**fields: Any) -> ExportOptions:
+    return ExportOptions(**{"precision": "int8", "calibration": FEW, **fields})
+
+
+def test_ranges_with_sensitivities_go_to_a_file_that_an_export_takes(tmp_path: Path) -> None:
+    found = calibrate_model("demo", tmp_path / "ranges.json", options=options(), sensitivity=True)
+    assert len(found.layers) == 16
+    assert [one["alone"] is not None for one in found.sensitivity] == [True] * 12 + [False] * 4
+    assert json.loads((tmp_path / "ranges.json").read_text())["sensitivity"][0] == found.sensitivity[0]
+    bundle = ve.export_model(
+        "demo",
+        tmp_path / "out",
+        precision="int8",
+        targets=("onnx",),
+        calibration=CalibrationOptions(ranges=tmp_path / "ranges.json"),
+    )
+    assert (bundle.path / "ranges.json").read_bytes() == (tmp_path / "ranges.json").read_bytes()
+
+
+def test_a_file_that_exists_is_replaced_by_force_only(tmp_path: Path) -> None:
+    path = tmp_path / "ranges.json"
+    path.write_text("mine")
+    with pytest.raises(OutputError, match=r"ranges\.json exists; pass --force"):
+        calibrate_model("demo", path, options=options())
+    assert path.read_text() == "mine"
+    calibrate_model("demo", path, options=options(force=True))
+    assert json.loads(path.read_text())["precision"] == "int8"
+    with pytest.raises(OutputError, match="cannot be written: there is no such folder"):
+        calibrate_model("demo", tmp_path / "nowhere" / "x.json", options=options())
+    with pytest.raises(OutputError, match="exists"):
+        calibrate_model("demo", tmp_path, options=options(force=True))
+
+
+def test_other_precisions_need_none(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--fp16 needs no calibration; choose --int8 or --fp8"):
+        calibrate_model("demo", tmp_path / "x.json", options=ExportOptions(precision="fp16"))
+
+
+def test_a_stricter_gate_allows_less() -> None:
+    gate = parse_gate("max=0.1,cosine=0.9,clear_flips=0", "int8").tightened(0.5)
+    assert gate.limits["max"] == pytest.approx(0.05)
+    assert gate.limits["cosine"] == pytest.approx(0.95)
+    assert gate.limits["clear_flips"] == 0

@@ -1,0 +1,94 @@
+"""``vivit calibrate``: find the ranges of a model once, look at them, and use them in any number of exports."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vivit_export import bundle
+from vivit_export.calibration.ranges import Ranges
+from vivit_export.errors import OutputError, UsageError
+from vivit_export.export.calibrate import calibration_contract, calibration_graph, find_clips_of, obtain_ranges
+from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
+from vivit_export.export.graph import Rewritten, rewrite_graph
+from vivit_export.export.options import OUTPUTS, QUANTISED, ExportOptions
+from vivit_export.export.trials import Trials, measure_sensitivity
+from vivit_export.progress import Progress, Silent
+
+_TRIAL_FLOPS = 8e12
+"""Work of one trial: eight clips of ViViT-B/16x2, about ten seconds on two cores."""
+_MOST_CLIPS = 64
+
+
+def calibrate_model(
+    model: str,
+    output: str | Path,
+    *,
+    options: ExportOptions,
+    sensitivity: bool = False,
+    progress: Progress | None = None,
+) -> Ranges:
+    """Calibrate a checkpoint and write ``ranges.json``, beside its place first, then renamed.
+
+    Args:
+        model: hub id, checkpoint folder, or ``demo``.
+        output: file to write.
+        options: of the exports that shall use it: precision, calibration, sampling, rewrites.
+        sensitivity: also measure what each layer does to the logits.
+        progress: told about each stage.
+
+    Raises:
+        UsageError: the precision needs no ranges.
+        OutputError: the file exists, or cannot be written.
+        VivitExportError: see `obtain_ranges`.
+    """
+    progress = progress if progress is not None else Silent()
+    path = Path(output)
+    if options.precision not in QUANTISED:
+        raise UsageError(f"--{options.precision} needs no calibration; choose --int8 or --fp8")
+    options.calibration.require_data(model)
+    _check_place(path, options.force)
+    with progress.stage("load the checkpoint"):
+        checkpoint = load_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
+    outputs = OUTPUTS if checkpoint.has_head else OUTPUTS[1:]
+    with progress.stage("trace the network"):
+        rewritten = rewrite_graph(checkpoint, outputs, options.skip_rewrites, equalize=True)
+    clip = options.sampled(checkpoint.clip)
+    ranges = obtain_ranges(checkpoint, rewritten, clip, options.precision, options.calibration, progress)
+    if sensitivity:
+        ranges = _with_sensitivity(ranges, checkpoint, rewritten, options, progress)
+    try:
+        bundle.write_json(path, ranges.to_json())
+    except OSError as e:
+        raise OutputError(f"{path} cannot be written ({e.strerror}); choose another file") from e
+    return ranges
+
+
+def _check_place(path: Path, force: bool) -> None:
+    if path.is_dir() or (path.exists() and not force):
+        raise OutputError(f"{path} exists; pass --force to replace that file, or choose another name")
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"{path} cannot be written: there is no such folder; create it first")
+
+
+def _with_sensitivity(
+    ranges: Ranges, checkpoint: Checkpoint, rewritten: Rewritten, options: ExportOptions, progress: Progress
+) -> Ranges:
+    with progress.stage("run the float32 graph"):
+        trials = Trials(checkpoint, rewritten, ranges, _some_crops(checkpoint, rewritten, options))
+    found = measure_sensitivity(trials, ranges, progress)
+    return dataclasses.replace(ranges, sensitivity=tuple(one.to_json() for one in found))
+
+
+def _some_crops(checkpoint: Checkpoint, rewritten: Rewritten, options: ExportOptions) -> npt.NDArray[np.uint8]:
+    """The first of the calibration clips."""
+    model = rewritten.model.clone()
+    calibration_graph(checkpoint, model)
+    contract = calibration_contract(checkpoint, model, options.sampled(checkpoint.clip))
+    count = int(min(_MOST_CLIPS, max(1, _TRIAL_FLOPS / checkpoint.flops_per_clip)))
+    with find_clips_of(contract, options.calibration) as (clips, _):
+        return np.stack([crops for _, crops in islice(clips.read(), count)])

@@ -1,0 +1,122 @@
+"""Run a quantised model with any of its layers kept in floating point, to learn what each one costs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vivit_export.bundle import MODEL
+from vivit_export.calibration.layers import Layer
+from vivit_export.calibration.ranges import Ranges
+from vivit_export.calibration.sensitivity import CONFIRMED, Sensitivity, fewest_kept, measure
+from vivit_export.errors import DriftError
+from vivit_export.export.calibrate import calibration_graph
+from vivit_export.export.checkpoint import Checkpoint
+from vivit_export.export.graph import Rewritten, save_graph
+from vivit_export.export.quantize import find_layers, quantize
+from vivit_export.progress import Progress
+from vivit_export.runtime.check import Outputs
+from vivit_export.runtime.drift import Drift, Gate, compare
+from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
+
+_OF_THE_GATE = 0.8
+"""Share of what the gate allows that a trial may use: the bundle has fp16 roundings too, and is checked in
+several ways, each of which rounds a few values to another code."""
+
+
+class Trials:
+    """The model on a few clips, once for each set of layers that is kept.
+
+    What is not quantised is float32 here, where it is fp16 in a bundle: a hundredth of INT8's error.
+
+    Args:
+        checkpoint: where the graph comes from.
+        rewritten: the float32 graph; not modified.
+        ranges: of its layers.
+        crops: uint8 (N, T, H, W, 3).
+        reference: results of the float32 model on them; None: the graph's own.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        rewritten: Rewritten,
+        ranges: Ranges,
+        crops: npt.NDArray[np.uint8],
+        reference: Outputs | None = None,
+    ) -> None:
+        self._checkpoint, self._rewritten, self._ranges, self._crops = checkpoint, rewritten, ranges, crops
+        self.layers: list[Layer] = [place.layer for place in find_layers(rewritten.model)]
+        self._reference = reference if reference is not None else self.outputs([layer.name for layer in self.layers])
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of each layer in the multiplications of all of them: every layer sees every token."""
+        sizes = {layer.name: layer.joined.size for layer in self.layers}
+        total = sum(sizes.values())
+        return {name: size / total for name, size in sizes.items()}
+
+    def outputs(self, keep: Sequence[str]) -> Outputs:
+        """Results with the layers named ``keep`` left as they are."""
+        model = self._rewritten.model.clone()
+        quantize(model, self._ranges, keep)
+        calibration_graph(self._checkpoint, model)
+        with tempfile.TemporaryDirectory(prefix="vivit-trial-") as folder:
+            save_graph(model, Path(folder))
+            del model
+            session = OnnxRuntimeSession(Path(folder) / MODEL, prepared=True)
+            return session.run_in_batches(self._crops, 1)
+
+    def drift(self, keep: Sequence[str], tie_margin: float = 0.0) -> Drift:
+        """The same, compared with the reference."""
+        found = self.outputs(keep)
+        reference = {name: self._reference[name] for name in found}
+        return compare(reference, found, tie_margin)
+
+    def rms(self, keep: Sequence[str]) -> float:
+        """RMS difference of the logits relative to their range; of the embedding where there are none."""
+        drift = self.drift(keep)
+        return drift.rms if drift.rms is not None else 1 - (drift.embedding_cosine or 0.0)
+
+
+def measure_sensitivity(trials: Trials, ranges: Ranges, progress: Progress) -> list[Sensitivity]:
+    """Rank the layers; see `calibration.sensitivity.measure`."""
+    total = min(CONFIRMED, len(ranges.layers))
+    with progress.counting("measure the layers on the logits", total, "layers") as count:
+        return measure(ranges, trials.shares, trials.rms, count)
+
+
+def choose_kept(trials: Trials, ranges: Ranges, gate: Gate, progress: Progress) -> tuple[str, ...]:
+    """Return the fewest layers to keep in fp16 so that the drift is inside the gate.
+
+    Raises:
+        DriftError: it is beyond even with all of them kept.
+    """
+    strict = gate.tightened(_OF_THE_GATE)
+
+    def passes(keep: Sequence[str]) -> bool:
+        return not strict.violations(trials.drift(keep, gate.tie_margin))
+
+    if passes(()):
+        progress.note("no layer needs to be kept in fp16: the drift is inside the gate")
+        return ()
+    known = ranges.sensitivity or [one.to_json() for one in measure_sensitivity(trials, ranges, progress)]
+    order = [one["layer"] for one in known]
+    with progress.counting("find the fewest layers to keep in fp16", len(order), "trials") as count:
+        kept = fewest_kept(order, passes, count)
+    if kept is None:
+        raise DriftError(
+            "the drift is beyond the gate even with all layers in fp16; nothing was written (--gate changes a limit)"
+        )
+    progress.note(kept_text(kept, trials.shares))
+    return kept
+
+
+def kept_text(kept: Sequence[str], shares: dict[str, float]) -> str:
+    """What keeping layers costs, for people."""
+    share = sum(shares[name] for name in kept)
+    return f"kept in fp16: {', '.join(kept)} ({100 * share:.1f} % of the quantisable multiplications)"
