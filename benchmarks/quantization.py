@@ -1,0 +1,284 @@
+"""Measure INT8 and FP8: accuracy, memory and time of calibration, beside ONNX Runtime's own quantiser; plans.
+
+    python tools/make_checkpoint.py /tmp/vivit-b
+    python benchmarks/quantization.py /tmp/vivit-b
+
+On the demo, 500 fresh motion clips say how often the class stays; on the demo with outlier channels
+(``tools/make_outliers.py``) plain W8A8 falls apart, and on ViViT-B/16x2 with random weights the logits of a
+few clips are compared. All quantisers get the same clips and the same rewritten graph. Each calibration runs
+in a process of its own, so that its memory is its own. Writes ``results/quantization.json``.
+
+NVIDIA ModelOpt takes part where its Python is named; it wants an environment of its own::
+
+    python -m venv /tmp/modelopt && /tmp/modelopt/bin/pip install "nvidia-modelopt[onnx]"
+    python benchmarks/quantization.py /tmp/vivit-b --modelopt /tmp/modelopt/bin/python
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import numpy.typing as npt
+from common import environment, run_measured, write_results
+from safetensors.numpy import load_file, save_file
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+
+from vivit_export.bundle import MODEL
+from vivit_export.calibration.options import CalibrationOptions
+from vivit_export.contract import Contract
+from vivit_export.demo.motion import LABELS
+from vivit_export.export.calibrate import calibration_contract, calibration_graph, motion_clips, obtain_ranges
+from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
+from vivit_export.export.engine import EngineRequest, build_engine
+from vivit_export.export.graph import Quantisation, build_graph, rewrite_graph, save_graph
+from vivit_export.export.plan import prove
+from vivit_export.export.quantize import quantize
+from vivit_export.progress import Silent
+from vivit_export.runtime.check import Outputs
+from vivit_export.runtime.drift import compare
+from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
+
+OURS = ("ours int8", "ours fp8", "ours int8, minmax, no smoothing")
+PEERS = ("onnxruntime quantize_static, minmax", "modelopt, max")
+CALIBRATION_SEED, EVALUATION_SEED = 700_000, 2_000_000  # neither of the demo's training nor of its own calibration
+SM, BATCHES = 89, (1, 4, 8)
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
+@click.option("--clips", default=64, show_default=True, help="Calibration clips of ViViT-B.")
+@click.option("--evaluation-clips", default=4, show_default=True, help="Clips that ViViT-B's logits are compared on.")
+@click.option("--modelopt", type=click.Path(path_type=Path), help="Python with nvidia-modelopt.")
+@click.option("--worker", nargs=3, hidden=True)
+def main(
+    checkpoint: Path, clips: int, evaluation_clips: int, modelopt: Path | None, worker: tuple[str, str, str] | None
+) -> None:
+    """Measure on CHECKPOINT, a ViViT-B/16x2 folder, and on the demo."""
+    if worker:
+        serve(worker[0], str(checkpoint), Path(worker[1]), worker[2])
+        return
+    from make_outliers import add_outliers
+
+    results: dict[str, Any] = {"environment": environment(), "clips": clips, "evaluation_clips": evaluation_clips}
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        add_outliers(load_folder("demo"), work / "demo-outliers")
+        add_outliers(checkpoint, work / "vivit-b-outliers")
+        for title, model, calibrate, evaluate in (
+            ("demo", "demo", 256, 500),
+            ("demo with outliers", str(work / "demo-outliers"), 256, 500),
+            ("ViViT-B/16x2", str(checkpoint), clips, evaluation_clips),
+            ("ViViT-B/16x2 with outliers", str(work / "vivit-b-outliers"), clips, evaluation_clips),
+        ):
+            results[title] = contend(model, work / title.replace("/", "-"), calibrate, evaluate, modelopt)
+            print_table(title, results[title])
+        results["plans"] = {p: plan_of(str(checkpoint), p, work) for p in ("int8", "fp8")}
+        print(json.dumps(results["plans"], indent=2))
+    print(f"wrote {write_results('quantization', results)}")
+
+
+def load_folder(model: str) -> Path:
+    """Folder of the demo's checkpoint."""
+    from vivit_export import demo
+
+    assert model == "demo"
+    return demo.checkpoint_path()
+
+
+def contend(model: str, work: Path, calibrate: int, evaluate: int, modelopt: Path | None) -> dict[str, Any]:
+    """Let each quantiser make its graph in a process of its own, then compare all graphs on the same clips."""
+    work.mkdir()
+    checkpoint = load_checkpoint(model)
+    rewritten = rewrite_graph(checkpoint, ("logits",), equalize=True).model
+    calibration_graph(checkpoint, rewritten)
+    contract = calibration_contract(checkpoint, rewritten, checkpoint.clip)
+    (work / "float").mkdir()
+    save_graph(rewritten, work / "float")
+    del rewritten
+    for name, seed, count in (("calibration", CALIBRATION_SEED, calibrate), ("evaluation", EVALUATION_SEED, evaluate)):
+        save_file({"frames": render(contract, seed, count)}, work / f"{name}.safetensors")
+    crops = load_file(work / "evaluation.safetensors")["frames"]
+    session = OnnxRuntimeSession(work / "float" / MODEL, prepared=True)
+    start = time.perf_counter()
+    reference = session.run_in_batches(crops, 1)
+    forward = (time.perf_counter() - start) / len(crops)
+    del session
+    truth = np.arange(EVALUATION_SEED, EVALUATION_SEED + evaluate) % len(LABELS)
+    figures: dict[str, Any] = {"float32": {"accuracy": accuracy(reference, truth, model), "seconds_per_clip": forward}}
+    for name in (*OURS, PEERS[0], *([PEERS[1]] if modelopt else [])):
+        made = run_measured(
+            [sys.executable, __file__, model_argument(model), "--worker", name, str(work), str(modelopt)]
+        )
+        found = OnnxRuntimeSession(Path(made["stdout"].splitlines()[-1]), prepared=True).run_in_batches(crops, 1)
+        drift = compare(reference, found)
+        figures[name] = {
+            "top1": drift.top1,
+            "accuracy": accuracy(found, truth, model),
+            "max": drift.max,
+            "rms": drift.rms,
+            "cosine": drift.cosine,
+            "seconds": made["seconds"],
+            "seconds_to_forward_passes": round(made["seconds"] / (forward * calibrate), 2),
+            "peak_bytes": made["peak_bytes"],
+        }
+        print(f"  {name}: {figures[name]}", file=sys.stderr, flush=True)
+    return figures
+
+
+def model_argument(model: str) -> str:
+    """What the worker's CHECKPOINT is: a path that exists, the demo's folder for the demo."""
+    return str(load_folder(model)) if model == "demo" else model
+
+
+def render(contract: Contract, seed: int, count: int) -> npt.NDArray[np.uint8]:
+    """Motion clips in the shape that a model takes."""
+    return motion_clips(contract, range(seed, seed + count))
+
+
+def accuracy(outputs: Outputs, truth: npt.NDArray[np.int64], model: str) -> float | None:
+    """Share of right classes, for models that were trained to tell motions apart."""
+    return float(np.mean(outputs["logits"].argmax(1) == truth)) if outputs["logits"].shape[1] == len(LABELS) else None
+
+
+def serve(name: str, model: str, work: Path, modelopt: str) -> None:
+    """Quantise in this process; print the path of the graph."""
+    data = work / "calibration.safetensors"
+    out = work / name.replace(" ", "-").replace(",", "")
+    out.mkdir()
+    if name.startswith("ours"):
+        os.environ["XDG_CACHE_HOME"] = str(out / "cache")
+        quantise_ourselves(name, load_checkpoint(model), data, out)
+    elif name.startswith("onnxruntime"):
+        quantise_with_onnxruntime(work / "float" / MODEL, data, out)
+    else:
+        quantise_with_modelopt(modelopt, work / "float" / MODEL, data, out)
+    print(out / MODEL)
+    print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB", file=sys.stderr)
+
+
+def quantise_ourselves(name: str, checkpoint: Checkpoint, data: Path, out: Path) -> None:
+    """Calibrate, choose smoothing, and write the float32 graph with codes."""
+    plain = "no smoothing" in name
+    options = CalibrationOptions((data,), method="minmax" if plain else "mse", smooth="none" if plain else "auto")
+    precision = "fp8" if "fp8" in name else "int8"
+    rewritten = rewrite_graph(checkpoint, ("logits",), equalize=True)
+    ranges = obtain_ranges(checkpoint, rewritten, checkpoint.clip, precision, options, Silent())
+    model = rewritten.model
+    quantize(model, ranges)
+    calibration_graph(checkpoint, model)
+    save_graph(model, out)
+
+
+def quantise_with_onnxruntime(graph: Path, data: Path, out: Path) -> None:
+    """``quantize_static`` as its documentation advises for transformers: Q/DQ, signed, symmetric, per channel."""
+    from onnxruntime import quantization as q
+
+    rows = iter(load_file(data)["frames"])
+
+    class Reader(q.CalibrationDataReader):  # type: ignore[misc]
+        def get_next(self) -> dict[str, npt.NDArray[np.uint8]] | None:
+            row = next(rows, None)
+            return None if row is None else {"frames": row[None]}
+
+    q.quantize_static(
+        graph,
+        out / MODEL,
+        Reader(),
+        quant_format=q.QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=q.QuantType.QInt8,
+        weight_type=q.QuantType.QInt8,
+        calibrate_method=q.CalibrationMethod.MinMax,
+        nodes_to_quantize=linears(graph),
+        use_external_data_format=True,
+        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "MatMulConstBOnly": True},
+    )
+
+
+def quantise_with_modelopt(python: str, graph: Path, data: Path, out: Path) -> None:
+    """``modelopt.onnx.quantization`` on the same Linears, with its own defaults otherwise."""
+    np.save(out / "calibration.npy", load_file(data)["frames"])
+    command = [
+        *(python, "-m", "modelopt.onnx.quantization", f"--onnx_path={graph}", f"--output_path={out / MODEL}"),
+        *("--quantize_mode=int8", f"--calibration_data_path={out / 'calibration.npy'}", "--calibration_method=max"),
+        *("--op_types_to_quantize", "MatMul", "--disable_mha_qdq", "--high_precision_dtype=fp32"),
+        *("--calibration_eps", "cpu", "--use_external_data_format"),
+    ]
+    run_measured(command)
+
+
+def linears(graph: Path) -> list[str]:
+    """The encoder's Linears, by node name."""
+    import onnx
+
+    proto = onnx.load(graph, load_external_data=False).graph
+    constants = {tensor.name for tensor in proto.initializer}
+    found = [
+        n for n in proto.node if n.op_type == "MatMul" and n.name.startswith("layers.") and n.input[1] in constants
+    ]
+    return [node.name for node in found]
+
+
+def plan_of(model: str, precision: str, work: Path) -> dict[str, Any]:
+    """What TensorRT for RTX makes of our graph, compiled without a GPU."""
+    checkpoint = load_checkpoint(model)
+    rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True)
+    options = CalibrationOptions((work / "ViViT-B-16x2" / "calibration.safetensors",), num_clips=32)
+    os.environ["XDG_CACHE_HOME"] = str(work / "cache")
+    ranges = obtain_ranges(checkpoint, rewritten, checkpoint.clip, precision, options, Silent())
+    made = build_graph(
+        checkpoint,
+        precision=precision,
+        form="pattern",
+        opset=20,
+        input_mode="crops",
+        outputs=("logits", "embedding"),
+        quantisation=Quantisation(rewritten, ranges),
+    )
+    folder = work / f"plan-{precision}"
+    folder.mkdir()
+    save_graph(made.model, folder)
+    clip = checkpoint.clip
+    shape = (clip.num_frames, clip.height, clip.width, 3)
+    request = EngineRequest("tensorrt-rtx", folder / MODEL, "frames", shape, BATCHES, (SM,))
+    plan = build_engine(request, folder / "engine", folder / "log").plan
+    return {
+        "kernels": plan.kernels,
+        "copies": plan.copies,
+        "attention_fused": plan.attention_fused,
+        "gemms": plan.gemms,
+        "activation_bytes": plan.activation_bytes,
+        "weight_bytes": plan.weight_bytes,
+        "evidence": prove(plan, precision=precision, num_attention=checkpoint.num_layers),
+    }
+
+
+def print_table(title: str, figures: dict[str, Any]) -> None:
+    """Print one model's figures as Markdown."""
+    print(f"| {title} | top-1 agreement | accuracy | max | RMS | cosine | seconds | x forward | peak GB |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, one in figures.items():
+        if name == "float32":
+            continue
+        right = "–" if one["accuracy"] is None else f"{100 * one['accuracy']:.1f} %"
+        row = (
+            *(name, f"{100 * one['top1']:.1f} %", right, f"{100 * one['max']:.2f} %", f"{100 * one['rms']:.3f} %"),
+            *(f"{one['cosine']:.6f}", f"{one['seconds']:.0f}", f"{one['seconds_to_forward_passes']:.2f}"),
+            f"{one['peak_bytes'] / 1e9:.2f}",
+        )
+        print(f"| {' | '.join(row)} |")
+    print()
+
+
+if __name__ == "__main__":
+    main()
