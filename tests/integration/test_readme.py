@@ -10,6 +10,7 @@ from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
+from checkpoints import _tool
 
 from vivit_export import demo
 
@@ -36,7 +37,18 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(demo.checkpoint_path(), folder / "path/to/checkpoint")
     shutil.copytree(demo.clips_path(), folder / "path/to/videos")
+    make_many_videos(folder / "path/to/many/videos")
     return folder
+
+
+def make_many_videos(folder: Path) -> None:
+    """As few as a calibration takes, by the tool that makes the demo's."""
+    folder.mkdir(parents=True)
+    tool = _tool("make_demo_clips")
+    form = tool.Format(96, 72, tool.Fraction(25), 0.4)
+    for i in range(32):
+        frames = tool.render_clip(tool.LABELS[i % 8], seed=3_100_000_000 + i, num_frames=10, height=72, width=96)
+        tool.encode_clip(folder / f"{i}.mp4", frames, form)
 
 
 def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:

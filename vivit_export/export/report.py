@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vivit_export.bundle import REPORT, REPORT_HTML, write_json
+from vivit_export.export.options import base_precision
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }
@@ -110,7 +111,8 @@ def weights_text(precision: dict[str, Any]) -> str:
         return ""
     largest, subnormal = precision["largest_weight"], precision.get("subnormal_weights", 0.0)
     text = f"up to {largest['magnitude']:.3g} ({largest['name']})"
-    return f"{text}, {100 * subnormal:.2g} % below the normal range of {precision['name']}" if subnormal else text
+    base = base_precision(precision["name"])
+    return f"{text}, {100 * subnormal:.2g} % below the normal range of {base}" if subnormal else text
 
 
 def quantisation_text(precision: dict[str, Any]) -> str:
