@@ -4,7 +4,7 @@
     python benchmarks/quantization.py /tmp/vivit-b
 
 On the demo, 500 fresh motion clips say how often the class stays; on the demo with outlier channels
-(``tools/make_outliers.py``) plain W8A8 falls apart, and on ViViT-B/16x2 with random weights the logits of a
+(``tools/outliers.py``) plain W8A8 falls apart, and on ViViT-B/16x2 with random weights the logits of a
 few clips are compared. All quantisers get the same clips and the same rewritten graph. Each calibration runs
 in a process of its own, so that its memory is its own. Writes ``results/quantization.json``.
 
@@ -67,13 +67,13 @@ def main(
     if worker:
         serve(worker[0], str(checkpoint), Path(worker[1]), worker[2])
         return
-    from make_outliers import add_outliers
+    import outliers
 
     results: dict[str, Any] = {"environment": environment(), "clips": clips, "evaluation_clips": evaluation_clips}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        add_outliers(load_folder("demo"), work / "demo-outliers")
-        add_outliers(checkpoint, work / "vivit-b-outliers")
+        for source, out in (("demo", "demo-outliers"), (str(checkpoint), "vivit-b-outliers")):
+            outliers.main([source, str(work / out)], standalone_mode=False)
         for title, model, calibrate, evaluate in (
             ("demo", "demo", 256, 500),
             ("demo with outliers", str(work / "demo-outliers"), 256, 500),
