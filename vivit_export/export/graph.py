@@ -139,6 +139,7 @@ def build_graph(
             "method": quantisation.ranges.method,
             "clips": dict(quantisation.ranges.clips),
             "layers": quantize(model, quantisation.ranges, quantisation.keep),
+            "sensitivity": [dict(one) for one in quantisation.ranges.sensitivity],
         }
     if precision != "fp32":
         # In float32 the pixel values stay those of the processor, bit for bit.
