@@ -7,6 +7,7 @@ for all but fp32 on a CPU, a graph that rounds as typed, since CPU engines do no
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +17,6 @@ import numpy.typing as npt
 
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.errors import CheckpointError, UsageError
-from vivit_export.export.check import processor_parity
 from vivit_export.export.clips import load_check_clips, num_bundled_clips
 from vivit_export.export.options import base_precision
 from vivit_export.progress import Progress, Silent
@@ -187,6 +187,8 @@ def _eager(
 
         with progress.stage("compare each encoder block"):
             blocks = tuple(block_drift(bundle, loaded, clips.for_input(bundle.contract.io.mode), clips.pixels))
+    from vivit_export.export.check import processor_parity
+
     with progress.stage("compare with VivitImageProcessor"):
         parity = processor_parity(bundle.contract, None if folder is None else Path(folder), limit)
     name = f"eager fp32, {loaded.framework}"
@@ -225,18 +227,24 @@ def _session_runs(bundle: Bundle, session: Session, reference: _Reference, gate:
     with progress.stage(f"run {len(reference.frames)} clips on {session.engine}"):
         runs = check_session(session, reference.frames, reference.outputs, gate, tuned_batches(bundle))
     if session.engine in CPU_ENGINES and bundle.precision != "fp32":
-        import onnx_ir as ir
-
-        from vivit_export.export.emulate import emulated_session
-
-        model = ir.load(bundle.model)
-        with progress.stage(f"run them with {bundle.precision} rounding emulated"), emulated_session(model) as emulated:
-            name = f"{emulated.name}, {bundle.precision} rounding emulated"
-            clips: npt.NDArray[Any] = reference.frames
-            if bundle.contract.io.mode == "pixels":
-                clips = Preprocessor(bundle.contract.clip, bundle.contract.preprocess).to_pixels(reference.frames)
-            runs.append(run_full_batches(emulated.run, name, clips, reference.outputs, gate, 1))
+        runs.append(_emulated_run(bundle, reference, gate, progress))
     return runs
+
+
+def _emulated_run(bundle: Bundle, reference: _Reference, gate: Gate, progress: Progress) -> Run:
+    name = f"{bundle.precision} rounding emulated"
+    if importlib.util.find_spec("onnx_ir") is None:
+        return Run(name, 1, True, None, "not run: the package onnx-ir is not installed here")
+    import onnx_ir as ir
+
+    from vivit_export.export.emulate import emulated_session
+
+    model = ir.load(bundle.model)
+    with progress.stage(f"run them with {name}"), emulated_session(model) as emulated:
+        clips: npt.NDArray[Any] = reference.frames
+        if bundle.contract.io.mode == "pixels":
+            clips = Preprocessor(bundle.contract.clip, bundle.contract.preprocess).to_pixels(reference.frames)
+        return run_full_batches(emulated.run, f"{emulated.name}, {name}", clips, reference.outputs, gate, 1)
 
 
 def _graph_parity(bundle: Bundle, frames: npt.NDArray[np.uint8]) -> Parity | None:

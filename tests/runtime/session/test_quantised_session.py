@@ -17,7 +17,7 @@ from vivit_export.bundle import Bundle
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.runtime.session import int8_products
 from vivit_export.runtime.session.int8_products import has_vnni, use_int8_products
-from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
+from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession, prepare_for_cpu
 from vivit_export.runtime.session.widen import load_widened
 
 _MADE: dict[str, Bundle] = {}
@@ -156,3 +156,13 @@ def test_without_vnni_the_graph_is_left_to_onnxruntime(
     assert not has_vnni()
     with ve.open_session(int8, prefer="onnxruntime-cpu") as session:
         assert session.infer(random_crops(int8, 1)).shape == (1, 8)
+
+
+@pytest.mark.parametrize("vnni", [True, False])
+def test_a_graph_for_any_cpu_has_no_integer_products(int8: Bundle, monkeypatch: pytest.MonkeyPatch, vnni: bool) -> None:
+    """Without VNNI these saturate: what is deployed must not depend on the machine that deploys it."""
+    monkeypatch.setattr(int8_products, "has_vnni", lambda: vnni)
+    here, _ = prepare_for_cpu(int8)
+    assert any(node.op_type == "MatMulIntegerToFloat" for node in here.graph.node) == vnni
+    anywhere, _ = prepare_for_cpu(int8, for_any=True)
+    assert not any(node.op_type == "MatMulIntegerToFloat" for node in anywhere.graph.node)

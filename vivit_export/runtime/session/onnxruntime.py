@@ -156,15 +156,20 @@ def _load(onnxruntime: Any, model: str | bytes, options: Any, providers: list[An
         raise BuildError(f"ONNX Runtime cannot load {name}: {str(e).splitlines()[0]}") from e
 
 
-def prepare_for_cpu(bundle: Bundle) -> tuple[ModelProto, str]:
-    """Return a bundle's graph as the CPU runs it best, and what was done to it; external weights stay in their file."""
+def prepare_for_cpu(bundle: Bundle, *, for_any: bool = False) -> tuple[ModelProto, str]:
+    """Return a bundle's graph as the CPU runs it best, and what was done to it; external weights stay in their file.
+
+    Args:
+        bundle: a verified bundle.
+        for_any: make it for any CPU, without the integer products that are exact on this one only (`int8_products`).
+    """
     from vivit_export.runtime.session.int8_products import has_vnni, use_int8_products
     from vivit_export.runtime.session.lean_attention import use_lean_attention
     from vivit_export.runtime.session.widen import load_widened
 
     model = load_widened(bundle, weights=False)
     lean = use_lean_attention(model)
-    if bundle.precision == "int8" and has_vnni():
+    if bundle.precision == "int8" and has_vnni() and not for_any:
         use_int8_products(model)
     types = arithmetic(bundle.precision, "fp32")
     return model, f"{types}, {f'{lean} lean attention layers' if lean else 'attention as in the graph'}"
