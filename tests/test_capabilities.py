@@ -57,5 +57,7 @@ def test_every_name_that_ci_requires_is_known() -> None:
         "openvino",
         "cuda-python",
         "cpp",
+        "tritonclient",
+        "tritonserver",
     }
     assert set(line.partition("=")[2].split(",")) <= known

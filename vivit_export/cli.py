@@ -312,6 +312,31 @@ def deploy_cpp(bundle: Path, target: Path, force: bool, as_json: bool, **given: 
     _show_deployment(deploy_cpp(bundle, target, force=force, progress=progress), as_json)
 
 
+@deploy.command("triton", cls=Command)
+@click.argument("bundle", type=PATH)
+@click.argument("target", metavar="REPO", type=PATH)
+@click.option("--name", metavar="NAME", help="Of the model.  [default: the last part of the model's id]")
+@click.option(
+    "--backend", type=click.Choice(("auto", "tensorrt", "onnxruntime")), default="auto", show_default=True,
+    help="What runs it; auto: TensorRT where BUNDLE has such an engine.",
+)  # fmt: skip
+@click.option("--instances", type=int, metavar="K", help="Copies of the engine on each GPU.  [default: 1]")
+@click.option(
+    "--max-delay-us", "delay_us", type=int, metavar="D", help="Wait so long to fill a batch.  [default: 1000]"
+)
+@click.option("--labels", type=FILE, help="Names of the logits: one per line, or JSON.")
+@click.option("--force", is_flag=True, help="Replace a deployment that exists.")
+@output_options
+def deploy_triton(bundle: Path, target: Path, force: bool, as_json: bool, **given: Any) -> None:
+    """Write REPO: a model repository with which Triton Inference Server serves BUNDLE."""
+    progress, backend = take_progress(given), given.pop("backend")
+    from vivit_export.runtime.triton.deploy import TritonOptions, deploy_triton
+
+    chosen = {name: value for name, value in given.items() if value is not None}
+    options = TritonOptions(backend=None if backend == "auto" else backend, **chosen)
+    _show_deployment(deploy_triton(bundle, target, options, force=force, progress=progress), as_json)
+
+
 def _show_plan(plan: ExportPlan, as_json: bool) -> None:
     facts = plan.to_json()
     if as_json:

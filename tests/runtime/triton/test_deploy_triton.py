@@ -1,0 +1,201 @@
+"""The model repository: byte for byte, derived from the bundle, whole or not there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bundles import need
+from google.protobuf import text_format
+from made_bundle import LABELS, contract, engine, make_bundle
+
+from vivit_export.bundle import Bundle, sha256_of
+from vivit_export.contract import Contract, Tensor
+from vivit_export.errors import BundleError, InputError, OutputError, UsageError
+from vivit_export.runtime.preprocess import Preprocessor
+from vivit_export.runtime.triton.deploy import TritonOptions, deploy_triton
+
+need("tritonclient")
+from tritonclient.grpc import model_config_pb2  # noqa: E402
+
+DATA = Path(__file__).with_name("data")
+NAME = "vivit-b-16x2-kinetics400"
+
+
+def deploy(bundle: Bundle, target: Path, **options: Any) -> Path:
+    return deploy_triton(bundle, target, TritonOptions(**options)).path / (options.get("name") or NAME)
+
+
+def read_config(model: Path) -> Any:
+    return text_format.Parse((model / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+
+
+@pytest.mark.parametrize(
+    ("golden", "engines", "options"),
+    [
+        ("onnxruntime", {}, {}),
+        ("tensorrt", {"tensorrt": engine()}, {"instances": 2, "delay_us": 500}),
+        ("tensorrt_two_gpus", {"hopper": engine(), "ada": engine(sms=[89])}, {"name": "vivit"}),
+    ],
+)
+def test_the_configuration_is_this_byte_for_byte(
+    tmp_path: Path, golden: str, engines: dict[str, dict[str, Any]], options: dict[str, Any]
+) -> None:
+    model = deploy(make_bundle(tmp_path / "bundle", engines), tmp_path / "repository", **options)
+    assert (model / "config.pbtxt").read_bytes() == (DATA / f"{golden}.pbtxt").read_bytes()
+    read = read_config(model)
+    assert read.name == model.name
+    assert Contract.from_json(json.loads(read.parameters["vivit_contract"].string_value)) == contract()
+
+
+def test_the_same_bundle_gives_the_same_bytes(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle", {"tensorrt": engine()})
+    trees = [deploy_triton(bundle, tmp_path / name).files for name in ("a", "b")]
+    assert trees[0] == trees[1]
+
+
+def test_every_file_is_there_and_listed(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle", {"hopper": engine(), "ada": engine(sms=[89])})
+    done = deploy_triton(bundle, tmp_path / "r", TritonOptions(name="m"))
+    assert done.kind == "triton"
+    assert set(done.files) == {
+        *("README.md", "m/1/model_sm89.plan", "m/1/model_sm90.plan", "m/config.pbtxt", "m/labels.txt"),
+        "m/warmup/frames",
+    }
+    for name, entry in done.files.items():
+        assert entry == {"sha256": sha256_of(done.path / name), "size": (done.path / name).stat().st_size}
+    assert (done.path / "m/1/model_sm89.plan").read_bytes() == b"plan ada"
+    assert (done.path / "m/labels.txt").read_text(encoding="utf-8").splitlines() == list(LABELS)
+
+
+def test_the_graph_goes_with_its_weights(tmp_path: Path) -> None:
+    model = deploy(make_bundle(tmp_path / "bundle"), tmp_path / "r")
+    assert (model / "1/model.onnx").read_bytes() == b"graph"
+    assert (model / "1/model.onnx.data").read_bytes() == b"weights"
+
+
+def test_warm_up_runs_a_real_clip_at_every_size(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle", {"tensorrt": engine(profiles=[{"min": 1, "opt": 2, "max": 6}])})
+    model = deploy(bundle, tmp_path / "r")
+    read = read_config(model)
+    assert read.max_batch_size == 6
+    assert [sample.batch_size for sample in read.model_warmup] == [1, 2, 6]
+    assert [spec.batch_size for spec in read.optimization.cuda.graph_spec] == [1, 2, 6]
+    clip = np.fromfile(model / "warmup/frames", np.uint8)
+    assert clip.size == 32 * 224 * 224 * 3
+    assert (clip[:300] == np.arange(300, dtype=np.uint64).astype(np.uint8)).all()
+
+
+def test_a_bundle_that_was_not_checked_warms_up_with_random_data(tmp_path: Path) -> None:
+    model = deploy(make_bundle(tmp_path / "bundle", batches=(), golden=False), tmp_path / "r")
+    read = read_config(model)
+    assert [sample.batch_size for sample in read.model_warmup] == [1, 8]
+    assert all(sample.inputs["frames"].random_data for sample in read.model_warmup)
+    assert not (model / "warmup").exists()
+
+
+def test_pixels_are_warmed_up_as_pixels(tmp_path: Path) -> None:
+    source = Tensor("pixel_values", "float32", ("batch", 32, 3, 224, 224))
+    bundle = make_bundle(tmp_path / "bundle", mode="pixels", inputs=(source,))
+    model = deploy(bundle, tmp_path / "r")
+    read = read_config(model)
+    assert (read.input[0].data_type, list(read.input[0].dims)) == (model_config_pb2.TYPE_FP32, [32, 3, 224, 224])
+    pixels = np.fromfile(model / "warmup/pixel_values", np.float32).reshape(1, 32, 3, 224, 224)
+    crops = np.arange(32 * 224 * 224 * 3, dtype=np.uint64).astype(np.uint8).reshape(1, 32, 224, 224, 3)
+    np.testing.assert_array_equal(
+        pixels, Preprocessor(bundle.contract.clip, bundle.contract.preprocess).to_pixels(crops)
+    )
+
+
+def test_several_engines_share_the_batches_that_all_of_them_take(tmp_path: Path) -> None:
+    small = engine(sms=[89], profiles=[{"min": 1, "opt": 2, "max": 4}])
+    model = deploy(make_bundle(tmp_path / "bundle", {"hopper": engine(), "ada": small}), tmp_path / "r")
+    read = read_config(model)
+    assert dict(read.cc_model_filenames) == {"8.9": "model_sm89.plan", "9.0": "model_sm90.plan"}
+    assert read.max_batch_size == 4
+    assert [sample.batch_size for sample in read.model_warmup] == [1, 2, 4]
+
+
+def test_other_labels_reach_server_and_client(tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("one\ntwo\nthree\n")
+    model = deploy(make_bundle(tmp_path / "bundle"), tmp_path / "r", labels=names)
+    assert (model / "labels.txt").read_text() == "one\ntwo\nthree\n"
+    assert json.loads(read_config(model).parameters["vivit_contract"].string_value)["labels"] == ["one", "two", "three"]
+
+
+def test_the_readme_has_the_commands(tmp_path: Path) -> None:
+    onnx = deploy(make_bundle(tmp_path / "a"), tmp_path / "onnx").parent / "README.md"
+    assert "nvcr.io/nvidia/tritonserver:25.11-py3 tritonserver --model-repository=/models" in onnx.read_text()
+    assert f"vivit predict triton://localhost:8001/{NAME} video.mp4" in onnx.read_text()
+    plan = deploy(make_bundle(tmp_path / "b", {"tensorrt": engine()}), tmp_path / "plan").parent / "README.md"
+    assert "image with TensorRT 11.4.0.106" in plan.read_text()
+    assert "@" not in onnx.read_text() + plan.read_text()
+
+
+RTX = {"rtx": engine(flavour="tensorrt-rtx", version="1.7.1.116")}
+
+
+@pytest.mark.parametrize(
+    ("engines", "options", "error", "said"),
+    [
+        ({}, {"backend": "tensorrt"}, BundleError, "has no full TensorRT engine for Triton; add one with: vivit build"),
+        (RTX, {"backend": "tensorrt"}, BundleError, r"for Triton \(its rtx is not what that back end loads\)"),
+        ({"a": engine(profiles=[{"min": 2, "opt": 2, "max": 4}])}, {}, BundleError, "a takes batches of 2 or more"),
+        ({"a": engine(), "b": engine(version="10.13.0")}, {}, BundleError, "TensorRT 10.13.0 and 11.4.0.106"),
+        ({}, {"backend": "openvino"}, UsageError, "--backend openvino is unknown"),
+        ({}, {"name": "a/b"}, UsageError, "'a/b' is not a model name"),
+        ({}, {"instances": 0}, UsageError, "--instances 0 must be 1 or more"),
+        ({}, {"delay_us": -1}, UsageError, "--max-delay-us -1 must be 0 or more"),
+        ({}, {"labels": Path(__file__)}, InputError, "labels, but the model has 3"),
+    ],
+)
+def test_refusals_leave_nothing(
+    tmp_path: Path, engines: dict[str, Any], options: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    bundle = make_bundle(tmp_path / "bundle", engines)
+    with pytest.raises(error, match=said):
+        deploy(bundle, tmp_path / "r", **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_an_rtx_engine_is_passed_over(tmp_path: Path) -> None:
+    assert read_config(deploy(make_bundle(tmp_path / "bundle", RTX), tmp_path / "r")).backend == "onnxruntime"
+
+
+def test_a_label_of_two_lines_is_refused(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    path = bundle.path / "bundle.json"
+    path.write_text(path.read_text().replace("abseiling", "ab\\nseiling"))
+    with pytest.raises(InputError, match=r"label 'ab\\nseiling' cannot be one line of labels.txt"):
+        deploy(bundle, tmp_path / "r")
+
+
+def test_a_damaged_bundle_and_labels_that_do_not_match_the_head_are_refused(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    manifest = bundle.path / "bundle.json"
+    whole = manifest.read_text()
+    manifest.write_text(whole.replace('"abseiling",', ""))
+    with pytest.raises(BundleError, match="2 labels for 3 logits"):
+        deploy(bundle, tmp_path / "r")
+    manifest.write_text(whole)
+    (bundle.path / "model.onnx").write_bytes(b"grape")
+    with pytest.raises(BundleError, match=r"model\.onnx is not the file that bundle.json describes"):
+        deploy(bundle, tmp_path / "r")
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_only_a_deployment_is_replaced(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    deploy(bundle, tmp_path / "r")
+    with pytest.raises(OutputError, match="pass --force to replace that deployment"):
+        deploy(bundle, tmp_path / "r")
+    (tmp_path / "r/other.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"other\.txt, which is not part of the deployment"):
+        deploy_triton(bundle, tmp_path / "r", force=True)
+    (tmp_path / "r/other.txt").unlink()
+    deploy_triton(bundle, tmp_path / "r", TritonOptions(name="other"), force=True)
+    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == ["README.md", "deployment.json", "other"]

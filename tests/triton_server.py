@@ -1,0 +1,142 @@
+"""A real tritonserver on loopback, over a stand-in for the back ends that no package brings (``triton_backend/``)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from capabilities import missing
+
+ROOT = Path(__file__).parents[1]
+READY_WITHIN_SECONDS = 60.0  # it takes less than two; a stub that cannot start hangs for ever
+STOPPED_WITHIN_SECONDS = 30.0
+
+
+def fetch_tritonserver() -> Path:
+    """The server's folder, or a skipped (or failed) test where it cannot be had."""
+    fetching = subprocess.run(
+        [sys.executable, ROOT / "tools/fetch_triton.py"], capture_output=True, text=True, timeout=300, check=False
+    )
+    if fetching.returncode:
+        missing("tritonserver", f"it cannot be fetched: {(fetching.stderr.splitlines() or ['?'])[-1]}")
+    return Path(fetching.stdout.splitlines()[-1])
+
+
+def make_backends(installed: Path, folder: Path) -> Path:
+    """A folder with the Python back end and our stand-ins for onnxruntime and tensorrt."""
+    python = folder / "python"
+    python.mkdir(parents=True)
+    for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
+        shutil.copy(installed / "backends/python" / name, python)  # Triton refuses the library as a link
+    version = "{}.{}".format(*sys.version_info[:2])
+    stub = installed / "python_backend_stubs" / version / "triton_python_backend_stub"
+    if not stub.is_file():
+        missing("tritonserver", f"it has no Python back end for Python {version}")
+    stub.chmod(0o755)
+    (python / stub.name).symlink_to(stub)  # a copy would not find its libraries
+    for name in ("onnxruntime", "tensorrt"):
+        shutil.copytree(ROOT / "tests/triton_backend", folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+class TritonServer:
+    """A server that is started, waited for until it is ready, and stopped."""
+
+    def __init__(self, installed: Path, backends: Path, repositories: Sequence[Path], folder: Path) -> None:
+        self._installed, self._backends, self._repositories = installed, backends, list(repositories)
+        self._folder = folder
+        self.log = folder / "tritonserver.log"
+        self.http, self.grpc, self.metrics = free_port(), free_port(), free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def url(self, model: str, protocol: str = "grpc", query: str = "") -> str:
+        scheme, port = ("triton+http", self.http) if protocol == "http" else ("triton", self.grpc)
+        return f"{scheme}://127.0.0.1:{port}/{model}{query}"
+
+    def get(self, path: str, port: int | None = None) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port or self.http}/{path}", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def start(self) -> None:
+        ports = {"http": self.http, "grpc": self.grpc, "metrics": self.metrics}
+        command = [
+            str(self._installed / "bin/tritonserver"),
+            *(f"--model-repository={repository}" for repository in self._repositories),
+            f"--backend-directory={self._backends}",
+            f"--backend-config=python,shm-region-prefix-name=vivit-test-{os.getpid()}-{self.http}",
+            *(f"--{name}-address=127.0.0.1" for name in ports),
+            *(f"--{name}-port={port}" for name, port in ports.items()),
+            "--allow-gpu-metrics=false",
+            "--disable-auto-complete-config",
+            "--exit-timeout-secs=5",
+        ]
+        environment = {
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR")),
+        }
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        deadline = time.monotonic() + READY_WITHIN_SECONDS
+        while not self._is_ready():
+            if self.process.poll() is not None:
+                raise AssertionError(f"tritonserver ended with {self.process.returncode}:\n{self.tail()}")
+            if time.monotonic() > deadline:
+                self.kill()
+                raise AssertionError(f"tritonserver was not ready in {READY_WITHIN_SECONDS} s:\n{self.tail()}")
+            time.sleep(0.05)
+
+    def stop(self) -> int:
+        """Ask it to end, and return its exit status."""
+        assert self.process is not None
+        self.process.terminate()
+        try:
+            return self.process.wait(STOPPED_WITHIN_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"tritonserver did not stop:\n{self.tail()}") from None
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def tail(self, lines: int = 40) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def _is_ready(self) -> bool:
+        try:
+            self.get("v2/health/ready")
+        except (urllib.error.URLError, OSError):
+            return False
+        return True
+
+
+@contextmanager
+def running(server: TritonServer) -> Iterator[TritonServer]:
+    """Start a server, and stop it if the test has not."""
+    server.start()
+    try:
+        yield server
+    finally:
+        if server.is_running:
+            server.stop()

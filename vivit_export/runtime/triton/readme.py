@@ -1,0 +1,70 @@
+"""The ``README.md`` of a model repository: what is served, how to start the server, how to ask it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vivit_export.bundle import Bundle
+from vivit_export.contract import Contract, Tensor
+from vivit_export.runtime.triton.config import CONTRACT, Engine
+
+TEMPLATE = Path(__file__).with_name("README.md")
+MATRIX = "https://docs.nvidia.com/deeplearning/frameworks/support-matrix/"
+IMAGE = "nvcr.io/nvidia/tritonserver"
+TAG = "25.11-py3"
+
+_PORTS = "-p 8000:8000 -p 8001:8001 -p 8002:8002"  # HTTP, gRPC, metrics
+
+
+def readme_text(name: str, bundle: Bundle, contract: Contract, engine: Engine, delay_us: int) -> str:
+    """Fill in what the README says about this repository."""
+    note, tag = _image(engine)
+    values = {
+        "NAME": name,
+        "MODEL": str(bundle.manifest["model"]["id"]),
+        "ENGINE": f"{engine.title}, {bundle.precision}",
+        "LARGEST": str(engine.batches[-1]),
+        "DELAY": str(delay_us),
+        "INPUT": f"{_tensor(contract.io.inputs[0])}; {_content(contract)}",
+        "OUTPUTS": ", ".join(map(_tensor, contract.io.outputs)),
+        "IMAGE_NOTE": note,
+        "START": _start(f"{IMAGE}:{tag}"),
+        "CONTRACT": CONTRACT,
+    }
+    text = TEMPLATE.read_text(encoding="utf-8")
+    for key, value in values.items():
+        text = text.replace(f"@{key}@", value)
+    return text
+
+
+def _image(engine: Engine) -> tuple[str, str]:
+    """Say which image is needed, and its tag."""
+    if engine.backend == "tensorrt":
+        version = engine.title.split()[1]
+        return (
+            f"An engine runs on the TensorRT version it was built with. Set `TAG` to the image with TensorRT {version} "
+            f"([support matrix]({MATRIX})), in this folder:",
+            '"${TAG:?}"',
+        )
+    return (
+        f"In this folder, with any image for whose ONNX Runtime this is not too new ({engine.title.split(', ')[1]}). "
+        "Without a GPU leave `--gpus all` out, and Triton uses the CPU:",
+        TAG,
+    )
+
+
+def _start(image: str) -> str:
+    return (
+        f'docker run --rm --gpus all --shm-size 1g {_PORTS} -v "$PWD":/models:ro \\\n'
+        f"  {image} tritonserver --model-repository=/models --disable-auto-complete-config"
+    )
+
+
+def _tensor(tensor: Tensor) -> str:
+    return f"{tensor.dtype} `{tensor.name}` ({', '.join(map(str, tensor.shape))})"
+
+
+def _content(contract: Contract) -> str:
+    clip, mode = contract.clip, contract.io.mode
+    what = {"crops": "RGB frames, resized and cropped", "frames": "RGB frames of the camera", "pixels": "pixel values"}
+    return f"{what[mode]}, {clip.num_frames} of each video by sampling {clip.sampling}"
