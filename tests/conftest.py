@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported
 
@@ -15,6 +16,7 @@ from capabilities import pytest_configure, pytest_runtest_setup  # noqa: F401  h
 if TYPE_CHECKING:
     from bundles import Bundles
     from checkpoints import Checkpoints
+    from triton_server import Served
 
     from vivit_export.export.checkpoint import Checkpoint
 
@@ -49,3 +51,12 @@ def demo_checkpoint() -> Checkpoint:
     from vivit_export.export.checkpoint import load_checkpoint
 
     return load_checkpoint("demo")
+
+
+@pytest.fixture(scope="session")
+def served(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A real tritonserver with what ``vivit deploy triton`` made of the demo; one for all tests."""
+    from triton_server import serve_demo
+
+    with serve_demo(bundles, tmp_path_factory.mktemp("triton")) as serving:
+        yield serving

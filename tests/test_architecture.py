@@ -43,6 +43,8 @@ HOMES = {
     "av": {"runtime/video.py"},
     "polygraphy": {"export/engine_worker.py"},
     "onnxruntime": {"runtime/session/onnxruntime.py"},
+    "tritonclient": {"runtime/triton/connection.py"},
+    "aiohttp": {"runtime/triton/connection.py"},
     "click": {"cli.py", "cli_options.py"},
     "rich": {"progress.py"},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -13,9 +14,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from bundles import Bundles, add_plan, need
 from capabilities import missing
+
+from vivit_export.bundle import Bundle
 
 ROOT = Path(__file__).parents[1]
 READY_WITHIN_SECONDS = 60.0  # it takes less than two; a stub that cannot start hangs for ever
@@ -140,3 +145,61 @@ def running(server: TritonServer) -> Iterator[TritonServer]:
     finally:
         if server.is_running:
             server.stop()
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running server and what it serves: ``demo`` (ONNX Runtime), ``plan`` and ``plans`` (TensorRT's configuration).
+
+    Attributes:
+        server: running.
+        bundle: the demo in fp32; the plans hold its graph.
+        warmed_up: statistics by model, before anybody asked for anything.
+        installed: folder of the server.
+        backends: folder of its back ends.
+        repositories: what it was started with.
+    """
+
+    server: TritonServer
+    bundle: Bundle
+    warmed_up: dict[str, dict[int, int]]
+    installed: Path
+    backends: Path
+    repositories: list[Path]
+
+    def executions(self, model: str) -> dict[int, int]:
+        """How many batches of each size were run so far."""
+        return executions(self.server, model)
+
+
+def executions(server: TritonServer, model: str) -> dict[int, int]:
+    (stats,) = json.loads(server.get(f"v2/models/{model}/stats"))["model_stats"]
+    return {int(row["batch_size"]): int(row["compute_infer"]["count"]) for row in stats["batch_stats"]}
+
+
+def _make_repositories(bundles: Bundles, folder: Path) -> tuple[Bundle, list[Path]]:
+    """Deploy the demo for each back end. What stands for plans holds the demo's graph."""
+    from vivit_export.runtime.triton.deploy import TritonOptions, deploy_triton
+
+    bundle = bundles.demo(check=True, num_clips=3)
+    graph = bundle.model.read_bytes()
+    profiles = [{"min": 1, "opt": 2, "max": 4}]
+    made = [deploy_triton(bundle, folder / "onnx", TritonOptions(name="demo"))]
+    for name, sms in (("plan", (90,)), ("plans", (89, 90))):
+        copy = bundles.copy(folder / f"bundle-{name}", check=True, num_clips=3)
+        for sm in sms:
+            planned = add_plan(copy, f"sm{sm}", graph, sms=[sm], profiles=profiles)
+        made.append(deploy_triton(planned, folder / name, TritonOptions(name=name)))
+    return bundle, [deployment.path for deployment in made]
+
+
+@contextmanager
+def serve_demo(bundles: Bundles, folder: Path) -> Iterator[Served]:
+    """Deploy the demo and serve it."""
+    need("onnxruntime", "tritonclient")
+    installed = fetch_tritonserver()
+    backends = make_backends(installed, folder / "backends")
+    bundle, repositories = _make_repositories(bundles, folder)
+    with running(TritonServer(installed, backends, repositories, folder)) as server:
+        warmed_up = {name: executions(server, name) for name in ("demo", "plan", "plans")}
+        yield Served(server, bundle, warmed_up, installed, backends, repositories)

@@ -12,6 +12,7 @@ from vivit_export import __version__
 from vivit_export.cli_options import (
     FILE,
     PATH,
+    SOURCE,
     Command,
     batch_options,
     calibration_options,
@@ -182,7 +183,7 @@ def inspect(bundle: Path, as_json: bool, plan_onnx: Path | None, engine: str | N
 
 
 @vivit.command(cls=Command)
-@click.argument("bundle", type=PATH)
+@click.argument("bundle", type=SOURCE)
 @click.argument("videos", nargs=-1, required=True, type=PATH, metavar="VIDEO...")
 @session_options
 @sampling_options
@@ -194,22 +195,21 @@ def inspect(bundle: Path, as_json: bool, plan_onnx: Path | None, engine: str | N
 @click.option("--top-k", default=5, show_default=True, type=click.IntRange(min=1), help="Show so many labels.")
 @click.option("--embedding", type=FILE, help="Also write the embeddings, as safetensors.")
 @output_options
-def predict(bundle: Path, videos: tuple[Path, ...], as_json: bool, **given: Any) -> None:
+def predict(bundle: Path | str, videos: tuple[Path, ...], as_json: bool, **given: Any) -> None:
     """Name what happens in each VIDEO (or folder of videos); needs no torch.
 
+    BUNDLE may also be a model that Triton serves: triton://HOST:PORT/MODEL, or triton+http:// for HTTP.
     One video is shown as a table, several as JSON lines. Videos that cannot be used are listed at the
     end; the others are still predicted.
     """
     progress, sampling, top_k = take_progress(given), take_sampling(given), given.pop("top_k")
-    from vivit_export.bundle import read_bundle
     from vivit_export.errors import ClipError
     from vivit_export.runtime import predict as run
 
     windows = run.window_rule(given.pop("window"), given.pop("hop"), sampling["views"])
     embeddings, files = given.pop("embedding"), run.list_videos(videos)
-    with progress.stage("verify the bundle"):
-        source = read_bundle(bundle)
-    contract = run.adapt_contract(source.contract, labels=given.pop("labels"), **sampling)
+    source, own_contract = run.read_source(bundle, progress)
+    contract = run.adapt_contract(own_contract, labels=given.pop("labels"), **sampling)
     run.require_outputs(contract, embeddings)
     as_lines = as_json or len(files) > 1 or videos[0].is_dir()
     kept: list[run.VideoPrediction] = []

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vivit_export.errors import EnvironmentFault, UsageError, VivitExportError
+from vivit_export.runtime.triton.address import is_address
 from vivit_export.signals import ended_like_ctrl_c, ignore_from_now_on
 
 if TYPE_CHECKING:
@@ -25,6 +26,16 @@ TARGETS = ("auto", "onnx", "tensorrt", "tensorrt-rtx")
 
 PATH = click.Path(path_type=Path)
 FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+class _Source(click.Path):
+    """A path, or the address of a served model, which stays text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if is_address(value) else super().convert(value, param, ctx)
+
+
+SOURCE = _Source(path_type=Path)
 
 _SHORTCUTS = "vivit_export.shortcuts"
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -179,7 +190,11 @@ sampling_options = options(
     click.option("--views", callback=views, metavar="TxS", help="Average over T temporal and S spatial views, as 4x3."),
 )
 session_options = options(
-    click.option("--engine", metavar="NAME", help="tensorrt, openvino, onnxruntime …  [default: the best one here]"),
+    click.option(
+        "--engine",
+        metavar="NAME",
+        help="tensorrt, onnxruntime …, or triton://HOST:PORT/MODEL.  [default: the best here]",
+    ),
     click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N.  [default: the first GPU, else the CPU]"),
     click.option("--cpu-precision", type=click.Choice(("fp32", "bf16")), help="Arithmetic of CPU engines.  [fp32]"),
 )

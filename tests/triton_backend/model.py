@@ -2,38 +2,41 @@
 
 Triton takes it as a "Python-based back end", so that it serves a repository's own config.pbtxt,
 unchanged. A ``.plan`` in the tests holds an ONNX graph. Like the real ones it runs the requests of
-a batch as one.
+a batch as one. A clip that begins with "slow" takes seconds, so that a test can act meanwhile.
 """
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import triton_python_backend_utils as pb
 
+SLOW_SECONDS = 3
+
 
 class TritonPythonModel:
     def initialize(self, args):
         config = json.loads(args["model_config"])
-        name = config["default_model_filename"] or next(iter(config["cc_model_filenames"].values()))
+        name = next(iter(config["cc_model_filenames"].values()), config["default_model_filename"])
         path = Path(args["model_repository"]) / args["model_version"] / name
         self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         self.source = config["input"][0]["name"]
         self.outputs = [output["name"] for output in config["output"]]
 
     def execute(self, requests):
-        batches = [pb.get_input_tensor_by_name(request, self.source).as_numpy() for request in requests]
-        if any(batch.reshape(-1)[:8].tobytes() == b"slowness" for batch in batches):
-            import time
-
-            time.sleep(5)  # long enough for a test to act while the request is under way
+        # DLPack in and out: this server's own conversions were compiled for NumPy 1 and give zeros with NumPy 2.
+        batches = [np.from_dlpack(pb.get_input_tensor_by_name(request, self.source)) for request in requests]
+        if any(batch.reshape(-1)[:4].tobytes() == b"slow" for batch in batches):
+            time.sleep(SLOW_SECONDS)
         results = self.session.run(self.outputs, {self.source: np.concatenate(batches)})
         responses, start = [], 0
         for batch, request in zip(batches, requests, strict=True):
             wanted = set(request.requested_output_names())
             rows = slice(start, start + len(batch))
             start += len(batch)
-            tensors = [pb.Tensor(n, r[rows]) for n, r in zip(self.outputs, results, strict=True) if n in wanted]
+            outputs = zip(self.outputs, results, strict=True)
+            tensors = [pb.Tensor.from_dlpack(name, array[rows]) for name, array in outputs if name in wanted]
             responses.append(pb.InferenceResponse(tensors))
         return responses

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save
 
-from vivit_export.bundle import Bundle
+from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError, OutputError, UsageError
 from vivit_export.progress import Progress
@@ -27,6 +27,7 @@ from vivit_export.runtime.labels import read_labels
 from vivit_export.runtime.sampling import choose_sampling
 from vivit_export.runtime.session.select import CpuPrecision, open_session
 from vivit_export.runtime.session.session import Prediction, Session
+from vivit_export.runtime.triton.address import is_address
 from vivit_export.runtime.video import find_clips
 from vivit_export.runtime.views import average_views, read_views
 from vivit_export.runtime.windows import Unit, read_windows
@@ -34,6 +35,7 @@ from vivit_export.runtime.windows import Unit, read_windows
 UInt8 = npt.NDArray[np.uint8]
 
 _READ_AHEAD = 2  # videos decoded while the engine runs; each decoder has threads of its own
+_SERVER_REQUESTS = 8  # under way at once, so that a server has something to batch while others are decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,30 @@ class _Item:
     span_seconds: tuple[float, float] | None
 
 
+def read_source(source: Path | str, progress: Progress) -> tuple[Bundle | str, Contract]:
+    """Verify a bundle, or ask a server what it serves.
+
+    Args:
+        source: a bundle's folder, or an address (`vivit_export.runtime.triton.address`).
+        progress: told about the stage.
+
+    Returns:
+        What `predict_bundle` takes, and its contract.
+
+    Raises:
+        BundleError: the bundle is damaged.
+        EnvironmentFault: there is no such server or model.
+    """
+    if is_address(source):
+        with progress.stage("ask the server"), open_session(source) as session:
+            return str(source), session.contract
+    with progress.stage("verify the bundle"):
+        bundle = read_bundle(source)
+    return bundle, bundle.contract
+
+
 def predict_bundle(
-    bundle: Bundle,
+    bundle: Bundle | str,
     files: Sequence[Path],
     *,
     contract: Contract,
@@ -111,9 +135,10 @@ def predict_bundle(
     """Open a bundle as `open_session` does and predict videos as `predict_videos` does, counting them."""
     with open_session(bundle, engine, device, cpu_precision) as session:
         progress.note(f"runs on {session.details}")
+        in_flight = _SERVER_REQUESTS if session.engine == "triton" else 0
         with progress.counting("predict", len(files), "videos") as advance:
             last: Path | None = None
-            for result in predict_videos(session, files, contract=contract, windows=windows):
+            for result in predict_videos(session, files, contract=contract, windows=windows, in_flight=in_flight):
                 if result.path != last:
                     last = result.path
                     advance(1)
@@ -193,16 +218,19 @@ def predict_videos(
     *,
     contract: Contract | None = None,
     windows: WindowRule | None = None,
+    in_flight: int = 0,
 ) -> Iterator[VideoPrediction | VideoFault]:
     """Predict videos in order, one result each, or one for each window.
 
-    Memory: the clips of a few videos; of windows, those of one batch.
+    Memory: the clips of a few videos; of windows, those of one batch; ``in_flight`` times as much.
 
     Args:
         session: an opened bundle.
         paths: video files.
         contract: another sampling rule or other labels than the bundle's; its shapes are the bundle's.
         windows: predict windows instead of the whole video; of the contract's ``views`` the central one is taken.
+        in_flight: for a session on a server, which batches by itself: send each clip's views at once, and go on
+            reading while so many requests are under way. 0: fill batches here, run one at a time.
 
     Yields:
         A prediction, or the fault of a video that cannot be read or does not fit. A video that
@@ -215,6 +243,9 @@ def predict_videos(
     contract = contract or session.contract
     files = [Path(path) for path in paths]
     items = _read_all(files, contract) if windows is None else _read_windows(files, contract, windows)
+    if in_flight:
+        yield from _run_concurrently(session, contract, items, in_flight)
+        return
     largest = session.batches[1]
     waiting: list[_Item | VideoFault] = []
     num_clips = 0
@@ -303,6 +334,23 @@ def _require_size(clips: UInt8, path: Path, contract: Contract) -> None:
             f"{path} is {clips.shape[3]}x{clips.shape[2]} but this bundle takes frames of {size[1]}x{size[0]} "
             "(width x height); for videos of any size export with --input crops"
         )
+
+
+def _run_concurrently(
+    session: Session, contract: Contract, items: Iterator[_Item | VideoFault], in_flight: int
+) -> Iterator[VideoPrediction | VideoFault]:
+    """Run each item as a request of its own, several at once, and give them out in their order."""
+    with ThreadPoolExecutor(in_flight) as pool:
+        under_way: deque[Future[list[VideoPrediction | VideoFault]]] = deque()
+        try:
+            for item in items:
+                under_way.append(pool.submit(lambda item: list(_run(session, contract, [item])), item))
+                while under_way and (len(under_way) > in_flight or under_way[0].done()):
+                    yield from under_way.popleft().result()
+            while under_way:
+                yield from under_way.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _run(

@@ -16,6 +16,7 @@ from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError, UsageError
 from vivit_export.runtime.session.backend import Backend
 from vivit_export.runtime.session.session import Session
+from vivit_export.runtime.triton.address import is_address
 
 ORDER = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-cpu", "openvino")
 """Engines, best first: GPU before CPU, compiled before interpreted (not measured, for want of a GPU).
@@ -57,9 +58,10 @@ def open_session(
     """Open a bundle on the best engine that fits this machine.
 
     Args:
-        bundle: a bundle or its folder; a folder's files are verified first.
+        bundle: a bundle or its folder, whose files are verified first; or the address of a model
+            served by Triton, ``triton://HOST:PORT/MODEL`` (`vivit_export.runtime.triton.address`).
         prefer: an engine of `ORDER`, ``onnxruntime`` (CUDA, then CPU), or the name of a compiled
-            engine in the bundle: this one or none.
+            engine in the bundle: this one or none. Or an address where this very bundle is served.
         device: ``cpu``, ``cuda`` or ``cuda:N``: only engines that run there. Default: the first
             GPU, else the CPU.
         cpu_precision: ``bf16`` lets a CPU engine compute in bfloat16, which changes results; only
@@ -71,6 +73,9 @@ def open_session(
         UsageError: an unknown engine or device, or options that conflict.
         EnvironmentFault: the preferred engine, or every engine, is unavailable; names why.
     """
+    address = next((text for text in (bundle, prefer) if is_address(text)), None)
+    if address is not None:
+        return _open_served(str(address), bundle, prefer, device or cpu_precision)
     source = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
     wish = _read_wish(source, prefer, device, cpu_precision)
     passed_over: dict[str, str] = {}
@@ -90,6 +95,18 @@ def open_session(
     unasked = {name: f"{prefer} was asked for" for name in ORDER if name not in wish.engines}
     _LOG.info("%s runs on %s", source.path, backend.details)
     return Session(source.contract, backend, {**passed_over, **unasked})
+
+
+def _open_served(address: str, bundle: Bundle | str | Path, prefer: str | None, local: str | None) -> Session:
+    from vivit_export.runtime.triton.client import open_server
+
+    if local is not None:
+        raise UsageError(f"{local} is a choice for engines on this machine, but {address} runs on a server; drop it")
+    if bundle != address:
+        return open_server(address, bundle if isinstance(bundle, Bundle) else read_bundle(bundle))
+    if prefer is not None:
+        raise UsageError(f"{prefer} cannot be chosen: {address} is served, and the server chose its engine; drop it")
+    return open_server(address)
 
 
 def _nothing_fits(prefer: str | None, passed_over: dict[str, str], faults: list[Exception]) -> EnvironmentFault:

@@ -1,0 +1,118 @@
+"""``vivit deploy triton``, and ``predict`` and ``check`` on what then is served, as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from bundles import Bundles
+from click.testing import Result
+from triton_server import Served, free_port
+
+from vivit_export.demo import clip_labels, clips_path
+
+pytestmark = pytest.mark.needs_onnxruntime
+Cli = Callable[..., Result]
+LEFT = clips_path() / "left_320x240_25fps.mp4"
+
+
+def lines(result: Result) -> list[dict[str, object]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_folder_is_predicted_by_the_server_in_order(cli: Cli, served: Served, protocol: str) -> None:
+    here = lines(cli("predict", served.bundle.path, clips_path(), "-q", "--engine", "onnxruntime-cpu"))
+    there = lines(cli("predict", served.server.url("demo", protocol), clips_path(), "-q"))
+    assert [row["video"] for row in there] == [row["video"] for row in here]
+    for row, expected in zip(there, here, strict=True):
+        assert [e["label"] for e in row["top"]] == [e["label"] for e in expected["top"]]  # type: ignore[attr-defined]
+        chances = [[e["probability"] for e in r["top"]] for r in (row, expected)]  # type: ignore[attr-defined]
+        assert chances[0] == pytest.approx(chances[1], abs=1e-5)
+    assert {Path(str(row["video"])).name: row["top"][0]["label"] for row in there} == clip_labels()  # type: ignore[index]
+
+
+def test_windows_views_and_faults_as_anywhere_else(cli: Cli, served: Served, tmp_path: Path) -> None:
+    url = served.server.url("demo")
+    windows = cli("predict", url, LEFT, "--window", "0.8", "--top-k", "1", "-q").stdout.splitlines()
+    assert windows[0].startswith("    0.00 s to     0.80 s   ")
+    views = cli("predict", url, LEFT, "--stride", "4", "--views", "4x3", "--short", "repeat", "--top-k", "1", "-q")
+    assert views.stdout.splitlines()[1].startswith("  left ")
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    assert "cannot be read as a video" in cli("predict", url, text, "-q", code=3).stderr
+
+
+def test_what_runs_is_said(cli: Cli, served: Served) -> None:
+    said = cli("predict", served.server.url("demo"), LEFT).stderr.splitlines()
+    assert said[0].startswith("ask the server ")
+    assert said[1].startswith("  runs on Triton 2.51.0 at 127.0.0.1:")
+
+
+def test_the_drift_of_a_running_server(cli: Cli, served: Served) -> None:
+    shown = cli("check", served.bundle.path, "--engine", served.server.url("demo"), "-q").stdout
+    for batch in (1, 8):
+        assert f"fp32, batch {batch}: top-1 100.0 %" in shown
+    assert shown.count("Triton 2.51.0 at 127.0.0.1:") == 2
+    assert "gate       passed" in shown
+
+
+def test_another_bundle_than_the_one_served_is_not_checked(cli: Cli, served: Served, bundles: Bundles) -> None:
+    other = bundles.demo(check=True, num_clips=3, precision="fp16").path
+    refused = cli("check", other, "--engine", served.server.url("demo"), "-q", code=3)
+    assert "was deployed from another graph than" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "code", "said"),
+    [
+        ("triton://127.0.0.1:PORT/nonsense", 7, "has no model 'nonsense'; it has: demo, plan, plans"),
+        ("triton://127.0.0.1:FREE/demo?timeout=5", 7, "no Triton server answers at 127.0.0.1:FREE (gRPC)"),
+        ("triton+http://127.0.0.1:FREE/demo?timeout=5", 7, "no Triton server answers at 127.0.0.1:FREE (HTTP)"),
+        ("triton://127.0.0.1", 2, "is not the address of a served model; write triton://HOST:"),
+        ("triton://127.0.0.1:PORT/demo?retry=3", 2, "retry=3 cannot follow an address"),
+    ],
+)
+def test_bad_addresses(cli: Cli, served: Served, address: str, code: int, said: str) -> None:
+    ports = {"PORT": str(served.server.grpc), "FREE": str(free_port())}
+    for name, port in ports.items():
+        address, said = address.replace(name, port), said.replace(name, port)
+    for verb in (("predict", address, LEFT), ("check", served.bundle.path, "--engine", address)):
+        result = cli(*verb, "-q", code=code)
+        assert said in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_deploy(cli: Cli, bundles: Bundles) -> None:
+    bundle = bundles.demo(check=True, num_clips=3).path
+    shown = cli("deploy", "triton", bundle, "repository", "-q").stdout
+    assert shown.splitlines()[1] == "  next       repository/README.md has the commands"
+    facts = json.loads(cli("deploy", "triton", bundle, "repository", "--name", "m", "--force", "--json", "-q").stdout)
+    assert (facts["kind"], facts["model"]) == ("triton", "demo")
+    assert "m/config.pbtxt" in facts["files"] and Path("repository/m/1/model.onnx").is_file()
+    assert "pass --force to replace" in cli("deploy", "triton", bundle, "repository", code=3).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("--backend", "tensorrt"), 3, "has no full TensorRT engine for Triton; add one with: vivit build"),
+        (("--backend", "openvino"), 2, "'openvino' is not one of"),
+        (("--name", "a b"), 2, "'a b' is not a model name"),
+        (("--instances", "0"), 2, "--instances 0 must be 1 or more"),
+        (("--labels", "none.txt"), 3, "the labels in none.txt cannot be read"),
+    ],
+)
+def test_deploy_refuses(cli: Cli, bundles: Bundles, options: tuple[str, ...], code: int, said: str) -> None:
+    bundle = bundles.demo(check=True, num_clips=3).path
+    assert said in cli("deploy", "triton", bundle, "repository", *options, code=code).stderr
+
+
+def test_a_damaged_bundle_is_not_deployed(cli: Cli, bundles: Bundles, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundles.demo(check=True, num_clips=3).path, tmp_path / "copy"))
+    with (copy / "model.onnx").open("r+b") as f:
+        f.seek(-1, 2)
+        f.write(b"\1")
+    assert "model.onnx is not the file" in cli("deploy", "triton", copy, "repository", "-q", code=3).stderr

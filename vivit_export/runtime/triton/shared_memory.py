@@ -1,0 +1,40 @@
+"""Memory that a client and a server on one machine both see: clips are written there instead of being sent."""
+
+from __future__ import annotations
+
+import uuid
+from multiprocessing.shared_memory import SharedMemory
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Region:
+    """One block in ``/dev/shm``, for one request at a time.
+
+    If the process dies, Python's resource tracker removes the block.
+
+    Attributes:
+        name: what the server calls it.
+        key: its name for the operating system.
+        size_bytes: its size.
+        is_registered: whether the server knows it.
+    """
+
+    def __init__(self, size_bytes: int) -> None:
+        self._memory = SharedMemory(f"vivit-{uuid.uuid4().hex}", create=True, size=size_bytes)
+        self.name = self._memory.name
+        self.key = f"/{self._memory.name}"
+        self.size_bytes = size_bytes
+        self.is_registered = False
+
+    def write(self, batch: npt.NDArray[Any]) -> None:
+        """Copy a batch to the beginning of the block."""
+        view: npt.NDArray[Any] = np.ndarray(batch.shape, batch.dtype, buffer=self._memory.buf)
+        np.copyto(view, batch, casting="no")
+
+    def free(self) -> None:
+        """Give the block back to the operating system; the server may still have it mapped."""
+        self._memory.close()
+        self._memory.unlink()
