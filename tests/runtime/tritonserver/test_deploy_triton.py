@@ -119,6 +119,28 @@ def test_several_engines_share_the_batches_that_all_of_them_take(tmp_path: Path)
     assert [sample.batch_size for sample in read.model_warmup] == [1, 2, 4]
 
 
+@pytest.mark.parametrize(
+    ("engines", "timed", "delay"),
+    [
+        ({}, {}, 1000),
+        ({}, {"onnxruntime-cpu": {"batches": {"1": {"p50_ms": 812.34}, "4": {"p50_ms": 1.0}}}}, 81234),
+        ({}, {"onnxruntime-cpu": {"batches": {"4": {"p50_ms": 1.0}}}}, 1000),
+        ({"a": engine()}, {"onnxruntime-cpu": {"batches": {"1": {"p50_ms": 812.0}}}}, 1000),
+        ({"a": engine()}, {"tensorrt": {"batches": {"1": {"p50_ms": 4.567}}}}, 457),
+    ],
+)
+def test_the_delay_is_a_tenth_of_what_the_engine_was_timed_at(
+    tmp_path: Path, engines: dict[str, Any], timed: dict[str, Any], delay: int
+) -> None:
+    bundle = make_bundle(tmp_path / "bundle", engines)
+    manifest = json.loads((bundle.path / "bundle.json").read_text())
+    (bundle.path / "bundle.json").write_text(json.dumps({**manifest, "bench": {"contenders": timed}}))
+    read = read_config(deploy(bundle, tmp_path / "r"))
+    assert read.dynamic_batching.max_queue_delay_microseconds == delay
+    given = read_config(deploy(bundle, tmp_path / "given", delay_us=0))
+    assert given.dynamic_batching.max_queue_delay_microseconds == 0
+
+
 def test_other_labels_reach_server_and_client(tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("one\ntwo\nthree\n")

@@ -25,10 +25,11 @@ ONNX_SHA256 = "vivit_onnx_sha256"
 ENGINE = "vivit_engine"
 
 DEFAULT_DELAY_US = 1000
-"""How long a request waits for others to share its batch. A lone client pays it in full on every
-request, so it stays below what a clip of a full-size ViViT takes on any GPU; while the engine is
-busy requests gather without it."""
+"""How long a request waits for others to share its batch, where the engine was not timed. While it is
+busy requests gather without waiting; a lone client pays the delay in full on every request."""
 
+_DELAY_SHARE = 0.1  # of what one clip takes, where that was measured: what a lone client may lose
+_TIMED_AS = {"tensorrt": ("tensorrt",), "onnxruntime": ("onnxruntime-cuda", "onnxruntime-cpu")}
 _UNCHECKED_BATCH = 8  # largest batch of a graph that was never run: what a profile has by default
 _TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "float16": "TYPE_FP16"}
 # TF32 would give an fp32 graph the products of 10-bit mantissas; sessions on this machine switch it off too.
@@ -104,6 +105,16 @@ def engine_config(
         "model_warmup": [_warmup(size, io.inputs[0], bundle.golden is not None) for size in engine.batches],
         "parameters": parameters(bundle, contract, engine),
     }
+
+
+def choose_delay_us(bundle: Bundle, engine: Engine) -> int:
+    """Return a tenth of what one clip takes on this engine if ``vivit bench --save`` measured it, else the default."""
+    timed = bundle.manifest.get("bench", {}).get("contenders", {})
+    for name in _TIMED_AS[engine.backend]:
+        alone = timed.get(name, {}).get("batches", {}).get("1")
+        if alone is not None:
+            return max(1, round(_DELAY_SHARE * 1e3 * float(alone["p50_ms"])))
+    return DEFAULT_DELAY_US
 
 
 def parameters(bundle: Bundle, contract: Contract, engine: Engine) -> list[Message]:

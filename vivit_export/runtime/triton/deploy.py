@@ -22,10 +22,10 @@ from vivit_export.runtime.deployment import Deployment, deploying, read_deployme
 from vivit_export.runtime.labels import read_labels
 from vivit_export.runtime.preprocess import Preprocessor
 from vivit_export.runtime.triton.config import (
-    DEFAULT_DELAY_US,
     LABELS,
     Backend,
     Engine,
+    choose_delay_us,
     choose_engine,
     engine_config,
 )
@@ -43,14 +43,15 @@ class TritonOptions:
         name: of the model; None: the last part of the model's id.
         backend: None: TensorRT where the bundle has such an engine, else ONNX Runtime.
         instances: of the engine, per GPU (or on the CPU); None leaves the number to Triton: one per GPU.
-        delay_us: how long a request may wait for others to share its batch, in microseconds.
+        delay_us: how long a request may wait for others to share its batch, in microseconds; None: see
+            `vivit_export.runtime.triton.config.choose_delay_us`.
         labels: file with other names for the logits (`read_labels`).
     """
 
     name: str | None = None
     backend: Backend | None = None
     instances: int | None = None
-    delay_us: int = DEFAULT_DELAY_US
+    delay_us: int | None = None
     labels: Path | None = None
 
     def __post_init__(self) -> None:
@@ -58,7 +59,7 @@ class TritonOptions:
             raise UsageError(f"--name {self.name!r} is not a model name: letters, digits, '_', '-' and '.' are taken")
         if self.instances is not None and self.instances < 1:
             raise UsageError(f"--instances {self.instances} must be 1 or more")
-        if self.delay_us < 0:
+        if self.delay_us is not None and self.delay_us < 0:
             raise UsageError(f"--max-delay-us {self.delay_us} must be 0 or more")
 
 
@@ -91,12 +92,13 @@ def deploy_triton(
     contract = _contract(source, options)
     engine = choose_engine(source, options.backend)
     name = options.name or _default_name(str(source.manifest["model"]["id"]))
-    config = engine_config(name, source, contract, engine, delay_us=options.delay_us, instances=options.instances)
+    delay_us = options.delay_us if options.delay_us is not None else choose_delay_us(source, engine)
+    config = engine_config(name, source, contract, engine, delay_us=delay_us, instances=options.instances)
     with deploying("triton", source, target, force) as work, progress.stage("write the model repository"):
         _write_model(work / name, config, contract.labels)
         _copy_engine(source, engine, work / name / "1")
         _write_warmup(source, work / name / "warmup")
-        (work / "README.md").write_text(readme_text(name, source, contract, engine, options.delay_us), encoding="utf-8")
+        (work / "README.md").write_text(readme_text(name, source, contract, engine, delay_us), encoding="utf-8")
     return read_deployment(target)
 
 
