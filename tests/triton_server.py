@@ -23,6 +23,7 @@ from capabilities import missing
 from vivit_export.bundle import Bundle
 
 ROOT = Path(__file__).parents[1]
+VIEWS = (2, 3)
 READY_WITHIN_SECONDS = 60.0  # it takes less than two; a stub that cannot start hangs for ever
 STOPPED_WITHIN_SECONDS = 30.0
 
@@ -151,6 +152,8 @@ def running(server: TritonServer) -> Iterator[TritonServer]:
 class Served:
     """A running server and what it serves: ``demo`` (ONNX Runtime), ``plan`` and ``plans`` (TensorRT's configuration).
 
+    ``demo-video`` takes encoded videos, and ``views-video`` averages 2x3 views of them.
+
     Attributes:
         server: running.
         bundle: the demo in fp32; the plans hold its graph.
@@ -179,12 +182,17 @@ def executions(server: TritonServer, model: str) -> dict[int, int]:
 
 def _make_repositories(bundles: Bundles, folder: Path) -> tuple[Bundle, list[Path]]:
     """Deploy the demo for each back end. What stands for plans holds the demo's graph."""
+    from vivit_export.runtime.predict import adapt_contract
     from vivit_export.runtime.triton.deploy import TritonOptions, deploy_triton
 
     bundle = bundles.demo(check=True, num_clips=3)
     graph = bundle.model.read_bytes()
     profiles = [{"min": 1, "opt": 2, "max": 4}]
-    made = [deploy_triton(bundle, folder / "onnx", TritonOptions(name="demo"))]
+    views = adapt_contract(bundle.contract, stride=4, short="repeat", views=VIEWS)
+    made = [
+        deploy_triton(bundle, folder / "onnx", TritonOptions(name="demo", ensemble=True)),
+        deploy_triton(bundle, folder / "views", TritonOptions(name="views", ensemble=True, contract=views)),
+    ]
     for name, sms in (("plan", (90,)), ("plans", (89, 90))):
         copy = bundles.copy(folder / f"bundle-{name}", check=True, num_clips=3)
         for sm in sms:

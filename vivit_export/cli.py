@@ -325,6 +325,8 @@ def deploy_cpp(bundle: Path, target: Path, force: bool, as_json: bool, **given: 
     "--max-delay-us", "delay_us", type=int, metavar="D", help="Wait so long to fill a batch.  [default: see below]"
 )
 @click.option("--labels", type=FILE, help="Names of the logits: one per line, or JSON.")
+@click.option("--ensemble", is_flag=True, help="Also serve NAME-video, which takes encoded videos.")
+@sampling_options
 @click.option("--force", is_flag=True, help="Replace a deployment that exists.")
 @output_options
 def deploy_triton(bundle: Path, target: Path, force: bool, as_json: bool, **given: Any) -> None:
@@ -333,11 +335,14 @@ def deploy_triton(bundle: Path, target: Path, force: bool, as_json: bool, **give
     A request waits for others to share its batch: a tenth of what one clip takes where vivit bench --save has
     measured that, else 1000 µs, or --max-delay-us.
     """
-    progress, backend = take_progress(given), given.pop("backend")
+    progress, backend, sampling = take_progress(given), given.pop("backend"), take_sampling(given)
+    from vivit_export.bundle import read_bundle
+    from vivit_export.runtime.predict import adapt_contract
     from vivit_export.runtime.triton.deploy import TritonOptions, deploy_triton
 
-    chosen = {name: value for name, value in given.items() if value is not None}
-    options = TritonOptions(backend=None if backend == "auto" else backend, **chosen)
+    own = read_bundle(bundle, verify=False).contract  # the files are verified when it is deployed
+    contract = adapt_contract(own, labels=given.pop("labels"), **sampling)
+    options = TritonOptions(backend=None if backend == "auto" else backend, contract=contract, **given)
     _show_deployment(deploy_triton(bundle, target, options, force=force, progress=progress), as_json)
 
 

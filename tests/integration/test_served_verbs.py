@@ -69,7 +69,7 @@ def test_another_bundle_than_the_one_served_is_not_checked(cli: Cli, served: Ser
 @pytest.mark.parametrize(
     ("address", "code", "said"),
     [
-        ("triton://127.0.0.1:PORT/nonsense", 7, "has no model 'nonsense'; it has: demo, plan, plans"),
+        ("triton://127.0.0.1:PORT/nonsense", 7, "has no model 'nonsense'; it has: demo, demo-frames, "),
         ("triton://127.0.0.1:FREE/demo?timeout=5", 7, "no Triton server answers at 127.0.0.1:FREE (gRPC)"),
         ("triton+http://127.0.0.1:FREE/demo?timeout=5", 7, "no Triton server answers at 127.0.0.1:FREE (HTTP)"),
         ("triton://127.0.0.1", 2, "is not the address of a served model; write triton://HOST:"),

@@ -29,7 +29,7 @@ from vivit_export.runtime.session.select import CpuPrecision, open_session
 from vivit_export.runtime.session.session import Prediction, Session
 from vivit_export.runtime.triton.address import is_address
 from vivit_export.runtime.video import find_clips
-from vivit_export.runtime.views import average_views, read_views
+from vivit_export.runtime.views import average_views, read_fitting_views, require_size
 from vivit_export.runtime.windows import Unit, read_windows
 
 UInt8 = npt.NDArray[np.uint8]
@@ -296,7 +296,7 @@ def _read_all(files: Sequence[Path], contract: Contract) -> Iterator[_Item | Vid
         try:
             while True:
                 for path in rest:
-                    ahead.append((path, pool.submit(_fitting_views, path, contract)))
+                    ahead.append((path, pool.submit(read_fitting_views, path, contract)))
                     if len(ahead) > _READ_AHEAD:
                         break
                 if not ahead:
@@ -310,30 +310,14 @@ def _read_all(files: Sequence[Path], contract: Contract) -> Iterator[_Item | Vid
             pool.shutdown(cancel_futures=True)
 
 
-def _fitting_views(path: Path, contract: Contract) -> UInt8:
-    clips = read_views(path, contract)
-    _require_size(clips, path, contract)
-    return clips
-
-
 def _read_windows(files: Sequence[Path], contract: Contract, rule: WindowRule) -> Iterator[_Item | VideoFault]:
     for path in files:
         try:
             for window in read_windows(path, contract, window=rule.length, hop=rule.hop, unit=rule.unit):
-                _require_size(window.frames[None], path, contract)
+                require_size(window.frames[None], path, contract)
                 yield _Item(path, window.frames[None], (window.start_seconds, window.end_seconds))
         except ClipError as e:
             yield VideoFault(path, e)
-
-
-def _require_size(clips: UInt8, path: Path, contract: Contract) -> None:
-    """A graph that resizes by itself takes frames of one size only."""
-    size = contract.io.frame_size
-    if size is not None and clips.shape[2:4] != size:
-        raise ClipError(
-            f"{path} is {clips.shape[3]}x{clips.shape[2]} but this bundle takes frames of {size[1]}x{size[0]} "
-            "(width x height); for videos of any size export with --input crops"
-        )
 
 
 def _run_concurrently(

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.contract import Contract
-from vivit_export.errors import UsageError
+from vivit_export.errors import ClipError, UsageError
 from vivit_export.runtime.preprocess import Preprocessor
 from vivit_export.runtime.sampling import view_indices
 from vivit_export.runtime.video import read_sampled
@@ -59,6 +59,37 @@ def read_views(path: str | Path, contract: Contract) -> UInt8:
     )
     by_frame = frames.reshape(temporal, contract.clip.num_frames, spatial, *frames.shape[2:])
     return np.ascontiguousarray(by_frame.swapaxes(1, 2)).reshape(temporal * spatial, -1, *frames.shape[2:])
+
+
+def read_fitting_views(path: Path, contract: Contract) -> UInt8:
+    """`read_views`, and refuse frames of a size that the graph does not take.
+
+    Raises:
+        ClipError: as for `read_views` and `require_size`.
+        UsageError: as for `read_views`.
+    """
+    clips = read_views(path, contract)
+    require_size(clips, path, contract)
+    return clips
+
+
+def require_size(clips: UInt8, path: Path, contract: Contract) -> None:
+    """Refuse clips of another size than the one that a graph takes which resizes by itself.
+
+    Args:
+        clips: uint8 (V, T, h, w, 3).
+        path: where they come from.
+        contract: of the model.
+
+    Raises:
+        ClipError: they have another size.
+    """
+    size = contract.io.frame_size
+    if size is not None and clips.shape[2:4] != size:
+        raise ClipError(
+            f"{path} is {clips.shape[3]}x{clips.shape[2]} but this bundle takes frames of {size[1]}x{size[0]} "
+            "(width x height); for videos of any size export with --input crops"
+        )
 
 
 def average_views(logits: Float32) -> Float32:

@@ -175,7 +175,7 @@ def test_a_wrong_batch_is_refused_with_the_servers_sentence(
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_a_model_that_is_not_there(served: Served, protocol: str) -> None:
-    with pytest.raises(EnvironmentFault, match="has no model 'nonsense'; it has: demo, plan"):
+    with pytest.raises(EnvironmentFault, match="has no model 'nonsense'; it has: demo, demo-frames, "):
         ve.open_session(served.server.url("nonsense", protocol))
     with pytest.raises(EnvironmentFault, match=r"'demo' of the Triton server at .* is not ready: .*version 3"):
         ve.open_session(served.server.url("demo/3", protocol))

@@ -96,8 +96,8 @@ def engine_config(
         "name": name,
         **_platform(engine),
         "max_batch_size": engine.batches[-1],
-        "input": [_tensor(tensor) for tensor in io.inputs],
-        "output": [_output(tensor, contract) for tensor in io.outputs],
+        "input": [tensor_message(tensor) for tensor in io.inputs],
+        "output": [output_message(tensor, contract) for tensor in io.outputs],
         "version_policy": {"latest": {"num_versions": 1}},
         "dynamic_batching": {"max_queue_delay_microseconds": delay_us},
         **_instance_group(engine, instances),
@@ -105,6 +105,18 @@ def engine_config(
         "model_warmup": [_warmup(size, io.inputs[0], bundle.golden is not None) for size in engine.batches],
         "parameters": parameters(bundle, contract, engine),
     }
+
+
+def tensor_message(tensor: Tensor) -> dict[str, Any]:
+    """Return an input or output without its batch dimension."""
+    dims = [int(d) for d in tensor.shape[1:]]
+    return {"name": tensor.name, "data_type": Symbol(_TYPES[tensor.dtype]), "dims": dims}
+
+
+def output_message(tensor: Tensor, contract: Contract) -> dict[str, Any]:
+    """Return an output; logits with the file of their names."""
+    labels = {"label_filename": LABELS} if tensor.name == "logits" and contract.labels else {}
+    return {**tensor_message(tensor), **labels}
 
 
 def choose_delay_us(bundle: Bundle, engine: Engine) -> int:
@@ -178,16 +190,6 @@ def _platform(engine: Engine) -> dict[str, Any]:
     return {"platform": "tensorrt_plan", **names}
 
 
-def _tensor(tensor: Tensor) -> dict[str, Any]:
-    dims = [int(d) for d in tensor.shape[1:]]
-    return {"name": tensor.name, "data_type": Symbol(_TYPES[tensor.dtype]), "dims": dims}
-
-
-def _output(tensor: Tensor, contract: Contract) -> Message:
-    labels = {"label_filename": LABELS} if tensor.name == "logits" and contract.labels else {}
-    return {**_tensor(tensor), **labels}
-
-
 def _instance_group(engine: Engine, instances: int | None) -> dict[str, Any]:
     """Without a number Triton makes one on every GPU; where there is none, two of ONNX Runtime on the CPU."""
     if instances is None:
@@ -206,5 +208,5 @@ def _optimization(engine: Engine, source: Tensor) -> Message:
 
 def _warmup(size: int, source: Tensor, has_clip: bool) -> Message:
     data = {"input_data_file": source.name} if has_clip else {"random_data": True}
-    value = {key: field for key, field in _tensor(source).items() if key != "name"}
+    value = {key: field for key, field in tensor_message(source).items() if key != "name"}
     return {"name": f"batch {size}", "batch_size": size, "inputs": map_field({source.name: {**value, **data}})}

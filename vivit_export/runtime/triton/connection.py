@@ -23,11 +23,10 @@ from vivit_export.runtime.triton.shared_memory import Region
 
 _T = TypeVar("_T")
 
-# After a lost connection gRPC would wait up to two minutes before it tries again.
+# After a lost connection gRPC would wait up to two minutes before it tries again: longer than all our retries.
 _GRPC_OPTIONS = [
     *((f"grpc.max_{way}_message_length", 2**31 - 1) for way in ("send", "receive")),
-    *((f"grpc.{name}_reconnect_backoff_ms", 200) for name in ("initial", "min")),
-    ("grpc.max_reconnect_backoff_ms", 1000),
+    *((f"grpc.{name}_reconnect_backoff_ms", 100) for name in ("initial", "max")),
 ]
 # gRPC status or HTTP status of a server that is gone, going, or has no room in its queue.
 _PASSING = frozenset({"StatusCode.UNAVAILABLE", "503"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import shutil
 from collections.abc import Mapping
@@ -19,7 +18,6 @@ from vivit_export.errors import BundleError, InputError, UsageError
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.check import golden_clips
 from vivit_export.runtime.deployment import Deployment, deploying, read_deployment
-from vivit_export.runtime.labels import read_labels
 from vivit_export.runtime.preprocess import Preprocessor
 from vivit_export.runtime.triton.config import (
     LABELS,
@@ -29,8 +27,10 @@ from vivit_export.runtime.triton.config import (
     choose_engine,
     engine_config,
 )
+from vivit_export.runtime.triton.front_config import front_models
 from vivit_export.runtime.triton.pbtxt import Message, render
 from vivit_export.runtime.triton.readme import readme_text
+from vivit_export.runtime.views import Shrink
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -45,14 +45,16 @@ class TritonOptions:
         instances: of the engine, per GPU (or on the CPU); None leaves the number to Triton: one per GPU.
         delay_us: how long a request may wait for others to share its batch, in microseconds; None: see
             `vivit_export.runtime.triton.config.choose_delay_us`.
-        labels: file with other names for the logits (`read_labels`).
+        contract: another sampling rule or other labels than the bundle's; its shapes are the bundle's.
+        ensemble: also serve ``NAME-video``, which takes encoded videos (`vivit_export.runtime.triton.front`).
     """
 
     name: str | None = None
     backend: Backend | None = None
     instances: int | None = None
     delay_us: int | None = None
-    labels: Path | None = None
+    contract: Contract | None = None
+    ensemble: bool = False
 
     def __post_init__(self) -> None:
         if self.name is not None and not _NAME.fullmatch(self.name):
@@ -81,15 +83,18 @@ def deploy_triton(
         progress: told about the stages.
 
     Raises:
-        UsageError: an unknown backend.
+        UsageError: an unknown backend, or views of a model that does not crop.
         BundleError: the bundle is damaged, or has no engine that Triton can serve.
-        InputError: the labels are for another model.
+        InputError: a label that Triton could not look up.
         OutputError: the target exists or cannot be written.
     """
     progress, target, options = progress or Silent(), Path(target), options or TritonOptions()
     with progress.stage("verify the bundle"):
         source = read_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
-    contract = _contract(source, options)
+    contract = options.contract or source.contract
+    _require_lines(contract.labels)
+    if options.ensemble:
+        Shrink(contract)  # refuses views that this model cannot be given
     engine = choose_engine(source, options.backend)
     name = options.name or _default_name(str(source.manifest["model"]["id"]))
     delay_us = options.delay_us if options.delay_us is not None else choose_delay_us(source, engine)
@@ -98,23 +103,23 @@ def deploy_triton(
         _write_model(work / name, config, contract.labels)
         _copy_engine(source, engine, work / name / "1")
         _write_warmup(source, work / name / "warmup")
-        (work / "README.md").write_text(readme_text(name, source, contract, engine, delay_us), encoding="utf-8")
+        for model in front_models(name, contract, engine) if options.ensemble else ():
+            _write_model(work / model.name, model.config, contract.labels if model.has_labels else ())
+            if model.python is not None:
+                (work / model.name / "1/model.py").write_text(_model_py(name, model.python), encoding="utf-8")
+        (work / "README.md").write_text(
+            readme_text(name, source, contract, engine, delay_us, options.ensemble), encoding="utf-8"
+        )
     return read_deployment(target)
 
 
-def _contract(bundle: Bundle, options: TritonOptions) -> Contract:
-    contract = bundle.contract
-    if options.labels is not None:
-        if not contract.labels:
-            raise UsageError("--labels: this bundle has no logits to name")
-        contract = dataclasses.replace(contract, labels=read_labels(options.labels, len(contract.labels)))
-    broken = next((label for label in contract.labels if len(label.splitlines()) != 1), None)
+def _require_lines(labels: tuple[str, ...]) -> None:
+    broken = next((label for label in labels if len(label.splitlines()) != 1), None)
     if broken is not None:
         raise InputError(
             f"label {broken!r} cannot be one line of {LABELS}, where Triton looks names up by line; give other names "
             "with --labels"
         )
-    return contract
 
 
 def _default_name(model: str) -> str:
@@ -127,6 +132,13 @@ def _write_model(folder: Path, config: Message, labels: tuple[str, ...]) -> None
     (folder / "config.pbtxt").write_text(render(config), encoding="utf-8")
     if labels:
         (folder / LABELS).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+
+
+def _model_py(name: str, python: str) -> str:
+    return (
+        f'"""Reads videos for the model {name}; needs vivit-export\'s runtime and PyAV beside Triton."""\n\n'
+        f"from vivit_export.runtime.triton.front import {python} as TritonPythonModel  # noqa: F401\n"
+    )
 
 
 def _copy_engine(bundle: Bundle, engine: Engine, folder: Path) -> None:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vivit_export import __version__
 from vivit_export.bundle import Bundle
 from vivit_export.contract import Contract, Tensor
 from vivit_export.runtime.triton.config import CONTRACT, Engine
 
 TEMPLATE = Path(__file__).with_name("README.md")
+FRONT = Path(__file__).with_name("README-front.md")
 MATRIX = "https://docs.nvidia.com/deeplearning/frameworks/support-matrix/"
 IMAGE = "nvcr.io/nvidia/tritonserver"
 TAG = "25.11-py3"
 
+_OWN_IMAGE = "vivit-triton"
+_FRONT_NEEDS = "av numpy pillow safetensors"  # of the package's dependencies
 _PORTS = "-p 8000:8000 -p 8001:8001 -p 8002:8002"  # HTTP, gRPC, metrics
 
 
-def readme_text(name: str, bundle: Bundle, contract: Contract, engine: Engine, delay_us: int) -> str:
+def readme_text(name: str, bundle: Bundle, contract: Contract, engine: Engine, delay_us: int, ensemble: bool) -> str:
     """Fill in what the README says about this repository."""
     note, tag = _image(engine)
+    image = f"{IMAGE}:{tag}"
     values = {
         "NAME": name,
         "MODEL": str(bundle.manifest["model"]["id"]),
@@ -28,10 +33,11 @@ def readme_text(name: str, bundle: Bundle, contract: Contract, engine: Engine, d
         "INPUT": f"{_tensor(contract.io.inputs[0])}; {_content(contract)}",
         "OUTPUTS": ", ".join(map(_tensor, contract.io.outputs)),
         "IMAGE_NOTE": note,
-        "START": _start(f"{IMAGE}:{tag}"),
+        "START": f"{_build(image)}\n{_start(_OWN_IMAGE)}" if ensemble else _start(image),
         "CONTRACT": CONTRACT,
+        "VIEWS": _views(contract),
     }
-    text = TEMPLATE.read_text(encoding="utf-8")
+    text = TEMPLATE.read_text(encoding="utf-8") + (FRONT.read_text(encoding="utf-8") if ensemble else "")
     for key, value in values.items():
         text = text.replace(f"@{key}@", value)
     return text
@@ -51,6 +57,21 @@ def _image(engine: Engine) -> tuple[str, str]:
         "Without a GPU leave `--gpus all` out, and Triton uses the CPU:",
         TAG,
     )
+
+
+def _build(image: str) -> str:
+    """An image in which the models that read videos find the runtime, without torch."""
+    return (
+        f"docker build -t {_OWN_IMAGE} - <<END\n"
+        f"FROM {image}\n"
+        f"RUN pip install {_FRONT_NEEDS} && pip install --no-deps vivit-export=={__version__}\n"
+        "END"
+    )
+
+
+def _views(contract: Contract) -> str:
+    temporal, spatial = contract.clip.views
+    return "" if temporal * spatial == 1 else f", logits averaged over {temporal}x{spatial} views"
 
 
 def _start(image: str) -> str:
