@@ -174,6 +174,12 @@ class Served:
         """How many batches of each size were run so far."""
         return executions(self.server, model)
 
+    def help(self) -> str:
+        """What ``tritonserver --help`` prints."""
+        command = [self.installed / "bin/tritonserver", "--help"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return done.stdout + done.stderr
+
 
 def executions(server: TritonServer, model: str) -> dict[int, int]:
     (stats,) = json.loads(server.get(f"v2/models/{model}/stats"))["model_stats"]

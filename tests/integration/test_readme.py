@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from checkpoints import _tool
+from triton_server import Served
 
 from vivit_export import demo
 
@@ -84,6 +85,18 @@ def test_make_demo_prints_what_the_readme_shows() -> None:
     assert done.returncode == 0, done.stderr
     (shown,) = blocks("text")[:1]
     assert shape_of(done.stdout) == shape_of(shown)
+
+
+@pytest.mark.needs_onnxruntime
+@pytest.mark.parametrize("command", [line.split("#")[0].strip() for line in "".join(blocks("sh")).splitlines()])
+def test_command_works_on_a_server(command: str, served: Served, workplace: Path) -> None:
+    assert "triton://localhost:8001/demo" in command
+    here = {"localhost:8001": f"127.0.0.1:{served.server.grpc}", "out/rtx4090": str(served.bundle.path)}
+    for shown, real in here.items():
+        command = command.replace(shown, real)
+    done = run(shlex.split(command), workplace)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout and f"127.0.0.1:{served.server.grpc}" in done.stdout + done.stderr
 
 
 def test_make_test_runs_all_tests() -> None:

@@ -28,6 +28,7 @@ from vivit_export.errors import ClipError, EnvironmentFault, UsageError
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.bench_report import BenchReport, Contender, parse_kind
 from vivit_export.runtime.session.select import ORDER
+from vivit_export.runtime.triton.address import is_address
 
 _PAUSE_SECONDS = 0.05  # lets the idle threads of the one before stop spinning
 
@@ -111,8 +112,8 @@ def _commands(
         parse_kind(kind)
     known = {*ORDER, "onnxruntime", *bundle.engines}
     for engine in engines:
-        if engine not in known:
-            raise UsageError(f"engine {engine!r} is unknown; use one of {', '.join(sorted(known))}")
+        if engine not in known and not is_address(engine):
+            raise UsageError(f"engine {engine!r} is unknown; use one of {', '.join(sorted(known))}, or an address")
     eager = "vivit_export.export.bench_worker"
     served = "vivit_export.runtime.bench_worker"
     folder = str(bundle.path)
