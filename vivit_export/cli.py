@@ -322,7 +322,7 @@ def deploy_cpp(bundle: Path, target: Path, force: bool, as_json: bool, **given: 
 )  # fmt: skip
 @click.option("--instances", type=int, metavar="K", help="Copies of the engine on each GPU.  [default: 1]")
 @click.option(
-    "--max-delay-us", "delay_us", type=int, metavar="D", help="Wait so long to fill a batch.  [default: see below]"
+    "--max-delay-us", "delay_us", type=int, metavar="D", help="Wait so long to fill a batch.  [default: see above]"
 )
 @click.option("--labels", type=FILE, help="Names of the logits: one per line, or JSON.")
 @click.option("--ensemble", is_flag=True, help="Also serve NAME-video, which takes encoded videos.")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +161,36 @@ def test_the_readme_has_the_commands(tmp_path: Path) -> None:
     plan = deploy(make_bundle(tmp_path / "b", {"tensorrt": engine()}), tmp_path / "plan").parent / "README.md"
     assert "image with TensorRT 11.4.0.106" in plan.read_text()
     assert "@" not in onnx.read_text() + plan.read_text()
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+@pytest.mark.parametrize(("engines", "tag"), [({}, "25.11-py3"), ({"tensorrt": engine()}, "11.4-py3")])
+def test_the_start_line_is_one_that_a_shell_takes(
+    tmp_path: Path, engines: dict[str, Any], tag: str, ensemble: bool
+) -> None:
+    """With a docker that writes down what it was told."""
+    made = deploy_triton(make_bundle(tmp_path / "b", engines), tmp_path / "a b", TritonOptions(ensemble=ensemble))
+    (start,) = re.findall(r"^```\n(.*?)^```$", (made.path / "README.md").read_text(), re.DOTALL | re.MULTILINE)[:1]
+    docker = tmp_path / "bin/docker"
+    docker.parent.mkdir()
+    docker.write_text('#!/bin/sh\n[ "$1" = build ] && cat\nprintf "%s|" "$@"\necho\n')
+    docker.chmod(0o755)
+    environment = {"PATH": f"{docker.parent}:{os.environ['PATH']}", "TAG": "11.4-py3"}
+    done = subprocess.run(
+        ["bash", "-euc", start], env=environment, cwd=made.path, capture_output=True, text=True, check=True, timeout=20
+    )
+    run = done.stdout.splitlines()[-1].split("|")
+    assert f"{made.path}:/models:ro" in run
+    image = run[run.index("tritonserver") - 1]
+    assert run[run.index("tritonserver") + 1 :] == ["--model-repository=/models", "--disable-auto-complete-config", ""]
+    if not ensemble:
+        assert image == f"nvcr.io/nvidia/tritonserver:{tag}"
+        return
+    assert image == "vivit-triton"
+    base, install, told = done.stdout.splitlines()[:3]
+    assert base == f"FROM nvcr.io/nvidia/tritonserver:{tag}"
+    assert install.startswith("RUN pip install av numpy pillow && pip install --no-deps vivit-export==")
+    assert told.startswith("build|-t|vivit-triton|-|")
 
 
 RTX = {"rtx": engine(flavour="tensorrt-rtx", version="1.7.1.116")}

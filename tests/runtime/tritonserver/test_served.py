@@ -181,6 +181,12 @@ def test_a_model_that_is_not_there(served: Served, protocol: str) -> None:
         ve.open_session(served.server.url("demo/3", protocol))
 
 
+@pytest.mark.parametrize("model", ["demo-video", "demo-frames", "views-video"])
+def test_a_model_that_takes_videos_is_not_one_that_takes_frames(served: Served, model: str) -> None:
+    with pytest.raises(EnvironmentFault, match=rf"{model}' of .* takes the bytes of video files; name the one behind"):
+        ve.open_session(served.server.url(model))
+
+
 def test_a_wrong_port_is_one_sentence(served: Served) -> None:
     ports = {"triton": (served.server.http, free_port()), "triton+http": (served.server.grpc, free_port())}
     for scheme, numbers in ports.items():

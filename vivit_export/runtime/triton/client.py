@@ -22,6 +22,7 @@ from vivit_export.runtime.session.session import Session
 from vivit_export.runtime.triton.address import Address, parse_address
 from vivit_export.runtime.triton.config import CONTRACT, ENGINE, ONNX_SHA256
 from vivit_export.runtime.triton.connection import Connection, Refused, Unreachable, in_background
+from vivit_export.runtime.triton.front_config import VIDEO
 from vivit_export.runtime.triton.shared_memory import Region
 
 _DATATYPES = {"uint8": "UINT8", "float32": "FP32", "float16": "FP16"}
@@ -226,6 +227,10 @@ class TritonBackend:
 def _read_contract(address: Address, metadata: dict[str, Any], config: dict[str, Any]) -> tuple[Contract, str]:
     """Read contract and hash of the graph from a configuration, and hold the contract to the metadata."""
     what = f"the model {address.model!r} of the Triton server at {address.title}"
+    if VIDEO in {tensor["name"] for tensor in metadata.get("inputs", ())}:
+        raise EnvironmentFault(
+            f"{what} takes the bytes of video files; name the one behind it, without -frames or -video at the end"
+        )
     parameters = config.get("parameters", {})
     try:
         texts = {key: str(parameters[key]["string_value"]) for key in (CONTRACT, ONNX_SHA256, ENGINE)}

@@ -137,7 +137,7 @@ def _write_model(folder: Path, config: Message, labels: tuple[str, ...]) -> None
 def _model_py(name: str, python: str) -> str:
     return (
         f'"""Reads videos for the model {name}; needs vivit-export\'s runtime and PyAV beside Triton."""\n\n'
-        f"from vivit_export.runtime.triton.front import {python} as TritonPythonModel  # noqa: F401\n"
+        f"from vivit_export.runtime.triton.front import {python} as TritonPythonModel\n"
     )
 
 

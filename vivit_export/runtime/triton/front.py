@@ -83,7 +83,10 @@ class ViewsModel(FramesModel):
     def _ask(self, clips: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
         inputs = [self._tensor(self._input, clips)]
         request = self._pb.InferenceRequest(
-            model_name=self._engine, requested_output_names=self._outputs, inputs=inputs
+            model_name=self._engine,
+            requested_output_names=self._outputs,
+            inputs=inputs,
+            preferred_memory=self._pb.PreferredMemory(self._pb.TRITONSERVER_MEMORY_CPU),
         )
         response = request.exec()
         if response.has_error():

@@ -16,7 +16,7 @@ IMAGE = "nvcr.io/nvidia/tritonserver"
 TAG = "25.11-py3"
 
 _OWN_IMAGE = "vivit-triton"
-_FRONT_NEEDS = "av numpy pillow safetensors"  # of the package's dependencies
+_FRONT_NEEDS = "av numpy pillow"  # of the package's dependencies
 _PORTS = "-p 8000:8000 -p 8001:8001 -p 8002:8002"  # HTTP, gRPC, metrics
 
 
@@ -50,7 +50,7 @@ def _image(engine: Engine) -> tuple[str, str]:
         return (
             f"An engine runs on the TensorRT version it was built with. Set `TAG` to the image with TensorRT {version} "
             f"([support matrix]({MATRIX})), in this folder:",
-            '"${TAG:?}"',
+            "${TAG:?}",
         )
     return (
         f"In this folder, with any image for whose ONNX Runtime this is not too new ({engine.title.split(', ')[1]}). "
