@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "google/vivit-b-16x2-kinetics400"
 INPUTS = ("crops", "pixels", "frames")
 ATTENTIONS = ("auto", "fused-op", "pattern")
+TRITON_BACKENDS = ("auto", "tensorrt", "onnxruntime", "onnxruntime-tensorrt")
 
 
 @click.command("export", cls=Command)
@@ -317,7 +318,7 @@ def deploy_cpp(bundle: Path, target: Path, force: bool, as_json: bool, **given: 
 @click.argument("target", metavar="REPO", type=PATH)
 @click.option("--name", metavar="NAME", help="Of the model.  [default: the last part of the model's id]")
 @click.option(
-    "--backend", type=click.Choice(("auto", "tensorrt", "onnxruntime")), default="auto", show_default=True,
+    "--backend", type=click.Choice(TRITON_BACKENDS), default="auto", show_default=True,
     help="What runs it; auto: TensorRT where BUNDLE has such an engine.",
 )  # fmt: skip
 @click.option("--instances", type=int, metavar="K", help="Copies of the engine on each GPU.  [default: 1]")

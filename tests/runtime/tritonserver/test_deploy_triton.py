@@ -41,6 +41,7 @@ def read_config(model: Path) -> Any:
     ("golden", "engines", "options"),
     [
         ("onnxruntime", {}, {}),
+        ("onnxruntime_tensorrt", {}, {"backend": "onnxruntime-tensorrt"}),
         ("tensorrt", {"tensorrt": engine()}, {"instances": 2, "delay_us": 500}),
         ("tensorrt_two_gpus", {"hopper": engine(), "ada": engine(sms=[89])}, {"name": "vivit"}),
     ],
@@ -216,6 +217,14 @@ def test_refusals_leave_nothing(
     with pytest.raises(error, match=said):
         deploy(bundle, tmp_path / "r", **options)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_the_tensorrt_provider_has_no_mode_for_bf16(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    path = bundle.path / "bundle.json"
+    path.write_text(path.read_text().replace('"name": "fp16"', '"name": "bf16"'))
+    with pytest.raises(BundleError, match="is in bf16, which ONNX Runtime's TensorRT provider has no mode for"):
+        deploy(bundle, tmp_path / "r", backend="onnxruntime-tensorrt")
 
 
 def test_an_rtx_engine_is_passed_over(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_it_can_be_awaited(served: Served, graph: OnnxRuntimeSession, backend: T
 # --- refusals ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
+@pytest.mark.parametrize(("protocol", "query"), WAYS)
 @pytest.mark.parametrize(
     ("shape", "dtype", "said"),
     [
@@ -163,9 +163,9 @@ def test_it_can_be_awaited(served: Served, graph: OnnxRuntimeSession, backend: T
     ],
 )
 def test_a_wrong_batch_is_refused_with_the_servers_sentence(
-    served: Served, protocol: str, shape: tuple[int, ...], dtype: str, said: str
+    served: Served, protocol: str, query: str, shape: tuple[int, ...], dtype: str, said: str
 ) -> None:
-    opened = TritonBackend(parse_address(served.server.url("demo", protocol)))
+    opened = TritonBackend(parse_address(served.server.url("demo", protocol, query)))
     try:
         with pytest.raises(EnvironmentFault, match=rf"refuses a batch of {shape[0]}: .*{said}"):
             opened.run(np.zeros(shape, dtype))

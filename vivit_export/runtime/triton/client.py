@@ -156,7 +156,7 @@ class TritonBackend:
         await self._connection.close()
 
     async def _run(self, batch: npt.NDArray[Any]) -> dict[str, Float32]:
-        region = self._lend() if self._address.shared_memory else None
+        region = self._lend(batch) if self._address.shared_memory else None
         if region is not None:
             await asyncio.to_thread(region.write, batch)
         try:
@@ -208,7 +208,10 @@ class TritonBackend:
             await self._connection.register(region)
             return await self._connection.infer(self._input.name, batch, region, self._outputs)
 
-    def _lend(self) -> Region:
+    def _lend(self, batch: npt.NDArray[Any]) -> Region | None:
+        """A region, or none for a batch that is beyond the largest: the server shall say so."""
+        if len(batch) > self.batches[1]:
+            return None
         if self._idle:
             return self._idle.pop()
         clip = np.dtype(self._input.dtype).itemsize * int(np.prod(_clip_shape(self._input)))

@@ -17,7 +17,8 @@ from vivit_export.contract import Contract, Tensor
 from vivit_export.errors import BundleError, UsageError
 from vivit_export.runtime.triton.pbtxt import Message, Symbol, map_field
 
-Backend = Literal["tensorrt", "onnxruntime"]
+Backend = Literal["tensorrt", "onnxruntime", "onnxruntime-tensorrt"]
+BACKENDS: tuple[Backend, ...] = ("tensorrt", "onnxruntime", "onnxruntime-tensorrt")
 
 LABELS = "labels.txt"
 CONTRACT = "vivit_contract"
@@ -28,12 +29,13 @@ DEFAULT_DELAY_US = 1000
 """How long a request waits for others to share its batch, where the engine was not timed. While it is
 busy requests gather without waiting; a lone client pays the delay in full on every request."""
 
+_TENSORRT_MODES = {"fp32": "FP32", "fp16": "FP16"}  # of ONNX Runtime's TensorRT provider
 _DELAY_SHARE = 0.1  # of what one clip takes, where that was measured: what a lone client may lose
-_TIMED_AS = {"tensorrt": ("tensorrt",), "onnxruntime": ("onnxruntime-cuda", "onnxruntime-cpu")}
+_TIMED_AS = {"tensorrt": ("tensorrt",), "onnxruntime": ("onnxruntime-cuda", "onnxruntime-cpu")}  # by backend
 _UNCHECKED_BATCH = 8  # largest batch of a graph that was never run: what a profile has by default
 _TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "float16": "TYPE_FP16"}
 # TF32 would give an fp32 graph the products of 10-bit mantissas; sessions on this machine switch it off too.
-_NO_TF32 = {"name": "cuda", "parameters": map_field({"use_tf32": "0"})}
+_NO_TF32: Message = {"name": "cuda", "parameters": map_field({"use_tf32": "0"})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Engine:
     """What Triton loads, and what it can take.
 
     Attributes:
-        backend: of Triton.
+        backend: of Triton; ``onnxruntime-tensorrt``: ONNX Runtime's with its TensorRT provider, on a GPU.
         title: with version and GPUs, for people.
         files: file of the bundle by its name in the version folder.
         by_capability: name in the version folder by compute capability (``9.0``), where there are several.
@@ -66,8 +68,8 @@ def choose_engine(bundle: Bundle, backend: Backend | None = None) -> Engine:
         UsageError: an unknown backend.
         BundleError: no engine for it, or engines that one server cannot offer.
     """
-    if backend not in (None, "tensorrt", "onnxruntime"):
-        raise UsageError(f"--backend {backend} is unknown; use auto, tensorrt or onnxruntime")
+    if backend not in (None, *BACKENDS):
+        raise UsageError(f"--backend {backend} is unknown; use auto, {', '.join(BACKENDS)}")
     plans = {name: e for name, e in sorted(bundle.engines.items()) if e["flavour"] == "tensorrt"}
     if backend == "tensorrt" and not plans:
         found = f" (its {', '.join(sorted(bundle.engines))} is not what that back end loads)" if bundle.engines else ""
@@ -75,7 +77,14 @@ def choose_engine(bundle: Bundle, backend: Backend | None = None) -> Engine:
             f"{bundle.path} has no full TensorRT engine for Triton{found}; add one with: vivit build {bundle.path} "
             "--target tensorrt, or use --backend onnxruntime"
         )
-    return _tensorrt(bundle, plans) if plans and backend != "onnxruntime" else _onnxruntime(bundle)
+    if plans and backend in (None, "tensorrt"):
+        return _tensorrt(bundle, plans)
+    if backend == "onnxruntime-tensorrt" and bundle.precision not in _TENSORRT_MODES:
+        raise BundleError(
+            f"{bundle.path} is in {bundle.precision}, which ONNX Runtime's TensorRT provider has no mode for; use "
+            "--backend onnxruntime, or export with --fp16"
+        )
+    return _onnxruntime(bundle, backend or "onnxruntime")
 
 
 def engine_config(
@@ -101,7 +110,7 @@ def engine_config(
         "version_policy": {"latest": {"num_versions": 1}},
         "dynamic_batching": {"max_queue_delay_microseconds": delay_us},
         **_instance_group(engine, instances),
-        "optimization": _optimization(engine, io.inputs[0]),
+        "optimization": _optimization(engine, io.inputs[0], bundle.precision),
         "model_warmup": [_warmup(size, io.inputs[0], bundle.golden is not None) for size in engine.batches],
         "parameters": parameters(bundle, contract, engine),
     }
@@ -122,7 +131,7 @@ def output_message(tensor: Tensor, contract: Contract) -> dict[str, Any]:
 def choose_delay_us(bundle: Bundle, engine: Engine) -> int:
     """Return a tenth of what one clip takes on this engine if ``vivit bench --save`` measured it, else the default."""
     timed = bundle.manifest.get("bench", {}).get("contenders", {})
-    for name in _TIMED_AS[engine.backend]:
+    for name in _TIMED_AS.get(engine.backend, ()):
         alone = timed.get(name, {}).get("batches", {}).get("1")
         if alone is not None:
             return max(1, round(_DELAY_SHARE * 1e3 * float(alone["p50_ms"])))
@@ -171,12 +180,13 @@ def _batches_of_all(sidecars: list[dict[str, Any]]) -> tuple[int, ...]:
     return _ascending({1, largest, *(size for size in tuned if size < largest)})
 
 
-def _onnxruntime(bundle: Bundle) -> Engine:
+def _onnxruntime(bundle: Bundle, backend: Backend) -> Engine:
     files = {name: bundle.path / name for name in (MODEL, MODEL_DATA) if name in bundle.manifest["files"]}
     checked = {int(run["batch"]) for run in bundle.manifest["checks"].get("runs", ())}
     batches = _ascending({1, *(checked or {_UNCHECKED_BATCH})})
     opset = bundle.manifest["precision"]["opset"]
-    return Engine("onnxruntime", f"ONNX Runtime, opset {opset}", files, {}, batches)
+    title = "ONNX Runtime" if backend == "onnxruntime" else "ONNX Runtime with TensorRT"
+    return Engine(backend, f"{title}, opset {opset}", files, {}, batches)
 
 
 def _ascending(sizes: Iterable[int]) -> tuple[int, ...]:
@@ -184,7 +194,7 @@ def _ascending(sizes: Iterable[int]) -> tuple[int, ...]:
 
 
 def _platform(engine: Engine) -> dict[str, Any]:
-    if engine.backend == "onnxruntime":
+    if engine.backend != "tensorrt":
         return {"backend": "onnxruntime"}
     names = {"cc_model_filenames": map_field(dict(engine.by_capability))} if engine.by_capability else {}
     return {"platform": "tensorrt_plan", **names}
@@ -192,18 +202,32 @@ def _platform(engine: Engine) -> dict[str, Any]:
 
 def _instance_group(engine: Engine, instances: int | None) -> dict[str, Any]:
     """Without a number Triton makes one on every GPU; where there is none, two of ONNX Runtime on the CPU."""
-    if instances is None:
+    if instances is None and engine.backend != "onnxruntime-tensorrt":  # that one is nothing on a CPU
         return {}
-    kind = {"kind": Symbol("KIND_GPU")} if engine.backend == "tensorrt" else {}
-    return {"instance_group": [{"count": instances, **kind}]}
+    kind = {} if engine.backend == "onnxruntime" else {"kind": Symbol("KIND_GPU")}
+    return {"instance_group": [{"count": instances or 1, **kind}]}
 
 
-def _optimization(engine: Engine, source: Tensor) -> Message:
-    if engine.backend == "onnxruntime":
-        return {"execution_accelerators": {"gpu_execution_accelerator": [_NO_TF32]}}
+def _optimization(engine: Engine, source: Tensor, precision: str) -> Message:
+    if engine.backend != "tensorrt":
+        provider = [_tensorrt_provider(engine, source, precision)] if engine.backend == "onnxruntime-tensorrt" else []
+        return {"execution_accelerators": {"gpu_execution_accelerator": [*provider, _NO_TF32]}}
     shape = map_field({source.name: {"dim": [int(d) for d in source.shape[1:]]}})
     # No lower bounds: a padded graph would run on what an earlier batch left behind.
     return {"cuda": {"graphs": True, "graph_spec": [{"batch_size": b, "input": shape} for b in engine.batches]}}
+
+
+def _tensorrt_provider(engine: Engine, source: Tensor, precision: str) -> Message:
+    """The provider's options, by the table in the README of triton-inference-server/onnxruntime_backend.
+
+    One profile for all batches: without, an engine would be built anew whenever a larger one comes.
+    """
+    clip = "x".join(str(d) for d in source.shape[1:])
+    smallest, *between, largest = engine.batches
+    shapes = {"min": smallest, "opt": between[-1] if between else largest, "max": largest}
+    profile = {f"trt_profile_{name}_shapes": f"{source.name}:{size}x{clip}" for name, size in shapes.items()}
+    options = {"precision_mode": _TENSORRT_MODES[precision], "trt_layer_norm_fp32_fallback": "1", **profile}
+    return {"name": "tensorrt", "parameters": map_field(options)}
 
 
 def _warmup(size: int, source: Tensor, has_clip: bool) -> Message:

@@ -52,11 +52,10 @@ def _image(engine: Engine) -> tuple[str, str]:
             f"([support matrix]({MATRIX})), in this folder:",
             "${TAG:?}",
         )
-    return (
-        f"In this folder, with any image for whose ONNX Runtime this is not too new ({engine.title.split(', ')[1]}). "
-        "Without a GPU leave `--gpus all` out, and Triton uses the CPU:",
-        TAG,
-    )
+    note = f"In this folder, with any image for whose ONNX Runtime this is not too new ({engine.title.split(', ')[1]})."
+    if engine.backend == "onnxruntime":
+        return f"{note} Without a GPU leave `--gpus all` out, and Triton uses the CPU:", TAG
+    return f"{note} The TensorRT provider compiles its engine while the model is loaded:", TAG
 
 
 def _build(image: str) -> str:
