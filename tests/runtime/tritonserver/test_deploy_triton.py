@@ -219,6 +219,16 @@ def test_refusals_leave_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime", "onnxruntime-tensorrt"])
+def test_a_graph_for_single_clips(tmp_path: Path, backend: str) -> None:
+    read = read_config(deploy(make_bundle(tmp_path / "bundle", batches=(1,)), tmp_path / "r", backend=backend))
+    assert read.max_batch_size == 1
+    assert [sample.batch_size for sample in read.model_warmup] == [1]
+    for accelerator in read.optimization.execution_accelerators.gpu_execution_accelerator:
+        for size in ("min", "opt", "max"):
+            assert accelerator.parameters.get(f"trt_profile_{size}_shapes", "frames:1x").startswith("frames:1x")
+
+
 def test_the_tensorrt_provider_has_no_mode_for_bf16(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle")
     path = bundle.path / "bundle.json"

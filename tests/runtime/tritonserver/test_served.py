@@ -20,9 +20,9 @@ from triton_server import Served, TritonServer, free_port, running
 
 import vivit_export as ve
 from vivit_export.errors import BundleError, EnvironmentFault, MissingDependencyError, UsageError
+from vivit_export.runtime import triton
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
-from vivit_export.runtime.triton.address import parse_address
-from vivit_export.runtime.triton.client import TritonBackend
+from vivit_export.runtime.triton import TritonBackend, parse_address
 
 # Rows of one graph in batches of different sizes, where sums are ordered differently.
 OTHER_BATCH = 5e-6
@@ -216,6 +216,14 @@ def test_without_tritonclient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "tritonclient.grpc", None)
     with pytest.raises(MissingDependencyError, match=r'pip install "vivit-export\[triton\]"'):
         ve.open_session("triton://127.0.0.1:1/demo")
+
+
+def test_every_public_name_exists() -> None:
+    assert set(triton.__all__) <= set(dir(triton))
+    for name in triton.__all__:
+        assert getattr(triton, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = triton.nonsense
 
 
 # --- a server that comes and goes --------------------------------------------------------------

@@ -223,8 +223,7 @@ def _tensorrt_provider(engine: Engine, source: Tensor, precision: str) -> Messag
     One profile for all batches: without, an engine would be built anew whenever a larger one comes.
     """
     clip = "x".join(str(d) for d in source.shape[1:])
-    smallest, *between, largest = engine.batches
-    shapes = {"min": smallest, "opt": between[-1] if between else largest, "max": largest}
+    shapes = {"min": engine.batches[0], "opt": engine.batches[-2:][0], "max": engine.batches[-1]}
     profile = {f"trt_profile_{name}_shapes": f"{source.name}:{size}x{clip}" for name, size in shapes.items()}
     options = {"precision_mode": _TENSORRT_MODES[precision], "trt_layer_norm_fp32_fallback": "1", **profile}
     return {"name": "tensorrt", "parameters": map_field(options)}
