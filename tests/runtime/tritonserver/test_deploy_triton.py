@@ -188,7 +188,7 @@ def test_the_start_line_is_one_that_a_shell_takes(
         assert image == f"nvcr.io/nvidia/tritonserver:{tag}"
         return
     assert image == "vivit-triton"
-    base, install, told = done.stdout.splitlines()[:3]
+    base, _, install, told = done.stdout.splitlines()[:4]
     assert base == f"FROM nvcr.io/nvidia/tritonserver:{tag}"
     assert install.startswith("RUN pip install av numpy pillow && pip install --no-deps vivit-export==")
     assert told.startswith("build|-t|vivit-triton|-|")

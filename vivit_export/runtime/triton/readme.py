@@ -63,6 +63,7 @@ def _build(image: str) -> str:
     return (
         f"docker build -t {_OWN_IMAGE} - <<END\n"
         f"FROM {image}\n"
+        "ENV PIP_BREAK_SYSTEM_PACKAGES=1\n"  # the image is the environment
         f"RUN pip install {_FRONT_NEEDS} && pip install --no-deps vivit-export=={__version__}\n"
         "END"
     )
