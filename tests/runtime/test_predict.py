@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from safetensors import safe_open
 import vivit_export as ve
 from vivit_export.contract import Contract
 from vivit_export.demo import clip_labels, clips_path
-from vivit_export.errors import ClipError, InputError, OutputError, UsageError
+from vivit_export.errors import ClipError, EnvironmentFault, InputError, OutputError, UsageError
 from vivit_export.runtime import (
     Preprocessor,
     VideoFault,
@@ -102,6 +104,43 @@ def test_batches_are_filled_across_videos(
     assert [result.path for result in results] == CLIPS
     for result, logits in zip(results, expected, strict=True):
         np.testing.assert_allclose(logits_of(result), logits, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("windows", [None, WindowRule(0.8)])
+def test_several_requests_are_under_way_at_once_and_come_back_in_order(
+    session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, windows: WindowRule | None
+) -> None:
+    paths = [CLIPS[0], tmp_path / "none.mp4", *CLIPS[1:]]
+    expected = list(predict_videos(session, paths, windows=windows))
+    run, meeting = session._backend.run, threading.Barrier(2)
+
+    def met(batch: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
+        assert len(batch) == 1
+        with suppress(threading.BrokenBarrierError):  # an odd one at the end has nobody to meet
+            meeting.wait(timeout=20 if not met_once else 0.01)
+            met_once.append(True)
+        return run(batch)
+
+    met_once: list[bool] = []
+    monkeypatch.setattr(session._backend, "run", met)
+    results = list(predict_videos(session, paths, windows=windows, in_flight=3))
+    assert met_once
+    assert [result.path for result in results] == [result.path for result in expected]
+    for result, other in zip(results, expected, strict=True):
+        if isinstance(result, VideoPrediction) and isinstance(other, VideoPrediction):
+            assert result.span_seconds == other.span_seconds
+            np.testing.assert_allclose(logits_of(result), logits_of(other), rtol=0, atol=2e-6)
+        else:
+            assert isinstance(result, VideoFault) and isinstance(other, VideoFault)
+
+
+def test_an_engine_that_fails_under_way_is_said(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(batch: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
+        raise EnvironmentFault("the engine is gone")
+
+    monkeypatch.setattr(session._backend, "run", fail)
+    with pytest.raises(EnvironmentFault, match="the engine is gone"):
+        list(predict_videos(session, CLIPS, in_flight=3))
 
 
 def test_views_are_averaged(session: Session) -> None:
