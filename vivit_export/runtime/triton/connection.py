@@ -142,7 +142,7 @@ class Connection:
 
     async def _ask(self, call: Awaitable[Any]) -> Any:
         """Await an answer, and say what went wrong in our words."""
-        from aiohttp import ClientError
+        from aiohttp import ClientError, ClientResponseError
         from tritonclient.utils import InferenceServerException
 
         try:
@@ -152,8 +152,10 @@ class Connection:
         except InferenceServerException as e:
             kind = Unreachable if e.status() in _PASSING else Refused
             raise kind(_sentence(e.message() or str(e))) from e
+        except ClientResponseError as e:  # its text shows the bytes that came
+            raise Unreachable("what answers there does not speak HTTP") from e
         except (ClientError, OSError) as e:
-            raise Unreachable(_sentence(str(e).partition("\n")[0] or type(e).__name__)) from e
+            raise Unreachable(_sentence(str(e) or type(e).__name__)) from e
 
 
 def _import(address: Address) -> tuple[Any, Any]:
