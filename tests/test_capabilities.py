@@ -59,5 +59,6 @@ def test_every_name_that_ci_requires_is_known() -> None:
         "cpp",
         "tritonclient",
         "tritonserver",
+        "kubernetes_validate",
     }
     assert set(line.partition("=")[2].split(",")) <= known
