@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
