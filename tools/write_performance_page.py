@@ -143,10 +143,17 @@ def _plans(content: dict[str, Any]) -> str:
     return table(columns, rows)
 
 
+_CHECKPOINTS = {
+    "graph-vb": "ViViT-B/16x2",
+    "graph-vb-outliers": "ViViT-B/16x2 with outlier channels",
+    "demo-outliers": "demo with outlier channels",
+}
+
+
 def _rewrites(content: dict[str, Any]) -> str:
     rows = [
         (
-            name,
+            _CHECKPOINTS.get(name, name),
             f"{c['float64_max_difference']:.1g}",
             f"{c['float32_max_difference']:.1g}",
             *(f"{c['fp16'][kind]['rms']:.2g}" for kind in ("plain", "rewritten")),

@@ -20,7 +20,7 @@ from vivit_export.runtime.triton.address import is_address
 
 ORDER = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-cpu", "openvino")
 """Engines, best first: GPU before CPU, compiled before interpreted (not measured, for want of a GPU).
-On the CPU ONNX Runtime with lean attention and OpenVINO are equally fast (within 3 %), and ONNX
+On the CPU OpenVINO is at most 7 % faster than ONNX Runtime with lean attention, in fp32 not at all, and ONNX
 Runtime takes a third to a half less memory beyond the weights (``benchmarks/results/session.json``)."""
 
 CPU_ENGINES = frozenset({"openvino", "onnxruntime-cpu"})
