@@ -27,7 +27,8 @@ from vivit_export.runtime.bench import bench
 ROOT = Path(__file__).parents[1]
 VIVIT_EXPORT = str(Path(sys.executable).with_name("vivit-export"))
 LAYERS, FRAMES, BATCHES = (2, 4, 8, 12), (8, 16, 32, 64, 128), (1, 2, 4, 8)
-EXPORT = ("--fp16", "--target", "onnx", "--target", "tensorrt-rtx", "--sm", "89", "--no-check", "--json", "-q", "--force")
+ENGINE = ("--target", "onnx", "--target", "tensorrt-rtx", "--sm", "89")
+EXPORT = ("--fp16", *ENGINE, "--no-check", "--json", "-q", "--force")
 SERIES = ("export_seconds", "export_peak_bytes", "engine_bytes", "activation_bytes", "seconds_per_call", "peak_bytes")
 
 
