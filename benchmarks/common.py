@@ -75,6 +75,12 @@ def load_tool(name: str) -> ModuleType:
     return module
 
 
+def peak_bytes() -> int:
+    """Peak resident memory of this process (Linux)."""
+    line = next(s for s in Path("/proc/self/status").read_text().splitlines() if s.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
 def write_results(name: str, content: dict[str, Any]) -> Path:
     """Write ``results/NAME.json``."""
     RESULTS.mkdir(exist_ok=True)

@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 import numpy as np
-from common import environment, write_results
+from common import environment, peak_bytes, write_results
 
 import vivit_export as ve
 from vivit_export.bundle import Bundle
@@ -106,13 +106,8 @@ def train(checkpoint: Path, kind: str, steps: int) -> dict[str, Any]:
         if device == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
-    peak = torch.cuda.max_memory_allocated() if device == "cuda" else _peak_bytes()
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else peak_bytes()
     return {"seconds_per_step": float(np.median(seconds[1:])), "peak_bytes": peak, "device": device}
-
-
-def _peak_bytes() -> int:
-    line = next(s for s in Path("/proc/self/status").read_text().splitlines() if s.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from typing import Any
 import click
 import numpy as np
 import numpy.typing as npt
-from common import environment, write_results
+from common import environment, peak_bytes, write_results
 
 Run = Callable[[], npt.NDArray[np.float32]]
 
@@ -125,7 +125,7 @@ def serve(name: str, checkpoint: Path, bundle: Path, folder: Path) -> None:
     answer: dict[str, Any] = {"load_seconds": round(time.perf_counter() - start, 2), "engine": engine}
     logits = np.zeros(0, np.float32)
     while True:
-        print(json.dumps({**answer, "peak_bytes": _peak_bytes()}), flush=True)
+        print(json.dumps({**answer, "peak_bytes": peak_bytes()}), flush=True)
         asked = sys.stdin.readline().strip()
         if asked != "run":
             break
@@ -134,7 +134,7 @@ def serve(name: str, checkpoint: Path, bundle: Path, folder: Path) -> None:
         answer = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy}
     path = folder / f"{bundle.name}-{name}.npy"
     np.save(path, logits)
-    print(json.dumps({"logits": str(path), "peak_bytes": _peak_bytes()}), flush=True)
+    print(json.dumps({"logits": str(path), "peak_bytes": peak_bytes()}), flush=True)
 
 
 def load(name: str, checkpoint: Path, bundle: Path) -> tuple[Run, str]:
@@ -179,11 +179,6 @@ def _load_pytorch(checkpoint: Path) -> tuple[Run, str]:
 
 def _crops(shape: tuple[int | str, ...]) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (1, *map(int, shape[1:])), dtype=np.uint8)
-
-
-def _peak_bytes() -> int:
-    line = next(s for s in Path("/proc/self/status").read_text().splitlines() if s.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
 
 
 if __name__ == "__main__":
