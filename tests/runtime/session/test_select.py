@@ -62,6 +62,46 @@ def test_cuda_that_does_not_start_is_no_silent_cpu(bundles: Bundles, monkeypatch
 
 
 @pytest.mark.parametrize(
+    ("precision", "refuses", "said"),
+    [
+        ("fp16", "", "GPU 0, fp16, 3 fused attention layers"),  # the last layer's single query is no such operator
+        ("fp16", "MultiHeadAttention", "GPU 0, fp16, attention as in the graph, as fused it does not load: "),
+        ("fp32", "", "GPU 0, fp32, attention as in the graph"),
+    ],
+)
+def test_cuda_runs_narrow_types_with_fused_attention_where_that_loads(
+    bundles: Bundles, monkeypatch: pytest.MonkeyPatch, precision: str, refuses: str, said: str
+) -> None:
+    need("onnxruntime")
+    import onnxruntime
+
+    loaded: list[object] = []
+
+    class Loads:
+        def __init__(self, model: object, _options: object, providers: list[object]) -> None:
+            if refuses and isinstance(model, bytes) and refuses.encode() in model:
+                raise RuntimeError("no kernel\nfor it")
+            loaded.append(model)
+            assert providers[0] == ("CUDAExecutionProvider", {"device_id": "0", "use_tf32": "0"})
+
+        def get_providers(self) -> list[str]:
+            return ["CUDAExecutionProvider"]
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Loads)
+    with ve.open_session(bundles.demo(precision=precision), prefer="onnxruntime-cuda") as session:
+        assert said in session.details
+    assert isinstance(loaded[0], bytes) == ("3 fused" in said)
+
+
+def test_steps_of_a_cpu_engine_are_one(bundles: Bundles) -> None:
+    need("onnxruntime")
+    with ve.open_session(bundles.demo(), prefer="onnxruntime-cpu") as session:
+        steps = session.run_in_steps(random_crops(bundles.demo(), 1))
+    assert list(steps) == ["compute"] and steps["compute"] > 0
+
+
+@pytest.mark.parametrize(
     ("module", "engine", "extra"),
     [
         ("onnxruntime", "onnxruntime-cpu", "cpu"),

@@ -1,4 +1,4 @@
-r"""Rewrite attention for ONNX Runtime on the CPU: one operator that never holds the scores.
+r"""Rewrite attention for ONNX Runtime: one operator that never holds the scores.
 
 ::
 
@@ -41,8 +41,8 @@ class _Match:
 def use_lean_attention(model: onnx.ModelProto) -> int:
     """Replace every attention of the two forms, in place.
 
-    Precondition: attention is float32, apart from Casts to float32. A node of another form, such as
-    one with a mask, is left as it is.
+    Precondition: attention is float32, apart from Casts to float32, or on a GPU of one narrow type. A node of
+    another form, such as one with a mask, is left as it is.
 
     Args:
         model: loaded with or without its external data.

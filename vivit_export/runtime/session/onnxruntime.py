@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +78,7 @@ class OnnxRuntimeBackend:
     """A bundle's graph, served by ONNX Runtime; see `backend.Backend`.
 
     On the CPU the graph is prepared in memory (`widen`, `lean_attention`, `int8_products`). On a GPU it runs as the
-    bundle has it, with TF32 off, so that fp32 means fp32.
+    bundle has it, with TF32 off, so that fp32 means fp32; in fp16 and bf16 with fused attention where that loads.
 
     Args:
         bundle: a verified bundle.
@@ -99,9 +100,10 @@ class OnnxRuntimeBackend:
             self.batches = (1, max(1, _TOKENS_PER_CALL // bundle.contract.clip.num_tokens))
         else:
             self.name = "onnxruntime-cuda"
-            self._session = _open_on_gpu(onnxruntime, bundle, gpu)
-            self.details = f"{version}, GPU {gpu}, {bundle.precision}"
+            self._session, notes = _open_on_gpu(onnxruntime, bundle, gpu)
+            self.details = f"{version}, GPU {gpu}, {bundle.precision}, {notes}"
             self.batches = (1, _CLIPS_PER_CALL_CUDA)
+        self._device = ("cpu", 0) if gpu is None else ("cuda", gpu)
         self._input = bundle.contract.io.inputs[0].name
         self._outputs = [output.name for output in bundle.contract.io.outputs]
 
@@ -112,6 +114,26 @@ class OnnxRuntimeBackend:
         except Exception as e:  # onnxruntime's own exceptions share no public base
             raise EnvironmentFault(f"ONNX Runtime failed on a batch of {len(batch)}: {str(e).splitlines()[0]}") from e
         return dict(zip(self._outputs, results, strict=True))
+
+    def run_in_steps(self, batch: npt.NDArray[Any]) -> dict[str, float]:
+        """Run one batch, waiting after each step; return the seconds of each. On the CPU copying is none of them."""
+        onnxruntime = _import_onnxruntime()
+        binding, times = self._session.io_binding(), [time.perf_counter()]
+        source = onnxruntime.OrtValue.ortvalue_from_numpy(batch, *self._device)
+        binding.bind_ortvalue_input(self._input, source)
+        for name in self._outputs:
+            binding.bind_output(name, *self._device)
+        binding.synchronize_inputs()
+        times.append(time.perf_counter())
+        self._session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        times.append(time.perf_counter())
+        binding.copy_outputs_to_cpu()
+        times.append(time.perf_counter())
+        upload, compute, download = np.diff(times).tolist()
+        if self._device[0] == "cpu":
+            return {"compute": compute}
+        return {"host to device": upload, "compute": compute, "device to host": download}
 
     def close(self) -> None:
         """Free the graph and its weights."""
@@ -184,14 +206,17 @@ def _open_on_cpu(onnxruntime: Any, bundle: Bundle) -> tuple[Any, str]:
     return _load(onnxruntime, model.SerializeToString(), options, [_CPU], bundle.model.name), notes
 
 
-def _open_on_gpu(onnxruntime: Any, bundle: Bundle, gpu: int) -> Any:
+def _open_on_gpu(onnxruntime: Any, bundle: Bundle, gpu: int) -> tuple[Any, str]:
+    """Return the loaded graph and what became of its attention."""
     if _CUDA not in onnxruntime.get_available_providers():
         raise MissingDependencyError(
             'this ONNX Runtime has no CUDA; replace it with: pip uninstall onnxruntime; pip install "vivit-export[gpu]"'
         )
-    provider = (_CUDA, {"device_id": str(gpu), "use_tf32": "0"})
+    providers = [(_CUDA, {"device_id": str(gpu), "use_tf32": "0"}), _CPU]
+    options = _options(onnxruntime)
+    options.add_session_config_entry(_WEIGHTS_FOLDER, str(bundle.path.resolve()))
     try:
-        session = _load(onnxruntime, str(bundle.model), _options(onnxruntime), [provider, _CPU], bundle.model.name)
+        session, notes = _load_fused(onnxruntime, bundle, options, providers)
     except BuildError as e:
         raise EnvironmentFault(f"GPU {gpu} cannot be used by ONNX Runtime ({e.__cause__})") from e
     if _CUDA not in session.get_providers():  # it goes on without, and only logs
@@ -199,4 +224,22 @@ def _open_on_gpu(onnxruntime: Any, bundle: Bundle, gpu: int) -> Any:
             f"ONNX Runtime could not start CUDA on GPU {gpu}: check that nvidia-smi lists it and that CUDA and cuDNN "
             "are of the versions it was built for"
         )
-    return session
+    return session, notes
+
+
+def _load_fused(onnxruntime: Any, bundle: Bundle, options: Any, providers: list[Any]) -> tuple[Any, str]:
+    """Load with fused attention where the type has such kernels and this build has them, else the graph as it is."""
+    as_it_is = "attention as in the graph"
+    if bundle.precision in ("fp16", "bf16"):
+        import onnx
+
+        from vivit_export.runtime.session.lean_attention import use_lean_attention
+
+        model = onnx.load(bundle.model, load_external_data=False)
+        fused = use_lean_attention(model)
+        try:
+            source = model.SerializeToString()
+            return _load(onnxruntime, source, options, providers, bundle.model.name), f"{fused} fused attention layers"
+        except BuildError as e:
+            as_it_is = f"{as_it_is}, as fused it does not load: {e}"
+    return _load(onnxruntime, str(bundle.model), options, providers, bundle.model.name), as_it_is
