@@ -84,6 +84,8 @@ def run_peer(pixels: Pixels, crops: npt.NDArray[np.uint8], arguments: list[str])
 class Peer:
     """A model in another's engine, as `vivit_export.runtime.bench_worker` wants it."""
 
+    gpu = None
+
     def __init__(self, kind: str, model: str) -> None:
         self._run, self.engine = open_peer(kind, model)
 

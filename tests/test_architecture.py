@@ -37,7 +37,7 @@ ROOMS = (
 # Cheap to import, or at work wherever a graph is rewritten. Everything else from outside has one home.
 EVERYDAY = {"numpy", "ml_dtypes", "PIL", "safetensors", "onnx", "onnx_ir", "onnxscript"}
 HOMES = {
-    "torch": {"export/checkpoint.py", "export/trace.py"},
+    "torch": {"export/checkpoint.py", "export/trace.py", "export/timed_network.py"},
     "transformers": {"export/checkpoint.py", "export/trace.py"},
     "huggingface_hub": {"export/checkpoint_files.py"},
     "av": {"runtime/video.py"},

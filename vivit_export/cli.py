@@ -282,10 +282,10 @@ def bench(bundle: Path, as_json: bool, save: bool, **given: Any) -> None:
         given["video"] = next(clips_path().glob("left*"))
     report = run(source, progress=progress, **given)
     facts = report.to_json()
-    if save and not report.partial:
+    if save and not report.interrupted:
         amend(source, lambda _work, content: content.update(bench=facts), progress)
     click.echo(json.dumps(facts, indent=2, sort_keys=True) if as_json else bench_text(facts))
-    if report.partial:
+    if report.interrupted:
         raise KeyboardInterrupt
 
 

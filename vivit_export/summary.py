@@ -83,9 +83,14 @@ def bench_text(report: dict[str, Any]) -> str:
         if "steps_seconds" in contender:
             steps = ", ".join(f"{step} {1e3 * seconds:.1f} ms" for step, seconds in contender["steps_seconds"].items())
             lines.append(f"{name}, one clip: {steps}")
-        lines += [f"{name} left out: {contender['error']}"] if "error" in contender else []
+        copied = {batch: f["compute_ms"] for batch, f in contender["batches"].items() if "compute_ms" in f}
+        if copied:
+            times = ", ".join(f"batch {batch} {ms:.2f} ms" for batch, ms in copied.items())
+            lines.append(f"{name}, without copies to and from the GPU: {times}")
+        if "error" in contender:
+            lines.append(f"{name} {'stopped' if contender['batches'] else 'left out'}: {contender['error']}")
     lines.append(f"speed is relative to {report['baseline']}; not timed: {report['excluded']}")
-    return "\n".join([*lines, *(["interrupted: partial"] if report["partial"] else [])])
+    return "\n".join([*lines, *(["partial: not all that was asked for was measured"] if report["partial"] else [])])
 
 
 def prediction_text(result: VideoPrediction, k: int) -> str:

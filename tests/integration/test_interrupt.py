@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 from checkpoints import Checkpoints
-from console import BIN, tree
+from console import BIN, Exported, tree
 
 SECONDS_TO_REACH = 60
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -172,3 +172,20 @@ def test_while_torch_is_being_loaded(tmp_path: Path) -> None:
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout, stderr) == (130, "", SENTENCE)
     assert not os.listdir(tmp_path)
+
+
+def test_what_a_bench_measured_is_kept_and_labelled_partial(demo_export: Exported, tmp_path: Path) -> None:
+    options = ["--engine", "onnxruntime-cpu", "--rounds", "100000", "--anyway", "--json"]
+    said = tmp_path / "stderr"
+    with said.open("w") as stderr:
+        process = subprocess.Popen(
+            [BIN / "vivit", "bench", demo_export.bundle, *options], stdout=subprocess.PIPE, stderr=stderr, text=True
+        )
+    wait_for(lambda: "hold them to the gate" in said.read_text())
+    time.sleep(1)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    told = json.loads(process.communicate(timeout=30)[0])
+    assert process.returncode == 130
+    assert told["partial"] and 0 < told["contenders"]["onnxruntime-cpu"]["batches"]["1"]["rounds"] < 100000
+    assert not psutil.wait_procs(family, timeout=5)[1]

@@ -16,8 +16,11 @@ from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.demo import clips_path
 from vivit_export.errors import ClipError, EnvironmentFault, UsageError
 from vivit_export.runtime import bench as bench_module
-from vivit_export.runtime.bench import bench
+from vivit_export.runtime import nvidia_smi
+from vivit_export.runtime.bench import bench, take_turns
 from vivit_export.runtime.bench_report import BenchReport, Contender, parse_kind
+from vivit_export.runtime.bench_worker import ServedOnGpu
+from vivit_export.summary import bench_text
 
 pytestmark = pytest.mark.needs_onnxruntime
 LEFT = clips_path() / "left_320x240_25fps.mp4"
@@ -38,7 +41,6 @@ class Scripted:
 
         class Worker:
             def __init__(self, command: list[str]) -> None:
-                self.process = 4711
                 self.name = command[3] if "runtime" in command[1] else f"pytorch {command[4]}"
 
             def ask(self, **request: Any) -> dict[str, Any]:
@@ -153,6 +155,54 @@ def test_a_process_that_is_killed_is_told(bundle: Bundle) -> None:
     worker.close()
 
 
+WORKER = """
+import os, sys
+from vivit_export.runtime.bench_worker import work
+
+class Contender:
+    engine, gpu = "made up 1.0", None
+    batch = staticmethod(lambda count, seed: count)
+    failures = staticmethod(lambda: [])
+
+    def run(self, count):
+        if count == 4:
+            FATE
+
+sys.exit(work(Contender))
+"""
+
+
+@pytest.mark.parametrize(
+    ("fate", "said"),
+    [
+        ("raise MemoryError", "at batch 4: memory ran out; try a smaller --batch"),
+        ("raise RuntimeError('CUDA out of memory.\\nTried')", "at batch 4: RuntimeError: CUDA out of memory."),
+        (
+            "os.kill(os.getpid(), 9)",
+            "at batch 4: its process was killed, as when memory runs out; try a smaller --batch",
+        ),
+    ],
+)
+def test_one_whose_memory_runs_out_keeps_what_it_did_and_the_report_is_partial(fate: str, said: str) -> None:
+    commands = {"large": ["-c", WORKER.replace("FATE", fate)], "small": ["-c", WORKER.replace("FATE", "pass")]}
+    report = take_turns(commands, batches=(1, 4, 8), rounds=2, warmup=0)
+    large, small = report.contenders
+    assert (large.error, list(large.seconds), list(small.seconds)) == (said, [1], [1, 4, 8])
+    assert report.partial and not report.interrupted
+    told = report.to_json()
+    assert told["partial"] and told["contenders"]["large"]["batches"]["1"]["rounds"] == 2
+    assert f"large stopped: {said}" in bench_text(told) and bench_text(told).splitlines()[-1].startswith("partial: ")
+
+
+def test_a_bundle_that_does_not_fit_in_memory_is_left_out() -> None:
+    loads = "import sys; from vivit_export.runtime.bench_worker import work; sys.exit(work(lambda: bytearray(1 << 62)))"
+    said = "nothing could be timed here: large: memory ran out; try a smaller --batch"
+    with pytest.raises(EnvironmentFault, match=said):
+        take_turns({"large": ["-c", loads]})
+    report = take_turns({"large": ["-c", loads], "small": ["-c", WORKER.replace("FATE", "pass")]}, rounds=1)
+    assert report.baseline is not None and report.baseline.name == "small" and not report.partial
+
+
 def test_what_was_measured_before_an_interrupt_is_kept(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
@@ -163,7 +213,7 @@ def test_what_was_measured_before_an_interrupt_is_kept(bundle: Bundle, monkeypat
 
     script = Scripted(monkeypatch, **{"onnxruntime-cpu": {"run": interrupted}})
     report = bench(bundle, engines=["onnxruntime-cpu"], rounds=9, warmup=1)
-    assert report.partial and len(report.contenders[0].seconds[1]) == 2
+    assert report.partial and report.interrupted and len(report.contenders[0].seconds[1]) == 2
     assert script.asked[-1][1] == "close"
     calls[:] = [1, 1, 1]
     with pytest.raises(KeyboardInterrupt):
@@ -216,26 +266,99 @@ def test_nonsense_is_refused(bundle: Bundle, options: dict[str, Any], said: str)
 
 SMI = """#!/bin/sh
 case $1 in
+  --query-gpu=memory.used) cat "$0.used" ;;
   --query-gpu=*) echo 'NVIDIA H200, 1980 MHz, 1980 MHz, 3201 MHz, 40' ;;
-  *) printf '%s\\n' '12, 99 MiB' '4711, 600 MiB' '4711, [N/A]' ;;
 esac
 """
 
 
-def test_clocks_and_memory_are_read_where_there_is_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert (bench_module.gpu_clocks(), bench_module.gpu_bytes(4711)) == ("", 0)
-    tool = tmp_path / "nvidia-smi"
+@pytest.fixture
+def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An ``nvidia-smi``; the memory that is used stands in the file that is returned."""
+    tool, used = tmp_path / "nvidia-smi", tmp_path / "nvidia-smi.used"
     tool.write_text(SMI)
     tool.chmod(0o755)
+    used.write_text("400 MiB\n600 MiB\n")
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert bench_module.gpu_clocks() == "NVIDIA H200, 1980 MHz, 1980 MHz, 3201 MHz, 40"
-    assert bench_module.gpu_bytes(4711) == 600 << 20
-    assert bench_module.gpu_bytes(1) == 0
+    return used
 
 
-def test_the_report_has_them(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    test_clocks_and_memory_are_read_where_there_is_a_gpu(tmp_path, monkeypatch)
-    Scripted(monkeypatch)
-    told = bench(bundle, engines=["openvino"], rounds=1).to_json()["contenders"]["openvino"]
-    assert (told["gpu_bytes"], told["gpu"][:11]) == (600 << 20, "NVIDIA H200")
+def test_clocks_and_memory_are_read_where_there_is_a_gpu(smi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert nvidia_smi.gpu_clocks() == "NVIDIA H200, 1980 MHz, 1980 MHz, 3201 MHz, 40"
+    assert nvidia_smi.gpu_used_bytes() == 1000 << 20
+    smi.write_text("[N/A]\n")
+    assert nvidia_smi.gpu_used_bytes() is None
+    monkeypatch.setenv("PATH", str(smi.parent / "nowhere"))
+    assert (nvidia_smi.gpu_clocks(), nvidia_smi.gpu_used_bytes()) == ("", None)
+
+
+ON_A_GPU = """
+import json, sys
+from pathlib import Path
+from types import SimpleNamespace
+from vivit_export.runtime.bench_worker import work
+
+used, log = Path(sys.argv[1]), Path(sys.argv[2])
+
+def note(what, result=None):
+    log.open("a").write(what + "\\n")
+    return result
+
+def load():
+    used.write_text("1700 MiB")
+    compute = lambda batch: note("compute", 0.25)
+    gpu = SimpleNamespace(compute=compute, tensor_bytes=lambda: 5, rest=lambda: note("rest"))
+    def run(count):
+        note("run")
+        used.write_text(f"{1700 + 100 * count} MiB")
+    return SimpleNamespace(engine="x", gpu=gpu, batch=lambda count, seed: count, failures=lambda: ["max"], run=run)
+
+sys.exit(work(load))
+"""
+
+
+def test_a_contender_on_a_gpu_is_warm_when_timed_and_tells_computing_and_memory(smi: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    report = take_turns({"x": ["-c", ON_A_GPU, str(smi), str(log)]}, batches=(1, 2), rounds=2, warmup=0, anyway=True)
+    assert log.read_text().split() == ["run", "run", "compute", "rest"] * 4
+    told = report.to_json()["contenders"]["x"]
+    assert told["batches"]["2"]["compute_ms"] == 250 and told["batches"]["2"]["compute_speed"] == 1
+    assert (told["gpu_bytes"], told["gpu_tensor_bytes"], told["gpu"][:11]) == (900 << 20, 5, "NVIDIA H200")
+    assert told["beyond_gate"] == ["max"]
+    assert "x, without copies to and from the GPU: batch 1 250.00 ms, batch 2 250.00 ms" in bench_text(report.to_json())
+
+
+def test_a_batch_beyond_the_engine_s_is_computed_in_parts() -> None:
+    asked: list[int] = []
+
+    class Session:
+        batches = (2, 4)
+
+        def run_in_steps(self, part: Any) -> dict[str, float]:
+            asked.append(len(part))
+            return {"host to device": 9.0, "compute": 0.5}
+
+    assert ServedOnGpu(Session()).compute(np.zeros((9, 1))) == 1.5  # type: ignore[arg-type]
+    assert asked == [4, 4, 2]
+
+
+@pytest.mark.needs_gpu
+def test_pytorch_on_a_gpu_tells_computing_and_memory(bundle: Bundle) -> None:
+    kinds = ["eager", "sdpa-fp16", "compile-bf16"]
+    told = bench(bundle, engines=["onnxruntime-cpu"], against=kinds, device="cuda", rounds=2, warmup=1).to_json()
+    for kind in kinds:
+        contender = told["contenders"][f"pytorch {kind}"]
+        figures = contender["batches"]["1"]
+        assert 0 < figures["compute_ms"] < figures["p50_ms"]
+        assert contender["gpu_bytes"] > contender["gpu_tensor_bytes"] > 1e6
+
+
+def test_eager_pytorch_runs_where_the_engines_do(bundle: Bundle) -> None:
+    need("torch")
+    import torch
+
+    told = bench(bundle, engines=["onnxruntime-cpu"], against=["sdpa"], device="cpu", rounds=1, warmup=0).to_json()
+    assert ", CPU, " in told["contenders"]["pytorch sdpa"]["engine"]
+    if not torch.cuda.is_available():
+        with pytest.raises(EnvironmentFault, match=r"pytorch sdpa: PyTorch .* cannot use cuda here; check nvidia-smi"):
+            bench(bundle, engines=["onnxruntime-cuda"], against=["sdpa"], device="cuda", rounds=1)

@@ -1,6 +1,7 @@
 """The child process of `vivit_export.runtime.bench` for the eager network: what engines are compared with.
 
-``python -m vivit_export.export.bench_worker BUNDLE CHECKPOINT KIND``, where KIND is as in `parse_kind`.
+``python -m vivit_export.export.bench_worker BUNDLE CHECKPOINT KIND DEVICE``, where KIND is as in `parse_kind`. An
+empty BUNDLE takes the checkpoint as it is; then nothing can be read from videos.
 """
 
 from __future__ import annotations
@@ -10,46 +11,49 @@ import time
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from vivit_export.bundle import read_bundle
+from vivit_export.errors import UsageError
+from vivit_export.export.checkpoint import load_checkpoint
 from vivit_export.export.recheck import load_exported_checkpoint
+from vivit_export.export.timed_network import Pixels, TimedNetwork
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.bench_report import parse_kind
 from vivit_export.runtime.bench_worker import timed_decoding, work
 
-Pixels = npt.NDArray[np.float32]
-
 
 class Eager:
-    """A PyTorch network on the GPU where there is one, else on the CPU."""
+    """PyTorch's network, on the GPU where there is one and no device is named, else on the CPU."""
 
-    def __init__(self, folder: str, checkpoint: str, kind: str) -> None:
-        bundle = read_bundle(folder)
+    def __init__(self, folder: str, checkpoint: str, kind: str, device: str = "") -> None:
         attention, precision, compiled = parse_kind(kind)
-        loaded = load_exported_checkpoint(bundle, checkpoint or None)
-        self._run, device = loaded.timed(attention, precision, compiled=compiled)
-        self.engine = f"{loaded.framework} {kind}, {device}"
-        self._contract = bundle.contract
-        self._preprocessor = Preprocessor(bundle.contract.clip, bundle.contract.preprocess)
+        bundle = read_bundle(folder) if folder else None
+        loaded = load_exported_checkpoint(bundle, checkpoint or None) if bundle else load_checkpoint(checkpoint)
+        self._contract = bundle.contract if bundle else None
+        self._clip = loaded.clip
+        self._preprocessor = Preprocessor(loaded.clip, loaded.preprocess)
+        self._network = TimedNetwork(loaded, attention, precision, compiled=compiled, device=device or None)
+        self.engine = f"{loaded.framework} {kind}, {self._network.device}"
+        self.gpu = self._network if self._network.on_gpu else None
 
     def batch(self, count: int, seed: int) -> Pixels:
         """Noise as the network takes it, float32 (B, T, 3, H, W): preprocessing is not timed here."""
-        clip = self._contract.clip
-        shape = (count, clip.num_frames, 3, clip.height, clip.width)
+        shape = (count, self._clip.num_frames, 3, self._clip.height, self._clip.width)
         return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
     def run(self, batch: Pixels) -> object:
         """Run a batch, copies to and from the GPU included."""
-        return self._run(batch)
+        return self._network.run(batch)
 
     def split(self, video: Path) -> dict[str, float]:
         """Time decoding, preprocessing and the network, with its copies."""
+        if self._contract is None:
+            raise UsageError("without a bundle nothing says how a clip is drawn from a video; leave --video out")
         frames, decode = timed_decoding(self._contract, video)
         start = time.perf_counter()
         pixels = self._preprocessor(frames)
         preprocess = time.perf_counter() - start
-        self._run(pixels)
+        self._network.run(pixels)
         return {"decode": decode, "preprocess": preprocess, "compute": time.perf_counter() - start - preprocess}
 
     def failures(self) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,32 +119,6 @@ class Checkpoint:
                 batch = torch.from_numpy(np.ascontiguousarray(clip[None])).to(_DTYPES[precision])
                 rows.append({name: out.float().numpy() for name, out in self.outputs(batch).items()})
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-
-    def timed(
-        self, attention: str, precision: str, *, compiled: bool
-    ) -> tuple[Callable[[npt.NDArray[np.float32]], dict[str, npt.NDArray[np.float32]]], str]:
-        """Prepare the network for timing, on the GPU where there is one; this object is used up by it.
-
-        Args:
-            attention: ``eager`` or ``sdpa``.
-            precision: ``fp32``, ``fp16`` or ``bf16``.
-            compiled: whether ``torch.compile`` shall make kernels, at the first call of each batch.
-
-        Returns:
-            A function from pixels, float32 (B, T, 3, H, W), to float32 arrays by output name, and the device.
-        """
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
-        self.network.config._attn_implementation = attention
-        network = self.network.to(device, _DTYPES[precision])
-        outputs: Any = torch.compile(self.outputs) if compiled else self.outputs
-
-        def run(pixels: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
-            with torch.inference_mode():
-                batch = torch.from_numpy(pixels).to(device, next(network.parameters()).dtype)
-                return {name: out.float().cpu().numpy() for name, out in outputs(batch).items()}
-
-        return run, torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
 
     def run_blocks(self, pixels: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
         """Run the eager fp32 network on one clip; return the residual stream behind each encoder block.

@@ -163,7 +163,7 @@ def _speed(bench: dict[str, Any]) -> str:
     machine = bench["machine"]
     words = [
         f"{machine['cpu']}, {machine['cores']} cores, load {machine['load_before']} before; {bench['rounds']} rounds"
-        f"{', interrupted: partial' if bench['partial'] else ''}. Speed is relative to {bench['baseline']}, the median "
+        f"{', partial' if bench['partial'] else ''}. Speed is relative to {bench['baseline']}, the median "
         f"of the rounds with their 10th and 90th percentile. Not timed: {bench['excluded']}."
     ]
     bars = [(f"{row[0]}, batch {row[1]}", float(row[6])) for row in bench_rows(bench)]

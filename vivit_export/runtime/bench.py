@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import platform
-import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from vivit_export.bundle import Bundle
 from vivit_export.errors import ClipError, EnvironmentFault, UsageError
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.bench_report import BenchReport, Contender, parse_kind
+from vivit_export.runtime.nvidia_smi import gpu_clocks
 from vivit_export.runtime.session.select import ORDER
 from vivit_export.runtime.triton.address import is_address
 
@@ -67,32 +67,65 @@ def bench(
         progress: told about each stage.
 
     Returns:
-        The report; ``partial`` where Ctrl-C came in between.
+        The report; ``partial`` where Ctrl-C came in between, or a contender was stopped on its way.
 
     Raises:
         UsageError: nothing, or nonsense, was asked for.
+        EnvironmentFault: no contender can run here.
+    """
+    commands = {**_commands(bundle, engines, against, checkpoint, device, cpu_precision), **(others or {})}
+    return take_turns(
+        commands, batches=batches, rounds=rounds, warmup=warmup, video=video, anyway=anyway, progress=progress
+    )
+
+
+def take_turns(
+    commands: Mapping[str, Sequence[str]],
+    *,
+    batches: Sequence[int] = (1,),
+    rounds: int = 10,
+    warmup: int = 2,
+    video: Path | None = None,
+    anyway: bool = False,
+    progress: Progress | None = None,
+) -> BenchReport:
+    """Time contenders that are given by the command of each one's process.
+
+    Args:
+        commands: arguments of a Python that answers as `bench_worker` does, by the contender's name.
+        batches: as for `bench`, and so are the others.
+        rounds: see there.
+        warmup: see there.
+        video: see there.
+        anyway: see there.
+        progress: see there.
+
+    Returns:
+        The report, as `bench` does.
+
+    Raises:
+        UsageError: nonsense was asked for.
         EnvironmentFault: no contender can run here.
     """
     progress = progress if progress is not None else Silent()
     if rounds < 1 or warmup < 0 or not batches or min(batches) < 1:
         raise UsageError(f"--rounds {rounds} and --batch must be at least 1, and --warmup {warmup} not below 0")
     machine = _machine()
-    commands = {**_commands(bundle, engines, against, checkpoint, device, cpu_precision), **(others or {})}
     contenders = [Contender(name) for name in commands]
-    partial = False
+    interrupted = False
     with contextlib.ExitStack() as stack:
         try:
             with progress.stage("start the contenders and hold them to the gate"):
                 workers = {c.name: _start(commands[c.name], stack) for c in contenders}
                 for contender in contenders:
                     _admit(contender, workers[contender.name], anyway)
-            _take_turns(contenders, workers, batches, rounds, warmup, progress)
+            _run_rounds(contenders, workers, batches, rounds, warmup, progress)
             _time_steps(contenders, workers, video, min(rounds, 5), progress)
         except KeyboardInterrupt:
-            partial = True
+            interrupted = True
             if not any(c.seconds for c in contenders):
                 raise
-    report = BenchReport(tuple(contenders), rounds, partial, machine)
+    report = BenchReport(tuple(contenders), rounds, interrupted, machine)
     if report.baseline is None:
         reasons = "; ".join(f"{c.name}: {c.error}" for c in contenders)
         raise EnvironmentFault(f"nothing could be timed here: {reasons}")
@@ -118,7 +151,7 @@ def _commands(
     served = "vivit_export.runtime.bench_worker"
     folder = str(bundle.path)
     commands: dict[str, Sequence[str]] = {
-        f"pytorch {kind}": ["-m", eager, folder, checkpoint or "", kind] for kind in against
+        f"pytorch {kind}": ["-m", eager, folder, checkpoint or "", kind, device or ""] for kind in against
     }
     for engine in engines or ORDER:
         commands[engine] = ["-m", served, folder, engine, device or "", cpu_precision or ""]
@@ -126,18 +159,13 @@ def _commands(
 
 
 class _Worker:
-    """A contender's process, asked by lines of JSON.
-
-    Attributes:
-        process: its id.
-    """
+    """A contender's process, asked by lines of JSON."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._child = subprocess.Popen(
             [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             text=True, start_new_session=True,
         )  # fmt: skip
-        self.process = self._child.pid
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """Send a request and wait for the answer; one of ``error`` where the process is gone."""
@@ -154,9 +182,13 @@ class _Worker:
         return {"error": f"its process ended with status {status}"}
 
     def close(self) -> None:
-        """End it, whatever it does."""
+        """End it, whatever it does; closing twice does nothing."""
         self._child.kill()
-        self._child.communicate()
+        self._child.wait()
+        for pipe in (self._child.stdin, self._child.stdout):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
 
 
 def _start(command: Sequence[str], stack: contextlib.ExitStack) -> _Worker:
@@ -176,9 +208,12 @@ def _admit(contender: Contender, worker: _Worker, anyway: bool) -> None:
             contender.error = "it has no golden clips to be held to; export with the check, or pass --anyway"
         elif failures:
             contender.error = f"it is beyond its drift gate ({'; '.join(failures)}); --anyway times it all the same"
+    contender.beyond_gate = tuple(failures or ())
+    if contender.error:
+        worker.close()  # the others may need its memory
 
 
-def _take_turns(
+def _run_rounds(
     contenders: Sequence[Contender],
     workers: dict[str, _Worker],
     batches: Sequence[int],
@@ -199,12 +234,15 @@ def _take_turns(
 
 def _turn(contender: Contender, worker: _Worker, batch: int, number: int) -> None:
     answer = worker.ask(run=[batch, number + 1000])
-    contender.peak_bytes = answer.get("peak_bytes", contender.peak_bytes)
+    for size in ("peak_bytes", "gpu_bytes", "gpu_tensor_bytes"):
+        setattr(contender, size, answer.get(size, getattr(contender, size)))
     if "error" in answer:
         contender.error = f"at batch {batch}: {answer['error']}"
+        worker.close()
     elif number >= 0:
-        contender.seconds.setdefault(batch, []).append(answer["seconds"])
-        contender.cpu_seconds.setdefault(batch, []).append(answer["cpu_seconds"])
+        for times in ("seconds", "cpu_seconds", "compute_seconds"):
+            if times in answer:
+                getattr(contender, times).setdefault(batch, []).append(answer[times])
     time.sleep(_PAUSE_SECONDS)
 
 
@@ -213,7 +251,7 @@ def _time_steps(
 ) -> None:
     running = [c for c in contenders if c.seconds and not c.error]
     for contender in running:
-        contender.gpu, contender.gpu_bytes = gpu_clocks(), gpu_bytes(workers[contender.name].process)
+        contender.gpu = gpu_clocks()
     if video is None:
         return
     with progress.stage("time the steps from a video to its result"):
@@ -227,29 +265,6 @@ def _time_steps(
         for contender in running:
             rows = times[contender.name][1:]
             contender.steps = {step: float(np.median([row[step] for row in rows])) for step in rows[0]}
-
-
-def gpu_clocks() -> str:
-    """What ``nvidia-smi`` says of the first GPU's clocks; empty where there is none."""
-    lines = _nvidia_smi("--query-gpu=name,clocks.sm,clocks.max.sm,clocks.mem,temperature.gpu")
-    return lines[0] if lines else ""
-
-
-def gpu_bytes(process: int) -> int:
-    """GPU memory that ``nvidia-smi`` counts for a process; 0 where it cannot tell (as in some containers)."""
-    rows = (line.split(",") for line in _nvidia_smi("--query-compute-apps=pid,used_memory"))
-    sizes = (row[1].split()[0] for row in rows if row[0].strip() == str(process))
-    return sum(int(mebibytes) << 20 for mebibytes in sizes if mebibytes.isdigit())
-
-
-def _nvidia_smi(query: str) -> list[str]:
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
-    done = subprocess.run(
-        [tool, query, "--format=csv,noheader"], capture_output=True, text=True, check=False, timeout=10
-    )
-    return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []
 
 
 def _machine() -> dict[str, Any]:

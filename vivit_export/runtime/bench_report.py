@@ -23,10 +23,13 @@ class Contender:
         engine: name, version, device and arithmetic.
         seconds: of each timed call, by batch.
         cpu_seconds: processor time of the same calls.
+        compute_seconds: on a GPU, of as many calls with their input there already.
         steps: seconds from a video file to its result, one clip, medians.
         peak_bytes: largest resident memory of its process.
-        gpu_bytes: GPU memory of its process after its last call.
+        gpu_bytes: what the GPU's used memory grew by, from before it was loaded to after its calls.
+        gpu_tensor_bytes: most GPU memory that PyTorch's tensors took at once, for PyTorch.
         gpu: what ``nvidia-smi`` said of the clocks after its last call.
+        beyond_gate: limits of its drift gate that it breaks and is timed all the same.
         error: why it is out, or was stopped.
     """
 
@@ -34,10 +37,13 @@ class Contender:
     engine: str = ""
     seconds: dict[int, list[float]] = field(default_factory=dict)
     cpu_seconds: dict[int, list[float]] = field(default_factory=dict)
+    compute_seconds: dict[int, list[float]] = field(default_factory=dict)
     steps: dict[str, float] = field(default_factory=dict)
     peak_bytes: int = 0
     gpu_bytes: int = 0
+    gpu_tensor_bytes: int = 0
     gpu: str = ""
+    beyond_gate: tuple[str, ...] = ()
     error: str = ""
 
 
@@ -48,14 +54,19 @@ class BenchReport:
     Attributes:
         contenders: in the order they took their turns; the first that ran is what ratios are to.
         rounds: timed calls per batch that were asked for.
-        partial: it was interrupted.
+        interrupted: Ctrl-C came in between.
         machine: processor, cores, load before.
     """
 
     contenders: tuple[Contender, ...]
     rounds: int
-    partial: bool
+    interrupted: bool
     machine: dict[str, Any]
+
+    @property
+    def partial(self) -> bool:
+        """Whether less was measured than was asked for: interrupted, or a contender stopped on its way."""
+        return self.interrupted or any(c.seconds and c.error for c in self.contenders)
 
     @property
     def baseline(self) -> Contender | None:
@@ -66,7 +77,8 @@ class BenchReport:
         """Latency in milliseconds by percentile, clips per second, and speed relative to the baseline.
 
         ``speed`` is the median over rounds of the baseline's time by this one's; ``speed_low`` and
-        ``speed_high`` are the 10th and 90th percentile of those ratios.
+        ``speed_high`` are the 10th and 90th percentile of those ratios. On a GPU ``compute_ms`` is the median
+        without copies to and from it, and ``compute_speed`` the baseline's by this one's.
         """
         seconds = np.array(contender.seconds[batch])
         found = {f"p{p}_ms": 1e3 * float(np.percentile(seconds, p)) for p in _PERCENTILES}
@@ -77,6 +89,11 @@ class BenchReport:
         if ratios:
             low, middle, high = (float(np.percentile(ratios, p)) for p in (10, 50, 90))
             found |= {"speed": middle, "speed_low": low, "speed_high": high}
+        if compute := contender.compute_seconds.get(batch):
+            found["compute_ms"] = 1e3 * float(np.median(compute))
+            theirs = self.baseline.compute_seconds.get(batch, []) if self.baseline else []
+            ratios = [b / s for b, s in zip(theirs, compute, strict=False)]
+            found |= {"compute_speed": float(np.median(ratios))} if ratios else {}
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -97,6 +114,8 @@ class BenchReport:
             "steps_seconds": c.steps,
             "gpu": c.gpu,
             "gpu_bytes": c.gpu_bytes,
+            "gpu_tensor_bytes": c.gpu_tensor_bytes,
+            "beyond_gate": list(c.beyond_gate),
             "error": c.error,
         }
         batches = {str(batch): {**self.figures(c, batch), "rounds": len(c.seconds[batch])} for batch in c.seconds}

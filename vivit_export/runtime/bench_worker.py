@@ -3,6 +3,9 @@
 ``python -m vivit_export.runtime.bench_worker BUNDLE ENGINE`` answers requests, lines of JSON: ``{"check": true}``,
 ``{"run": [B, seed]}``, ``{"split": VIDEO}``. Every answer has the peak of its memory. What libraries print goes to
 stderr. `vivit_export.export.bench_worker` does the same for the eager network.
+
+On a GPU each timed call follows an untimed one, as what ran in between has cooled caches and clocks, and then the
+network is timed once more with its input on the GPU.
 """
 
 from __future__ import annotations
@@ -24,11 +27,26 @@ from vivit_export.contract import Contract
 from vivit_export.errors import VivitExportError
 from vivit_export.runtime.check import check_session, golden_clips
 from vivit_export.runtime.drift import parse_gate
+from vivit_export.runtime.nvidia_smi import gpu_used_bytes
 from vivit_export.runtime.sampling import choose_sampling
-from vivit_export.runtime.session.select import CpuPrecision, open_session
+from vivit_export.runtime.session.select import CPU_ENGINES, ORDER, CpuPrecision, open_session
+from vivit_export.runtime.session.session import Session
 from vivit_export.runtime.video import read_clip
 
 Batch = npt.NDArray[Any]
+
+
+class OnGpu(Protocol):
+    """What a contender on a GPU can tell besides."""
+
+    def compute(self, batch: Any) -> float:
+        """Run a batch and return the seconds without copies to and from the GPU."""
+
+    def tensor_bytes(self) -> int:
+        """Most GPU memory that its tensors took at once; 0 where it does not count them."""
+
+    def rest(self) -> None:
+        """Free GPU memory that it keeps for its next call only: others take their turns."""
 
 
 class Contender(Protocol):
@@ -39,6 +57,10 @@ class Contender(Protocol):
     """
 
     engine: str
+
+    @property
+    def gpu(self) -> OnGpu | None:
+        """What it tells on a GPU; None on the CPU."""
 
     def batch(self, count: int, seed: int) -> Any:
         """Make the input of one call in host memory; not timed."""
@@ -62,6 +84,8 @@ class Served:
         self._session = open_session(self._bundle, engine or None, device or None, precision)
         self.engine = f"{self._session.details}, calls of up to {self._session.batches[1]}"
         self.run = self._session.run
+        local = self._session.engine in ORDER and self._session.engine not in CPU_ENGINES
+        self.gpu = ServedOnGpu(self._session) if local else None
 
     def batch(self, count: int, seed: int) -> Batch:
         """Noise: what the pixels show does not change how long a transformer takes."""
@@ -85,6 +109,27 @@ class Served:
         return gate.violations(run.drift) if run.drift else []
 
 
+class ServedOnGpu:
+    """A session on a GPU of this machine; see `OnGpu`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def compute(self, batch: Batch) -> float:
+        """Sum over calls of as many clips as the engine takes."""
+        low, high = self._session.batches
+        parts = [batch[i : i + high] for i in range(0, len(batch), high)]
+        filled = (part[np.arange(max(low, len(part))) % len(part)] for part in parts)
+        return sum(self._session.run_in_steps(part)["compute"] for part in filled)
+
+    def tensor_bytes(self) -> int:
+        """Engines do not count."""
+        return 0
+
+    def rest(self) -> None:
+        """Engines keep what they need."""
+
+
 def random_batch(contract: Contract, count: int, seed: int) -> Batch:
     """Noise for the graph's input, uint8 or standard normal float32."""
     source = contract.io.inputs[0]
@@ -96,7 +141,9 @@ def random_batch(contract: Contract, count: int, seed: int) -> Batch:
 
 
 def work(make: Callable[[], Contender]) -> int:
-    """Make a contender and answer requests until stdin ends; a failure to make it is the only answer.
+    """Make a contender at the first request and answer until stdin ends; a failure to make it is the only answer.
+
+    Contenders are asked for the first time one after the other, so what the GPU's memory grows by is this one's.
 
     Returns:
         The exit status.
@@ -104,30 +151,64 @@ def work(make: Callable[[], Contender]) -> int:
     # What libraries print goes to stderr from here on; stdout is for answers alone.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
-        try:
-            contender = make()
-        except VivitExportError as e:
-            answers.write(json.dumps({"error": str(e)}) + "\n")
-            return e.exit_code
+        clerk: _Clerk | None = None
         for line in sys.stdin:
-            answer = {**_answer(contender, json.loads(line)), "peak_bytes": _peak_bytes()}
-            answers.write(json.dumps(answer) + "\n")
+            try:
+                clerk = clerk or _Clerk(make)
+            except Exception as e:  # whatever the engine's own libraries raise
+                answers.write(json.dumps({"error": _reason(e)}) + "\n")
+                return e.exit_code if isinstance(e, VivitExportError) else 1
+            answers.write(json.dumps({**clerk.answer(json.loads(line)), "peak_bytes": _peak_bytes()}) + "\n")
             answers.flush()
     return 0
 
 
-def _answer(contender: Contender, request: dict[str, Any]) -> dict[str, Any]:
-    try:
-        if "check" in request:
-            return {"engine": contender.engine, "failures": contender.failures()}
-        if "run" in request:
-            batch = contender.batch(*request["run"])
-            start, busy = time.perf_counter(), time.process_time()
-            contender.run(batch)
-            return {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy}
-        return {"steps": contender.split(Path(request["split"]))}
-    except (VivitExportError, MemoryError) as e:
-        return {"error": str(e) or "memory ran out"}
+class _Clerk:
+    """Answers for a contender."""
+
+    def __init__(self, make: Callable[[], Contender]) -> None:
+        self._used_before = gpu_used_bytes()
+        self._contender = make()
+        self._batches: set[int] = set()
+        self._gpu_bytes = 0
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what is asked for, or say why that failed."""
+        try:
+            if "check" in request:
+                return {"engine": self._contender.engine, "failures": self._contender.failures()}
+            if "run" in request:
+                return self._run(*request["run"])
+            return {"steps": self._contender.split(Path(request["split"]))}
+        except Exception as e:  # out of memory, or whatever the engine's own libraries raise
+            return {"error": _reason(e)}
+
+    def _run(self, count: int, seed: int) -> dict[str, Any]:
+        batch, gpu = self._contender.batch(count, seed), self._contender.gpu
+        if gpu is not None:
+            self._contender.run(batch)
+        start, busy = time.perf_counter(), time.process_time()
+        self._contender.run(batch)
+        times = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy}
+        if gpu is None:
+            return times
+        compute = gpu.compute(batch)
+        if count not in self._batches and self._used_before is not None:  # its memory is sized by the first call
+            self._batches.add(count)
+            self._gpu_bytes = max(self._gpu_bytes, (gpu_used_bytes() or 0) - self._used_before)
+        sizes = {"gpu_bytes": self._gpu_bytes, "gpu_tensor_bytes": gpu.tensor_bytes()}
+        gpu.rest()
+        return {**times, "compute_seconds": compute, **sizes}
+
+
+def _reason(error: Exception) -> str:
+    """One line for people; other libraries' own errors with their kind."""
+    lines = str(error).strip().splitlines()
+    if isinstance(error, VivitExportError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "memory ran out; try a smaller --batch"
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def timed_decoding(contract: Contract, video: Path) -> tuple[npt.NDArray[np.uint8], float]:

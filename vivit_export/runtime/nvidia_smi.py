@@ -1,0 +1,34 @@
+"""What ``nvidia-smi`` says; nothing where there is none."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+
+def gpu_clocks() -> str:
+    """Name, clocks and temperature of the first GPU; empty where there is none."""
+    lines = _ask("--query-gpu=name,clocks.sm,clocks.max.sm,clocks.mem,temperature.gpu")
+    return lines[0] if lines else ""
+
+
+def gpu_used_bytes() -> int | None:
+    """Memory in use on all GPUs, by whichever process; None where it cannot tell.
+
+    A process sees what it holds itself by how this grows: counted by process id it is missing in containers.
+    """
+    sizes = [line.split()[0] for line in _ask("--query-gpu=memory.used")]
+    return sum(int(mebibytes) << 20 for mebibytes in sizes) if sizes and all(s.isdigit() for s in sizes) else None
+
+
+def _ask(query: str) -> list[str]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    try:
+        done = subprocess.run(
+            [tool, query, "--format=csv,noheader"], capture_output=True, text=True, check=False, timeout=10
+        )
+    except subprocess.TimeoutExpired:
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []
