@@ -2,8 +2,8 @@
 
 peer_worker.py export CHECKPOINT TARGET FUSIONS     transformers' OnnxExporter
 peer_worker.py nncf MODEL.onnx TARGET               INT8 by NNCF on generated motion clips
-peer_worker.py logits FOLDER KIND MODEL [ENGINE]    run FOLDER/pixels.npy, write FOLDER/logits.npy
-peer_worker.py KIND MODEL [ENGINE]                  bench worker; KIND is onnxruntime, openvino or bundle
+peer_worker.py logits FOLDER KIND MODEL [ENGINE [PRECISION]]    run FOLDER/pixels.npy, write FOLDER/logits.npy
+peer_worker.py KIND MODEL [ENGINE [PRECISION]]                  bench worker; KIND is onnxruntime, openvino or bundle
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +76,8 @@ def run_peer(pixels: Pixels, crops: npt.NDArray[np.uint8], arguments: list[str])
     if arguments[0] == "bundle":
         import vivit_export as ve
 
-        with ve.open_session(arguments[1], prefer=arguments[2]) as session:
+        precision: Any = arguments[3] if len(arguments) > 3 else None
+        with ve.open_session(arguments[1], arguments[2], cpu_precision=precision) as session:
             return np.concatenate([session.infer(clip[None]) for clip in crops])
     run, _ = open_peer(*arguments)
     return np.concatenate([run(clip[None]) for clip in pixels])
@@ -119,7 +121,8 @@ def main(what: str, *arguments: str) -> int:
     elif what == "bundle":
         from vivit_export.runtime.bench_worker import Served, work
 
-        return work(lambda: Served(arguments[0], arguments[1], "", ""))
+        bundle, engine, *precision = arguments
+        return work(lambda: Served(bundle, engine, "", *precision))
     else:
         from vivit_export.runtime.bench_worker import work
 

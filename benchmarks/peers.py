@@ -5,10 +5,10 @@
     python benchmarks/peers.py /tmp/vivit-b --peer-python /tmp/peers/bin/python     # one that has nncf and openvino
 
 PyTorch eager, SDPA, compiled, and in bf16; transformers' own ``OnnxExporter``, as it is and with its fusions for
-ONNX Runtime; the same graph in OpenVINO, also quantised by NNCF; and our bundles in fp32, bf16 and INT8. All take turns
-in processes of their own (`vivit_export.runtime.bench`). Beside time and memory: largest logit difference to eager
-fp32 on clips, seconds to export, size of what is shipped, and the share of what this machine's GEMMs can do.
-Writes ``results/peers.json``.
+ONNX Runtime; the same graph in OpenVINO, also quantised by NNCF; and our bundles in fp32 and INT8, the latter also with
+all that is not INT8 in bf16. All take turns in processes of their own (`vivit_export.runtime.bench`). Beside time and
+memory: largest logit difference to eager fp32 on clips, seconds to export, size of what is shipped, and the share of
+what this machine's GEMMs can do. Writes ``results/peers.json``.
 """
 
 from __future__ import annotations
@@ -155,6 +155,7 @@ def make_contenders(
         facts["ours int8"] = {"size": _size(int8_bundle)}
         for engine in ("openvino", "onnxruntime-cpu"):
             commands[f"ours int8, {engine}"] = ["bundle", str(int8_bundle), engine]
+        commands["ours int8, openvino, bf16"] = ["bundle", str(int8_bundle), "openvino", "bf16"]
     return facts, commands, read_bundle(work / "fp32")
 
 

@@ -78,7 +78,7 @@ class Contender(Protocol):
 class Served:
     """A bundle in a session."""
 
-    def __init__(self, folder: str, engine: str, device: str, cpu_precision: str) -> None:
+    def __init__(self, folder: str, engine: str, device: str, cpu_precision: str = "") -> None:
         self._bundle = read_bundle(folder)
         precision = cast("CpuPrecision | None", cpu_precision or None)
         self._session = open_session(self._bundle, engine or None, device or None, precision)
