@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import psutil
+from vivit_export.runtime.nvidia_smi import gpu_model
 
 RESULTS = Path(__file__).parent / "results"
 TOOLS = Path(__file__).parents[1] / "tools"
@@ -24,8 +24,10 @@ _PACKAGES = (
     "transformers",
     "onnx",
     "onnxruntime",
+    "onnxruntime-gpu",
     "onnx-ir",
     "openvino",
+    "tensorrt",
     "tensorrt-rtx",
     "numpy",
     "pillow",
@@ -38,7 +40,8 @@ def environment() -> dict[str, Any]:
     return {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "gpu": gpu_model(),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
@@ -53,6 +56,8 @@ def run_measured(command: Sequence[str]) -> dict[str, Any]:
     Raises:
         RuntimeError: it failed; the message ends with what it said.
     """
+    import psutil
+
     start, peak = time.perf_counter(), 0
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         process = psutil.Process(child.pid)
@@ -81,15 +86,18 @@ def peak_bytes() -> int:
     return int(line.split()[1]) * 1024
 
 
-def write_results(name: str, content: dict[str, Any]) -> Path:
-    """Write ``results/NAME.json``."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-    return path
+def write_results(name: str, content: dict[str, Any], folder: Path = RESULTS) -> Path:
+    """Write ``FOLDER/NAME.json``, beside its place first, so that it is whole at any time."""
+    folder.mkdir(exist_ok=True, parents=True)
+    path = folder / f"{name}.json"
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    return part.replace(path)
 
 
-def _resident(process: psutil.Process) -> int:
+def _resident(process: Any) -> int:
+    import psutil
+
     total = 0
     try:
         for p in [process, *process.children(recursive=True)]:

@@ -15,7 +15,6 @@ import numpy as np
 from vivit_export.bundle import read_bundle
 from vivit_export.errors import UsageError
 from vivit_export.export.checkpoint import load_checkpoint
-from vivit_export.export.recheck import load_exported_checkpoint
 from vivit_export.export.timed_network import Pixels, TimedNetwork
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.bench_report import parse_kind
@@ -27,9 +26,14 @@ class Eager:
 
     def __init__(self, folder: str, checkpoint: str, kind: str, device: str = "") -> None:
         attention, precision, compiled = parse_kind(kind)
-        bundle = read_bundle(folder) if folder else None
-        loaded = load_exported_checkpoint(bundle, checkpoint or None) if bundle else load_checkpoint(checkpoint)
-        self._contract = bundle.contract if bundle else None
+        if folder:
+            from vivit_export.export.recheck import load_exported_checkpoint  # and with it all that reads videos
+
+            bundle = read_bundle(folder)
+            loaded = load_exported_checkpoint(bundle, checkpoint or None)
+        else:
+            loaded = load_checkpoint(checkpoint)
+        self._contract = bundle.contract if folder else None
         self._clip = loaded.clip
         self._preprocessor = Preprocessor(loaded.clip, loaded.preprocess)
         self._network = TimedNetwork(loaded, attention, precision, compiled=compiled, device=device or None)

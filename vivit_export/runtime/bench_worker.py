@@ -31,7 +31,6 @@ from vivit_export.runtime.nvidia_smi import gpu_used_bytes
 from vivit_export.runtime.sampling import choose_sampling
 from vivit_export.runtime.session.select import CPU_ENGINES, ORDER, CpuPrecision, open_session
 from vivit_export.runtime.session.session import Session
-from vivit_export.runtime.video import read_clip
 
 Batch = npt.NDArray[Any]
 
@@ -213,6 +212,8 @@ def _reason(error: Exception) -> str:
 
 def timed_decoding(contract: Contract, video: Path) -> tuple[npt.NDArray[np.uint8], float]:
     """Return one clip as it comes from a video, a short one looped, and the seconds that took."""
+    from vivit_export.runtime.video import read_clip  # the network is timed where no decoder is installed, too
+
     clip = choose_sampling(contract.clip, short="loop")
     start = time.perf_counter()
     frames = read_clip(video, dataclasses.replace(contract, clip=clip))

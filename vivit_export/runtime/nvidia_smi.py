@@ -12,6 +12,12 @@ def gpu_clocks() -> str:
     return lines[0] if lines else ""
 
 
+def gpu_model() -> str:
+    """Name, driver, memory and power limit of the first GPU; empty where there is none."""
+    lines = _ask("--query-gpu=name,driver_version,memory.total,power.limit")
+    return lines[0] if lines else ""
+
+
 def gpu_used_bytes() -> int | None:
     """Memory in use on all GPUs, by whichever process; None where it cannot tell.
 

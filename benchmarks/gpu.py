@@ -1,0 +1,248 @@
+"""All that needs a GPU, in one command: how fast ViViT runs there, against PyTorch and against the limit.
+
+    python tools/make_checkpoint.py /tmp/vivit-b
+    python benchmarks/gpu.py /tmp/vivit-b
+    python benchmarks/gpu.py /tmp/vivit-b --resume      # goes on where it was interrupted
+
+The rate of matrix products; PyTorch eager, SDPA and compiled, each in fp32 (without TF32), fp16 and bf16, and our fp16
+bundle in every engine that runs there, in turns, batch by batch in processes of their own; training as the Transformers
+documentation times it; and the kernels of the fastest. Writes ``results/gpu.json`` after each part; what could not be
+measured is listed there with its reason, and until the end the file says that it is partial.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from common import RESULTS, environment, write_results
+from sdpa import DOCUMENTED, KINDS, train_in_child
+
+from vivit_export.demo import checkpoint_path
+from vivit_export.errors import VivitExportError
+from vivit_export.progress import Console
+from vivit_export.runtime.bench import take_turns
+from vivit_export.runtime.session.select import CPU_ENGINES, ORDER
+
+WORKER = str(Path(__file__).with_name("gpu_worker.py"))
+AGAINST = ",".join(kind + half for half in ("", "-fp16", "-bf16") for kind in ("sdpa", "eager", "compile"))
+FLAVOURS = ("tensorrt", "tensorrt-rtx")
+ENGINE_BATCHES = (1, 8, 32)
+_CUT = ", interrupted"
+
+
+@click.command()
+@click.argument("checkpoint")
+@click.option("--device", type=click.Choice(("cuda", "cpu")), default="cuda", show_default=True)
+@click.option("--batch", "batches", default="1,2,4,8,16,32", show_default=True)
+@click.option("--rounds", default=20, show_default=True, help="Timed calls of each.")
+@click.option("--warmup", default=1, show_default=True)
+@click.option("--steps", default=100, show_default=True, help="Timed training steps; 0: no training.")
+@click.option("--against", default=AGAINST, show_default=True, help="PyTorch's contenders.")
+@click.option("--bundle", type=click.Path(path_type=Path), help="Our fp16 bundle; made there where there is none.")
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Folder to write to.")
+@click.option("--resume", is_flag=True, help="Keep what was measured, and measure the rest.")
+def main(
+    checkpoint: str, device: str, batches: str, bundle: Path | None, results: Path, resume: bool, **given: Any
+) -> None:
+    """Measure on CHECKPOINT, a ViViT-B/16x2 folder (or ``demo``)."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise click.UsageError(f"PyTorch {torch.__version__} sees no GPU here; --device cpu tries the script out")
+    folder = checkpoint_path() if checkpoint == "demo" else Path(checkpoint)
+    book = Book(results, {"checkpoint": Path(checkpoint).name, "device": device, "rounds": given["rounds"]}, resume)
+    sizes = [int(batch) for batch in batches.split(",")]
+    with book.open(), tempfile.TemporaryDirectory() as work:
+        book.part("model", lambda: ask_child(["facts", str(folder)]))
+        book.part("gemm_gflops", lambda: ask_child(["gemm", str(folder), device, str(max(sizes))]))
+        commands = {
+            f"pytorch {kind}": ["-m", "vivit_export.export.bench_worker", "", str(folder), kind, device]
+            for kind in given["against"].split(",")
+        }
+        commands |= our_commands(book, folder, bundle or Path(work, "fp16"), device)
+        for size in sizes:
+            book.part(f"batch {size}", lambda size=size: compete(book, commands, size, given))  # type: ignore[misc]
+        for kind in KINDS if given["steps"] else ():
+            book.part(f"training {kind}", lambda kind=kind: train(folder, kind, given["steps"], device))  # type: ignore[misc]
+        book.part("kernels", lambda: split_fastest(book, commands, device))
+    print(f"wrote {results / 'gpu.json'}")
+
+
+class Book:
+    """The results, on disk after each part.
+
+    Args:
+        folder: to write ``gpu.json`` to.
+        setting: what all parts have in common.
+        resume: keep the parts that an earlier run measured, on the same GPU in the same setting.
+    """
+
+    def __init__(self, folder: Path, setting: dict[str, Any], resume: bool) -> None:
+        self._folder = folder
+        path = folder / "gpu.json"
+        self.content: dict[str, Any] = {
+            **setting,
+            "environment": environment(),
+            "documented": DOCUMENTED,
+            "partial": True,
+            "not_measured": {},
+            "parts": {},
+        }
+        if resume and path.exists():
+            before = json.loads(path.read_text())
+            for name, now in {**setting, "environment": self.content["environment"]}.items():
+                then = before[name]
+                if name == "environment":
+                    then, now = ({key: e[key] for key in ("gpu", "cpu", "packages")} for e in (then, now))
+                if then != now:
+                    raise click.UsageError(f"{path} was measured with {name} {then}, now it is {now}; drop --resume")
+            self.content["parts"] = {name: part for name, part in before["parts"].items() if _CUT not in name}
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What was measured, by part."""
+        parts: dict[str, Any] = self.content["parts"]
+        return parts
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Label the results whole when the block ends, and partial when it is interrupted."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            write_results("gpu", self.content, self._folder)
+            click.echo(f"interrupted: {self._folder / 'gpu.json'} is partial; go on with --resume", err=True)
+            sys.exit(130)
+        self.content["partial"] = False
+        write_results("gpu", self.content, self._folder)
+
+    def part(self, name: str, measure: Callable[[], Any]) -> None:
+        """Measure a part that is not there yet; a failure is written down and stops nothing else."""
+        if name in self.parts:
+            return
+        click.echo(name, err=True)
+        try:
+            self.parts[name] = measure()
+        except (VivitExportError, RuntimeError, OSError) as e:
+            self.leave_out(name, str(e))
+        write_results("gpu", self.content, self._folder)
+
+    def leave_out(self, name: str, reason: str) -> None:
+        """Say why something was not measured."""
+        self.content["not_measured"][name] = reason
+
+
+def ask_child(arguments: list[str]) -> dict[str, Any]:
+    """What `gpu_worker` prints last.
+
+    Raises:
+        RuntimeError: it failed; its last words.
+    """
+    done = subprocess.run([sys.executable, WORKER, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise RuntimeError(said[-1] if said else f"its process ended with status {done.returncode}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def our_commands(book: Book, checkpoint: Path, target: Path, device: str) -> dict[str, list[str]]:
+    """Our bundle with an engine of each flavour that compiles here, as contenders; empty where it cannot be made."""
+    try:
+        make_bundle(book, checkpoint, target, device)
+    except (VivitExportError, ImportError) as e:
+        book.leave_out("ours fp16", str(e))
+        return {}
+    engines = [name for name in ORDER if (name in CPU_ENGINES) == (device == "cpu")]
+    worker = "vivit_export.runtime.bench_worker"
+    return {f"ours fp16, {engine}": ["-m", worker, str(target), engine, device] for engine in engines}
+
+
+def make_bundle(book: Book, checkpoint: Path, target: Path, device: str) -> None:
+    """Export it, checked where that is possible, and compile its engines."""
+    import vivit_export as ve
+    from vivit_export.export.build import build_engines
+
+    if not (target / "bundle.json").exists():
+        options: dict[str, Any] = {"precision": "fp16", "targets": ("onnx",), "attention": "pattern"}
+        try:
+            ve.export_model(str(checkpoint), target, **options, num_clips=2, progress=Console())
+        except (VivitExportError, ImportError) as e:
+            book.leave_out("drift of ours fp16", str(e))
+            ve.export_model(str(checkpoint), target, **options, check=False, progress=Console())
+    made = ve.read_bundle(target).engines
+    for flavour in FLAVOURS if device == "cuda" else ():
+        if any(engine["flavour"] == flavour for engine in made.values()):
+            continue
+        try:
+            build_engines(target, (flavour,), batches=ENGINE_BATCHES, allow_unfused=True, progress=Console())
+        except VivitExportError as e:
+            book.leave_out(f"ours fp16, {flavour}", str(e))
+
+
+def compete(book: Book, commands: dict[str, list[str]], batch: int, given: dict[str, Any]) -> dict[str, Any]:
+    """Time one batch size; facts and figures by contender."""
+    rounds, warmup = given["rounds"], given["warmup"]
+    report = take_turns(commands, batches=(batch,), rounds=rounds, warmup=warmup, anyway=True, progress=Console())
+    told = report.to_json()["contenders"]
+    for name, contender in told.items():
+        if "error" in contender:  # one that does not even load is out at every batch, for the first reason known
+            at = f", batch {batch}" if contender["error"].startswith("at batch") else ""
+            book.content["not_measured"].setdefault(f"{name}{at}", contender["error"])
+    found = {
+        name: {**{key: fact for key, fact in c.items() if key not in ("batches", "error")}, **c["batches"][str(batch)]}
+        for name, c in told.items()
+        if c["batches"]
+    }
+    if report.interrupted:
+        book.parts[f"batch {batch}{_CUT}"] = found
+        raise KeyboardInterrupt
+    return found
+
+
+def train(checkpoint: Path, kind: str, steps: int, device: str) -> dict[str, Any]:
+    """Train with one attention.
+
+    Raises:
+        RuntimeError: it ended early.
+    """
+    found = train_in_child(checkpoint, kind, steps, device)
+    if "error" in found:
+        raise RuntimeError(found["error"])
+    return {**found, "steps": steps}
+
+
+def split_fastest(book: Book, commands: dict[str, list[str]], device: str) -> dict[str, Any]:
+    """Where the time of the fastest contender goes, at the batch where it is fastest; of PyTorch's where that fails.
+
+    Raises:
+        RuntimeError: nothing was timed, or the profiler failed.
+    """
+    per_clip = sorted(
+        (f.get("compute_ms", f["p50_ms"]) / int(part.split()[1]), name, part.split()[1])
+        for part, contenders in book.parts.items()
+        if part.startswith("batch ")
+        for name, f in contenders.items()
+        if name in commands and not f.get("beyond_gate")
+    )
+    of_pytorch = [one for one in per_clip if one[1].startswith("pytorch")]
+    # On the CPU the profiler sees PyTorch's operators alone.
+    candidates = [*(per_clip[:1] if device == "cuda" else []), *of_pytorch[:1]]
+    for _, name, batch in candidates:
+        _, _, *arguments = commands[name]
+        of = ["pytorch", *arguments[1:3]] if name.startswith("pytorch") else ["ours", *arguments[:2]]
+        try:
+            return {"contender": name, "batch": int(batch), **ask_child(["kernels", batch, device, *of])}
+        except RuntimeError as e:
+            book.leave_out(f"kernels of {name}", str(e))
+    raise RuntimeError("there is no contender that was timed and can be profiled")
+
+
+if __name__ == "__main__":
+    main()

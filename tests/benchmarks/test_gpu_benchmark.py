@@ -1,0 +1,91 @@
+"""The GPU benchmark without a GPU: every path but the kernels themselves, on the demo."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+COMMAND = [sys.executable, str(BENCHMARKS / "gpu.py"), "demo", "--device", "cpu", "--rounds", "1", "--warmup", "0"]
+QUICK = ["--against", "eager,sdpa-fp16", "--steps", "1"]
+
+
+def run(*options: str, code: int = 0) -> str:
+    done = subprocess.run([*COMMAND, *options], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stderr
+
+
+def read(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "gpu.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gpu")
+    run("--batch", "1", *QUICK, "--results", str(folder), "--bundle", str(folder / "bundle"))
+    return folder
+
+
+@pytest.mark.needs_onnxruntime
+def test_every_part_is_measured_or_says_why_not(measured: Path) -> None:
+    told = read(measured)
+    parts = told["parts"]
+    assert set(parts) == {"model", "gemm_gflops", "batch 1", "training eager", "training sdpa", "kernels"}
+    assert not told["partial"] and told["environment"]["command"].endswith("bundle")
+    assert parts["model"]["flop_per_clip"] > parts["model"]["linear_flop_per_clip"] > 1e8
+    assert all(parts["gemm_gflops"][name]["fc1"] > 0 for name in ("fp32", "fp16", "bf16"))
+    assert "fp8 fc1" in parts["gemm_gflops"]["not_measured"]
+    assert {"pytorch eager", "pytorch sdpa-fp16", "ours fp16, onnxruntime-cpu"} <= set(parts["batch 1"])
+    assert all(f["p50_ms"] > 0 and f["peak_bytes"] > 1e6 for f in parts["batch 1"].values())
+    assert parts["training sdpa"]["steps"] == 1 and parts["training sdpa"]["seconds_per_step"] > 0
+    split = parts["kernels"]
+    assert split["contender"].startswith("pytorch ") and split["classes"]["matrix products"] > 0
+    assert sum(split["classes"].values()) == pytest.approx(split["total_ms"])
+
+
+@pytest.mark.needs_onnxruntime
+def test_a_second_run_measures_what_is_missing(measured: Path) -> None:
+    before = read(measured)["parts"]
+    options = ["--results", str(measured), "--bundle", str(measured / "bundle")]
+    stages = run("--batch", "1,2", *QUICK, *options, "--resume").splitlines()
+    after = read(measured)["parts"]
+    assert {name: after[name] for name in before} == before and "batch 2" in after
+    assert "batch 2" in stages and not {"gemm_gflops", "batch 1", "kernels"} & set(stages)
+    assert "was measured with rounds 1, now it is 2; drop --resume" in run(
+        "--rounds", "2", *options, "--resume", code=2
+    )
+
+
+def test_what_fails_stops_nothing_else_and_an_interrupt_keeps_what_there_is(tmp_path: Path) -> None:
+    """No bundle can be made in a folder that is a file; PyTorch's contenders go on until Ctrl-C."""
+    (tmp_path / "file").touch()
+    options = ["--against", "sdpa", "--steps", "100000", "--batch", "1", "--bundle", str(tmp_path / "file" / "x")]
+    command = [*COMMAND, *options, "--results", str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not (tmp_path / "gpu.json").exists() or "batch 1" not in read(tmp_path)["parts"]:
+        assert process.poll() is None
+        time.sleep(0.1)
+    assert read(tmp_path)["partial"]
+    os.killpg(process.pid, signal.SIGINT)
+    stderr = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "is partial; go on with --resume" in stderr
+    told = read(tmp_path)
+    assert told["partial"] and set(told["parts"]) == {"model", "gemm_gflops", "batch 1"}
+    assert list(told["parts"]["batch 1"]) == ["pytorch sdpa"]
+    assert "file" in told["not_measured"]["ours fp16"]
+
+
+def test_without_a_gpu_it_says_so() -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert "sees no GPU here; --device cpu" in run("--device", "cuda", code=2)
