@@ -8,11 +8,13 @@ A test runs it and compares. A result that is not there is listed as not measure
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gpu_section import gpu_section
 from line_chart import line_chart
+from markdown_table import megabytes, table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results"
@@ -28,25 +30,15 @@ Linears) has random weights, as no checkpoint could be downloaded; the demo is t
 """
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
-def megabytes(size: float) -> str:
-    """Bytes as MB, without decimals."""
-    return f"{size / 1e6:.0f}"
-
-
 def machine(environment: dict[str, Any]) -> str:
     """Where and how a result was measured."""
     packages = environment.get("packages", environment)
-    names = ("torch", "transformers", "onnxruntime", "openvino", "tensorrt-rtx")
+    names = ("torch", "transformers", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx")
     versions = ", ".join(f"{name} {packages[name]}" for name in names if packages.get(name))
     command = environment.get("command", "")
     load = environment.get("load_before", environment.get("load_1min"))
-    where = f"{environment['cpu']}, {environment['cores']} cores, load {load} before; {versions}"
+    gpu = f"{environment['gpu']}; " if environment.get("gpu") else ""
+    where = f"{gpu}{environment['cpu']}, {environment['cores']} cores, load {load} before; {versions}"
     return f"`{command}` · {where}" if command else where
 
 
@@ -282,6 +274,7 @@ def _scaling(content: dict[str, Any]) -> str:
 
 SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("peers", "Every peer side by side, ViViT-B on the CPU", _peers),
+    ("gpu", "ViViT-B on a GPU", gpu_section),
     ("session", "Sessions on the CPU, ViViT-B", _sessions),
     ("sdpa", "Eager attention and SDPA, as in the Transformers documentation", _sdpa),
     ("plan", "What TensorRT for RTX compiles", _plans),

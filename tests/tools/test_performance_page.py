@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "benchmarks")]
 
+from gpu_section import gpu_section  # noqa: E402
 from line_chart import line_chart  # noqa: E402
+from sdpa import DOCUMENTED  # noqa: E402
 from write_performance_page import PAGE, RESULTS, SECTIONS, growth_charts, page, table  # noqa: E402
 
 
@@ -41,6 +44,61 @@ def test_a_changed_figure_changes_the_page(tmp_path: Path) -> None:
     content["results"][0]["ratio_of_median"] = 123.45
     (tmp_path / "preprocess.json").write_text(json.dumps(content))
     assert "| 123.45 |" in page(tmp_path)
+
+
+FIGURES = {"p50_ms": 30.0, "peak_bytes": 9e8}
+GPU: dict[str, Any] = {
+    "environment": {"cpu": "AMD", "cores": 16, "gpu": "NVIDIA H200, 580", "load_before": 0, "packages": {}},
+    "documented": DOCUMENTED,
+    "partial": True,
+    "not_measured": {"ours fp16, tensorrt": "TensorRT is not\ninstalled", "pytorch eager, batch 32": "out of memory"},
+    "parts": {
+        "model": {"flop_per_clip": 900e9, "linear_flop_per_clip": 500e9},
+        "gemm_gflops": {
+            "shapes": {"fc1": [16, 8, 4], "square": [8, 8, 8]},
+            "not_measured": {"fp8 fc1": "no such kernel"},
+            **{name: {"fc1": 500e3, "square": 600e3} for name in ("fp32", "fp16", "bf16")},
+            "fp8": {"square": 1200e3},
+        },
+        "batch 8": {
+            "pytorch eager": {**FIGURES, "compute_ms": 80.0, "gpu_bytes": 6e9, "gpu_tensor_bytes": 4e9},
+            "pytorch sdpa": {**FIGURES, "compute_ms": 64.0, "gpu_bytes": 2e9, "gpu_tensor_bytes": 1e9},
+            "ours fp16, tensorrt": {**FIGURES, "compute_ms": 16.0, "gpu_bytes": 1e9, "beyond_gate": ["max"]},
+        },
+        "batch 16, interrupted": {"pytorch sdpa-bf16": FIGURES},
+        "training eager": {"seconds_per_step": 0.3, "peak_bytes": 6e9, "steps": 100},
+        "training sdpa": {"seconds_per_step": 0.2, "peak_bytes": 3e9, "steps": 100},
+        "kernels": {"contender": "x", "batch": 8, "total_ms": 4.0, "num_kernels": 2,
+                    "classes": {"attention": 1.0, "copies": 3.0}, "kernels": {"fmha": 1.0, "copy|all": 3.0}},
+    },
+}  # fmt: skip
+
+
+def test_a_gpu_s_figures_are_set_beside_the_limit_and_the_documentation(tmp_path: Path) -> None:
+    (tmp_path / "gpu.json").write_text(json.dumps(GPU))
+    written = page(tmp_path)
+    for line in (
+        "**Partial**: the run did not come to its end.",
+        "| fp16 | 500.0 | 600.0 |",
+        "| fp8 | – | 1200.0 |",
+        "| ours fp16, tensorrt (beyond its drift gate) | 8 | 2.00 | 3.75 | 5.00 | 1000 | 75 % |",
+        "| pytorch sdpa-bf16 | 16 | 1.88 | 1.88 | – | – | 80 % |",
+        "| inference, batch 8 | 80.00 | 64.00 | 25.0 % | 19.3 % | 4000 | 1000 | 75.0 % | 71.7 % |",
+        "| training, 100 steps | 300.00 | 200.00 | 50.0 % | 7.1 % | 6000 | 3000 | 50.0 % | 56.6 % |",
+        "| `copy\\|all` | 3.000 | 75.0 % |",
+        "- fp8 fc1 GEMM: no such kernel",
+        "- ours fp16, tensorrt: TensorRT is not installed",
+        "- pytorch eager, batch 32: out of memory",
+    ):
+        assert f"\n{line}\n" in written, line
+    assert "NVIDIA H200, 580; AMD, 16 cores" in written
+
+
+def test_of_a_gpu_run_that_hardly_began_what_there_is_is_shown() -> None:
+    nothing = {"parts": {}, "not_measured": {}, "partial": True, "documented": DOCUMENTED}
+    assert gpu_section(nothing) == "**Partial**: the run did not come to its end."
+    some = {**nothing, "parts": {"batch 8": {"pytorch sdpa": FIGURES}}}
+    assert "| pytorch sdpa | 8 | 3.75 | 3.75 | – | – | – |" in gpu_section(some)
 
 
 def test_charts_are_up_to_date() -> None:

@@ -1,0 +1,129 @@
+"""The performance page's section on ``benchmarks/results/gpu.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from markdown_table import megabytes, table
+
+_EAGER, _SDPA = "pytorch eager", "pytorch sdpa"
+
+
+def gpu_section(content: dict[str, Any]) -> str:
+    """Write it from whatever parts were measured."""
+    parts, missing = content["parts"], content["not_measured"]
+    written = ["**Partial**: the run did not come to its end."] if content["partial"] else []
+    if "gemm_gflops" in parts:
+        written += _rates(parts["gemm_gflops"])
+    batches = {int(name.split()[1].strip(",")): part for name, part in parts.items() if name.startswith("batch ")}
+    if batches:
+        written += [_contenders(dict(sorted(batches.items())), parts)]
+    if "kernels" in parts:
+        written += _kernels(parts["kernels"])
+    written += _documented(batches, parts, content["documented"])
+    unmeasured = {
+        **missing,
+        **{f"{n} GEMM": r for n, r in parts.get("gemm_gflops", {}).get("not_measured", {}).items()},
+    }
+    if unmeasured:
+        lines = [f"- {name}: {' '.join(reason.split())}" for name, reason in sorted(unmeasured.items())]
+        written += ["What could not be measured:", "\n".join(lines)]
+    return "\n\n".join(written)
+
+
+def _rates(rates: dict[str, Any]) -> list[str]:
+    shapes = {name: " x ".join(map(str, shape)) for name, shape in rates["shapes"].items()}
+    rows = [
+        (precision, *(f"{rates[precision][name] / 1e3:.1f}" if name in rates[precision] else "–" for name in shapes))
+        for precision in ("fp32", "fp16", "bf16", "fp8")
+    ]
+    columns = ("TFLOP/s", *(f"{name}, {shape}" for name, shape in shapes.items()))
+    return ["What matrix products reach here in PyTorch (fp32 without TF32):", table(columns, rows)]
+
+
+def _contenders(batches: dict[int, dict[str, Any]], parts: dict[str, Any]) -> str:
+    rows = []
+    for batch, contenders in batches.items():
+        eager = contenders.get(_EAGER)
+        for name, f in sorted(contenders.items(), key=lambda item: _milliseconds(item[1])):
+            per_clip = _milliseconds(f) / batch
+            speed = f"{_milliseconds(eager) / _milliseconds(f):.2f}" if eager else "–"
+            marked = f"{name} (beyond its drift gate)" if f.get("beyond_gate") else name
+            memory = megabytes(f["gpu_bytes"]) if "gpu_bytes" in f else "–"
+            share = _share(name, per_clip, parts)
+            rows.append((marked, batch, f"{per_clip:.2f}", f"{f['p50_ms'] / batch:.2f}", speed, memory, share))
+    columns = ("contender", "batch", "ms per clip", "with copies", "x eager fp32", "GPU MB", "of its type's GEMM rate")
+    words = (
+        "Medians; ms per clip is the network alone, its input being on the GPU, and beside it from host memory to host "
+        "memory. GPU MB is what the GPU's used memory grew by, CUDA's context included."
+    )
+    if "model" in parts:
+        total, linear = (f"{parts['model'][name] / 1e9:.0f}" for name in ("flop_per_clip", "linear_flop_per_clip"))
+        words += (
+            f" The last column is all {total} GFLOP of a clip, {linear} of them in Linears, over the best rate above."
+        )
+    return f"{words}\n\n{table(columns, rows)}"
+
+
+def _milliseconds(figures: dict[str, Any]) -> float:
+    return float(figures.get("compute_ms", figures["p50_ms"]))
+
+
+def _share(name: str, ms_per_clip: float, parts: dict[str, Any]) -> str:
+    precision = next((p for p in ("fp16", "bf16") if p in name), "fp32")
+    rates = parts.get("gemm_gflops", {}).get(precision)
+    if not rates or "model" not in parts:
+        return "–"
+    return f"{100 * parts['model']['flop_per_clip'] / (ms_per_clip / 1e3) / (max(rates.values()) * 1e9):.0f} %"
+
+
+def _kernels(split: dict[str, Any]) -> list[str]:
+    def rows(times: dict[str, float]) -> Iterator[tuple[str, str, str]]:
+        for name, ms in sorted(times.items(), key=lambda item: -item[1]):
+            yield name.replace("|", "\\|"), f"{ms:.3f}", f"{100 * ms / split['total_ms']:.1f} %"
+
+    return [
+        f"Where the time of {split['contender']} goes at batch {split['batch']}, {split['total_ms']:.2f} ms in "
+        f"{split['num_kernels']} different kernels:",
+        table(("kernels", "ms", "share"), rows(split["classes"])),
+        table(("kernel", "ms", "share"), ((f"`{n[:80]}`", ms, share) for n, ms, share in rows(split["kernels"]))),
+    ]
+
+
+def _documented(batches: dict[int, dict[str, Any]], parts: dict[str, Any], documented: dict[str, Any]) -> list[str]:
+    columns = ("", "eager ms", "SDPA ms", "faster", "documented", "eager MB", "SDPA MB", "saved", "documented")
+    rows = []
+    for batch, theirs in documented["inference"].items():
+        both = batches.get(int(batch), {})
+        if _EAGER in both and _SDPA in both:
+            times = [_milliseconds(both[name]) for name in (_EAGER, _SDPA)]
+            rows.append(
+                _against(f"inference, batch {batch}", times, [_memory(both[n]) for n in (_EAGER, _SDPA)], theirs)
+            )
+    trained = [parts.get(f"training {kind}") for kind in ("eager", "sdpa")]
+    if all(trained):
+        times = [1e3 * t["seconds_per_step"] for t in trained if t]
+        name = f"training, {trained[0]['steps']} steps" if trained[0] else ""
+        rows.append(_against(name, times, [t["peak_bytes"] for t in trained if t], documented["training"]))
+    if not rows:
+        return []
+    words = f"Eager attention and SDPA in float32, beside the {documented['source']} (memory is that of tensors):"
+    return [words, table(columns, rows)]
+
+
+def _against(name: str, ms: list[float], sizes: list[float], theirs: dict[str, float]) -> tuple[str, ...]:
+    """One row: time and memory of eager and SDPA, and what is documented."""
+    return (
+        name,
+        *(f"{t:.2f}" for t in ms),
+        f"{100 * (ms[0] / ms[1] - 1):.1f} %",
+        f"{theirs['faster']} %",
+        *(megabytes(size) for size in sizes),
+        f"{100 * (1 - sizes[1] / sizes[0]):.1f} %",
+        f"{100 * (1 - theirs['sdpa_mb'] / theirs['eager_mb']):.1f} %",
+    )
+
+
+def _memory(figures: dict[str, Any]) -> float:
+    return float(figures.get("gpu_tensor_bytes", figures["peak_bytes"]))
