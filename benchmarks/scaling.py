@@ -1,10 +1,13 @@
 """How things grow: export, engine and latency against layers, tokens and batch, in ViViT-B's width.
 
     python benchmarks/scaling.py
+    python benchmarks/scaling.py --calibration-only     # that series again, into the results that are there
 
 Checkpoints have random weights (`tools/make_checkpoint.py`): 2 to 12 layers at 32 frames, and 8 to 128 frames at 2
 layers. The export and its RTX compile run as the command does; latency is that of the CPU session, which is told
-in the result. Writes ``results/scaling.json`` with the exponent b of a fit y = a x^b over each series.
+in the result. Calibration runs on rendered clips, 2 layers and 32 frames: its time and memory are those of observing
+and of finding the ranges, in a process of its own. Writes ``results/scaling.json`` with the exponent b of a fit
+y = a x^b over each series.
 """
 
 from __future__ import annotations
@@ -12,15 +15,16 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from common import environment, run_measured, write_results
+from common import RESULTS, environment, peak_bytes, run_measured, write_results
 
-from vivit_export.bundle import read_bundle
+from vivit_export.bundle import MODEL, read_bundle
 from vivit_export.progress import Console
 from vivit_export.runtime.bench import bench
 
@@ -29,35 +33,77 @@ VIVIT_EXPORT = str(Path(sys.executable).with_name("vivit-export"))
 LAYERS, FRAMES, BATCHES = (2, 4, 8, 12), (8, 16, 32, 64, 128), (1, 2, 4, 8)
 ENGINE = ("--target", "onnx", "--target", "tensorrt-rtx", "--sm", "89")
 EXPORT = ("--fp16", *ENGINE, "--no-check", "--json", "-q", "--force")
-SERIES = ("export_seconds", "export_peak_bytes", "engine_bytes", "activation_bytes", "seconds_per_call", "peak_bytes")
+CLIPS = (2, 4, 8, 16, 32)
+SERIES = (
+    "export_seconds", "export_peak_bytes", "engine_bytes", "activation_bytes", "seconds_per_call", "peak_bytes",
+    "calibration_seconds", "ranges_seconds", "calibration_peak_bytes",
+)  # fmt: skip
 
 
 @click.command()
 @click.option("--rounds", default=3, show_default=True)
-def main(rounds: int) -> None:
+@click.option("--calibration-only", is_flag=True, help="Measure calibration again, and keep the rest.")
+@click.option("--calibrate", "model", help="Checkpoint to calibrate.  [default: one of 2 layers]")
+@click.option("--clips", default=",".join(map(str, CLIPS)), show_default=True, help="To calibrate on.")
+@click.option("--results", "folder", type=click.Path(path_type=Path), default=RESULTS, help="Folder to write to.")
+@click.option("--worker", nargs=3, hidden=True)
+def main(
+    rounds: int,
+    calibration_only: bool,
+    model: str | None,
+    clips: str,
+    folder: Path,
+    worker: tuple[str, str, int] | None,
+) -> None:
     """Measure."""
+    if worker:
+        print(json.dumps(calibrate(worker[0], Path(worker[1]), int(worker[2]))))
+        return
+    path = folder / "scaling.json"
     results: dict[str, Any] = {"environment": environment(), "rounds": rounds}
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        results["layers"] = {str(n): measure(work, n, 32, (1,), rounds) for n in LAYERS}
-        results["frames"] = {str(n): measure(work, 2, n, (1,), rounds) for n in FRAMES}
-        results["batch"] = measure_batches(work, rounds)
+    if calibration_only and path.exists():
+        results = json.loads(path.read_text())
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        if not calibration_only:
+            results |= measure_all(work, rounds)
+        results["calibration"] = measure_calibration(work, model, [int(n) for n in clips.split(",")])
+    rows = results["calibration"]["rows"]
+    results.setdefault("exponents", {})["clips"] = exponents(rows.values(), [float(n) for n in rows])
+    print(f"wrote {write_results('scaling', results, folder)}")
+    print(json.dumps(results["exponents"], indent=2))
+
+
+def measure_all(work: Path, rounds: int) -> dict[str, Any]:
+    """Every series but calibration, with its exponents."""
+    results: dict[str, Any] = {
+        "layers": {str(n): measure(work, n, 32, (1,), rounds) for n in LAYERS},
+        "frames": {str(n): measure(work, 2, n, (1,), rounds) for n in FRAMES},
+        "batch": measure_batches(work, rounds),
+    }
     results["exponents"] = {
         "layers": exponents(results["layers"].values(), [float(n) for n in LAYERS]),
         "tokens": exponents(results["frames"].values(), [row["tokens"] for row in results["frames"].values()]),
         "batch": exponents(results["batch"].values(), [float(n) for n in BATCHES]),
     }
-    print(f"wrote {write_results('scaling', results)}")
-    print(json.dumps(results["exponents"], indent=2))
+    return results
+
+
+def make_checkpoint(work: Path, layers: int, frames: int) -> Path:
+    """A random checkpoint in ViViT-B's width, made where it is not there yet."""
+    path = work / f"{layers}x{frames}"
+    if not path.exists():
+        make = [sys.executable, str(ROOT / "tools/make_checkpoint.py"), str(path)]
+        run_measured([*make, "--layers", str(layers), "--frames", str(frames)])
+    return path
 
 
 def measure(work: Path, layers: int, frames: int, batches: Sequence[int], rounds: int) -> dict[str, Any]:
     """Export a checkpoint of that size, compile it, and time its session."""
-    name = f"{layers}x{frames}"
-    make = [sys.executable, str(ROOT / "tools/make_checkpoint.py"), str(work / name)]
-    run_measured([*make, "--layers", str(layers), "--frames", str(frames)])
-    run = run_measured([VIVIT_EXPORT, str(work / name), "-o", str(work / f"{name}-out"), *EXPORT])
-    bundle = read_bundle(work / f"{name}-out")
+    checkpoint = make_checkpoint(work, layers, frames)
+    target = work / f"{checkpoint.name}-out"
+    run = run_measured([VIVIT_EXPORT, str(checkpoint), "-o", str(target), *EXPORT])
+    bundle = read_bundle(target)
     (sidecar,) = bundle.engines.values()
     row = {
         "tokens": bundle.contract.clip.num_tokens,
@@ -85,6 +131,54 @@ def measure_batches(work: Path, rounds: int) -> dict[str, Any]:
         seconds = contender["batches"][str(batch)]["p50_ms"] / 1e3
         rows[str(batch)] = {"seconds_per_call": seconds, "peak_bytes": contender["peak_bytes"]}
     return rows
+
+
+def measure_calibration(work: Path, model: str | None, counts: Sequence[int]) -> dict[str, Any]:
+    """Calibrate on the first of some rendered clips, each number of them in a process of its own."""
+    from safetensors.numpy import save_file
+
+    from vivit_export.export.calibrate import motion_clips
+    from vivit_export.export.checkpoint import load_checkpoint
+
+    source = model or str(make_checkpoint(work, 2, 32))
+    loaded: Any = load_checkpoint(source)  # it has the two fields of a contract that rendering reads
+    clips = work / "clips.safetensors"
+    save_file({"frames": motion_clips(loaded, range(max(counts)))}, clips)
+    rows = {}
+    for count in counts:
+        command = [sys.executable, __file__, "--worker", source, str(clips), str(count)]
+        rows[str(count)] = json.loads(run_measured(command)["stdout"].splitlines()[-1])
+    return {"environment": environment(), "layers": loaded.num_layers, "tokens": loaded.clip.num_tokens, "rows": rows}
+
+
+def calibrate(model: str, clips: Path, count: int) -> dict[str, float]:
+    """Seconds and peak memory of a calibration on so many clips, once the graph is made."""
+    from vivit_export.calibration.clips import find_calibration_clips
+    from vivit_export.calibration.collect import collect
+    from vivit_export.calibration.ranges import find_ranges
+    from vivit_export.export.calibrate import calibration_contract, calibration_graph
+    from vivit_export.export.checkpoint import load_checkpoint
+    from vivit_export.export.graph import rewrite_graph, save_graph
+
+    checkpoint = load_checkpoint(model)
+    graph = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True).model
+    layers = calibration_graph(checkpoint, graph)
+    found = find_calibration_clips(
+        clips, calibration_contract(checkpoint, graph, checkpoint.clip), limit=count, fewest=1
+    )
+    key = {"model": "", "weights": "", "contract": "", "clips": found.sha256}
+    with tempfile.TemporaryDirectory() as folder:
+        save_graph(graph, Path(folder))
+        del checkpoint, graph
+        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here: tracing took more
+        start = time.perf_counter()
+        tensors = [layer.tensor for layer in layers]
+        quiet: dict[str, Any] = {"key": key, "count": lambda _done: None}
+        state = collect(Path(folder, MODEL), tensors, found, cache=Path(folder, "cache"), **quiet)
+        observed = time.perf_counter()
+        find_ranges(layers, state, precision="int8", method="mse", smooth="auto", clips={}, **quiet)
+        times = {"calibration_seconds": observed - start, "ranges_seconds": time.perf_counter() - observed}
+        return {**times, "calibration_peak_bytes": peak_bytes()}
 
 
 def exponents(rows: Any, sizes: Sequence[float]) -> dict[str, float]:

@@ -232,7 +232,13 @@ def _sdpa(content: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-_GROWTH = {"layers": "encoder layers", "frames": "tokens", "batch": "clips per call"}
+_GROWTH = {
+    "layers": "encoder layers",
+    "frames": "tokens",
+    "batch": "clips per call",
+    "calibration": "calibration clips",
+}
+_EXPONENTS = {"layers": "layers", "frames": "tokens", "batch": "batch", "calibration": "clips"}
 _SERIES = {
     "export_seconds": "export time",
     "export_peak_bytes": "export memory",
@@ -240,14 +246,17 @@ _SERIES = {
     "activation_bytes": "engine activations",
     "seconds_per_call": "CPU latency",
     "peak_bytes": "CPU memory",
+    "calibration_seconds": "calibration, observing",
+    "ranges_seconds": "calibration, finding ranges",
+    "calibration_peak_bytes": "calibration memory",
 }
 
 
 def growth_charts(content: dict[str, Any]) -> dict[str, str]:
     """One chart by file name for each of what was varied."""
     charts = {}
-    for key, x_name in _GROWTH.items():
-        rows = content[key]
+    for key, x_name in _varied(content).items():
+        rows = _rows(content, key)
         xs = [float(row["tokens"]) if key == "frames" else float(size) for size, row in rows.items()]
         first = next(iter(rows.values()))
         series = {words: [row[name] for row in rows.values()] for name, words in _SERIES.items() if name in first}
@@ -255,11 +264,24 @@ def growth_charts(content: dict[str, Any]) -> dict[str, str]:
     return charts
 
 
+def _varied(content: dict[str, Any]) -> dict[str, str]:
+    """The series that were measured."""
+    return {key: x_name for key, x_name in _GROWTH.items() if key in content}
+
+
+def _rows(content: dict[str, Any], key: str) -> dict[str, Any]:
+    """Rows of a series from small to large; JSON has them in the order of letters."""
+    rows = content[key]["rows"] if key == "calibration" else content[key]
+    return dict(sorted(rows.items(), key=lambda item: int(item[0])))
+
+
 def _scaling(content: dict[str, Any]) -> str:
-    exponents = content["exponents"]
-    varied = {"layers": "layers", "frames": "tokens", "batch": "batch"}
-    rows = [(words, *(exponents[varied[key]].get(name, "–") for key in _GROWTH)) for name, words in _SERIES.items()]
-    pictures = [f"![growth with {x_name}](growth-{key}.svg)" for key, x_name in _GROWTH.items()]
+    exponents, varied = content["exponents"], _varied(content)
+    rows = []
+    for name, words in _SERIES.items():
+        cells = [exponents[_EXPONENTS[key]].get(name, "–") for key in varied]
+        rows += [(words, *cells)] if set(cells) != {"–"} else []
+    pictures = [f"![growth with {x_name}](growth-{key}.svg)" for key, x_name in varied.items()]
     layers, tokens = exponents["layers"], exponents["tokens"]
     words = (
         "The exponent b of y = a x^b, fitted over each series: 1 is proportional, 0 does not grow. In ViViT-B's "
@@ -268,8 +290,26 @@ def _scaling(content: dict[str, Any]) -> str:
         f"tokens^{tokens['activation_bytes']}, since fused attention keeps no matrix of tokens by tokens. The engine's "
         f"size follows the weights alone (tokens^{tokens['engine_bytes']})."
     )
-    columns = ("", *(f"over {x_name}" for x_name in _GROWTH.values()))
-    return "\n\n".join([words, table(columns, rows), *pictures])
+    columns = ("", *(f"over {x_name}" for x_name in varied.values()))
+    return "\n\n".join([words, *_calibration_growth(content), table(columns, rows), *pictures])
+
+
+def _calibration_growth(content: dict[str, Any]) -> list[str]:
+    if "calibration" not in content:
+        return []
+    calibration, b = content["calibration"], content["exponents"]["clips"]
+    rows = list(_rows(content, "calibration").items())
+    ends = (
+        f"{row['calibration_seconds']:.1f} s and {megabytes(row['calibration_peak_bytes'])} MB for {count} clips"
+        for count, row in (rows[0], rows[-1])
+    )
+    return [
+        f"Calibration, at {calibration['layers']} layers and {calibration['tokens']} tokens, observes in "
+        f"{', '.join(ends)}. That time grows as clips^{b['calibration_seconds']}, the time to find the ranges then as "
+        f"clips^{b['ranges_seconds']}, and memory as clips^{b['calibration_peak_bytes']}: one clip is held at a time, "
+        "and of each tensor a summary of fixed size.",
+        machine(calibration["environment"]),
+    ]
 
 
 SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (

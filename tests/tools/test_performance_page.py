@@ -109,6 +109,27 @@ def test_charts_are_up_to_date() -> None:
         assert (PAGE.parent / name).read_text(encoding="utf-8") == chart
 
 
+def test_growth_is_drawn_from_small_to_large_and_calibration_where_it_was_measured() -> None:
+    content = json.loads((RESULTS / "scaling.json").read_text())
+    same = {"ranges_seconds": 1.5, "calibration_peak_bytes": 5e8}
+    rows = {str(n): {"calibration_seconds": 2.0 * n, **same} for n in (16, 2, 4)}
+    content["calibration"] = {"layers": 2, "tokens": 3137, "rows": rows, "environment": content["environment"]}
+    content["exponents"]["clips"] = {"calibration_seconds": 1.0, "ranges_seconds": 0.0, "calibration_peak_bytes": 0.0}
+    charts = growth_charts(content)
+    assert set(charts) == {f"growth-{key}.svg" for key in ("layers", "frames", "batch", "calibration")}
+    for chart in charts.values():
+        for element in ElementTree.fromstring(chart).iter():
+            if element.tag.endswith("polyline"):
+                places = [float(pair.split(",")[0]) for pair in element.attrib["points"].split()]
+                assert places == sorted(places) and places[0] == 60
+    written = {name: write for name, _, write in SECTIONS}["scaling"](content)
+    assert "| calibration memory | – | – | – | 0.0 |" in written and "![growth with calibration clips]" in written
+    assert (
+        "at 2 layers and 3137 tokens, observes in 4.0 s and 500 MB for 2 clips, 32.0 s and 500 MB for 16 clips."
+        in written
+    )
+
+
 def test_a_chart_is_svg_with_a_line_for_each_series() -> None:
     root = ElementTree.fromstring(line_chart("a < b", "x", [1, 2, 4], {"up": [1, 2, 4], "flat": [3, 3, 3]}))
     lines = [element for element in root.iter() if element.tag.endswith("polyline")]
