@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,21 +58,30 @@ def main(
     if device == "cuda" and not torch.cuda.is_available():
         raise click.UsageError(f"PyTorch {torch.__version__} sees no GPU here; --device cpu tries the script out")
     folder = checkpoint_path() if checkpoint == "demo" else Path(checkpoint)
-    book = Book(results, {"checkpoint": Path(checkpoint).name, "device": device, "rounds": given["rounds"]}, resume)
+    if not folder.is_dir():
+        raise click.UsageError(
+            f"{folder} is no checkpoint folder; make one with: python tools/make_checkpoint.py {folder}"
+        )
+    # The driver's name for it, else PyTorch's, which would take memory of the GPU to ask.
+    where = environment()
+    where["gpu"] = where["gpu"] or (torch.cuda.get_device_name() if device == "cuda" else "")
+    book = Book(
+        results, where, {"checkpoint": Path(checkpoint).name, "device": device, "rounds": given["rounds"]}, resume
+    )
     sizes = [int(batch) for batch in batches.split(",")]
     with book.open(), tempfile.TemporaryDirectory() as work:
-        book.part("model", lambda: ask_child(["facts", str(folder)]))
-        book.part("gemm_gflops", lambda: ask_child(["gemm", str(folder), device, str(max(sizes))]))
+        book.part("model", partial(ask_child, ["facts", str(folder)]))
+        book.part("gemm_gflops", partial(ask_child, ["gemm", str(folder), device, str(max(sizes))]))
         commands = {
             f"pytorch {kind}": ["-m", "vivit_export.export.bench_worker", "", str(folder), kind, device]
             for kind in given["against"].split(",")
         }
         commands |= our_commands(book, folder, bundle or Path(work, "fp16"), device)
         for size in sizes:
-            book.part(f"batch {size}", lambda size=size: compete(book, commands, size, given))  # type: ignore[misc]
+            book.part(f"batch {size}", partial(compete, book, commands, size, given))
         for kind in KINDS if given["steps"] else ():
-            book.part(f"training {kind}", lambda kind=kind: train(folder, kind, given["steps"], device))  # type: ignore[misc]
-        book.part("kernels", lambda: split_fastest(book, commands, device))
+            book.part(f"training {kind}", partial(train, folder, kind, given["steps"], device))
+        book.part("kernels", partial(split_fastest, book, commands, device))
     print(f"wrote {results / 'gpu.json'}")
 
 
@@ -80,16 +90,17 @@ class Book:
 
     Args:
         folder: to write ``gpu.json`` to.
+        where: machine, versions and command.
         setting: what all parts have in common.
         resume: keep the parts that an earlier run measured, on the same GPU in the same setting.
     """
 
-    def __init__(self, folder: Path, setting: dict[str, Any], resume: bool) -> None:
+    def __init__(self, folder: Path, where: dict[str, Any], setting: dict[str, Any], resume: bool) -> None:
         self._folder = folder
         path = folder / "gpu.json"
         self.content: dict[str, Any] = {
             **setting,
-            "environment": environment(),
+            "environment": where,
             "documented": DOCUMENTED,
             "partial": True,
             "not_measured": {},
@@ -97,7 +108,7 @@ class Book:
         }
         if resume and path.exists():
             before = json.loads(path.read_text())
-            for name, now in {**setting, "environment": self.content["environment"]}.items():
+            for name, now in {**setting, "environment": where}.items():
                 then = before[name]
                 if name == "environment":
                     then, now = ({key: e[key] for key in ("gpu", "cpu", "packages")} for e in (then, now))
@@ -182,7 +193,7 @@ def make_bundle(book: Book, checkpoint: Path, target: Path, device: str) -> None
             continue
         try:
             build_engines(target, (flavour,), batches=ENGINE_BATCHES, allow_unfused=True, progress=Console())
-        except VivitExportError as e:
+        except (VivitExportError, ImportError) as e:
             book.leave_out(f"ours fp16, {flavour}", str(e))
 
 

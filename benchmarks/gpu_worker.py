@@ -127,6 +127,8 @@ def kernels(batch: str, device: str, kind: str, source: str, name: str) -> dict[
 def _times(profile: Any, *, on_gpu: bool) -> dict[str, float]:
     times: dict[str, float] = {}
     for event in profile.key_averages():
+        if event.is_user_annotation:  # a range around kernels, as torch.compile names its graphs
+            continue
         is_kernel = event.device_type.name == "CUDA"
         spent = event.self_device_time_total if on_gpu else event.self_cpu_time_total
         if is_kernel == on_gpu and spent > 0:

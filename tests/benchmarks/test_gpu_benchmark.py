@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "benchmarks")]
 
 from gpu_section import gpu_section  # noqa: E402
 
 BENCHMARKS = ROOT / "benchmarks"
-COMMAND = [sys.executable, str(BENCHMARKS / "gpu.py"), "demo", "--device", "cpu", "--rounds", "1", "--warmup", "0"]
+SCRIPT = [sys.executable, str(BENCHMARKS / "gpu.py")]
+COMMON = ["--device", "cpu", "--rounds", "1", "--warmup", "0"]
 QUICK = ["--against", "sdpa,eager", "--steps", "1"]
 
 
-def run(*options: str, code: int = 0) -> str:
-    done = subprocess.run([*COMMAND, *options], capture_output=True, text=True, check=False)
+def run(*options: str, code: int = 0, checkpoint: str = "demo") -> str:
+    done = subprocess.run([*SCRIPT, checkpoint, *COMMON, *options], capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     return done.stderr
 
@@ -78,7 +81,7 @@ def test_what_fails_stops_nothing_else_and_an_interrupt_keeps_what_there_is(tmp_
     """No bundle can be made in a folder that is a file; PyTorch's contenders go on until Ctrl-C."""
     (tmp_path / "file").touch()
     options = ["--against", "sdpa", "--steps", "100000", "--batch", "1", "--bundle", str(tmp_path / "file" / "x")]
-    command = [*COMMAND, *options, "--results", str(tmp_path)]
+    command = [*SCRIPT, "demo", *COMMON, *options, "--results", str(tmp_path)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while not (tmp_path / "gpu.json").exists() or "batch 1" not in read(tmp_path)["parts"]:
         assert process.poll() is None
@@ -98,3 +101,39 @@ def test_without_a_gpu_it_says_so() -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     assert "sees no GPU here; --device cpu" in run("--device", "cuda", code=2)
+    assert "nowhere is no checkpoint folder" in run("--device", "cpu", code=2, checkpoint="nowhere")
+
+
+LARGE = """
+import sys
+from types import SimpleNamespace
+from vivit_export.runtime.bench_worker import work
+
+def run(count):
+    if count > 4:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 15 GiB")
+
+contender = SimpleNamespace(engine="x", gpu=None, batch=lambda count, seed: count, failures=lambda: None, run=run)
+sys.exit(work(lambda: contender))
+"""
+
+
+def test_one_whose_memory_runs_out_is_listed_at_that_batch_and_the_others_go_on(tmp_path: Path) -> None:
+    gpu = importlib.import_module("gpu")
+    book = gpu.Book(tmp_path, {"gpu": "", "cpu": "", "packages": {}}, {}, resume=False)
+    commands = {
+        "large": ["-c", LARGE],
+        "small": ["-c", LARGE.replace("4", "99")],
+        "tensorrt": ["-c", "import sys; sys.stdin.readline(); sys.exit(7)"],
+    }
+    given = {"rounds": 1, "warmup": 0}
+    for batch in (4, 8):
+        book.part(f"batch {batch}", partial(gpu.compete, book, commands, batch, given))
+    told = read(tmp_path)
+    assert [list(told["parts"][part]) for part in ("batch 4", "batch 8")] == [["large", "small"], ["small"]]
+    assert told["not_measured"] == {
+        "large, batch 8": "at batch 8: RuntimeError: CUDA out of memory. Tried to allocate 15 GiB",
+        "tensorrt": "its process ended with status 7",
+    }
+    book.part("batch 16", partial(gpu.compete, book, {"large": commands["large"]}, 16, given))
+    assert "nothing could be timed here: large: at batch 16" in read(tmp_path)["not_measured"]["batch 16"]
