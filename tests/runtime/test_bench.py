@@ -293,24 +293,33 @@ def test_clocks_and_memory_are_read_where_there_is_a_gpu(smi: Path, monkeypatch:
 
 
 ON_A_GPU = """
-import json, sys
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from vivit_export.runtime.bench_worker import work
 
-used, log = Path(sys.argv[1]), Path(sys.argv[2])
+used, log, name, held = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], {}
+
+def keep(what, size):
+    total = int(used.read_text().split()[0]) + size - held.get(what, 0)
+    held[what] = size
+    used.write_text(f"{total} MiB")
 
 def note(what, result=None):
-    log.open("a").write(what + "\\n")
+    log.open("a").write(f"{name}{what}\\n")
     return result
 
+def run(count):
+    note("run")
+    keep("cache", 100 * count)
+
+def rest():
+    note("rest")
+    keep("cache", 0)
+
 def load():
-    used.write_text("1700 MiB")
-    compute = lambda batch: note("compute", 0.25)
-    gpu = SimpleNamespace(compute=compute, tensor_bytes=lambda: 5, rest=lambda: note("rest"))
-    def run(count):
-        note("run")
-        used.write_text(f"{1700 + 100 * count} MiB")
+    keep("weights", 700)
+    gpu = SimpleNamespace(compute=lambda batch: note("compute", 0.25), tensor_bytes=lambda: 5, rest=rest)
     return SimpleNamespace(engine="x", gpu=gpu, batch=lambda count, seed: count, failures=lambda: ["max"], run=run)
 
 sys.exit(work(load))
@@ -318,13 +327,17 @@ sys.exit(work(load))
 
 
 def test_a_contender_on_a_gpu_is_warm_when_timed_and_tells_computing_and_memory(smi: Path, tmp_path: Path) -> None:
+    smi.write_text("1000 MiB\n")
     log = tmp_path / "log"
-    report = take_turns({"x": ["-c", ON_A_GPU, str(smi), str(log)]}, batches=(1, 2), rounds=2, warmup=0, anyway=True)
-    assert log.read_text().split() == ["run", "run", "compute", "rest"] * 4
-    told = report.to_json()["contenders"]["x"]
-    assert told["batches"]["2"]["compute_ms"] == 250 and told["batches"]["2"]["compute_speed"] == 1
-    assert (told["gpu_bytes"], told["gpu_tensor_bytes"], told["gpu"][:11]) == (900 << 20, 5, "NVIDIA H200")
-    assert told["beyond_gate"] == ["max"]
+    commands = {name: ["-c", ON_A_GPU, str(smi), str(log), name] for name in "xy"}
+    report = take_turns(commands, batches=(1, 2), rounds=2, warmup=0, anyway=True)
+    turn = [f"{name}{what}" for name in "xy" for what in ("run", "run", "compute", "rest")]
+    assert log.read_text().split() == turn * 4
+    for told in report.to_json()["contenders"].values():
+        assert told["batches"]["2"]["compute_ms"] == 250 and told["batches"]["2"]["compute_speed"] == 1
+        sizes = (told["gpu_bytes"], told["gpu_tensor_bytes"])
+        assert sizes == (700 + 200 << 20, 5), "its own weights and what a call takes, not the other's"
+        assert (told["gpu"][:11], told["beyond_gate"]) == ("NVIDIA H200", ["max"])
     assert "x, without copies to and from the GPU: batch 1 250.00 ms, batch 2 250.00 ms" in bench_text(report.to_json())
 
 

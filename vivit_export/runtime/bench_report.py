@@ -26,7 +26,7 @@ class Contender:
         compute_seconds: on a GPU, of as many calls with their input there already.
         steps: seconds from a video file to its result, one clip, medians.
         peak_bytes: largest resident memory of its process.
-        gpu_bytes: what the GPU's used memory grew by, from before it was loaded to after its calls.
+        gpu_bytes: what the GPU's used memory grew by in its turns, from loading on, at most.
         gpu_tensor_bytes: most GPU memory that PyTorch's tensors took at once, for PyTorch.
         gpu: what ``nvidia-smi`` said of the clocks after its last call.
         beyond_gate: limits of its drift gate that it breaks and is timed all the same.

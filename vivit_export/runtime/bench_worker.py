@@ -142,7 +142,7 @@ def random_batch(contract: Contract, count: int, seed: int) -> Batch:
 def work(make: Callable[[], Contender]) -> int:
     """Make a contender at the first request and answer until stdin ends; a failure to make it is the only answer.
 
-    Contenders are asked for the first time one after the other, so what the GPU's memory grows by is this one's.
+    Contenders are asked one after the other, so what the GPU's memory grows by meanwhile is this one's.
 
     Returns:
         The exit status.
@@ -166,38 +166,78 @@ class _Clerk:
     """Answers for a contender."""
 
     def __init__(self, make: Callable[[], Contender]) -> None:
-        self._used_before = gpu_used_bytes()
+        self._memory = _GpuMemory()
         self._contender = make()
+        self._memory.end()
         self._batches: set[int] = set()
-        self._gpu_bytes = 0
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do what is asked for, or say why that failed."""
         try:
             if "check" in request:
-                return {"engine": self._contender.engine, "failures": self._contender.failures()}
+                return self._check()
             if "run" in request:
-                return self._run(*request["run"])
+                count, seed = request["run"]
+                return self._run(count, self._contender.batch(count, seed))
             return {"steps": self._contender.split(Path(request["split"]))}
         except Exception as e:  # out of memory, or whatever the engine's own libraries raise
             return {"error": _reason(e)}
 
-    def _run(self, count: int, seed: int) -> dict[str, Any]:
-        batch, gpu = self._contender.batch(count, seed), self._contender.gpu
-        if gpu is not None:
-            self._contender.run(batch)
+    def _check(self) -> dict[str, Any]:
+        self._memory.begin()
+        answer = {"engine": self._contender.engine, "failures": self._contender.failures()}
+        self._memory.end()
+        return answer
+
+    def _run(self, count: int, batch: Any) -> dict[str, Any]:
+        gpu = self._contender.gpu
+        if gpu is None:
+            return self._timed(batch)
+        first = count not in self._batches  # memory is sized then
+        self._batches.add(count)
+        if first:
+            self._memory.begin()
+        self._contender.run(batch)
+        answer = {**self._timed(batch), "compute_seconds": gpu.compute(batch)}
+        if first:
+            self._memory.look()
+        gpu.rest()
+        if first:
+            self._memory.end()
+        return {**answer, "gpu_bytes": self._memory.peak, "gpu_tensor_bytes": gpu.tensor_bytes()}
+
+    def _timed(self, batch: Any) -> dict[str, Any]:
         start, busy = time.perf_counter(), time.process_time()
         self._contender.run(batch)
-        times = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy}
-        if gpu is None:
-            return times
-        compute = gpu.compute(batch)
-        if count not in self._batches and self._used_before is not None:  # its memory is sized by the first call
-            self._batches.add(count)
-            self._gpu_bytes = max(self._gpu_bytes, (gpu_used_bytes() or 0) - self._used_before)
-        sizes = {"gpu_bytes": self._gpu_bytes, "gpu_tensor_bytes": gpu.tensor_bytes()}
-        gpu.rest()
-        return {**times, "compute_seconds": compute, **sizes}
+        return {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy}
+
+
+class _GpuMemory:
+    """What a contender takes of the GPU: by how much its used memory grows while nobody else has a turn.
+
+    Attributes:
+        peak: bytes; 0 where ``nvidia-smi`` does not tell.
+    """
+
+    def __init__(self) -> None:
+        self._held = self.peak = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Its turn begins."""
+        self._start = gpu_used_bytes()
+
+    def look(self) -> None:
+        """It holds most now."""
+        self.peak = max(self.peak, self._held + self._grown())
+
+    def end(self) -> None:
+        """Its turn ends; what it has now it keeps."""
+        self._held += self._grown()
+
+    def _grown(self) -> int:
+        now = gpu_used_bytes()
+        return 0 if self._start is None or now is None else now - self._start
 
 
 def _reason(error: Exception) -> str:
