@@ -203,8 +203,8 @@ def _make_repositories(bundles: Bundles, folder: Path) -> tuple[Bundle, list[Pat
         copy = bundles.copy(folder / f"bundle-{name}", check=True, num_clips=3)
         for sm in sms:
             planned = add_plan(copy, f"sm{sm}", graph, sms=[sm], profiles=profiles)
-        made.append(deploy_triton(planned, folder / name, TritonOptions(name=name)))
-    return bundle, [deployment.path for deployment in made]
+        made.append(deploy_triton(planned, folder / "plans", TritonOptions(name=name)))  # one repository for both
+    return bundle, list(dict.fromkeys(deployment.path for deployment in made))
 
 
 @contextmanager

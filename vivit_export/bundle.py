@@ -174,11 +174,23 @@ def check_target(target: Path, force: bool, kind: FolderKind = BUNDLE) -> None:
     """
     with _refusals(target, any_reason=True):
         _require_replaceable(target, force, kind)
-        parent = target.absolute().parent
-        while not parent.exists():
-            parent = parent.parent
-        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-            raise OutputError(f"{target} cannot be written: {parent} is not a folder you may write to")
+        require_writable(target, target.absolute().parent)
+
+
+def require_writable(target: Path, folder: Path) -> None:
+    """Refuse a folder that cannot take something new, or cannot be made.
+
+    Args:
+        target: what messages name.
+        folder: where the new thing would be; it may not be there yet.
+
+    Raises:
+        OutputError: nothing can be written there.
+    """
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{target} cannot be written: {folder} is not a folder you may write to")
 
 
 def _require_replaceable(target: Path, force: bool, kind: FolderKind) -> None:
@@ -216,7 +228,24 @@ def writing(target: Path, *, force: bool, kind: FolderKind = BUNDLE) -> Iterator
     Raises:
         OutputError: see `check_target`; or the disk is full, or the folder cannot be written.
     """
-    check_target(target, force, kind)
+    with filling(target, check=lambda: check_target(target, force, kind), put=_swap) as work:
+        yield work
+
+
+@contextmanager
+def filling(target: Path, *, check: Callable[[], None], put: Callable[[Path, Path], None]) -> Iterator[Path]:
+    """Yield a hidden sibling folder to fill; put it in place on success, remove it on any failure.
+
+    Args:
+        target: what shall be made, or made another; behind a symbolic link, the folder it leads to.
+        check: refuses a target as it is; called before, and again when the work is done.
+        put: from the filled folder and the target's place: renames into that, or raises `OSError` with nothing changed.
+
+    Raises:
+        OutputError: ``check`` does; or the disk is full, or the folder cannot be written.
+    """
+    with _refusals(target, any_reason=True):
+        check()
     place = Path(os.path.realpath(target))
     created: list[Path] = []
     work: Path | None = None
@@ -230,8 +259,8 @@ def writing(target: Path, *, force: bool, kind: FolderKind = BUNDLE) -> Iterator
         with _refusals(target, any_reason=True), uninterrupted():
             for path in work.rglob("*"):  # some writers make files that only their owner can read
                 path.chmod(0o755 if path.is_dir() else 0o644)
-            check_target(target, force, kind)  # again: the work took a while
-            _swap(work, place)
+            check()  # again: the work took a while
+            put(work, place)
     except BaseException:
         with uninterrupted():
             if work is not None:

@@ -328,11 +328,12 @@ def deploy_cpp(bundle: Path, target: Path, force: bool, as_json: bool, **given: 
 @click.option("--labels", type=FILE, help="Names of the logits: one per line, or JSON.")
 @click.option("--ensemble", is_flag=True, help="Also serve NAME-video, which takes encoded videos.")
 @sampling_options
-@click.option("--force", is_flag=True, help="Replace a deployment that exists.")
+@click.option("--force", is_flag=True, help="Replace a model of that name that was deployed before.")
 @output_options
 def deploy_triton(bundle: Path, target: Path, force: bool, as_json: bool, **given: Any) -> None:
-    """Write REPO: a model repository with which Triton Inference Server serves BUNDLE.
+    """Write BUNDLE as a model to REPO, a model repository of Triton Inference Server.
 
+    A repository that is there keeps its other models, and --force replaces only the one of that name.
     A request waits for others to share its batch: a tenth of what one clip takes where vivit bench --save has
     measured that, else 1000 µs, or --max-delay-us.
     """
@@ -376,4 +377,4 @@ def _show_deployment(deployment: Deployment, as_json: bool) -> None:
         click.echo(json.dumps({**facts, "files": deployment.files}, indent=2, sort_keys=True))
         return
     size = f"{deployment.size_bytes / 1e6:.1f} MB, {len(deployment.files)} files"
-    click.echo(f"{deployment.path}  {size}, hashes verified\n  next       {deployment.path}/README.md has the commands")
+    click.echo(f"{deployment.path}  {size}, hashes verified\n  next       {deployment.readme} has the commands")

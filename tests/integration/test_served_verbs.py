@@ -88,10 +88,11 @@ def test_bad_addresses(cli: Cli, served: Served, address: str, code: int, said: 
 def test_deploy(cli: Cli, bundles: Bundles) -> None:
     bundle = bundles.demo(check=True, num_clips=3).path
     shown = cli("deploy", "triton", bundle, "repository", "-q").stdout
-    assert shown.splitlines()[1] == "  next       repository/README.md has the commands"
+    assert shown.splitlines()[1] == "  next       repository/demo/README.md has the commands"
     facts = json.loads(cli("deploy", "triton", bundle, "repository", "--name", "m", "--force", "--json", "-q").stdout)
     assert (facts["kind"], facts["model"]) == ("triton", "demo")
-    assert "m/config.pbtxt" in facts["files"] and Path("repository/m/1/model.onnx").is_file()
+    assert "m/config.pbtxt" in facts["files"] and "demo/config.pbtxt" not in facts["files"]
+    assert Path("repository/m/1/model.onnx").is_file() and Path("repository/demo/1/model.onnx").is_file()
     assert "pass --force to replace" in cli("deploy", "triton", bundle, "repository", code=3).stderr
 
 

@@ -11,10 +11,9 @@ from pathlib import Path
 from vivit_export.bundle import Bundle, read_bundle, write_manifest
 from vivit_export.contract import Contract
 from vivit_export.progress import Progress, Silent
-from vivit_export.runtime.deployment import Deployment, copy_bundle, deploying, read_deployment
+from vivit_export.runtime.deployment import README, Deployment, copy_bundle, deploying, read_deployment
 
 PROJECT = Path(__file__).with_name("cpp")
-README = "README.md"
 BUNDLE = "bundle"
 CPU_GRAPH = "model.cpu.onnx"
 

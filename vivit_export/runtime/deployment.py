@@ -1,6 +1,7 @@
 """Folders that put a bundle to use elsewhere: written whole, replaced whole, every file hashed.
 
-``deployment.json`` lists the files, so that ``--force`` replaces a deployment and nothing else.
+``deployment.json`` lists the files, so that ``--force`` replaces a deployment and nothing else. Where
+several deployments share a folder (`vivit_export.runtime.triton.repository`), each has its own listing.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from vivit_export.errors import BundleError, OutputError
 
 FORMAT = "vivit-deployment/1"
 LISTING = "deployment.json"
+README = "README.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +27,14 @@ class Deployment:
 
     Attributes:
         path: its folder.
+        readme: the file with the commands.
         kind: what it is for, as in ``cpp``.
         model: id of the model in it.
-        files: size and SHA-256 of every file by its name.
+        files: size and SHA-256 of every file by its name in the folder.
     """
 
     path: Path
+    readme: Path
     kind: str
     model: str
     files: dict[str, dict[str, str | int]]
@@ -54,29 +58,45 @@ def deploying(kind: str, bundle: Bundle, target: Path, force: bool) -> Iterator[
     Raises:
         OutputError: ``target`` lies inside the bundle, or see `vivit_export.bundle.check_target`.
     """
-    if bundle.path.resolve() in target.resolve().parents:
-        raise OutputError(f"{target} lies inside the bundle {bundle.path}; choose a folder outside of it")
+    require_outside(bundle, target)
     with writing(target, force=force, kind=FolderKind("deployment", _listed)) as work:
         yield work
-        names = sorted(p.relative_to(work).as_posix() for p in work.rglob("*") if p.is_file())
-        files = {name: {"sha256": sha256_of(work / name), "size": (work / name).stat().st_size} for name in names}
-        model = str(bundle.manifest["model"]["id"])
-        write_json(work / LISTING, {"format": FORMAT, "kind": kind, "model": model, "files": files})
+        write_listing(work, LISTING, kind, bundle)
 
 
-def read_deployment(folder: Path) -> Deployment:
+def require_outside(bundle: Bundle, target: Path) -> None:
+    """Refuse to write into the bundle itself.
+
+    Raises:
+        OutputError: ``target`` lies inside of it.
+    """
+    if bundle.path.resolve() in target.resolve().parents:
+        raise OutputError(f"{target} lies inside the bundle {bundle.path}; choose a folder outside of it")
+
+
+def write_listing(folder: Path, listing: str, kind: str, bundle: Bundle) -> None:
+    """List the files of a finished deployment, those that are in ``folder``, in a file with the name ``listing``."""
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    files = {name: {"sha256": sha256_of(folder / name), "size": (folder / name).stat().st_size} for name in names}
+    model = str(bundle.manifest["model"]["id"])
+    write_json(folder / listing, {"format": FORMAT, "kind": kind, "model": model, "files": files})
+
+
+def read_deployment(folder: Path, listing: str = LISTING) -> Deployment:
     """Read the listing of a deployment; its files are not verified.
 
     Raises:
         BundleError: not a deployment.
     """
+    path = folder / listing
     try:
-        listing = json.loads((folder / LISTING).read_text(encoding="utf-8"))
-        if listing["format"] != FORMAT:
-            raise BundleError(f"{folder / LISTING} has format {listing['format']!r}; this version reads {FORMAT!r}")
-        return Deployment(folder, listing["kind"], listing["model"], dict(listing["files"]))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise BundleError(f"{path} has format {content['format']!r}; this version reads {FORMAT!r}")
+        readme = path.with_name(README)
+        return Deployment(folder, readme, content["kind"], content["model"], dict(content["files"]))
     except (OSError, ValueError, LookupError, TypeError) as e:
-        raise BundleError(f"{folder} is not a deployment: it has no readable {LISTING}") from e
+        raise BundleError(f"{path.parent} is not a deployment: it has no readable {LISTING}") from e
 
 
 def copy_bundle(bundle: Bundle, to: Path) -> None:

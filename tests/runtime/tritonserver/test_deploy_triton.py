@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from bundles import need
 from google.protobuf import text_format
 from made_bundle import LABELS, contract, engine, make_bundle
 
-from vivit_export.bundle import Bundle, sha256_of
+from vivit_export.bundle import Bundle, read_bundle, sha256_of
 from vivit_export.contract import Contract, Tensor
 from vivit_export.errors import BundleError, InputError, OutputError, UsageError
 from vivit_export.runtime.predict import adapt_contract
@@ -31,6 +33,12 @@ NAME = "vivit-b-16x2-kinetics400"
 
 def deploy(bundle: Bundle, target: Path, **options: Any) -> Path:
     return deploy_triton(bundle, target, TritonOptions(**options)).path / (options.get("name") or NAME)
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """Everything below, hidden files too: bytes of files, None for folders."""
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+    return {name: path.read_bytes() if path.is_file() else None for name, path in paths.items()}
 
 
 def read_config(model: Path) -> Any:
@@ -67,7 +75,7 @@ def test_every_file_is_there_and_listed(tmp_path: Path) -> None:
     done = deploy_triton(bundle, tmp_path / "r", TritonOptions(name="m"))
     assert done.kind == "triton"
     assert set(done.files) == {
-        *("README.md", "m/1/model_sm89.plan", "m/1/model_sm90.plan", "m/config.pbtxt", "m/labels.txt"),
+        *("m/README.md", "m/1/model_sm89.plan", "m/1/model_sm90.plan", "m/config.pbtxt", "m/labels.txt"),
         "m/warmup/frames",
     }
     for name, entry in done.files.items():
@@ -156,10 +164,10 @@ def test_other_labels_reach_server_and_client(tmp_path: Path) -> None:
 
 
 def test_the_readme_has_the_commands(tmp_path: Path) -> None:
-    onnx = deploy(make_bundle(tmp_path / "a"), tmp_path / "onnx").parent / "README.md"
+    onnx = deploy(make_bundle(tmp_path / "a"), tmp_path / "onnx") / "README.md"
     assert "nvcr.io/nvidia/tritonserver:25.11-py3 tritonserver --model-repository=/models" in onnx.read_text()
     assert f"vivit predict triton://localhost:8001/{NAME} video.mp4" in onnx.read_text()
-    plan = deploy(make_bundle(tmp_path / "b", {"tensorrt": engine()}), tmp_path / "plan").parent / "README.md"
+    plan = deploy(make_bundle(tmp_path / "b", {"tensorrt": engine()}), tmp_path / "plan") / "README.md"
     assert "image with TensorRT 11.4.0.106" in plan.read_text()
     assert "@" not in onnx.read_text() + plan.read_text()
 
@@ -171,7 +179,7 @@ def test_the_start_line_is_one_that_a_shell_takes(
 ) -> None:
     """With a docker that writes down what it was told."""
     made = deploy_triton(make_bundle(tmp_path / "b", engines), tmp_path / "a b", TritonOptions(ensemble=ensemble))
-    (start,) = re.findall(r"^```\n(.*?)^```$", (made.path / "README.md").read_text(), re.DOTALL | re.MULTILINE)[:1]
+    (start,) = re.findall(r"^```\n(.*?)^```$", made.readme.read_text(), re.DOTALL | re.MULTILINE)[:1]
     docker = tmp_path / "bin/docker"
     docker.parent.mkdir()
     docker.write_text('#!/bin/sh\n[ "$1" = build ] && cat\nprintf "%s|" "$@"\necho\n')
@@ -263,14 +271,118 @@ def test_a_damaged_bundle_and_labels_that_do_not_match_the_head_are_refused(tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_only_a_deployment_is_replaced(tmp_path: Path) -> None:
+# --- a repository with several models ----------------------------------------------------------
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """A repository with ``m`` and the models in front of it, and with one of somebody else."""
+    repository = tmp_path / "r"
+    deploy_triton(make_bundle(tmp_path / "bundle"), repository, TritonOptions(name="m", ensemble=True))
+    (repository / "theirs/1").mkdir(parents=True)
+    (repository / "theirs/config.pbtxt").write_text('name: "theirs"')
+    return repository
+
+
+def test_a_model_is_added_beside_others(tmp_path: Path, shared: Path) -> None:
+    before = tree(tmp_path)
+    done = deploy_triton(read_bundle(tmp_path / "bundle"), shared, TritonOptions(name="n", ensemble=True))
+    after = tree(tmp_path)
+    assert {folder.name for folder in shared.iterdir()} == {
+        f"{name}{end}" for name in ("m", "n") for end in ("", "-frames", "-video")
+    } | {"theirs"}
+    assert {name: after[name] for name in before} == before
+    assert {f"r/{name}" for name in (*done.files, "n/deployment.json")} == {
+        name for name in after.keys() - before.keys() if after[name] is not None
+    }
+
+
+def test_one_model_is_replaced_with_all_its_folders(tmp_path: Path, shared: Path) -> None:
+    bundle = read_bundle(tmp_path / "bundle")
+    deploy_triton(bundle, shared, TritonOptions(name="n"))
+    before = tree(shared)
+    with pytest.raises(OutputError, match="r/m exists; pass --force to replace that deployment, or choose another"):
+        deploy(bundle, shared, name="m")
+    assert tree(shared) == before
+    deploy_triton(bundle, shared, TritonOptions(name="m", delay_us=7), force=True)
+    assert {folder.name for folder in shared.iterdir()} == {"m", "n", "theirs"}  # none in front of it this time
+    assert read_config(shared / "m").dynamic_batching.max_queue_delay_microseconds == 7
+    kept = {name: data for name, data in tree(shared).items() if not name.startswith("m")}
+    assert kept == {name: data for name, data in before.items() if not name.startswith("m")}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "r"]
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "said"),
+    [
+        (
+            lambda r: None,
+            "theirs",
+            "theirs exists and is not a deployment of theirs, so it is left alone; choose another",
+        ),
+        (lambda r: (r / "n-video").mkdir(), "n", "n-video exists and is not a deployment of n, so it is left alone"),
+        (lambda r: (r / "n").symlink_to("nowhere"), "n", "r/n exists and is not a deployment of n"),
+        (lambda r: (r / "m/2").write_text("mine"), "m", "m/2 is not part of the deployment and would be lost; move it"),
+        (lambda r: (r / "m-video/x").write_text("mine"), "m", "m-video/x is not part of the deployment"),
+        (lambda r: (r / "m/deployment.json").write_text("{}"), "m", "r/m exists and is not a deployment of m"),
+        (lambda r: (r / "bundle.json").write_text("{}"), "n", "has a bundle.json, so it is no model repository"),
+        (
+            lambda r: (r / "deployment.json").write_text("{}"),
+            "n",
+            "has a deployment.json, so it is no model repository",
+        ),
+    ],
+)
+def test_nothing_that_is_not_ours_is_replaced(
+    tmp_path: Path, shared: Path, change: Callable[[Path], object], name: str, said: str
+) -> None:
+    change(shared)
+    before = tree(tmp_path)
+    with pytest.raises(OutputError, match=said):
+        deploy_triton(tmp_path / "bundle", shared, TritonOptions(name=name, ensemble=True), force=True)
+    assert tree(tmp_path) == before
+
+
+def test_a_listing_does_not_reach_out_of_its_deployment(tmp_path: Path, shared: Path) -> None:
+    listing = shared / "m/deployment.json"
+    content = json.loads(listing.read_text())
+    for name in ("../bundle/model.onnx", "/etc/hostname", "theirs/config.pbtxt"):
+        content["files"][name] = {"size": 1}
+    listing.write_text(json.dumps(content))
+    deploy_triton(tmp_path / "bundle", shared, TritonOptions(name="m"), force=True)
+    assert (shared / "theirs/config.pbtxt").is_file() and (tmp_path / "bundle/model.onnx").is_file()
+
+
+@pytest.mark.parametrize("failing", range(1, 7))  # three folders that go, three that come
+def test_a_move_that_fails_is_undone(
+    tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    before, rename, calls = tree(tmp_path), Path.rename, iter(range(1, 100))
+
+    def limited(self: Path, target: Path) -> Path:
+        if next(calls) == failing:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", limited)
+    with pytest.raises(OutputError, match="r was not written: the disk is full"):
+        deploy_triton(tmp_path / "bundle", shared, TritonOptions(name="m", ensemble=True), force=True)
+    assert tree(tmp_path) == before
+
+
+def test_a_file_is_no_repository(tmp_path: Path) -> None:
+    (tmp_path / "r").write_text("mine")
+    with pytest.raises(OutputError, match="r exists and is not a folder; choose another name"):
+        deploy(make_bundle(tmp_path / "bundle"), tmp_path / "r")
+
+
+def test_an_empty_folder_and_a_link_to_a_repository_are_filled(tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "link").symlink_to("r")
     bundle = make_bundle(tmp_path / "bundle")
-    deploy(bundle, tmp_path / "r")
-    with pytest.raises(OutputError, match="pass --force to replace that deployment"):
-        deploy(bundle, tmp_path / "r")
-    (tmp_path / "r/other.txt").write_text("mine")
-    with pytest.raises(OutputError, match=r"other\.txt, which is not part of the deployment"):
-        deploy_triton(bundle, tmp_path / "r", force=True)
-    (tmp_path / "r/other.txt").unlink()
-    deploy_triton(bundle, tmp_path / "r", TritonOptions(name="other"), force=True)
-    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == ["README.md", "deployment.json", "other"]
+    for name in ("one", "two"):
+        deploy(bundle, tmp_path / "link", name=name)
+    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == ["one", "two"]
+    assert (tmp_path / "link").is_symlink()
+    with pytest.raises(OutputError, match="lies inside the bundle"):
+        deploy(bundle, bundle.path / "r")

@@ -138,7 +138,7 @@ def test_the_ensemble_as_it_is_written(tmp_path: Path) -> None:
     assert (made.name, made.data_type, made.dims) == (taken.name, taken.data_type, taken.dims)
     assert (tmp_path / "r/m-video/labels.txt").read_bytes() == (tmp_path / "r/m/labels.txt").read_bytes()
     assert (tmp_path / "r/m-video/1").is_dir()
-    readme = (tmp_path / "r/README.md").read_text()
+    readme = (tmp_path / "r/m/README.md").read_text()
     assert f"pip install --no-deps vivit-export=={ve.__version__}" in readme
     assert '.infer("m-video", [video]' in readme and "@" not in readme
 

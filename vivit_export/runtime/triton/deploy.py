@@ -17,7 +17,7 @@ from vivit_export.contract import Contract
 from vivit_export.errors import BundleError, InputError, UsageError
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.check import golden_clips
-from vivit_export.runtime.deployment import Deployment, deploying, read_deployment
+from vivit_export.runtime.deployment import README, Deployment
 from vivit_export.runtime.preprocess import Preprocessor
 from vivit_export.runtime.triton.config import (
     LABELS,
@@ -30,6 +30,7 @@ from vivit_export.runtime.triton.config import (
 from vivit_export.runtime.triton.front_config import front_models
 from vivit_export.runtime.triton.pbtxt import Message, render
 from vivit_export.runtime.triton.readme import readme_text
+from vivit_export.runtime.triton.repository import adding, read_model
 from vivit_export.runtime.views import Shrink
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -73,20 +74,20 @@ def deploy_triton(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Deployment:
-    """Write the repository.
+    """Write a model repository, or add a model to one.
 
     Args:
         bundle: a bundle or its folder; its files are verified before and after they are copied.
-        target: the repository's folder; complete afterwards, or as it was.
+        target: the repository's folder; complete afterwards, or as it was. Other models in it are left alone.
         options: how it is to be served.
-        force: replace a deployment that is there.
+        force: replace a deployment of the same name.
         progress: told about the stages.
 
     Raises:
         UsageError: an unknown backend, or views of a model that does not crop.
         BundleError: the bundle is damaged, or has no engine that Triton can serve.
         InputError: a label that Triton could not look up.
-        OutputError: the target exists or cannot be written.
+        OutputError: the repository has a model of that name, or cannot be written.
     """
     progress, target, options = progress or Silent(), Path(target), options or TritonOptions()
     with progress.stage("verify the bundle"):
@@ -99,18 +100,19 @@ def deploy_triton(
     name = options.name or _default_name(str(source.manifest["model"]["id"]))
     delay_us = options.delay_us if options.delay_us is not None else choose_delay_us(source, engine)
     config = engine_config(name, source, contract, engine, delay_us=delay_us, instances=options.instances)
-    with deploying("triton", source, target, force) as work, progress.stage("write the model repository"):
+    front = front_models(name, contract, engine) if options.ensemble else []
+    names = [name, *(model.name for model in front)]
+    with adding(source, target, names, force) as work, progress.stage("write the model repository"):
         _write_model(work / name, config, contract.labels)
         _copy_engine(source, engine, work / name / "1")
         _write_warmup(source, work / name / "warmup")
-        for model in front_models(name, contract, engine) if options.ensemble else ():
+        for model in front:
             _write_model(work / model.name, model.config, contract.labels if model.has_labels else ())
             if model.python is not None:
                 (work / model.name / "1/model.py").write_text(_model_py(name, model.python), encoding="utf-8")
-        (work / "README.md").write_text(
-            readme_text(name, source, contract, engine, delay_us, options.ensemble), encoding="utf-8"
-        )
-    return read_deployment(target)
+        text = readme_text(name, source, contract, engine, delay_us, options.ensemble)
+        (work / name / README).write_text(text, encoding="utf-8")
+    return read_model(target, name)
 
 
 def _require_lines(labels: tuple[str, ...]) -> None:

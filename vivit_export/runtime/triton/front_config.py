@@ -19,6 +19,7 @@ from vivit_export.runtime.triton.config import CONTRACT, Engine, output_message,
 from vivit_export.runtime.triton.pbtxt import Message, Symbol, map_field
 
 VIDEO = "video"
+FRAMES_SUFFIX, VIDEO_SUFFIX = "-frames", "-video"
 ENGINE_MODEL = "vivit_engine_model"
 LARGEST = "vivit_largest_batch"
 
@@ -52,11 +53,11 @@ def front_models(name: str, contract: Contract, engine: Engine) -> list[FrontMod
         engine: what the engine's model runs.
     """
     outputs = [output_message(tensor, contract) for tensor in contract.io.outputs]
-    video = f"{name}-video"
+    video = name + VIDEO_SUFFIX
     if contract.clip.views != (1, 1):
         config = _python(video, contract, engine, outputs, {ENGINE_MODEL: name, LARGEST: str(engine.batches[-1])})
         return [FrontModel(video, config, "ViewsModel", bool(contract.labels))]
-    frames = f"{name}-frames"
+    frames = name + FRAMES_SUFFIX
     source = [tensor_message(contract.io.inputs[0])]
     return [
         FrontModel(frames, _python(frames, contract, engine, source, {}), "FramesModel", has_labels=False),

@@ -1,4 +1,4 @@
-"""The ``README.md`` of a model repository: what is served, how to start the server, how to ask it."""
+"""The ``README.md`` of a model in a repository: what is served, how to start the server, how to ask it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ TAG = "25.11-py3"
 
 _OWN_IMAGE = "vivit-triton"
 _FRONT_NEEDS = "av numpy pillow"  # of the package's dependencies
+_WHERE = "in the folder of the repository, the one above this"
 _PORTS = "-p 8000:8000 -p 8001:8001 -p 8002:8002"  # HTTP, gRPC, metrics
 
 
@@ -49,10 +50,11 @@ def _image(engine: Engine) -> tuple[str, str]:
         version = engine.title.split()[1]
         return (
             f"An engine runs on the TensorRT version it was built with. Set `TAG` to the image with TensorRT {version} "
-            f"([support matrix]({MATRIX})), in this folder:",
+            f"([support matrix]({MATRIX})), {_WHERE}:",
             "${TAG:?}",
         )
-    note = f"In this folder, with any image for whose ONNX Runtime this is not too new ({engine.title.split(', ')[1]})."
+    opset = engine.title.split(", ")[1]
+    note = f"{_WHERE.capitalize()}, with any image for whose ONNX Runtime this is not too new ({opset})."
     if engine.backend == "onnxruntime":
         return f"{note} Without a GPU leave `--gpus all` out, and Triton uses the CPU:", TAG
     return f"{note} The TensorRT provider compiles its engine while the model is loaded:", TAG
