@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,7 +200,8 @@ def inspect(bundle: Path, as_json: bool, plan_onnx: Path | None, engine: str | N
 def predict(bundle: Path | str, videos: tuple[Path, ...], as_json: bool, **given: Any) -> None:
     """Name what happens in each VIDEO (or folder of videos); needs no torch.
 
-    BUNDLE may also be a model that Triton serves: triton://HOST:PORT/MODEL, or triton+http:// for HTTP.
+    BUNDLE may also be a model that Triton serves: triton://HOST:PORT/MODEL, or triton+http:// for HTTP. To a MODEL
+    that takes videos (NAME-video) the files themselves are sent.
     One video is shown as a table, several as JSON lines. Videos that cannot be used are listed at the
     end; the others are still predicted.
     """
@@ -215,12 +217,14 @@ def predict(bundle: Path | str, videos: tuple[Path, ...], as_json: bool, **given
     as_lines = as_json or len(files) > 1 or videos[0].is_dir()
     kept: list[run.VideoPrediction] = []
     faults: list[run.VideoFault] = []
-    for result in run.predict_bundle(source, files, contract=contract, windows=windows, progress=progress, **given):
-        if isinstance(result, run.VideoFault):
-            faults.append(result)
-            continue
-        kept.append(result)
-        _show_prediction(result, top_k, as_lines)
+    running = run.predict_bundle(source, files, contract=contract, windows=windows, progress=progress, **given)
+    with closing(running) as results:
+        for result in results:
+            if isinstance(result, run.VideoFault):
+                faults.append(result)
+                continue
+            kept.append(result)
+            _show_prediction(result, top_k, as_lines)
     if embeddings is not None and kept:
         run.save_embeddings(embeddings, kept)
     if faults:

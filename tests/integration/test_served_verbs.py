@@ -46,6 +46,30 @@ def test_windows_views_and_faults_as_anywhere_else(cli: Cli, served: Served, tmp
     assert "cannot be read as a video" in cli("predict", url, text, "-q", code=3).stderr
 
 
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_files_are_sent_to_a_model_that_takes_videos(cli: Cli, served: Served, tmp_path: Path, protocol: str) -> None:
+    url = served.server.url("demo-video", protocol)
+    here = lines(cli("predict", served.bundle.path, clips_path(), "-q", "--engine", "onnxruntime-cpu"))
+    there = lines(cli("predict", url, clips_path(), "-q"))
+    assert [row["video"] for row in there] == [row["video"] for row in here]
+    for row, expected in zip(there, here, strict=True):
+        assert [e["label"] for e in row["top"]] == [e["label"] for e in expected["top"]]  # type: ignore[attr-defined]
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    assert f"error: {text} is text, which is never a video" in cli("predict", url, text, "-q", code=3).stderr
+
+
+def test_what_a_model_that_takes_videos_cannot_do(cli: Cli, served: Served) -> None:
+    url = served.server.url("demo-video")
+    for options in (("--stride", "1"), ("--views", "4x3"), ("--window", "0.8"), ("--engine", "openvino")):
+        assert len(cli("predict", url, LEFT, *options, "-q", code=2).stderr.splitlines()) == 1
+    for verb in ("check", "bench"):
+        refused = cli(verb, served.bundle.path, "--engine", url, "-q", code=7).stderr
+        assert refused.endswith("where clips are sent, name the one behind it: demo\n")
+    named = lines(cli("predict", url, LEFT, "--json", "-q", "--embedding", "e.safetensors"))
+    assert Path("e.safetensors").is_file() and named[0]["top"][0]["label"] == "left"  # type: ignore[index]
+
+
 def test_what_runs_is_said(cli: Cli, served: Served) -> None:
     said = cli("predict", served.server.url("demo"), LEFT).stderr.splitlines()
     assert said[0].startswith("ask the server ")

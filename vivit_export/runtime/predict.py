@@ -9,11 +9,11 @@ import dataclasses
 import json
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,11 +28,13 @@ from vivit_export.runtime.sampling import choose_sampling
 from vivit_export.runtime.session.select import CpuPrecision, open_session
 from vivit_export.runtime.session.session import Prediction, Session
 from vivit_export.runtime.triton.address import is_address
+from vivit_export.runtime.triton.videos import VideoModel, open_model
 from vivit_export.runtime.video import find_clips
 from vivit_export.runtime.views import average_views, read_fitting_views, require_size
 from vivit_export.runtime.windows import Unit, read_windows
 
 UInt8 = npt.NDArray[np.uint8]
+_T = TypeVar("_T")
 
 _READ_AHEAD = 2  # videos decoded while the engine runs; each decoder has threads of its own
 _SERVER_REQUESTS = 8  # under way at once, so that a server has something to batch while others are decoded
@@ -114,8 +116,8 @@ def read_source(source: Path | str, progress: Progress) -> tuple[Bundle | str, C
         EnvironmentFault: there is no such server or model.
     """
     if is_address(source):
-        with progress.stage("ask the server"), open_session(source) as session:
-            return str(source), session.contract
+        with progress.stage("ask the server"), open_model(str(source)) as model:
+            return str(source), model.contract
     with progress.stage("verify the bundle"):
         bundle = read_bundle(source)
     return bundle, bundle.contract
@@ -131,9 +133,14 @@ def predict_bundle(
     device: str | None = None,
     cpu_precision: CpuPrecision | None = None,
     progress: Progress,
-) -> Iterator[VideoPrediction | VideoFault]:
-    """Open a bundle as `open_session` does and predict videos as `predict_videos` does, counting them."""
-    with open_session(bundle, engine, device, cpu_precision) as session:
+) -> Generator[VideoPrediction | VideoFault, None, None]:
+    """Open a bundle as `open_session` does and predict videos as `predict_videos` does, counting them.
+
+    A served model may also be one that takes videos (`vivit_export.runtime.triton.videos`).
+    """
+    is_served = isinstance(bundle, str) and not (engine or device or cpu_precision)
+    opened = open_model(str(bundle)) if is_served else open_session(bundle, engine, device, cpu_precision)
+    with opened as session:
         progress.note(f"runs on {session.details}")
         in_flight = _SERVER_REQUESTS if session.engine == "triton" else 0
         with progress.counting("predict", len(files), "videos") as advance:
@@ -213,7 +220,7 @@ def describe_faults(faults: Sequence[VideoFault], num_videos: int) -> str:
 
 
 def predict_videos(
-    session: Session,
+    session: Session | VideoModel,
     paths: Iterable[str | Path],
     *,
     contract: Contract | None = None,
@@ -225,7 +232,7 @@ def predict_videos(
     Memory: the clips of a few videos; of windows, those of one batch; ``in_flight`` times as much.
 
     Args:
-        session: an opened bundle.
+        session: an opened bundle, or a served model that takes videos.
         paths: video files.
         contract: another sampling rule or other labels than the bundle's; its shapes are the bundle's.
         windows: predict windows instead of the whole video; of the contract's ``views`` the central one is taken.
@@ -237,14 +244,20 @@ def predict_videos(
         fails after some of its windows were predicted gives those, then its fault.
 
     Raises:
-        UsageError: views or windows that are not possible with this bundle.
+        UsageError: views or windows that are not possible with this bundle; another sampling than a server's.
         EnvironmentFault: the engine failed.
     """
     contract = contract or session.contract
     files = [Path(path) for path in paths]
+    if isinstance(session, VideoModel):
+        if windows is not None:
+            raise UsageError("windows are cut here, but this model takes whole videos; name the one behind it")
+        session.require_own_sampling(contract)
+        yield from _run_concurrently(lambda path: [_sent(session, contract, path)], iter(files), in_flight)
+        return
     items = _read_all(files, contract) if windows is None else _read_windows(files, contract, windows)
     if in_flight:
-        yield from _run_concurrently(session, contract, items, in_flight)
+        yield from _run_concurrently(lambda item: list(_run(session, contract, [item])), items, in_flight)
         return
     largest = session.batches[1]
     waiting: list[_Item | VideoFault] = []
@@ -321,20 +334,28 @@ def _read_windows(files: Sequence[Path], contract: Contract, rule: WindowRule) -
 
 
 def _run_concurrently(
-    session: Session, contract: Contract, items: Iterator[_Item | VideoFault], in_flight: int
+    run: Callable[[_T], list[VideoPrediction | VideoFault]], items: Iterator[_T], in_flight: int
 ) -> Iterator[VideoPrediction | VideoFault]:
-    """Run each item as a request of its own, several at once, and give them out in their order."""
-    with ThreadPoolExecutor(in_flight) as pool:
-        under_way: deque[Future[list[VideoPrediction | VideoFault]]] = deque()
-        try:
-            for item in items:
-                under_way.append(pool.submit(lambda item: list(_run(session, contract, [item])), item))
-                while under_way and (len(under_way) > in_flight or under_way[0].done()):
-                    yield from under_way.popleft().result()
-            while under_way:
+    """Run each item as a request of its own, several at once, and give the results out in their order."""
+    pool = ThreadPoolExecutor(max(1, in_flight))
+    under_way: deque[Future[list[VideoPrediction | VideoFault]]] = deque()
+    try:
+        for item in items:
+            under_way.append(pool.submit(run, item))
+            while under_way and (len(under_way) > in_flight or under_way[0].done()):
                 yield from under_way.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        while under_way:
+            yield from under_way.popleft().result()
+    finally:
+        # Not waited for: whoever opened the session decides whether requests under way are worth that.
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _sent(model: VideoModel, contract: Contract, path: Path) -> VideoPrediction | VideoFault:
+    try:
+        return VideoPrediction(path, dataclasses.replace(model(path), labels=contract.labels))
+    except ClipError as e:
+        return VideoFault(path, e)
 
 
 def _run(

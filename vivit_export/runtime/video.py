@@ -120,7 +120,12 @@ def find_clips(folder_or_file: str | Path) -> list[Path]:
     return clips
 
 
-def _require_file(path: Path) -> None:
+def require_file(path: Path) -> None:
+    """Refuse what is no file.
+
+    Raises:
+        ClipError: it is a folder, or not there.
+    """
     if path.is_dir():
         raise ClipError(f"{path} is a folder; give one video file")
     if not path.exists():
@@ -206,7 +211,7 @@ class _Scan:
 
 def _scan(path: Path) -> _Scan:
     """Read all packets; refuse a file that ends early."""
-    _require_file(path)
+    require_file(path)
     starts: list[float | None] = []
     end, data_end, begins_with_key = 0.0, 0.0, True
     with _open(path) as (container, video):

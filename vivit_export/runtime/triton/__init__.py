@@ -12,13 +12,24 @@ if TYPE_CHECKING:
     from vivit_export.runtime.triton.address import parse_address
     from vivit_export.runtime.triton.client import TritonBackend, open_server
     from vivit_export.runtime.triton.deploy import TritonOptions, deploy_triton
+    from vivit_export.runtime.triton.videos import VideoModel, open_model
 
-__all__ = ["TritonBackend", "TritonOptions", "deploy_triton", "open_server", "parse_address"]
+__all__ = [
+    "TritonBackend",
+    "TritonOptions",
+    "VideoModel",
+    "deploy_triton",
+    "open_model",
+    "open_server",
+    "parse_address",
+]
 
 _HOMES = {
     "TritonBackend": "client",
     "TritonOptions": "deploy",
+    "VideoModel": "videos",
     "deploy_triton": "deploy",
+    "open_model": "videos",
     "open_server": "client",
     "parse_address": "address",
 }

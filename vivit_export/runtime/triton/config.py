@@ -138,12 +138,13 @@ def choose_delay_us(bundle: Bundle, engine: Engine) -> int:
     return DEFAULT_DELAY_US
 
 
-def parameters(bundle: Bundle, contract: Contract, engine: Engine) -> list[Message]:
-    """Return what a client asks the server about the model: contract, hash of the graph, engine."""
+def parameters(bundle: Bundle, contract: Contract, engine: Engine, **more: str) -> list[Message]:
+    """Return what a client asks the server about a model: contract, hash of the graph, engine, and what is ``more``."""
     facts = {
         CONTRACT: json.dumps(contract.to_json(), sort_keys=True, separators=(",", ":")),
         ONNX_SHA256: str(bundle.manifest["files"][MODEL]["sha256"]),
         ENGINE: f"{engine.title}, {bundle.precision}",
+        **more,
     }
     return map_field({key: {"string_value": value} for key, value in facts.items()})
 

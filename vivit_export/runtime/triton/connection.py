@@ -63,6 +63,15 @@ def in_background(work: Coroutine[Any, Any, _T]) -> Future[_T]:
     return _LOOP.submit(work)
 
 
+def wait_for(future: Future[_T]) -> _T:
+    """Wait for what runs on the loop, and give it up if the wait is interrupted (Ctrl-C)."""
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
 class Connection:
     """Asks one server; every method is a coroutine for `in_background`.
 

@@ -100,7 +100,7 @@ def deploy_triton(
     name = options.name or _default_name(str(source.manifest["model"]["id"]))
     delay_us = options.delay_us if options.delay_us is not None else choose_delay_us(source, engine)
     config = engine_config(name, source, contract, engine, delay_us=delay_us, instances=options.instances)
-    front = front_models(name, contract, engine) if options.ensemble else []
+    front = front_models(name, source, contract, engine) if options.ensemble else []
     names = [name, *(model.name for model in front)]
     with adding(source, target, names, force) as work, progress.stage("write the model repository"):
         _write_model(work / name, config, contract.labels)

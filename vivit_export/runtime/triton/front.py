@@ -22,7 +22,7 @@ from vivit_export.contract import Contract
 from vivit_export.errors import ClipError, EnvironmentFault, VivitExportError
 from vivit_export.runtime.preprocess import Preprocessor
 from vivit_export.runtime.triton.config import CONTRACT
-from vivit_export.runtime.triton.front_config import ENGINE_MODEL, LARGEST, VIDEO
+from vivit_export.runtime.triton.front_config import ENGINE_MODEL, LARGEST, SUBJECT, VIDEO
 from vivit_export.runtime.views import average_views, read_fitting_views
 
 UInt8 = npt.NDArray[np.uint8]
@@ -113,7 +113,7 @@ def read_video(data: bytes, contract: Contract) -> npt.NDArray[Any]:
         try:
             clips = read_fitting_views(path, contract)
         except ClipError as e:
-            raise ClipError(str(e).replace(str(path), "the video")) from e
+            raise ClipError(str(e).replace(str(path), SUBJECT)) from e
     if contract.io.mode != "pixels":
         return clips
     return Preprocessor(contract.clip, contract.preprocess).to_pixels(clips)
@@ -124,7 +124,7 @@ def _as_file(data: bytes) -> Iterator[Path]:
     """A path to the bytes, in memory that is gone with the process whatever happens."""
     if _is_text(data[:64]):
         # A playlist may name other files and hosts, which FFmpeg would open from inside the server.
-        raise ClipError("the video is text, which is never a video but may be a playlist; send a video file's bytes")
+        raise ClipError(f"{SUBJECT} is text, which is never a video but may be a playlist; send a video file's bytes")
     descriptor = os.memfd_create("video")
     try:
         with os.fdopen(os.dup(descriptor), "wb") as file:

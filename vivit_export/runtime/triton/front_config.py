@@ -10,16 +10,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
+from vivit_export.bundle import Bundle
 from vivit_export.contract import Contract
-from vivit_export.runtime.triton.config import CONTRACT, Engine, output_message, tensor_message
+from vivit_export.runtime.triton.config import Engine, output_message, parameters, tensor_message
 from vivit_export.runtime.triton.pbtxt import Message, Symbol, map_field
 
 VIDEO = "video"
 FRAMES_SUFFIX, VIDEO_SUFFIX = "-frames", "-video"
+SUBJECT = "the video"
+"""What a refusal of a video begins with on the server; who knows its name puts that there."""
 ENGINE_MODEL = "vivit_engine_model"
 LARGEST = "vivit_largest_batch"
 
@@ -44,24 +46,29 @@ class FrontModel:
     has_labels: bool
 
 
-def front_models(name: str, contract: Contract, engine: Engine) -> list[FrontModel]:
+def front_models(name: str, bundle: Bundle, contract: Contract, engine: Engine) -> list[FrontModel]:
     """Return the models that take encoded videos; the one to ask is the last.
 
     Args:
         name: of the engine's model.
-        contract: says which views of a video are run.
+        bundle: what is served.
+        contract: the bundle's, perhaps with other labels or another sampling; says which views of a video are run.
         engine: what the engine's model runs.
     """
     outputs = [output_message(tensor, contract) for tensor in contract.io.outputs]
-    video = name + VIDEO_SUFFIX
+    video, has_labels = name + VIDEO_SUFFIX, bool(contract.labels)
     if contract.clip.views != (1, 1):
-        config = _python(video, contract, engine, outputs, {ENGINE_MODEL: name, LARGEST: str(engine.batches[-1])})
-        return [FrontModel(video, config, "ViewsModel", bool(contract.labels))]
-    frames = name + FRAMES_SUFFIX
+        facts = parameters(bundle, contract, engine, **{ENGINE_MODEL: name, LARGEST: str(engine.batches[-1])})
+        return [FrontModel(video, _python(video, engine, outputs, facts), "ViewsModel", has_labels)]
+    frames, facts = name + FRAMES_SUFFIX, parameters(bundle, contract, engine)
     source = [tensor_message(contract.io.inputs[0])]
+    steps = [
+        _step(frames, [VIDEO], [contract.io.inputs[0].name]),
+        _step(name, [contract.io.inputs[0].name], [tensor.name for tensor in contract.io.outputs]),
+    ]
     return [
-        FrontModel(frames, _python(frames, contract, engine, source, {}), "FramesModel", has_labels=False),
-        FrontModel(video, _ensemble(video, frames, name, contract, engine, outputs), None, bool(contract.labels)),
+        FrontModel(frames, _python(frames, engine, source, facts), "FramesModel", has_labels=False),
+        FrontModel(video, _ensemble(video, engine, outputs, steps, facts), None, has_labels),
     ]
 
 
@@ -75,26 +82,20 @@ def _common(engine: Engine, outputs: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _python(
-    name: str, contract: Contract, engine: Engine, outputs: list[dict[str, Any]], more: dict[str, str]
-) -> Message:
-    texts = {CONTRACT: json.dumps(contract.to_json(), sort_keys=True, separators=(",", ":")), **more}
-    parameters = map_field({key: {"string_value": text} for key, text in texts.items()})
+def _python(name: str, engine: Engine, outputs: list[dict[str, Any]], facts: list[Message]) -> Message:
     common = _common(engine, outputs)
-    return {"name": name, "backend": "python", **common, "instance_group": [_DECODERS], "parameters": parameters}
+    return {"name": name, "backend": "python", **common, "instance_group": [_DECODERS], "parameters": facts}
 
 
 def _ensemble(
-    name: str, frames: str, model: str, contract: Contract, engine: Engine, outputs: list[dict[str, Any]]
+    name: str, engine: Engine, outputs: list[dict[str, Any]], steps: list[Message], facts: list[Message]
 ) -> Message:
-    source = contract.io.inputs[0].name
-    names = [tensor.name for tensor in contract.io.outputs]
-    steps = [_step(frames, [VIDEO], [source]), _step(model, [source], names)]
     return {
         "name": name,
         "platform": "ensemble",
         **_common(engine, outputs),
         "ensemble_scheduling": {"step": steps},
+        "parameters": facts,
     }
 
 

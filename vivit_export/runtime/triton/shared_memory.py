@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
@@ -35,6 +36,7 @@ class Region:
         np.copyto(view, batch, casting="no")
 
     def free(self) -> None:
-        """Give the block back to the operating system; the server may still have it mapped."""
-        self._memory.close()
+        """Give the block back to the operating system; who has it mapped may go on using it."""
         self._memory.unlink()
+        with contextlib.suppress(BufferError):  # a thread still writes to it
+            self._memory.close()
