@@ -182,12 +182,20 @@ class Session:
             self._backend.run(clips)
             return {"compute": time.perf_counter() - start}
 
-    def close(self) -> None:
-        """Wait for calls in progress, then free the engine. Closing twice does nothing."""
+    def close(self, *, wait: bool = True) -> None:
+        """Free the engine; closing twice does nothing.
+
+        Args:
+            wait: for calls in progress. False gives up those on a server, which raise
+                `concurrent.futures.CancelledError`; an engine on this machine is always waited for.
+        """
         with self._state:
             if self._closed:
                 return
             self._closed = True
+            cancel: Callable[[], None] | None = getattr(self._backend, "cancel", None)
+            if cancel is not None and not wait:
+                cancel()
             self._state.wait_for(lambda: not self._running)
         self._backend.close()
 
@@ -195,7 +203,7 @@ class Session:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
+        self.close(wait=kind is None)  # after Ctrl-C nobody waits for a server that hangs
 
     def __repr__(self) -> str:
         return f"<Session on {self.details}{', closed' if self._closed else ''}>"
