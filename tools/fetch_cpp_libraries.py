@@ -5,6 +5,9 @@ suite, and the headers of ONNX Runtime, which Debian has from trixie on (its C A
 headers serve any newer library, such as the one in the onnxruntime wheel). apt runs on a state
 folder of its own, so that the machine's own package lists stay as they are.
 
+FFmpeg to run with, in ``ffmpeg/``: the libraries inside a PyAV wheel of the version whose headers trixie has. The PyAV
+of the test environment has a newer FFmpeg than any Debian's headers.
+
     python tools/fetch_cpp_libraries.py    # prints the folder; does nothing if it is complete
 """
 
@@ -22,6 +25,7 @@ from pathlib import Path
 FFMPEG = ("libavformat-dev", "libavcodec-dev", "libswscale-dev", "libavutil-dev")  # only to compile against
 OWN_SUITE = ("nlohmann-json3-dev", "libssl-dev", "doctest-dev", *FFMPEG)
 FROM_TRIXIE = ("libonnxruntime-dev",)
+AV = "av==15.1.0"  # FFmpeg 7.1, as trixie
 FOLDER = Path(sys.prefix) / "share" / "cpp-libraries"
 _MARKER = "complete.txt"
 
@@ -50,12 +54,42 @@ def fetch(folder: Path = FOLDER) -> Path:
         for package in FROM_TRIXIE:
             apt.unpack(f"{package}/trixie", target)
         apt.unpack(f"{apt.library_of('libssl-dev')}/{_codename()}", target)  # libcrypto.so points into it
+        _add_ffmpeg(apt, target / "ffmpeg")
         for archive in target.rglob("*.a"):  # most of the size, and nothing links them
             archive.unlink()
         (target / _MARKER).write_text(_wanted())
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(target, folder)
     return folder
+
+
+def _add_ffmpeg(apt: _Apt, prefix: Path) -> None:
+    """Make a prefix of trixie's headers and a wheel's libraries, which pkg-config finds."""
+    for package in FFMPEG:
+        apt.unpack(f"{package}/trixie", prefix / "debian")
+    (headers,) = (path.parent.parent for path in prefix.glob("debian/usr/include/**/libavformat/avformat.h"))
+    shutil.move(headers, prefix / "include")
+    shutil.rmtree(prefix / "debian")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(prefix / "wheel"), AV]
+    subprocess.run(pip, check=True)
+    shutil.move(prefix / "wheel/av.libs", prefix / "lib")
+    shutil.rmtree(prefix / "wheel")
+    (prefix / "lib/pkgconfig").mkdir()
+    for name in (package.removesuffix("-dev") for package in FFMPEG):
+        (library,) = (prefix / "lib").glob(f"{name}-*.so.*")
+        library.with_name(f"{name}.so").symlink_to(library.name)
+        version = library.name.partition(".so.")[2]
+        (prefix / f"lib/pkgconfig/{name}.pc").write_text(_PKG_CONFIG.format(name=name, short=name[3:], version=version))
+
+
+_PKG_CONFIG = """\
+prefix=${{pcfiledir}}/../..
+Name: {name}
+Description: FFmpeg
+Version: {version}
+Cflags: -I${{prefix}}/include
+Libs: -L${{prefix}}/lib -l{short}
+"""
 
 
 class _Apt:
@@ -80,8 +114,12 @@ class _Apt:
 
     def unpack(self, package: str, target: Path) -> None:
         """Download ``NAME/SUITE`` and unpack it below ``target``."""
+        target.mkdir(parents=True, exist_ok=True)
+        name = package.partition("/")[0]
+        for other in (self._home / "packages").glob(f"{name}_*.deb"):  # of another suite
+            other.unlink()
         self._run("download", package, *self._options)
-        subprocess.run(["dpkg", "-x", self._archive(package.partition("/")[0]), target], check=True)
+        subprocess.run(["dpkg", "-x", self._archive(name), target], check=True)
 
     def library_of(self, package: str) -> str:
         """Name of the first package that an unpacked one depends on."""
@@ -101,7 +139,7 @@ class _Apt:
 
 
 def _wanted() -> str:
-    return " ".join((_codename(), *OWN_SUITE, *FROM_TRIXIE)) + "\n"
+    return " ".join((_codename(), *OWN_SUITE, *FROM_TRIXIE, AV)) + "\n"
 
 
 def _codename() -> str:
