@@ -7,6 +7,7 @@ several deployments share a folder (`vivit_export.runtime.triton.repository`), e
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,7 +71,7 @@ def require_outside(bundle: Bundle, target: Path) -> None:
     Raises:
         OutputError: ``target`` lies inside of it.
     """
-    if bundle.path.resolve() in target.resolve().parents:
+    if bundle.path.resolve() in Path(os.path.realpath(target)).parents:  # unlike resolve(), also of links in a circle
         raise OutputError(f"{target} lies inside the bundle {bundle.path}; choose a folder outside of it")
 
 

@@ -370,10 +370,35 @@ def test_a_move_that_fails_is_undone(
     assert tree(tmp_path) == before
 
 
+@pytest.mark.parametrize("target", ["loop", "loop/r", "/proc/r", "n" * 300])
+def test_a_place_that_cannot_be_written(tmp_path: Path, target: str) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OutputError, match=r"exists and is not a folder|cannot be written"):
+        deploy(bundle, tmp_path / target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "loop"]
+
+
 def test_a_file_is_no_repository(tmp_path: Path) -> None:
     (tmp_path / "r").write_text("mine")
     with pytest.raises(OutputError, match="r exists and is not a folder; choose another name"):
         deploy(make_bundle(tmp_path / "bundle"), tmp_path / "r")
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("m/inner", "m/inner lies inside the model .*/r/m; choose a folder outside of it"),
+        ("theirs/1/inner", "theirs/1/inner lies inside the model .*/r/theirs"),
+        ("m", "m has a deployment.json, so it is no model repository"),
+        ("theirs", "theirs has a config.pbtxt, so it is no model repository"),
+    ],
+)
+def test_a_model_is_no_repository(tmp_path: Path, shared: Path, target: str, said: str) -> None:
+    before = tree(tmp_path)
+    with pytest.raises(OutputError, match=said):
+        deploy_triton(tmp_path / "bundle", shared / target, force=True)
+    assert tree(tmp_path) == before
 
 
 def test_an_empty_folder_and_a_link_to_a_repository_are_filled(tmp_path: Path) -> None:

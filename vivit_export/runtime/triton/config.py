@@ -20,6 +20,7 @@ from vivit_export.runtime.triton.pbtxt import Message, Symbol, map_field
 Backend = Literal["tensorrt", "onnxruntime", "onnxruntime-tensorrt"]
 BACKENDS: tuple[Backend, ...] = ("tensorrt", "onnxruntime", "onnxruntime-tensorrt")
 
+CONFIG = "config.pbtxt"
 LABELS = "labels.txt"
 CONTRACT = "vivit_contract"
 ONNX_SHA256 = "vivit_onnx_sha256"

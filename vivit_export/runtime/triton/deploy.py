@@ -20,6 +20,7 @@ from vivit_export.runtime.check import golden_clips
 from vivit_export.runtime.deployment import README, Deployment
 from vivit_export.runtime.preprocess import Preprocessor
 from vivit_export.runtime.triton.config import (
+    CONFIG,
     LABELS,
     Backend,
     Engine,
@@ -131,7 +132,7 @@ def _default_name(model: str) -> str:
 
 def _write_model(folder: Path, config: Message, labels: tuple[str, ...]) -> None:
     (folder / "1").mkdir(parents=True)
-    (folder / "config.pbtxt").write_text(render(config), encoding="utf-8")
+    (folder / CONFIG).write_text(render(config), encoding="utf-8")
     if labels:
         (folder / LABELS).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
 

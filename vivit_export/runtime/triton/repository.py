@@ -21,6 +21,7 @@ from pathlib import Path
 from vivit_export.bundle import MANIFEST, Bundle, filling, require_writable
 from vivit_export.errors import BundleError, OutputError
 from vivit_export.runtime.deployment import LISTING, Deployment, read_deployment, require_outside, write_listing
+from vivit_export.runtime.triton.config import CONFIG
 from vivit_export.runtime.triton.front_config import FRAMES_SUFFIX, VIDEO_SUFFIX
 
 
@@ -57,13 +58,16 @@ def read_model(repository: Path, name: str) -> Deployment:
 
 
 def _check(repository: Path, names: Sequence[str], force: bool) -> None:
+    for folder in Path(os.path.realpath(repository)).parents:
+        if os.path.lexists(folder / CONFIG):
+            raise OutputError(f"{repository} lies inside the model {folder}; choose a folder outside of it")
     require_writable(repository, repository.absolute().parent)
     if not os.path.lexists(repository):
         return
     if not repository.is_dir():
         raise OutputError(f"{repository} exists and is not a folder; choose another name")
     require_writable(repository, repository)
-    for listing in (MANIFEST, LISTING):
+    for listing in (MANIFEST, LISTING, CONFIG):
         if os.path.lexists(repository / listing):
             raise OutputError(f"{repository} has a {listing}, so it is no model repository; choose another folder")
     replaceable = _folders(repository, names[0])
