@@ -24,17 +24,23 @@ SHORTS = ("refuse", "repeat", "loop")
 METHODS = ("minmax", "entropy", "percentile", "mse")
 TARGETS = ("auto", "onnx", "tensorrt", "tensorrt-rtx")
 
-PATH = click.Path(path_type=Path)
-FILE = click.Path(path_type=Path, dir_okay=False)
+
+class _Path(click.Path):
+    """A path; an empty one is no name for the current folder but a variable of a script that was not set."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(value, param, ctx) if value else self.fail("an empty path names nothing", param, ctx)
 
 
-class _Source(click.Path):
+class _Source(_Path):
     """A path, or the address of a served model, which stays text."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return value if is_address(value) else super().convert(value, param, ctx)
 
 
+PATH = _Path(path_type=Path)
+FILE = _Path(path_type=Path, dir_okay=False)
 SOURCE = _Source(path_type=Path)
 
 _SHORTCUTS = "vivit_export.shortcuts"

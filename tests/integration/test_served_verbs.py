@@ -97,6 +97,7 @@ def test_another_bundle_than_the_one_served_is_not_checked(cli: Cli, served: Ser
         ("triton://127.0.0.1:FREE/demo?timeout=5", 7, "no Triton server answers at 127.0.0.1:FREE (gRPC)"),
         ("triton+http://127.0.0.1:FREE/demo?timeout=5", 7, "no Triton server answers at 127.0.0.1:FREE (HTTP)"),
         ("triton://127.0.0.1", 2, "is not the address of a served model; write triton://HOST:"),
+        ("triton+https://127.0.0.1/demo", 2, "is not the address of a served model; write triton://HOST:"),
         ("triton://127.0.0.1:PORT/demo?retry=3", 2, "retry=3 cannot follow an address"),
     ],
 )
@@ -133,6 +134,12 @@ def test_deploy(cli: Cli, bundles: Bundles) -> None:
 def test_deploy_refuses(cli: Cli, bundles: Bundles, options: tuple[str, ...], code: int, said: str) -> None:
     bundle = bundles.demo(check=True, num_clips=3).path
     assert said in cli("deploy", "triton", bundle, "repository", *options, code=code).stderr
+
+
+@pytest.mark.parametrize(("bundle", "repository"), [("", "repository"), ("BUNDLE", "")])
+def test_an_empty_path_is_not_the_current_folder(cli: Cli, bundles: Bundles, bundle: str, repository: str) -> None:
+    given = bundle and bundles.demo(check=True, num_clips=3).path
+    assert "an empty path names nothing" in cli("deploy", "triton", given, repository, code=2).stderr
 
 
 def test_a_damaged_bundle_is_not_deployed(cli: Cli, bundles: Bundles, tmp_path: Path) -> None:

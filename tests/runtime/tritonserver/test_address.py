@@ -42,9 +42,11 @@ def test_an_ipv6_address_keeps_its_brackets() -> None:
         *("triton://gpu:99999/m", "triton://user@gpu/m", "triton://gpu/m#part", "triton://[::1/m"),
         *("triton://gpu/m?timeout=0", "triton://gpu/m?timeout=nan", "triton://gpu/m?retries=-1"),
         *("triton://gpu/m?shared_memory=maybe", "triton://gpu/m?speed=11", "triton://gpu/m?x"),
+        *("triton+https://gpu/m", "triton+grpc://gpu/m"),
     ],
 )
 def test_what_is_none(text: str) -> None:
+    assert is_address(text)
     with pytest.raises(UsageError):
         parse_address(text)
 

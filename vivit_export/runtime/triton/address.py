@@ -51,8 +51,11 @@ class Address:
 
 
 def is_address(text: object) -> bool:
-    """Return whether something names a served model rather than a file."""
-    return isinstance(text, str) and text.partition("://")[0] in _SCHEMES and "://" in text
+    """Return whether something names a served model rather than a file, with a protocol that exists or not."""
+    if not isinstance(text, str):
+        return False
+    scheme, mark, _ = text.partition("://")
+    return bool(mark) and scheme.partition("+")[0] == "triton"
 
 
 def parse_address(text: str) -> Address:
