@@ -233,13 +233,16 @@ def writing(target: Path, *, force: bool, kind: FolderKind = BUNDLE) -> Iterator
 
 
 @contextmanager
-def filling(target: Path, *, check: Callable[[], None], put: Callable[[Path, Path], None]) -> Iterator[Path]:
+def filling(
+    target: Path, *, check: Callable[[], None], put: Callable[[Path, Path], None], within: Path | None = None
+) -> Iterator[Path]:
     """Yield a hidden sibling folder to fill; put it in place on success, remove it on any failure.
 
     Args:
         target: what shall be made, or made another; behind a symbolic link, the folder it leads to.
         check: refuses a target as it is; called before, and again when the work is done.
         put: from the filled folder and the target's place: renames into that, or raises `OSError` with nothing changed.
+        within: a folder on the target's disk where the work is done, where that is not its parent.
 
     Raises:
         OutputError: ``check`` does; or the disk is full, or the folder cannot be written.
@@ -252,7 +255,7 @@ def filling(target: Path, *, check: Callable[[], None], put: Callable[[Path, Pat
     try:
         with _refusals(target, any_reason=True):
             _make_parents(place.parent, created)
-            work = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".part", dir=place.parent))
+            work = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".part", dir=within or place.parent))
             work.chmod(0o755)
         with _refusals(target):
             yield work

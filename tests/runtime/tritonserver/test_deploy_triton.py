@@ -379,6 +379,27 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, target: str) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "loop"]
 
 
+def test_a_mounted_volume_is_filled_without_leaving_its_disk(
+    tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose parent cannot be written; what would leave the disk is refused as the kernel does."""
+    rename, access = Path.rename, os.access
+
+    def on_one_disk(self: Path, target: Path) -> Path:
+        assert shared in self.parents and shared in Path(target).parents
+        return rename(self, target)
+
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == shared)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path and access(path, mode))
+    monkeypatch.setattr(Path, "rename", on_one_disk)
+    bundle = read_bundle(tmp_path / "bundle")
+    deploy(bundle, shared, name="n")
+    deploy_triton(bundle, shared, TritonOptions(name="m"), force=True)
+    with pytest.raises(OutputError, match="pass --force"):
+        deploy(bundle, shared, name="m")
+    assert sorted(path.name for path in shared.iterdir()) == ["m", "n", "theirs"]
+
+
 def test_a_file_is_no_repository(tmp_path: Path) -> None:
     (tmp_path / "r").write_text("mine")
     with pytest.raises(OutputError, match="r exists and is not a folder; choose another name"):

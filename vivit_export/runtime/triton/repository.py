@@ -43,6 +43,7 @@ def adding(bundle: Bundle, repository: Path, names: Sequence[str], force: bool) 
         repository,
         check=lambda: _check(repository, names, force),
         put=lambda work, place: _move_in(work, place, _folders(place, names[0])),
+        within=repository if os.path.ismount(repository) else None,  # a volume: its parent is on another disk
     ) as work:
         yield work
         write_listing(work, f"{names[0]}/{LISTING}", "triton", bundle)
@@ -61,7 +62,8 @@ def _check(repository: Path, names: Sequence[str], force: bool) -> None:
     for folder in Path(os.path.realpath(repository)).parents:
         if os.path.lexists(folder / CONFIG):
             raise OutputError(f"{repository} lies inside the model {folder}; choose a folder outside of it")
-    require_writable(repository, repository.absolute().parent)
+    if not os.path.ismount(repository):
+        require_writable(repository, repository.absolute().parent)
     if not os.path.lexists(repository):
         return
     if not repository.is_dir():
@@ -106,7 +108,7 @@ def _move_in(work: Path, place: Path, replaced: Sequence[str]) -> None:
     if not place.exists():
         work.rename(place)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".old", dir=place.parent))
+    old = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".old", dir=work.parent))
     moves = [(place / name, old / name) for name in replaced]
     moves += [(folder, place / folder.name) for folder in sorted(work.iterdir())]
     done: list[tuple[Path, Path]] = []
