@@ -183,6 +183,7 @@ calibration_options = options(
     click.option("--calibration-seed", type=int, help="Of their order.  [default: 0]"),
     click.option("--calibration-cache", "cache", type=FILE, help="Keeps what was observed.  [default: in ~/.cache]"),
     click.option("--smooth", metavar="ALPHA", help="SmoothQuant: auto, none, or 0 to 1.  [default: auto]"),
+    click.option("--fp8-attention", is_flag=True, help="With --fp8, quantise Q, K, V and the softmax too."),
 )  # fmt: skip
 output_options = options(
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),

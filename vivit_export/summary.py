@@ -130,6 +130,7 @@ def ranges_text(ranges: Ranges, path: Path) -> str:
         if one := measured.get(name):
             line += f" {_percent(one['alone'])} {_percent(one['without'])} {100 * one['share']:>4.1f} %"
         lines.append(line)
+    lines += [f"  {f'{path}: Q, K, V':<28} {amax:>8.3g}" for path, amax in ranges.attention.items()]
     lines.append("  error: RMS of the layer's output, relative; on the calibration's rows")
     if measured:
         lines.append("  alone, without: RMS of the logits where only, or all but, this layer is quantised")

@@ -32,7 +32,7 @@ def layers() -> list[Layer]:
 
 def find(state: Observations, **options: Any) -> Ranges:
     asked = {"precision": "int8", "method": "mse", "smooth": "auto", **options}
-    return find_ranges(layers(), state, key=KEY, clips={"used": 40}, count=lambda _n: None, **asked)
+    return find_ranges(layers(), {}, state, key=KEY, clips={"used": 40}, count=lambda _n: None, **asked)
 
 
 @pytest.fixture

@@ -27,6 +27,11 @@ ONNX, RTX, TRT = ("onnx",), ("tensorrt-rtx",), ("tensorrt",)
         ({"precision": "fp16", "keep_fp16": "fc2"}, r"^options of calibration have no effect on --fp16; add --int8"),
         ({"precision": "fp32", "calibration": SEEDED}, r"^options of calibration have no effect on --fp32"),
         ({"precision": "int8", "keep_fp16": "("}, r"^--keep-fp16 '\(' is not a regular expression"),
+        ({"precision": "int8", "fp8_attention": True}, r"^--fp8-attention has no effect on --int8; add --fp8"),
+        (
+            {"precision": "fp8", "fp8_attention": True, "attention": "fused-op"},
+            r"^--fp8-attention needs the softmax in the graph, which --attention fused-op hides$",
+        ),
         ({"precision": "int8", "keep_fp16": "auto", "check": False}, r"^--keep-fp16 auto needs the check"),
         ({"precision": "fp8", "sms": (86,)}, r"^--sm 86 has no fp8 arithmetic, which needs 89 or newer"),
         ({"precision": "int8", "sms": (87,)}, r"^--sm 87 is unknown"),
@@ -104,6 +109,7 @@ def test_accepted(options: dict[str, Any]) -> None:
         ({"opset": 24}, True, "pattern", 24),
         ({"attention": "fused-op"}, True, "fused-op", 23),
         ({"attention": "pattern"}, False, "pattern", 20),
+        ({"precision": "fp8", "fp8_attention": True}, False, "pattern", 20),
     ],
 )
 def test_form_of_attention_and_opset(options: dict[str, Any], builds_engine: bool, form: str, opset: int) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from vivit_export.calibration.cache import Observations, Observed, load_observations, save_observations
 from vivit_export.calibration.clips import CalibrationClips, UInt8, digest
-from vivit_export.calibration.observers import Histogram
+from vivit_export.calibration.observers import Histogram, joined
 from vivit_export.errors import CalibrationError, OutputError
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
@@ -136,11 +136,9 @@ def _observe_one(name: str, values: Float32, names: Sequence[str]) -> Observed:
 
 
 def _joined(old: Observed, new: Observed) -> Observed:
-    old.histogram.counts += new.histogram.counts
-    old.histogram.largest = max(old.histogram.largest, new.histogram.largest)
     rows = old.rows if len(old.rows) >= ROWS else np.concatenate([old.rows, new.rows])[:ROWS]
     return Observed(
-        old.histogram,
+        joined([old.histogram, new.histogram]),
         np.maximum(old.channel_max, new.channel_max),
         old.channel_sum + new.channel_sum,
         old.num_rows + new.num_rows,

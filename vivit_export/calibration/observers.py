@@ -11,7 +11,7 @@ All ranges are symmetric: [-amax, amax]. TensorRT's INT8 has no zero point, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import ml_dtypes
@@ -68,6 +68,12 @@ class Histogram:
         bins = np.flatnonzero(self.counts[:_INFINITY])
         low, high = (((bins + i).astype(np.uint32) << 16).view(np.float32).astype(np.float64) for i in (0, 1))
         return low, np.minimum(high, max(self.largest, 0.0)), self.counts[bins]
+
+
+def joined(histograms: Sequence[Histogram]) -> Histogram:
+    """One histogram of the values of several."""
+    counts = np.sum([histogram.counts for histogram in histograms], axis=0)
+    return Histogram(counts, max(histogram.largest for histogram in histograms))
 
 
 def minmax(histogram: Histogram, _round: Callable[[Float64], Float64]) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from vivit_export.calibration.cache import Observations
 from vivit_export.calibration.layers import Layer
+from vivit_export.calibration.observers import find_range, joined
 from vivit_export.calibration.smoothing import Exponents, choose
 from vivit_export.errors import CalibrationError
 
@@ -56,6 +57,8 @@ class Ranges:
         key: hash of what they were found from (model, weights, contract, clips).
         clips: where they come from, how many were used, and which were set aside and why.
         layers: by name.
+        attention: range that Q, K and V of a block share for ``--fp8-attention``, by its module path, where
+            that was calibrated.
         sensitivity: what each layer does to the logits (`sensitivity.Sensitivity`), where that was measured.
     """
 
@@ -64,6 +67,7 @@ class Ranges:
     key: Mapping[str, str]
     clips: Mapping[str, Any]
     layers: Mapping[str, LayerRange]
+    attention: Mapping[str, float] = field(default_factory=dict)
     sensitivity: tuple[Mapping[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -98,7 +102,8 @@ def read_ranges(path: Path) -> Ranges:
             raise ValueError(f"its format is not {FORMAT}")
         layers = {name: _read_layer(name, fields) for name, fields in data.pop("layers").items()}
         sensitivity = tuple(dict(one) for one in data.pop("sensitivity", ()))
-        return Ranges(layers=layers, sensitivity=sensitivity, **data)
+        attention = {name: _finite(name, amax) for name, amax in data.pop("attention", {}).items()}
+        return Ranges(layers=layers, attention=attention, sensitivity=sensitivity, **data)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise CalibrationError(f"{path} is not a file of ranges ({e}); make one with: vivit calibrate MODEL") from e
 
@@ -106,13 +111,19 @@ def read_ranges(path: Path) -> Ranges:
 def _read_layer(name: str, fields: dict[str, Any]) -> LayerRange:
     exponents = fields["exponents"]
     found = LayerRange(**{**fields, "exponents": None if exponents is None else tuple(map(int, exponents))})
-    if not (math.isfinite(found.amax) and found.amax >= 0):
-        raise ValueError(f"the range of {name} is {found.amax}")
+    _finite(name, found.amax)
     return found
+
+
+def _finite(name: str, amax: float) -> float:
+    if not (math.isfinite(amax) and amax >= 0):
+        raise ValueError(f"the range of {name} is {amax}")
+    return amax
 
 
 def find_ranges(
     layers: Sequence[Layer],
+    attention: Mapping[str, Sequence[str]],
     state: Observations,
     *,
     precision: str,
@@ -122,7 +133,7 @@ def find_ranges(
     clips: Mapping[str, Any],
     count: Callable[[int], None],
 ) -> Ranges:
-    """Turn observations into ranges, layer by layer."""
+    """Turn observations into ranges: of each layer, and of the tensors that share one in each ``attention`` block."""
     found = {}
     for layer in layers:
         seen = state.tensors[layer.tensor]
@@ -130,4 +141,8 @@ def find_ranges(
         exponents = None if choice.exponents is None else tuple(map(int, choice.exponents))
         found[layer.name] = LayerRange(choice.amax, seen.histogram.largest, exponents, choice.alpha, choice.error)
         count(1)
-    return Ranges(precision, method, dict(key), dict(clips), found)
+    shared = {
+        path: find_range(joined([state.tensors[name].histogram for name in tensors]), method, precision)
+        for path, tensors in attention.items()
+    }
+    return Ranges(precision, method, dict(key), dict(clips), found, shared)

@@ -13,7 +13,7 @@ from vivit_export.errors import EnvironmentFault, OutputError, UsageError
 from vivit_export.export.amend import amend
 from vivit_export.export.engine import EngineRequest, Flavour, build_engine, check_sms
 from vivit_export.export.options import check_batches, check_targets, choose_flavours
-from vivit_export.export.plan import prove
+from vivit_export.export.plan import PROMISED_DTYPE, prove
 from vivit_export.progress import Progress, Silent
 
 
@@ -70,12 +70,14 @@ def add_engine(
         built = build_engine(request, folder / bundle.ENGINES / f"{name}.plan", log)
     finally:
         log.unlink(missing_ok=True)
+    quantisation = manifest["precision"].get("quantisation", {})
     proof = prove(
         built.plan,
         precision=precision,
         num_attention=int(manifest["model"]["config"]["num_hidden_layers"]),
         single_query=int(manifest["precision"].get("rewrites", {}).get("class-token", 0)),
         linears=_promised_linears(manifest["precision"]),
+        attention_dtype=PROMISED_DTYPE["fp8"] if "attention" in quantisation else None,
         allow_unfused=allow_unfused,
     )
     sidecar = {

@@ -30,6 +30,7 @@ from vivit_export.export.checkpoint import Checkpoint
 from vivit_export.export.graph import Rewritten, save_graph, signature
 from vivit_export.export.preprocess import prepend_pixels
 from vivit_export.export.quantize import name_inputs
+from vivit_export.export.quantize_attention import name_attention_inputs
 from vivit_export.progress import Progress
 from vivit_export.runtime import Preprocessor
 
@@ -44,6 +45,8 @@ def obtain_ranges(
     precision: str,
     options: CalibrationOptions,
     progress: Progress,
+    *,
+    attention: bool = False,
 ) -> Ranges:
     """Read ranges, or calibrate.
 
@@ -54,6 +57,7 @@ def obtain_ranges(
         precision: ``int8`` or ``fp8``.
         options: how.
         progress: told about each stage.
+        attention: also find the ranges of Q, K and V.
 
     Raises:
         ClipError: the clips cannot be used.
@@ -70,12 +74,15 @@ def obtain_ranges(
         ranges.require(key, precision, options.ranges)
         return ranges
     with ExitStack() as stack:
-        return _calibrate(checkpoint, rewritten.model.clone(), clip, precision, options, key, stack, progress)
+        model = rewritten.model.clone()
+        blocks = name_attention_inputs(model) if attention else {}
+        return _calibrate(checkpoint, model, blocks, clip, precision, options, key, stack, progress)
 
 
 def _calibrate(
     checkpoint: Checkpoint,
     model: ir.Model,
+    blocks: dict[str, tuple[str, ...]],
     clip: Clip,
     precision: str,
     options: CalibrationOptions,
@@ -88,13 +95,15 @@ def _calibrate(
     with progress.stage("find the calibration clips"):
         clips, source = stack.enter_context(find_clips_of(contract, options))
         key = {**key, "clips": clips.sha256}
+        if blocks:
+            key["set of tensors"] = _sha256_of_json(blocks)
         cache = options.cache or default_cache(key)
     if len(clips) < GOOD_CLIPS:
         progress.note(f"{len(clips)} calibration clips are few: with {GOOD_CLIPS} or more the ranges settle")
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vivit-calibration-")))
     with progress.counting("calibrate", len(clips), "clips") as count:
         save_graph(model, folder)
-        tensors = [layer.tensor for layer in layers]
+        tensors = [*(layer.tensor for layer in layers), *(name for names in blocks.values() for name in names)]
         state = collect(folder / MODEL, tensors, clips, cache=cache, key=key, count=count)
     for name, reason in state.set_aside.items():
         progress.note(f"not used for calibration: {name}: {reason}")
@@ -102,6 +111,7 @@ def _calibrate(
     with progress.counting(f"find the ranges by {options.method}", len(layers), "layers") as count:
         return find_ranges(
             layers,
+            blocks,
             state,
             precision=precision,
             method=options.method,

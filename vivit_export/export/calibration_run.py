@@ -58,7 +58,15 @@ def calibrate_model(
     with progress.stage("trace the network"):
         rewritten = rewrite_graph(checkpoint, outputs, options.skip_rewrites, equalize=True)
     clip = options.sampled(checkpoint.clip)
-    ranges = obtain_ranges(checkpoint, rewritten, clip, options.precision, options.calibration, progress)
+    ranges = obtain_ranges(
+        checkpoint,
+        rewritten,
+        clip,
+        options.precision,
+        options.calibration,
+        progress,
+        attention=options.fp8_attention,
+    )
     if sensitivity:
         ranges = _with_sensitivity(ranges, checkpoint, rewritten, options, progress)
     try:

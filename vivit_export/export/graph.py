@@ -20,6 +20,7 @@ from vivit_export.export.options import base_precision
 from vivit_export.export.precision import LARGEST, lower_precision
 from vivit_export.export.preprocess import prepend_pixels
 from vivit_export.export.quantize import quantize
+from vivit_export.export.quantize_attention import quantize_attention
 from vivit_export.export.rewrites import (
     REWRITES,
     apply_rewrites,
@@ -61,11 +62,13 @@ class Quantisation:
         rewritten: the float32 graph that was calibrated; see `rewrite_graph`.
         ranges: what the calibration found.
         keep: names of layers that stay in fp16.
+        attention: whether attention is quantised too; see `quantize_attention`.
     """
 
     rewritten: Rewritten
     ranges: Ranges
     keep: tuple[str, ...] = ()
+    attention: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,8 @@ def build_graph(
             "layers": quantize(model, quantisation.ranges, quantisation.keep),
             "sensitivity": [dict(one) for one in quantisation.ranges.sensitivity],
         }
+        if quantisation.attention:
+            facts["quantisation"]["attention"] = quantize_attention(model, quantisation.ranges)
     if precision != "fp32":
         # In float32 the pixel values stay those of the processor, bit for bit.
         folded = input_mode != "pixels" and fold_pixels(model, preprocessor.table) > 0

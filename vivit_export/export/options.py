@@ -76,6 +76,7 @@ class ExportOptions:
         calibration: for ``int8`` and ``fp8``.
         keep_fp16: layers that stay in fp16 there: ``auto`` (the fewest that bring the drift inside the gate), or
             a regular expression that their names match; None: none.
+        fp8_attention: for ``fp8``, quantise attention too.
     """
 
     precision: str = "fp32"
@@ -103,6 +104,7 @@ class ExportOptions:
     revision: str | None = None
     calibration: CalibrationOptions = field(default_factory=CalibrationOptions)
     keep_fp16: str | None = None
+    fp8_attention: bool = False
 
     def __post_init__(self) -> None:
         self._check_precision()
@@ -141,6 +143,10 @@ class ExportOptions:
             raise UsageError(
                 f"options of calibration have no effect on --{self.precision}; add --int8 or --fp8, or leave them out"
             )
+        if self.fp8_attention and self.precision != "fp8":
+            raise UsageError(f"--fp8-attention has no effect on --{self.precision}; add --fp8, or leave it out")
+        if self.fp8_attention and self.attention == "fused-op":
+            raise UsageError("--fp8-attention needs the softmax in the graph, which --attention fused-op hides")
         if self.keep_fp16 == "auto" and not self.check:
             raise UsageError("--keep-fp16 auto needs the check, which --no-check turns off")
         if self.keep_fp16 is not None:
@@ -174,7 +180,7 @@ class ExportOptions:
         if self.attention != "auto":
             return self.attention
         low_opset = self.opset is not None and self.opset < 23
-        return "pattern" if builds_engine or low_opset else "fused-op"
+        return "pattern" if builds_engine or low_opset or self.fp8_attention else "fused-op"
 
     def opset_for(self, form: str) -> int:
         """The opset asked for, or the lowest that holds the graph's ops."""

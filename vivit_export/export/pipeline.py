@@ -149,14 +149,17 @@ def _quantisation(
     with progress.stage("trace the network"):
         rewritten = rewrite_graph(checkpoint, outputs, options.skip_rewrites, equalize=True)
     clip = options.sampled(checkpoint.clip)
-    ranges = obtain_ranges(checkpoint, rewritten, clip, options.precision, options.calibration, progress)
+    attention = options.fp8_attention
+    ranges = obtain_ranges(
+        checkpoint, rewritten, clip, options.precision, options.calibration, progress, attention=attention
+    )
     bundle.write_json(work / bundle.RANGES, ranges.to_json())
     if options.keep_fp16 != "auto":
-        return Quantisation(rewritten, ranges, layers_to_keep(ranges, options.keep_fp16))
+        return Quantisation(rewritten, ranges, layers_to_keep(ranges, options.keep_fp16), attention)
     with progress.stage("run the float32 graph"):
         trials = Trials(checkpoint, rewritten, ranges, _check_clips(checkpoint, rewritten, clip, options))
     gate = parse_gate(options.gate, options.precision)
-    return Quantisation(rewritten, ranges, choose_kept(trials, ranges, gate, progress))
+    return Quantisation(rewritten, ranges, choose_kept(trials, ranges, gate, progress, attention=attention), attention)
 
 
 def _check_clips(

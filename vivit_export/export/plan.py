@@ -132,6 +132,7 @@ def prove(
     num_attention: int,
     single_query: int = 0,
     linears: Collection[str] = (),
+    attention_dtype: str | None = None,
     allow_unfused: bool = False,
 ) -> list[str]:
     """Check that a plan keeps what a precision promises, and say so in sentences for the report.
@@ -146,12 +147,17 @@ def prove(
         single_query: how many of them attend from one token only (`rewrites.keep_class_token`): without a
             fused kernel they write no tokens x tokens matrix either.
         linears: ONNX nodes the precision was promised for, if not for all of the encoder.
+        attention_dtype: type that the attention kernels must read, in the compiler's words; None: any.
         allow_unfused: report unfused attention instead of failing.
 
     Raises:
         PrecisionError: something promised was not achieved; the message names the layers.
     """
     evidence = [_prove_attention(plan, precision, num_attention, single_query, allow_unfused)]
+    others = {dtype: n for dtype, n in plan.attention_dtypes.items() if dtype != attention_dtype}
+    if attention_dtype is not None and others:
+        found = ", ".join(f"{n} in {dtype}" for dtype, n in others.items())
+        raise PrecisionError(f"attention was promised in {attention_dtype}, and the plan has {found}")
     wanted = PROMISED_DTYPE[precision]
     promised = [g for g in plan.gemm_layers if (set(linears) & set(g.nodes) if linears else g.encoder)]
     lost = sorted(set(linears).difference(*(g.nodes for g in promised)))

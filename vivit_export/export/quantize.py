@@ -6,8 +6,8 @@ For each layer (`calibration.layers.Layer`: Q, K and V together, the output proj
                                      codes -> Dequantize --> MatMul -> Add -> ...
 
 The graph stays strongly typed: scales are of the floating-point type around them, the zero point is
-zero, weights are stored as codes. Attention, softmax, LayerNormalization, GELU, patch embedding and
-head are not touched, except by ``--fp8-attention``.
+zero, weights are stored as codes. Attention (but see `quantize_attention`), LayerNormalization, GELU, patch
+embedding and head are not touched.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _quantize_layer(graph: ir.Graph, place: Place, found: LayerRange, precision:
         if read not in rounded:
             where = layer.name if read is place.source else path
             given = source if read is place.source else read
-            rounded[read] = _round(graph, matmul, given, (scale, zero), where, precision)
+            rounded[read] = quantise_value(graph, matmul, given, (scale, zero), where, precision)
         codes = new_constant(graph, f"{path}.codes", weight.codes)
         factor = new_constant(graph, f"{path}.scale", weight.scale)
         zeros = new_constant(graph, f"{path}.zero_point", np.zeros(weight.scale.shape, weight.codes.dtype))
@@ -163,10 +163,10 @@ def _quantize_layer(graph: ir.Graph, place: Place, found: LayerRange, precision:
         matmul.replace_input_with(1, values)
 
 
-def _round(
+def quantise_value(
     graph: ir.Graph, before: ir.Node, value: ir.Value, steps: tuple[ir.Value, ir.Value], path: str, precision: str
 ) -> ir.Value:
-    """Quantise a value and bring it back; ``steps`` are its scale and zero point."""
+    """Quantise a float32 value and bring it back, ahead of a node; ``steps`` are its scale and zero point."""
     codes = _emit(graph, before, "QuantizeLinear", [value, *steps], f"{path}/Quantize", _CODE_TYPES[precision])
     return _emit(graph, before, "DequantizeLinear", [codes, *steps], f"{path}/Dequantize", ir.DataType.FLOAT)
 

@@ -124,6 +124,7 @@ def quantisation_text(precision: dict[str, Any]) -> str:
     smoothed = sum(layer.get("smoothing") is not None for layer in facts["layers"].values())
     clips = facts["clips"]
     share = f"{len(facts['layers']) - len(kept)} of {len(facts['layers'])} layers"
+    share += " and attention" if "attention" in facts else ""
     text = f"{share} by {facts['method']}, {smoothed} smoothed; {clips['used']} clips: {clips['source']}"
     return f"{text}; in fp16: {', '.join(kept)}" if kept else text
 

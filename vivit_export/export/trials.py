@@ -18,6 +18,8 @@ from vivit_export.export.calibrate import calibration_graph
 from vivit_export.export.checkpoint import Checkpoint
 from vivit_export.export.graph import Rewritten, save_graph
 from vivit_export.export.quantize import find_layers, quantize
+from vivit_export.export.quantize_attention import quantize_attention
+from vivit_export.export.rewrites import lower_attention
 from vivit_export.progress import Progress
 from vivit_export.runtime.check import Outputs
 from vivit_export.runtime.drift import Drift, Gate, compare
@@ -60,10 +62,13 @@ class Trials:
         total = sum(sizes.values())
         return {name: size / total for name, size in sizes.items()}
 
-    def outputs(self, keep: Sequence[str]) -> Outputs:
-        """Results with the layers named ``keep`` left as they are."""
+    def outputs(self, keep: Sequence[str], *, attention: bool = False) -> Outputs:
+        """Results with the layers named ``keep`` left as they are, and attention too unless asked for."""
         model = self._rewritten.model.clone()
         quantize(model, self._ranges, keep)
+        if attention:
+            lower_attention(model)
+            quantize_attention(model, self._ranges)
         calibration_graph(self._checkpoint, model)
         with tempfile.TemporaryDirectory(prefix="vivit-trial-") as folder:
             save_graph(model, Path(folder))
@@ -71,9 +76,9 @@ class Trials:
             session = OnnxRuntimeSession(Path(folder) / MODEL, prepared=True)
             return session.run_in_batches(self._crops, 1)
 
-    def drift(self, keep: Sequence[str], tie_margin: float = 0.0) -> Drift:
+    def drift(self, keep: Sequence[str], tie_margin: float = 0.0, *, attention: bool = False) -> Drift:
         """The same, compared with the reference."""
-        found = self.outputs(keep)
+        found = self.outputs(keep, attention=attention)
         reference = {name: self._reference[name] for name in found}
         return compare(reference, found, tie_margin)
 
@@ -90,8 +95,10 @@ def measure_sensitivity(trials: Trials, ranges: Ranges, progress: Progress) -> l
         return measure(ranges, trials.shares, trials.rms, count)
 
 
-def choose_kept(trials: Trials, ranges: Ranges, gate: Gate, progress: Progress) -> tuple[str, ...]:
-    """Return the fewest layers to keep in fp16 so that the drift is inside the gate.
+def choose_kept(
+    trials: Trials, ranges: Ranges, gate: Gate, progress: Progress, *, attention: bool = False
+) -> tuple[str, ...]:
+    """Return the fewest layers to keep in fp16 so that the drift is inside the gate, attention quantised or not.
 
     Raises:
         DriftError: it is beyond even with all of them kept.
@@ -99,7 +106,7 @@ def choose_kept(trials: Trials, ranges: Ranges, gate: Gate, progress: Progress) 
     strict = gate.tightened(_OF_THE_GATE)
 
     def passes(keep: Sequence[str]) -> bool:
-        return not strict.violations(trials.drift(keep, gate.tie_margin))
+        return not strict.violations(trials.drift(keep, gate.tie_margin, attention=attention))
 
     if passes(()):
         progress.note("no layer needs to be kept in fp16: the drift is inside the gate")
