@@ -57,16 +57,18 @@ def choose(layer: Layer, seen: Observed, precision: str, method: str, smooth: st
         method: of `observers.METHODS`.
         smooth: ``auto``, ``none``, or an alpha from 0 to 1 for every layer that can be smoothed for free.
     """
-    plain = _choice(layer, seen, precision, method, None, None)
+    exact = [seen.rows @ weight for weight in layer.weights]
+
+    def quantised(alpha: float | None) -> Choice:
+        exponents = None if alpha is None else smoothing_exponents(layer, seen, alpha)
+        return _choice(layer, seen, exact, precision, method, exponents, alpha)
+
+    plain = quantised(None)
     if smooth == "none" or layer.smoothing == "none":
         return plain
     if smooth != "auto":
-        if layer.smoothing != "free":
-            return plain
-        alpha = float(smooth)
-        return _choice(layer, seen, precision, method, smoothing_exponents(layer, seen, alpha), alpha)
-    tried = [_choice(layer, seen, precision, method, smoothing_exponents(layer, seen, a), a) for a in ALPHAS]
-    best = min(tried, key=lambda choice: choice.error)
+        return quantised(float(smooth)) if layer.smoothing == "free" else plain
+    best = min((quantised(alpha) for alpha in ALPHAS), key=lambda choice: choice.error)
     return best if best.error < _PAYS[precision, layer.smoothing] * plain.error else plain
 
 
@@ -82,7 +84,13 @@ def smoothing_exponents(layer: Layer, seen: Observed, alpha: float) -> Exponents
 
 
 def _choice(
-    layer: Layer, seen: Observed, precision: str, method: str, exponents: Exponents | None, alpha: float | None
+    layer: Layer,
+    seen: Observed,
+    exact: list[Float32],
+    precision: str,
+    method: str,
+    exponents: Exponents | None,
+    alpha: float | None,
 ) -> Choice:
     rows, weights = seen.rows, layer.weights
     histogram = seen.histogram
@@ -95,14 +103,11 @@ def _choice(
         histogram.add(np.ascontiguousarray(rows), float((seen.channel_max / factors).max()))
     amax = find_range(histogram, method, precision)
     quantised = quantise_weights(layer, precision, weights)
-    error = _relative_error(seen.rows, layer, quantise_input(rows, amax, precision), [q.values for q in quantised])
+    error = _relative_error(exact, quantise_input(rows, amax, precision), [q.values for q in quantised])
     return Choice(amax, exponents, alpha, error)
 
 
-def _relative_error(rows: Float32, layer: Layer, quantised_rows: Float32, quantised: list[Float32]) -> float:
-    wrong = wanted = 0.0
-    for weight, values in zip(layer.weights, quantised, strict=True):
-        exact = rows @ weight
-        wrong += float(np.square(quantised_rows @ values - exact).sum())
-        wanted += float(np.square(exact).sum())
+def _relative_error(exact: list[Float32], rows: Float32, weights: list[Float32]) -> float:
+    wrong = sum(float(np.square(rows @ weight - out).sum()) for weight, out in zip(weights, exact, strict=True))
+    wanted = sum(float(np.square(out).sum()) for out in exact)
     return wrong / wanted if wanted else 0.0
