@@ -6,7 +6,8 @@
 On the demo, 500 fresh motion clips say how often the class stays; on the demo with outlier channels
 (``tools/outliers.py``) plain W8A8 falls apart, and on ViViT-B/16x2 with random weights the logits of a
 few clips are compared. All quantisers get the same clips and the same rewritten graph. Each calibration runs
-in a process of its own, so that its memory is its own. Writes ``results/quantization.json``.
+in a process of its own, so that its memory is its own. Writes ``results/quantization.json``; ``--part`` measures
+some of it, and keeps the rest of that file.
 
 NVIDIA ModelOpt takes part where its Python is named; it wants an environment of its own::
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import sys
 import tempfile
 import time
@@ -28,30 +30,33 @@ from typing import Any
 import click
 import numpy as np
 import numpy.typing as npt
-from common import environment, run_measured, write_results
+from common import RESULTS, environment, load_tool, run_measured, write_results
 from safetensors.numpy import load_file, save_file
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 from vivit_export.bundle import MODEL
 from vivit_export.calibration.options import CalibrationOptions
+from vivit_export.calibration.ranges import LayerRange, Ranges
 from vivit_export.contract import Contract
 from vivit_export.demo.motion import LABELS
 from vivit_export.export.calibrate import calibration_contract, calibration_graph, motion_clips, obtain_ranges
 from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
 from vivit_export.export.engine import EngineRequest, build_engine
 from vivit_export.export.graph import Quantisation, build_graph, rewrite_graph, save_graph
-from vivit_export.export.plan import prove
-from vivit_export.export.quantize import quantize
+from vivit_export.export.plan import PROMISED_DTYPE, prove
+from vivit_export.export.quantize import find_layers, quantize
+from vivit_export.export.quantize_attention import name_attention_inputs, quantize_attention
+from vivit_export.export.rewrites import lower_attention
 from vivit_export.progress import Silent
 from vivit_export.runtime.check import Outputs
 from vivit_export.runtime.drift import compare
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
-OURS = ("ours int8", "ours fp8", "ours int8, minmax, no smoothing")
+OURS = ("ours int8", "ours fp8", "ours fp8, attention too", "ours int8, minmax, no smoothing")
 PEERS = ("onnxruntime quantize_static, minmax", "modelopt, max")
 CALIBRATION_SEED, EVALUATION_SEED = 700_000, 2_000_000  # neither of the demo's training nor of its own calibration
 SM, BATCHES = 89, (1, 4, 8)
+PLANNED = ("int8", "fp8", "fp8, attention too")
+PARTS = ("demo", "demo with outliers", "ViViT-B/16x2", "ViViT-B/16x2 with outliers", "plans")
 
 
 @click.command()
@@ -59,32 +64,46 @@ SM, BATCHES = 89, (1, 4, 8)
 @click.option("--clips", default=64, show_default=True, help="Calibration clips of ViViT-B.")
 @click.option("--evaluation-clips", default=4, show_default=True, help="Clips that ViViT-B's logits are compared on.")
 @click.option("--modelopt", type=click.Path(path_type=Path), help="Python with nvidia-modelopt.")
+@click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), help="Repeatable.  [default: all]")
 @click.option("--worker", nargs=3, hidden=True)
 def main(
-    checkpoint: Path, clips: int, evaluation_clips: int, modelopt: Path | None, worker: tuple[str, str, str] | None
+    checkpoint: Path,
+    clips: int,
+    evaluation_clips: int,
+    modelopt: Path | None,
+    parts: tuple[str, ...],
+    worker: tuple[str, str, str] | None,
 ) -> None:
     """Measure on CHECKPOINT, a ViViT-B/16x2 folder, and on the demo."""
     if worker:
         serve(worker[0], str(checkpoint), Path(worker[1]), worker[2])
         return
-    import outliers
-
-    results: dict[str, Any] = {"environment": environment(), "clips": clips, "evaluation_clips": evaluation_clips}
+    known = RESULTS / "quantization.json"
+    results: dict[str, Any] = json.loads(known.read_text()) if parts and known.exists() else {}
+    results |= {"environment": environment(), "clips": clips, "evaluation_clips": evaluation_clips}
     with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        for source, out in (("demo", "demo-outliers"), (str(checkpoint), "vivit-b-outliers")):
-            outliers.main([source, str(work / out)], standalone_mode=False)
-        for title, model, calibrate, evaluate in (
-            ("demo", "demo", 256, 500),
-            ("demo with outliers", str(work / "demo-outliers"), 256, 500),
-            ("ViViT-B/16x2", str(checkpoint), clips, evaluation_clips),
-            ("ViViT-B/16x2 with outliers", str(work / "vivit-b-outliers"), clips, evaluation_clips),
-        ):
-            results[title] = contend(model, work / title.replace("/", "-"), calibrate, evaluate, modelopt)
-            print_table(title, results[title])
-        results["plans"] = {p: plan_of(str(checkpoint), p, work) for p in ("int8", "fp8")}
-        print(json.dumps(results["plans"], indent=2))
-    print(f"wrote {write_results('quantization', results)}")
+        for part in parts or PARTS:
+            large, work = part.startswith("ViViT"), Path(folder, part.replace("/", "-"))
+            if part == "plans":
+                results[part] = {precision: plan_of(str(checkpoint), precision, work) for precision in PLANNED}
+                print(json.dumps(results[part], indent=2))
+            else:
+                model = str(checkpoint) if large else "demo"
+                if part.endswith("outliers"):
+                    model = spiked(model, Path(folder))
+                counts = (clips, evaluation_clips) if large else (256, 500)
+                results[part] = contend(model, work, *counts, modelopt)
+                print_table(part, results[part])
+            write_results("quantization", results)
+    print(f"wrote {known}")
+
+
+def spiked(model: str, folder: Path) -> str:
+    """A checkpoint of the same function with outlier channels (``tools/outliers.py``)."""
+    out = str(folder / "spiked")
+    shutil.rmtree(out, ignore_errors=True)
+    load_tool("outliers").main([model, out], standalone_mode=False)
+    return out
 
 
 def load_folder(model: str) -> Path:
@@ -129,6 +148,7 @@ def contend(model: str, work: Path, calibrate: int, evaluate: int, modelopt: Pat
             "cosine": drift.cosine,
             "seconds": made["seconds"],
             "seconds_to_forward_passes": round(made["seconds"] / (forward * calibrate), 2),
+            "stages": json.loads(made["stdout"].splitlines()[-2]),
             "peak_bytes": made["peak_bytes"],
         }
         print(f"  {name}: {figures[name]}", file=sys.stderr, flush=True)
@@ -152,35 +172,43 @@ def accuracy(outputs: Outputs, truth: npt.NDArray[np.int64], model: str) -> floa
 
 def serve(name: str, model: str, work: Path, modelopt: str) -> None:
     """Quantise in this process; print the path of the graph."""
-    data = work / "calibration.safetensors"
+    data, stages = work / "calibration.safetensors", Silent()
     out = work / name.replace(" ", "-").replace(",", "")
     out.mkdir()
     if name.startswith("ours"):
         os.environ["XDG_CACHE_HOME"] = str(out / "cache")
-        quantise_ourselves(name, load_checkpoint(model), data, out)
+        quantise_ourselves(name, load_checkpoint(model), data, out, stages)
     elif name.startswith("onnxruntime"):
         quantise_with_onnxruntime(work / "float" / MODEL, data, out)
     else:
         quantise_with_modelopt(modelopt, work / "float" / MODEL, data, out)
+    print(json.dumps(stages.seconds))
     print(out / MODEL)
     print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB", file=sys.stderr)
 
 
-def quantise_ourselves(name: str, checkpoint: Checkpoint, data: Path, out: Path) -> None:
+def quantise_ourselves(name: str, checkpoint: Checkpoint, data: Path, out: Path, progress: Silent) -> None:
     """Calibrate, choose smoothing, and write the float32 graph with codes."""
-    plain = "no smoothing" in name
+    plain, attention = "no smoothing" in name, "attention" in name
     options = CalibrationOptions((data,), method="minmax" if plain else "mse", smooth="none" if plain else "auto")
     precision = "fp8" if "fp8" in name else "int8"
     rewritten = rewrite_graph(checkpoint, ("logits",), equalize=True)
-    ranges = obtain_ranges(checkpoint, rewritten, checkpoint.clip, precision, options, Silent())
+    ranges = obtain_ranges(checkpoint, rewritten, checkpoint.clip, precision, options, progress, attention=attention)
     model = rewritten.model
     quantize(model, ranges)
+    if attention:
+        lower_attention(model)
+        quantize_attention(model, ranges)
     calibration_graph(checkpoint, model)
     save_graph(model, out)
 
 
 def quantise_with_onnxruntime(graph: Path, data: Path, out: Path) -> None:
-    """``quantize_static`` as its documentation advises for transformers: Q/DQ, signed, symmetric, per channel."""
+    """``quantize_static`` as its documentation advises for transformers: Q/DQ, signed, symmetric, per channel.
+
+    Left to itself it quantises the products' outputs too, which costs accuracy, and ONNX Runtime 1.32 cannot load the
+    result.
+    """
     from onnxruntime import quantization as q
 
     rows = iter(load_file(data)["frames"])
@@ -201,7 +229,12 @@ def quantise_with_onnxruntime(graph: Path, data: Path, out: Path) -> None:
         calibrate_method=q.CalibrationMethod.MinMax,
         nodes_to_quantize=linears(graph),
         use_external_data_format=True,
-        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "MatMulConstBOnly": True},
+        extra_options={
+            "ActivationSymmetric": True,
+            "WeightSymmetric": True,
+            "MatMulConstBOnly": True,
+            "OpTypesToExcludeOutputQuantization": ["MatMul"],
+        },
     )
 
 
@@ -229,13 +262,15 @@ def linears(graph: Path) -> list[str]:
     return [node.name for node in found]
 
 
-def plan_of(model: str, precision: str, work: Path) -> dict[str, Any]:
-    """What TensorRT for RTX makes of our graph, compiled without a GPU."""
+def plan_of(model: str, name: str, work: Path) -> dict[str, Any]:
+    """What TensorRT for RTX makes of our graph, without a GPU; the ranges are made up, as no kernel depends on them."""
+    work.mkdir(exist_ok=True)
+    precision, attention = name.partition(",")[0], "attention" in name
     checkpoint = load_checkpoint(model)
     rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True)
-    options = CalibrationOptions((work / "ViViT-B-16x2" / "calibration.safetensors",), num_clips=32)
-    os.environ["XDG_CACHE_HOME"] = str(work / "cache")
-    ranges = obtain_ranges(checkpoint, rewritten, checkpoint.clip, precision, options, Silent())
+    layers = {place.layer.name: LayerRange(8.0, 8.0, None, None, 0.0) for place in find_layers(rewritten.model)}
+    blocks = dict.fromkeys(name_attention_inputs(rewritten.model), 8.0)
+    ranges = Ranges(precision, "minmax", {}, {"used": 0}, layers, blocks)
     made = build_graph(
         checkpoint,
         precision=precision,
@@ -243,9 +278,9 @@ def plan_of(model: str, precision: str, work: Path) -> dict[str, Any]:
         opset=20,
         input_mode="crops",
         outputs=("logits", "embedding"),
-        quantisation=Quantisation(rewritten, ranges),
+        quantisation=Quantisation(rewritten, ranges, attention=attention),
     )
-    folder = work / f"plan-{precision}"
+    folder = work / name.replace(" ", "-").replace(",", "")
     folder.mkdir()
     save_graph(made.model, folder)
     clip = checkpoint.clip
@@ -259,7 +294,12 @@ def plan_of(model: str, precision: str, work: Path) -> dict[str, Any]:
         "gemms": plan.gemms,
         "activation_bytes": plan.activation_bytes,
         "weight_bytes": plan.weight_bytes,
-        "evidence": prove(plan, precision=precision, num_attention=checkpoint.num_layers),
+        "evidence": prove(
+            plan,
+            precision=precision,
+            num_attention=checkpoint.num_layers,
+            attention_dtype=PROMISED_DTYPE["fp8"] if attention else None,
+        ),
     }
 
 

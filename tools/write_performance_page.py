@@ -15,6 +15,7 @@ from typing import Any
 from gpu_section import gpu_section
 from line_chart import line_chart
 from markdown_table import megabytes, table
+from quantization_section import ideas_section, quantization_section
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results"
@@ -317,6 +318,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("gpu", "ViViT-B on a GPU", gpu_section),
     ("session", "Sessions on the CPU, ViViT-B", _sessions),
     ("sdpa", "Eager attention and SDPA, as in the Transformers documentation", _sdpa),
+    ("quantization", "INT8 and FP8", lambda content: quantization_section(content, table)),
+    ("quantization_ideas", "INT8 and FP8: what did not earn its place", lambda content: ideas_section(content, table)),
     ("plan", "What TensorRT for RTX compiles", _plans),
     ("rewrites", "What the exact rewrites change", _rewrites),
     ("export", "The export", _export),

@@ -1,0 +1,187 @@
+"""Two ideas for INT8 and FP8 that must earn their place: bias correction, and clipping weights by error.
+
+    python tools/make_checkpoint.py /tmp/vivit-b
+    python benchmarks/quantization_ideas.py /tmp/vivit-b
+
+Bias correction (arXiv:1906.04721) adds what quantisation takes from the mean of a layer's output to its bias: known
+for the kept rows, or from the channel means of all clips for the weights' part. Weight clipping takes, for each column
+(for all of them where they share a scale), the range with the least squared error of the output, by the mean square
+of each input channel. Both are made here, on top of what ships, from the same observations. Writes
+``results/quantization_ideas.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import click
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+from common import environment, load_tool, write_results
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from vivit_export.bundle import MODEL
+from vivit_export.calibration.cache import Observations, load_observations
+from vivit_export.calibration.layers import (
+    LEVELS,
+    Layer,
+    QuantisedWeight,
+    encode,
+    fp16_scale,
+    quantise_input,
+    quantise_weights,
+)
+from vivit_export.calibration.options import CalibrationOptions
+from vivit_export.calibration.ranges import Ranges
+from vivit_export.export import quantize as quantize_module
+from vivit_export.export.calibrate import calibration_contract, calibration_graph, motion_clips, obtain_ranges
+from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
+from vivit_export.export.graph import Rewritten, rewrite_graph, save_graph
+from vivit_export.export.quantize import find_layers, quantize
+from vivit_export.export.rewrites.attention_block import replace_constant
+from vivit_export.progress import Silent
+from vivit_export.runtime.check import Outputs
+from vivit_export.runtime.drift import compare
+from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
+
+Float32 = npt.NDArray[np.float32]
+
+IDEAS = ("as it ships", "bias correction, rows", "bias correction, means", "weight clipping", "clipping and rows")
+CALIBRATION_SEED, EVALUATION_SEED = 700_000, 2_000_000
+SHARES = np.linspace(0.5, 1, 21)
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
+@click.option("--clips", default=32, show_default=True, help="Calibration clips of ViViT-B.")
+@click.option("--evaluation-clips", default=4, show_default=True, help="Clips that ViViT-B's logits are compared on.")
+def main(checkpoint: Path, clips: int, evaluation_clips: int) -> None:
+    """Measure on CHECKPOINT, a ViViT-B/16x2 folder, and on the demo, each with outlier channels too."""
+    outliers = load_tool("outliers")
+    results: dict[str, Any] = {"environment": environment(), "clips": clips, "evaluation_clips": evaluation_clips}
+    with tempfile.TemporaryDirectory() as folder:
+        for title, source, counts in (
+            ("demo", "demo", (256, 500)),
+            ("ViViT-B/16x2", str(checkpoint), (clips, evaluation_clips)),
+        ):
+            spiked = Path(folder, title.replace("/", "-"))
+            outliers.main([source, str(spiked)], standalone_mode=False)
+            for name, model in ((title, source), (f"{title} with outliers", str(spiked))):
+                results[name] = {p: try_ideas(model, p, *counts) for p in ("int8", "fp8")}
+                print(json.dumps({name: results[name]}, indent=2), flush=True)
+    print(f"wrote {write_results('quantization_ideas', results)}")
+
+
+def try_ideas(model: str, precision: str, calibrate: int, evaluate: int) -> dict[str, Any]:
+    """Drift of the float32 graph with codes, by idea."""
+    checkpoint = load_checkpoint(model)
+    rewritten = rewrite_graph(checkpoint, ("logits",), equalize=True)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        graph = rewritten.model.clone()
+        calibration_graph(checkpoint, graph)
+        contract = calibration_contract(checkpoint, graph, checkpoint.clip)
+        evaluation = motion_clips(contract, range(EVALUATION_SEED, EVALUATION_SEED + evaluate))
+        reference = run(graph, work / "float", evaluation)
+        clips = motion_clips(contract, range(CALIBRATION_SEED, CALIBRATION_SEED + calibrate))
+        save_file({"frames": clips}, work / "clips.safetensors")
+        options = CalibrationOptions((work / "clips.safetensors",), cache=work / "cache")
+        ranges = obtain_ranges(checkpoint, rewritten, checkpoint.clip, precision, options, Silent())
+        seen = observations(work / "cache")
+        figures = {}
+        for idea in IDEAS:
+            model_with = with_idea(idea, checkpoint, rewritten, ranges, seen)
+            drift = compare(reference, run(model_with, work / idea.replace(" ", "-"), evaluation))
+            figures[idea] = {"top1": drift.top1, "max": drift.max, "rms": drift.rms, "cosine": drift.cosine}
+    return figures
+
+
+def observations(cache: Path) -> Observations:
+    """What a calibration kept."""
+    with safe_open(cache, "numpy") as file:
+        key = json.loads(file.metadata()["state"])["key"]
+    state = load_observations(cache, key)
+    assert state is not None
+    return state
+
+
+def run(model: ir.Model, folder: Path, crops: npt.NDArray[np.uint8]) -> Outputs:
+    """Results of a graph on crops."""
+    folder.mkdir()
+    save_graph(model, folder)
+    return OnnxRuntimeSession(folder / MODEL, prepared=True).run_in_batches(crops, 1)
+
+
+def with_idea(idea: str, checkpoint: Checkpoint, rewritten: Rewritten, ranges: Ranges, seen: Observations) -> ir.Model:
+    """The quantised float32 graph, with one of `IDEAS`."""
+    make = clipping(ranges, seen) if "clipping" in idea else quantise_weights
+    model = rewritten.model.clone()
+    shifts = {}
+    if "bias" in idea or "rows" in idea:
+        layers = [place.layer for place in find_layers(model) if len(place.matmuls) == 1]
+        shifts = {layer.name: shift(layer, ranges, seen, make, rows="rows" in idea) for layer in layers}
+    with patch.object(quantize_module, "quantise_weights", make):  # as `quantize` calls it
+        quantize(model, ranges)
+    for node in model.graph:
+        path = str(node.name).rpartition("/")[0]
+        if node.op_type == "MatMul" and path in shifts:
+            add = next(iter(node.outputs[0].uses())).node
+            index = 1 if add.inputs[0] is node.outputs[0] else 0
+            bias = add.inputs[index]
+            assert add.op_type == "Add" and bias is not None and bias.const_value is not None
+            replace_constant(add, index, bias.const_value.numpy() + shifts[path])
+    calibration_graph(checkpoint, model)
+    return model
+
+
+Quantise = Callable[[Layer, str, Sequence[Float32]], list[QuantisedWeight]]
+
+
+def shift(layer: Layer, ranges: Ranges, seen: Observations, make: Quantise, *, rows: bool) -> Float32:
+    """What quantisation takes from the mean of a layer's output, float32 (out,)."""
+    found, tensor = ranges.layers[layer.name], seen.tensors[layer.tensor]
+    factors = factors_of(layer, ranges)
+    (weight,) = layer.weights
+    (quantised,) = make(layer, ranges.precision, (weight * factors[:, None],))
+    if not rows:
+        mean = tensor.channel_mean.astype(np.float32)
+        return np.asarray(mean @ weight - mean / factors @ quantised.values)
+    inputs = quantise_input(tensor.rows / factors, found.amax, ranges.precision)
+    return np.asarray((tensor.rows @ weight - inputs @ quantised.values).mean(axis=0))
+
+
+def clipping(ranges: Ranges, seen: Observations) -> Quantise:
+    """`quantise_weights` with ranges by the error of the output."""
+
+    def make(layer: Layer, precision: str, weights: Sequence[Float32]) -> list[QuantisedWeight]:
+        power = np.square(seen.tensors[layer.tensor].rows / factors_of(layer, ranges)).mean(axis=0)
+        widest = [q.scale * LEVELS[precision] for q in quantise_weights(layer, precision, weights)]
+        tried, errors = [], []
+        for share in SHARES:
+            scales = [fp16_scale(amax * share, precision) for amax in widest]
+            tried.append([QuantisedWeight(encode(w, s, precision), s) for w, s in zip(weights, scales, strict=True)])
+            errors.append([power @ np.square(q.values - w) for q, w in zip(tried[-1], weights, strict=True)])
+        if widest[0].ndim == 0:
+            return tried[int(np.argmin([sum(float(error.sum()) for error in one) for one in errors]))]
+        best = np.argmin([one[0] for one in errors], axis=0)
+        scale = np.stack([one[0].scale for one in tried])[best, np.arange(len(best))]
+        return [QuantisedWeight(encode(weights[0], scale, precision), scale)]
+
+    return make
+
+
+def factors_of(layer: Layer, ranges: Ranges) -> Float32:
+    """What smoothing divides each channel of the input by, float32 (channels,)."""
+    exponents = ranges.layers[layer.name].divisors
+    return np.ldexp(np.ones(len(layer.weights[0]), np.float32), 0 if exponents is None else exponents)
+
+
+if __name__ == "__main__":
+    main()
