@@ -17,7 +17,7 @@ def quantization_section(content: dict[str, Any], table: Table) -> str:
     rows = [
         (title, name, *_figures(title, one))
         for title, found in models.items()
-        for name, one in found.items()
+        for name, one in sorted(found.items(), key=lambda item: item[1].get("rms", 1.0))
         if name != "float32"
     ]
     columns = ("model", "quantiser", "top-1 agreement", "accuracy", "max |Δ|", "RMS", "cosine", "seconds", "peak MB")

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from checkpoints import Checkpoints
 from test_quantize import DEEP, LAYERS, ranges
+from test_quantize_attention import with_attention
 
 import vivit_export as ve
 from vivit_export.calibration.options import CalibrationOptions
+from vivit_export.calibration.ranges import Ranges
 from vivit_export.errors import DriftError, OutputError, UsageError
 from vivit_export.export.calibration_run import calibrate_model
 from vivit_export.export.graph import rewrite_graph
@@ -37,10 +39,14 @@ class Noted(Silent):
 
 @pytest.fixture
 def trials(checkpoints: Checkpoints) -> Trials:
+    return trials_of(checkpoints, ranges("int8", amax=6.0))
+
+
+def trials_of(checkpoints: Checkpoints, found: Ranges) -> Trials:
     checkpoint = checkpoints.load(**DEEP)
     rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True)
     crops = np.random.default_rng(0).integers(0, 256, (3, 4, 16, 16, 3), dtype=np.uint8)
-    return Trials(checkpoint, rewritten, ranges("int8", amax=6.0), crops)
+    return Trials(checkpoint, rewritten, found, crops)
 
 
 def test_kept_layers_have_no_error_and_more_kept_layers_less(trials: Trials) -> None:
@@ -60,7 +66,8 @@ def test_the_fewest_layers_bring_the_drift_inside_the_gate(trials: Trials) -> No
     progress = Noted()
     limits = Gate({"rms": trials.rms(()) / 1.5})
     found = ranges("int8", amax=6.0)
-    kept = choose_kept(trials, found, limits, progress)
+    kept, told = choose_kept(trials, found, limits, progress)
+    assert len(told.sensitivity) == len(LAYERS)
     assert 0 < len(kept) < len(LAYERS)
     assert not limits.violations(trials.drift(kept))
     assert progress.notes == [kept_text(kept, trials.shares)]
@@ -68,16 +75,18 @@ def test_the_fewest_layers_bring_the_drift_inside_the_gate(trials: Trials) -> No
 
 def test_nothing_is_kept_where_nothing_needs_to_be(trials: Trials) -> None:
     progress = Noted()
-    assert (
-        choose_kept(trials, ranges("int8", amax=6.0), parse_gate("max=9,cosine=0,clear_flips=9", "int8"), progress)
-        == ()
-    )
+    gate, known = parse_gate("max=9,cosine=0,clear_flips=9", "int8"), ranges("int8", amax=6.0)
+    assert choose_kept(trials, known, gate, progress) == ((), known)
     assert progress.notes == ["no layer needs to be kept in fp16: the drift is inside the gate"]
 
 
-def test_a_gate_that_cannot_be_met_fails(trials: Trials) -> None:
+def test_a_gate_that_cannot_be_met_fails(checkpoints: Checkpoints, trials: Trials) -> None:
     with pytest.raises(DriftError, match="beyond the gate even with all layers in fp16; nothing was written"):
         choose_kept(trials, ranges("int8", amax=6.0), Gate({"top1": 2.0}), Silent())
+    found = with_attention(6.0)
+    trials = trials_of(checkpoints, found)
+    with pytest.raises(DriftError, match=r"\(--gate changes a limit, or leave out --fp8-attention\)"):
+        choose_kept(trials, found, Gate({"top1": 2.0}), Silent(), attention=True)
 
 
 def test_an_export_keeps_what_its_gate_needs_and_says_so(tmp_path: Path) -> None:
@@ -91,6 +100,12 @@ def test_an_export_keeps_what_its_gate_needs_and_says_so(tmp_path: Path) -> None
     ]
     assert kept[0] == []
     assert 0 < len(kept[1]) < 16
+    order = strict.manifest["precision"]["quantisation"]["sensitivity"]
+    assert {one["layer"] for one in order[: len(kept[1])]} == set(kept[1])
+    assert json.loads((strict.path / "ranges.json").read_text())["sensitivity"] == order
+    page = (strict.path / "report.html").read_text(encoding="utf-8")
+    assert f"<td>{kept[1][0]}</td><td>float16</td>" in page
+    assert f"<td>{100 * order[0]['without']:.3f} %</td>" in page
 
 
 # --- vivit calibrate ---------------------------------------------------------------------------

@@ -153,13 +153,15 @@ def _quantisation(
     ranges = obtain_ranges(
         checkpoint, rewritten, clip, options.precision, options.calibration, progress, attention=attention
     )
+    if options.keep_fp16 == "auto":
+        with progress.stage("run the float32 graph"):
+            trials = Trials(checkpoint, rewritten, ranges, _check_clips(checkpoint, rewritten, clip, options))
+        gate = parse_gate(options.gate, options.precision)
+        kept, ranges = choose_kept(trials, ranges, gate, progress, attention=attention)
+    else:
+        kept = layers_to_keep(ranges, options.keep_fp16)
     bundle.write_json(work / bundle.RANGES, ranges.to_json())
-    if options.keep_fp16 != "auto":
-        return Quantisation(rewritten, ranges, layers_to_keep(ranges, options.keep_fp16), attention)
-    with progress.stage("run the float32 graph"):
-        trials = Trials(checkpoint, rewritten, ranges, _check_clips(checkpoint, rewritten, clip, options))
-    gate = parse_gate(options.gate, options.precision)
-    return Quantisation(rewritten, ranges, choose_kept(trials, ranges, gate, progress, attention=attention), attention)
+    return Quantisation(rewritten, ranges, kept, attention)
 
 
 def _check_clips(

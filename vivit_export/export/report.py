@@ -78,6 +78,8 @@ def render_html(manifest: dict[str, Any]) -> str:
         body += [f"<p>Preprocessing: {escape(sentence)}.</p>" for sentence in parity_sentences(checks)]
     else:
         body.append('<p class="note">Not checked (--no-check).</p>')
+    if "quantisation" in precision:
+        body += ["<h2>Quantised layers</h2>", _table(LAYER_COLUMNS, layer_rows(precision["quantisation"]))]
     body.append("<h2>Engines</h2>")
     body += [_engine(name, sidecar) for name, sidecar in manifest["engines"].items()] or ['<p class="note">None.</p>']
     if "bench" in manifest:
@@ -127,6 +129,30 @@ def quantisation_text(precision: dict[str, Any]) -> str:
     share += " and attention" if "attention" in facts else ""
     text = f"{share} by {facts['method']}, {smoothed} smoothed; {clips['used']} clips: {clips['source']}"
     return f"{text}; in fp16: {', '.join(kept)}" if kept else text
+
+
+LAYER_COLUMNS = ("layer", "type", "range", "smoothing", "output error", "alone", "without", "share")
+
+
+def layer_rows(quantisation: dict[str, Any]) -> list[list[str]]:
+    """How each layer is quantised, and what that does to the logits (`calibration.sensitivity`) where known."""
+    measured = {one["layer"]: one for one in quantisation["sensitivity"]}
+    rows = []
+    for name, layer in quantisation["layers"].items():
+        effect, smoothing = measured.get(name, {}), layer.get("smoothing")
+        error = layer.get("error")
+        rows.append(
+            [
+                name,
+                layer["type"],
+                f"{layer['amax']:.3g}" if "amax" in layer else "",
+                f"{smoothing['alpha']:g}" if smoothing else "",
+                f"{100 * error**0.5:.2f} %" if error is not None else "",
+                *(f"{100 * effect[k]:.3f} %" if effect.get(k) is not None else "" for k in ("alone", "without")),
+                f"{100 * effect['share']:.1f} %" if effect else "",
+            ]
+        )
+    return rows
 
 
 def _engine(name: str, sidecar: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,8 +98,11 @@ def measure_sensitivity(trials: Trials, ranges: Ranges, progress: Progress) -> l
 
 def choose_kept(
     trials: Trials, ranges: Ranges, gate: Gate, progress: Progress, *, attention: bool = False
-) -> tuple[str, ...]:
-    """Return the fewest layers to keep in fp16 so that the drift is inside the gate, attention quantised or not.
+) -> tuple[tuple[str, ...], Ranges]:
+    """Find the fewest layers to keep in fp16 so that the drift is inside the gate, attention quantised or not.
+
+    Returns:
+        Their names, and the ranges with what each layer does to the logits, if that had to be measured.
 
     Raises:
         DriftError: it is beyond even with all of them kept.
@@ -110,17 +114,18 @@ def choose_kept(
 
     if passes(()):
         progress.note("no layer needs to be kept in fp16: the drift is inside the gate")
-        return ()
-    known = ranges.sensitivity or [one.to_json() for one in measure_sensitivity(trials, ranges, progress)]
-    order = [one["layer"] for one in known]
+        return (), ranges
+    if not ranges.sensitivity:
+        found = measure_sensitivity(trials, ranges, progress)
+        ranges = replace(ranges, sensitivity=tuple(one.to_json() for one in found))
+    order = [one["layer"] for one in ranges.sensitivity]
     with progress.counting("find the fewest layers to keep in fp16", len(order), "trials") as count:
         kept = fewest_kept(order, passes, count)
     if kept is None:
-        raise DriftError(
-            "the drift is beyond the gate even with all layers in fp16; nothing was written (--gate changes a limit)"
-        )
+        way = "--gate changes a limit" + (", or leave out --fp8-attention" if attention else "")
+        raise DriftError(f"the drift is beyond the gate even with all layers in fp16; nothing was written ({way})")
     progress.note(kept_text(kept, trials.shares))
-    return kept
+    return kept, ranges
 
 
 def kept_text(kept: Sequence[str], shares: dict[str, float]) -> str:
