@@ -23,19 +23,23 @@ def quantization_section(content: dict[str, Any], table: Table) -> str:
     columns = ("model", "quantiser", "top-1 agreement", "accuracy", "max |Δ|", "RMS", "cosine", "seconds", "peak MB")
     large = {title: found for title, found in models.items() if not title.startswith(_RENDERED)}
     ratios = [
-        f"{title}: {_calibration(one) / (found['float32']['seconds_per_clip'] * content['clips']):.2f}"
+        f"{title} {_calibration(one) / (found['float32']['seconds_per_clip'] * found['float32']['calibrated_on']):.2f}"
         for title, found in large.items()
         for name, one in found.items()
         if name == "ours int8"
     ]
+    used = "; ".join(
+        f"{title} {found['float32']['calibrated_on']} and {found['float32']['compared_on']}"
+        for title, found in models.items()
+    )
     words = (
-        "Differences are to the float32 graph, relative to the logit range, on clips that no quantiser saw: 500 of the "
-        f"demo (256 to calibrate on), {content['evaluation_clips']} of ViViT-B ({content['clips']}). All quantise the "
-        "same Linears of the same graph, whose heads were levelled; seconds and memory are those of the whole process."
+        "Differences are to the float32 graph, relative to the logit range. All quantise the same Linears of the same "
+        f"graph, whose heads were levelled, on the same clips, and are compared on others ({used}). "
+        "Seconds and memory are those of the whole process."
     )
     time = (
-        f"Running {content['clips']} clips, observing them and choosing ranges and smoothing takes, in units of "
-        f"{content['clips']} forward passes of the float32 graph: {'; '.join(ratios)}."
+        "Running the calibration clips, observing them and choosing ranges and smoothing takes, in units of as many "
+        f"forward passes of the float32 graph: {'; '.join(ratios)}."
     )
     parts = [words, table(columns, rows), *([time] if ratios else [])]
     return "\n\n".join([*parts, *([_plan_table(content[_PLANS], table)] if _PLANS in content else [])])
