@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-Table = Callable[[Sequence[str], Iterable[Sequence[object]]], str]
+from markdown_table import megabytes, table
 
 _RENDERED = "demo"
 _PLANS = "plans"
 
 
-def quantization_section(content: dict[str, Any], table: Table) -> str:
+def quantization_section(content: dict[str, Any]) -> str:
     """Accuracy, memory and time beside the peers, then the compiled plans."""
     models = {title: found for title, found in content.items() if isinstance(found, dict) and "float32" in found}
     rows = [
@@ -42,7 +41,7 @@ def quantization_section(content: dict[str, Any], table: Table) -> str:
         f"forward passes of the float32 graph: {'; '.join(ratios)}."
     )
     parts = [words, table(columns, rows), *([time] if ratios else [])]
-    return "\n\n".join([*parts, *([_plan_table(content[_PLANS], table)] if _PLANS in content else [])])
+    return "\n\n".join([*parts, *([_plan_table(content[_PLANS])] if _PLANS in content else [])])
 
 
 def _figures(title: str, one: dict[str, Any]) -> tuple[str, ...]:
@@ -56,7 +55,7 @@ def _figures(title: str, one: dict[str, Any]) -> tuple[str, ...]:
         f"{100 * one['rms']:.3f} %",
         f"{one['cosine']:.6f}",
         f"{one['seconds']:.0f}",
-        f"{one['peak_bytes'] / 1e6:.0f}",
+        megabytes(one["peak_bytes"]),
     )
 
 
@@ -64,7 +63,7 @@ def _calibration(one: dict[str, Any]) -> float:
     return float(sum(one["stages"].values()))
 
 
-def _plan_table(plans: dict[str, Any], table: Table) -> str:
+def _plan_table(plans: dict[str, Any]) -> str:
     rows = [
         (name, plan["kernels"], plan["attention_fused"], plan["evidence"][1], f"{plan['activation_bytes'] / 1e6:.1f}")
         for name, plan in plans.items()
@@ -73,7 +72,7 @@ def _plan_table(plans: dict[str, Any], table: Table) -> str:
     return table(columns, rows)
 
 
-def ideas_section(content: dict[str, Any], table: Table) -> str:
+def ideas_section(content: dict[str, Any]) -> str:
     """What bias correction and weight clipping change, and why neither is in."""
     rows = [
         (title, precision, idea, f"{100 * one['max']:.2f} %", f"{100 * one['rms']:.4f} %", f"{one['cosine']:.6f}")
