@@ -176,7 +176,7 @@ def calibrate(model: str, clips: Path, count: int) -> dict[str, float]:
         quiet: dict[str, Any] = {"key": key, "count": lambda _done: None}
         state = collect(Path(folder, MODEL), tensors, found, cache=Path(folder, "cache"), **quiet)
         observed = time.perf_counter()
-        find_ranges(layers, state, precision="int8", method="mse", smooth="auto", clips={}, **quiet)
+        find_ranges(layers, {}, state, precision="int8", method="mse", smooth="auto", clips={}, **quiet)
         times = {"calibration_seconds": observed - start, "ranges_seconds": time.perf_counter() - observed}
         return {**times, "calibration_peak_bytes": peak_bytes()}
 

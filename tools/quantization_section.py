@@ -73,7 +73,7 @@ def _plan_table(plans: dict[str, Any]) -> str:
 
 
 def ideas_section(content: dict[str, Any]) -> str:
-    """What bias correction and weight clipping change, and why neither is in."""
+    """What bias correction brings, and what other forms of it and clipping of weights would."""
     rows = [
         (title, precision, idea, f"{100 * one['max']:.2f} %", f"{100 * one['rms']:.4f} %", f"{one['cosine']:.6f}")
         for title, by_precision in content.items()

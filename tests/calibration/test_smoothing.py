@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -100,3 +102,34 @@ def test_the_range_after_smoothing_knows_the_largest_value_of_each_channel() -> 
     choice = choose(layer(), seen, "int8", "minmax")
     assert choice.exponents is not None
     assert choice.amax == (np.abs(rows).max(axis=0) / np.exp2(choice.exponents)).max()
+
+
+# --- bias correction ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+@pytest.mark.parametrize("smooth", ["none", "0.5"])
+def test_the_mean_of_the_output_is_given_back(precision: str, smooth: str) -> None:
+    rows = activations() + np.linspace(-2, 3, 64, dtype=np.float32)  # means that rounded weights shift
+    one = dataclasses.replace(layer(), biased=True)
+    bare = choose(layer(), observed(rows), precision, "minmax", smooth)
+    choice = choose(one, observed(rows), precision, "minmax", smooth)
+    assert bare.shift is None and choice.shift is not None
+    assert (choice.amax, choice.alpha) == (bare.amax, bare.alpha)
+    assert choice.error < 0.9 * bare.error
+
+    factors = np.exp2(choice.exponents if choice.exponents is not None else np.zeros(64))
+    (stored,) = quantise_weights(one, precision, [one.weights[0] * factors[:, None].astype(np.float32)])
+    lost = (rows.astype(np.float64) @ one.weights[0] - (rows / factors) @ stored.values.astype(np.float64)).mean(axis=0)
+    np.testing.assert_allclose(choice.shift, lost, atol=1e-4)
+    assert np.abs(lost).max() > 1e-2
+
+
+def test_a_correction_that_does_not_help_is_left_out() -> None:
+    rows = activations()
+    far = dataclasses.replace(observed(rows), channel_sum=np.full(64, 1e4) * len(rows))  # means that the rows lack
+    assert choose(dataclasses.replace(layer(), biased=True), far, "int8", "mse").shift is None
+
+
+def test_several_linears_are_not_corrected() -> None:
+    assert choose(layer(num_linears=3), observed(activations() + 1), "int8", "mse").shift is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -31,12 +32,20 @@ LAYERS = [f"layers.{i}.{n}" for i in (0, 1) for n in ("attention.qkv", "attentio
 Build = Callable[..., tuple[ir.Model, dict[str, Any]]]
 
 
-def ranges(precision: str, *, amax: float = 8.0, smooth: bool = False, width: int = 32) -> Ranges:
+def ranges(
+    precision: str,
+    *,
+    amax: float = 8.0,
+    smooth: bool = False,
+    width: int = 32,
+    fields: dict[str, dict[str, Any]] | None = None,
+) -> Ranges:
     def one(name: str) -> LayerRange:
         channels = 48 if name.endswith("fc2") else width
         smoothed = smooth and not name.endswith("o_proj")
         exponents = tuple(int(i % 5) - 2 for i in range(channels)) if smoothed else None
-        return LayerRange(amax, amax, exponents, 0.5 if exponents else None, 0.001)
+        made = LayerRange(amax, amax, exponents, 0.5 if exponents else None, 0.001)
+        return dataclasses.replace(made, **(fields or {}).get(name, {}))
 
     return Ranges(precision, "mse", {}, {"used": 1}, {name: one(name) for name in LAYERS})
 
@@ -272,3 +281,37 @@ def test_int8_rounds_ties_to_even_and_never_uses_minus_128() -> None:
     values = np.array([0.5, 1.5, -0.5, -1000, 1000, 126.6], np.float32)
     assert encode(values, np.float32(1), "int8").tolist() == [0, 2, 0, -127, 127, 127]
     assert encode(values, np.float32(1), "fp8").dtype == np.dtype(ml_dtypes.float8_e4m3fn)
+
+
+# --- bias correction ---------------------------------------------------------------------------
+
+
+def test_a_shift_goes_into_the_bias_that_is_there(build: Build) -> None:
+    bare, _ = build("int8")
+    shifts = {"layers.0.mlp.fc1": np.linspace(-1, 1, 48), "layers.1.attention.o_proj": np.full(32, 0.25)}
+    shifted, facts = build("int8", fields={name: {"shift": tuple(shift)} for name, shift in shifts.items()})
+
+    def biases(model: ir.Model) -> dict[str, npt.NDArray[np.float32]]:
+        found = {}
+        for matmul in ops(model, "MatMul"):
+            uses = [use.node for use in matmul.outputs[0].uses() if use.node.op_type == "Add"]
+            for add in uses:
+                constants = [v.const_value for v in add.inputs if v is not None and v.const_value is not None]
+                if constants and len(constants[0].shape) == 1:
+                    found[str(matmul.name).rpartition("/")[0]] = constants[0].numpy().astype(np.float32)
+        return found
+
+    before, after = biases(bare), biases(shifted)
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == set(shifts)
+    for name, shift in shifts.items():
+        np.testing.assert_allclose(after[name] - before[name], shift, atol=1e-3)
+    told = facts["quantisation"]["layers"]
+    assert [name for name, layer in told.items() if layer["bias_corrected"]] == sorted(changed)
+
+
+@pytest.mark.parametrize(("field", "what"), [("shift", "shift"), ("exponents", "exponents")])
+def test_ranges_of_another_size_are_refused(build: Build, field: str, what: str) -> None:
+    with pytest.raises(CalibrationError, match=rf"ranges of layers\.0\.mlp\.fc1 have 3 {what} where \d+ are needed"):
+        build("int8", fields={"layers.0.mlp.fc1": {field: (1, 2, 3)}})

@@ -33,6 +33,7 @@ class Layer:
         weights: float32 (in, out) of each.
         smoothing: what divides the input by channel: ``free`` where the op in front takes the factors
             into weights of its own, ``mul`` where it takes a multiplication, ``none`` where neither is exact.
+        biased: whether it is one Linear with a bias, which can take a correction.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Layer:
     linears: tuple[str, ...]
     weights: tuple[Float32, ...]
     smoothing: str
+    biased: bool = False
 
     @property
     def joined(self) -> Float32:

@@ -33,6 +33,7 @@ class LayerRange:
         exponents: channel j is divided by ``2 ** exponents[j]`` first; None: it is not.
         alpha: how they were found.
         error: mean squared error of the output relative to its mean square, on the kept rows.
+        shift: what is added to the bias; None: nothing.
     """
 
     amax: float
@@ -40,6 +41,7 @@ class LayerRange:
     exponents: tuple[int, ...] | None
     alpha: float | None
     error: float
+    shift: tuple[float, ...] | None = None
 
     @property
     def divisors(self) -> Exponents | None:
@@ -109,8 +111,14 @@ def read_ranges(path: Path) -> Ranges:
 
 
 def _read_layer(name: str, fields: dict[str, Any]) -> LayerRange:
-    exponents = fields["exponents"]
-    found = LayerRange(**{**fields, "exponents": None if exponents is None else tuple(map(int, exponents))})
+    exponents, shift = fields["exponents"], fields.get("shift")
+    found = LayerRange(
+        **{
+            **fields,
+            "exponents": None if exponents is None else tuple(map(int, exponents)),
+            "shift": None if shift is None else tuple(map(float, shift)),
+        }
+    )
     _finite(name, found.amax)
     return found
 
@@ -139,7 +147,11 @@ def find_ranges(
         seen = state.tensors[layer.tensor]
         choice = choose(layer, seen, precision, method, smooth)
         exponents = None if choice.exponents is None else tuple(map(int, choice.exponents))
-        found[layer.name] = LayerRange(choice.amax, seen.histogram.largest, exponents, choice.alpha, choice.error)
+        # As text a float32 takes nine digits at most, and comes back as it was.
+        shift = None if choice.shift is None else tuple(float(str(value)) for value in choice.shift)
+        found[layer.name] = LayerRange(
+            choice.amax, seen.histogram.largest, exponents, choice.alpha, choice.error, shift
+        )
         count(1)
     shared = {
         path: find_range(joined([state.tensors[name].histogram for name in tensors]), method, precision)

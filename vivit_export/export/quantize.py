@@ -42,11 +42,13 @@ class Place:
         layer: its name, weights and how it can be smoothed.
         matmuls: its products.
         source: the value that they read.
+        bias: the sum behind its only product, and which input of that is the bias; None: there is none.
     """
 
     layer: Layer
     matmuls: tuple[ir.Node, ...]
     source: ir.Value
+    bias: tuple[ir.Node, int] | None
 
 
 def find_layers(model: ir.Model) -> list[Place]:
@@ -79,7 +81,21 @@ def _place(source: ir.Value, nodes: tuple[ir.Node, ...]) -> Place:
     paths = tuple(str(node.name).rpartition("/")[0] for node in nodes)
     name = paths[0] if len(paths) == 1 else f"{paths[0].rpartition('.')[0]}.{_QKV}"
     weights = tuple(_array(node.inputs[1]) for node in nodes)
-    return Place(Layer(name, f"{name}.input", paths, weights, _smoothing(source, nodes)), nodes, source)
+    bias = _bias(nodes[0]) if len(nodes) == 1 else None
+    layer = Layer(name, f"{name}.input", paths, weights, _smoothing(source, nodes), bias is not None)
+    return Place(layer, nodes, source, bias)
+
+
+def _bias(matmul: ir.Node) -> tuple[ir.Node, int] | None:
+    """The Add of a constant vector that alone reads a product."""
+    product = matmul.outputs[0]
+    uses = tuple(product.uses())
+    if len(uses) != 1 or uses[0].node.op_type != "Add" or product.is_graph_output():
+        return None
+    index = 1 - uses[0].idx
+    value = uses[0].node.inputs[index]
+    constant = value.const_value if value is not None else None
+    return (uses[0].node, index) if constant is not None and len(constant.shape) == 1 else None
 
 
 def _smoothing(source: ir.Value, nodes: tuple[ir.Node, ...]) -> str:
@@ -106,7 +122,7 @@ def quantize(model: ir.Model, ranges: Ranges, keep: Collection[str] = ()) -> dic
         For the manifest: how each layer is quantised, or that it is not.
 
     Raises:
-        CalibrationError: a layer that shall be quantised has no range.
+        CalibrationError: a layer that shall be quantised has no range, or one of another size.
     """
     facts: dict[str, Any] = {}
     for place in find_layers(model):
@@ -127,6 +143,7 @@ def quantize(model: ir.Model, ranges: Ranges, keep: Collection[str] = ()) -> dic
             "type": "int8" if ranges.precision == "int8" else "float8_e4m3fn",
             "linears": list(place.layer.linears),
             "amax": found.amax,
+            "bias_corrected": found.shift is not None,
             "smoothing": None if found.exponents is None else {"alpha": found.alpha, "by": place.layer.smoothing},
             "error": found.error,
         }
@@ -138,6 +155,10 @@ def _quantize_layer(graph: ir.Graph, place: Place, found: LayerRange, precision:
     layer = place.layer
     weights = layer.weights
     source = place.source
+    _check_sizes(layer, found)
+    if found.shift is not None and place.bias is not None:
+        add, index = place.bias
+        replace_constant(add, index, _array(add.inputs[index]) + np.array(found.shift))
     if found.divisors is not None:
         factors = np.ldexp(np.float32(1), found.divisors).astype(np.float32)
         weights = tuple(weight * factors[:, None] for weight in weights)
@@ -161,6 +182,13 @@ def _quantize_layer(graph: ir.Graph, place: Place, found: LayerRange, precision:
         values = _emit(graph, matmul, "DequantizeLinear", [codes, factor, zeros], name, ir.DataType.FLOAT, **attributes)
         matmul.replace_input_with(0, rounded[read])
         matmul.replace_input_with(1, values)
+
+
+def _check_sizes(layer: Layer, found: LayerRange) -> None:
+    inputs, outputs = layer.joined.shape
+    for what, values, size in (("exponents", found.exponents, inputs), ("shift", found.shift, outputs)):
+        if values is not None and len(values) != size:
+            raise CalibrationError(f"the ranges of {layer.name} have {len(values)} {what} where {size} are needed")
 
 
 def quantise_value(

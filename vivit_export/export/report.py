@@ -124,10 +124,12 @@ def quantisation_text(precision: dict[str, Any]) -> str:
     facts = precision["quantisation"]
     kept = [name for name, layer in facts["layers"].items() if layer["type"] == "float16"]
     smoothed = sum(layer.get("smoothing") is not None for layer in facts["layers"].values())
+    corrected = sum(layer.get("bias_corrected", False) for layer in facts["layers"].values())
     clips = facts["clips"]
     share = f"{len(facts['layers']) - len(kept)} of {len(facts['layers'])} layers"
     share += " and attention" if "attention" in facts else ""
-    text = f"{share} by {facts['method']}, {smoothed} smoothed; {clips['used']} clips: {clips['source']}"
+    how = f"{share} by {facts['method']}, {smoothed} smoothed, {corrected} with corrected bias"
+    text = f"{how}; {clips['used']} clips: {clips['source']}"
     return f"{text}; in fp16: {', '.join(kept)}" if kept else text
 
 
