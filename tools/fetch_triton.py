@@ -8,12 +8,10 @@ dependencies are not needed. The folder is not on sys.path: no import can pick a
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
+
+from fetched_folder import fetch_once, pip_install
 
 REQUIREMENT = "nvidia-pytriton==0.7.0"  # tritonserver 2.51.0
 FOLDER = Path(sys.prefix) / "share" / "tritonserver"
@@ -32,16 +30,7 @@ def fetch(folder: Path = FOLDER) -> Path:
     Raises:
         subprocess.CalledProcessError: pip could not find or install it.
     """
-    if not is_complete(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # Moved into place whole: another test run may be waiting for the same folder.
-        with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
-            target = Path(partial) / "tritonserver"
-            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), REQUIREMENT]
-            subprocess.run(pip, check=True)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(target, folder)
-    return folder / _SERVER
+    return fetch_once(folder, is_complete, lambda target, _room: pip_install(REQUIREMENT, target)) / _SERVER
 
 
 if __name__ == "__main__":

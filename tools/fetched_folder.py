@@ -1,0 +1,43 @@
+"""A folder that the tests fetch once: it appears whole, however many processes want it at the same time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+
+def fetch_once(folder: Path, is_complete: Callable[[Path], bool], fill: Callable[[Path, Path], None]) -> Path:
+    """Fill ``folder`` unless it is complete, and return it.
+
+    Args:
+        folder: what is wanted; a folder that is not complete is replaced.
+        is_complete: tells whether it is.
+        fill: makes its first argument, a folder that does not exist yet; the second is room for what it needs on the
+            way, on the same disk.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f".{folder.name}.lock"):
+        if not is_complete(folder):
+            with tempfile.TemporaryDirectory(dir=folder.parent) as room:
+                target = Path(room) / folder.name
+                fill(target, Path(room))
+                shutil.rmtree(folder, ignore_errors=True)
+                os.replace(target, folder)
+    return folder
+
+
+def pip_install(requirement: str, target: Path) -> None:
+    """Install one package without its dependencies into a folder of its own.
+
+    Raises:
+        subprocess.CalledProcessError: pip could not find or install it.
+    """
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), requirement]
+    subprocess.run(pip, check=True)
