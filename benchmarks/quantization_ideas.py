@@ -24,7 +24,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-from common import environment, load_tool, write_results
+from common import RESULTS, environment, load_tool, write_results
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -55,6 +55,7 @@ from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 Float32 = npt.NDArray[np.float32]
 
 IDEAS = ("as it ships", "no bias correction", "bias correction by rows", "weights clipped by error")
+PARTS = ("demo", "demo with outliers", "ViViT-B/16x2", "ViViT-B/16x2 with outliers")
 CALIBRATION_SEED, EVALUATION_SEED = 700_000, 2_000_000
 SHARES = np.linspace(0.5, 1, 21)
 
@@ -63,21 +64,25 @@ SHARES = np.linspace(0.5, 1, 21)
 @click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
 @click.option("--clips", default=32, show_default=True, help="Calibration clips of ViViT-B.")
 @click.option("--evaluation-clips", default=4, show_default=True, help="Clips that ViViT-B's logits are compared on.")
-def main(checkpoint: Path, clips: int, evaluation_clips: int) -> None:
+@click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), help="Repeatable.  [default: all]")
+def main(checkpoint: Path, clips: int, evaluation_clips: int, parts: tuple[str, ...]) -> None:
     """Measure on CHECKPOINT, a ViViT-B/16x2 folder, and on the demo, each with outlier channels too."""
-    outliers = load_tool("outliers")
-    results: dict[str, Any] = {"environment": environment(), "clips": clips, "evaluation_clips": evaluation_clips}
+    known = RESULTS / "quantization_ideas.json"
+    results: dict[str, Any] = json.loads(known.read_text()) if parts and known.exists() else {}
+    results["environment"] = environment()
     with tempfile.TemporaryDirectory() as folder:
-        for title, source, counts in (
-            ("demo", "demo", (256, 500)),
-            ("ViViT-B/16x2", str(checkpoint), (clips, evaluation_clips)),
-        ):
-            spiked = Path(folder, title.replace("/", "-"))
-            outliers.main([source, str(spiked)], standalone_mode=False)
-            for name, model in ((title, source), (f"{title} with outliers", str(spiked))):
-                results[name] = {p: try_ideas(model, p, *counts) for p in ("int8", "fp8")}
-                print(json.dumps({name: results[name]}, indent=2), flush=True)
-    print(f"wrote {write_results('quantization_ideas', results)}")
+        for part in parts or PARTS:
+            large = part.startswith("ViViT")
+            model = str(checkpoint) if large else "demo"
+            if part.endswith("outliers"):
+                source, model = model, str(Path(folder, part.replace("/", "-")))
+                load_tool("outliers").main([source, model], standalone_mode=False)
+            counts = (clips, evaluation_clips) if large else (256, 500)
+            found = {precision: try_ideas(model, precision, *counts) for precision in ("int8", "fp8")}
+            results[part] = {"calibrated_on": counts[0], "compared_on": counts[1], **found}
+            write_results("quantization_ideas", results)
+            print(json.dumps({part: results[part]}, indent=2), flush=True)
+    print(f"wrote {known}")
 
 
 def try_ideas(model: str, precision: str, calibrate: int, evaluate: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def quantization_section(content: dict[str, Any]) -> str:
     """Accuracy, memory and time beside the peers, then the compiled plans."""
     models = {title: found for title, found in content.items() if isinstance(found, dict) and "float32" in found}
     rows = [
-        (title, name, *_figures(title, one))
+        (title, name, *_figures(one))
         for title, found in models.items()
         for name, one in sorted(found.items(), key=lambda item: item[1].get("rms", 1.0))
         if name != "float32"
@@ -27,13 +27,10 @@ def quantization_section(content: dict[str, Any]) -> str:
         for name, one in found.items()
         if name == "ours int8"
     ]
-    used = "; ".join(
-        f"{title} {found['float32']['calibrated_on']} and {found['float32']['compared_on']}"
-        for title, found in models.items()
-    )
     words = (
         "Differences are to the float32 graph, relative to the logit range. All quantise the same Linears of the same "
-        f"graph, whose heads were levelled, on the same clips, and are compared on others ({used}). "
+        f"graph, whose heads were levelled, on the same clips, and are compared on others"
+        f" ({_used({title: found['float32'] for title, found in models.items()})}). "
         "Seconds and memory are those of the whole process."
     )
     time = (
@@ -44,7 +41,7 @@ def quantization_section(content: dict[str, Any]) -> str:
     return "\n\n".join([*parts, *([_plan_table(content[_PLANS])] if _PLANS in content else [])])
 
 
-def _figures(title: str, one: dict[str, Any]) -> tuple[str, ...]:
+def _figures(one: dict[str, Any]) -> tuple[str, ...]:
     if "error" in one:
         return (one["error"], *[""] * 6)
     accuracy = f"{100 * one['accuracy']:.1f} %" if one["accuracy"] is not None else "–"
@@ -74,12 +71,16 @@ def _plan_table(plans: dict[str, Any]) -> str:
 
 def ideas_section(content: dict[str, Any]) -> str:
     """What bias correction brings, and what other forms of it and clipping of weights would."""
+    parts = {title: found for title, found in content.items() if "int8" in found}
     rows = [
         (title, precision, idea, f"{100 * one['max']:.2f} %", f"{100 * one['rms']:.4f} %", f"{one['cosine']:.6f}")
-        for title, by_precision in content.items()
-        if isinstance(by_precision, dict) and "int8" in by_precision
-        for precision, ideas in by_precision.items()
-        for idea, one in ideas.items()
+        for title, found in parts.items()
+        for precision in ("int8", "fp8")
+        for idea, one in found[precision].items()
     ]
-    columns = ("model", "precision", "idea", "max |Δ|", "RMS", "cosine")
-    return table(columns, rows)
+    columns = ("model", "precision", "what is done", "max |Δ|", "RMS", "cosine")
+    return f"To the float32 graph, on clips that were not calibrated on ({_used(parts)}).\n\n{table(columns, rows)}"
+
+
+def _used(parts: dict[str, Any]) -> str:
+    return "; ".join(f"{title}: {one['calibrated_on']} and {one['compared_on']}" for title, one in parts.items())
