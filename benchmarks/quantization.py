@@ -24,6 +24,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ PARTS = ("demo", "demo with outliers", "ViViT-B/16x2", "ViViT-B/16x2 with outlie
 @click.option("--evaluation-clips", default=4, show_default=True, help="Clips that ViViT-B's logits are compared on.")
 @click.option("--modelopt", type=click.Path(path_type=Path), help="Python with nvidia-modelopt.")
 @click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), help="Repeatable.  [default: all]")
+@click.option("--quantiser", "names", multiple=True, help="Only these of a part, and keep its others. Repeatable.")
 @click.option("--worker", nargs=3, hidden=True)
 def main(
     checkpoint: Path,
@@ -72,6 +74,7 @@ def main(
     evaluation_clips: int,
     modelopt: Path | None,
     parts: tuple[str, ...],
+    names: tuple[str, ...],
     worker: tuple[str, str, str] | None,
 ) -> None:
     """Measure on CHECKPOINT, a ViViT-B/16x2 folder, and on the demo."""
@@ -92,7 +95,9 @@ def main(
                 if part.endswith("outliers"):
                     model = spiked(model, Path(folder))
                 counts = (clips, evaluation_clips) if large else (256, 500)
-                results[part] = contend(model, work, *counts, modelopt)
+                wanted = names or (*OURS, PEERS[0], *([PEERS[1]] if modelopt else []))
+                found = contend(model, work, *counts, wanted, modelopt)
+                results[part] = {**(results.get(part, {}) if names else {}), **found}
             write_results("quantization", results)
     print(f"wrote {known}; tools/write_performance_page.py makes tables of it")
 
@@ -113,7 +118,9 @@ def load_folder(model: str) -> Path:
     return demo.checkpoint_path()
 
 
-def contend(model: str, work: Path, calibrate: int, evaluate: int, modelopt: Path | None) -> dict[str, Any]:
+def contend(
+    model: str, work: Path, calibrate: int, evaluate: int, names: Sequence[str], modelopt: Path | None
+) -> dict[str, Any]:
     """Let each quantiser make its graph in a process of its own, then compare all graphs on the same clips."""
     work.mkdir()
     checkpoint = load_checkpoint(model)
@@ -134,7 +141,7 @@ def contend(model: str, work: Path, calibrate: int, evaluate: int, modelopt: Pat
     truth = np.arange(EVALUATION_SEED, EVALUATION_SEED + evaluate) % len(LABELS)
     floating = {"accuracy": accuracy(reference, truth, model), "seconds_per_clip": forward}
     figures: dict[str, Any] = {"float32": {**floating, "calibrated_on": calibrate, "compared_on": evaluate}}
-    for name in (*OURS, PEERS[0], *([PEERS[1]] if modelopt else [])):
+    for name in names:
         command = [sys.executable, __file__, model_argument(model), "--worker", name, str(work), str(modelopt)]
         try:
             made = run_measured(command)

@@ -61,6 +61,38 @@ def test_cuda_that_does_not_start_is_no_silent_cpu(bundles: Bundles, monkeypatch
         ve.open_session(bundles.demo(), prefer="onnxruntime-cuda", device="cuda:1")
 
 
+@pytest.mark.parametrize(("starts", "device"), [(True, "cuda"), (False, "cpu")])
+def test_a_calibration_runs_on_the_gpu_where_there_is_one(
+    bundles: Bundles, monkeypatch: pytest.MonkeyPatch, starts: bool, device: str
+) -> None:
+    need("onnxruntime")
+    import onnxruntime
+
+    from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
+
+    asked = []
+    real = onnxruntime.InferenceSession
+
+    class Cuda:
+        def __init__(self, model: object, options: object, providers: list[object]) -> None:
+            asked.append(providers)
+            self._session = real(model, options, providers=["CPUExecutionProvider"])
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._session, name)
+
+        def get_providers(self) -> list[str]:
+            return [*(["CUDAExecutionProvider"] if starts else []), "CPUExecutionProvider"]
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Cuda)
+    model = bundles.demo().model
+    assert OnnxRuntimeSession(model, prepared=True, gpu_if_there=True).name.endswith(device)
+    assert asked == [[("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]]
+    OnnxRuntimeSession(model, prepared=True)
+    assert asked[1] == ["CPUExecutionProvider"]
+
+
 @pytest.mark.parametrize(
     ("precision", "refuses", "said"),
     [

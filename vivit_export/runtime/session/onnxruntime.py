@@ -29,20 +29,23 @@ _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 class OnnxRuntimeSession:
-    """One ONNX graph on the CPU, called with whole batches: what a check or a calibration runs.
+    """One ONNX graph, called with whole batches: what a check or a calibration runs, on the CPU unless allowed more.
 
     Args:
         model: path of the ``.onnx`` file, whose external data lies beside it; or a whole graph, serialised.
         taps: values inside the graph to return besides its outputs; with ``prepared`` only.
         prepared: let a graph of float32 (and INT8 codes) run as a session would run it, with lean attention and
             integer products; otherwise it is not modified.
+        gpu_if_there: run on the first GPU, without TF32, where this ONNX Runtime can; it goes on without otherwise.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
         BuildError: ONNX Runtime refuses the graph.
     """
 
-    def __init__(self, model: Path | bytes, taps: Sequence[str] = (), *, prepared: bool = False) -> None:
+    def __init__(
+        self, model: Path | bytes, taps: Sequence[str] = (), *, prepared: bool = False, gpu_if_there: bool = False
+    ) -> None:
         onnxruntime = _import_onnxruntime()
         options = _options(onnxruntime)
         # Memory is returned between clips of different batch sizes rather than kept for the largest.
@@ -51,8 +54,12 @@ class OnnxRuntimeSession:
         if prepared and isinstance(model, Path):
             options.add_session_config_entry(_WEIGHTS_FOLDER, str(model.parent.resolve()))
             source = _prepared(model, taps)
-        self._session = _load(onnxruntime, source, options, [_CPU], name)
-        self.name = f"onnxruntime {onnxruntime.__version__} cpu"
+        providers: list[Any] = [_CPU]
+        if gpu_if_there and _CUDA in onnxruntime.get_available_providers():
+            providers = [(_CUDA, {"use_tf32": "0"}), _CPU]
+        self._session = _load(onnxruntime, source, options, providers, name)
+        device = "cuda" if _CUDA in self._session.get_providers() else "cpu"
+        self.name = f"onnxruntime {onnxruntime.__version__} {device}"
         self._input = self._session.get_inputs()[0].name
         self._outputs = [o.name for o in self._session.get_outputs()]
 
