@@ -57,7 +57,8 @@ PEERS = ("onnxruntime quantize_static, minmax", "modelopt, max")
 CALIBRATION_SEED, EVALUATION_SEED = 700_000, 2_000_000  # neither of the demo's training nor of its own calibration
 SM, BATCHES = 89, (1, 4, 8)
 PLANNED = ("int8", "fp8", "fp8, attention too")
-PARTS = ("demo", "demo with outliers", "ViViT-B/16x2", "ViViT-B/16x2 with outliers", "plans")
+PARTS = ("demo", "demo with outliers", "ViViT-B/16x2", "ViViT-B/16x2 with outliers", "calibration time", "plans")
+TIMED_CLIPS = 64
 
 
 @click.command()
@@ -90,6 +91,8 @@ def main(
             if part == "plans":
                 results[part] = {precision: plan_of(str(checkpoint), precision, work) for precision in PLANNED}
                 print(json.dumps(results[part], indent=2))
+            elif part == "calibration time":
+                results[part] = contend(str(checkpoint), work, TIMED_CLIPS, evaluation_clips, OURS[:1], None)
             else:
                 model = str(checkpoint) if large else "demo"
                 if part.endswith("outliers"):

@@ -6,13 +6,12 @@ from typing import Any
 
 from markdown_table import megabytes, table
 
-_RENDERED = "demo"
-_PLANS = "plans"
+_PLANS, _TIME = "plans", "calibration time"
 
 
 def quantization_section(content: dict[str, Any]) -> str:
     """Accuracy, memory and time beside the peers, then the compiled plans."""
-    models = {title: found for title, found in content.items() if isinstance(found, dict) and "float32" in found}
+    models = {title: found for title, found in content.items() if "float32" in found and title != _TIME}
     rows = [
         (title, name, *_figures(one))
         for title, found in models.items()
@@ -20,25 +19,30 @@ def quantization_section(content: dict[str, Any]) -> str:
         if name != "float32"
     ]
     columns = ("model", "quantiser", "top-1 agreement", "accuracy", "max |Δ|", "RMS", "cosine", "seconds", "peak MB")
-    large = {title: found for title, found in models.items() if not title.startswith(_RENDERED)}
-    ratios = [
-        f"{title} {_calibration(one) / (found['float32']['seconds_per_clip'] * found['float32']['calibrated_on']):.2f}"
-        for title, found in large.items()
-        for name, one in found.items()
-        if name == "ours int8"
-    ]
     words = (
         "Differences are to the float32 graph, relative to the logit range. All quantise the same Linears of the same "
         f"graph, whose heads were levelled, on the same clips, and are compared on others"
         f" ({_used({title: found['float32'] for title, found in models.items()})}). "
         "Seconds and memory are those of the whole process."
     )
-    time = (
-        "Running the calibration clips, observing them and choosing ranges and smoothing takes, in units of as many "
-        f"forward passes of the float32 graph: {'; '.join(ratios)}."
-    )
-    parts = [words, table(columns, rows), *([time] if ratios else [])]
+    parts = [words, table(columns, rows)]
+    if _TIME in content:
+        parts.append(_calibration_time(content[_TIME]))
     return "\n\n".join([*parts, *([_plan_table(content[_PLANS])] if _PLANS in content else [])])
+
+
+def _calibration_time(found: dict[str, Any]) -> str:
+    clips, forward, stages = (
+        found["float32"]["calibrated_on"],
+        found["float32"]["seconds_per_clip"],
+        found["ours int8"]["stages"],
+    )
+    seconds = sum(stages.values())
+    return (
+        f"Calibrating ViViT-B for INT8 on {clips} clips takes {seconds:.0f} s once the graph is there (running them, "
+        f"observing, choosing ranges and smoothing): {seconds / (clips * forward):.2f} times {clips} forward passes of "
+        f"the same float32 graph, at {forward:.2f} s each."
+    )
 
 
 def _figures(one: dict[str, Any]) -> tuple[str, ...]:
@@ -54,10 +58,6 @@ def _figures(one: dict[str, Any]) -> tuple[str, ...]:
         f"{one['seconds']:.0f}",
         megabytes(one["peak_bytes"]),
     )
-
-
-def _calibration(one: dict[str, Any]) -> float:
-    return float(sum(one["stages"].values()))
 
 
 def _plan_table(plans: dict[str, Any]) -> str:

@@ -1,17 +1,14 @@
 """Run the float32 graph on calibration clips and observe the tensors that will be quantised.
 
-Two batches of clips are in memory at a time, one that runs and one that is counted; what is kept of them
-(`cache.Observed`) does not grow with the number of clips. An interrupted run continues where its cache stops, and the
-cache serves every method of `observers.METHODS` without another run of the model.
+One batch of clips is in memory at a time; what is kept of it (`cache.Observed`) does not grow with
+the number of clips. An interrupted run continues where its cache stops, and the cache serves every
+method of `observers.METHODS` without another run of the model.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +40,7 @@ def collect(
     """Observe ``tensors`` on all clips.
 
     On the first GPU where ONNX Runtime has CUDA, else on the CPU. Memory: ONNX Runtime's own, and for each tensor
-    two batches of it and about 3 MB.
+    one batch of it and about 3 MB.
 
     Args:
         model: float32 graph that takes uint8 crops.
@@ -82,50 +79,22 @@ def _run(
     session = OnnxRuntimeSession(model, tensors, prepared=True, gpu_if_there=True)
     size = max(1, _TOKENS_PER_CALL // clips.contract.clip.num_tokens)
     saved_at, saved_clips = time.monotonic(), len(state.done)
-    counting: _Counting | None = None
-    # One thread counts a batch while the model, which leaves the interpreter alone, runs the next.
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        try:
-            for names, batch in _batches(clips.read(state.done), size):
-                values = session.run(batch)
-                if counting is not None:
-                    count(counting.finish(state) + len(clips.set_aside) - len(state.set_aside))
-                    state.set_aside = dict(clips.set_aside)
-                    if time.monotonic() - saved_at > _SECONDS_BETWEEN_SAVES:
-                        save_observations(cache, key, state)
-                        saved_at, saved_clips = time.monotonic(), len(state.done)
-                rows = -(-ROWS // len(clips))
-                counting = _Counting(batch, thread.submit(observe, state, values, tensors, names, rows))
-            if counting is not None:
-                count(counting.finish(state) + len(clips.set_aside) - len(state.set_aside))
-        except OutputError as e:
-            raise OutputError(f"{e}; {saved_clips} of {len(clips)} clips are kept") from e
-        except BaseException:
-            if counting is not None:
-                with contextlib.suppress(CalibrationError):  # of a batch that is in no way part of the state
-                    counting.finish(state)
-            save_observations(cache, key, state)  # an interrupted run loses nothing
-            raise
+    try:
+        for names, batch in _batches(clips.read(state.done), size):
+            observe(state, session.run(batch), tensors, names, rows_per_clip=-(-ROWS // len(clips)))
+            state.done += [digest(clip) for clip in batch]
+            count(len(batch) + len(clips.set_aside) - len(state.set_aside))
+            state.set_aside = dict(clips.set_aside)
+            if time.monotonic() - saved_at > _SECONDS_BETWEEN_SAVES:
+                save_observations(cache, key, state)
+                saved_at, saved_clips = time.monotonic(), len(state.done)
+    except OutputError as e:
+        raise OutputError(f"{e}; {saved_clips} of {len(clips)} clips are kept") from e
+    except BaseException:
+        save_observations(cache, key, state)  # an interrupted run loses nothing
+        raise
     state.set_aside = dict(clips.set_aside)
     save_observations(cache, key, state)
-
-
-@dataclass
-class _Counting:
-    """A batch that is being counted."""
-
-    batch: UInt8
-    future: Future[None]
-    finished: bool = False
-
-    def finish(self, state: Observations) -> int:
-        """Wait until it is in the state, and note its clips there; return how many there are now first."""
-        self.future.result()
-        if self.finished:
-            return 0
-        self.finished = True
-        state.done += [digest(clip) for clip in self.batch]
-        return len(self.batch)
 
 
 def observe(
