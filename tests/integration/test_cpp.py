@@ -252,6 +252,22 @@ def test_what_is_no_other_video_is_refused_as_in_python(libav: Libav, tmp_path: 
         assert sentence == str(refused.value)
 
 
+def test_a_video_whose_end_is_missing_is_refused_as_in_python(libav: Libav, tmp_path: Path) -> None:
+    import av
+
+    source = demo.clips_path() / "up_240x426_30fps.mp4"
+    with av.open(source) as container:
+        starts = sorted(packet.pos for packet in container.demux(video=0) if packet.size)
+    paths = [tmp_path / "between.mp4", tmp_path / "inside.mp4"]  # of two packets, of one
+    for path, end in zip(paths, (starts[20], starts[20] + 5), strict=True):
+        path.write_bytes(source.read_bytes()[:end])
+    said = run(libav.frames, tmp_path / "rgb", *paths, env=libav.env).splitlines()
+    for path, sentence, part in zip(paths, said, ("its header states 1.5 s", "its last data"), strict=True):
+        with pytest.raises(VivitExportError, match=part) as refused:
+            read_sampled(path, np.arange)
+        assert sentence == str(refused.value)
+
+
 def test_other_videos_are_recognised_where_libav_is(cpp: Cpp, libav: Libav) -> None:
     video = demo.clips_path() / "up_240x426_30fps.mp4"
     found = run(libav.vivit_run, cpp.bundle, video, "--repeat", "1", env=libav.env).splitlines()

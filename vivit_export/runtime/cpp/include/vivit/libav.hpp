@@ -11,7 +11,9 @@ extern "C" {
 #include <libswscale/swscale.h>
 }
 
+#include <algorithm>
 #include <array>
+#include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -61,6 +63,28 @@ public:
         check(avcodec_open2(codec_.get(), codec, nullptr));
     }
 
+    /// Refuse a file that ends early, by its packets alone: damaged ones, or fewer than the header states.
+    void require_whole() {
+        const AvPacket packet(av_packet_alloc());
+        const std::string kind = format_->iformat->name;
+        double end = 0;
+        for (int status; (status = av_read_frame(format_.get(), packet.get())) != AVERROR_EOF;) {
+            check(status);
+            if (packet->flags & AV_PKT_FLAG_CORRUPT && kind != "mpegts")  // there it only means a lost transport packet
+                throw ClipError(name_ + " is cut short: its last data are incomplete; copy or record it again");
+            if (packet->size && !(packet->flags & AV_PKT_FLAG_DISCARD) && packet->pts != AV_NOPTS_VALUE) {
+                const double tick = av_q2d(format_->streams[packet->stream_index]->time_base);
+                end = std::max(end, double(packet->pts + packet->duration) * tick);
+            }
+            av_packet_unref(packet.get());
+        }
+        const double stated = format_->duration == AV_NOPTS_VALUE ? 0 : double(format_->duration) / AV_TIME_BASE;
+        const bool states_it = kind.rfind("matroska", 0) == 0 || kind.rfind("mov", 0) == 0;  // others estimate it
+        if (states_it && end < stated - 0.5)
+            throw ClipError(name_ + " is cut short: its header states " + tenths(stated) + " s but the data end at " +
+                            tenths(end) + " s; copy or record it again");
+    }
+
     /// Call `show(index, frame)` for every frame in order of presentation, until it returns false.
     void run(const std::function<bool(std::int64_t, const AVFrame&)>& show) {
         const AvPacket packet(av_packet_alloc());
@@ -68,8 +92,6 @@ public:
         for (bool more = true; more;) {
             const int status = av_read_frame(format_.get(), packet.get());
             if (status < 0 && status != AVERROR_EOF) check(status);
-            if (status >= 0 && packet->flags & AV_PKT_FLAG_CORRUPT && std::string(format_->iformat->name) != "mpegts")
-                throw ClipError(name_ + " is cut short: its last data are incomplete; copy or record it again");
             more = status >= 0;
             if (!more || packet->stream_index == stream_) {
                 check(avcodec_send_packet(codec_.get(), more ? packet.get() : nullptr));
@@ -88,6 +110,12 @@ public:
     }
 
 private:
+    static std::string tenths(double seconds) {
+        std::array<char, 32> text{};
+        std::snprintf(text.data(), text.size(), "%.1f", seconds);
+        return text.data();
+    }
+
     bool drain(std::int64_t& index, const std::function<bool(std::int64_t, const AVFrame&)>& show) {
         const AvFrame frame(av_frame_alloc());
         for (;;) {
@@ -138,6 +166,7 @@ class LibavVideo final : public Video {
 public:
     explicit LibavVideo(const std::filesystem::path& path) : Video(path.string()), path_(path) {
         File{path};  // refuses what does not exist
+        Decoder(path_).require_whole();
         Decoder(path_).run([&](std::int64_t index, const AVFrame& frame) {
             if (!index) require_upright(frame), height_ = frame.height, width_ = frame.width;
             if (frame.height != height_ || frame.width != width_)
