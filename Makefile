@@ -13,7 +13,7 @@ demo: $(READY)
 	$(BIN)/vivit-export demo --fp16 -o out/vivit-demo-fp16 --force
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -102,7 +102,7 @@ def test_command_works_on_a_server(command: str, served: Served, workplace: Path
 def test_make_test_runs_all_tests() -> None:
     done = run(["make", "--no-print-directory", "--dry-run", "test"], ROOT)
     assert done.returncode == 0
-    assert done.stdout.splitlines()[-1].endswith("python -m pytest --numprocesses 2 --dist loadfile")
+    assert done.stdout.splitlines()[-1].endswith("python -m pytest")
 
 
 def test_python_example_works(workplace: Path) -> None:
