@@ -8,8 +8,9 @@ Names are loaded on first use: importing the package imports neither torch nor o
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vivit_export.lazy import lazy_names
 
 if TYPE_CHECKING:
     from vivit_export import runtime
@@ -58,16 +59,7 @@ _HOMES = {
     "export_model": "export.pipeline",
     "open_session": "runtime.session.select",
     "read_bundle": "bundle",
+    "runtime": "",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name == "runtime":
-        return import_module("vivit_export.runtime")
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -6,8 +6,9 @@ the engine with their own frames need no video decoder.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vivit_export.lazy import lazy_names
 
 if TYPE_CHECKING:
     from vivit_export.runtime.predict import VideoFault, VideoPrediction, WindowRule, predict_videos
@@ -47,12 +48,4 @@ _HOMES = {
     "read_windows": "windows",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

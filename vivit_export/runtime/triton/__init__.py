@@ -5,8 +5,9 @@ Names are loaded on first use: a machine that only writes repositories needs no 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vivit_export.lazy import lazy_names
 
 if TYPE_CHECKING:
     from vivit_export.runtime.triton.address import parse_address
@@ -34,12 +35,4 @@ _HOMES = {
     "parse_address": "address",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
