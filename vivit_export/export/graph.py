@@ -28,6 +28,7 @@ from vivit_export.export.rewrites import (
     fold_pixels,
     lower_attention,
 )
+from vivit_export.export.rewrites.attention_block import module_path
 from vivit_export.export.trace import trace
 from vivit_export.runtime import Preprocessor
 
@@ -193,7 +194,7 @@ def layer_types(model: ir.Model) -> dict[str, str]:
         if producer is not None and producer.op_type == "DequantizeLinear":
             weight = producer.inputs[0]
         if weight is not None and weight.const_value is not None and weight.dtype is not None:
-            types[str(node.name).rpartition("/")[0]] = weight.dtype.name.lower()
+            types[module_path(node)] = weight.dtype.name.lower()
     return types
 
 

@@ -154,10 +154,8 @@ def prove(
         PrecisionError: something promised was not achieved; the message names the layers.
     """
     evidence = [_prove_attention(plan, precision, num_attention, single_query, allow_unfused)]
-    others = {dtype: n for dtype, n in plan.attention_dtypes.items() if dtype != attention_dtype}
-    if attention_dtype is not None and others:
-        found = ", ".join(f"{n} in {dtype}" for dtype, n in others.items())
-        raise PrecisionError(f"attention was promised in {attention_dtype}, and the plan has {found}")
+    if attention_dtype is not None:
+        _prove_attention_dtype(plan, attention_dtype)
     wanted = PROMISED_DTYPE[precision]
     promised = [g for g in plan.gemm_layers if (set(linears) & set(g.nodes) if linears else g.encoder)]
     lost = sorted(set(linears).difference(*(g.nodes for g in promised)))
@@ -196,6 +194,12 @@ def _prove_attention(plan: Plan, precision: str, num_attention: int, single_quer
         "matrix in memory; use --attention pattern, and keep Q, K, V and softmax in fp16 or bf16 (heads wider than "
         "256 have no fused kernel: --allow-unfused accepts that)"
     )
+
+
+def _prove_attention_dtype(plan: Plan, promised: str) -> None:
+    others = ", ".join(f"{n} in {dtype}" for dtype, n in plan.attention_dtypes.items() if dtype != promised)
+    if others:
+        raise PrecisionError(f"attention was promised in {promised}, and the plan has {others}")
 
 
 def _encoder_span(layers: Sequence[Layer], roles: Sequence[Role]) -> range:

@@ -25,7 +25,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from vivit_export.calibration.layers import Layer, fp16_scale, quantise_weights
 from vivit_export.calibration.ranges import LayerRange, Ranges
 from vivit_export.errors import CalibrationError
-from vivit_export.export.rewrites.attention_block import new_constant, replace_constant
+from vivit_export.export.rewrites.attention_block import module_path, new_constant, replace_constant
 
 _CODE_TYPES = {"int8": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN}
 _ZEROS = {"int8": np.zeros((), np.int8), "fp8": np.zeros((), ml_dtypes.float8_e4m3fn)}
@@ -78,7 +78,7 @@ def name_inputs(model: ir.Model) -> list[Layer]:
 
 
 def _place(source: ir.Value, nodes: tuple[ir.Node, ...]) -> Place:
-    paths = tuple(str(node.name).rpartition("/")[0] for node in nodes)
+    paths = tuple(module_path(node) for node in nodes)
     name = paths[0] if len(paths) == 1 else f"{paths[0].rpartition('.')[0]}.{_QKV}"
     weights = tuple(_array(node.inputs[1]) for node in nodes)
     bias = _bias(nodes[0]) if len(nodes) == 1 else None
@@ -167,7 +167,7 @@ def _quantize_layer(graph: ir.Graph, place: Place, found: LayerRange, precision:
     zero = new_constant(graph, f"{layer.name}.input_zero_point", _ZEROS[precision])
     rounded: dict[ir.Value, ir.Value] = {}
     for matmul, weight in zip(place.matmuls, quantise_weights(layer, precision, weights), strict=True):
-        path = str(matmul.name).rpartition("/")[0]
+        path = module_path(matmul)
         read = matmul.inputs[0]
         assert read is not None
         if read not in rounded:
@@ -185,7 +185,7 @@ def _quantize_layer(graph: ir.Graph, place: Place, found: LayerRange, precision:
 
 
 def _check_sizes(layer: Layer, found: LayerRange) -> None:
-    inputs, outputs = layer.joined.shape
+    inputs, outputs = len(layer.weights[0]), sum(weight.shape[1] for weight in layer.weights)
     for what, values, size in (("exponents", found.exponents, inputs), ("shift", found.shift, outputs)):
         if values is not None and len(values) != size:
             raise CalibrationError(f"the ranges of {layer.name} have {len(values)} {what} where {size} are needed")

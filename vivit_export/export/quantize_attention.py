@@ -21,7 +21,7 @@ from vivit_export.calibration.layers import LEVELS, fp16_scale
 from vivit_export.calibration.ranges import Ranges
 from vivit_export.errors import CalibrationError
 from vivit_export.export.quantize import quantise_value
-from vivit_export.export.rewrites.attention_block import new_constant
+from vivit_export.export.rewrites.attention_block import module_path, new_constant
 
 _FP8 = "fp8"
 _SOFTMAX_SCALE = np.array(np.float16(1 / LEVELS[_FP8]), np.float32)  # 1 becomes 448.1, which saturates
@@ -40,10 +40,10 @@ def name_attention_inputs(model: ir.Model) -> dict[str, tuple[str, ...]]:
     for node in model.graph:
         if node.op_type != "Attention":
             continue
-        path = _path(node)
-        for kind, value in zip(("query", "key", "value"), node.inputs[:3], strict=True):
-            _projected(value).name = f"{path}.{kind}"
+        path = module_path(node)
         found[path] = tuple(f"{path}.{kind}" for kind in ("query", "key", "value"))
+        for name, value in zip(found[path], node.inputs[:3], strict=True):
+            _projected(value).name = name
     return found
 
 
@@ -62,7 +62,7 @@ def quantize_attention(model: ir.Model, ranges: Ranges) -> dict[str, Any]:
     zero = new_constant(graph, "attention.zero_point", np.zeros((), ml_dtypes.float8_e4m3fn))
     softmax_scale = new_constant(graph, "attention.softmax_scale", _SOFTMAX_SCALE)
     for softmax in [node for node in graph if node.op_type == "Softmax"]:
-        path = _path(softmax)
+        path = module_path(softmax)
         scores, context = softmax.inputs[0], softmax.outputs[0]
         assert scores is not None
         query_key, weighted = scores.producer(), next(iter(context.uses())).node
@@ -100,7 +100,3 @@ def _projected(value: ir.Value | None) -> ir.Value:
         value = producer.inputs[0]
     assert value is not None
     return value
-
-
-def _path(node: ir.Node) -> str:
-    return str(node.name).rpartition("/")[0]

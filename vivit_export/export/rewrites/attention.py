@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from vivit_export.export.rewrites.attention_block import new_constant
+from vivit_export.export.rewrites.attention_block import module_path, new_constant
 
 
 def lower_attention(model: ir.Model, *, single_query_only: bool = False) -> int:
@@ -47,7 +47,7 @@ def _num_queries(attention: ir.Node) -> int | None:
 def _lower(graph: ir.Graph, attention: ir.Node) -> None:
     query, key, value = attention.inputs
     assert query is not None and key is not None and value is not None
-    path = str(attention.name).rpartition("/")[0]
+    path = module_path(attention)
     factor = attention.attributes["scale"].as_float()
     key_t = _transposed(graph, key, attention, path)
 

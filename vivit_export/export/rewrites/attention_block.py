@@ -99,6 +99,11 @@ def array_of(value: ir.Value | None) -> Float64:
     return value.const_value.numpy().astype(np.float64)
 
 
+def module_path(node: ir.Node) -> str:
+    """Path of the module that a node was traced from; nodes are named ``PATH/OP``."""
+    return str(node.name).rpartition("/")[0]
+
+
 def replace_constant(node: ir.Node, index: int, array: Float64) -> None:
     """Give ``node`` a constant of its own in the dtype of the one it had; the old one stays for others."""
     old = node.inputs[index]
@@ -124,7 +129,7 @@ def _insert_add(matmul: ir.Node, bias: Float64) -> None:
     graph, product = matmul.graph, matmul.outputs[0]
     weight = matmul.inputs[1]
     assert graph is not None and weight is not None and weight.const_value is not None
-    path = str(matmul.name).rpartition("/")[0]
+    path = module_path(matmul)
     constant = new_constant(graph, f"{path}.bias", bias.astype(weight.const_value.numpy().dtype))
     add = ir.node("Add", [product, constant], name=f"{path}/Add")
     total = add.outputs[0]

@@ -15,7 +15,12 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from vivit_export.export.rewrites.attention_block import AttentionBlock, attention_blocks, new_constant
+from vivit_export.export.rewrites.attention_block import (
+    AttentionBlock,
+    attention_blocks,
+    module_path,
+    new_constant,
+)
 
 _CLASS_TOKEN = 0
 # Ops on a tensor (batch, tokens, channels) that treat each token alike and by itself.
@@ -144,7 +149,7 @@ def _narrow_value(graph: ir.Graph, value: ir.Value, region: list[ir.Node]) -> No
 
 
 def _slice(graph: ir.Graph, value: ir.Value, axis: int, before: ir.Node) -> ir.Value:
-    path = str(before.name).rpartition("/")[0]
+    path = module_path(before)
     bounds = (_CLASS_TOKEN, _CLASS_TOKEN + 1, axis)
     constants = [new_constant(graph, f"{path}.class_token.{i}", np.array([v], np.int64)) for i, v in enumerate(bounds)]
     node = ir.node("Slice", [value, *constants], name=f"{path}/ClassToken")
