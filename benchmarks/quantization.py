@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import shutil
 import sys
 import tempfile
 import time
@@ -37,7 +35,7 @@ from safetensors.numpy import load_file, save_file
 from vivit_export.bundle import MODEL
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.calibration.ranges import LayerRange, Ranges
-from vivit_export.contract import Contract
+from vivit_export.demo import checkpoint_path
 from vivit_export.demo.motion import LABELS
 from vivit_export.export.calibrate import calibration_contract, calibration_graph, motion_clips, obtain_ranges
 from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
@@ -57,7 +55,8 @@ PEERS = ("onnxruntime quantize_static, minmax", "modelopt, max")
 CALIBRATION_SEED, EVALUATION_SEED = 700_000, 2_000_000  # neither of the demo's training nor of its own calibration
 SM, BATCHES = 89, (1, 4, 8)
 PLANNED = ("int8", "fp8", "fp8, attention too")
-PARTS = ("demo", "demo with outliers", "ViViT-B/16x2", "ViViT-B/16x2 with outliers", "calibration time", "plans")
+MODELS = ("demo", "demo with outliers", "ViViT-B/16x2", "ViViT-B/16x2 with outliers")
+PARTS = (*MODELS, "calibration time", "plans")
 TIMED_CLIPS = 64
 
 
@@ -87,38 +86,32 @@ def main(
     results["environment"] = environment()
     with tempfile.TemporaryDirectory() as folder:
         for part in parts or PARTS:
-            large, work = part.startswith("ViViT"), Path(folder, part.replace("/", "-"))
+            work = Path(folder, part.replace("/", "-"))
             if part == "plans":
                 results[part] = {precision: plan_of(str(checkpoint), precision, work) for precision in PLANNED}
                 print(json.dumps(results[part], indent=2))
             elif part == "calibration time":
                 results[part] = contend(str(checkpoint), work, TIMED_CLIPS, evaluation_clips, OURS[:1], None)
             else:
-                model = str(checkpoint) if large else "demo"
-                if part.endswith("outliers"):
-                    model = spiked(model, Path(folder))
-                counts = (clips, evaluation_clips) if large else (256, 500)
+                model, calibrate, evaluate = setting(part, checkpoint, clips, evaluation_clips, Path(folder))
                 wanted = names or (*OURS, PEERS[0], *([PEERS[1]] if modelopt else []))
-                found = contend(model, work, *counts, wanted, modelopt)
+                found = contend(model, work, calibrate, evaluate, wanted, modelopt)
                 results[part] = {**(results.get(part, {}) if names else {}), **found}
             write_results("quantization", results)
     print(f"wrote {known}; tools/write_performance_page.py makes tables of it")
 
 
-def spiked(model: str, folder: Path) -> str:
-    """A checkpoint of the same function with outlier channels (``tools/outliers.py``)."""
-    out = str(folder / "spiked")
-    shutil.rmtree(out, ignore_errors=True)
-    load_tool("outliers").main([model, out], standalone_mode=False)
-    return out
+def setting(title: str, checkpoint: Path, clips: int, evaluation_clips: int, folder: Path) -> tuple[str, int, int]:
+    """One of `MODELS`, made in ``folder`` where it has outliers; how many clips to calibrate and to compare on.
 
-
-def load_folder(model: str) -> Path:
-    """Folder of the demo's checkpoint."""
-    from vivit_export import demo
-
-    assert model == "demo"
-    return demo.checkpoint_path()
+    Outlier channels leave the function as it is (``tools/outliers.py``).
+    """
+    large = title.startswith("ViViT")
+    model = str(checkpoint) if large else "demo"
+    if title.endswith("outliers"):
+        source, model = model, str(folder / f"spiked-{title.replace('/', '-')}")
+        load_tool("outliers").main([source, model], standalone_mode=False)
+    return model, *((clips, evaluation_clips) if large else (256, 500))
 
 
 def contend(
@@ -134,7 +127,7 @@ def contend(
     save_graph(rewritten, work / "float")
     del rewritten
     for name, seed, count in (("calibration", CALIBRATION_SEED, calibrate), ("evaluation", EVALUATION_SEED, evaluate)):
-        save_file({"frames": render(contract, seed, count)}, work / f"{name}.safetensors")
+        save_file({"frames": motion_clips(contract, range(seed, seed + count))}, work / f"{name}.safetensors")
     crops = load_file(work / "evaluation.safetensors")["frames"]
     session = OnnxRuntimeSession(work / "float" / MODEL, prepared=True)
     start = time.perf_counter()
@@ -142,7 +135,7 @@ def contend(
     forward = (time.perf_counter() - start) / len(crops)
     del session
     truth = np.arange(EVALUATION_SEED, EVALUATION_SEED + evaluate) % len(LABELS)
-    floating = {"accuracy": accuracy(reference, truth, model), "seconds_per_clip": forward}
+    floating = {"accuracy": accuracy(reference, truth), "seconds_per_clip": forward}
     figures: dict[str, Any] = {"float32": {**floating, "calibrated_on": calibrate, "compared_on": evaluate}}
     for name in names:
         command = [sys.executable, __file__, model_argument(model), "--worker", name, str(work), str(modelopt)]
@@ -156,7 +149,7 @@ def contend(
         drift = compare(reference, found)
         figures[name] = {
             "top1": drift.top1,
-            "accuracy": accuracy(found, truth, model),
+            "accuracy": accuracy(found, truth),
             "max": drift.max,
             "rms": drift.rms,
             "cosine": drift.cosine,
@@ -170,15 +163,10 @@ def contend(
 
 def model_argument(model: str) -> str:
     """What the worker's CHECKPOINT is: a path that exists, the demo's folder for the demo."""
-    return str(load_folder(model)) if model == "demo" else model
+    return str(checkpoint_path()) if model == "demo" else model
 
 
-def render(contract: Contract, seed: int, count: int) -> npt.NDArray[np.uint8]:
-    """Motion clips in the shape that a model takes."""
-    return motion_clips(contract, range(seed, seed + count))
-
-
-def accuracy(outputs: Outputs, truth: npt.NDArray[np.int64], model: str) -> float | None:
+def accuracy(outputs: Outputs, truth: npt.NDArray[np.int64]) -> float | None:
     """Share of right classes, for models that were trained to tell motions apart."""
     return float(np.mean(outputs["logits"].argmax(1) == truth)) if outputs["logits"].shape[1] == len(LABELS) else None
 
@@ -197,7 +185,6 @@ def serve(name: str, model: str, work: Path, modelopt: str) -> None:
         quantise_with_modelopt(modelopt, work / "float" / MODEL, data, out)
     print(json.dumps(stages.seconds))
     print(out / MODEL)
-    print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB", file=sys.stderr)
 
 
 def quantise_ourselves(name: str, checkpoint: Checkpoint, data: Path, out: Path, progress: Silent) -> None:

@@ -24,7 +24,8 @@ import click
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-from common import RESULTS, environment, load_tool, write_results
+from common import RESULTS, environment, write_results
+from quantization import CALIBRATION_SEED, EVALUATION_SEED, MODELS, setting
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -55,8 +56,6 @@ from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 Float32 = npt.NDArray[np.float32]
 
 IDEAS = ("as it ships", "no bias correction", "bias correction by rows", "weights clipped by error")
-PARTS = ("demo", "demo with outliers", "ViViT-B/16x2", "ViViT-B/16x2 with outliers")
-CALIBRATION_SEED, EVALUATION_SEED = 700_000, 2_000_000
 SHARES = np.linspace(0.5, 1, 21)
 
 
@@ -64,22 +63,17 @@ SHARES = np.linspace(0.5, 1, 21)
 @click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
 @click.option("--clips", default=32, show_default=True, help="Calibration clips of ViViT-B.")
 @click.option("--evaluation-clips", default=4, show_default=True, help="Clips that ViViT-B's logits are compared on.")
-@click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), help="Repeatable.  [default: all]")
+@click.option("--part", "parts", multiple=True, type=click.Choice(MODELS), help="Repeatable.  [default: all]")
 def main(checkpoint: Path, clips: int, evaluation_clips: int, parts: tuple[str, ...]) -> None:
     """Measure on CHECKPOINT, a ViViT-B/16x2 folder, and on the demo, each with outlier channels too."""
     known = RESULTS / "quantization_ideas.json"
     results: dict[str, Any] = json.loads(known.read_text()) if parts and known.exists() else {}
     results["environment"] = environment()
     with tempfile.TemporaryDirectory() as folder:
-        for part in parts or PARTS:
-            large = part.startswith("ViViT")
-            model = str(checkpoint) if large else "demo"
-            if part.endswith("outliers"):
-                source, model = model, str(Path(folder, part.replace("/", "-")))
-                load_tool("outliers").main([source, model], standalone_mode=False)
-            counts = (clips, evaluation_clips) if large else (256, 500)
-            found = {precision: try_ideas(model, precision, *counts) for precision in ("int8", "fp8")}
-            results[part] = {"calibrated_on": counts[0], "compared_on": counts[1], **found}
+        for part in parts or MODELS:
+            model, calibrate, evaluate = setting(part, checkpoint, clips, evaluation_clips, Path(folder))
+            found = {precision: try_ideas(model, precision, calibrate, evaluate) for precision in ("int8", "fp8")}
+            results[part] = {"calibrated_on": calibrate, "compared_on": evaluate, **found}
             write_results("quantization_ideas", results)
             print(json.dumps({part: results[part]}, indent=2), flush=True)
     print(f"wrote {known}")
