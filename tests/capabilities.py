@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
+import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,6 +23,22 @@ def missing(name: str, reason: str) -> NoReturn:
     if name in os.environ.get("VIVIT_REQUIRE", "").split(","):
         pytest.fail(f"VIVIT_REQUIRE promises {name}, but {reason}", pytrace=False)
     pytest.skip(reason)
+
+
+def fetched(tool: str, name: str) -> Path:
+    """The folder that ``tools/TOOL`` fetches, or a test skipped for want of ``name``."""
+    found = _fetch(tool)
+    if isinstance(found, str):
+        missing(name, f"{tool} failed: {found}")
+    return found
+
+
+@cache
+def _fetch(tool: str) -> Path | str:
+    """The folder, or why it cannot be had."""
+    command = [sys.executable, str(Path(__file__).parents[1] / "tools" / tool)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return Path(done.stdout.splitlines()[-1]) if done.returncode == 0 else (done.stderr.splitlines() or ["?"])[-1]
 
 
 def _rtx() -> str | None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundles import Bundles, add_plan, need
-from capabilities import missing
+from capabilities import fetched, missing
 
 from vivit_export.bundle import Bundle
 
@@ -26,16 +26,6 @@ ROOT = Path(__file__).parents[1]
 VIEWS = (2, 3)
 READY_WITHIN_SECONDS = 60.0  # it takes less than two; a stub that cannot start hangs for ever
 STOPPED_WITHIN_SECONDS = 30.0
-
-
-def fetch_tritonserver() -> Path:
-    """The server's folder, or a skipped (or failed) test where it cannot be had."""
-    fetching = subprocess.run(
-        [sys.executable, ROOT / "tools/fetch_triton.py"], capture_output=True, text=True, timeout=300, check=False
-    )
-    if fetching.returncode:
-        missing("tritonserver", f"it cannot be fetched: {(fetching.stderr.splitlines() or ['?'])[-1]}")
-    return Path(fetching.stdout.splitlines()[-1])
 
 
 def make_backends(installed: Path, folder: Path) -> Path:
@@ -211,7 +201,7 @@ def _make_repositories(bundles: Bundles, folder: Path) -> tuple[Bundle, list[Pat
 def serve_demo(bundles: Bundles, folder: Path) -> Iterator[Served]:
     """Deploy the demo and serve it."""
     need("onnxruntime", "tritonclient")
-    installed = fetch_tritonserver()
+    installed = fetched("fetch_triton.py", "tritonserver")
     backends = make_backends(installed, folder / "backends")
     bundle, repositories = _make_repositories(bundles, folder)
     with running(TritonServer(installed, backends, repositories, folder)) as server:

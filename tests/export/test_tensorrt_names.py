@@ -19,6 +19,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from capabilities import fetched, missing
 from onnx import TensorProto, helper
 
 import vivit_export
@@ -31,28 +32,16 @@ STUBS = Path(__file__).parent / "stub_tensorrt"
 SOURCES = [Path(engine.__file__).with_name(name) for name in ("engine.py", "engine_worker.py", "plan.py")]
 
 
-def _need(reason: str) -> None:
-    """Skip, or fail where the environment promises the bindings."""
-    if "tensorrt-bindings" in os.environ.get("VIVIT_REQUIRE", "").split(","):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="session")
 def bindings() -> Path:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tools/fetch_tensorrt_bindings.py")], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        _need(f"the TensorRT bindings cannot be installed: {(done.stderr.splitlines() or ['?'])[-1]}")
-    return Path(done.stdout.splitlines()[-1])
+    return fetched("fetch_tensorrt_bindings.py", "tensorrt-bindings")
 
 
 @pytest.fixture(scope="session")
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of stub libraries, with those of one GPU and of no GPU in ``gpu`` and ``none``."""
     if shutil.which("gcc") is None:
-        _need("gcc is not installed")
+        missing("tensorrt-bindings", "gcc is not installed")
     folder = tmp_path_factory.mktemp("libraries")
     names = [f"lib{name}.so.11" for name in ("nvinfer", "nvonnxparser", "nvinfer_plugin")]
     jobs = [(folder / name, "nvinfer.c", "") for name in names]

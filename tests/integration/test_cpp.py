@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from bundles import Bundles, add_plan, random_crops
-from capabilities import missing
+from capabilities import fetched, missing
 
 import vivit_export
 from vivit_export import demo
@@ -98,11 +97,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """What CMake must be told on a machine on which nothing was installed for this."""
     if lacking := [tool for tool in ("cmake", "g++", "make") if shutil.which(tool) is None]:
         missing("cpp", f"{', '.join(lacking)} is not installed")
-    fetch = [sys.executable, str(ROOT / "tools/fetch_cpp_libraries.py")]
-    done = subprocess.run(fetch, capture_output=True, text=True, check=False)
-    if done.returncode:
-        missing("cpp", f"the libraries cannot be fetched: {(done.stderr.splitlines() or ['?'])[-1]}")
-    usr = Path(done.stdout.splitlines()[-1]) / "usr"
+    usr = fetched("fetch_cpp_libraries.py", "cpp") / "usr"
     return [f"-DCMAKE_PREFIX_PATH={usr}", f"-DONNXRUNTIME_ROOT={onnxruntime_root(tmp_path_factory, usr)}"]
 
 
