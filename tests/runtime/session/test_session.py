@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -189,6 +191,21 @@ def test_a_closed_session_says_so(bundles: Bundles, engine: str) -> None:
     assert "closed" in repr(session)
     with pytest.raises(UsageError, match="the session is closed"):
         session.infer(random_crops(bundle, 1))
+
+
+def test_closing_frees_the_graph(bundles: Bundles, engine: str) -> None:
+    """Though the closed session is kept."""
+    bundle = bundles.demo()
+    with ve.open_session(bundle, prefer=engine) as session:
+        session.infer(random_crops(bundle, 1))
+        (graph,) = (
+            weakref.ref(value)
+            for name, value in vars(session._backend).items()
+            if name in ("_model", "_session")  # OpenVINO's, ONNX Runtime's
+        )
+        assert graph() is not None
+    gc.collect()
+    assert graph() is None
 
 
 def test_closing_waits_for_calls_in_progress(bundles: Bundles) -> None:

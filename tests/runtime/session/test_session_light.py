@@ -1,4 +1,4 @@
-"""A prediction on a machine that has neither torch nor transformers."""
+"""Sessions in a process of their own: without torch and transformers, and what Ctrl-C finds after they closed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
 from bundles import Bundles, need
 
 
@@ -41,3 +42,23 @@ def test_opening_loads_one_engine_alone(bundles: Bundles) -> None:
     assert not heavy, heavy
     """
     run(code)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime-cpu", "openvino"])
+def test_ctrl_c_still_arrives_once_two_sessions_have_closed(bundles: Bundles, engine: str) -> None:
+    """In the order they opened: OpenVINO left the signal a stack that was no longer there, and the process crashed."""
+    need(engine.removesuffix("-cpu"))
+    code = f"""
+    import gc
+    import signal
+    import vivit_export as ve
+    first, second = (ve.open_session({str(bundles.demo().path)!r}, prefer={engine!r}) for _ in range(2))
+    for session in (first, second):
+        session.close()
+        gc.collect()
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        print("arrived")
+    """
+    assert run(code) == "arrived"

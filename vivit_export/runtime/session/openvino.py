@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from vivit_export.runtime.session.backend import Float32, Pool, arithmetic
 
 _TOKENS_PER_CALL = 4096  # as for ONNX Runtime: larger batches cost memory and are no faster
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
+_CORE_LOCK = threading.Lock()
 
 
 class OpenVinoBackend:
@@ -36,7 +39,7 @@ class OpenVinoBackend:
         openvino = _import_openvino()
         hints = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
         try:
-            self._model: Any = openvino.Core().compile_model(_source(openvino, bundle), "CPU", hints)
+            self._model: Any = _core().compile_model(_source(bundle), "CPU", hints)
         except Exception as e:  # RuntimeError, with a C++ location in every line
             raise BuildError(f"OpenVINO cannot load {bundle.model.name}: {_last_line(e)}") from e
         found = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
@@ -47,7 +50,7 @@ class OpenVinoBackend:
         self.batches = (1, max(1, _TOKENS_PER_CALL // bundle.contract.clip.num_tokens))
         self._input = bundle.contract.io.inputs[0].name
         self._outputs = [output.name for output in bundle.contract.io.outputs]
-        self._requests: Pool[Any] = Pool(self._model.create_infer_request, lambda _request: None)
+        self._requests: Pool[Any] = Pool(self._make_request, lambda _request: None)
 
     def run(self, batch: npt.NDArray[Any]) -> dict[str, Float32]:
         """Run one batch on a request that no other thread uses."""
@@ -59,13 +62,32 @@ class OpenVinoBackend:
                 raise EnvironmentFault(f"OpenVINO failed on a batch of {len(batch)}: {_last_line(e)}") from e
             return {name: np.array(results[name], np.float32) for name in self._outputs}
 
+    def _make_request(self) -> Any:
+        return self._model.create_infer_request()
+
     def close(self) -> None:
         """Free the requests, the graph and its weights."""
         self._requests.close()
         self._model = None
 
 
-def _source(openvino: Any, bundle: Bundle) -> Any:
+def _core() -> Any:
+    """The only Core of this process, kept until it ends.
+
+    A Core's CPU plugin gives the thread that makes it a signal stack and takes it back with the Core. Where two are
+    gone in the order they came, the stack of the first stays set and is unmapped: then the next signal that Python
+    handles (Ctrl-C) is a segmentation fault (2026.4; ``SigAltStackSetup`` in its intel_cpu plugin).
+    """
+    with _CORE_LOCK:  # two threads at once would make two
+        return _make_core()
+
+
+@cache
+def _make_core() -> Any:
+    return _import_openvino().Core()
+
+
+def _source(bundle: Bundle) -> Any:
     """The bundle's file; or, with narrow types, its widened graph, read from memory.
 
     OpenVINO would do the arithmetic in fp32 by itself, but keep some of the roundings: a bf16 graph
@@ -75,7 +97,7 @@ def _source(openvino: Any, bundle: Bundle) -> Any:
         return str(bundle.model)
     from vivit_export.runtime.session.widen import load_widened
 
-    return openvino.Core().read_model(load_widened(bundle, weights=True).SerializeToString())
+    return _core().read_model(load_widened(bundle, weights=True).SerializeToString())
 
 
 def _import_openvino() -> Any:
