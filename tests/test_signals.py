@@ -1,19 +1,68 @@
-"""Signals are tried in a process of their own, where no other test has loaded a library that handles them too.
-
-After `runtime/session/test_lean_attention.py` in the same process, raising SIGINT ended it with a segmentation
-fault; the cause is not known. A program that opens either session and is interrupted ends as it should.
-"""
+"""What asks the process to end raises KeyboardInterrupt; handlers of others come back."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from vivit_export.signals import ended_like_ctrl_c, ignore_from_now_on, uninterrupted
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def test_signals_end_a_process_once_and_handlers_come_back() -> None:
-    alone = Path(__file__).with_name("signals_alone.py")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(alone)]
-    done = subprocess.run(command, cwd=alone.parents[1], capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "9 passed" in done.stdout
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    """Those of a fresh Python, and those of the test runner again afterwards."""
+    before = {number: signal.getsignal(number) for number in NUMBERS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in NUMBERS[1:]:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_each_raises_keyboard_interrupt(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), ended_like_ctrl_c():
+        signal.raise_signal(number)
+    assert signal.getsignal(number) == before
+
+
+def test_nohup_is_respected() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with ended_like_ctrl_c():
+        signal.raise_signal(signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_none_is_heard_for_a_moment(number: signal.Signals) -> None:
+    with ended_like_ctrl_c():
+        before = signal.getsignal(number)
+        with uninterrupted():
+            signal.raise_signal(number)
+        assert signal.getsignal(number) == before
+
+
+def test_at_the_end_none_is_heard() -> None:
+    ignore_from_now_on()
+    for number in NUMBERS:
+        signal.raise_signal(number)
+
+
+def test_a_thread_changes_no_handler() -> None:
+    seen = []
+
+    def run() -> None:
+        with ended_like_ctrl_c(), uninterrupted():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [signal.SIG_DFL]
