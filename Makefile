@@ -13,7 +13,7 @@ demo: $(READY)
 	$(BIN)/vivit-export demo --fp16 -o out/vivit-demo-fp16 --force
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -102,7 +102,11 @@ def test_command_works_on_a_server(command: str, served: Served, workplace: Path
 def test_make_test_runs_all_tests() -> None:
     done = run(["make", "--no-print-directory", "--dry-run", "test"], ROOT)
     assert done.returncode == 0
-    assert done.stdout.splitlines()[-1].endswith("python -m pytest")
+    tests = shlex.split(done.stdout.splitlines()[-1])
+    assert tests[0].endswith("/python") and tests[1:3] == ["-m", "pytest"]
+    # In several processes; no path is named, nothing left out. One that dies fails the run, which else could hang.
+    how = "--numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0"
+    assert tests[3:] == how.split()
 
 
 def test_python_example_works(workplace: Path) -> None:
