@@ -1,7 +1,7 @@
 """The processes of `peers.py`: make a peer's artefact, run it for its logits, or answer as a bench worker does.
 
 peer_worker.py export CHECKPOINT TARGET FUSIONS     transformers' OnnxExporter
-peer_worker.py nncf MODEL.onnx TARGET               INT8 by NNCF on generated motion clips
+peer_worker.py nncf MODEL.onnx CLIPS TARGET         INT8 by NNCF on a file of clips
 peer_worker.py logits FOLDER KIND MODEL [ENGINE [PRECISION]]    run FOLDER/pixels.npy, write FOLDER/logits.npy
 peer_worker.py KIND MODEL [ENGINE [PRECISION]]                  bench worker; KIND is onnxruntime, openvino or bundle
 """
@@ -33,24 +33,23 @@ def export_by_transformers(checkpoint: str, target: str, fusions: str) -> None:
     OnnxExporter().export(model, {"pixel_values": pixels}, config=config).save_pretrained(target)
 
 
-def quantize_by_nncf(model: str, target: str) -> None:
-    """Quantise with NNCF's transformer preset, calibrated on 32 clips of moving textures."""
+def quantize_by_nncf(model: str, clips: str, target: str) -> None:
+    """Quantise with NNCF's transformer preset, calibrated on the file's clips."""
     import nncf  # type: ignore[import-not-found]  # not one of ours: `peers.py` says which Python has it
     import openvino
+    from safetensors.numpy import load_file
 
     source = openvino.Core().read_model(model)
     name = source.inputs[0].get_any_name()
-    dataset = nncf.Dataset(range(32), lambda seed: {name: motion_pixels(seed)})
-    quantized = nncf.quantize(source, dataset, model_type=nncf.ModelType.TRANSFORMER, subset_size=32)
+    frames = load_file(clips)["frames"]
+    dataset = nncf.Dataset(frames, lambda clip: {name: to_pixels(clip)})
+    quantized = nncf.quantize(source, dataset, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(frames))
     Path(target).mkdir()
     openvino.save_model(quantized, str(Path(target, "model.xml")), compress_to_fp16=False)
 
 
-def motion_pixels(seed: int) -> Pixels:
-    """A generated clip, preprocessed for ViViT-B: float32 (1, 32, 3, 224, 224) from -3 to 1."""
-    from vivit_export.demo.motion import LABELS, render_clip
-
-    frames = render_clip(LABELS[seed % len(LABELS)], seed=seed, num_frames=32, height=224, width=224)
+def to_pixels(frames: npt.NDArray[np.uint8]) -> Pixels:
+    """A clip as ViViT-B's checkpoints want it: uint8 (T, H, W, 3) to float32 (1, T, 3, H, W) from -3 to 1."""
     pixels: Pixels = ((frames.astype(np.float32) / 127.5 - 1 - 0.5) / 0.5).transpose(0, 3, 1, 2)[None]
     return np.ascontiguousarray(pixels)
 
@@ -93,7 +92,10 @@ class Peer:
 
     def batch(self, count: int, seed: int) -> Pixels:
         """The same clip over and over; not timed."""
-        return np.repeat(motion_pixels(seed), count, axis=0)
+        from vivit_export.demo.motion import LABELS, render_clip
+
+        frames = render_clip(LABELS[seed % len(LABELS)], seed=seed, num_frames=32, height=224, width=224)
+        return np.repeat(to_pixels(frames), count, axis=0)
 
     def run(self, batch: Pixels) -> object:
         """Run it."""

@@ -5,10 +5,10 @@
     python benchmarks/peers.py /tmp/vivit-b --peer-python /tmp/peers/bin/python     # one that has nncf and openvino
 
 PyTorch eager, SDPA, compiled, and in bf16; transformers' own ``OnnxExporter``, as it is and with its fusions for
-ONNX Runtime; the same graph in OpenVINO, also quantised by NNCF; and our bundles in fp32 and INT8, the latter also with
-all that is not INT8 in bf16. All take turns in processes of their own (`vivit_export.runtime.bench`). Beside time and
-memory: largest logit difference to eager fp32 on clips, seconds to export, size of what is shipped, and the share of
-what this machine's GEMMs can do. Writes ``results/peers.json``.
+ONNX Runtime; the same graph in OpenVINO, also quantised by NNCF; and our bundles in fp32 and INT8, calibrated on NNCF's
+clips, the latter also with all that is not INT8 in bf16. All take turns in processes of their own
+(`vivit_export.runtime.bench`). Beside time and memory: largest logit difference to eager fp32 on clips, what making
+each takes, size of what is shipped, and the share of what this machine's GEMMs can do. Writes ``results/peers.json``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,12 @@ import click
 import numpy as np
 import numpy.typing as npt
 from common import RESULTS, environment, run_measured, write_results
+from gemm import gemm_rates
+from safetensors.numpy import save_file
 
 import vivit_export as ve
 from vivit_export.bundle import read_bundle
+from vivit_export.export.calibrate import motion_clips
 from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
 from vivit_export.export.clips import CheckClips, load_check_clips
 from vivit_export.progress import Console
@@ -36,7 +38,8 @@ from vivit_export.runtime.bench import bench
 
 HERE = Path(__file__).parent
 VIVIT_EXPORT = str(Path(sys.executable).with_name("vivit-export"))
-NUM_CLIPS = 4
+NUM_CLIPS, CALIBRATION_CLIPS = 4, 32
+CLIPS = "clips.safetensors"
 
 
 @click.command()
@@ -44,21 +47,19 @@ NUM_CLIPS = 4
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--batch", "batches", default="1,2", show_default=True)
 @click.option("--peer-python", type=click.Path(path_type=Path), help="A Python with nncf and openvino.")
-@click.option("--int8-bundle", type=click.Path(path_type=Path), help="Our INT8 bundle of the same checkpoint.")
 @click.option("--gemm-only", is_flag=True, help="Measure the matrix products again, and keep the rest.")
-def main(
-    checkpoint: Path, rounds: int, batches: str, peer_python: Path | None, int8_bundle: Path | None, gemm_only: bool
-) -> None:
+def main(checkpoint: Path, rounds: int, batches: str, peer_python: Path | None, gemm_only: bool) -> None:
     """Measure on CHECKPOINT, a ViViT-B/16x2 folder."""
     if gemm_only:
         known = json.loads((RESULTS / "peers.json").read_text())
-        print(f"wrote {write_results('peers', {**known, 'gemm_gflops': gemm_rate()})}")
+        print(f"wrote {write_results('peers', {**known, 'gemm_gflops': gemm_rates()})}")
         return
-    results: dict[str, Any] = {"environment": environment(), "rounds": rounds, "gemm_gflops": gemm_rate()}
+    results: dict[str, Any] = {"environment": environment(), "rounds": rounds, "gemm_gflops": gemm_rates()}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         loaded = load_checkpoint(str(checkpoint))
-        results["artefacts"], commands, ours = make_contenders(checkpoint, work, peer_python, int8_bundle)
+        save_file({"frames": motion_clips(loaded, range(CALIBRATION_CLIPS))}, work / CLIPS)
+        results["artefacts"], commands, ours = make_contenders(checkpoint, work, peer_python)
         clips = load_check_clips(ours.contract, None, NUM_CLIPS)
         reference = loaded.run_eager(clips.pixels)["logits"]
         results["max_logit_difference"] = {
@@ -82,80 +83,35 @@ def main(
     print(f"wrote {write_results('peers', results)}")
 
 
-def gemm_rate() -> dict[str, float]:
-    """What this machine's matrix products reach on a shape of ViViT-B (fc1), in GFLOP/s: the best library's.
-
-    PyTorch's float32 GEMM is half as fast as ONNX Runtime's on some processors, so neither alone is the limit.
-    """
-    import onnxruntime
-    import torch
-
-    rng = np.random.default_rng(0)
-    a, b = (rng.standard_normal(shape, dtype=np.float32) for shape in ((3137, 768), (768, 3072)))
-    session = onnxruntime.InferenceSession(_matmul(), providers=["CPUExecutionProvider"])
-    a32, b32 = torch.from_numpy(a), torch.from_numpy(b)
-    a16, b16 = a32.bfloat16(), b32.bfloat16()
-    runs: dict[str, tuple[str, Callable[[], object]]] = {
-        "onnxruntime": ("float32", lambda: session.run(None, {"a": a, "b": b})),
-        "pytorch": ("float32", lambda: torch.mm(a32, b32)),
-        "pytorch bf16": ("bfloat16", lambda: torch.mm(a16, b16)),
-    }
-    rates: dict[str, float] = {}
-    for kind, run in runs.values():
-        rate = 2 * 3137 * 768 * 3072 / min(_seconds(run) for _ in range(20)) / 1e9
-        rates[kind] = max(rate, rates.get(kind, 0.0))
-    return rates
-
-
-def _matmul() -> bytes:
-    from onnx import TensorProto, helper
-
-    shapes = {"a": (3137, 768), "b": (768, 3072), "c": (3137, 3072)}
-    values = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()}
-    node = helper.make_node("MatMul", ["a", "b"], ["c"])
-    graph = helper.make_graph([node], "gemm", [values["a"], values["b"]], [values["c"]])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    return bytes(model.SerializeToString())
-
-
-def _seconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
 def make_contenders(
-    checkpoint: Path, work: Path, peer_python: Path | None, int8_bundle: Path | None
+    checkpoint: Path, work: Path, peer_python: Path | None
 ) -> tuple[dict[str, Any], dict[str, list[str]], Any]:
     """Export everything; facts of each artefact, arguments of each peer's worker, and our fp32 bundle."""
     facts: dict[str, Any] = {}
     commands: dict[str, list[str]] = {}
+
+    def make(name: str, target: Path, command: Sequence[str | Path]) -> None:
+        run = run_measured([str(word) for word in command])
+        facts[name] = {"export_seconds": run["seconds"], "peak_bytes": run["peak_bytes"], "size": _size(target)}
+
+    worker = HERE / "peer_worker.py"
     for name, fusions in (("transformers OnnxExporter", ""), ("transformers OnnxExporter, ORT fusions", "cpu")):
         target = work / f"hf-{fusions or 'plain'}"
-        run = run_measured(
-            [sys.executable, str(HERE / "peer_worker.py"), "export", str(checkpoint), str(target), fusions]
-        )
-        facts[name] = {"export_seconds": run["seconds"], "peak_bytes": run["peak_bytes"], "size": _size(target)}
+        make(name, target, [sys.executable, worker, "export", checkpoint, target, fusions])
         commands[f"{name}, onnxruntime"] = ["onnxruntime", str(target / "model.onnx")]
     plain = work / "hf-plain" / "model.onnx"
     commands["transformers OnnxExporter, openvino"] = ["openvino", str(plain)]
     if peer_python is not None:
         target = work / "nncf"
-        run = run_measured([str(peer_python), str(HERE / "peer_worker.py"), "nncf", str(plain), str(target)])
-        facts["nncf int8"] = {"export_seconds": run["seconds"], "peak_bytes": run["peak_bytes"], "size": _size(target)}
+        make("nncf int8", target, [peer_python, worker, "nncf", plain, work / CLIPS, target])
         commands["nncf int8, openvino"] = ["openvino", str(target / "model.xml")]
-    for precision in ("fp32", "fp16"):
-        target = work / precision
-        options = [f"--{precision}", "--target", "onnx", "--no-check", "-q"]
-        run = run_measured([VIVIT_EXPORT, str(checkpoint), "-o", str(target), *options])
-        facts[f"ours {precision}"] = {
-            "export_seconds": run["seconds"], "peak_bytes": run["peak_bytes"], "size": _size(target)
-        }  # fmt: skip
-    if int8_bundle is not None:
-        facts["ours int8"] = {"size": _size(int8_bundle)}
-        for engine in ("openvino", "onnxruntime-cpu"):
-            commands[f"ours int8, {engine}"] = ["bundle", str(int8_bundle), engine]
-        commands["ours int8, openvino, bf16"] = ["bundle", str(int8_bundle), "openvino", "bf16"]
+    data = {"int8": ["--calibration-data", work / CLIPS]}
+    for precision in ("fp32", "fp16", "int8"):
+        target, options = work / precision, [*data.get(precision, ()), "--target", "onnx", "--no-check", "-q"]
+        make(f"ours {precision}", target, [VIVIT_EXPORT, checkpoint, "-o", target, f"--{precision}", *options])
+    for engine in ("openvino", "onnxruntime-cpu"):
+        commands[f"ours int8, {engine}"] = ["bundle", str(target), engine]
+    commands["ours int8, openvino, bf16"] = ["bundle", str(target), "openvino", "bf16"]
     return facts, commands, read_bundle(work / "fp32")
 
 

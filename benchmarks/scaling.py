@@ -141,7 +141,7 @@ def measure_calibration(work: Path, model: str | None, counts: Sequence[int]) ->
     from vivit_export.export.checkpoint import load_checkpoint
 
     source = model or str(make_checkpoint(work, 2, 32))
-    loaded: Any = load_checkpoint(source)  # it has the two fields of a contract that rendering reads
+    loaded = load_checkpoint(source)
     clips = work / "clips.safetensors"
     save_file({"frames": motion_clips(loaded, range(max(counts)))}, clips)
     rows = {}

@@ -15,12 +15,12 @@ from typing import Any
 from gpu_section import gpu_section
 from line_chart import line_chart
 from markdown_table import megabytes, table
+from peers_section import peers_section
 from quantization_section import ideas_section, quantization_section
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results"
 PAGE = ROOT / "docs/performance.md"
-_GEMM_FLOP, _FLOP = 533e9, 903e9
 
 _INTRO = """# Performance
 
@@ -56,52 +56,6 @@ def page(results: Path = RESULTS) -> str:
     if missing:
         parts.append("## Not measured\n\n" + "\n".join(missing) + "\n")
     return "\n".join(parts)
-
-
-def _clips_per_second(named: tuple[str, dict[str, Any]]) -> float:
-    return max((figures["clips_per_second"] for figures in named[1]["batches"].values()), default=0.0)
-
-
-def _peers(content: dict[str, Any]) -> str:
-    differences, artefacts = content["max_logit_difference"], content["artefacts"]
-    rows = []
-    fastest_first = sorted(content["bench"]["contenders"].items(), key=_clips_per_second, reverse=True)
-    for name, contender in fastest_first:
-        for batch, f in contender["batches"].items():
-            spread = f"{f['speed']:.2f} ({f['speed_low']:.2f}–{f['speed_high']:.2f})"
-            difference = f"{differences[name]:.2g}" if name in differences else "–"
-            share = f"{100 * _FLOP / 1e9 * f['clips_per_second'] / content['gemm_gflops']['float32']:.0f} %"
-            seconds = f"{1 / f['clips_per_second']:.2f}"
-            rows.append((name, batch, seconds, spread, megabytes(contender["peak_bytes"]), difference, share))
-    left_out = [
-        f"{name}: {c['error']}"
-        for name, c in content["bench"]["contenders"].items()
-        if "error" in c and not c["batches"]
-    ]
-    made = [
-        (name, f"{a['export_seconds']:.0f}" if "export_seconds" in a else "–", megabytes(a["size"]))
-        for name, a in artefacts.items()
-    ]
-    columns = (
-        "contender",
-        "batch",
-        "s per clip",
-        "x SDPA (p10–p90)",
-        "peak MB",
-        "max |Δ logit|",
-        "of the fp32 GEMM rate",
-    )
-    rate = ", ".join(f"{name} {value:.0f}" for name, value in content["gemm_gflops"].items())
-    return "\n\n".join(
-        [
-            table(columns, rows),
-            f"Matrix products of fc1's shape reach {rate} GFLOP/s here with the best library; the last column is "
-            f"{_FLOP / 1e9:.0f} GFLOP per clip over that float32 rate, so low precision can pass 100 %. "
-            f"The logits span {content['logit_range']:.3g}.",
-            table(("artefact", "seconds to make", "MB"), made),
-            *(["Left out: " + "; ".join(left_out) + "."] if left_out else []),
-        ]
-    )
 
 
 def _sessions(content: dict[str, Any]) -> str:
@@ -284,15 +238,25 @@ def _scaling(content: dict[str, Any]) -> str:
         rows += [(words, *cells)] if set(cells) != {"–"} else []
     pictures = [f"![growth with {x_name}](growth-{key}.svg)" for key, x_name in varied.items()]
     layers, tokens = exponents["layers"], exponents["tokens"]
+    first, seconds = next((n, row["seconds_per_call"]) for n, row in _rows(content, "layers").items())
     words = (
         "The exponent b of y = a x^b, fitted over each series: 1 is proportional, 0 does not grow. In ViViT-B's "
-        f"width, latency grows as layers^{layers['seconds_per_call']} and tokens^{tokens['seconds_per_call']} "
-        "(attention is quadratic, the Linears are not), and the engine's activations as "
-        f"tokens^{tokens['activation_bytes']}, since fused attention keeps no matrix of tokens by tokens. The engine's "
-        f"size follows the weights alone (tokens^{tokens['engine_bytes']})."
+        f"width, latency grows as layers^{layers['seconds_per_call']}: {first} layers take "
+        f"{seconds:.2f} s and each one more {_step(content['layers'], 'seconds_per_call'):.2f} s, since the last "
+        "computes the class token alone. It grows as "
+        f"tokens^{tokens['seconds_per_call']} (attention is quadratic, the Linears are not), and the engine's "
+        f"activations as tokens^{tokens['activation_bytes']}, since fused attention keeps no matrix of tokens by "
+        f"tokens. The engine's size follows the weights alone (tokens^{tokens['engine_bytes']}), "
+        f"{megabytes(_step(content['layers'], 'engine_bytes'))} MB a layer."
     )
     columns = ("", *(f"over {x_name}" for x_name in varied.values()))
     return "\n\n".join([words, *_calibration_growth(content), table(columns, rows), *pictures])
+
+
+def _step(rows: dict[str, Any], figure: str) -> float:
+    """How much a figure grows for each one more, from the smallest to the largest of a series."""
+    few, many = min(rows, key=int), max(rows, key=int)
+    return float(rows[many][figure] - rows[few][figure]) / (int(many) - int(few))
 
 
 def _calibration_growth(content: dict[str, Any]) -> list[str]:
@@ -306,15 +270,15 @@ def _calibration_growth(content: dict[str, Any]) -> list[str]:
     )
     return [
         f"Calibration, at {calibration['layers']} layers and {calibration['tokens']} tokens, observes in "
-        f"{', '.join(ends)}. That time grows as clips^{b['calibration_seconds']}, the time to find the ranges then as "
-        f"clips^{b['ranges_seconds']}, and memory as clips^{b['calibration_peak_bytes']}: one clip is held at a time, "
-        "and of each tensor a summary of fixed size.",
+        f"{', '.join(ends)}: {_step(calibration['rows'], 'calibration_seconds'):.2f} s for each one more. The time to "
+        f"find the ranges then grows as clips^{b['ranges_seconds']}, and memory as "
+        f"clips^{b['calibration_peak_bytes']}: one clip is held at a time, and of each tensor a summary of fixed size.",
         machine(calibration["environment"]),
     ]
 
 
 SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
-    ("peers", "Every peer side by side, ViViT-B on the CPU", _peers),
+    ("peers", "Every peer side by side, ViViT-B on the CPU", peers_section),
     ("gpu", "ViViT-B on a GPU", gpu_section),
     ("session", "Sessions on the CPU, ViViT-B", _sessions),
     ("sdpa", "Eager attention and SDPA, as in the Transformers documentation", _sdpa),

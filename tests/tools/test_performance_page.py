@@ -15,6 +15,7 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "benchmarks")]
 
 from gpu_section import gpu_section  # noqa: E402
 from line_chart import line_chart  # noqa: E402
+from peers_section import peers_section  # noqa: E402
 from sdpa import DOCUMENTED  # noqa: E402
 from write_performance_page import PAGE, RESULTS, SECTIONS, growth_charts, page, table  # noqa: E402
 
@@ -101,6 +102,31 @@ def test_of_a_gpu_run_that_hardly_began_what_there_is_is_shown() -> None:
     assert "| pytorch sdpa | 8 | 3.75 | 3.75 | – | – | – |" in gpu_section(some)
 
 
+def test_each_peer_is_set_beside_the_limit_of_its_own_types() -> None:
+    batch = {"clips_per_second": 0.1, "speed": 1.0, "speed_low": 0.9, "speed_high": 1.1}
+    names = ("pytorch sdpa", "pytorch sdpa-bf16", "ours int8, openvino", "ours int8, openvino, bf16")
+    content = {
+        "max_logit_difference": {"ours int8, openvino": 0.123},
+        "artefacts": {"ours int8": {"export_seconds": 99.6, "peak_bytes": 2.5e9, "size": 98e6}},
+        "logit_range": 26.7,
+        "gemm_gflops": {"float32": {"a": 100.0, "b": 370.0}, "bfloat16": {"a": 740.0}, "int8": {"b": 1066.0}},
+        "bench": {
+            "contenders": {
+                **{name: {"batches": {"1": batch}, "peak_bytes": 1e9} for name in names},
+                "compile": {"batches": {}, "error": "no compiler"},
+            }
+        },
+    }
+    written = peers_section(content)
+    seconds = (903 / 370, 903 / 740, 533 / 1066 + 1, 533 / 1066 + 0.5)
+    for name, limit in zip(names, seconds, strict=True):
+        assert f"\n| {name} | 1 | 10.00 | 1.00 (0.90–1.10) | 1000 |" in written
+        (row,) = (line for line in written.splitlines() if line.startswith(f"| {name} |"))
+        assert row.endswith(f"| {100 * limit / 10:.0f} % |")
+    assert "| float32 | 100 | 370 |" in written and "| int8 | – | 1066 |" in written
+    assert "| ours int8 | 100 | 2500 | 98 |" in written and written.endswith("Left out: compile: no compiler.")
+
+
 def test_charts_are_up_to_date() -> None:
     path = RESULTS / "scaling.json"
     if not path.exists():
@@ -125,8 +151,8 @@ def test_growth_is_drawn_from_small_to_large_and_calibration_where_it_was_measur
     written = {name: write for name, _, write in SECTIONS}["scaling"](content)
     assert "| calibration memory | – | – | – | 0.0 |" in written and "![growth with calibration clips]" in written
     assert (
-        "at 2 layers and 3137 tokens, observes in 4.0 s and 500 MB for 2 clips, 32.0 s and 500 MB for 16 clips."
-        in written
+        "at 2 layers and 3137 tokens, observes in 4.0 s and 500 MB for 2 clips, 32.0 s and 500 MB for 16 clips: "
+        "2.00 s for each one more." in written
     )
 
 

@@ -171,14 +171,16 @@ def find_clips_of(contract: Contract, options: CalibrationOptions) -> Iterator[t
         yield find(path), "motion clips rendered for the demo"
 
 
-def motion_clips(contract: Contract, seeds: Sequence[int]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def motion_clips(
+    source: Contract | Checkpoint, seeds: Sequence[int]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """Render the demo's motions: its training distribution, with other seeds.
 
     Returns:
         Crops, uint8 (N, T, H, W, 3); labels take turns, landscape and portrait too.
     """
-    preprocessor = Preprocessor(contract.clip, contract.preprocess)
-    height, width = contract.clip.height, contract.clip.width
+    preprocessor = Preprocessor(source.clip, source.preprocess)
+    height, width = source.clip.height, source.clip.width
     sizes = ((height * 5 // 4, width * 7 // 4), (height * 7 // 4, width * 5 // 4))
     return np.stack(
         [
@@ -186,7 +188,7 @@ def motion_clips(contract: Contract, seeds: Sequence[int]) -> np.ndarray[tuple[i
                 render_clip(
                     LABELS[seed % len(LABELS)],
                     seed=seed,
-                    num_frames=contract.clip.num_frames,
+                    num_frames=source.clip.num_frames,
                     height=sizes[seed % 2][0],
                     width=sizes[seed % 2][1],
                 )
