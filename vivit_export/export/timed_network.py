@@ -44,9 +44,8 @@ class TimedNetwork:
         checkpoint.network.config._attn_implementation = attention
         self._dtype = _DTYPES[precision]
         checkpoint.network.to(self._device, self._dtype)
-        # Static shapes: each batch has kernels of its own, as an engine has.
         outputs = checkpoint.outputs
-        self._outputs: Any = torch.compile(outputs, dynamic=False) if compiled else outputs
+        self._outputs: Any = _compile(outputs) if compiled else outputs
         threads = f"CPU, {torch.get_num_threads()} threads"
         self.device = torch.cuda.get_device_name(self._device) if self.on_gpu else threads
 
@@ -85,3 +84,11 @@ class TimedNetwork:
     def _upload(self, pixels: Pixels) -> torch.Tensor:
         # The GPU converts: `to(device, dtype)` would do that on the CPU first.
         return torch.from_numpy(pixels).to(self._device).to(self._dtype)
+
+
+def _compile(outputs: Any) -> Any:
+    """Compile for static shapes: each batch has kernels of its own, as an engine has."""
+    import torch._dynamo.config as settings  # takes a second, as all of the compiler
+
+    settings.recompile_limit = settings.accumulated_recompile_limit  # after 8 batch sizes it would fall back to eager
+    return torch.compile(outputs, dynamic=False)
