@@ -1,24 +1,22 @@
-"""Ideas for INT8 and FP8 that must earn their place: bias correction in two forms, and clipping weights by error.
+"""What INT8 and FP8 owe to bias correction and to clipping weights, and a form of the former that is left out.
 
     python tools/make_checkpoint.py /tmp/vivit-b
     python benchmarks/quantization_ideas.py /tmp/vivit-b
 
 Bias correction (arXiv:1906.04721) adds what quantisation takes from the mean of a layer's output to its bias. What
 ships takes the weights' part from the channel means of all clips (`calibration.smoothing`); from the kept rows it can
-be had with the inputs' part. Weight clipping takes, for each column (for all of them where they share a scale), the
-range with the least squared error of the output, by the mean square of each input channel. They are made here, from
-the same observations. Writes ``results/quantization_ideas.json``.
+be had with the inputs' part. INT8 weights of Q, K and V, which share a scale, reach as far as gives the least error of
+the output (`calibration.smoothing.find_reach`), or as the largest of them. Each is taken out of the same ranges. Writes
+``results/quantization_ideas.json``.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import click
 import numpy as np
@@ -31,18 +29,9 @@ from safetensors.numpy import save_file
 
 from vivit_export.bundle import MODEL
 from vivit_export.calibration.cache import Observations, load_observations
-from vivit_export.calibration.layers import (
-    LEVELS,
-    Layer,
-    QuantisedWeight,
-    encode,
-    fp16_scale,
-    quantise_input,
-    quantise_weights,
-)
+from vivit_export.calibration.layers import Layer, quantise_input, quantise_weights
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.calibration.ranges import Ranges
-from vivit_export.export import quantize as quantize_module
 from vivit_export.export.calibrate import calibration_contract, calibration_graph, motion_clips, obtain_ranges
 from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
 from vivit_export.export.graph import Rewritten, rewrite_graph, save_graph
@@ -55,8 +44,7 @@ from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 Float32 = npt.NDArray[np.float32]
 
-IDEAS = ("as it ships", "no bias correction", "bias correction by rows", "weights clipped by error")
-SHARES = np.linspace(0.5, 1, 21)
+IDEAS = ("as it ships", "no bias correction", "bias correction by rows", "weights not clipped")
 
 
 @click.command()
@@ -126,56 +114,37 @@ def with_idea(idea: str, checkpoint: Checkpoint, rewritten: Rewritten, ranges: R
         quantize(model, ranges)
         calibration_graph(checkpoint, model)
         return model
-    make = clipping(ranges, seen) if "clipped" in idea else quantise_weights
-    bare = replace(ranges, layers={name: replace(layer, shift=None) for name, layer in ranges.layers.items()})
+    unclipped = idea == "weights not clipped"
+    layers = {
+        name: replace(layer, shift=None, percent=100 if unclipped else layer.percent)
+        for name, layer in ranges.layers.items()
+    }
+    bare = replace(ranges, layers=layers)
     places = [] if idea == "no bias correction" else [place for place in find_layers(model) if place.bias]
-    with patch.object(quantize_module, "quantise_weights", make):  # as `quantize` calls it
-        quantize(model, bare)
+    quantize(model, bare)
     for place in places:
         assert place.bias is not None
         add, index = place.bias
         value = add.inputs[index]
         assert value is not None and value.const_value is not None
-        change = shift(place.layer, ranges, seen, make, rows="rows" in idea)
+        change = shift(place.layer, bare, seen, rows="rows" in idea)
         replace_constant(add, index, value.const_value.numpy() + change)
     calibration_graph(checkpoint, model)
     return model
 
 
-Quantise = Callable[[Layer, str, Sequence[Float32]], list[QuantisedWeight]]
-
-
-def shift(layer: Layer, ranges: Ranges, seen: Observations, make: Quantise, *, rows: bool) -> Float32:
+def shift(layer: Layer, ranges: Ranges, seen: Observations, *, rows: bool) -> Float32:
     """What quantisation takes from the mean of a layer's output, float32 (out,)."""
     found, tensor = ranges.layers[layer.name], seen.tensors[layer.tensor]
     factors = factors_of(layer, ranges)
     (weight,) = layer.weights
-    (quantised,) = make(layer, ranges.precision, (weight * factors[:, None],))
+    smoothed = (weight * factors[:, None],)
+    (quantised,) = quantise_weights(layer, ranges.precision, smoothed, found.percent)
     if not rows:
         mean = tensor.channel_mean.astype(np.float32)
         return np.asarray(mean @ weight - mean / factors @ quantised.values)
     inputs = quantise_input(tensor.rows / factors, found.amax, ranges.precision)
     return np.asarray((tensor.rows @ weight - inputs @ quantised.values).mean(axis=0))
-
-
-def clipping(ranges: Ranges, seen: Observations) -> Quantise:
-    """`quantise_weights` with ranges by the error of the output."""
-
-    def make(layer: Layer, precision: str, weights: Sequence[Float32]) -> list[QuantisedWeight]:
-        power = np.square(seen.tensors[layer.tensor].rows / factors_of(layer, ranges)).mean(axis=0)
-        widest = [q.scale * LEVELS[precision] for q in quantise_weights(layer, precision, weights)]
-        tried, errors = [], []
-        for share in SHARES:
-            scales = [fp16_scale(amax * share, precision) for amax in widest]
-            tried.append([QuantisedWeight(encode(w, s, precision), s) for w, s in zip(weights, scales, strict=True)])
-            errors.append([power @ np.square(q.values - w) for q, w in zip(tried[-1], weights, strict=True)])
-        if widest[0].ndim == 0:
-            return tried[int(np.argmin([sum(float(error.sum()) for error in one) for one in errors]))]
-        best = np.argmin([one[0] for one in errors], axis=0)
-        scale = np.stack([one[0].scale for one in tried])[best, np.arange(len(best))]
-        return [QuantisedWeight(encode(weights[0], scale, precision), scale)]
-
-    return make
 
 
 def factors_of(layer: Layer, ranges: Ranges) -> Float32:

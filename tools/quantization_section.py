@@ -70,7 +70,7 @@ def _plan_table(plans: dict[str, Any]) -> str:
 
 
 def ideas_section(content: dict[str, Any]) -> str:
-    """What bias correction brings, and what other forms of it and clipping of weights would."""
+    """What bias correction and clipping of weights bring, and what another form of the former would."""
     parts = {title: found for title, found in content.items() if "int8" in found}
     rows = [
         (title, precision, idea, f"{100 * one['max']:.2f} %", f"{100 * one['rms']:.4f} %", f"{one['cosine']:.6f}")

@@ -283,7 +283,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("session", "Sessions on the CPU, ViViT-B", _sessions),
     ("sdpa", "Eager attention and SDPA, as in the Transformers documentation", _sdpa),
     ("quantization", "INT8 and FP8", quantization_section),
-    ("quantization_ideas", "INT8 and FP8: what bias correction brings, and what is left out", ideas_section),
+    ("quantization_ideas", "INT8 and FP8: what bias correction and clipped weights bring", ideas_section),
     ("plan", "What TensorRT for RTX compiles", _plans),
     ("rewrites", "What the exact rewrites change", _rewrites),
     ("export", "The export", _export),

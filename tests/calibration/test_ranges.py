@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ def test_ranges_survive_the_file(state: Observations, tmp_path: Path) -> None:
     found = find(state)
     assert found.layers["a"].largest == state.tensors["a.input"].histogram.largest
     assert found.layers["b"].exponents is not None
+    found.layers["b"] = dataclasses.replace(found.layers["b"], percent=80, shift=(0.1, 0.25))  # type: ignore[index]
     write_json(tmp_path / "ranges.json", found.to_json())
     assert read_ranges(tmp_path / "ranges.json") == found
 
@@ -82,6 +84,10 @@ def test_ranges_of_another_model_are_refused(state: Observations, part: str) -> 
         (
             {"layers": {"a": {"amax": -1, "largest": 1, "exponents": None, "alpha": None, "error": 0}}},
             "range of a is",
+        ),
+        (
+            {"layers": {"a": {"amax": 1, "largest": 1, "exponents": None, "alpha": None, "error": 0, "percent": 0}}},
+            "weights of a cannot span 0 percent",
         ),
         ({"layers": []}, "no attribute"),
         ({"extra": 1}, "unexpected keyword"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import pytest
 from vivit_export.calibration.cache import Observed
 from vivit_export.calibration.layers import Layer, quantise_input, quantise_weights
 from vivit_export.calibration.observers import Histogram
-from vivit_export.calibration.smoothing import ALPHAS, choose, smoothing_exponents
+from vivit_export.calibration.smoothing import ALPHAS, REACHES, choose, smoothing_exponents
 
 Float32 = npt.NDArray[np.float32]
 
@@ -133,3 +134,55 @@ def test_a_correction_that_does_not_help_is_left_out() -> None:
 
 def test_several_linears_are_not_corrected() -> None:
     assert choose(layer(num_linears=3), observed(activations() + 1), "int8", "mse").shift is None
+
+
+# --- the reach of the weights ------------------------------------------------------------------
+
+
+def squared_error(weights: Sequence[Float32], rows: Float32, percent: int) -> float:
+    """As the docstring says, from the beginning; the scale is the next fp16 value not below."""
+    wanted = max(float(np.abs(weight).max()) for weight in weights) * percent / 100 / 127
+    step = float(np.float16(wanted))
+    if step < wanted:
+        step = float(np.nextafter(np.float16(wanted), np.float16(np.inf)))
+    power = np.square(rows.astype(np.float64)).mean(axis=0)
+    stored = [np.clip(np.rint(weight / step), -127, 127) * step for weight in weights]
+    return sum(float((power @ np.square(q - w)).sum()) for q, w in zip(stored, weights, strict=True))
+
+
+def far_weights() -> Layer:
+    """Three Linears with a few weights that lie far out."""
+    three = layer(num_linears=3)
+    three.weights[0][::20, 0] *= 2
+    return three
+
+
+def test_linears_of_one_scale_reach_as_far_as_their_output_wants() -> None:
+    rows, three = activations(), far_weights()
+    choice = choose(three, observed(rows), "int8", "mse", "none")
+    errors = {percent: squared_error(three.weights, rows, percent) for percent in REACHES}
+    assert choice.percent == min(errors, key=errors.__getitem__) < 100
+    assert errors[choice.percent] < 0.98 * errors[100]
+
+    stored = np.concatenate([q.values for q in quantise_weights(three, "int8", percent=choice.percent)], axis=1)
+    exact = rows @ three.joined
+    got = quantise_input(rows, choice.amax, "int8") @ stored
+    assert choice.error == pytest.approx(float(np.square(got - exact).mean() / np.square(exact).mean()), rel=1e-3)
+
+
+@pytest.mark.parametrize(("precision", "method"), [("fp8", "mse"), ("int8", "minmax")])
+def test_weights_are_not_clipped_where_that_gains_nothing_or_was_not_asked_for(precision: str, method: str) -> None:
+    assert choose(far_weights(), observed(activations()), precision, method).percent == 100
+
+
+def test_columns_with_scales_of_their_own_keep_their_reach() -> None:
+    three = far_weights()
+    one = dataclasses.replace(three, linears=("l0",), weights=three.weights[:1])
+    assert choose(one, observed(activations()), "int8", "mse").percent == 100
+
+
+def test_weights_that_int8_holds_exactly_keep_their_reach() -> None:
+    weights = np.random.default_rng(0).integers(-127, 128, (3, 64, 48)).astype(np.float32)
+    weights[:, 0] = 127
+    exact = dataclasses.replace(layer(num_linears=3), weights=tuple(weights))
+    assert choose(exact, observed(activations()), "int8", "mse", "none").percent == 100

@@ -311,7 +311,30 @@ def test_a_shift_goes_into_the_bias_that_is_there(build: Build) -> None:
     assert [name for name, layer in told.items() if layer["bias_corrected"]] == sorted(changed)
 
 
-@pytest.mark.parametrize(("field", "what"), [("shift", "shift"), ("exponents", "exponents")])
-def test_ranges_of_another_size_are_refused(build: Build, field: str, what: str) -> None:
-    with pytest.raises(CalibrationError, match=rf"ranges of layers\.0\.mlp\.fc1 have 3 {what} where \d+ are needed"):
+def test_the_reach_of_weights_goes_into_their_scale(build: Build) -> None:
+    name = "layers.1.attention.qkv"
+    (bare, _), (clipped, facts) = build("int8"), build("int8", fields={name: {"percent": 80}})
+
+    def scales(model: ir.Model) -> dict[str, npt.NDArray[np.float64]]:
+        found = {}
+        for node in ops(model, "DequantizeLinear"):
+            path, _, op = str(node.name).rpartition("/")
+            if op == "DequantizeWeight":
+                scale = node.inputs[1]
+                assert scale is not None and scale.const_value is not None
+                found[path] = scale.const_value.numpy().astype(np.float64)
+        return found
+
+    before, after = scales(bare), scales(clipped)
+    changed = {
+        path: float(after[path] / before[path]) for path in after if not np.array_equal(after[path], before[path])
+    }
+    assert changed == {f"layers.1.attention.{n}_proj": pytest.approx(0.8, rel=2e-3) for n in "qkv"}
+    told = facts["quantisation"]["layers"]
+    assert {layer: one["weight_percent"] for layer, one in told.items()} == {**dict.fromkeys(LAYERS, 100), name: 80}
+
+
+@pytest.mark.parametrize("field", ["shift", "exponents"])
+def test_ranges_of_another_size_are_refused(build: Build, field: str) -> None:
+    with pytest.raises(CalibrationError, match=rf"ranges of layers\.0\.mlp\.fc1 have 3 {field} where \d+ are needed"):
         build("int8", fields={"layers.0.mlp.fc1": {field: (1, 2, 3)}})

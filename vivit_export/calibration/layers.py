@@ -98,7 +98,12 @@ def _codes(scaled: Float32, precision: str, low: float, high: float) -> npt.NDAr
     return codes
 
 
-def quantise_weights(layer: Layer, precision: str, weights: Sequence[Float32] | None = None) -> list[QuantisedWeight]:
+def quantise_weights(
+    layer: Layer,
+    precision: str,
+    weights: Sequence[Float32] | None = None,
+    percent: int = 100,
+) -> list[QuantisedWeight]:
     """Quantise a layer's weights, each column by its largest magnitude.
 
     FP8, and the Linears of a layer that has several, get one scale together. For Q, K and V that is what
@@ -109,12 +114,13 @@ def quantise_weights(layer: Layer, precision: str, weights: Sequence[Float32] | 
         layer: what to quantise.
         precision: ``int8`` or ``fp8``.
         weights: instead of the layer's own, such as smoothed ones.
+        percent: of the largest magnitude that the codes span.
     """
     weights = layer.weights if weights is None else weights
     peaks = [np.abs(weight).max(axis=0) for weight in weights]
     if precision == "fp8" or len(weights) > 1:
         peaks = [np.asarray(max(float(peak.max()) for peak in peaks))] * len(weights)
-    scales = [fp16_scale(peak, precision) for peak in peaks]
+    scales = [fp16_scale(peak * (percent / 100), precision) for peak in peaks]
     return [
         QuantisedWeight(encode(weight, scale, precision), scale) for weight, scale in zip(weights, scales, strict=True)
     ]

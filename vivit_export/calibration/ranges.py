@@ -34,6 +34,7 @@ class LayerRange:
         alpha: how they were found.
         error: mean squared error of the output relative to its mean square, on the kept rows.
         shift: what is added to the bias; None: nothing.
+        percent: of the largest weight that the codes of the weights span.
     """
 
     amax: float
@@ -42,6 +43,7 @@ class LayerRange:
     alpha: float | None
     error: float
     shift: tuple[float, ...] | None = None
+    percent: int = 100
 
     @property
     def divisors(self) -> Exponents | None:
@@ -120,6 +122,8 @@ def _read_layer(name: str, fields: dict[str, Any]) -> LayerRange:
         }
     )
     _finite(name, found.amax)
+    if not 0 < found.percent <= 100:
+        raise ValueError(f"the weights of {name} cannot span {found.percent} percent")
     return found
 
 
@@ -150,7 +154,7 @@ def find_ranges(
         # As text a float32 takes nine digits at most, and comes back as it was.
         shift = None if choice.shift is None else tuple(float(str(value)) for value in choice.shift)
         found[layer.name] = LayerRange(
-            choice.amax, seen.histogram.largest, exponents, choice.alpha, choice.error, shift
+            choice.amax, seen.histogram.largest, exponents, choice.alpha, choice.error, shift, choice.percent
         )
         count(1)
     shared = {

@@ -144,6 +144,7 @@ def quantize(model: ir.Model, ranges: Ranges, keep: Collection[str] = ()) -> dic
             "linears": list(place.layer.linears),
             "amax": found.amax,
             "bias_corrected": found.shift is not None,
+            "weight_percent": found.percent,
             "smoothing": None if found.exponents is None else {"alpha": found.alpha, "by": place.layer.smoothing},
             "error": found.error,
         }
@@ -166,7 +167,8 @@ def _quantize_layer(graph: ir.Graph, place: Place, found: LayerRange, precision:
     scale = new_constant(graph, f"{layer.name}.input_scale", fp16_scale(found.amax, precision))
     zero = new_constant(graph, f"{layer.name}.input_zero_point", _ZEROS[precision])
     rounded: dict[ir.Value, ir.Value] = {}
-    for matmul, weight in zip(place.matmuls, quantise_weights(layer, precision, weights), strict=True):
+    quantised = quantise_weights(layer, precision, weights, found.percent)
+    for matmul, weight in zip(place.matmuls, quantised, strict=True):
         path = module_path(matmul)
         read = matmul.inputs[0]
         assert read is not None
