@@ -109,9 +109,10 @@ def make_contenders(
     for precision in ("fp32", "fp16", "int8"):
         target, options = work / precision, [*data.get(precision, ()), "--target", "onnx", "--no-check", "-q"]
         make(f"ours {precision}", target, [VIVIT_EXPORT, checkpoint, "-o", target, f"--{precision}", *options])
+    int8 = str(work / "int8")
     for engine in ("openvino", "onnxruntime-cpu"):
-        commands[f"ours int8, {engine}"] = ["bundle", str(target), engine]
-    commands["ours int8, openvino, bf16"] = ["bundle", str(target), "openvino", "bf16"]
+        commands[f"ours int8, {engine}"] = ["bundle", int8, engine]
+    commands["ours int8, openvino, bf16"] = ["bundle", int8, "openvino", "bf16"]
     return facts, commands, read_bundle(work / "fp32")
 
 
