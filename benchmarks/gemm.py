@@ -21,6 +21,9 @@ def gemm_rates() -> dict[str, dict[str, float]]:
     No library alone is the limit: PyTorch's float32 product is half as fast as the others' on some processors. The
     int8 product is a MatMul between Q/DQ pairs, as in our INT8 graphs: it takes and gives float32.
     """
+    import openvino
+
+    core = openvino.Core()  # one for all: see `vivit_export.runtime.session.openvino`
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal(shape, dtype=np.float32) for shape in ((M, K), (K, N)))
     plain, quantised = _model(b), _quantised_model(a, b)
@@ -28,10 +31,10 @@ def gemm_rates() -> dict[str, dict[str, float]]:
         "float32": {
             "pytorch": _torch(a, b, "float32"),
             "onnxruntime": _onnxruntime(plain, a),
-            "openvino": _openvino(plain, a, "f32"),
+            "openvino": _openvino(core, plain, a, "f32"),
         },
-        "bfloat16": {"pytorch": _torch(a, b, "bfloat16"), "openvino": _openvino(plain, a, "bf16")},
-        "int8": {"onnxruntime": _onnxruntime(quantised, a), "openvino": _openvino(quantised, a, "f32")},
+        "bfloat16": {"pytorch": _torch(a, b, "bfloat16"), "openvino": _openvino(core, plain, a, "bf16")},
+        "int8": {"onnxruntime": _onnxruntime(quantised, a), "openvino": _openvino(core, quantised, a, "f32")},
     }
     flop = 2 * M * K * N
     return {
@@ -60,11 +63,8 @@ def _onnxruntime(model: bytes, a: npt.NDArray[np.float32]) -> Run:
     return lambda: session.run(None, {"a": a})
 
 
-def _openvino(model: bytes, a: npt.NDArray[np.float32], precision: str) -> Run:
-    import openvino
-
+def _openvino(core: Any, model: bytes, a: npt.NDArray[np.float32], precision: str) -> Run:
     hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-    core = openvino.Core()
     request = core.compile_model(core.read_model(model), "CPU", hints).create_infer_request()
     return lambda: request.infer([a], share_inputs=True, share_outputs=True)
 
