@@ -238,25 +238,26 @@ def _scaling(content: dict[str, Any]) -> str:
         rows += [(words, *cells)] if set(cells) != {"–"} else []
     pictures = [f"![growth with {x_name}](growth-{key}.svg)" for key, x_name in varied.items()]
     layers, tokens = exponents["layers"], exponents["tokens"]
-    first, seconds = next((n, row["seconds_per_call"]) for n, row in _rows(content, "layers").items())
+    first, shallow = next(iter(_rows(content, "layers").items()))
     words = (
         "The exponent b of y = a x^b, fitted over each series: 1 is proportional, 0 does not grow. In ViViT-B's "
         f"width, latency grows as layers^{layers['seconds_per_call']}: {first} layers take "
-        f"{seconds:.2f} s and each one more {_step(content['layers'], 'seconds_per_call'):.2f} s, since the last "
-        "computes the class token alone. It grows as "
+        f"{shallow['seconds_per_call']:.2f} s and each one more "
+        f"{_step(content, 'layers', 'seconds_per_call'):.2f} s, since the last computes the class token alone. "
+        "It grows as "
         f"tokens^{tokens['seconds_per_call']} (attention is quadratic, the Linears are not), and the engine's "
         f"activations as tokens^{tokens['activation_bytes']}, since fused attention keeps no matrix of tokens by "
         f"tokens. The engine's size follows the weights alone (tokens^{tokens['engine_bytes']}), "
-        f"{megabytes(_step(content['layers'], 'engine_bytes'))} MB a layer."
+        f"{megabytes(_step(content, 'layers', 'engine_bytes'))} MB a layer."
     )
     columns = ("", *(f"over {x_name}" for x_name in varied.values()))
     return "\n\n".join([words, *_calibration_growth(content), table(columns, rows), *pictures])
 
 
-def _step(rows: dict[str, Any], figure: str) -> float:
+def _step(content: dict[str, Any], key: str, figure: str) -> float:
     """How much a figure grows for each one more, from the smallest to the largest of a series."""
-    few, many = min(rows, key=int), max(rows, key=int)
-    return float(rows[many][figure] - rows[few][figure]) / (int(many) - int(few))
+    (few, least), *_, (many, most) = _rows(content, key).items()
+    return float(most[figure] - least[figure]) / (int(many) - int(few))
 
 
 def _calibration_growth(content: dict[str, Any]) -> list[str]:
@@ -270,8 +271,8 @@ def _calibration_growth(content: dict[str, Any]) -> list[str]:
     )
     return [
         f"Calibration, at {calibration['layers']} layers and {calibration['tokens']} tokens, observes in "
-        f"{', '.join(ends)}: {_step(calibration['rows'], 'calibration_seconds'):.2f} s for each one more. The time to "
-        f"find the ranges then grows as clips^{b['ranges_seconds']}, and memory as "
+        f"{', '.join(ends)}: {_step(content, 'calibration', 'calibration_seconds'):.2f} s for each one more. The time "
+        f"to find the ranges then grows as clips^{b['ranges_seconds']}, and memory as "
         f"clips^{b['calibration_peak_bytes']}: one clip is held at a time, and of each tensor a summary of fixed size.",
         machine(calibration["environment"]),
     ]
