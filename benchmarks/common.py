@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from vivit_export.runtime.nvidia_smi import gpu_model
+from vivit_export.runtime.bench.nvidia_smi import gpu_model
 
 RESULTS = Path(__file__).parent / "results"
 TOOLS = Path(__file__).parents[1] / "tools"

@@ -24,10 +24,10 @@ from common import environment, run_measured, write_results
 
 import vivit_export as ve
 from vivit_export.demo.motion import LABELS, render_clip
-from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
+from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.options import REWRITE_NAMES
 from vivit_export.runtime import Preprocessor
-from vivit_export.runtime.drift import compare
+from vivit_export.runtime.drift.metrics import compare
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 VIVIT_EXPORT = str(Path(sys.executable).with_name("vivit-export"))
@@ -143,7 +143,7 @@ def _emulated(
 ) -> dict[str, Any]:
     import onnx_ir as ir
 
-    from vivit_export.export.emulate import emulate_low_precision
+    from vivit_export.export.graph.emulate import emulate_low_precision
 
     bundle = ve.export_model(
         "demo", work / f"{precision}-pattern", precision=precision, targets=("onnx",), attention="pattern"

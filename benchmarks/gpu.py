@@ -30,8 +30,8 @@ from sdpa import DOCUMENTED, KINDS, train_in_child
 from vivit_export.demo import checkpoint_path
 from vivit_export.errors import VivitExportError
 from vivit_export.progress import Console
-from vivit_export.runtime.bench import take_turns
-from vivit_export.runtime.session.select import CPU_ENGINES, ORDER
+from vivit_export.runtime.bench.run import take_turns
+from vivit_export.runtime.select import CPU_ENGINES, ORDER
 
 WORKER = str(Path(__file__).with_name("gpu_worker.py"))
 AGAINST = ",".join(kind + half for half in ("", "-fp16", "-bf16") for kind in ("sdpa", "eager", "compile"))
@@ -171,7 +171,7 @@ def our_commands(book: Book, checkpoint: Path, target: Path, device: str) -> dic
         book.leave_out("ours fp16", str(e))
         return {}
     engines = [name for name in ORDER if (name in CPU_ENGINES) == (device == "cpu")]
-    worker = "vivit_export.runtime.bench_worker"
+    worker = "vivit_export.runtime.bench.worker"
     return {f"ours fp16, {engine}": ["-m", worker, str(target), engine, device] for engine in engines}
 
 

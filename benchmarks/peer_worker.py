@@ -83,7 +83,7 @@ def run_peer(pixels: Pixels, crops: npt.NDArray[np.uint8], arguments: list[str])
 
 
 class Peer:
-    """A model in another's engine, as `vivit_export.runtime.bench_worker` wants it."""
+    """A model in another's engine, as `vivit_export.runtime.bench.worker` wants it."""
 
     gpu = None
 
@@ -121,12 +121,12 @@ def main(what: str, *arguments: str) -> int:
         pixels, crops = np.load(folder / "pixels.npy"), np.load(folder / "crops.npy")
         np.save(folder / "logits.npy", run_peer(pixels, crops, list(arguments[1:])))
     elif what == "bundle":
-        from vivit_export.runtime.bench_worker import Served, work
+        from vivit_export.runtime.bench.worker import Served, work
 
         bundle, engine, *precision = arguments
         return work(lambda: Served(bundle, engine, "", *precision))
     else:
-        from vivit_export.runtime.bench_worker import work
+        from vivit_export.runtime.bench.worker import work
 
         return work(lambda: Peer(what, *arguments))
     return 0

@@ -7,7 +7,7 @@
 PyTorch eager, SDPA, compiled, and in bf16; transformers' own ``OnnxExporter``, as it is and with its fusions for
 ONNX Runtime; the same graph in OpenVINO, also quantised by NNCF; and our bundles in fp32 and INT8, calibrated on NNCF's
 clips, the latter also with all that is not INT8 in bf16. All take turns in processes of their own
-(`vivit_export.runtime.bench`). Beside time and memory: largest logit difference to eager fp32 on clips, what making
+(`vivit_export.runtime.bench.run`). Beside time and memory: largest logit difference to eager fp32 on clips, what making
 each takes, size of what is shipped, and the share of what this machine's GEMMs can do. Writes ``results/peers.json``.
 """
 
@@ -30,11 +30,11 @@ from safetensors.numpy import save_file
 
 import vivit_export as ve
 from vivit_export.bundle import read_bundle
+from vivit_export.export.bench import bench
 from vivit_export.export.calibrate import motion_clips
-from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
+from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.clips import CheckClips, load_check_clips
 from vivit_export.progress import Console
-from vivit_export.runtime.bench import bench
 
 HERE = Path(__file__).parent
 VIVIT_EXPORT = str(Path(sys.executable).with_name("vivit-export"))

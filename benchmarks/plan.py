@@ -19,11 +19,11 @@ import click
 from common import environment, load_tool, write_results
 
 from vivit_export.bundle import MODEL
-from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
-from vivit_export.export.engine import EngineRequest, build_engine
-from vivit_export.export.graph import build_graph, save_graph
+from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
+from vivit_export.export.engine.compile import EngineRequest, build_engine
+from vivit_export.export.engine.plan import prove
+from vivit_export.export.graph.build import build_graph, save_graph
 from vivit_export.export.options import REWRITE_NAMES
-from vivit_export.export.plan import prove
 
 SMS = (89, 120)
 BATCHES = (1, 4, 8)

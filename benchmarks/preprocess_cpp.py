@@ -48,7 +48,7 @@ def build(folder: Path) -> Path:
     fetch = [sys.executable, str(ROOT / "tools/fetch_cpp_libraries.py")]
     libraries = Path(subprocess.run(fetch, check=True, capture_output=True, text=True).stdout.split()[-1])
     program, source = folder / "preprocess_cpp", ROOT / "benchmarks/preprocess_cpp.cpp"
-    includes = [f"-I{ROOT / 'vivit_export/runtime/cpp/include'}", "-isystem", str(libraries / "usr/include")]
+    includes = [f"-I{ROOT / 'vivit_export/deploy/cpp/project/include'}", "-isystem", str(libraries / "usr/include")]
     flags = ["-std=c++17", "-O3", "-DNDEBUG", "-ffp-contract=off", "-pthread", *includes]
     subprocess.run(["g++", *flags, str(source), "-o", str(program)], check=True)
     return program

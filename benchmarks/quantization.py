@@ -38,16 +38,16 @@ from vivit_export.calibration.ranges import LayerRange, Ranges
 from vivit_export.demo import checkpoint_path
 from vivit_export.demo.motion import LABELS
 from vivit_export.export.calibrate import calibration_contract, calibration_graph, motion_clips, obtain_ranges
-from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
-from vivit_export.export.engine import EngineRequest, build_engine
-from vivit_export.export.graph import Quantisation, build_graph, rewrite_graph, save_graph
-from vivit_export.export.plan import PROMISED_DTYPE, prove
-from vivit_export.export.quantize import find_layers, quantize
-from vivit_export.export.quantize_attention import name_attention_inputs, quantize_attention
-from vivit_export.export.rewrites import lower_attention
+from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
+from vivit_export.export.engine.compile import EngineRequest, build_engine
+from vivit_export.export.engine.plan import PROMISED_DTYPE, prove
+from vivit_export.export.graph.build import Quantisation, build_graph, rewrite_graph, save_graph
+from vivit_export.export.graph.quantize import find_layers, quantize
+from vivit_export.export.graph.quantize_attention import name_attention_inputs, quantize_attention
+from vivit_export.export.graph.rewrites import lower_attention
 from vivit_export.progress import Silent
-from vivit_export.runtime.check import Outputs
-from vivit_export.runtime.drift import compare
+from vivit_export.runtime.drift.check import Outputs
+from vivit_export.runtime.drift.metrics import compare
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 OURS = ("ours int8", "ours fp8", "ours fp8, attention too", "ours int8, minmax, no smoothing")
@@ -98,7 +98,7 @@ def main(
                 found = contend(model, work, calibrate, evaluate, wanted, modelopt)
                 results[part] = {**(results.get(part, {}) if names else {}), **found}
             write_results("quantization", results)
-    print(f"wrote {known}; tools/write_performance_page.py makes tables of it")
+    print(f"wrote {known}; benchmarks/page/write_performance_page.py makes tables of it")
 
 
 def setting(title: str, checkpoint: Path, clips: int, evaluation_clips: int, folder: Path) -> tuple[str, int, int]:

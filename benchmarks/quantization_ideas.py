@@ -33,13 +33,13 @@ from vivit_export.calibration.layers import Layer, quantise_input, quantise_weig
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.calibration.ranges import Ranges
 from vivit_export.export.calibrate import calibration_contract, calibration_graph, motion_clips, obtain_ranges
-from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
-from vivit_export.export.graph import Rewritten, rewrite_graph, save_graph
-from vivit_export.export.quantize import find_layers, quantize
-from vivit_export.export.rewrites.attention_block import replace_constant
+from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
+from vivit_export.export.graph.build import Rewritten, rewrite_graph, save_graph
+from vivit_export.export.graph.quantize import find_layers, quantize
+from vivit_export.export.graph.rewrites.attention_block import replace_constant
 from vivit_export.progress import Silent
-from vivit_export.runtime.check import Outputs
-from vivit_export.runtime.drift import compare
+from vivit_export.runtime.drift.check import Outputs
+from vivit_export.runtime.drift.metrics import compare
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 Float32 = npt.NDArray[np.float32]

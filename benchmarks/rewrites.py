@@ -34,12 +34,12 @@ from common import environment, write_results
 from onnxscript.rewriter import pattern
 
 from vivit_export.demo.motion import LABELS, render_clip
-from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
-from vivit_export.export.emulate import emulate_low_precision
-from vivit_export.export.graph import build_graph
+from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
+from vivit_export.export.graph.build import build_graph
+from vivit_export.export.graph.emulate import emulate_low_precision
+from vivit_export.export.graph.rewrites import apply_rewrites, lower_attention
+from vivit_export.export.graph.trace import trace
 from vivit_export.export.options import REWRITE_NAMES
-from vivit_export.export.rewrites import apply_rewrites, lower_attention
-from vivit_export.export.trace import trace
 from vivit_export.runtime import Preprocessor
 
 OPSET = 23

@@ -25,8 +25,8 @@ import numpy as np
 from common import RESULTS, environment, peak_bytes, run_measured, write_results
 
 from vivit_export.bundle import MODEL, read_bundle
+from vivit_export.export.bench import bench
 from vivit_export.progress import Console
-from vivit_export.runtime.bench import bench
 
 ROOT = Path(__file__).parents[1]
 VIVIT_EXPORT = str(Path(sys.executable).with_name("vivit-export"))
@@ -138,7 +138,7 @@ def measure_calibration(work: Path, model: str | None, counts: Sequence[int]) ->
     from safetensors.numpy import save_file
 
     from vivit_export.export.calibrate import motion_clips
-    from vivit_export.export.checkpoint import load_checkpoint
+    from vivit_export.export.checkpoint.load import load_checkpoint
 
     source = model or str(make_checkpoint(work, 2, 32))
     loaded = load_checkpoint(source)
@@ -157,8 +157,8 @@ def calibrate(model: str, clips: Path, count: int) -> dict[str, float]:
     from vivit_export.calibration.collect import collect
     from vivit_export.calibration.ranges import find_ranges
     from vivit_export.export.calibrate import calibration_contract, calibration_graph
-    from vivit_export.export.checkpoint import load_checkpoint
-    from vivit_export.export.graph import rewrite_graph, save_graph
+    from vivit_export.export.checkpoint.load import load_checkpoint
+    from vivit_export.export.graph.build import rewrite_graph, save_graph
 
     checkpoint = load_checkpoint(model)
     graph = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True).model

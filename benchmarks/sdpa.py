@@ -25,8 +25,8 @@ from common import environment, peak_bytes, write_results
 
 import vivit_export as ve
 from vivit_export.bundle import Bundle
+from vivit_export.export.bench import bench
 from vivit_export.progress import Console
-from vivit_export.runtime.bench import bench
 
 KINDS = ("eager", "sdpa")
 DOCUMENTED = {

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from common import environment
 
 from vivit_export.runtime.session.backend import Float32
-from vivit_export.runtime.triton.address import parse_address
-from vivit_export.runtime.triton.client import TritonBackend
+from vivit_export.runtime.session.triton.address import parse_address
+from vivit_export.runtime.session.triton.client import TritonBackend
 
 _CLIPS = 16  # different ones, sent in turn: no cache may answer
 

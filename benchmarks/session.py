@@ -142,8 +142,8 @@ def load(name: str, checkpoint: Path, bundle: Path) -> tuple[Run, str]:
     if name == BASELINE:
         return _load_pytorch(checkpoint)
     from vivit_export.bundle import read_bundle
+    from vivit_export.runtime.select import open_session
     from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
-    from vivit_export.runtime.session.select import open_session
 
     source = read_bundle(bundle)
     crops = _crops(source.contract.io.inputs[0].shape)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from checkpoints import Checkpoints
     from triton_server import Served
 
-    from vivit_export.export.checkpoint import Checkpoint
+    from vivit_export.export.checkpoint.load import Checkpoint
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,7 +47,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
 @pytest.fixture(scope="session")
 def demo_checkpoint() -> Checkpoint:
     """The trained checkpoint that comes with the package; not to be modified."""
-    from vivit_export.export.checkpoint import load_checkpoint
+    from vivit_export.export.checkpoint.load import load_checkpoint
 
     return load_checkpoint("demo")
 

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -22,15 +23,19 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = (
     "lazy",
     "errors",
-    "contract",
     "signals",
     "progress",
+    "contract",
+    "precision",
+    "flavour",
+    "files",
     "demo",
     "bundle",
     "runtime",
     "calibration",
+    "deploy",
+    "report",
     "export",
-    "summary",
     "cli_options",
     "cli",
 )
@@ -38,14 +43,14 @@ ROOMS = (
 # Cheap to import, or at work wherever a graph is rewritten. Everything else from outside has one home.
 EVERYDAY = {"numpy", "ml_dtypes", "PIL", "safetensors", "onnx", "onnx_ir", "onnxscript"}
 HOMES = {
-    "torch": {"export/checkpoint.py", "export/trace.py", "export/timed_network.py"},
-    "transformers": {"export/checkpoint.py", "export/trace.py"},
-    "huggingface_hub": {"export/checkpoint_files.py"},
-    "av": {"runtime/video.py"},
-    "polygraphy": {"export/engine_worker.py"},
+    "torch": {"export/checkpoint/load.py", "export/graph/trace.py", "export/checkpoint/timed_network.py"},
+    "transformers": {"export/checkpoint/load.py", "export/graph/trace.py"},
+    "huggingface_hub": {"export/checkpoint/files.py"},
+    "av": {"runtime/clips/video.py"},
+    "polygraphy": {"export/engine/worker.py"},
     "onnxruntime": {"runtime/session/onnxruntime.py"},
-    "tritonclient": {"runtime/triton/connection.py"},
-    "aiohttp": {"runtime/triton/connection.py"},
+    "tritonclient": {"runtime/session/triton/connection.py"},
+    "aiohttp": {"runtime/session/triton/connection.py"},
     "click": {"cli.py", "cli_options.py"},
     "rich": {"progress.py"},
 }
@@ -74,6 +79,28 @@ def imports(path: Path) -> set[str]:
             assert not node.level, f"{name(path)} imports relatively"
             assert node.module is not None
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in DOTTED:
+            found.add(node.value)  # for import_module, python -m, or a child process
+    return found
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+DOTTED = {dotted(path): path for path in MODULES}
+# Each loads its public names on first use, from anywhere below it.
+LAZY = {PACKAGE / "__init__.py", PACKAGE / "runtime/__init__.py"}
+
+
+def own_modules_used(path: Path) -> set[Path]:
+    """Modules of the package that a module imports, by name string too."""
+    found = set()
+    for used in imports(path):
+        while used and used not in DOTTED:
+            used = used.rpartition(".")[0]
+        if used:
+            found.add(DOTTED[used])
     return found
 
 
@@ -94,6 +121,23 @@ def outside_packages(path: Path) -> set[str]:
 def test_imports_point_one_way(path: Path) -> None:
     allowed = ROOMS[: ROOMS.index(room(path)) + 1]
     assert rooms_used(path) <= set(allowed)
+
+
+def test_no_circle_between_folders() -> None:
+    """A folder's own modules count as that folder's, those of a folder in it as the inner folder's."""
+    uses: dict[Path, set[Path]] = {}
+    for path in MODULES:
+        if path not in LAZY:
+            folders = {used.parent for used in own_modules_used(path) if used not in LAZY}
+            uses.setdefault(path.parent, set()).update(folders - {path.parent, PACKAGE})
+    try:
+        tuple(TopologicalSorter(uses).static_order())
+    except CycleError as e:
+        pytest.fail(" -> ".join(folder.relative_to(PACKAGE).as_posix() for folder in e.args[1]))
+
+
+def test_imports_by_name_are_seen() -> None:
+    assert {name(p) for p in own_modules_used(PACKAGE / "export/bench.py")} >= {"export/bench_worker.py"}
 
 
 def test_every_heavy_dependency_has_one_home() -> None:
@@ -158,9 +202,8 @@ def test_every_public_name_exists() -> None:
 
 
 def test_every_module_can_be_imported_by_itself() -> None:
-    for path in MODULES:
-        dotted = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
-        importlib.import_module(dotted)
+    for module in DOTTED:
+        importlib.import_module(module)
 
 
 # --- readability -------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def test_a_promise_turns_the_skip_into_a_failure(tmp_path: Path, required: str, 
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_it.py").write_text(TEST)
     command = [sys.executable, "-m", "pytest", "-q", "-rsfE", "-p", "no:cacheprovider", "--strict-markers", "."]
-    environment = {**os.environ, "VIVIT_REQUIRE": required, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "VIVIT_REQUIRE": required, "PYTHONPATH": str(Path(__file__).parent / "support")}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert outcome in done.stdout, done.stdout
     assert "there is none" in done.stdout

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from vivit_export.export.options import ExportOptions
     from vivit_export.export.pipeline import export_model
     from vivit_export.export.recheck import assert_no_drift, check
-    from vivit_export.runtime.check import DriftReport
-    from vivit_export.runtime.session.select import open_session
+    from vivit_export.runtime.drift.check import DriftReport
+    from vivit_export.runtime.select import open_session
     from vivit_export.runtime.session.session import Prediction, Session
 
 __version__ = "0.1.0"
@@ -48,7 +48,7 @@ __all__ = [
 _HOMES = {
     "Bundle": "bundle",
     "Contract": "contract",
-    "DriftReport": "runtime.check",
+    "DriftReport": "runtime.drift.check",
     "ExportOptions": "export.options",
     "Prediction": "runtime.session.session",
     "Session": "runtime.session.session",
@@ -57,7 +57,7 @@ _HOMES = {
     "build_engines": "export.build",
     "check": "export.recheck",
     "export_model": "export.pipeline",
-    "open_session": "runtime.session.select",
+    "open_session": "runtime.select",
     "read_bundle": "bundle",
     "runtime": "",
 }

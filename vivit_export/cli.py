@@ -37,8 +37,8 @@ from vivit_export.errors import UsageError
 
 if TYPE_CHECKING:
     from vivit_export.bundle import Bundle
+    from vivit_export.deploy.listing import Deployment
     from vivit_export.export.options import ExportPlan
-    from vivit_export.runtime.deployment import Deployment
     from vivit_export.runtime.predict import VideoPrediction
 
 DEFAULT_MODEL = "google/vivit-b-16x2-kinetics400"
@@ -138,7 +138,7 @@ def calibrate(model: str, output: Path, sensitivity: bool, as_json: bool, **give
     from vivit_export.export.calibration_run import calibrate_model
 
     ranges = calibrate_model(model, output, options=options, sensitivity=sensitivity, progress=progress)
-    from vivit_export.summary import ranges_text
+    from vivit_export.report.text import ranges_text
 
     click.echo(json.dumps(ranges.to_json(), indent=2, sort_keys=True) if as_json else ranges_text(ranges, output))
 
@@ -165,15 +165,15 @@ def build(bundle: Path, targets: tuple[str, ...], as_json: bool, **given: Any) -
 def inspect(bundle: Path, as_json: bool, plan_onnx: Path | None, engine: str | None) -> None:
     """Verify BUNDLE and show what it holds, with the plan of each engine."""
     from vivit_export.bundle import read_bundle
-    from vivit_export.export.plan_table import choose_engine, plan_text, read_plan
-    from vivit_export.summary import summary_json, summary_text
+    from vivit_export.export.engine.table import choose_engine, plan_text, read_plan
+    from vivit_export.report.text import summary_json, summary_text
 
     if engine is not None and plan_onnx is None:
         raise UsageError("--engine chooses the plan that --plan-onnx writes; give both")
     found = read_bundle(bundle)
     plans = {name: read_plan(found, name) for name in found.engines}
     if plan_onnx is not None:
-        from vivit_export.export.plan_onnx import write_plan_onnx
+        from vivit_export.export.engine.drawing import write_plan_onnx
 
         chosen = choose_engine(found, engine)
         write_plan_onnx(plans[chosen].layers, chosen, plan_onnx)
@@ -248,7 +248,7 @@ def check(bundle: Path, as_json: bool, **given: Any) -> None:
     """
     progress = take_progress(given)
     from vivit_export.export.recheck import check as run
-    from vivit_export.summary import drift_text
+    from vivit_export.report.text import drift_text
 
     report = run(bundle, progress=progress, **given)
     if as_json:
@@ -278,8 +278,8 @@ def bench(bundle: Path, as_json: bool, save: bool, **given: Any) -> None:
     from vivit_export.bundle import read_bundle
     from vivit_export.demo import clips_path
     from vivit_export.export.amend import amend
-    from vivit_export.runtime.bench import bench as run
-    from vivit_export.summary import bench_text
+    from vivit_export.export.bench import bench as run
+    from vivit_export.report.text import bench_text
 
     source = read_bundle(bundle)
     if given["video"] is None and source.contract.io.mode != "frames":
@@ -294,7 +294,7 @@ def bench(bundle: Path, as_json: bool, save: bool, **given: Any) -> None:
 
 
 def _show_prediction(result: VideoPrediction, top_k: int, as_line: bool) -> None:
-    from vivit_export.summary import prediction_text
+    from vivit_export.report.text import prediction_text
 
     click.echo(json.dumps(result.to_json(top_k)) if as_line else prediction_text(result, top_k))
 
@@ -312,7 +312,7 @@ def deploy() -> None:
 def deploy_cpp(bundle: Path, target: Path, force: bool, as_json: bool, **given: Any) -> None:
     """Write DIR: a CMake project with BUNDLE, a C++17 library that runs it, and an example."""
     progress = take_progress(given)
-    from vivit_export.runtime.deploy_cpp import deploy_cpp
+    from vivit_export.deploy.cpp.deploy import deploy_cpp
 
     _show_deployment(deploy_cpp(bundle, target, force=force, progress=progress), as_json)
 
@@ -343,8 +343,8 @@ def deploy_triton(bundle: Path, target: Path, force: bool, as_json: bool, **give
     """
     progress, backend, sampling = take_progress(given), given.pop("backend"), take_sampling(given)
     from vivit_export.bundle import read_bundle
+    from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton
     from vivit_export.runtime.predict import adapt_contract
-    from vivit_export.runtime.triton.deploy import TritonOptions, deploy_triton
 
     own = read_bundle(bundle, verify=False).contract  # the files are verified when it is deployed
     contract = adapt_contract(own, labels=given.pop("labels"), **sampling)
@@ -367,7 +367,7 @@ def _show_plan(plan: ExportPlan, as_json: bool) -> None:
 
 
 def _show_bundle(bundle: Bundle, as_json: bool, seconds: dict[str, float] | None = None) -> None:
-    from vivit_export.summary import summary_json, summary_text
+    from vivit_export.report.text import summary_json, summary_text
 
     if as_json:
         click.echo(json.dumps(summary_json(bundle, seconds), indent=2, sort_keys=True))

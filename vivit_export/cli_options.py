@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vivit_export.errors import EnvironmentFault, UsageError, VivitExportError
-from vivit_export.runtime.triton.address import is_address
+from vivit_export.runtime.session.triton.address import is_address
 from vivit_export.signals import ended_like_ctrl_c, ignore_from_now_on
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ class Clip:
         height: rows of a frame after cropping, in pixels.
         width: columns of a frame after cropping, in pixels.
         tubelet_size: (t, h, w) extent of one token.
-        sampling: rule that draws T frames from a video of N (`vivit_export.runtime.sampling` has
+        sampling: rule that draws T frames from a video of N (`vivit_export.runtime.clips.sampling` has
             the formulas): ``uniform`` over the whole video, ``center`` or ``head`` for T
             consecutive frames, ``stride`` for every ``stride``-th frame around the middle.
         stride: distance between frames, for sampling ``stride``; 1 elsewhere.

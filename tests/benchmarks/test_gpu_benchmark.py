@@ -107,7 +107,7 @@ def test_without_a_gpu_it_says_so() -> None:
 LARGE = """
 import sys
 from types import SimpleNamespace
-from vivit_export.runtime.bench_worker import work
+from vivit_export.runtime.bench.worker import work
 
 def run(count):
     if count > 4:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from bundles import Bundles, need
 
-from vivit_export.runtime.bench import take_turns
+from vivit_export.runtime.bench.run import take_turns
 
 WORKER = str(Path(__file__).parents[2] / "benchmarks/peer_worker.py")
 

@@ -23,7 +23,7 @@ from vivit_export.calibration.collect import collect, observe
 from vivit_export.contract import Contract
 from vivit_export.errors import CalibrationError, ClipError, OutputError
 from vivit_export.export.calibrate import calibration_graph
-from vivit_export.export.graph import rewrite_graph, save_graph
+from vivit_export.export.graph.build import rewrite_graph, save_graph
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 pytestmark = pytest.mark.needs_onnxruntime

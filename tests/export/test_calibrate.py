@@ -19,7 +19,7 @@ from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.errors import CalibrationError, ClipError, DriftError, UsageError, VivitExportError
 from vivit_export.export import calibrate as calibrate_module
 from vivit_export.export.calibrate import graph_sha256, motion_clips, obtain_ranges
-from vivit_export.export.graph import rewrite_graph
+from vivit_export.export.graph.build import rewrite_graph
 from vivit_export.progress import Silent
 
 pytestmark = pytest.mark.needs_onnxruntime

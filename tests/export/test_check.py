@@ -17,15 +17,15 @@ from safetensors.torch import load_file, save_file
 from vivit_export.errors import DriftError
 from vivit_export.export import check as check_module
 from vivit_export.export.check import run_checks
-from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
+from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.clips import CheckClips
-from vivit_export.export.graph import save_graph
-from vivit_export.export.precision import lower_precision
-from vivit_export.export.rewrites import lower_attention
-from vivit_export.export.trace import trace
+from vivit_export.export.graph.build import save_graph
+from vivit_export.export.graph.lowering import lower_precision
+from vivit_export.export.graph.rewrites import lower_attention
+from vivit_export.export.graph.trace import trace
 from vivit_export.runtime import Preprocessor
-from vivit_export.runtime.check import DriftReport, Run
-from vivit_export.runtime.drift import parse_gate
+from vivit_export.runtime.drift.check import DriftReport, Run
+from vivit_export.runtime.drift.metrics import parse_gate
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 pytestmark = pytest.mark.needs_onnxruntime

@@ -12,7 +12,7 @@ import pytest
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.errors import ClipError, EnvironmentFault, MissingDependencyError, OutputError, UsageError
 from vivit_export.export import options as options_module
-from vivit_export.export.engine import Flavour
+from vivit_export.export.engine.compile import Flavour
 from vivit_export.export.options import ExportOptions, choose_flavours, plan_export
 
 CACHE, CLIPS = Path("timings"), Path("clips")

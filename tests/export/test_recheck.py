@@ -24,7 +24,7 @@ from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.demo import checkpoint_path, clips_path
 from vivit_export.errors import BundleError, CheckpointError, DriftError, UsageError
 from vivit_export.export.recheck import assert_no_drift, check
-from vivit_export.runtime.parity import Parity, compare_pixels, graph_parity
+from vivit_export.runtime.drift.parity import Parity, compare_pixels, graph_parity
 
 pytestmark = pytest.mark.needs_onnxruntime
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -189,7 +189,9 @@ def test_another_pillow_than_the_bundles_is_told_and_not_gated(
     bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vivit_export.export.check.installed_resize_order", lambda: "horizontal-first")
-    monkeypatch.setattr("vivit_export.export.checkpoint.hugging_face_pixels", lambda _p, frames: np.zeros((1,), "f4"))
+    monkeypatch.setattr(
+        "vivit_export.export.checkpoint.load.hugging_face_pixels", lambda _p, frames: np.zeros((1,), "f4")
+    )
     monkeypatch.setattr(
         "vivit_export.export.check.compare_pixels",
         lambda ours, reference, got, _expected, **options: compare_pixels(ours, reference, got, got + 1, **options),

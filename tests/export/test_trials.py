@@ -9,19 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoints import Checkpoints
-from test_quantize import DEEP, LAYERS, ranges
-from test_quantize_attention import with_attention
+from made_ranges import DEEP, LAYERS, ranges, with_attention
 
 import vivit_export as ve
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.calibration.ranges import Ranges
 from vivit_export.errors import DriftError, OutputError, UsageError
 from vivit_export.export.calibration_run import calibrate_model
-from vivit_export.export.graph import rewrite_graph
+from vivit_export.export.graph.build import rewrite_graph
 from vivit_export.export.options import ExportOptions
 from vivit_export.export.trials import Trials, choose_kept, kept_text
 from vivit_export.progress import Silent
-from vivit_export.runtime.drift import Gate, parse_gate
+from vivit_export.runtime.drift.metrics import Gate, parse_gate
 
 pytestmark = pytest.mark.needs_onnxruntime
 

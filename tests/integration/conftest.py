@@ -16,7 +16,7 @@ from console import Exported, console, tree
 from vivit_export.cli import vivit
 
 if TYPE_CHECKING:
-    from vivit_export.export.checkpoint import Checkpoint
+    from vivit_export.export.checkpoint.load import Checkpoint
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +37,7 @@ def demo_bundle(demo_export: Exported, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def trace_once() -> Callable[[Checkpoint, Sequence[str]], ir.Model]:
     """``trace``, but a checkpoint is traced once for all tests."""
-    from vivit_export.export.trace import trace
+    from vivit_export.export.graph.trace import trace
 
     done: dict[object, onnx.ModelProto] = {}
 
@@ -53,7 +53,7 @@ def trace_once() -> Callable[[Checkpoint, Sequence[str]], ir.Model]:
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trace_once: Callable[..., ir.Model]) -> Callable[..., Result]:
     """Runs ``vivit ARGUMENTS`` in a folder of its own; a failure must leave everything as it was."""
-    monkeypatch.setattr("vivit_export.export.graph.trace", trace_once)
+    monkeypatch.setattr("vivit_export.export.graph.build.trace", trace_once)
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)

@@ -9,7 +9,7 @@ import pytest
 from checkpoints import Checkpoints
 
 import vivit_export as ve
-from vivit_export.summary import summary_text
+from vivit_export.report.text import summary_text
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "silu")
 

@@ -26,14 +26,14 @@ import vivit_export
 from vivit_export import demo
 from vivit_export.bundle import read_bundle, sha256_of
 from vivit_export.contract import Clip, Preprocess
+from vivit_export.deploy.cpp.deploy import PROJECT, deploy_cpp
 from vivit_export.errors import VivitExportError
 from vivit_export.runtime import Preprocessor
-from vivit_export.runtime.deploy_cpp import PROJECT, deploy_cpp
-from vivit_export.runtime.sampling import clip_indices, view_indices
+from vivit_export.runtime.clips.sampling import clip_indices, view_indices
+from vivit_export.runtime.clips.video import read_sampled
+from vivit_export.runtime.clips.views import average_views, read_views
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 from vivit_export.runtime.session.session import Prediction
-from vivit_export.runtime.video import read_sampled
-from vivit_export.runtime.views import average_views, read_views
 
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests/cpp"

@@ -34,7 +34,7 @@ class Server:
     """Runs commands one at a time; see `interruptible`."""
 
     def __init__(self, checkpoint: Path) -> None:
-        script = Path(__file__).with_name("interruptible.py")
+        script = Path(__file__).parents[1] / "support/interruptible.py"
         self._process = subprocess.Popen(
             [sys.executable, script, checkpoint], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

@@ -23,7 +23,7 @@ from safetensors.numpy import load_file
 
 import vivit_export as ve
 from vivit_export.demo import clip_labels, clips_path
-from vivit_export.export.checkpoint import Checkpoint, hugging_face_pixels
+from vivit_export.export.checkpoint.load import Checkpoint, hugging_face_pixels
 from vivit_export.runtime import read_clip
 
 pytestmark = pytest.mark.needs_onnxruntime
@@ -144,7 +144,7 @@ def test_an_altered_bundle_predicts_nothing(cli: Cli, bundle: Path, tmp_path: Pa
 def test_predict_needs_neither_torch_nor_transformers(bundle: Path) -> None:
     code = f"""
     import sys
-    for name in ("torch", "transformers", "onnxscript", "onnx_ir", "polygraphy", "vivit_export.export.checkpoint"):
+    for name in ("torch", "transformers", "onnxscript", "onnx_ir", "polygraphy", "vivit_export.export.checkpoint.load"):
         sys.modules[name] = None  # any import of it now fails
     from vivit_export.cli import vivit
     vivit(["predict", {str(bundle)!r}, {str(LEFT)!r}, "--engine", "onnxruntime-cpu"])

@@ -32,6 +32,7 @@ from vivit_export.runtime import (
     read_views,
     read_windows,
 )
+from vivit_export.runtime.clips.sampling import choose_sampling
 from vivit_export.runtime.predict import (
     adapt_contract,
     describe_faults,
@@ -40,7 +41,6 @@ from vivit_export.runtime.predict import (
     save_embeddings,
     window_rule,
 )
-from vivit_export.runtime.sampling import choose_sampling
 from vivit_export.runtime.session.session import Session
 
 CLIPS = find_clips(clips_path())

@@ -1,4 +1,4 @@
 """From a checkpoint to a bundle.
 
-Only `checkpoint` and `trace` import torch; `build` and `engine` work without it.
+Only `checkpoint` and `graph.trace` import torch; `build` and `engine` work without it.
 """

@@ -10,8 +10,8 @@ from typing import Any
 
 from vivit_export import bundle
 from vivit_export.bundle import Bundle
-from vivit_export.export.report import write_report
 from vivit_export.progress import Progress
+from vivit_export.report.html import write_report
 
 
 def finish(work: Path, manifest: dict[str, Any], place: Path, progress: Progress) -> Bundle:

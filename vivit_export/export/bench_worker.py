@@ -1,4 +1,4 @@
-"""The child process of `vivit_export.runtime.bench` for the eager network: what engines are compared with.
+"""The child process of `vivit_export.runtime.bench.run` for the eager network: what engines are compared with.
 
 ``python -m vivit_export.export.bench_worker BUNDLE CHECKPOINT KIND DEVICE``, where KIND is as in `parse_kind`. An
 empty BUNDLE takes the checkpoint as it is; then nothing can be read from videos.
@@ -14,11 +14,11 @@ import numpy as np
 
 from vivit_export.bundle import read_bundle
 from vivit_export.errors import UsageError
-from vivit_export.export.checkpoint import load_checkpoint
-from vivit_export.export.timed_network import Pixels, TimedNetwork
+from vivit_export.export.checkpoint.load import load_checkpoint
+from vivit_export.export.checkpoint.timed_network import Pixels, TimedNetwork
 from vivit_export.runtime import Preprocessor
-from vivit_export.runtime.bench_report import parse_kind
-from vivit_export.runtime.bench_worker import timed_decoding, work
+from vivit_export.runtime.bench.report import parse_kind
+from vivit_export.runtime.bench.worker import timed_decoding, work
 
 
 class Eager:

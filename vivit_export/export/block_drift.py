@@ -1,7 +1,7 @@
 """Where drift begins: the residual stream behind each encoder block, against the eager network's.
 
 The exact rewrites leave that stream as it is, so it can be compared. A graph in fp16 or bf16 runs with its
-roundings emulated, since CPU engines leave them out (`vivit_export.export.emulate`).
+roundings emulated, since CPU engines leave them out (`vivit_export.export.graph.emulate`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import onnx_ir as ir
 
 from vivit_export.bundle import Bundle
 from vivit_export.errors import BuildError
-from vivit_export.export.checkpoint import Checkpoint
-from vivit_export.export.emulate import emulated_session
-from vivit_export.runtime.drift import BlockDrift
+from vivit_export.export.checkpoint.load import Checkpoint
+from vivit_export.export.graph.emulate import emulated_session
+from vivit_export.runtime.drift.metrics import BlockDrift
 
 Float32 = npt.NDArray[np.float32]
 

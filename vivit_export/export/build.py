@@ -11,9 +11,9 @@ from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.contract import Contract
 from vivit_export.errors import EnvironmentFault, OutputError, UsageError
 from vivit_export.export.amend import amend
-from vivit_export.export.engine import EngineRequest, Flavour, build_engine, check_sms
+from vivit_export.export.engine.compile import EngineRequest, Flavour, build_engine, check_sms
+from vivit_export.export.engine.plan import PROMISED_DTYPE, prove
 from vivit_export.export.options import check_batches, check_targets, choose_flavours
-from vivit_export.export.plan import PROMISED_DTYPE, prove
 from vivit_export.progress import Progress, Silent
 
 

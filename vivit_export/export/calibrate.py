@@ -26,11 +26,11 @@ from vivit_export.calibration.ranges import Ranges, find_ranges, read_ranges
 from vivit_export.contract import Clip, Contract
 from vivit_export.demo.motion import LABELS, render_clip
 from vivit_export.errors import UsageError
-from vivit_export.export.checkpoint import Checkpoint
-from vivit_export.export.graph import Rewritten, save_graph, signature
-from vivit_export.export.preprocess import prepend_pixels
-from vivit_export.export.quantize import name_inputs
-from vivit_export.export.quantize_attention import name_attention_inputs
+from vivit_export.export.checkpoint.load import Checkpoint
+from vivit_export.export.graph.build import Rewritten, save_graph, signature
+from vivit_export.export.graph.pixels import prepend_pixels
+from vivit_export.export.graph.quantize import name_inputs
+from vivit_export.export.graph.quantize_attention import name_attention_inputs
 from vivit_export.progress import Progress
 from vivit_export.runtime import Preprocessor
 

@@ -13,8 +13,8 @@ from vivit_export import bundle
 from vivit_export.calibration.ranges import Ranges
 from vivit_export.errors import OutputError, UsageError
 from vivit_export.export.calibrate import calibration_contract, calibration_graph, find_clips_of, obtain_ranges
-from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
-from vivit_export.export.graph import Rewritten, rewrite_graph
+from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
+from vivit_export.export.graph.build import Rewritten, rewrite_graph
 from vivit_export.export.options import OUTPUTS, QUANTISED, ExportOptions
 from vivit_export.export.trials import Trials, measure_sensitivity
 from vivit_export.progress import Progress, Silent

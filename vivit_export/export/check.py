@@ -6,7 +6,7 @@ Three kinds of runs, each compared with eager fp32:
 - the shipped file in ONNX Runtime, at batch 1, opt and max (gated). Not for bf16, which the CPU
   provider cannot run;
 - for all but fp32, a graph that rounds as the shipped one is typed (gated), since ONNX Runtime's
-  CPU provider would not; see `vivit_export.export.emulate`.
+  CPU provider would not; see `vivit_export.export.graph.emulate`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import onnx_ir as ir
 from vivit_export.bundle import MODEL
 from vivit_export.contract import Contract
 from vivit_export.export.clips import CheckClips, read_check_clips
-from vivit_export.export.emulate import emulated_session
+from vivit_export.export.graph.emulate import emulated_session
 from vivit_export.export.options import base_precision
 from vivit_export.runtime import Preprocessor
-from vivit_export.runtime.check import Outputs, Run, run_full_batches
-from vivit_export.runtime.drift import Gate, compare
-from vivit_export.runtime.parity import Parity, compare_pixels
-from vivit_export.runtime.processor_config import installed_resize_order
+from vivit_export.runtime.clips.processor_config import installed_resize_order
+from vivit_export.runtime.drift.check import Outputs, Run, run_full_batches
+from vivit_export.runtime.drift.metrics import Gate, compare
+from vivit_export.runtime.drift.parity import Parity, compare_pixels
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 _SCORES_BYTES = 512 << 20
@@ -104,7 +104,7 @@ def processor_parity(contract: Contract, folder: Path | None, limit: int | None)
         folder: as for `load_check_clips`.
         limit: as for `load_check_clips`.
     """
-    from vivit_export.export.checkpoint import hugging_face_pixels
+    from vivit_export.export.checkpoint.load import hugging_face_pixels
 
     preprocessor = Preprocessor(contract.clip, contract.preprocess)
     other = contract.preprocess.resize_order != installed_resize_order()

@@ -17,9 +17,9 @@ from vivit_export.bundle import check_target
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.contract import Clip, Sampling, Short
 from vivit_export.errors import EnvironmentFault, MissingDependencyError, OutputError, UsageError
-from vivit_export.export.engine import Flavour, check_sms, unavailable_reason
-from vivit_export.runtime.drift import parse_gate
-from vivit_export.runtime.sampling import choose_sampling
+from vivit_export.export.engine.compile import Flavour, check_sms, unavailable_reason
+from vivit_export.runtime.clips.sampling import choose_sampling
+from vivit_export.runtime.drift.metrics import parse_gate
 
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 QUANTISED = ("int8", "fp8")
@@ -27,7 +27,7 @@ Attention = Literal["auto", "fused-op", "pattern"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 OUTPUTS = ("logits", "embedding")
-# In the order of `vivit_export.export.rewrites.REWRITES`, which would load the graph libraries; a test compares them.
+# In the order of `graph.rewrites.REWRITES`, which would load the graph libraries; a test compares them.
 REWRITE_NAMES = (
     "patch-embedding",
     "layernorm",

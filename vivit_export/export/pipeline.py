@@ -22,9 +22,9 @@ from vivit_export.export.amend import finish
 from vivit_export.export.build import add_engine, engine_name
 from vivit_export.export.calibrate import layers_to_keep, obtain_ranges
 from vivit_export.export.check import processor_parity, run_checks
-from vivit_export.export.checkpoint import Checkpoint, load_checkpoint
+from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.clips import load_check_clips, num_bundled_clips
-from vivit_export.export.graph import (
+from vivit_export.export.graph.build import (
     Graph,
     Quantisation,
     Rewritten,
@@ -44,9 +44,9 @@ from vivit_export.export.options import (
 )
 from vivit_export.export.trials import Trials, choose_kept
 from vivit_export.progress import Progress, Silent
-from vivit_export.runtime.check import DriftReport, Outputs
-from vivit_export.runtime.drift import parse_gate
-from vivit_export.runtime.parity import graph_parity
+from vivit_export.runtime.drift.check import DriftReport, Outputs
+from vivit_export.runtime.drift.metrics import parse_gate
+from vivit_export.runtime.drift.parity import graph_parity
 
 
 def export_model(

@@ -2,7 +2,7 @@
 
 The first needs no torch. What is run is the session that serves, on the engine that it chooses; beside it,
 for all but fp32 on a CPU, a graph that rounds as typed, since CPU engines do not
-(`vivit_export.export.emulate`).
+(`vivit_export.export.graph.emulate`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vivit_export.export.clips import load_check_clips, num_bundled_clips
 from vivit_export.export.options import base_precision
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime import Preprocessor
-from vivit_export.runtime.check import (
+from vivit_export.runtime.drift.check import (
     DriftReport,
     Outputs,
     Run,
@@ -30,13 +30,13 @@ from vivit_export.runtime.check import (
     run_full_batches,
     tuned_batches,
 )
-from vivit_export.runtime.drift import BlockDrift, Gate, compare, parse_gate
-from vivit_export.runtime.parity import Parity, graph_parity
-from vivit_export.runtime.session.select import CPU_ENGINES, CpuPrecision, open_session
+from vivit_export.runtime.drift.metrics import BlockDrift, Gate, compare, parse_gate
+from vivit_export.runtime.drift.parity import Parity, graph_parity
+from vivit_export.runtime.select import CPU_ENGINES, CpuPrecision, open_session
 from vivit_export.runtime.session.session import Session
 
 if TYPE_CHECKING:
-    from vivit_export.export.checkpoint import Checkpoint
+    from vivit_export.export.checkpoint.load import Checkpoint
 
 Against = Literal["golden", "eager"]
 
@@ -206,7 +206,7 @@ def load_exported_checkpoint(bundle: Bundle, checkpoint: str | None) -> Checkpoi
         UsageError: the bundle was exported from a folder, which must be named.
         CheckpointError: the weights are others.
     """
-    from vivit_export.export.checkpoint import load_checkpoint
+    from vivit_export.export.checkpoint.load import load_checkpoint
 
     model = bundle.manifest["model"]
     named = checkpoint or (model["id"] if model["id"] == "demo" or model.get("revision") else None)
@@ -237,7 +237,7 @@ def _emulated_run(bundle: Bundle, reference: _Reference, gate: Gate, progress: P
         return Run(name, 1, True, None, "not run: the package onnx-ir is not installed here")
     import onnx_ir as ir
 
-    from vivit_export.export.emulate import emulated_session
+    from vivit_export.export.graph.emulate import emulated_session
 
     model = ir.load(bundle.model)
     with progress.stage(f"run them with {name}"), emulated_session(model) as emulated:

@@ -16,14 +16,14 @@ from vivit_export.calibration.ranges import Ranges
 from vivit_export.calibration.sensitivity import CONFIRMED, Sensitivity, fewest_kept, measure
 from vivit_export.errors import DriftError
 from vivit_export.export.calibrate import calibration_graph
-from vivit_export.export.checkpoint import Checkpoint
-from vivit_export.export.graph import Rewritten, save_graph
-from vivit_export.export.quantize import find_layers, quantize
-from vivit_export.export.quantize_attention import quantize_attention
-from vivit_export.export.rewrites import lower_attention
+from vivit_export.export.checkpoint.load import Checkpoint
+from vivit_export.export.graph.build import Rewritten, save_graph
+from vivit_export.export.graph.quantize import find_layers, quantize
+from vivit_export.export.graph.quantize_attention import quantize_attention
+from vivit_export.export.graph.rewrites import lower_attention
 from vivit_export.progress import Progress
-from vivit_export.runtime.check import Outputs
-from vivit_export.runtime.drift import Drift, Gate, compare
+from vivit_export.runtime.drift.check import Outputs
+from vivit_export.runtime.drift.metrics import Drift, Gate, compare
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 _OF_THE_GATE = 0.8

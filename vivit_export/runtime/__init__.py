@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from vivit_export.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from vivit_export.runtime.clips.preprocess import Preprocessor
+    from vivit_export.runtime.clips.sampling import clip_indices
+    from vivit_export.runtime.clips.video import find_clips, read_clip
+    from vivit_export.runtime.clips.views import average_views, read_views
+    from vivit_export.runtime.clips.windows import Window, read_windows
     from vivit_export.runtime.predict import VideoFault, VideoPrediction, WindowRule, predict_videos
-    from vivit_export.runtime.preprocess import Preprocessor
-    from vivit_export.runtime.sampling import clip_indices
-    from vivit_export.runtime.video import find_clips, read_clip
-    from vivit_export.runtime.views import average_views, read_views
-    from vivit_export.runtime.windows import Window, read_windows
 
 __all__ = [
     "Preprocessor",
@@ -34,18 +34,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Preprocessor": "preprocess",
+    "Preprocessor": "clips.preprocess",
     "VideoFault": "predict",
     "VideoPrediction": "predict",
-    "Window": "windows",
+    "Window": "clips.windows",
     "WindowRule": "predict",
-    "average_views": "views",
-    "clip_indices": "sampling",
-    "find_clips": "video",
+    "average_views": "clips.views",
+    "clip_indices": "clips.sampling",
+    "find_clips": "clips.video",
     "predict_videos": "predict",
-    "read_clip": "video",
-    "read_views": "views",
-    "read_windows": "windows",
+    "read_clip": "clips.video",
+    "read_views": "clips.views",
+    "read_windows": "clips.windows",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -23,15 +23,15 @@ from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError, OutputError, UsageError
 from vivit_export.progress import Progress
+from vivit_export.runtime.clips.sampling import choose_sampling
+from vivit_export.runtime.clips.video import find_clips
+from vivit_export.runtime.clips.views import average_views, read_fitting_views, require_size
+from vivit_export.runtime.clips.windows import Unit, read_windows
 from vivit_export.runtime.labels import read_labels
-from vivit_export.runtime.sampling import choose_sampling
-from vivit_export.runtime.session.select import CpuPrecision, open_session
+from vivit_export.runtime.select import CpuPrecision, open_session
 from vivit_export.runtime.session.session import Prediction, Session
-from vivit_export.runtime.triton.address import is_address
-from vivit_export.runtime.triton.videos import VideoModel, open_model
-from vivit_export.runtime.video import find_clips
-from vivit_export.runtime.views import average_views, read_fitting_views, require_size
-from vivit_export.runtime.windows import Unit, read_windows
+from vivit_export.runtime.session.triton.address import is_address
+from vivit_export.runtime.session.triton.videos import VideoModel, open_model
 
 UInt8 = npt.NDArray[np.uint8]
 _T = TypeVar("_T")
@@ -105,7 +105,7 @@ def read_source(source: Path | str, progress: Progress) -> tuple[Bundle | str, C
     """Verify a bundle, or ask a server what it serves.
 
     Args:
-        source: a bundle's folder, or an address (`vivit_export.runtime.triton.address`).
+        source: a bundle's folder, or an address (`vivit_export.runtime.session.triton.address`).
         progress: told about the stage.
 
     Returns:
@@ -136,7 +136,7 @@ def predict_bundle(
 ) -> Generator[VideoPrediction | VideoFault, None, None]:
     """Open a bundle as `open_session` does and predict videos as `predict_videos` does, counting them.
 
-    A served model may also be one that takes videos (`vivit_export.runtime.triton.videos`).
+    A served model may also be one that takes videos (`vivit_export.runtime.session.triton.videos`).
     """
     is_served = isinstance(bundle, str) and not (engine or device or cpu_precision)
     opened = open_model(str(bundle)) if is_served else open_session(bundle, engine, device, cpu_precision)

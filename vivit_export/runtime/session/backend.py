@@ -18,7 +18,7 @@ class Backend(Protocol):
     """Executes one graph or engine; any number of threads may call `run` at once.
 
     Attributes:
-        name: as in `vivit_export.runtime.session.select.ORDER`.
+        name: as in `vivit_export.runtime.select.ORDER`.
         details: version, device and arithmetic, for people.
         batches: (smallest, largest) number of clips that one call takes.
     """

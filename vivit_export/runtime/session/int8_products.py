@@ -24,7 +24,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from vivit_export.runtime.session.lean_attention import used_nodes
+from vivit_export.runtime.session.multi_head_attention import used_nodes
 
 _DOMAIN = "com.microsoft"
 _ZERO = "unsigned_zero_point"

@@ -84,8 +84,9 @@ class OnnxRuntimeSession:
 class OnnxRuntimeBackend:
     """A bundle's graph, served by ONNX Runtime; see `backend.Backend`.
 
-    On the CPU the graph is prepared in memory (`widen`, `lean_attention`, `int8_products`). On a GPU it runs as the
-    bundle has it, with TF32 off, so that fp32 means fp32; in fp16 and bf16 with fused attention where that loads.
+    On the CPU the graph is prepared in memory (`widen`, `multi_head_attention`, `int8_products`). On a GPU it runs
+    as the bundle has it, with TF32 off, so that fp32 means fp32; in fp16 and bf16 with fused attention where that
+    loads.
 
     Args:
         bundle: a verified bundle.
@@ -162,10 +163,10 @@ def _prepared(model: Path, taps: Sequence[str]) -> bytes:
     import onnx
 
     from vivit_export.runtime.session.int8_products import has_vnni, use_int8_products
-    from vivit_export.runtime.session.lean_attention import use_lean_attention
+    from vivit_export.runtime.session.multi_head_attention import use_multi_head_attention
 
     proto = onnx.load(model, load_external_data=False)
-    use_lean_attention(proto)
+    use_multi_head_attention(proto)
     if has_vnni():
         use_int8_products(proto)
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in taps)
@@ -193,15 +194,15 @@ def prepare_for_cpu(bundle: Bundle, *, for_any: bool = False) -> tuple[ModelProt
         for_any: make it for any CPU, without the integer products that are exact on this one only (`int8_products`).
     """
     from vivit_export.runtime.session.int8_products import has_vnni, use_int8_products
-    from vivit_export.runtime.session.lean_attention import use_lean_attention
+    from vivit_export.runtime.session.multi_head_attention import use_multi_head_attention
     from vivit_export.runtime.session.widen import load_widened
 
     model = load_widened(bundle, weights=False)
-    lean = use_lean_attention(model)
+    lean = use_multi_head_attention(model)
     if bundle.precision == "int8" and has_vnni() and not for_any:
         use_int8_products(model)
     types = arithmetic(bundle.precision, "fp32")
-    return model, f"{types}, {f'{lean} lean attention layers' if lean else 'attention as in the graph'}"
+    return model, f"{types}, {f'{lean} MultiHeadAttention ops' if lean else 'attention as in the graph'}"
 
 
 def _open_on_cpu(onnxruntime: Any, bundle: Bundle) -> tuple[Any, str]:
@@ -240,10 +241,10 @@ def _load_fused(onnxruntime: Any, bundle: Bundle, options: Any, providers: list[
     if bundle.precision in ("fp16", "bf16"):
         import onnx
 
-        from vivit_export.runtime.session.lean_attention import use_lean_attention
+        from vivit_export.runtime.session.multi_head_attention import use_multi_head_attention
 
         model = onnx.load(bundle.model, load_external_data=False)
-        fused = use_lean_attention(model)
+        fused = use_multi_head_attention(model)
         try:
             source = model.SerializeToString()
             return _load(onnxruntime, source, options, providers, bundle.model.name), f"{fused} fused attention layers"

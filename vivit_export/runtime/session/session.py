@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError, UsageError
-from vivit_export.runtime.preprocess import Frames, Preprocessor
+from vivit_export.runtime.clips.preprocess import Frames, Preprocessor
 from vivit_export.runtime.session.backend import Backend, Float32
 
 

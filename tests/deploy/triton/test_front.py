@@ -1,0 +1,152 @@
+"""Encoded videos in front of the engine, in a real server: what Python predicts, and refusals for what is no video."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from bundles import need
+from google.protobuf import text_format
+from hypothesis import given
+from hypothesis import strategies as st
+from made_bundle import contract, make_bundle
+from triton_server import VIEWS, Served
+
+import vivit_export as ve
+from vivit_export.contract import Tensor
+from vivit_export.demo import clips_path
+from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton
+from vivit_export.deploy.triton.front import read_video
+from vivit_export.errors import ClipError, UsageError
+from vivit_export.runtime import VideoPrediction, predict_videos
+from vivit_export.runtime.clips.views import read_views
+from vivit_export.runtime.predict import adapt_contract
+
+need("tritonclient")
+import tritonclient.grpc as triton  # noqa: E402
+from tritonclient.grpc import model_config_pb2  # noqa: E402
+from tritonclient.utils import InferenceServerException  # noqa: E402
+
+VIDEOS = sorted(clips_path().glob("*.mp4"))
+
+
+@pytest.fixture(scope="module")
+def client(served: Served) -> Iterator[triton.InferenceServerClient]:
+    opened = triton.InferenceServerClient(f"127.0.0.1:{served.server.grpc}")
+    yield opened
+    opened.close()
+
+
+def ask(client: triton.InferenceServerClient, model: str, data: bytes) -> dict[str, npt.NDArray[np.float32]]:
+    rows = np.frombuffer(data, np.uint8)[None]
+    video = triton.InferInput("video", list(rows.shape), "UINT8")
+    video.set_data_from_numpy(rows)
+    answer = client.infer(model, [video], client_timeout=60)
+    return {name: answer.as_numpy(name) for name in ("logits", "embedding")}
+
+
+def predicted(served: Served, paths: list[Path], **sampling: Any) -> list[VideoPrediction]:
+    sampled = adapt_contract(served.bundle.contract, **sampling)
+    with ve.open_session(served.server.url("demo")) as session:
+        found = list(predict_videos(session, paths, contract=sampled))
+    assert all(isinstance(result, VideoPrediction) for result in found)
+    return found  # type: ignore[return-value]
+
+
+def test_videos_are_read_on_the_server_as_here(served: Served, client: triton.InferenceServerClient) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda path: ask(client, "demo-video", path.read_bytes()), VIDEOS))
+    for answer, expected in zip(answers, predicted(served, VIDEOS), strict=True):
+        assert answer["logits"].shape == (1, 8)
+        np.testing.assert_allclose(answer["logits"][0], expected.prediction.logits, rtol=0, atol=5e-6)
+        np.testing.assert_allclose(answer["embedding"][0], expected.prediction.embedding, rtol=0, atol=5e-6)
+
+
+def test_views_are_averaged_on_the_server_as_here(served: Served, client: triton.InferenceServerClient) -> None:
+    sampling = {"stride": 4, "short": "repeat", "views": VIEWS}
+    for path, expected in zip(VIDEOS[:3], predicted(served, VIDEOS[:3], **sampling), strict=True):
+        answer = ask(client, "views-video", path.read_bytes())
+        np.testing.assert_allclose(answer["logits"][0], expected.prediction.logits, rtol=0, atol=5e-6)
+        np.testing.assert_allclose(answer["embedding"][0], expected.prediction.embedding, rtol=0, atol=5e-6)
+
+
+@pytest.mark.parametrize("model", ["demo-video", "views-video"])
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\0not a video at all", "the video cannot be read as a video"),
+        (b"#EXTM3U\n#EXTINF:1,\n/etc/hostname\n", "the video is text, which is never a video"),
+        (VIDEOS[0].read_bytes()[:3000], "the video is cut short"),
+    ],
+)
+def test_bytes_that_are_not_a_video(client: triton.InferenceServerClient, model: str, data: bytes, said: str) -> None:
+    with pytest.raises(InferenceServerException, match=said) as caught:
+        ask(client, model, data)
+    assert "Traceback" not in str(caught.value) and "/proc/" not in str(caught.value)
+    assert ask(client, model, VIDEOS[0].read_bytes())["logits"].shape == (1, 8)  # and it goes on
+
+
+def test_the_bytes_of_a_video_are_read_as_its_file(served: Served) -> None:
+    own = served.bundle.contract
+    for path in VIDEOS:
+        np.testing.assert_array_equal(read_video(path.read_bytes(), own), read_views(path, own))
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_get_through_as_something_else(data: bytes) -> None:
+    with pytest.raises(ClipError, match=r"^the video "):
+        read_video(data, contract())
+
+
+def test_the_front_needs_neither_torch_nor_a_client() -> None:
+    code = """
+    import sys
+    for name in "torch transformers onnx onnxruntime tritonclient click polygraphy safetensors rich".split():
+        sys.modules[name] = None  # any import of it now fails
+    import vivit_export.deploy.triton.front
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+# --- the repository ----------------------------------------------------------------------------
+
+
+def read_configs(folder: Path) -> dict[str, Any]:
+    texts = {path.parent.name: path.read_text() for path in folder.glob("*/config.pbtxt")}
+    return {name: text_format.Parse(text, model_config_pb2.ModelConfig()) for name, text in texts.items()}
+
+
+def test_the_ensemble_as_it_is_written(tmp_path: Path) -> None:
+    deploy_triton(make_bundle(tmp_path / "bundle"), tmp_path / "r", TritonOptions(name="m", ensemble=True))
+    configs = read_configs(tmp_path / "r")
+    assert set(configs) == {"m", "m-frames", "m-video"}
+    steps = configs["m-video"].ensemble_scheduling.step
+    assert [(step.model_name, dict(step.input_map), dict(step.output_map)) for step in steps] == [
+        ("m-frames", {"video": "video"}, {"frames": "frames"}),
+        ("m", {"frames": "frames"}, {"logits": "logits", "embedding": "embedding"}),
+    ]
+    (made,), (taken,) = configs["m-frames"].output, configs["m"].input
+    assert (made.name, made.data_type, made.dims) == (taken.name, taken.data_type, taken.dims)
+    assert (tmp_path / "r/m-video/labels.txt").read_bytes() == (tmp_path / "r/m/labels.txt").read_bytes()
+    assert (tmp_path / "r/m-video/1").is_dir()
+    readme = (tmp_path / "r/m/README.md").read_text()
+    assert f"pip install --no-deps vivit-export=={ve.__version__}" in readme
+    assert '.infer("m-video", [video]' in readme and "@" not in readme
+
+
+def test_views_need_a_model_that_crops(tmp_path: Path) -> None:
+    source = Tensor("frames", "uint8", ("batch", 32, 360, 640, 3))
+    bundle = make_bundle(tmp_path / "bundle", mode="frames", inputs=(source,), frame_size=(360, 640), golden=False)
+    views = adapt_contract(bundle.contract, stride=2, views=(4, 3))
+    with pytest.raises(UsageError, match="3 spatial views need a crop to move"):
+        deploy_triton(bundle, tmp_path / "r", TritonOptions(contract=views, ensemble=True))
+    assert not (tmp_path / "r").exists()

@@ -1,0 +1,69 @@
+"""Graphs of many shapes through the real compiler: attention fused, GEMMs in the type, seven kernels a block."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkpoints import Checkpoints
+
+from vivit_export.bundle import MODEL
+from vivit_export.export.checkpoint.load import Checkpoint
+from vivit_export.export.engine.compile import EngineRequest, build_engine
+from vivit_export.export.engine.plan import Plan, prove
+from vivit_export.export.graph.build import build_graph, save_graph
+
+LAYERS = 2
+AROUND = 7
+"""Kernels outside the blocks: pixels, patch GEMM, positions, two for the class token's own, last norm, head."""
+
+GEOMETRIES: list[dict[str, Any]] = [
+    {"hidden_size": 64},  # heads of 32
+    {"hidden_size": 160},
+    {"hidden_size": 256},
+    {"hidden_size": 64, "num_attention_heads": 1},
+    {"hidden_size": 64, "image_size": [16, 24]},
+    {"hidden_size": 64, "num_frames": 8},
+    {"hidden_size": 64, "qkv_bias": False},
+    {"hidden_size": 64, "hidden_act": "gelu"},
+    {"hidden_size": 64, "hidden_act": "relu"},
+]
+
+
+def compiled(checkpoint: Checkpoint, folder: Path, precision: str, **options: Any) -> Plan:
+    given: dict[str, Any] = {"form": "pattern", "opset": 23, "input_mode": "crops", **options}
+    model = build_graph(checkpoint, precision=precision, outputs=("logits", "embedding"), **given).model
+    save_graph(model, folder)
+    source = model.graph.inputs[0]
+    assert source.shape is not None
+    shape = tuple(int(d) for d in source.shape[1:])  # type: ignore[arg-type]
+    request = EngineRequest("tensorrt-rtx", folder / MODEL, str(source.name), shape, (1, 4, 8), (89, 120))
+    return build_engine(request, folder / "engine.plan", folder / "build.log").plan
+
+
+@pytest.mark.needs_rtx
+@pytest.mark.parametrize(("precision", "dtype"), [("fp16", "Half"), ("bf16", "BFloat16")])
+@pytest.mark.parametrize("fields", GEOMETRIES, ids=json.dumps)
+def test_every_shape_compiles_as_promised(
+    checkpoints: Checkpoints, tmp_path: Path, fields: dict[str, Any], precision: str, dtype: str
+) -> None:
+    checkpoint = checkpoints.load(num_hidden_layers=LAYERS, num_labels=8, **fields)
+    plan = compiled(checkpoint, tmp_path, precision)
+    assert prove(plan, precision=precision, num_attention=LAYERS) == [
+        f"attention fused in {LAYERS} of {LAYERS} blocks ({dtype})",
+        f"{4 * LAYERS} of {4 * LAYERS} encoder GEMMs in {dtype}",
+        f"other GEMMs: 2 in {dtype}",
+    ]
+    assert plan.kernels <= AROUND + 7 * LAYERS
+    assert plan.copies <= 3
+
+
+@pytest.mark.needs_rtx
+@pytest.mark.parametrize("fields", [{"hidden_size": 64}, {"hidden_size": 256}], ids=json.dumps)
+def test_attention_as_an_op_compiles_too(checkpoints: Checkpoints, tmp_path: Path, fields: dict[str, Any]) -> None:
+    """As an op, attention from the class token alone has no kernel in tensorrt-rtx 1.7.1: that one is a pattern."""
+    checkpoint = checkpoints.load(num_hidden_layers=LAYERS, num_labels=8, **fields)
+    plan = compiled(checkpoint, tmp_path, "fp16", form="fused-op")
+    assert prove(plan, precision="fp16", num_attention=LAYERS)[0] == "attention fused in 2 of 2 blocks (Half)"

@@ -1,0 +1,174 @@
+"""The pixel arithmetic in the graph gives the very bits of ``VivitImageProcessor``."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import pytest
+from checkpoints import Checkpoints
+from graphs import ops, parse, run_ort
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from transformers import VivitImageProcessor
+
+from vivit_export.contract import Clip, Preprocess
+from vivit_export.export.graph.pixels import exact_steps, prepend_pixels
+from vivit_export.runtime import Preprocessor
+
+Float32 = npt.NDArray[np.float32]
+
+CLIP = Clip(num_frames=2, height=16, width=24, tubelet_size=(1, 8, 8))
+NO_RESIZE = Preprocess(do_resize=False, crop_size=(CLIP.height, CLIP.width))
+# Every level in every channel, in another order in each: two frames of 384 pixels hold 256 levels thrice.
+FRAMES = np.stack([np.resize(np.roll(np.arange(256), 85 * c), (2, 16, 24)) for c in range(3)], axis=-1).astype(np.uint8)
+
+# Two uses of the input, so that replacing one is not enough.
+BODY = "turned = Neg(pixel_values) low = Neg(turned) y = Max(low, pixel_values)"
+
+# Where only the table gives the same bits.
+ODD = Preprocess(rescale_factor=0.0123456789, offset=False, mean=(0.4, 0.5, 0.6), do_resize=False, crop_size=(16, 24))
+
+
+def hugging_face(p: Preprocess) -> Float32:
+    """What transformers makes of FRAMES, (1, T, 3, H, W)."""
+    processor = VivitImageProcessor(
+        do_resize=False,
+        do_center_crop=False,
+        do_rescale=p.do_rescale,
+        rescale_factor=p.rescale_factor,
+        offset=p.offset,
+        do_normalize=p.do_normalize,
+        image_mean=list(p.mean),
+        image_std=list(p.std),
+    )
+    pixels = processor(list(FRAMES), return_tensors="np")["pixel_values"]
+    return np.asarray(pixels, np.float32)
+
+
+def graph(p: Preprocess, clip: Clip = CLIP) -> tuple[ir.Model, str]:
+    """A graph that hands on its pixel values, with the arithmetic in front; and the form that was chosen."""
+    shape = f"float[batch, {clip.num_frames}, 3, {clip.height}, {clip.width}]"
+    model = parse(f'<ir_version: 10, opset_import: ["" : 20]> g ({shape} pixel_values) => ({shape} y) {{ {BODY} }}')
+    return model, prepend_pixels(model, Preprocessor(clip, p))
+
+
+def assert_same_bits(got: npt.NDArray[Any], expected: Float32) -> None:
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got.view(np.uint32), expected.view(np.uint32))
+
+
+finite = st.floats(min_value=-4, max_value=4, allow_subnormal=False)
+factors = st.one_of(
+    st.integers(1, 1000).map(lambda n: 1 / n),
+    st.integers(1, 1000).map(lambda n: 2 / n),
+    st.floats(min_value=1e-4, max_value=10),
+    st.floats(min_value=-2, max_value=-1e-4),
+    st.just(0.0),
+)
+channels = st.one_of(finite.map(lambda v: (v, v, v)), st.tuples(finite, finite, finite))
+nonzero = st.floats(min_value=0.01, max_value=4).flatmap(lambda v: st.sampled_from((v, -v)))
+
+
+@st.composite
+def arithmetics(draw: st.DrawFn) -> Preprocess:
+    do_rescale = draw(st.booleans())
+    return dataclasses.replace(
+        NO_RESIZE,
+        do_rescale=do_rescale,
+        rescale_factor=draw(factors),
+        offset=do_rescale and draw(st.booleans()),
+        do_normalize=draw(st.booleans()),
+        mean=draw(channels),
+        std=draw(st.one_of(nonzero.map(lambda v: (v, v, v)), st.tuples(nonzero, nonzero, nonzero))),
+    )
+
+
+@pytest.mark.needs_onnxruntime
+@settings(max_examples=150, deadline=None)
+@given(arithmetics())
+@example(NO_RESIZE)
+@example(ODD)
+@example(dataclasses.replace(ODD, do_normalize=False))
+@example(dataclasses.replace(NO_RESIZE, do_rescale=False, offset=False, do_normalize=False))
+@example(dataclasses.replace(NO_RESIZE, rescale_factor=1 / 255, offset=False))
+def test_graph_gives_the_bits_of_the_processor(preprocess: Preprocess) -> None:
+    model, _ = graph(preprocess)
+    assert_same_bits(run_ort(model, FRAMES[None])["y"], hugging_face(preprocess))
+
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+@pytest.mark.parametrize(
+    ("fields", "ops_used"),
+    [
+        ({}, ["Div", "Sub", "Sub", "Div"]),
+        ({"rescale_factor": 1 / 255}, ["Div", "Sub", "Sub", "Div"]),
+        ({"rescale_factor": 1 / 255, "offset": False, **IMAGENET}, ["Div", "Sub", "Div"]),
+        ({"do_normalize": False}, ["Div", "Sub"]),
+        ({"do_rescale": False, "offset": False, "do_normalize": False}, []),
+    ],
+)
+def test_usual_checkpoints_need_no_table(fields: dict[str, Any], ops_used: list[str]) -> None:
+    preprocess = dataclasses.replace(NO_RESIZE, **fields)
+    steps = exact_steps(preprocess, Preprocessor(CLIP, preprocess).table)
+    assert steps is not None
+    assert [op for op, _ in steps] == ops_used
+    model, form = graph(preprocess)
+    assert form == "arithmetic"
+    added = [node.op_type for node in model.graph if str(node.name).startswith("preprocess/")]
+    assert added == ["Cast", "Transpose", *ops_used]
+
+
+def test_constants_are_scalars_where_channels_agree() -> None:
+    def shapes(preprocess: Preprocess) -> list[list[int]]:
+        model, _ = graph(preprocess)
+        return [[int(side) for side in value.shape or ()] for value in model.graph.initializers.values()]
+
+    assert shapes(NO_RESIZE) == [[], [], [], []]
+    assert shapes(dataclasses.replace(NO_RESIZE, **IMAGENET)) == [[], [], [3, 1, 1], [3, 1, 1]]
+
+
+def test_an_odd_factor_uses_the_table() -> None:
+    model, form = graph(ODD)
+    assert form == "table"
+    (lookup,) = ops(model, "Gather")
+    table = lookup.inputs[0]
+    assert table is not None and table.const_value is not None
+    expected = Preprocessor(CLIP, ODD).table
+    np.testing.assert_array_equal(table.const_value.numpy(), expected.reshape(-1))
+    assert len(np.unique(expected)) == 3 * 256
+
+
+@pytest.mark.parametrize("preprocess", [NO_RESIZE, ODD])
+def test_input_becomes_frames_of_the_clips_shape(preprocess: Preprocess) -> None:
+    model, _ = graph(preprocess)
+    (frames,) = model.graph.inputs
+    assert (frames.name, frames.dtype) == ("frames", ir.DataType.UINT8)
+    assert list(map(str, frames.shape or ())) == ["batch", "2", "16", "24", "3"]
+    assert "pixel_values" not in {str(v.name) for node in model.graph for v in node.inputs if v is not None}
+
+
+@pytest.mark.needs_onnxruntime
+@pytest.mark.parametrize("preprocess", [NO_RESIZE, ODD])
+def test_clips_of_a_batch_are_kept_apart(preprocess: Preprocess) -> None:
+    crops = np.random.default_rng(0).integers(0, 256, (3, 2, 16, 24, 3), dtype=np.uint8)
+    got = run_ort(graph(preprocess)[0], crops)["y"]
+    assert_same_bits(got, Preprocessor(CLIP, preprocess).to_pixels(crops))
+
+
+@pytest.mark.needs_onnxruntime
+def test_network_gives_the_same_logits_from_crops_as_from_pixels(checkpoints: Checkpoints) -> None:
+    checkpoint = checkpoints.load()
+    clip, preprocessor = checkpoint.clip, Preprocessor(checkpoint.clip, checkpoint.preprocess)
+    crops = np.random.default_rng(0).integers(0, 256, (2, clip.num_frames, clip.height, clip.width, 3), dtype=np.uint8)
+    from_pixels = run_ort(checkpoints.trace(), preprocessor.to_pixels(crops))
+    model = checkpoints.trace()
+    assert prepend_pixels(model, preprocessor) == "arithmetic"
+    from_crops = run_ort(model, crops)
+    for name, array in from_pixels.items():
+        assert_same_bits(from_crops[name], array)

@@ -1,0 +1,116 @@
+"""The summary of bundles that the demo is not: no head, runs left out, engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vivit_export.bundle import Bundle
+from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
+from vivit_export.report.html import render_html
+from vivit_export.report.text import summary_json, summary_text
+
+DRIFT: dict[str, Any] = {
+    **dict.fromkeys(("top1", "max_abs", "max", "kl", "cosine")),
+    "embedding_cosine": 0.99987,
+}
+RUNS = [
+    {"engine": "onnxruntime 1", "batch": 1, "gated": True, "drift": DRIFT, "note": ""},
+    {"engine": "onnxruntime 1", "batch": 8, "gated": True, "drift": None, "note": "not run: needs 2.0 GiB"},
+]
+ENGINE: dict[str, Any] = {
+    "flavour": "tensorrt-rtx",
+    "version": "1.7",
+    "sms": [89, 120],
+    "profiles": [{"min": 1, "opt": 4, "max": 8}],
+    "size": 1_500_000,
+    "proof": ["attention fused in 1 of 1 blocks (Half)"],
+    "plan": {"kernels": 7, "activation_bytes": 2_000_000},
+}
+
+
+def headless(**sections: Any) -> Bundle:
+    contract = Contract(
+        Clip(2, 8, 8, (1, 8, 8)),
+        Preprocess(size=(8, 8), crop_size=(8, 8)),
+        IO("pixels", (Tensor("x", "float32", ("batch", 2, 3, 8, 8)),), (Tensor("embedding", "float32", ("batch", 4)),)),
+    )
+    manifest = {
+        "model": {"id": "<b>mine</b>", "config": {}, "parameters": 2_500_000},
+        "contract": contract.to_json(),
+        "precision": {"name": "fp16", "attention": "pattern", "opset": 20},
+        "engines": {},
+        "checks": {},
+        "files": {"model.onnx": {"size": 1_000_000}, "golden.safetensors": {"size": 234_000}},
+        **sections,
+    }
+    return Bundle(Path("out"), manifest, contract)
+
+
+CHECKS = {"reference": "eager fp32", "clips": {"source": "mine", "names": ["a.mp4"]}, "gate": {"max": 1}, "runs": RUNS}
+
+
+def test_a_model_without_a_head_that_was_not_checked() -> None:
+    assert summary_text(headless()).splitlines() == [
+        "out  1.2 MB, 2 files, hashes verified",
+        "  model      <b>mine</b>, 2.5 M parameters",
+        "  precision  fp16, attention as pattern, opset 20",
+        "  input      x float32 (batch, 2, 3, 8, 8)",
+        "  output     embedding float32 (batch, 4)",
+        "  clip       2 frames, sampling uniform, 3 tokens",
+        "  drift      not checked",
+        "  engine     none; run: vivit build out",
+    ]
+
+
+def test_an_engine_is_only_offered_where_one_can_be_built() -> None:
+    bundle = headless(precision={"name": "fp32", "attention": "fused-op", "opset": 23})
+    assert summary_text(bundle).endswith("\n  engine     none; export with --fp16, or with --attention pattern")
+
+
+def test_drift_of_an_embedding_and_a_run_that_was_left_out() -> None:
+    assert summary_text(headless(checks=CHECKS)).splitlines()[6:9] == [
+        "  drift      against eager fp32, 1 clips: mine",
+        "             onnxruntime 1, batch 1: embedding cosine 0.9998700",
+        "             onnxruntime 1, batch 8: not run: needs 2.0 GiB",
+    ]
+
+
+def test_an_engine_and_its_proof() -> None:
+    assert summary_text(headless(engines={"rtx": ENGINE})).splitlines()[7:] == [
+        "  engine     rtx: tensorrt-rtx 1.7, SM89 SM120",
+        "             attention fused in 1 of 1 blocks (Half)",
+        "             7 kernels, 2.0 MB activations at batch 8, 1.5 MB on disk",
+    ]
+
+
+def test_json_is_the_manifest_and_what_this_run_adds() -> None:
+    bundle = headless()
+    added = {"bundle": "out", "size": 1_234_000}
+    assert summary_json(bundle, None) == {**added, **bundle.manifest}
+    assert summary_json(bundle, {"load": 1.0}) == {**added, **bundle.manifest, "seconds": {"load": 1.0}}
+
+
+def test_the_page_shows_the_same_and_takes_no_markup_from_names() -> None:
+    page = render_html(headless(checks=CHECKS, engines={"rtx": ENGINE}).manifest)
+    assert "<b>mine" not in page and "&lt;b&gt;mine&lt;/b&gt;" in page
+    for text in ("0.9998700", "not run: needs 2.0 GiB", "SM89, SM120", "1 / 4 / 8", "1.5 MB", "8×8"):
+        assert text in page
+    assert "Not checked (--no-check)." in render_html(headless().manifest)
+
+
+def test_rewrites_that_did_not_match_everywhere_say_so() -> None:
+    model = {"id": "m", "config": {"num_hidden_layers": 2}, "parameters": 1}
+    counts = {"key-bias": 2, "layernorm": 3, "patch-embedding": 0, "class-token": 1}
+    precision = {"name": "fp16", "attention": "pattern", "opset": 20, "rewrites": counts}
+    lines = summary_text(headless(model=model, precision=precision)).splitlines()
+    assert "  rewrites   key-bias 2, layernorm 3 of 4, patch-embedding 0 of 1, class-token 1" in lines
+    assert "layernorm 3 of 4" in render_html(headless(model=model, precision=precision).manifest)
+
+
+def test_the_largest_weight_is_shown() -> None:
+    facts = {"largest_weight": {"name": "fc1.weight", "magnitude": 12.345}, "subnormal_weights": 0.0123}
+    precision = {"name": "fp16", "attention": "pattern", "opset": 20, **facts}
+    text = "up to 12.3 (fc1.weight), 1.2 % below the normal range of fp16"
+    assert f"  weights    {text}" in summary_text(headless(precision=precision)).splitlines()
+    assert text in render_html(headless(precision=precision).manifest)

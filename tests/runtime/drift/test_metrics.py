@@ -1,0 +1,231 @@
+"""Drift figures against plain Python loops, and gates that can fail."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vivit_export.errors import UsageError
+from vivit_export.runtime.drift.metrics import DEFAULT_GATES, Drift, Gate, compare, parse_gate
+
+Float32 = npt.NDArray[np.float32]
+
+
+def results(logits: object, embedding: object = None) -> dict[str, Float32]:
+    named = {"logits": logits, "embedding": embedding}
+    return {name: np.array(value, np.float32) for name, value in named.items() if value is not None}
+
+
+# --- against loops -----------------------------------------------------------------------------
+
+
+def best(row: list[float]) -> int:
+    return row.index(max(row))
+
+
+def cosine(a: list[float], b: list[float]) -> float:
+    dot = math.fsum(x * y for x, y in zip(a, b, strict=True))
+    return dot / math.sqrt(math.fsum(x * x for x in a)) / math.sqrt(math.fsum(y * y for y in b))
+
+
+def probabilities(row: list[float]) -> list[float]:
+    weights = [math.exp(x - max(row)) for x in row]
+    return [w / math.fsum(weights) for w in weights]
+
+
+def divergence(a: list[float], b: list[float]) -> float:
+    return math.fsum(p * math.log(p / q) for p, q in zip(probabilities(a), probabilities(b), strict=True))
+
+
+def naive(ref: list[list[float]], out: list[list[float]], tie_margin: float) -> dict[str, float]:
+    pairs = list(zip(ref, out, strict=True))
+    differences = [abs(x - y) for a, b in pairs for x, y in zip(a, b, strict=True)]
+    scale = max(map(max, ref)) - min(map(min, ref))
+    flips = [sorted(a)[-1] - sorted(a)[-2] for a, b in pairs if best(a) != best(b)]
+    five = [set(sorted(range(len(a)), key=lambda i, a=a: -a[i])[:5]) for a, _ in pairs]
+    ours = [set(sorted(range(len(b)), key=lambda i, b=b: -b[i])[:5]) for _, b in pairs]
+    return {
+        "num_clips": len(ref),
+        "top1": sum(best(a) == best(b) for a, b in pairs) / len(pairs),
+        "top5": sum(len(a & b) / len(a) for a, b in zip(five, ours, strict=True)) / len(pairs),
+        "near_flips": sum(margin <= tie_margin * scale for margin in flips),
+        "clear_flips": sum(margin > tie_margin * scale for margin in flips),
+        "max_abs": max(differences),
+        "max": max(differences) / scale,
+        "rms": math.sqrt(math.fsum(d * d for d in differences) / len(differences)) / scale,
+        "kl": max(divergence(a, b) for a, b in pairs),
+        "cosine": min(cosine(a, b) for a, b in pairs),
+        "nonfinite": 0,
+    }
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    num_clips=st.integers(1, 6),
+    num_labels=st.integers(2, 9),
+    noise=st.sampled_from([0.0, 1e-3, 0.3, 3.0]),
+    tie_margin=st.sampled_from([0.0, 0.02, 0.3, 2.0]),
+)
+def test_figures_are_those_of_plain_loops(
+    seed: int, num_clips: int, num_labels: int, noise: float, tie_margin: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    ref = rng.standard_normal((num_clips, num_labels)).astype(np.float32) * 5
+    out = ref + noise * rng.standard_normal(ref.shape).astype(np.float32)
+    drift = compare(results(ref), results(out), tie_margin)
+    for name, value in naive(ref.tolist(), out.tolist(), tie_margin).items():
+        assert getattr(drift, name) == pytest.approx(value, rel=1e-9, abs=1e-12), name
+    assert drift.embedding_cosine is None
+
+
+def test_equal_results_do_not_drift() -> None:
+    ref = results([[1, 2, 3], [9, -4, 0]], [[1, 0], [0, 0]])
+    assert compare(ref, ref) == Drift(2, 1.0, 1.0, 0, 0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0)
+
+
+def test_a_flip_is_near_up_to_the_margin_and_clear_beyond() -> None:
+    # The reference's range is 10; its margins are 1 (0.1 of the range), 2 and 10.
+    ref = results([[9, 10, 5], [0, 10, 8], [0, 10, 0]])
+    out = results([[10, 9, 5], [0, 8, 10], [0, 10, 0]])
+    counts = {m: compare(ref, out, m) for m in (0.0, 0.1, 0.15, 0.2)}
+    assert [(d.near_flips, d.clear_flips) for d in counts.values()] == [(0, 2), (1, 1), (1, 1), (2, 0)]
+    assert {d.top1 for d in counts.values()} == {1 / 3}
+
+
+def test_a_tie_that_falls_the_other_way_is_near_at_any_margin() -> None:
+    drift = compare(results([[5, 5, 0]]), results([[5, 5.001, 0]]), tie_margin=0.0)
+    assert (drift.near_flips, drift.clear_flips) == (1, 0)
+
+
+def test_margin_of_a_gate_is_what_its_error_can_flip() -> None:
+    assert parse_gate("max=0.03", "fp16").tie_margin == 0.06
+    assert Gate({}).tie_margin == 0.0
+
+
+def test_one_label_or_one_value_throughout() -> None:
+    drift = compare(results([[3], [3]]), results([[3], [4]]))
+    assert (drift.top1, drift.top5, drift.max, drift.kl, drift.clear_flips) == (1.0, 1.0, 1.0, 0.0, 0)
+
+
+def test_an_embedding_alone_is_judged_by_its_cosine() -> None:
+    drift = compare(results(None, [[3, 4], [1, 0]]), results(None, [[3, 4], [1, 1]]))
+    assert drift.embedding_cosine == pytest.approx(0.5**0.5)
+    assert (drift.top1, drift.max, drift.cosine) == (None, None, None)
+
+
+def test_a_zero_embedding_agrees_with_itself_only() -> None:
+    zero, other = results(None, [[0, 0]]), results(None, [[0, 1]])
+    assert compare(zero, zero).embedding_cosine == 1.0
+    assert compare(zero, other).embedding_cosine == 0.0
+
+
+# --- NaN and infinity --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("gate", ["nonfinite=0", "max=0.9", "kl=9", "rms=9", "cosine=-1", "max_abs=9"])
+def test_results_that_are_no_numbers_pass_no_gate(value: float, gate: str) -> None:
+    ref, out = results([[1, 2, 3], [4, 5, 6]]), results([[1, 2, 3], [4, value, 6]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nor do they clutter the screen
+        drift = compare(ref, out)
+    assert drift.nonfinite == 1
+    (limit,) = parse_gate(gate, "fp32").limits.keys() & {gate.partition("=")[0]}
+    only = Gate({limit: parse_gate(gate, "fp32").limits[limit]})
+    assert only.violations(drift), f"{limit} is {getattr(drift, limit)}"
+    json.dumps(drift.to_json(), allow_nan=False)
+
+
+def test_numbers_that_are_none_are_counted_in_every_output() -> None:
+    drift = compare(results([[1, 2]], [[1, 2]]), results([[1, np.nan]], [[np.inf, np.nan]]))
+    assert drift.nonfinite == 3
+    assert drift.to_json()["nonfinite"] == 3
+    assert drift.to_json()["embedding_cosine"] is None
+
+
+# --- gates -------------------------------------------------------------------------------------
+
+
+def drift(**changes: float | None) -> Drift:
+    perfect = dict.fromkeys(("top1", "top5", "cosine", "embedding_cosine"), 1.0)
+    zero = dict.fromkeys(("near_flips", "clear_flips", "max_abs", "max", "rms", "kl", "nonfinite"), 0)
+    return Drift(**{"num_clips": 3, **perfect, **zero, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("precision", DEFAULT_GATES)
+def test_perfect_results_pass_the_default_gates(precision: str) -> None:
+    assert parse_gate(None, precision).violations(drift()) == []
+
+
+@pytest.mark.parametrize("precision", DEFAULT_GATES)
+@pytest.mark.parametrize(
+    "changes", [{"max": 0.2}, {"cosine": 0.9}, {"clear_flips": 1}, {"nonfinite": 1}, {"embedding_cosine": 0.9}]
+)
+def test_each_default_limit_can_fail(precision: str, changes: dict[str, float]) -> None:
+    (said,) = parse_gate(None, precision).violations(drift(**changes))
+    ((name, value),) = changes.items()
+    assert said.startswith(f"{name} {value:.6g} is ")
+
+
+@pytest.mark.parametrize("precision", DEFAULT_GATES)
+def test_a_model_without_a_head_is_gated_too(precision: str) -> None:
+    rng = np.random.default_rng(0)
+    embedding = rng.standard_normal((4, 32)).astype(np.float32)
+    gate = parse_gate(None, precision)
+    assert gate.violations(compare(results(None, embedding), results(None, embedding))) == []
+    damaged = compare(results(None, embedding), results(None, embedding[:, ::-1]))
+    assert gate.violations(damaged)
+
+
+@pytest.mark.parametrize(
+    ("limits", "changes", "said"),
+    [
+        ({"top1": 0.99}, {"top1": 0.98}, "top1 0.98 is below 0.99"),
+        ({"top5": 0.99}, {"top5": 0.5}, "top5 0.5 is below 0.99"),
+        ({"kl": 1e-6}, {"kl": 2e-6}, "kl 2e-06 is above 1e-06"),
+        ({"near_flips": 0}, {"near_flips": 2}, "near_flips 2 is above 0"),
+        ({"rms": 0.1}, {"rms": 0.2}, "rms 0.2 is above 0.1"),
+    ],
+)
+def test_violations_name_the_figure_and_the_limit(
+    limits: dict[str, float], changes: dict[str, float], said: str
+) -> None:
+    assert Gate(limits).violations(drift(**changes)) == [said]
+    assert Gate(limits).violations(drift()) == []
+
+
+def test_a_limit_itself_is_allowed() -> None:
+    assert Gate({"top1": 0.5, "max": 0.1}).violations(drift(top1=0.5, max=0.1)) == []
+
+
+def test_gate_replaces_and_adds_to_the_defaults() -> None:
+    gate = parse_gate(" max=0.02 , top1 = 0.99", "fp16")
+    assert gate.limits == {**DEFAULT_GATES["fp16"], "max": 0.02, "top1": 0.99}
+    assert DEFAULT_GATES["fp16"]["max"] == 0.01
+    for nothing in (None, ""):
+        assert parse_gate(nothing, "bf16").limits == DEFAULT_GATES["bf16"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("accuracy=0.9", "--gate 'accuracy=0.9': 'accuracy' is not a metric; use one of .*clear_flips, cosine"),
+        ("num_clips=3", "'num_clips' is not a metric"),
+        ("top1", "'' is not a number; write for instance top1=0.99"),
+        ("top1=", "'' is not a number"),
+        ("max=0.1,top1=high", "--gate 'top1=high': 'high' is not a number"),
+        ("top1=nan", "a limit cannot be NaN"),
+        ("=0.9", "'' is not a metric"),
+    ],
+)
+def test_gates_that_cannot_be_read(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_gate(text, "fp16")

@@ -1,0 +1,107 @@
+"""Video files sent to a real server as they are: what the bundle predicts here, fault for fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from triton_server import VIEWS, Served
+
+import vivit_export as ve
+from vivit_export.demo import clips_path
+from vivit_export.errors import ClipError, EnvironmentFault, UsageError
+from vivit_export.runtime import VideoFault, VideoPrediction, WindowRule, predict_videos
+from vivit_export.runtime.predict import adapt_contract
+from vivit_export.runtime.session.triton import videos as module
+from vivit_export.runtime.session.triton.videos import VideoModel, open_model
+
+VIDEOS = sorted(clips_path().glob("*.mp4"))
+
+
+@pytest.fixture(params=["grpc", "http"])
+def model(served: Served, request: pytest.FixtureRequest) -> Iterator[VideoModel]:
+    with open_model(served.server.url("demo-video", request.param)) as opened:
+        assert isinstance(opened, VideoModel)
+        yield opened
+
+
+def logits(results: list[VideoPrediction | VideoFault]) -> np.ndarray:
+    return np.stack([result.prediction.logits for result in results])  # type: ignore[union-attr, misc]
+
+
+@pytest.mark.parametrize("in_flight", [0, 8])
+def test_the_same_predictions_as_here_in_order(served: Served, model: VideoModel, in_flight: int) -> None:
+    assert model.contract == served.bundle.contract
+    found = list(predict_videos(model, VIDEOS, in_flight=in_flight))
+    with ve.open_session(served.bundle, prefer="onnxruntime-cpu") as session:
+        expected = list(predict_videos(session, VIDEOS))
+    assert [result.path for result in found] == VIDEOS
+    np.testing.assert_allclose(logits(found), logits(expected), rtol=0, atol=2e-5)  # other kernels here
+    assert found[0].prediction.embedding.shape == expected[0].prediction.embedding.shape  # type: ignore[union-attr]
+
+
+def test_views_are_the_servers(served: Served) -> None:
+    sampled = adapt_contract(served.bundle.contract, stride=4, short="repeat", views=VIEWS)
+    with open_model(served.server.url("views-video")) as model, ve.open_session(served.server.url("demo")) as session:
+        assert model.contract.clip == sampled.clip
+        found = list(predict_videos(model, VIDEOS[:2]))  # type: ignore[arg-type]
+        expected = list(predict_videos(session, VIDEOS[:2], contract=sampled))
+    np.testing.assert_allclose(logits(found), logits(expected), rtol=0, atol=5e-6)
+
+
+def test_a_model_that_takes_clips_is_a_session(served: Served) -> None:
+    with open_model(served.server.url("demo")) as session:
+        assert isinstance(session, ve.Session)
+
+
+def test_faults_are_those_of_the_file(model: VideoModel, tmp_path: Path) -> None:
+    written = {"text": b"no video", "noise": b"\0noise", "cut": VIDEOS[0].read_bytes()[:3000], "empty": b""}
+    paths = [tmp_path / name for name in written]
+    for path, data in zip(paths, written.values(), strict=True):
+        path.write_bytes(data)
+    found = list(predict_videos(model, [*paths, tmp_path / "none", tmp_path, VIDEOS[0]], in_flight=4))
+    said = [str(result.error) for result in found if isinstance(result, VideoFault)]
+    assert [text.partition(" ")[0] for text in said] == [str(path) for path in (*paths, tmp_path / "none", tmp_path)]
+    for text, part in zip(
+        said,
+        (
+            "is text, which is never",
+            "cannot be read as a video",
+            "is cut short",
+            "is empty",
+            "not exist",
+            "is a folder",
+        ),
+        strict=True,
+    ):
+        assert part in text and "the video" not in text
+    assert isinstance(found[-1], VideoPrediction)
+
+
+def test_a_file_beyond_what_a_request_takes(model: VideoModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_BYTES", 100)
+    with pytest.raises(ClipError, match=r"larger than the 2 GiB that a request takes; name the model demo for it"):
+        model(VIDEOS[0])
+
+
+def test_a_server_does_not_sample_otherwise(served: Served, model: VideoModel) -> None:
+    with pytest.raises(
+        UsageError, match=r"the server samples videos by itself .*; for another sampling name the model demo"
+    ):
+        list(predict_videos(model, VIDEOS, contract=adapt_contract(model.contract, stride=1)))
+    with pytest.raises(UsageError, match="windows are cut here, but this model takes whole videos"):
+        list(predict_videos(model, VIDEOS, windows=WindowRule(1.0)))
+    with pytest.raises(UsageError, match="shared_memory=yes is for clips, but demo-video takes videos"):
+        open_model(served.server.url("demo-video", query="?shared_memory=yes"))
+    with pytest.raises(EnvironmentFault, match=r"demo-frames' .* takes videos and predicts nothing; name demo-video"):
+        open_model(served.server.url("demo-frames"))
+
+
+def test_a_closed_model_is_told(served: Served) -> None:
+    model = open_model(served.server.url("demo-video"))
+    model.close()
+    model.close()
+    with pytest.raises(UsageError, match="the model is closed; open another"):
+        model(VIDEOS[0])  # type: ignore[operator, arg-type]

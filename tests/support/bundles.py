@@ -1,0 +1,97 @@
+"""Bundles for tests of what runs after export, each exported once, and what eager PyTorch says about their clips."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import shutil
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import pytest
+from capabilities import missing
+
+import vivit_export as ve
+from vivit_export.bundle import Bundle, read_bundle
+from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
+from vivit_export.export.clips import load_check_clips
+from vivit_export.export.graph import build, trace
+
+
+class Bundles:
+    """Exports the demo, each set of options once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._made: dict[str, Bundle] = {}
+        self._traced: dict[tuple[str, ...], ir.Model] = {}
+
+    def demo(self, **options: Any) -> Bundle:
+        """A bundle, shared by all tests: not to be changed."""
+        key = json.dumps(options, sort_keys=True)
+        if key not in self._made:
+            target = self._root / str(len(self._made))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(build, "trace", self._trace)
+                made = ve.export_model("demo", target, targets=("onnx",), **{"check": False, **options})
+            self._made[key] = made
+        return self._made[key]
+
+    def _trace(self, checkpoint: Checkpoint, outputs: Sequence[str]) -> ir.Model:
+        """Trace once, as that takes most of an export's time."""
+        names = tuple(outputs)
+        if names not in self._traced:
+            self._traced[names] = trace.trace(checkpoint, names)
+        return self._traced[names].clone()
+
+    @cached_property
+    def golden(self) -> dict[str, npt.NDArray[Any]]:
+        """Crops ``frames`` (3, T, H, W, 3) with eager fp32 ``logits`` and ``embedding``."""
+        checkpoint = load_checkpoint("demo")
+        contract = self.demo().contract
+        clips = load_check_clips(contract, None, 3)
+        return {"frames": clips.frames, **checkpoint.run_eager(clips.pixels)}
+
+    def copy(self, to: Path, **options: Any) -> Path:
+        """A copy that a test may damage."""
+        return Path(shutil.copytree(self.demo(**options).path, to))
+
+
+def need(*packages: str) -> None:
+    """Skip the test without these packages, or fail it where VIVIT_REQUIRE promises them."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            missing(package, f"{package} is not installed")
+
+
+def add_plan(folder: Path, name: str, plan: bytes, **sidecar: Any) -> Bundle:
+    """Put a made-up engine into a bundle, as if it had been compiled for it."""
+    path = folder / "bundle.json"
+    manifest = json.loads(path.read_text())
+    (folder / "engines").mkdir(exist_ok=True)
+    (folder / "engines" / f"{name}.plan").write_bytes(plan)
+    entry = {"sha256": hashlib.sha256(plan).hexdigest(), "size": len(plan)}
+    manifest["files"][f"engines/{name}.plan"] = entry
+    manifest["engines"][name] = {
+        "flavour": "tensorrt",
+        "version": "11.4.0.106",
+        "sms": [90],
+        "profiles": [{"min": 1, "opt": 2, "max": 4}],
+        "onnx_sha256": manifest["files"]["model.onnx"]["sha256"],
+        **sidecar,
+    }
+    path.write_text(json.dumps(manifest))
+    return read_bundle(folder)
+
+
+def random_crops(bundle: Bundle, count: int, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """uint8 (count, T, H, W, 3)."""
+    clip = bundle.contract.clip
+    shape = (count, clip.num_frames, clip.height, clip.width, 3)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)

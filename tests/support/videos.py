@@ -1,0 +1,164 @@
+"""Make test videos whose frames carry their own number as brightness."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from PIL import Image, ImageDraw
+
+from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
+
+STEP, BLACK = 5, 24
+
+
+def make_video(
+    path: Path,
+    num_frames: int = 40,
+    *,
+    size: tuple[int, int] = (64, 48),
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    codec_options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
+    variable_rate: bool = False,
+    marked: bool = False,
+    audio_seconds: float = 0,
+) -> Path:
+    """Write ``num_frames`` grey frames of ``size`` (width, height) at 25 fps.
+
+    Args:
+        marked: the first row's left half is white, so that turns and flips show.
+    """
+    width, height = size
+    with av.open(str(path), "w", options=container_options or {}) as container:
+        stream: Any = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
+        stream.options = codec_options or {}
+        if variable_rate:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        audio: Any = container.add_stream("aac", rate=16000) if audio_seconds else None
+        for i in range(num_frames):
+            image = np.full((height, width, 3), BLACK + STEP * i, np.uint8)
+            if marked:
+                image[: height // 2, : width // 2] = 250
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pix_fmt)
+            if variable_rate:
+                frame.pts, frame.time_base = i * 40 + (i % 3) * 13, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+        if audio is not None:
+            _add_silence(container, audio, audio_seconds)
+    return path
+
+
+def make_audio(path: Path, seconds: float = 1.0) -> Path:
+    with av.open(str(path), "w") as container:
+        _add_silence(container, container.add_stream("aac", rate=16000), seconds)
+    return path
+
+
+def _add_silence(container: Any, stream: Any, seconds: float) -> None:
+    for _ in range(round(seconds * 16000 / 1024)):
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode())
+
+
+def frame_numbers(clip: np.ndarray) -> list[int]:
+    """The number of each frame, read from its bottom right pixels; fails if none is near."""
+    level = (clip[:, -4:, -4:].mean((1, 2, 3)) - BLACK) / STEP
+    assert np.abs(level - level.round()).max() < 0.45, level
+    return [int(n) for n in level.round()]
+
+
+def patch_box(path: Path, box: bytes, offset: int, form: str, *values: int) -> None:
+    """Overwrite big-endian fields of the first MP4 box of that name, ``offset`` bytes after its name."""
+    data = bytearray(path.read_bytes())
+    struct.pack_into(">" + form, data, data.index(box) + len(box) + offset, *values)
+    path.write_bytes(data)
+
+
+def remux(source: Path, target: Path, edit: Any) -> Path:
+    """Copy the video packets; ``edit(index, data)`` returns new bytes or None to drop the packet."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for index, packet in enumerate(p for p in old.demux(video=0) if p.size):
+            data = edit(index, bytes(packet))
+            if data is None:
+                continue
+            copy = av.Packet(data)
+            copy.pts, copy.dts, copy.duration, copy.time_base = (
+                packet.pts,
+                packet.dts,
+                packet.duration,
+                packet.time_base,
+            )
+            copy.is_keyframe, copy.stream = packet.is_keyframe, stream
+            new.mux(copy)
+    return target
+
+
+def make_picture_video(
+    path: Path,
+    pictures: Iterable[np.ndarray],
+    *,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    colorspace: int | None = None,
+    codec_options: dict[str, str] | None = None,
+) -> Path:
+    """Write uint8 RGB pictures of one size at 25 fps; ``colorspace`` is FFmpeg's number (1: BT.709)."""
+    with av.open(str(path), "w") as container:
+        stream: Any = None
+        for picture in pictures:
+            if stream is None:
+                stream = container.add_stream(codec, rate=25)
+                stream.height, stream.width = picture.shape[:2]
+                stream.pix_fmt, stream.options = pix_fmt, codec_options or {}
+                if colorspace is not None:
+                    stream.codec_context.colorspace = colorspace
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pix_fmt)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def moving_picture(number: int, width: int, height: int) -> np.ndarray:
+    """Slopes of all three colours that move, with the frame's number burnt in as text."""
+    y, x = np.mgrid[:height, :width]
+    red, green, blue = (x * 255 // width + 9 * number) % 256, y * 255 // height, ((x + y) * 2 + 5 * number) % 256
+    image = Image.fromarray(np.stack([red, green, blue], -1).astype(np.uint8))
+    ImageDraw.Draw(image).text((4, 4), f"{number:05d}", fill="white", stroke_width=2, stroke_fill="black", font_size=24)
+    return np.asarray(image)
+
+
+def repeat_video(source: Path, target: Path, times: int) -> Path:
+    """Join a video of one key frame and no reordering ``times`` times, without encoding again."""
+    with av.open(str(source)) as old:
+        packets = [p for p in old.demux(video=0) if p.size]
+        with av.open(str(target), "w") as new:
+            stream = new.add_stream_from_template(old.streams.video[0])
+            for number in range(times * len(packets)):
+                packet = packets[number % len(packets)]
+                copy = av.Packet(bytes(packet))
+                copy.duration, copy.time_base = packet.duration, packet.time_base
+                copy.pts = copy.dts = number * (packet.duration or 1)
+                copy.is_keyframe, copy.stream = packet.is_keyframe, stream
+                new.mux(copy)
+    return target
+
+
+def contract(num_frames: int, clip: Clip | None = None) -> Contract:
+    tensor = Tensor("frames", "uint8", ("batch", num_frames, 32, 32, 3))
+    clip, preprocess = clip or Clip(num_frames, 32, 32, (1, 16, 16)), Preprocess(shortest_edge=36, crop_size=(32, 32))
+    return Contract(clip, preprocess, IO("crops", (tensor,), ()))
+
+
+TURNS = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}

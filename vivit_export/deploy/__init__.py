@@ -1,0 +1,1 @@
+"""What another program needs to run a bundle: a C++ project, a model repository for Triton Inference Server."""

@@ -1,0 +1,84 @@
+"""Write a CMake project that runs a bundle from C++: headers, example, the bundle itself, exact commands.
+
+The library lies in ``project/`` beside this module, ready to be copied; only the README is rendered.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from vivit_export.bundle import Bundle, read_bundle, write_manifest
+from vivit_export.contract import Contract
+from vivit_export.deploy.listing import README, Deployment, copy_bundle, deploying, read_deployment
+from vivit_export.progress import Progress, Silent
+
+PROJECT = Path(__file__).with_name("project")
+BUNDLE = "bundle"
+CPU_GRAPH = "model.cpu.onnx"
+
+
+def deploy_cpp(
+    bundle: Bundle | str | Path, target: str | Path, *, force: bool = False, progress: Progress | None = None
+) -> Deployment:
+    """Write the project to a folder.
+
+    Args:
+        bundle: a bundle or its folder; its files are verified before and after they are copied. The
+            copy also has the graph that ONNX Runtime takes on the CPU.
+        target: the folder; complete afterwards, or as it was.
+        force: replace a deployment that is there. Never one in which somebody keeps files of their
+            own, such as a build folder.
+        progress: told about the stages.
+
+    Raises:
+        BundleError: the bundle is damaged.
+        OutputError: the target exists or cannot be written.
+    """
+    progress, target = progress or Silent(), Path(target)
+    with progress.stage("verify the bundle"):
+        source = read_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
+    with deploying("cpp", source, target, force) as work, progress.stage("write the project"):
+        shutil.copytree(PROJECT, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        readme = work / README
+        readme.write_text(_rendered(readme.read_text(encoding="utf-8"), source), encoding="utf-8")
+        copy_bundle(source, work / BUNDLE)
+        _add_cpu_graph(source, work / BUNDLE)
+    return read_deployment(target)
+
+
+def _add_cpu_graph(source: Bundle, folder: Path) -> None:
+    """Add the graph that the Python session makes when it opens the bundle on a CPU: C++ reads it from a file."""
+    from vivit_export.runtime.session.onnxruntime import prepare_for_cpu
+
+    model, details = prepare_for_cpu(source, for_any=True)  # who knows where it will run
+    (folder / CPU_GRAPH).write_bytes(model.SerializeToString(deterministic=True))
+    manifest = {key: value for key, value in source.manifest.items() if key not in ("format", "files")}
+    write_manifest(folder, {**manifest, "cpu_graph": {"file": CPU_GRAPH, "details": details}})
+
+
+def _rendered(template: str, bundle: Bundle) -> str:
+    """Fill in what the README says about this bundle."""
+    values = {
+        "MODEL": str(bundle.manifest["model"]["id"]),
+        "INPUT": _input(bundle.contract),
+        "ENGINES": _engines(bundle),
+    }
+    for name, value in values.items():
+        template = template.replace(f"@{name}@", value)
+    return template
+
+
+def _input(contract: Contract) -> str:
+    clip, tensor = contract.clip, contract.io.inputs[0]
+    shape = ", ".join(map(str, tensor.shape))
+    return f"{clip.num_frames} frames, sampling {clip.sampling}, as {tensor.dtype} `{tensor.name}` ({shape})"
+
+
+def _engines(bundle: Bundle) -> str:
+    lines = [
+        f"- `{name}`: {sidecar['flavour']} {sidecar['version']}, {', '.join(f'sm_{sm}' for sm in sidecar['sms'])}, "
+        f"batches from {sidecar['profiles'][0]['min']} to {sidecar['profiles'][0]['max']}"
+        for name, sidecar in sorted(bundle.engines.items())
+    ]
+    return "\n".join(lines) or "- none compiled; `model.onnx` runs on ONNX Runtime"

@@ -1,0 +1,235 @@
+"""What Triton must be told about a bundle: ``ModelConfig`` as a message, derived from contract and engines.
+
+Field names and meaning: ``model_config.proto`` of triton-inference-server/common, and the model
+configuration page of its documentation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from vivit_export.bundle import MODEL, MODEL_DATA, Bundle
+from vivit_export.contract import Contract, Tensor
+from vivit_export.deploy.triton.pbtxt import Message, Symbol, map_field
+from vivit_export.errors import BundleError, UsageError
+from vivit_export.runtime.session.triton.protocol import CONTRACT, ENGINE, ONNX_SHA256
+
+Backend = Literal["tensorrt", "onnxruntime", "onnxruntime-tensorrt"]
+BACKENDS: tuple[Backend, ...] = ("tensorrt", "onnxruntime", "onnxruntime-tensorrt")
+
+CONFIG = "config.pbtxt"
+LABELS = "labels.txt"
+
+DEFAULT_DELAY_US = 1000
+"""How long a request waits for others to share its batch, where the engine was not timed. While it is
+busy requests gather without waiting; a lone client pays the delay in full on every request."""
+
+_TENSORRT_MODES = {"fp32": "FP32", "fp16": "FP16"}  # of ONNX Runtime's TensorRT provider
+_DELAY_SHARE = 0.1  # of what one clip takes, where that was measured: what a lone client may lose
+_TIMED_AS = {"tensorrt": ("tensorrt",), "onnxruntime": ("onnxruntime-cuda", "onnxruntime-cpu")}  # by backend
+_UNCHECKED_BATCH = 8  # largest batch of a graph that was never run: what a profile has by default
+_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "float16": "TYPE_FP16"}
+# TF32 would give an fp32 graph the products of 10-bit mantissas; sessions on this machine switch it off too.
+_NO_TF32: Message = {"name": "cuda", "parameters": map_field({"use_tf32": "0"})}
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What Triton loads, and what it can take.
+
+    Attributes:
+        backend: of Triton; ``onnxruntime-tensorrt``: ONNX Runtime's with its TensorRT provider, on a GPU.
+        title: with version and GPUs, for people.
+        files: file of the bundle by its name in the version folder.
+        by_capability: name in the version folder by compute capability (``9.0``), where there are several.
+        batches: sizes that it is tuned for or was checked at, ascending; the last is its largest.
+    """
+
+    backend: Backend
+    title: str
+    files: dict[str, Path]
+    by_capability: dict[str, str]
+    batches: tuple[int, ...]
+
+
+def choose_engine(bundle: Bundle, backend: Backend | None = None) -> Engine:
+    """Choose what Triton shall run.
+
+    Args:
+        bundle: a verified bundle.
+        backend: None: TensorRT where the bundle has such an engine, else ONNX Runtime.
+
+    Raises:
+        UsageError: an unknown backend.
+        BundleError: no engine for it, or engines that one server cannot offer.
+    """
+    if backend not in (None, *BACKENDS):
+        raise UsageError(f"--backend {backend} is unknown; use auto, {', '.join(BACKENDS)}")
+    plans = {name: e for name, e in sorted(bundle.engines.items()) if e["flavour"] == "tensorrt"}
+    if backend == "tensorrt" and not plans:
+        found = f" (its {', '.join(sorted(bundle.engines))} is not what that back end loads)" if bundle.engines else ""
+        raise BundleError(
+            f"{bundle.path} has no full TensorRT engine for Triton{found}; add one with: vivit build {bundle.path} "
+            "--target tensorrt, or use --backend onnxruntime"
+        )
+    if plans and backend in (None, "tensorrt"):
+        return _tensorrt(bundle, plans)
+    if backend == "onnxruntime-tensorrt" and bundle.precision not in _TENSORRT_MODES:
+        raise BundleError(
+            f"{bundle.path} is in {bundle.precision}, which ONNX Runtime's TensorRT provider has no mode for; use "
+            "--backend onnxruntime, or export with --fp16"
+        )
+    return _onnxruntime(bundle, backend or "onnxruntime")
+
+
+def engine_config(
+    name: str, bundle: Bundle, contract: Contract, engine: Engine, *, delay_us: int, instances: int | None
+) -> Message:
+    """Return the ``ModelConfig`` of the model that runs the engine.
+
+    Args:
+        name: of the model.
+        bundle: a verified bundle.
+        contract: the bundle's, perhaps with other labels or another sampling.
+        engine: see `choose_engine`.
+        delay_us: how long a request may wait for others to share its batch, in microseconds.
+        instances: of the engine, per GPU (or on the CPU); None leaves the number to Triton.
+    """
+    io = contract.io
+    return {
+        "name": name,
+        **_platform(engine),
+        "max_batch_size": engine.batches[-1],
+        "input": [tensor_message(tensor) for tensor in io.inputs],
+        "output": [output_message(tensor, contract) for tensor in io.outputs],
+        "version_policy": {"latest": {"num_versions": 1}},
+        "dynamic_batching": {"max_queue_delay_microseconds": delay_us},
+        **_instance_group(engine, instances),
+        "optimization": _optimization(engine, io.inputs[0], bundle.precision),
+        "model_warmup": [_warmup(size, io.inputs[0], bundle.golden is not None) for size in engine.batches],
+        "parameters": parameters(bundle, contract, engine),
+    }
+
+
+def tensor_message(tensor: Tensor) -> dict[str, Any]:
+    """Return an input or output without its batch dimension."""
+    dims = [int(d) for d in tensor.shape[1:]]
+    return {"name": tensor.name, "data_type": Symbol(_TYPES[tensor.dtype]), "dims": dims}
+
+
+def output_message(tensor: Tensor, contract: Contract) -> dict[str, Any]:
+    """Return an output; logits with the file of their names."""
+    labels = {"label_filename": LABELS} if tensor.name == "logits" and contract.labels else {}
+    return {**tensor_message(tensor), **labels}
+
+
+def choose_delay_us(bundle: Bundle, engine: Engine) -> int:
+    """Return a tenth of what one clip takes on this engine if ``vivit bench --save`` measured it, else the default."""
+    timed = bundle.manifest.get("bench", {}).get("contenders", {})
+    for name in _TIMED_AS.get(engine.backend, ()):
+        alone = timed.get(name, {}).get("batches", {}).get("1")
+        if alone is not None:
+            return max(1, round(_DELAY_SHARE * 1e3 * float(alone["p50_ms"])))
+    return DEFAULT_DELAY_US
+
+
+def parameters(bundle: Bundle, contract: Contract, engine: Engine, **more: str) -> list[Message]:
+    """Return what a client asks the server about a model: contract, hash of the graph, engine, and what is ``more``."""
+    facts = {
+        CONTRACT: json.dumps(contract.to_json(), sort_keys=True, separators=(",", ":")),
+        ONNX_SHA256: str(bundle.manifest["files"][MODEL]["sha256"]),
+        ENGINE: f"{engine.title}, {bundle.precision}",
+        **more,
+    }
+    return map_field({key: {"string_value": value} for key, value in facts.items()})
+
+
+def _tensorrt(bundle: Bundle, plans: dict[str, dict[str, Any]]) -> Engine:
+    for name, sidecar in plans.items():
+        smallest = min(int(profile["min"]) for profile in sidecar["profiles"])
+        if smallest > 1:
+            raise BundleError(
+                f"engine {name} takes batches of {smallest} or more, but Triton also runs single requests; build it "
+                "again with --min-batch 1"
+            )
+    versions = sorted({str(sidecar["version"]) for sidecar in plans.values()})
+    if len(versions) > 1:
+        raise BundleError(
+            f"the engines of {bundle.path} are of TensorRT {' and '.join(versions)}, but a server has one version; "
+            "build them again with one"
+        )
+    by_sm = {int(sm): name for name, sidecar in plans.items() for sm in sidecar["sms"]}
+    gpus = ", ".join(f"sm_{sm}" for sm in sorted(by_sm))
+    title = f"TensorRT {versions[0]} on {gpus}"
+    batches = _batches_of_all(list(plans.values()))
+    if len(plans) == 1:
+        return Engine("tensorrt", title, {"model.plan": bundle.engine_plan(*plans)}, {}, batches)
+    files = {f"model_sm{sm}.plan": bundle.engine_plan(name) for sm, name in sorted(by_sm.items())}
+    by_capability = {f"{sm // 10}.{sm % 10}": f"model_sm{sm}.plan" for sm in sorted(by_sm)}
+    return Engine("tensorrt", title, files, by_capability, batches)
+
+
+def _batches_of_all(sidecars: list[dict[str, Any]]) -> tuple[int, ...]:
+    """Batches that every engine takes: one configuration serves them all."""
+    largest = min(max(int(profile["max"]) for profile in sidecar["profiles"]) for sidecar in sidecars)
+    tuned = {int(profile[key]) for sidecar in sidecars for profile in sidecar["profiles"] for key in ("min", "opt")}
+    return _ascending({1, largest, *(size for size in tuned if size < largest)})
+
+
+def _onnxruntime(bundle: Bundle, backend: Backend) -> Engine:
+    files = {name: bundle.path / name for name in (MODEL, MODEL_DATA) if name in bundle.manifest["files"]}
+    checked = {int(run["batch"]) for run in bundle.manifest["checks"].get("runs", ())}
+    batches = _ascending({1, *(checked or {_UNCHECKED_BATCH})})
+    opset = bundle.manifest["precision"]["opset"]
+    title = "ONNX Runtime" if backend == "onnxruntime" else "ONNX Runtime with TensorRT"
+    return Engine(backend, f"{title}, opset {opset}", files, {}, batches)
+
+
+def _ascending(sizes: Iterable[int]) -> tuple[int, ...]:
+    return tuple(sorted(sizes))
+
+
+def _platform(engine: Engine) -> dict[str, Any]:
+    if engine.backend != "tensorrt":
+        return {"backend": "onnxruntime"}
+    names = {"cc_model_filenames": map_field(dict(engine.by_capability))} if engine.by_capability else {}
+    return {"platform": "tensorrt_plan", **names}
+
+
+def _instance_group(engine: Engine, instances: int | None) -> dict[str, Any]:
+    """Without a number Triton makes one on every GPU; where there is none, two of ONNX Runtime on the CPU."""
+    if instances is None and engine.backend != "onnxruntime-tensorrt":  # that one is nothing on a CPU
+        return {}
+    kind = {} if engine.backend == "onnxruntime" else {"kind": Symbol("KIND_GPU")}
+    return {"instance_group": [{"count": instances or 1, **kind}]}
+
+
+def _optimization(engine: Engine, source: Tensor, precision: str) -> Message:
+    if engine.backend != "tensorrt":
+        provider = [_tensorrt_provider(engine, source, precision)] if engine.backend == "onnxruntime-tensorrt" else []
+        return {"execution_accelerators": {"gpu_execution_accelerator": [*provider, _NO_TF32]}}
+    shape = map_field({source.name: {"dim": [int(d) for d in source.shape[1:]]}})
+    # No lower bounds: a padded graph would run on what an earlier batch left behind.
+    return {"cuda": {"graphs": True, "graph_spec": [{"batch_size": b, "input": shape} for b in engine.batches]}}
+
+
+def _tensorrt_provider(engine: Engine, source: Tensor, precision: str) -> Message:
+    """The provider's options, by the table in the README of triton-inference-server/onnxruntime_backend.
+
+    One profile for all batches: without, an engine would be built anew whenever a larger one comes.
+    """
+    clip = "x".join(str(d) for d in source.shape[1:])
+    shapes = {"min": engine.batches[0], "opt": engine.batches[-2:][0], "max": engine.batches[-1]}
+    profile = {f"trt_profile_{name}_shapes": f"{source.name}:{size}x{clip}" for name, size in shapes.items()}
+    options = {"precision_mode": _TENSORRT_MODES[precision], "trt_layer_norm_fp32_fallback": "1", **profile}
+    return {"name": "tensorrt", "parameters": map_field(options)}
+
+
+def _warmup(size: int, source: Tensor, has_clip: bool) -> Message:
+    data = {"input_data_file": source.name} if has_clip else {"random_data": True}
+    value = {key: field for key, field in tensor_message(source).items() if key != "name"}
+    return {"name": f"batch {size}", "batch_size": size, "inputs": map_field({source.name: {**value, **data}})}

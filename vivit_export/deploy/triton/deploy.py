@@ -1,0 +1,164 @@
+"""Write a Triton model repository from a bundle: configuration, model, labels, a real clip to warm up with."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vivit_export.bundle import Bundle, read_bundle, sha256_of
+from vivit_export.contract import Contract
+from vivit_export.deploy.listing import README, Deployment
+from vivit_export.deploy.triton.config import (
+    CONFIG,
+    LABELS,
+    Backend,
+    Engine,
+    choose_delay_us,
+    choose_engine,
+    engine_config,
+)
+from vivit_export.deploy.triton.front_config import front_models
+from vivit_export.deploy.triton.pbtxt import Message, render
+from vivit_export.deploy.triton.readme import readme_text
+from vivit_export.deploy.triton.repository import adding, read_model
+from vivit_export.errors import BundleError, InputError, UsageError
+from vivit_export.progress import Progress, Silent
+from vivit_export.runtime.clips.preprocess import Preprocessor
+from vivit_export.runtime.clips.views import Shrink
+from vivit_export.runtime.drift.check import golden_clips
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class TritonOptions:
+    """How a bundle is to be served.
+
+    Attributes:
+        name: of the model; None: the last part of the model's id.
+        backend: None: TensorRT where the bundle has such an engine, else ONNX Runtime.
+        instances: of the engine, per GPU (or on the CPU); None leaves the number to Triton: one per GPU.
+        delay_us: how long a request may wait for others to share its batch, in microseconds; None: see
+            `vivit_export.deploy.triton.config.choose_delay_us`.
+        contract: another sampling rule or other labels than the bundle's; its shapes are the bundle's.
+        ensemble: also serve ``NAME-video``, which takes encoded videos (`vivit_export.deploy.triton.front`).
+    """
+
+    name: str | None = None
+    backend: Backend | None = None
+    instances: int | None = None
+    delay_us: int | None = None
+    contract: Contract | None = None
+    ensemble: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name is not None and not _NAME.fullmatch(self.name):
+            raise UsageError(f"--name {self.name!r} is not a model name: letters, digits, '_', '-' and '.' are taken")
+        if self.instances is not None and self.instances < 1:
+            raise UsageError(f"--instances {self.instances} must be 1 or more")
+        if self.delay_us is not None and self.delay_us < 0:
+            raise UsageError(f"--max-delay-us {self.delay_us} must be 0 or more")
+
+
+def deploy_triton(
+    bundle: Bundle | str | Path,
+    target: str | Path,
+    options: TritonOptions | None = None,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Deployment:
+    """Write a model repository, or add a model to one.
+
+    Args:
+        bundle: a bundle or its folder; its files are verified before and after they are copied.
+        target: the repository's folder; complete afterwards, or as it was. Other models in it are left alone.
+        options: how it is to be served.
+        force: replace a deployment of the same name.
+        progress: told about the stages.
+
+    Raises:
+        UsageError: an unknown backend, or views of a model that does not crop.
+        BundleError: the bundle is damaged, or has no engine that Triton can serve.
+        InputError: a label that Triton could not look up.
+        OutputError: the repository has a model of that name, or cannot be written.
+    """
+    progress, target, options = progress or Silent(), Path(target), options or TritonOptions()
+    with progress.stage("verify the bundle"):
+        source = read_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
+    contract = options.contract or source.contract
+    _require_lines(contract.labels)
+    if options.ensemble:
+        Shrink(contract)  # refuses views that this model cannot be given
+    engine = choose_engine(source, options.backend)
+    name = options.name or _default_name(str(source.manifest["model"]["id"]))
+    delay_us = options.delay_us if options.delay_us is not None else choose_delay_us(source, engine)
+    config = engine_config(name, source, contract, engine, delay_us=delay_us, instances=options.instances)
+    front = front_models(name, source, contract, engine) if options.ensemble else []
+    names = [name, *(model.name for model in front)]
+    with adding(source, target, names, force) as work, progress.stage("write the model repository"):
+        _write_model(work / name, config, contract.labels)
+        _copy_engine(source, engine, work / name / "1")
+        _write_warmup(source, work / name / "warmup")
+        for model in front:
+            _write_model(work / model.name, model.config, contract.labels if model.has_labels else ())
+            if model.python is not None:
+                (work / model.name / "1/model.py").write_text(_model_py(name, model.python), encoding="utf-8")
+        text = readme_text(name, source, contract, engine, delay_us, options.ensemble)
+        (work / name / README).write_text(text, encoding="utf-8")
+    return read_model(target, name)
+
+
+def _require_lines(labels: tuple[str, ...]) -> None:
+    broken = next((label for label in labels if len(label.splitlines()) != 1), None)
+    if broken is not None:
+        raise InputError(
+            f"label {broken!r} cannot be one line of {LABELS}, where Triton looks names up by line; give other names "
+            "with --labels"
+        )
+
+
+def _default_name(model: str) -> str:
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", model.rstrip("/").rpartition("/")[2]).lstrip("_.-")
+    return name or "vivit"
+
+
+def _write_model(folder: Path, config: Message, labels: tuple[str, ...]) -> None:
+    (folder / "1").mkdir(parents=True)
+    (folder / CONFIG).write_text(render(config), encoding="utf-8")
+    if labels:
+        (folder / LABELS).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+
+
+def _model_py(name: str, python: str) -> str:
+    return (
+        f'"""Reads videos for the model {name}; needs vivit-export\'s runtime and PyAV beside Triton."""\n\n'
+        f"from vivit_export.deploy.triton.front import {python} as TritonPythonModel\n"
+    )
+
+
+def _copy_engine(bundle: Bundle, engine: Engine, folder: Path) -> None:
+    listed: Mapping[str, Mapping[str, str]] = bundle.manifest["files"]
+    for name, path in engine.files.items():
+        shutil.copyfile(path, folder / name)
+        if sha256_of(folder / name) != listed[path.relative_to(bundle.path).as_posix()]["sha256"]:
+            raise BundleError(f"{path} changed while it was copied; run again on a bundle that nobody writes to")
+
+
+def _write_warmup(bundle: Bundle, folder: Path) -> None:
+    """Write the first golden clip as the bytes of the model's input; Triton repeats it to fill a batch."""
+    if bundle.golden is None:
+        return
+    clip: npt.NDArray[Any] = golden_clips(bundle)[0][:1]
+    contract = bundle.contract
+    if contract.io.mode == "pixels":
+        clip = Preprocessor(contract.clip, contract.preprocess).to_pixels(clip)
+    folder.mkdir()
+    (folder / contract.io.inputs[0].name).write_bytes(np.ascontiguousarray(clip).tobytes())

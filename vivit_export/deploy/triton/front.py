@@ -1,0 +1,138 @@
+"""What runs inside Triton in front of the engine: an encoded video in, frames or averaged views out.
+
+A repository's ``model.py`` only names one of the two classes; Triton's Python back end makes it and calls
+it. Decoding, sampling and preprocessing are those of the Python runtime, by the contract in the model's
+configuration.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vivit_export.contract import Contract
+from vivit_export.deploy.triton.front_config import ENGINE_MODEL, LARGEST
+from vivit_export.errors import ClipError, EnvironmentFault, VivitExportError
+from vivit_export.runtime.clips.preprocess import Preprocessor
+from vivit_export.runtime.clips.views import average_views, read_fitting_views
+from vivit_export.runtime.session.triton.protocol import CONTRACT, SUBJECT, VIDEO
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+class FramesModel:
+    """The first step of an ensemble: video in, the engine's input out."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Read the configuration; called by Triton."""
+        self._pb = importlib.import_module("triton_python_backend_utils")
+        self._parameters = json.loads(args["model_config"])["parameters"]
+        self._contract = Contract.from_json(json.loads(self._parameter(CONTRACT)))
+        self._input = self._contract.io.inputs[0].name
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Answer each request: called by Triton."""
+        return [self._answer(request) for request in requests]
+
+    def _parameter(self, name: str) -> str:
+        return str(self._parameters[name]["string_value"])
+
+    def _answer(self, request: Any) -> Any:
+        try:
+            # DLPack: Triton's own conversion copies, and breaks where it was compiled for another NumPy.
+            videos = np.from_dlpack(self._pb.get_input_tensor_by_name(request, VIDEO))
+            outputs = self._run([read_video(video.tobytes(), self._contract) for video in videos])
+        except VivitExportError as e:
+            return self._pb.InferenceResponse(error=self._pb.TritonError(str(e), self._pb.TritonError.INVALID_ARG))
+        return self._pb.InferenceResponse([self._tensor(name, array) for name, array in outputs.items()])
+
+    def _run(self, videos: list[npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """One clip for each video: the ensemble has no views."""
+        return {self._input: np.concatenate(videos)}
+
+    def _tensor(self, name: str, array: npt.NDArray[Any]) -> Any:
+        return self._pb.Tensor.from_dlpack(name, np.ascontiguousarray(array))
+
+
+class ViewsModel(FramesModel):
+    """The whole way: video in, every view through the engine's model (BLS), averages out."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Read the configuration; called by Triton."""
+        super().initialize(args)
+        self._engine, self._largest = self._parameter(ENGINE_MODEL), int(self._parameter(LARGEST))
+        self._outputs = [output.name for output in self._contract.io.outputs]
+
+    def _run(self, videos: list[npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        rows = [self._views(clips) for clips in videos]
+        return {name: np.stack([average_views(row[name]) for row in rows]) for name in self._outputs}
+
+    def _views(self, clips: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
+        """Run the views of one video, as many at a time as the engine takes."""
+        parts = [self._ask(clips[start : start + self._largest]) for start in range(0, len(clips), self._largest)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
+
+    def _ask(self, clips: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
+        inputs = [self._tensor(self._input, clips)]
+        request = self._pb.InferenceRequest(
+            model_name=self._engine,
+            requested_output_names=self._outputs,
+            inputs=inputs,
+            preferred_memory=self._pb.PreferredMemory(self._pb.TRITONSERVER_MEMORY_CPU),
+        )
+        response = request.exec()
+        if response.has_error():
+            raise EnvironmentFault(f"the model {self._engine} failed: {response.error().message()}")
+        # Copied: the response's memory goes with it.
+        tensors = {n: self._pb.get_output_tensor_by_name(response, n) for n in self._outputs}
+        return {name: np.array(np.from_dlpack(tensor)) for name, tensor in tensors.items()}
+
+
+def read_video(data: bytes, contract: Contract) -> npt.NDArray[Any]:
+    """Decode, sample, resize and crop an encoded video.
+
+    Args:
+        data: a video file's bytes.
+        contract: says which frames and views, and what the model takes.
+
+    Returns:
+        (V, …) of the dtype and shape of the model's input, one row for each view.
+
+    Raises:
+        ClipError: the bytes are not a video, or do not fit the contract.
+    """
+    with _as_file(data) as path:
+        try:
+            clips = read_fitting_views(path, contract)
+        except ClipError as e:
+            raise ClipError(str(e).replace(str(path), SUBJECT)) from e
+    if contract.io.mode != "pixels":
+        return clips
+    return Preprocessor(contract.clip, contract.preprocess).to_pixels(clips)
+
+
+@contextmanager
+def _as_file(data: bytes) -> Iterator[Path]:
+    """A path to the bytes, in memory that is gone with the process whatever happens."""
+    if _is_text(data[:64]):
+        # A playlist may name other files and hosts, which FFmpeg would open from inside the server.
+        raise ClipError(f"{SUBJECT} is text, which is never a video but may be a playlist; send a video file's bytes")
+    descriptor = os.memfd_create("video")
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            file.write(data)
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def _is_text(head: bytes) -> bool:
+    return all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)

@@ -1,0 +1,94 @@
+"""The ``README.md`` of a model in a repository: what is served, how to start the server, how to ask it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vivit_export import __version__
+from vivit_export.bundle import Bundle
+from vivit_export.contract import Contract, Tensor
+from vivit_export.deploy.triton.config import Engine
+from vivit_export.runtime.session.triton.protocol import CONTRACT
+
+TEMPLATE = Path(__file__).with_name("README.md")
+FRONT = Path(__file__).with_name("README-front.md")
+MATRIX = "https://docs.nvidia.com/deeplearning/frameworks/support-matrix/"
+IMAGE = "nvcr.io/nvidia/tritonserver"
+TAG = "25.11-py3"
+
+_OWN_IMAGE = "vivit-triton"
+_FRONT_NEEDS = "av numpy pillow"  # of the package's dependencies
+_WHERE = "in the folder of the repository, the one above this"
+_PORTS = "-p 8000:8000 -p 8001:8001 -p 8002:8002"  # HTTP, gRPC, metrics
+
+
+def readme_text(name: str, bundle: Bundle, contract: Contract, engine: Engine, delay_us: int, ensemble: bool) -> str:
+    """Fill in what the README says about this repository."""
+    note, tag = _image(engine)
+    image = f"{IMAGE}:{tag}"
+    values = {
+        "NAME": name,
+        "MODEL": str(bundle.manifest["model"]["id"]),
+        "ENGINE": f"{engine.title}, {bundle.precision}",
+        "LARGEST": str(engine.batches[-1]),
+        "DELAY": str(delay_us),
+        "INPUT": f"{_tensor(contract.io.inputs[0])}; {_content(contract)}",
+        "OUTPUTS": ", ".join(map(_tensor, contract.io.outputs)),
+        "IMAGE_NOTE": note,
+        "START": f"{_build(image)}\n{_start(_OWN_IMAGE)}" if ensemble else _start(image),
+        "CONTRACT": CONTRACT,
+        "VIEWS": _views(contract),
+    }
+    text = TEMPLATE.read_text(encoding="utf-8") + (FRONT.read_text(encoding="utf-8") if ensemble else "")
+    for key, value in values.items():
+        text = text.replace(f"@{key}@", value)
+    return text
+
+
+def _image(engine: Engine) -> tuple[str, str]:
+    """Say which image is needed, and its tag."""
+    if engine.backend == "tensorrt":
+        version = engine.title.split()[1]
+        return (
+            f"An engine runs on the TensorRT version it was built with. Set `TAG` to the image with TensorRT {version} "
+            f"([support matrix]({MATRIX})), {_WHERE}:",
+            "${TAG:?}",
+        )
+    opset = engine.title.split(", ")[1]
+    note = f"{_WHERE.capitalize()}, with any image for whose ONNX Runtime this is not too new ({opset})."
+    if engine.backend == "onnxruntime":
+        return f"{note} Without a GPU leave `--gpus all` out, and Triton uses the CPU:", TAG
+    return f"{note} The TensorRT provider compiles its engine while the model is loaded:", TAG
+
+
+def _build(image: str) -> str:
+    """An image in which the models that read videos find the runtime, without torch."""
+    return (
+        f"docker build -t {_OWN_IMAGE} - <<END\n"
+        f"FROM {image}\n"
+        "ENV PIP_BREAK_SYSTEM_PACKAGES=1\n"  # the image is the environment
+        f"RUN pip install {_FRONT_NEEDS} && pip install --no-deps vivit-export=={__version__}\n"
+        "END"
+    )
+
+
+def _views(contract: Contract) -> str:
+    temporal, spatial = contract.clip.views
+    return "" if temporal * spatial == 1 else f", logits averaged over {temporal}x{spatial} views"
+
+
+def _start(image: str) -> str:
+    return (
+        f'docker run --rm --gpus all --shm-size 1g {_PORTS} -v "$PWD":/models:ro \\\n'
+        f"  {image} tritonserver --model-repository=/models --disable-auto-complete-config"
+    )
+
+
+def _tensor(tensor: Tensor) -> str:
+    return f"{tensor.dtype} `{tensor.name}` ({', '.join(map(str, tensor.shape))})"
+
+
+def _content(contract: Contract) -> str:
+    clip, mode = contract.clip, contract.io.mode
+    what = {"crops": "RGB frames, resized and cropped", "frames": "RGB frames of the camera", "pixels": "pixel values"}
+    return f"{what[mode]}, {clip.num_frames} of each video by sampling {clip.sampling}"

@@ -1,0 +1,125 @@
+"""Model repositories that hold several deployments: each is added whole, and replaced whole, beside the others.
+
+::
+
+    repository/
+      NAME/           config.pbtxt, 1/, labels.txt, warmup/; README.md and deployment.json, which Triton passes over
+      NAME-frames/    in front of it, where encoded videos are taken
+      NAME-video/
+      ANOTHER/        not touched
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from vivit_export.bundle import MANIFEST, Bundle, filling, require_writable
+from vivit_export.deploy.listing import LISTING, Deployment, read_deployment, require_outside, write_listing
+from vivit_export.deploy.triton.config import CONFIG
+from vivit_export.errors import BundleError, OutputError
+from vivit_export.runtime.session.triton.protocol import FRAMES_SUFFIX, VIDEO_SUFFIX
+
+
+@contextmanager
+def adding(bundle: Bundle, repository: Path, names: Sequence[str], force: bool) -> Iterator[Path]:
+    """Yield a hidden sibling of a repository to fill with model folders; move them there on success, else remove them.
+
+    Args:
+        bundle: what is deployed.
+        repository: made where it is not there.
+        names: of the model folders, that of the engine first.
+        force: replace a deployment of the first name, with all its folders.
+
+    Raises:
+        OutputError: a name is taken by something else, files would be lost, or nothing can be written there.
+    """
+    require_outside(bundle, repository)
+    with filling(
+        repository,
+        check=lambda: _check(repository, names, force),
+        put=lambda work, place: _move_in(work, place, _folders(place, names[0])),
+        within=repository if os.path.ismount(repository) else None,  # a volume: its parent is on another disk
+    ) as work:
+        yield work
+        write_listing(work, f"{names[0]}/{LISTING}", "triton", bundle)
+
+
+def read_model(repository: Path, name: str) -> Deployment:
+    """Read the listing of one deployment in a repository.
+
+    Raises:
+        BundleError: it is none.
+    """
+    return read_deployment(repository, f"{name}/{LISTING}")
+
+
+def _check(repository: Path, names: Sequence[str], force: bool) -> None:
+    for folder in Path(os.path.realpath(repository)).parents:
+        if os.path.lexists(folder / CONFIG):
+            raise OutputError(f"{repository} lies inside the model {folder}; choose a folder outside of it")
+    if not os.path.ismount(repository):
+        require_writable(repository, repository.absolute().parent)
+    if not os.path.lexists(repository):
+        return
+    if not repository.is_dir():
+        raise OutputError(f"{repository} exists and is not a folder; choose another name")
+    require_writable(repository, repository)
+    for listing in (MANIFEST, LISTING, CONFIG):
+        if os.path.lexists(repository / listing):
+            raise OutputError(f"{repository} has a {listing}, so it is no model repository; choose another folder")
+    replaceable = _folders(repository, names[0])
+    for name in names:
+        if name not in replaceable and os.path.lexists(repository / name):
+            raise OutputError(
+                f"{repository / name} exists and is not a deployment of {names[0]}, so it is left alone; "
+                "choose another --name"
+            )
+    if replaceable and not force:
+        raise OutputError(
+            f"{repository / names[0]} exists; pass --force to replace that deployment, or choose another --name"
+        )
+    listed = {f"{names[0]}/{LISTING}", *_files(repository, names[0])}
+    for path in (path for name in replaceable for path in (repository / name).rglob("*")):
+        if (path.is_symlink() or not path.is_dir()) and path.relative_to(repository).as_posix() not in listed:
+            raise OutputError(f"{path} is not part of the deployment and would be lost; move it elsewhere")
+
+
+def _files(repository: Path, name: str) -> set[str]:
+    try:
+        return set(read_model(repository, name).files)
+    except BundleError:
+        return set()
+
+
+def _folders(repository: Path, name: str) -> list[str]:
+    """Folders of a deployment that is there: of those that can be its own, the listed ones."""
+    listed = {file.partition("/")[0] for file in _files(repository, name)}
+    own = (name, name + FRAMES_SUFFIX, name + VIDEO_SUFFIX)
+    return [folder for folder in own if folder in listed and (repository / folder).is_dir()]
+
+
+def _move_in(work: Path, place: Path, replaced: Sequence[str]) -> None:
+    """Move everything in ``work`` to ``place`` in the stead of some folders; if that fails, all is as it was."""
+    if not place.exists():
+        work.rename(place)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".old", dir=work.parent))
+    moves = [(place / name, old / name) for name in replaced]
+    moves += [(folder, place / folder.name) for folder in sorted(work.iterdir())]
+    done: list[tuple[Path, Path]] = []
+    try:
+        for source, to in moves:
+            source.rename(to)
+            done.append((source, to))
+    except OSError:
+        for source, to in reversed(done):
+            to.rename(source)
+        old.rmdir()
+        raise
+    work.rmdir()
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,337 @@
+"""Load a ViViT checkpoint: hub id, local folder, or ``demo``.
+
+Only safetensors are read unless pickles are allowed by name; remote code never runs. What the
+network takes and gives is written into a `Contract` here, from the checkpoint's own JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import transformers
+
+from vivit_export.bundle import sha256_of
+from vivit_export.contract import Clip, Preprocess
+from vivit_export.errors import CheckpointError
+from vivit_export.export.checkpoint.files import locate, weight_files
+from vivit_export.runtime.clips.processor_config import read_clip_geometry, read_preprocess
+
+_OF_A_LAYER = re.compile(r"\blayers?\.\d+\.")  # named so by transformers 5.9+, and before
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint.
+
+    Attributes:
+        source: what the user named: a hub id, a folder, or ``demo``.
+        revision: hub commit, or None for a local folder.
+        network: ``VivitForVideoClassification``, or ``VivitModel`` without its pooler where the
+            checkpoint has no head; float32, in eval mode, on the CPU.
+        config: the network's configuration as JSON.
+        clip: geometry of its input.
+        preprocess: pixel pipeline.
+        labels: name of each logit; empty without a head.
+        weights_sha256: hash of each weight file as it lies on disk.
+    """
+
+    source: str
+    revision: str | None
+    network: Any
+    config: dict[str, Any]
+    clip: Clip
+    preprocess: Preprocess
+    labels: tuple[str, ...]
+    weights_sha256: dict[str, str]
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the network ends in a classifier."""
+        return bool(self.labels)
+
+    @property
+    def framework(self) -> str:
+        """What runs the network, for reports."""
+        return f"PyTorch {torch.__version__}"
+
+    @property
+    def num_layers(self) -> int:
+        """Number of encoder blocks."""
+        return int(self.config["num_hidden_layers"])
+
+    @property
+    def flops_per_clip(self) -> float:
+        """Multiplications and additions of the encoder's GEMMs for one clip (ViViT-B/16x2: 0.90e12)."""
+        hidden, inner = int(self.config["hidden_size"]), int(self.config["intermediate_size"])
+        tokens = self.clip.num_tokens
+        per_token = 4 * hidden**2 + 2 * hidden * inner + 2 * tokens * hidden
+        return 2.0 * self.num_layers * tokens * per_token
+
+    @property
+    def encoder(self) -> torch.nn.Module:
+        """The ``VivitModel`` below the head."""
+        encoder = self.network.vivit if self.has_head else self.network
+        assert isinstance(encoder, torch.nn.Module)
+        return encoder
+
+    def outputs(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Run the network.
+
+        Args:
+            pixels: (B, T, 3, H, W), in the dtype of the weights.
+
+        Returns:
+            ``embedding`` (B, hidden): the class token after the last LayerNorm, and with a head
+            ``logits`` (B, num_labels). The pooler is never used: in a classification checkpoint
+            its weights do not exist.
+        """
+        embedding = self.encoder(pixels).last_hidden_state[:, 0]
+        if not self.has_head:
+            return {"embedding": embedding}
+        head = self.network.classifier
+        assert isinstance(head, torch.nn.Module)
+        return {"logits": head(embedding), "embedding": embedding}
+
+    def run_eager(self, pixels: npt.NDArray[np.float32], precision: str = "fp32") -> dict[str, npt.NDArray[np.float32]]:
+        """Run the eager network clip by clip: the reference of every drift figure.
+
+        Args:
+            pixels: float32 (N, T, 3, H, W).
+            precision: ``fp32``, ``fp16`` or ``bf16``; weights and activations are of that type.
+
+        Returns:
+            float32 arrays by output name, each with N rows.
+        """
+        rows: list[dict[str, npt.NDArray[np.float32]]] = []
+        with _in_dtype(self.network, _DTYPES[precision]), torch.inference_mode():
+            for clip in pixels:
+                batch = torch.from_numpy(np.ascontiguousarray(clip[None])).to(_DTYPES[precision])
+                rows.append({name: out.float().numpy() for name, out in self.outputs(batch).items()})
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+    def run_blocks(self, pixels: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        """Run the eager fp32 network on one clip; return the residual stream behind each encoder block.
+
+        Args:
+            pixels: float32 (1, T, 3, H, W).
+
+        Returns:
+            float32 (1, tokens, hidden) for each block, in order.
+        """
+        lists = (m for m in self.encoder.modules() if isinstance(m, torch.nn.ModuleList))
+        blocks = next(m for m in lists if len(m) == self.num_layers)
+        streams: list[npt.NDArray[np.float32]] = []
+
+        def keep(_module: Any, _inputs: Any, output: Any) -> None:
+            streams.append((output[0] if isinstance(output, tuple) else output).numpy())
+
+        hooks = [block.register_forward_hook(keep) for block in blocks]
+        try:
+            with torch.inference_mode():
+                self.outputs(torch.from_numpy(pixels))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return streams
+
+
+def hugging_face_pixels(preprocess: Preprocess, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Preprocess a clip with transformers' own ``VivitImageProcessor``, given these fields.
+
+    Args:
+        preprocess: the fields.
+        frames: uint8 (T, h, w, 3).
+
+    Returns:
+        float32 (1, T, 3, H, W).
+    """
+    p = preprocess
+    size = {"shortest_edge": p.shortest_edge} if p.size is None else {"height": p.size[0], "width": p.size[1]}
+    processor = transformers.VivitImageProcessor(
+        do_resize=p.do_resize,
+        size=size,
+        resample=p.resample,
+        do_center_crop=p.do_center_crop,
+        crop_size={"height": p.crop_size[0], "width": p.crop_size[1]},
+        do_rescale=p.do_rescale,
+        rescale_factor=p.rescale_factor,
+        offset=p.offset,
+        do_normalize=p.do_normalize,
+        image_mean=list(p.mean),
+        image_std=list(p.std),
+    )
+    pixels: npt.NDArray[np.float32] = processor(list(frames), return_tensors="np")["pixel_values"]
+    return pixels
+
+
+def load_checkpoint(model: str, *, revision: str | None = None, allow_pickle: bool = False) -> Checkpoint:
+    """Load ``model`` in float32.
+
+    Args:
+        model: ``demo``, a folder in Hugging Face form, or a hub id.
+        revision: hub branch, tag or commit; refused for anything that is not on the hub.
+        allow_pickle: also accept ``pytorch_model.bin`` (read with ``weights_only``).
+
+    Raises:
+        CheckpointError: not found, not a ViViT, or weights that are missing, truncated, of the
+            wrong shape, pickled, or not finite.
+    """
+    folder, commit = locate(model, revision, allow_pickle)
+    config = _read_config(folder)
+    clip = read_clip_geometry(folder / "config.json")
+    preprocess = read_preprocess(folder, default_crop=(clip.height, clip.width))
+    files = weight_files(folder, allow_pickle)
+    network = _load_network(folder, config, files[0])
+    _check_finite(network)
+    return Checkpoint(
+        source=model,
+        revision=commit,
+        network=network,
+        config=_portable(network.config.to_dict()),
+        clip=clip,
+        preprocess=preprocess,
+        labels=_labels(network),
+        weights_sha256={f.name: sha256_of(f) for f in files},
+    )
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} has no config.json; it is not a Hugging Face checkpoint folder") from None
+    except (OSError, ValueError) as e:
+        raise CheckpointError(f"{path} cannot be read as JSON: {e}") from e
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind != "vivit":
+        raise CheckpointError(f"{folder} is a {kind or 'nameless'} checkpoint; vivit-export takes model_type vivit")
+    sizes = {"hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 12}
+    hidden, heads, _ = (_positive(config, name, default, path) for name, default in sizes.items())
+    if hidden % heads:
+        raise CheckpointError(f"{path}: hidden_size={hidden} does not divide by num_attention_heads={heads}")
+    activation = config.get("hidden_act", "gelu_fast")
+    if activation not in list(transformers.activations.ACT2FN):
+        raise CheckpointError(f"{path}: hidden_act {activation!r} is not an activation that transformers knows")
+    if config.get("num_channels", 3) != 3:
+        raise CheckpointError(f"{path}: num_channels={config['num_channels']}; only RGB models (3) are supported")
+    return dict(config)
+
+
+def _positive(config: dict[str, Any], name: str, default: int, path: Path) -> int:
+    value = config.get(name, default)
+    if type(value) is not int or value < 1:
+        raise CheckpointError(f"{path}: {name} must be a positive integer, got {value!r}")
+    return value
+
+
+def _load_network(folder: Path, config: dict[str, Any], weights: Path) -> Any:
+    headless = "VivitModel" in (config.get("architectures") or [])
+    options: dict[str, Any] = {"add_pooling_layer": False} if headless else {}
+    cls = transformers.VivitModel if headless else transformers.VivitForVideoClassification
+    try:
+        with _quiet():
+            network, info = cls.from_pretrained(
+                str(folder),
+                attn_implementation="sdpa",
+                use_safetensors=weights.suffix == ".safetensors",
+                weights_only=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **options,
+            )
+    except pickle.UnpicklingError as e:  # torch's own message advises to load the file unsafely
+        raise CheckpointError(
+            f"{weights} holds more than tensors, which may be code, so it is not read; convert it to safetensors"
+        ) from e
+    except Exception as e:  # torch, safetensors and transformers raise a dozen kinds for one bad file
+        raise CheckpointError(f"{folder} cannot be loaded as a ViViT: {_first_line(e)}") from e
+    if info["mismatched_keys"]:
+        key, found, wanted = sorted(info["mismatched_keys"])[0]
+        raise CheckpointError(
+            f"{folder}: weight {key} has shape {list(found)} but config.json implies {list(wanted)}; "
+            "the weights and the config belong to different models"
+        )
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise CheckpointError(
+            f"{folder} lacks {len(missing)} of the model's weights, the first is {missing[0]}; "
+            "they would be random, so nothing is exported"
+        )
+    unused = sorted(key for key in info["unexpected_keys"] if _OF_A_LAYER.search(key))
+    if unused:
+        raise CheckpointError(
+            f"{folder}: config.json has no place for {len(unused)} of the encoder's weights, the first is {unused[0]}; "
+            "without them it is another network, so nothing is exported"
+        )
+    return network.float().eval()
+
+
+def _check_finite(network: torch.nn.Module) -> None:
+    for name, value in network.state_dict().items():
+        if not torch.isfinite(value).all():
+            bad = int((~torch.isfinite(value)).sum())
+            raise CheckpointError(f"weight {name} has {bad} NaN or infinite values; the checkpoint is damaged")
+
+
+def _labels(network: Any) -> tuple[str, ...]:
+    if isinstance(network, transformers.VivitModel):
+        return ()
+    names = network.config.id2label
+    return tuple(str(names.get(i, f"LABEL_{i}")) for i in range(network.config.num_labels))
+
+
+def _portable(config: dict[str, Any]) -> dict[str, Any]:
+    """Drop what says where the checkpoint lay or how it was loaded, not what it is."""
+    local = {"_name_or_path", "_attn_implementation_autoset", "dtype", "torch_dtype", "transformers_version"}
+    plain = {k: v for k, v in config.items() if k not in local}
+    return dict(json.loads(json.dumps(plain)))
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence transformers' loading bars and reports: what they say is checked and told by us."""
+    level = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
+        if bars:
+            transformers.logging.enable_progress_bar()
+
+
+@contextmanager
+def _in_dtype(network: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Hold the parameters in ``dtype``; the float32 originals come back untouched."""
+    if dtype == torch.float32:
+        yield
+        return
+    originals = {name: p.data for name, p in network.named_parameters()}
+    try:
+        for p in network.parameters():
+            p.data = p.data.to(dtype)
+        yield
+    finally:
+        for name, p in network.named_parameters():
+            p.data = originals[name]

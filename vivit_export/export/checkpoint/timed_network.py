@@ -1,0 +1,94 @@
+"""The network of a checkpoint on a device, for timing: what engines are compared with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vivit_export.errors import EnvironmentFault
+from vivit_export.export.checkpoint.load import Checkpoint
+
+Pixels = npt.NDArray[np.float32]
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class TimedNetwork:
+    """PyTorch's network with one attention and one precision; it uses the checkpoint up.
+
+    Args:
+        checkpoint: loaded.
+        attention: ``eager`` or ``sdpa``.
+        precision: ``fp32``, without TF32, ``fp16`` or ``bf16``.
+        compiled: whether ``torch.compile`` shall make kernels, at the first call of each batch.
+        device: ``cpu``, ``cuda`` or ``cuda:N``; None: the first GPU, else the CPU.
+
+    Attributes:
+        device: its name, for people.
+        on_gpu: whether `compute`, `tensor_bytes` and `rest` mean anything.
+
+    Raises:
+        EnvironmentFault: PyTorch cannot use that GPU.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, attention: str, precision: str, *, compiled: bool, device: str | None = None
+    ) -> None:
+        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.on_gpu = self._device.type == "cuda"
+        if self.on_gpu and not torch.cuda.is_available():
+            raise EnvironmentFault(f"PyTorch {torch.__version__} cannot use {device} here; check nvidia-smi")
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
+        checkpoint.network.config._attn_implementation = attention
+        self._dtype = _DTYPES[precision]
+        checkpoint.network.to(self._device, self._dtype)
+        outputs = checkpoint.outputs
+        self._outputs: Any = _compile(outputs) if compiled else outputs
+        threads = f"CPU, {torch.get_num_threads()} threads"
+        self.device = torch.cuda.get_device_name(self._device) if self.on_gpu else threads
+
+    def run(self, pixels: Pixels) -> dict[str, npt.NDArray[np.float32]]:
+        """Run a batch from host memory to host memory.
+
+        Args:
+            pixels: float32 (B, T, 3, H, W).
+
+        Returns:
+            float32 arrays by output name.
+        """
+        with torch.inference_mode():
+            return {name: out.float().cpu().numpy() for name, out in self._outputs(self._upload(pixels)).items()}
+
+    def compute(self, pixels: Pixels) -> float:
+        """Return the seconds between two CUDA events around the network, its input being on the GPU already."""
+        event: Any = torch.cuda.Event  # without annotations
+        start, end = event(enable_timing=True), event(enable_timing=True)
+        with torch.inference_mode(), torch.cuda.device(self._device):
+            batch = self._upload(pixels)
+            start.record()
+            self._outputs(batch)
+            end.record()
+            end.synchronize()
+        return float(start.elapsed_time(end)) / 1e3
+
+    def tensor_bytes(self) -> int:
+        """Most GPU memory that tensors took at once."""
+        return int(torch.cuda.max_memory_allocated(self._device))
+
+    def rest(self) -> None:
+        """Free GPU memory that is kept for the next call only."""
+        torch.cuda.empty_cache()
+
+    def _upload(self, pixels: Pixels) -> torch.Tensor:
+        # The GPU converts: `to(device, dtype)` would do that on the CPU first.
+        return torch.from_numpy(pixels).to(self._device).to(self._dtype)
+
+
+def _compile(outputs: Any) -> Any:
+    """Compile for static shapes: each batch has kernels of its own, as an engine has."""
+    import torch._dynamo.config as settings  # takes a second, as all of the compiler
+
+    settings.recompile_limit = settings.accumulated_recompile_limit  # after 8 batch sizes it would fall back to eager
+    return torch.compile(outputs, dynamic=False)

@@ -1,0 +1,351 @@
+"""Build a TensorRT engine in a child process, for this machine's GPU or ahead of time for RTX GPUs.
+
+One child per build (`engine_worker`), because Polygraphy chooses between TensorRT and TensorRT
+for RTX once per process, because a compiler that crashes must not take the caller along, and
+because its verbose log, which is written at the level of file descriptors, is the input of the
+plan proof. Nothing here imports tensorrt, polygraphy or torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from vivit_export.errors import BuildError, EnvironmentFault, InputError, OutputError, UsageError, VivitExportError
+from vivit_export.export.engine.layers import Layer, layers_from_inspector, layers_from_log
+from vivit_export.export.engine.plan import Plan, memory_from_log, sum_up
+
+Flavour = Literal["tensorrt", "tensorrt-rtx"]
+
+# tensorrt_rtx.ComputeCapability, 1.7.1: no datacentre GPU except SM 80.
+RTX_SMS = (75, 80, 86, 89, 120, 121)
+# What the compiler takes when none is named (support matrix 1.0 to 1.5): Turing is opt-in.
+_RTX_DEFAULT_SMS = (86, 89, 120)
+_RTX_OLDEST_SM = {"bf16": 80, "fp8": 89}
+_TITLE = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
+_PACKAGE = {"tensorrt": ("tensorrt", "gpu"), "tensorrt-rtx": ("tensorrt_rtx", "rtx")}
+_WORKER = "vivit_export.export.engine.worker"
+_FULL_BYTES = 1 << 20  # a disk with less left is full: no engine fits
+_SECONDS_TO_END = 2.0  # between asking a child to end and killing it
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """What to compile.
+
+    Attributes:
+        flavour: which TensorRT.
+        onnx: strongly typed model; external data is looked up beside it.
+        input_name: name of its one input.
+        input_shape: shape of that input without the batch.
+        batches: (min, opt, max) batch of the optimization profile.
+        sms: compute capabilities to build for, as in (89, 120); RTX only. Empty: 86, 89 and 120.
+        timing_cache: file of kernel timings, read and updated; full TensorRT only.
+    """
+
+    flavour: Flavour
+    onnx: Path
+    input_name: str
+    input_shape: tuple[int, ...]
+    batches: tuple[int, int, int]
+    sms: tuple[int, ...] = ()
+    timing_cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        low, best, high = self.batches
+        if not 1 <= low <= best <= high:
+            raise UsageError(f"batches must satisfy 1 <= min <= opt <= max, got {low}, {best}, {high}")
+        check_sms(self.flavour, self.sms, precision="")
+        if self.timing_cache is not None and self.flavour != "tensorrt":
+            raise UsageError("--timing-cache works with --target tensorrt only; TensorRT for RTX times no kernels")
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltEngine:
+    """What was compiled.
+
+    Attributes:
+        flavour: which TensorRT.
+        version: its exact version; an engine runs on no other one.
+        sms: compute capabilities the engine runs on, ascending.
+        batches: (min, opt, max) batch of the optimization profile.
+        plan: summary of the layer plan, shared by all of ``sms``.
+        layers: the plan itself, in order of execution.
+        build_seconds: wall time of the child process.
+        size_bytes: size of the engine file.
+    """
+
+    flavour: Flavour
+    version: str
+    sms: tuple[int, ...]
+    batches: tuple[int, int, int]
+    plan: Plan
+    layers: tuple[Layer, ...]
+    build_seconds: float
+    size_bytes: int
+
+
+def unavailable_reason(flavour: Flavour) -> str | None:
+    """Return why this machine cannot build a flavour, with the way out, or None if it can.
+
+    The package is imported and the GPU asked for in a child, once per process.
+    """
+    module, extra = _PACKAGE[flavour]
+    if importlib.util.find_spec(module) is None:
+        return f'{_TITLE[flavour]} is not installed; pip install "vivit-export[{extra}]"'
+    return _probe(flavour)
+
+
+def check_sms(flavour: Flavour, sms: Iterable[int], precision: str) -> tuple[int, ...]:
+    """Return the compute capabilities to build for: the given ones, ascending, or the default.
+
+    The default of RTX is 86, 89 and 120, of which fp8 takes 89 and 120. Of full TensorRT it is
+    empty: the GPU at hand.
+
+    Raises:
+        UsageError: the flavour cannot build for one of them, or not in this precision.
+    """
+    given = sorted(set(sms))
+    if flavour == "tensorrt":
+        if given:
+            raise UsageError(
+                f"--sm {_joined(given)} cannot be honoured by --target tensorrt, which builds for the GPU present; "
+                "drop --sm, or use --target tensorrt-rtx"
+            )
+        return ()
+    for sm in given:
+        if sm in (90, 100, 103):
+            raise UsageError(
+                f"--sm {sm}: TensorRT for RTX does not support H100, H200 and B200; "
+                "use --target tensorrt on that machine"
+            )
+        if sm not in RTX_SMS:
+            raise UsageError(f"--sm {sm} is unknown to TensorRT for RTX; it supports {_joined(RTX_SMS)}")
+    oldest = _RTX_OLDEST_SM.get(precision, 0)
+    too_old = [sm for sm in given if sm < oldest]
+    if too_old:
+        raise UsageError(
+            f"--sm {_joined(too_old)} has no {precision} arithmetic, which needs {oldest} or newer; "
+            "build another engine for it in another precision"
+        )
+    return tuple(given or (sm for sm in _RTX_DEFAULT_SMS if sm >= oldest))
+
+
+def build_engine(
+    request: EngineRequest, out: Path, log: Path, on_start: Callable[[int], None] | None = None
+) -> BuiltEngine:
+    """Compile ``request.onnx`` to ``out``; the compiler's verbose log goes to ``log``.
+
+    The engine bytes are the compiler's own, renamed into place when all is done. On any
+    exception, KeyboardInterrupt included, the child and all it started are killed and ``out``
+    is as it was before; ``log`` stays.
+
+    Args:
+        request: what to compile.
+        out: engine file; its folder must exist.
+        log: log file, a few hundred KB for ViViT-B, several MB with full TensorRT.
+        on_start: called with the child's process id once it runs.
+
+    Raises:
+        InputError: the ONNX file does not exist.
+        OutputError: the engine cannot be written.
+        EnvironmentFault: the package, a library, the driver or the GPU is missing.
+        BuildError: the compiler refused the model, or crashed.
+    """
+    if not request.onnx.is_file():
+        raise InputError(f"there is no ONNX model at {request.onnx}")
+    if not out.parent.is_dir():
+        raise OutputError(f"the engine cannot be written to {out}: there is no folder {out.parent}")
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+        work = Path(folder)
+        _copy_cache(request.timing_cache, work / "timing.cache")
+        status = _run_worker(request, work, log, on_start)
+        text = log.read_text(errors="replace")
+        result = _read_result(work, request.flavour, status, text)
+        rtx = request.flavour == "tensorrt-rtx"
+        layers = layers_from_log(text) if rtx else layers_from_inspector((work / "inspector.json").read_text())
+        built = BuiltEngine(
+            flavour=request.flavour,
+            version=result["version"],
+            sms=tuple(sorted(result["sms"])),
+            batches=request.batches,
+            plan=sum_up(layers, *memory_from_log(text)),
+            layers=layers,
+            build_seconds=time.monotonic() - started,
+            size_bytes=(work / "engine.plan").stat().st_size,
+        )
+        os.replace(work / "engine.plan", out)
+        _copy_cache(work / "timing.cache", request.timing_cache)
+    return built
+
+
+# --- the child ---------------------------------------------------------------------------------
+
+
+def _run_worker(request: EngineRequest, work: Path, log: Path, on_start: Callable[[int], None] | None) -> int:
+    """Run the worker on a request to its end and return its exit status, negative for a signal."""
+    message = {
+        **dataclasses.asdict(request),
+        "onnx": str(request.onnx.resolve()),
+        "sms": request.sms or _RTX_DEFAULT_SMS if request.flavour == "tensorrt-rtx" else (),
+        "timing_cache": "timing.cache" if request.timing_cache else None,
+    }
+    # A session of its own: a terminal's Ctrl-C reaches the parent only, which then ends the whole
+    # group. In the work folder no file of the user can shadow a module ("-m" puts it first).
+    with log.open("wb") as sink, subprocess.Popen(
+        _worker_command(), cwd=work, env=_environment(request.flavour), start_new_session=True,
+        stdin=subprocess.PIPE, stdout=sink, stderr=subprocess.STDOUT,
+    ) as child:  # fmt: skip
+        try:
+            if on_start is not None:
+                on_start(child.pid)
+            child.communicate(json.dumps(message).encode())
+        except BaseException:
+            _end(child)
+            raise
+    return child.returncode
+
+
+def _worker_command(*options: str) -> list[str]:
+    # Unbuffered: the log must be complete up to a crash, and in order with what C++ prints.
+    return [sys.executable, "-u", "-m", _WORKER, *options]
+
+
+def _environment(flavour: Flavour) -> dict[str, str]:
+    return {**os.environ, "POLYGRAPHY_USE_TENSORRT_RTX": "1" if flavour == "tensorrt-rtx" else "0"}
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Kill a child and its process group; ask first, as the compiler may hold GPU memory."""
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, sent)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_SECONDS_TO_END)
+            return
+
+
+@functools.cache
+def _probe(flavour: Flavour) -> str | None:
+    with tempfile.TemporaryDirectory() as empty:
+        done = subprocess.run(
+            _worker_command("--probe", flavour), cwd=empty, env=_environment(flavour),
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+        return f"{_TITLE[flavour]} cannot be loaded ({last}); reinstall it"
+    reason = json.loads(done.stdout.splitlines()[-1])
+    return None if reason is None else str(reason)
+
+
+def _copy_cache(source: Path | None, target: Path | None) -> None:
+    """Copy a timing cache if there is one; a reader never sees half of it."""
+    if source is None or target is None or not source.is_file():
+        return
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.copyfile(source, partial)
+    os.replace(partial, target)
+
+
+# --- failures ----------------------------------------------------------------------------------
+
+_FAULTS: dict[str, type[VivitExportError]] = {"environment": EnvironmentFault, "output": OutputError}
+_REPORT = "report it, with this message and the options used"
+_GPU_UNUSABLE = "the GPU cannot be used: check that nvidia-smi lists it and that the driver is new enough"
+# What the compilers say, and the usual way out; the first match counts (worded by 1.7.1 and 11.x).
+_ADVICE = (
+    (r"not supported by a dedicated kernel",
+     "no fused kernel exists for fp32 attention or heads wider than 256: use --fp16, or --attention pattern"),
+    (r"HW-specific datatypes: fp8", "fp8 needs SM 89 or newer: drop the older ones from --sm, or use --int8"),
+    (r"HW-specific datatypes: b(f|float)?16", "bf16 needs SM 80 or newer: drop 75 from --sm, or use --fp16"),
+    (r"for Turing \(SM75\)", "drop 75 from --sm, or use --fp16"),
+    (r"static dimensions that don't match", "the model's batch is fixed: export it with a dynamic batch"),
+    (r"Failed to open file", "the model's external data is missing: keep the .data file beside the .onnx"),
+    (r"out of memory|OutOfMemory|insufficient memory", "free GPU memory, or lower --max-batch"),
+    (r"UNSUPPORTED_NODE|Plugin not found", "export with another --opset, or upgrade the compiler"),
+    (r"INVALID_(NODE|GRAPH)", "the exported graph is at fault: report it"),
+    (r"CUDA initialization failure|no CUDA-capable device|factory function returned nullptr", _GPU_UNUSABLE),
+)  # fmt: skip
+_NOISE = re.compile(r"ModelImporter\.cpp|catchCudaError|Could not parse ONNX correctly|Invalid Engine")
+
+
+def _read_result(work: Path, flavour: Flavour, status: int, log_text: str) -> dict[str, Any]:
+    """Return what the worker reported, or raise what went wrong."""
+    try:
+        result: dict[str, Any] = json.loads((work / "result.json").read_text())
+    except (FileNotFoundError, ValueError) as e:  # it crashed, or could not even write that
+        if shutil.disk_usage(work).free < _FULL_BYTES:
+            raise OutputError(f"{_TITLE[flavour]} stopped as the disk is full; free some space and run again") from e
+        result = {}
+    if status == 0 and "version" in result:
+        return result
+    said, advice = explain_failure(log_text, result.get("error", ""))
+    if status < 0:
+        name = signal.Signals(-status).name
+        hint = "memory may have run out: lower --max-batch" if name == "SIGKILL" else advice or _REPORT
+        raise BuildError(f"{_TITLE[flavour]} crashed with {name}{f' after saying: {said}' if said else ''}; {hint}")
+    kind = result.get("kind", "build")
+    if kind != "build":
+        raise _FAULTS[kind](f"{_TITLE[flavour]}: {result['error']}")
+    reason = said or f"the compiler ended with status {status}"
+    fault = EnvironmentFault if advice == _GPU_UNUSABLE else BuildError
+    raise fault(f"{_TITLE[flavour]} could not compile the model: {reason}; {advice or _REPORT}")
+
+
+def explain_failure(log_text: str, error: str = "") -> tuple[str, str]:
+    """Return (what the compiler complained of, the usual way out) from a log; "" where unknown.
+
+    The first complaint counts, as later ones follow from it. Without a GPU the compiler
+    complains about the CUDA driver too, which means nothing (tensorrt-rtx 1.7.1).
+
+    Args:
+        log_text: verbose log of a failed build.
+        error: what its Python bindings raised, for where the log holds no complaint.
+    """
+    complaints = re.findall(r"^(?:\[E\]|Internal Error:)\s*(.+)$", log_text, re.MULTILINE)
+    real = [_stripped(c) for c in complaints if not _NOISE.search(c)] or [error]
+    said = real[0]
+    node = re.search(r"In node -?\d+ with name: (\S+) and operator: (\w+)", log_text)
+    if node and node[1] not in said:
+        said += f" (ONNX node {node[1]}, {node[2]})"
+    if said.startswith("Attention operation"):  # the compiler does not say which one
+        found = re.findall(r"Parsing node: (\S+) \[Attention\]", log_text)
+        said += f" (ONNX node {found[0]}{f' or one of {len(found) - 1} like it' if found[1:] else ''})" if found else ""
+    advice = [text for pattern, text in _ADVICE if re.search(pattern, " ".join(real))]
+    return said, advice[0] if advice else ""
+
+
+def _stripped(complaint: str) -> str:
+    """Take a complaint out of its wrapping: error codes, source lines, links, C++ remedies."""
+    for wrapping in (
+        r"^\w+::\w+: Error Code \d+: ",
+        r"^(?:API Usage Error|Internal Error|Myelin)\s*(?=\()",
+        r"^\(|\)$",
+        r"^\[[\w.]+:\d+: \w+\]\s*",
+        r"^MyelinCheckException: [\w.]+:\d+: CHECK\(.*?\) failed\.\s*",
+        r"\s*In [\w:~<>]+(?:\(\))? at /_src/.*$",
+        r"\s*\(See http.*$",
+    ):
+        complaint = re.sub(wrapping, "", complaint)
+    return complaint.rstrip(". ")
+
+
+def _joined(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))

@@ -1,0 +1,236 @@
+"""The plan of a compiled engine, summed up from its layers, and the proof that it keeps the promised precision."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vivit_export.errors import InputError, PrecisionError
+from vivit_export.export.engine.layers import Layer, Role, layers_from_inspector, layers_from_log
+
+# What each precision promises for the encoder's GEMMs, in the compiler's words.
+PROMISED_DTYPE = {"fp32": "Float", "fp16": "Half", "bf16": "BFloat16", "int8": "Int8", "fp8": "FP8"}
+
+_GEMMS_PER_BLOCK = 4  # at least: Q, K and V in one, out-projection, fc1, fc2
+_NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Gemm:
+    """One matrix product with weights, as the compiler scheduled it.
+
+    Attributes:
+        name: layer name in the plan.
+        dtype: type it multiplies in (Half, BFloat16, Float, Int8, FP8), not the type weights are stored in.
+        nodes: names of the ONNX nodes merged in it.
+        encoder: False for the patch embedding and the head.
+    """
+
+    name: str
+    dtype: str
+    nodes: tuple[str, ...]
+    encoder: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a compiled engine does, summed up; plain JSON both ways.
+
+    Attributes:
+        layers: entries of the plan.
+        kernels: entries that run on the GPU (no host-side shape arithmetic, no stream events).
+        attention_fused: attention kernels that never write the score matrix.
+        attention_dtypes: how many of those read Q in each type.
+        unfused_matmuls: products of two activations; an unfused attention has two.
+        copies: kernels that only change a layout, at most adding, scaling or rounding on the way.
+        activation_bytes: scratch memory of one execution context at the largest batch.
+        weight_bytes: weights in the engine.
+        gemm_layers: every product with weights, in order of execution.
+    """
+
+    layers: int
+    kernels: int
+    attention_fused: int
+    attention_dtypes: dict[str, int]
+    unfused_matmuls: int
+    copies: int
+    activation_bytes: int
+    weight_bytes: int
+    gemm_layers: tuple[Gemm, ...]
+
+    @property
+    def gemms(self) -> dict[str, int]:
+        """How many GEMM kernels multiply in each type."""
+        return _count(g.dtype for g in self.gemm_layers)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dict of JSON types only; ``gemms`` is added for readers."""
+        data: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return {**data, "gemms": self.gemms}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Plan:
+        """Rebuild a plan from `to_json`.
+
+        Raises:
+            InputError: a field is missing or unknown.
+        """
+        fields = {k: v for k, v in data.items() if k != "gemms"}
+        try:
+            fields["gemm_layers"] = tuple(Gemm(**{**g, "nodes": tuple(g["nodes"])}) for g in fields["gemm_layers"])
+            return cls(**fields)
+        except (KeyError, TypeError) as e:
+            raise InputError(f"plan summary is incomplete or of another version: {e}") from e
+
+
+def parse_rtx_log(text: str) -> Plan:
+    """Sum up the plan in the verbose log of a TensorRT for RTX build; see `layers_from_log`."""
+    return sum_up(layers_from_log(text), *memory_from_log(text))
+
+
+def parse_inspector(json_text: str, *, activation_bytes: int = 0, weight_bytes: int = 0) -> Plan:
+    """Sum up the plan that an engine inspector tells, without memory sizes; see `layers_from_inspector`."""
+    return sum_up(layers_from_inspector(json_text), activation_bytes, weight_bytes)
+
+
+def memory_from_log(text: str) -> tuple[int, int]:
+    """Return (activation, weight) bytes as the last engine in a verbose log reports them, else 0."""
+    sizes = dict(re.findall(r"Total (Activation|Weights) Memory: (\d+) bytes", text))
+    return int(sizes.get("Activation", 0)), int(sizes.get("Weights", 0))
+
+
+def sum_up(layers: Sequence[Layer], activation_bytes: int, weight_bytes: int) -> Plan:
+    """Count what the layers do."""
+    roles = [layer.role for layer in layers]
+    encoder = _encoder_span(layers, roles)
+    return Plan(
+        layers=len(layers),
+        kernels=sum(role != "host" for role in roles),
+        attention_fused=roles.count("attention"),
+        attention_dtypes=_count(
+            x.inputs[0].dtype for x, role in zip(layers, roles, strict=True) if role == "attention" and x.inputs
+        ),
+        unfused_matmuls=roles.count("product"),
+        copies=roles.count("copy"),
+        activation_bytes=activation_bytes,
+        weight_bytes=weight_bytes,
+        gemm_layers=tuple(
+            Gemm(x.name, x.dtype, x.nodes, i in encoder) for i, x in enumerate(layers) if roles[i] == "gemm"
+        ),
+    )
+
+
+def prove(
+    plan: Plan,
+    *,
+    precision: str,
+    num_attention: int,
+    single_query: int = 0,
+    linears: Collection[str] = (),
+    attention_dtype: str | None = None,
+    allow_unfused: bool = False,
+) -> list[str]:
+    """Check that a plan keeps what a precision promises, and say so in sentences for the report.
+
+    Promised is: attention fused in every block (except fp32, for which no fused kernel exists
+    up to tensorrt-rtx 1.7.1), and every GEMM of the encoder in `PROMISED_DTYPE`.
+
+    Args:
+        plan: the compiled plan.
+        precision: fp32, fp16, bf16, int8 or fp8.
+        num_attention: attention blocks of the model.
+        single_query: how many of them attend from one token only (`rewrites.keep_class_token`): without a
+            fused kernel they write no tokens x tokens matrix either.
+        linears: ONNX nodes the precision was promised for, if not for all of the encoder.
+        attention_dtype: type that the attention kernels must read, in the compiler's words; None: any.
+        allow_unfused: report unfused attention instead of failing.
+
+    Raises:
+        PrecisionError: something promised was not achieved; the message names the layers.
+    """
+    evidence = [_prove_attention(plan, precision, num_attention, single_query, allow_unfused)]
+    if attention_dtype is not None:
+        _prove_attention_dtype(plan, attention_dtype)
+    wanted = PROMISED_DTYPE[precision]
+    promised = [g for g in plan.gemm_layers if (set(linears) & set(g.nodes) if linears else g.encoder)]
+    lost = sorted(set(linears).difference(*(g.nodes for g in promised)))
+    fewest = 1 if linears else _GEMMS_PER_BLOCK * num_attention
+    if lost or len(promised) < fewest:
+        found = f"no GEMM for {_listed(lost)}" if lost else f"{len(promised)} encoder GEMMs where {fewest} are expected"
+        raise PrecisionError(
+            f"the compiled plan has {found}, so {precision} cannot be proven; "
+            "leave out of the promise what the compiler runs as another kind of kernel"
+        )
+    wrong = [g for g in promised if g.dtype != wanted]
+    if wrong:
+        raise PrecisionError(
+            f"{len(wrong)} of {len(promised)} encoder GEMMs run in {'/'.join(_count(g.dtype for g in wrong))} "
+            f"instead of {wanted} ({precision}): {_listed([g.name for g in wrong])}; "
+            "type or quantise them in the graph, or name them as fallbacks of the recipe"
+        )
+    evidence.append(f"{len(promised)} of {len(promised)} encoder GEMMs in {wanted}")
+    others = _count(g.dtype for g in plan.gemm_layers if g not in promised)
+    return [*evidence, "other GEMMs: " + (", ".join(f"{n} in {dtype}" for dtype, n in others.items()) or "none")]
+
+
+def _prove_attention(plan: Plan, precision: str, num_attention: int, single_query: int, allow_unfused: bool) -> str:
+    share = f"attention fused in {plan.attention_fused} of {num_attention} blocks"
+    dtypes = f" ({', '.join(plan.attention_dtypes)})" if plan.attention_dtypes else ""
+    if plan.attention_fused >= num_attention:
+        return f"{share}{dtypes}"
+    if precision != "fp32" and plan.attention_fused >= num_attention - single_query:
+        return f"{share}{dtypes}; the class token's own needs no fused kernel"
+    if precision == "fp32":
+        return f"{share} (no fused kernel exists for fp32)"
+    if allow_unfused:
+        return f"{share} (allowed)"
+    raise PrecisionError(
+        f"{share} ({precision}), {plan.unfused_matmuls} products were left outside, each with a tokens x tokens "
+        "matrix in memory; use --attention pattern, and keep Q, K, V and softmax in fp16 or bf16 (heads wider than "
+        "256 have no fused kernel: --allow-unfused accepts that)"
+    )
+
+
+def _prove_attention_dtype(plan: Plan, promised: str) -> None:
+    others = ", ".join(f"{n} in {dtype}" for dtype, n in plan.attention_dtypes.items() if dtype != promised)
+    if others:
+        raise PrecisionError(f"attention was promised in {promised}, and the plan has {others}")
+
+
+def _encoder_span(layers: Sequence[Layer], roles: Sequence[Role]) -> range:
+    """Return the layers from what feeds the first attention to the third product after the last one (fc2)."""
+    anchors = [i for i, role in enumerate(roles) if role in ("attention", "product")]
+    if not anchors:
+        return range(len(layers))
+    after = [i for i in range(anchors[-1] + 1, len(layers)) if roles[i] == "gemm"][:3]
+    # An unfused attention is two products: the second one leads back to V.
+    projections = [i for anchor in anchors[:2] for i in _projections(layers, roles, anchor)]
+    return range(min(projections, default=0), (after[-1] if after else len(layers) - 1) + 1)
+
+
+def _projections(layers: Sequence[Layer], roles: Sequence[Role], anchor: int) -> set[int]:
+    """Follow the inputs of a layer back to the nearest products with weights."""
+    found: set[int] = set()
+    pending, seen = [anchor], {anchor}
+    while pending:
+        current = pending.pop()
+        names = {t.name for t in layers[current].inputs}
+        for i in range(current):
+            if i not in seen and any(t.name in names for t in layers[i].outputs):
+                seen.add(i)
+                (found.add if roles[i] == "gemm" else pending.append)(i)
+    return found
+
+
+def _count(items: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(items).items()))
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more

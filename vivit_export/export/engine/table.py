@@ -1,0 +1,134 @@
+"""The compiled plan of an engine in a bundle, as ``vivit inspect`` shows it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from vivit_export.bundle import ENGINES, Bundle
+from vivit_export.errors import BundleError, InputError, UsageError
+from vivit_export.export.engine.layers import Layer, Role
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """A plan and where it belongs.
+
+    Attributes:
+        engine: name of the engine in the bundle.
+        sidecar: what the manifest says about it.
+        layers: in order of execution; empty for a bundle written before they were recorded.
+    """
+
+    engine: str
+    sidecar: dict[str, Any]
+    layers: tuple[Layer, ...]
+
+    def by_role(self, role: Role) -> list[Layer]:
+        """Layers that do one kind of work."""
+        return [layer for layer in self.layers if layer.role == role]
+
+    @property
+    def attention(self) -> list[str]:
+        """Modules whose attention is fused."""
+        return [_module(layer) for layer in self.by_role("attention")]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return counts by role, the modules with fused attention, and all layers."""
+        roles = Counter(layer.role for layer in self.layers)
+        layers = [{**layer.to_json(), "role": layer.role} for layer in self.layers]
+        return {"roles": dict(sorted(roles.items())), "attention": self.attention, "layers": layers}
+
+
+def read_plan(bundle: Bundle, engine: str) -> EnginePlan:
+    """Read the plan of one engine from its sidecar.
+
+    Raises:
+        BundleError: the sidecar cannot be read.
+    """
+    path = bundle.path / ENGINES / f"{engine}.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get("layers", [])
+        layers = tuple(Layer.from_json(layer) for layer in found)
+    except (OSError, ValueError, AttributeError, InputError) as e:
+        raise BundleError(f"{path} cannot be read ({e}); build the engine again with --force") from e
+    return EnginePlan(engine, bundle.engines[engine], layers)
+
+
+def choose_engine(bundle: Bundle, engine: str | None) -> str:
+    """The engine that is named, or the only one there is.
+
+    Raises:
+        UsageError: it is not there, or there are several or none to choose from.
+    """
+    names = sorted(bundle.engines)
+    if not names:
+        raise UsageError(f"{bundle.path} holds no engine, so there is no plan; run: vivit build {bundle.path}")
+    if engine is None and len(names) > 1:
+        raise UsageError(f"{bundle.path} holds {len(names)} engines; name one with --engine: {', '.join(names)}")
+    if engine is not None and engine not in names:
+        raise UsageError(f"--engine {engine!r} is not in {bundle.path}; it holds {', '.join(names)}")
+    return engine or names[0]
+
+
+def plan_text(plan: EnginePlan) -> str:
+    """The plan as a table: one row for each kind of work, with what matters about it."""
+    summary, sidecar = plan.sidecar["plan"], plan.sidecar
+    sms = " ".join(f"SM{sm}" for sm in sidecar["sms"])
+    lines = [f"  plan       {plan.engine}: {sms}, {summary['kernels']} kernels in {summary['layers']} layers"]
+    if not plan.layers:
+        lines.append("             its layers were not recorded; build the engine again with --force to see them")
+    for role in get_args(Role):
+        found = plan.by_role(role)
+        if found:
+            lines.append(f"             {role:<10} {len(found):>3}  {_details(role, found)}".rstrip())
+    activations, weights = (f"{summary[key] / 1e6:.1f} MB" for key in ("activation_bytes", "weight_bytes"))
+    batch = sidecar["profiles"][0]["max"]
+    lines.append(f"             {'memory':<10}      activations {activations} at batch {batch}, weights {weights}")
+    return "\n".join(lines)
+
+
+def _details(role: Role, layers: Sequence[Layer]) -> str:
+    if role == "attention":
+        return f"fused, {_types(x.inputs[0].dtype for x in layers if x.inputs)}: {_condensed(map(_module, layers))}"
+    if role in ("gemm", "product"):
+        return _types(layer.dtype for layer in layers)
+    if role == "copy":
+        return ", ".join(layer.nodes[-1] if layer.nodes else layer.name for layer in layers)
+    return {"other": "LayerNormalization and element-wise", "host": "no kernels: shapes and events"}[role]
+
+
+def _types(dtypes: Iterable[str]) -> str:
+    return ", ".join(f"{count} {dtype}" for dtype, count in sorted(Counter(dtypes).items()))
+
+
+def _module(layer: Layer) -> str:
+    """Path of the module that a layer carries out: nodes are named MODULE/OP."""
+    return min((node.partition("/")[0] for node in layer.nodes), key=len, default=layer.name)
+
+
+def _condensed(names: Iterable[str]) -> str:
+    """``layers.0.attention, layers.1.attention, ...`` as ``layers.0-11.attention``."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    single = []
+    for name in names:
+        found = re.fullmatch(r"(.*?)(\d+)(\D*)", name)
+        if found is None:
+            single.append(name)
+        else:
+            groups.setdefault((found[1], found[3]), []).append(int(found[2]))
+    return ", ".join([*single, *(f"{a}{_ranges(numbers)}{z}" for (a, z), numbers in groups.items())])
+
+
+def _ranges(numbers: list[int]) -> str:
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ",".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)

@@ -1,0 +1,172 @@
+"""The child process of `engine`: the one module of the exporter that drives a TensorRT compiler.
+
+``python -m vivit_export.export.engine.worker`` reads a request (JSON) on stdin, compiles in the
+current folder and leaves there ``engine.plan`` (the compiler's bytes), ``inspector.json`` (full
+TensorRT only) and ``result.json``; the log goes to stdout and stderr. ``--probe FLAVOUR`` prints
+why this machine cannot build a flavour, as JSON.
+
+Both flavours take one path through Polygraphy, which resolves "tensorrt" to either package by
+POLYGRAPHY_USE_TENSORRT_RTX. Networks are strongly typed (the only kind there is in TensorRT 11,
+a creation flag in 10): no builder flag chooses a precision.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+_MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_CU_COMPUTE_CAPABILITY_MAJOR, _CU_COMPUTE_CAPABILITY_MINOR = 75, 76  # CUdevice_attribute in cuda.h
+_NO_GPU_HINT = "; full TensorRT builds on the GPU that runs the engine: use such a machine, or --target tensorrt-rtx"
+
+
+class _FaultError(Exception):
+    """A failure whose kind the parent must know: "environment" or "output"."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def main(arguments: list[str]) -> int:
+    """Serve one request and return the exit status: 0 done, 1 failed (``result.json`` has the reason)."""
+    _die_with_parent()
+    if arguments[:1] == ["--probe"]:
+        sys.stdout.write(json.dumps(probe(arguments[1])) + "\n")
+        return 0
+    request = json.load(sys.stdin)
+    try:
+        result = compile_request(request, Path.cwd())
+    except _FaultError as e:
+        result = {"kind": e.kind, "error": str(e)}
+    except Exception as e:  # whatever the compiler's bindings raise: the parent words it with the log
+        traceback.print_exc()  # into the log
+        result = {"kind": "build", "error": f"{type(e).__name__}: {e}"}
+    Path("result.json").write_text(json.dumps(result))
+    return 1 if "error" in result else 0
+
+
+def probe(flavour: str) -> str | None:
+    """Return why this machine cannot build ``flavour``, or None. Loads the libraries, starts no context."""
+    try:
+        if flavour == "tensorrt":
+            current_sm()
+        _import_compiler(flavour)
+    except _FaultError as e:
+        return str(e)
+    return None
+
+
+def compile_request(request: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Compile a request of `engine` into ``folder``.
+
+    Returns:
+        ``version`` and ``sms`` of the engine.
+
+    Raises:
+        _FaultError: the compiler cannot be loaded, there is no GPU, or the engine cannot be written.
+        Exception: the compiler refused; what Polygraphy raises says less than the log.
+    """
+    flavour = request["flavour"]
+    trt = _import_compiler(flavour)
+    sms = request["sms"] if flavour == "tensorrt-rtx" else [current_sm()]
+    engine = memoryview(_engine_bytes(trt, request, sms))
+    try:
+        (folder / "engine.plan").write_bytes(engine)
+        if flavour == "tensorrt":
+            (folder / "inspector.json").write_text(_inspect(trt, engine))
+    except OSError as e:
+        (folder / "engine.plan").unlink(missing_ok=True)  # makes room to say so
+        raise _FaultError(
+            "output", f"the engine of {engine.nbytes / 1e6:.1f} MB cannot be written ({e.strerror}); free some space"
+        ) from e
+    return {"version": trt.__version__, "sms": sms}
+
+
+def current_sm() -> int:
+    """Return the compute capability of the first visible GPU, as in 90, asked of the driver alone.
+
+    Raises:
+        _FaultError: there is no driver or no GPU.
+    """
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError as e:
+        raise _FaultError("environment", f"there is no NVIDIA driver ({e}){_NO_GPU_HINT}") from e
+    count, device, value = ctypes.c_int(0), ctypes.c_int(0), ctypes.c_int(0)
+    status = cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count))
+    if status or not count.value:
+        raise _FaultError("environment", f"the NVIDIA driver finds no GPU (CUDA error {status}){_NO_GPU_HINT}")
+    cuda.cuDeviceGet(ctypes.byref(device), 0)
+    parts = []
+    for attribute in (_CU_COMPUTE_CAPABILITY_MAJOR, _CU_COMPUTE_CAPABILITY_MINOR):
+        cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
+        parts.append(value.value)
+    return 10 * parts[0] + parts[1]
+
+
+def _import_compiler(flavour: str) -> Any:
+    try:
+        return importlib.import_module(_MODULES[flavour])
+    except (ImportError, OSError) as e:
+        package = _MODULES[flavour].replace("_", "-")
+        raise _FaultError(
+            "environment", f"{package} cannot be loaded ({e}); reinstall {package} with its libraries"
+        ) from e
+
+
+def _engine_bytes(trt: Any, request: dict[str, Any], sms: list[int]) -> Any:
+    """Compile and return the bytes as the compiler's own buffer (``IHostMemory``)."""
+    from polygraphy.backend.trt import CreateConfig, EngineBytesFromNetwork, NetworkFromOnnxPath, Profile
+    from polygraphy.logger import G_LOGGER
+
+    # Polygraphy hands on the compiler's VERBOSE messages, the layer plan among them, from here on.
+    G_LOGGER.module_severity = G_LOGGER.EXTRA_VERBOSE
+    low, best, high = ((batch, *request["input_shape"]) for batch in request["batches"])
+    options = {
+        "profiles": [Profile().add(request["input_name"], min=low, opt=best, max=high)],
+        "profiling_verbosity": trt.ProfilingVerbosity.DETAILED,
+    }
+    if request["flavour"] == "tensorrt-rtx":
+        from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
+
+        create = CreateConfigRTX(compute_capabilities=[divmod(sm, 10) for sm in sms], **options)
+    else:
+        create = CreateConfig(load_timing_cache=request["timing_cache"], **options)
+
+    def configure(builder: Any, network: Any) -> Any:
+        config = create(builder, network)
+        # fp32 means fp32, as in the reference: TF32 is on by default, and Polygraphy clears it in
+        # CreateConfig but not in CreateConfigRTX (0.53.6).
+        config.clear_flag(trt.BuilderFlag.TF32)
+        return config
+
+    network = NetworkFromOnnxPath(request["onnx"], strongly_typed=True)
+    return EngineBytesFromNetwork(network, config=configure, save_timing_cache=request["timing_cache"])()
+
+
+def _inspect(trt: Any, engine: memoryview) -> str:
+    """Return the layer plan of an engine as JSON; needs the GPU it was built for."""
+    from polygraphy.backend.trt import get_trt_logger
+
+    # Not Polygraphy's EngineFromBytes: it allows host code inside the engine, which ours never has.
+    runtime = trt.Runtime(get_trt_logger())
+    inspector = runtime.deserialize_cuda_engine(engine).create_engine_inspector()
+    return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent dies without having had the time to."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

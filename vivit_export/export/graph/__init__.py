@@ -1,0 +1,1 @@
+"""From a checkpoint to a strongly typed ONNX graph."""

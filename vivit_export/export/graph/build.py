@@ -1,0 +1,232 @@
+"""From a checkpoint to the final ONNX graph: trace, rewrite, quantise, lower, add the pixel arithmetic, save."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from vivit_export.bundle import MODEL, MODEL_DATA
+from vivit_export.calibration.ranges import Ranges
+from vivit_export.contract import IO, InputMode, Tensor
+from vivit_export.errors import BuildError
+from vivit_export.export.checkpoint.load import Checkpoint
+from vivit_export.export.graph.lowering import LARGEST, lower_precision
+from vivit_export.export.graph.pixels import prepend_pixels
+from vivit_export.export.graph.quantize import quantize
+from vivit_export.export.graph.quantize_attention import quantize_attention
+from vivit_export.export.graph.rewrites import (
+    REWRITES,
+    apply_rewrites,
+    equalize_heads,
+    fold_pixels,
+    lower_attention,
+)
+from vivit_export.export.graph.rewrites.attention_block import module_path
+from vivit_export.export.graph.trace import trace
+from vivit_export.precision import Precision
+from vivit_export.runtime import Preprocessor
+
+_EXTERNAL_BYTES = 64 << 20
+"""Above this, weights go to a file of their own (a protobuf ends at 2 GiB, and viewers open faster)."""
+
+_CLASS_TOKEN = "class-token"
+_GEMMS = frozenset({"MatMul", "Gemm", "Conv"})
+_LOW_PRECISION_ONLY = frozenset({"query-bias"})
+"""Rewrites that float32 does without: the constant in LayerNormalization's output takes bits from it (the logits'
+RMS error grows by a fifth on ViViT-B), and saves copies around a fused attention that float32 never gets."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A finished graph and what was done to it.
+
+    Attributes:
+        model: onnx-ir model.
+        facts: for the manifest: precision, attention form, opset, pixel form, type of each layer.
+    """
+
+    model: ir.Model
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """How to quantise a graph.
+
+    Attributes:
+        rewritten: the float32 graph that was calibrated; see `rewrite_graph`.
+        ranges: what the calibration found.
+        keep: names of layers that stay in fp16.
+        attention: whether attention is quantised too; see `quantize_attention`.
+    """
+
+    rewritten: Rewritten
+    ranges: Ranges
+    keep: tuple[str, ...] = ()
+    attention: bool = False
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A float32 graph after the exact rewrites, and how many places each one changed."""
+
+    model: ir.Model
+    counts: dict[str, int]
+
+
+def rewrite_graph(
+    checkpoint: Checkpoint, outputs: Sequence[str], skip: Collection[str] = (), *, equalize: bool = False
+) -> Rewritten:
+    """Trace the checkpoint and apply the exact rewrites.
+
+    Args:
+        checkpoint: not modified.
+        outputs: names, in order.
+        skip: names of `rewrites.REWRITES` to leave out.
+        equalize: apply `rewrites.equalize_heads` too, as quantised graphs need it.
+    """
+    model = trace(checkpoint, outputs)
+    if not equalize:
+        return Rewritten(model, apply_rewrites(model, skip))
+    counts = apply_rewrites(model, {*skip, _CLASS_TOKEN})
+    counts["head-scales"] = equalize_heads(model)
+    if _CLASS_TOKEN not in skip:  # afterwards the last block no longer looks like one
+        counts |= apply_rewrites(model, {*REWRITES} - {_CLASS_TOKEN})
+    return Rewritten(model, counts)
+
+
+def build_graph(
+    checkpoint: Checkpoint,
+    *,
+    precision: str,
+    form: str,
+    opset: int,
+    input_mode: str,
+    outputs: Sequence[str],
+    frame_size: tuple[int, int] | None = None,
+    skip_rewrites: Collection[str] = (),
+    quantisation: Quantisation | None = None,
+) -> Graph:
+    """Trace the checkpoint and turn it into the graph that ships.
+
+    Args:
+        checkpoint: not modified.
+        precision: ``fp32``, ``fp16``, ``bf16``, or ``int8`` and ``fp8``, which have fp16 around them.
+        form: attention as ``fused-op`` or ``pattern``.
+        opset: version to declare.
+        input_mode: ``crops``, ``pixels`` or ``frames``.
+        outputs: names, in order.
+        frame_size: (height, width) of ``frames``.
+        skip_rewrites: names of `rewrites.REWRITES` to leave out.
+        quantisation: for ``int8`` and ``fp8``; it brings its own rewritten graph, which is not modified.
+    """
+    if quantisation is None:
+        left_out = {*skip_rewrites} | (_LOW_PRECISION_ONLY if precision == "fp32" else set())
+        rewritten = rewrite_graph(checkpoint, outputs, left_out)
+        model = rewritten.model
+    else:
+        rewritten = quantisation.rewritten
+        model = rewritten.model.clone()
+    facts: dict[str, Any] = {"name": precision, "attention": form, "opset": opset, "outputs": "float32"}
+    facts["rewrites"] = rewritten.counts
+    lower_attention(model, single_query_only=form == "fused-op")
+    preprocessor = Preprocessor(checkpoint.clip, checkpoint.preprocess)
+    folded = False
+    if quantisation is not None:
+        facts["quantisation"] = {
+            "method": quantisation.ranges.method,
+            "clips": dict(quantisation.ranges.clips),
+            "layers": quantize(model, quantisation.ranges, quantisation.keep),
+            "sensitivity": [dict(one) for one in quantisation.ranges.sensitivity],
+        }
+        if quantisation.attention:
+            facts["quantisation"]["attention"] = quantize_attention(model, quantisation.ranges)
+    if precision != "fp32":
+        # In float32 the pixel values stay those of the processor, bit for bit.
+        folded = input_mode != "pixels" and fold_pixels(model, preprocessor.table) > 0
+        base = Precision(precision).base
+        try:
+            lowered = lower_precision(model, base, float_inputs=not folded)
+        except BuildError as e:
+            culprit = _overflowing_rewrite(checkpoint, outputs, skip_rewrites, LARGEST[base])
+            raise BuildError(f"{e}, or --no-rewrite {culprit}, which made it so large") if culprit else e from None
+        name, peak = lowered.largest_weight
+        facts["largest_weight"] = {"name": name, "magnitude": peak}
+        facts["subnormal_weights"] = lowered.subnormal
+        facts["float32_ops"] = list(lowered.float32_ops)
+        facts["float32_inside"] = "LayerNormalization statistics (stash_type=1)"
+    if input_mode != "pixels":
+        facts["pixels"] = prepend_pixels(model, preprocessor, frame_size, folded=folded)
+    model.graph.opset_imports[""] = opset
+    model.ir_version = 10
+    facts["layers"] = layer_types(model)
+    return Graph(model, facts)
+
+
+def _overflowing_rewrite(
+    checkpoint: Checkpoint, outputs: Sequence[str], left_out: Collection[str], limit: float
+) -> str | None:
+    """The rewrite that takes a weight beyond ``limit``, or None if the checkpoint itself does."""
+    model = trace(checkpoint, outputs)
+
+    def overflows() -> bool:
+        constants = [value.const_value for value in model.graph.initializers.values()]
+        return any(c is not None and c.size and np.abs(c.numpy()).max() > limit for c in constants)
+
+    if overflows():
+        return None
+    wanted = [name for name in REWRITES if name not in left_out]
+    return next((name for name in wanted if apply_rewrites(model, {*REWRITES} - {name}) and overflows()), None)
+
+
+def layer_types(model: ir.Model) -> dict[str, str]:
+    """Type in which the weight of every Linear and convolution is stored, by module path."""
+    types = {}
+    for node in model.graph:
+        weight = node.inputs[1] if node.op_type in _GEMMS else None
+        producer = weight.producer() if weight is not None else None
+        if producer is not None and producer.op_type == "DequantizeLinear":
+            weight = producer.inputs[0]
+        if weight is not None and weight.const_value is not None and weight.dtype is not None:
+            types[module_path(node)] = weight.dtype.name.lower()
+    return types
+
+
+def signature(model: ir.Model, mode: str, frame_size: tuple[int, int] | None = None) -> IO:
+    """Read the graph's own inputs and outputs; a contract never states what was not exported."""
+    return IO(
+        mode=cast("InputMode", mode),
+        inputs=tuple(_tensor(v) for v in model.graph.inputs),
+        outputs=tuple(_tensor(v) for v in model.graph.outputs),
+        frame_size=frame_size,
+    )
+
+
+def _tensor(value: ir.Value) -> Tensor:
+    assert value.shape is not None and value.dtype is not None
+    shape = tuple(d if isinstance(d, int) else "batch" for d in value.shape)
+    return Tensor(str(value.name), str(value.dtype.numpy()), shape)
+
+
+def save_graph(model: ir.Model, folder: Path) -> None:
+    """Write ``model.onnx`` (and ``model.onnx.data`` when large) and check it by the ONNX specification.
+
+    Raises:
+        BuildError: the checker refuses the graph.
+    """
+    path = folder / MODEL
+    weights = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+    if weights > _EXTERNAL_BYTES:
+        ir.save(model, path, external_data=MODEL_DATA, size_threshold_bytes=1024)
+    else:
+        ir.save(model, path)
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as e:
+        raise BuildError(f"the exported graph is not valid ONNX: {str(e).strip().splitlines()[0]}") from e

@@ -1,0 +1,91 @@
+"""Lower ``Attention`` to the primitive pattern that TensorRT fuses.
+
+    Attention(Q, K, V; s)  =  Softmax((s Q) K^T) V          (ONNX operator spec, Attention-23)
+
+The scale goes on Q before the product, not on the scores after it: with |q.k| near 65504 / s the
+scores would overflow fp16 first, and TensorRT asks for this form ("Fused Attention" in its docs).
+As an op, attention is an error for every TensorRT flavour where no fused kernel exists (fp32); as
+a pattern it is merely slower, so the pattern is the portable form.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from vivit_export.export.graph.rewrites.attention_block import module_path, new_constant
+
+
+def lower_attention(model: ir.Model, *, single_query_only: bool = False) -> int:
+    """Replace every ``Attention`` by Mul, MatMul, Softmax, MatMul.
+
+    Precondition: float32; 4-D Q, K, V (batch, heads, tokens, head size), no mask, one output, an explicit
+    ``scale``: what `vivit_export.export.graph.trace` produces.
+
+    Args:
+        model: changed in place.
+        single_query_only: only those that attend from one token (see `class_token`): their scores are a row
+            per head, which an op need not hide, and as an op TensorRT for RTX has no kernel for some (1.7.1).
+
+    Returns:
+        Number of ``Attention`` nodes replaced.
+    """
+    found = [node for node in model.graph if node.op_type == "Attention"]
+    if single_query_only:
+        found = [node for node in found if _num_queries(node) == 1]
+    for node in found:
+        _lower(model.graph, node)
+    return len(found)
+
+
+def _num_queries(attention: ir.Node) -> int | None:
+    query = attention.inputs[0]
+    tokens = query.shape[2] if query is not None and query.shape is not None else None
+    return tokens if isinstance(tokens, int) else None
+
+
+def _lower(graph: ir.Graph, attention: ir.Node) -> None:
+    query, key, value = attention.inputs
+    assert query is not None and key is not None and value is not None
+    path = module_path(attention)
+    factor = attention.attributes["scale"].as_float()
+    key_t = _transposed(graph, key, attention, path)
+
+    def emit(op: str, inputs: list[ir.Value], name: str, shape: ir.Shape | None, **attributes: int) -> ir.Value:
+        node = ir.node(op, inputs, attributes=attributes, name=f"{path}/{name}")
+        out = node.outputs[0]
+        out.name, out.dtype, out.shape = f"{node.name}_out", ir.DataType.FLOAT, shape
+        graph.insert_before(attention, node)
+        return out
+
+    # Queries may be fewer than keys: see `class_token`.
+    scores_shape = ir.Shape([*query.shape[:3], key.shape[2]]) if query.shape and key.shape else None
+    if factor != 1.0:
+        query = emit(
+            "Mul", [query, new_constant(graph, f"{path}.scale", np.array(factor, np.float32))], "Scale", query.shape
+        )
+    scores = emit("MatMul", [query, key_t], "QK", scores_shape)
+    probs = emit("Softmax", [scores], "Softmax", scores_shape, axis=-1)
+    context = emit("MatMul", [probs, value], "PV", query.shape)
+    ir.convenience.replace_all_uses_with(attention.outputs[0], context)
+    graph.remove(attention, safe=True)
+
+
+def _transposed(graph: ir.Graph, key: ir.Value, before: ir.Node, path: str) -> ir.Value:
+    """K as (batch, heads, head size, tokens); merged into the transpose that split the heads."""
+    split = key.producer()
+    perm = [0, 1, 3, 2]
+    if split is not None and split.op_type == "Transpose" and len(key.uses()) == 1:
+        inner = list(split.attributes["perm"].as_ints())
+        source, perm = split.inputs[0], [inner[i] for i in perm]
+    else:
+        source, split = key, None
+    node = ir.node("Transpose", [source], attributes={"perm": perm}, name=f"{path}/KeyTranspose")
+    out = node.outputs[0]
+    out.name, out.dtype = f"{node.name}_out", ir.DataType.FLOAT
+    out.shape = ir.Shape([key.shape[i] for i in (0, 1, 3, 2)]) if key.shape is not None else None
+    graph.insert_before(before, node)
+    if split is not None:
+        before.replace_input_with(1, None)
+        graph.remove(split, safe=True)
+    return out

@@ -1,0 +1,66 @@
+"""Give the columns of Q, K and V weights one largest magnitude, as far as that is exact.
+
+    q_j k_j = (q_j d_j) (k_j / d_j)          P (v_j d_j) (W_o)_j / d_j = (P v_j) (W_o)_j
+
+A channel of Q may be scaled against the same channel of K, and one of V against its row of the output
+projection. d is a power of two, so that no weight is rounded in any floating-point type. It serves
+quantisation, where the three weights share one scale (see `vivit_export.calibration.layers`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from vivit_export.export.graph.rewrites.attention_block import AttentionBlock, Float64, attention_blocks
+
+
+def equalize_heads(model: ir.Model) -> int:
+    """Equalise every matched block without biases on Q, K and V; return how many there were.
+
+    Precondition: before `lower_attention`.
+    """
+    count = 0
+    for block in attention_blocks(model):
+        if any(linear.add is not None for linear in (block.query, block.key, block.value)):
+            continue
+        _balance_query_and_key(block)
+        _level_value(block)
+        count += 1
+    return count
+
+
+def _balance_query_and_key(block: AttentionBlock) -> None:
+    """Query and key of a channel meet in the middle."""
+    query, key = block.query.weight, block.key.weight
+    factor = _power_of_two(np.sqrt(_ratio(_peaks(key), _peaks(query))))
+    block.query.set_weight(query * factor)
+    block.key.set_weight(key / factor)
+
+
+def _level_value(block: AttentionBlock) -> None:
+    """Columns of V come up to the largest of Q and K."""
+    value = block.value.weight
+    target = max(_peaks(block.query.weight).max(), _peaks(block.key.weight).max())
+    factor = _power_of_two(_ratio(np.full(value.shape[1], target), _peaks(value)), np.floor)
+    block.value.set_weight(value * factor)
+    block.output.set_weight(block.output.weight / factor[:, None])
+
+
+def _peaks(weight: Float64) -> Float64:
+    peaks: Float64 = np.abs(weight).max(axis=0)
+    return peaks
+
+
+def _ratio(a: Float64, b: Float64) -> Float64:
+    """A / b, and 1 where a channel is dead."""
+    return np.divide(a, b, out=np.ones_like(a), where=(a > 0) & (b > 0))
+
+
+def _power_of_two(factor: Float64, rounding: np.ufunc = np.rint) -> Float64:
+    result: Float64 = np.exp2(np.clip(rounding(np.log2(factor)), -_WIDEST, _WIDEST))
+    return result
+
+
+_WIDEST = 10
+"""Largest exponent: fp16 activations keep room above and below."""

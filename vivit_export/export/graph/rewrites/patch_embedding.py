@@ -1,0 +1,130 @@
+"""The tubelet embedding as one GEMM, with everything constant in it folded into one addition.
+
+A convolution whose stride is its kernel cuts the clip into tubelets and multiplies each by one matrix
+(ViViT, arXiv:2103.15691, section 3.2)::
+
+    (B, T, 3, H, W) -> (B, tokens, t h w 3) @ (t h w 3, hidden)
+
+Its bias, the position embeddings and the class token are constants: a row of zeros is put in front
+of the tokens for the class, and one array (1, tokens + 1, hidden) is added.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+from onnxscript.rewriter import pattern
+
+from vivit_export.export.graph.rewrites.attention_block import Float64, Linear, array_of, new_constant, replace_constant
+
+PATH = "embeddings.patch_embeddings.projection"
+CHANNELS_LAST = (0, 1, 3, 4, 2)
+
+
+def lower_patch_embedding(model: ir.Model) -> int:
+    """Replace the convolution and what follows it up to the position embeddings; return 1 if it was there."""
+    for node in list(model.graph):
+        if node.op_type != "Add":
+            continue
+        match = _EMBEDDING.match(model, model.graph, node, check_nodes_are_removable=False)
+        if match and _fits(match.bindings):
+            _replace(model, node, match.bindings)
+            return 1
+    return 0
+
+
+def fold_pixels(model: ir.Model, table: npt.NDArray[np.float32]) -> int:
+    """Let the embedding take ``(v - 128) / 64`` instead of the normalised pixel; return 1 if it could.
+
+    The processor's arithmetic is affine in the 8-bit level v, x = a v + o per channel, so with
+    y = (v - 128) / 64, x = 64 a y + (128 a + o): the factor goes into the weight, the rest into the
+    constant. y is exact in fp16 and bf16, which x is not.
+
+    Args:
+        model: after `lower_patch_embedding`; changed in place.
+        table: float32 (3, 256), the normalised pixel of each level and channel.
+
+    See `vivit_export.export.graph.pixels.prepend_pixels` for the other half, which makes y.
+    """
+    found = [n for n in model.graph if n.name == f"{PATH}/MatMul"]
+    if not found:
+        return 0
+    linear = Linear(found[0], None)
+    add = next(use.node for use in _padded(found[0]).uses())
+    slope = (table[:, 255].astype(np.float64) - table[:, 0]) / 255
+    offset = table[:, 0].astype(np.float64)
+    weight = linear.weight  # rows run over (t, h, w, channel)
+    per_row = np.tile(slope, len(weight) // 3)
+    shift = np.tile(128 * slope + offset, len(weight) // 3) @ weight
+    constant = array_of(add.inputs[1])
+    constant[:, 1:] += shift
+    linear.set_weight((64 * per_row)[:, None] * weight)
+    replace_constant(add, 1, constant)
+    return 1
+
+
+def _padded(matmul: ir.Node) -> ir.Value:
+    return next(use.node for use in matmul.outputs[0].uses()).outputs[0]
+
+
+def _embedding(op: Any, pixels: Any, kernel: Any, bias: Any, flat: Any, cls: Any, shape: Any, positions: Any) -> Any:
+    grid = op.Conv(op.Transpose(pixels, perm=[0, 2, 1, 3, 4]), kernel, bias, _outputs=["grid"])
+    tokens = op.Transpose(op.Reshape(grid, flat), perm=[0, 2, 1])
+    return op.Add(op.Concat(op.Expand(cls, shape), tokens, axis=1), positions)
+
+
+_EMBEDDING = pattern.Pattern(_embedding)
+
+
+def _fits(bindings: Any) -> bool:
+    """Constants where constants are needed, and a convolution that only cuts: stride = kernel, nothing padded."""
+    if any(bindings[name].const_value is None for name in ("kernel", "bias", "cls", "positions")):
+        return False
+    attributes = bindings["grid"].producer().attributes
+    wanted = {"strides": list(bindings["kernel"].const_value.shape)[2:], "pads": [0] * 6, "dilations": [1] * 3}
+    plain = all(name in attributes and list(attributes[name].as_ints()) == value for name, value in wanted.items())
+    shape = bindings["pixels"].shape
+    return plain and shape is not None and all(isinstance(d, int) for d in shape[1:])
+
+
+def _replace(model: ir.Model, last: ir.Node, bindings: Any) -> None:
+    graph, pixels, dtype = model.graph, bindings["pixels"], bindings["kernel"].const_value.numpy().dtype
+    kernel = array_of(bindings["kernel"])  # (hidden, channels, t, h, w)
+    hidden, channels, t, h, w = kernel.shape
+    _, num_frames, _, height, width = (d if isinstance(d, int) else -1 for d in pixels.shape)
+    counts = (num_frames // t, height // h, width // w)
+    tokens = counts[0] * counts[1] * counts[2]
+    weight = kernel.transpose(2, 3, 4, 1, 0).reshape(-1, hidden)
+
+    def emit(op: str, inputs: list[Any], where: str, **attributes: Any) -> ir.Value:
+        values = [
+            v if isinstance(v, ir.Value) else new_constant(graph, f"{where}.{i}", v) for i, v in enumerate(inputs)
+        ]
+        node = ir.node(op, values, attributes=attributes, name=f"{where}/{op}")
+        out = node.outputs[0]
+        out.name, out.dtype = f"{node.name}_out", pixels.dtype
+        graph.insert_before(last, node)
+        return out
+
+    # Channels last, as uint8 frames come: in front of those this transpose is left out again.
+    value = emit("Transpose", [pixels], f"{PATH}.layout", perm=CHANNELS_LAST)
+    cut = np.array([-1, counts[0], t, counts[1], h, counts[2], w, channels], np.int64)
+    value = emit("Reshape", [value, cut], f"{PATH}.cut")
+    value = emit("Transpose", [value], f"{PATH}.cut", perm=(0, 1, 3, 5, 2, 4, 6, 7))
+    value = emit("Reshape", [value, np.array([-1, tokens, len(weight)], np.int64)], f"{PATH}.join")
+    value = emit("MatMul", [value, weight.astype(dtype)], PATH)
+    value = emit("Pad", [value, np.array([0, 1, 0, 0, 0, 0], np.int64), np.zeros((), dtype)], "embeddings.class")
+    value = emit("Add", [value, _constants(bindings).astype(dtype)], "embeddings")
+    value.shape = last.outputs[0].shape
+    ir.convenience.replace_all_uses_with(last.outputs[0], value)
+
+
+def _constants(bindings: Any) -> Float64:
+    """Class token, position embeddings and the convolution's bias as one (1, tokens + 1, hidden) array."""
+    constant = array_of(bindings["positions"]).copy()
+    constant[:, :1] += array_of(bindings["cls"])
+    constant[:, 1:] += array_of(bindings["bias"])
+    return constant

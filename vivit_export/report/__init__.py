@@ -1,0 +1,1 @@
+"""The facts of a bundle as text and as HTML."""

@@ -1,0 +1,235 @@
+"""Time contenders in one run.
+
+Every contender is a process of its own (`worker`), so that peak memory is its own. They take
+turns, one call each, round after round: what else the machine does, and how fast it happens to be,
+hits all alike, and ratios of one round with spread are what to look at. A contender that is beyond
+its drift gate is not timed: a wrong answer has no speed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vivit_export.bundle import Bundle
+from vivit_export.errors import ClipError, EnvironmentFault, UsageError
+from vivit_export.progress import Progress, Silent
+from vivit_export.runtime.bench import worker
+from vivit_export.runtime.bench.nvidia_smi import gpu_clocks
+from vivit_export.runtime.bench.report import BenchReport, Contender
+from vivit_export.runtime.select import ORDER
+from vivit_export.runtime.session.triton.address import is_address
+
+_PAUSE_SECONDS = 0.05  # lets the idle threads of the one before stop spinning
+
+
+def take_turns(
+    commands: Mapping[str, Sequence[str]],
+    *,
+    batches: Sequence[int] = (1,),
+    rounds: int = 10,
+    warmup: int = 2,
+    video: Path | None = None,
+    anyway: bool = False,
+    progress: Progress | None = None,
+) -> BenchReport:
+    """Time contenders that are given by the command of each one's process.
+
+    Args:
+        commands: arguments of a Python that answers as `worker` does, by the contender's name; the first one is
+            what speeds are relative to.
+        batches: clips per call; an engine that takes fewer at once is called several times, as a session does.
+        rounds: timed calls for each contender and batch.
+        warmup: calls before these.
+        video: for the steps from a file to a result; they are left out where None.
+        anyway: also time what is beyond the drift gate, or has nothing to be held to.
+        progress: told about each stage.
+
+    Returns:
+        The report; ``partial`` where Ctrl-C came in between, or a contender was stopped on its way.
+
+    Raises:
+        UsageError: nonsense was asked for.
+        EnvironmentFault: no contender can run here.
+    """
+    progress = progress if progress is not None else Silent()
+    if rounds < 1 or warmup < 0 or not batches or min(batches) < 1:
+        raise UsageError(f"--rounds {rounds} and --batch must be at least 1, and --warmup {warmup} not below 0")
+    machine = _machine()
+    contenders = [Contender(name) for name in commands]
+    interrupted = False
+    with contextlib.ExitStack() as stack:
+        try:
+            with progress.stage("start the contenders and hold them to the gate"):
+                workers = {c.name: _start(commands[c.name], stack) for c in contenders}
+                for contender in contenders:
+                    _admit(contender, workers[contender.name], anyway)
+            _run_rounds(contenders, workers, batches, rounds, warmup, progress)
+            _time_steps(contenders, workers, video, min(rounds, 5), progress)
+        except KeyboardInterrupt:
+            interrupted = True
+            if not any(c.seconds for c in contenders):
+                raise
+    report = BenchReport(tuple(contenders), rounds, interrupted, machine)
+    if report.baseline is None:
+        reasons = "; ".join(f"{c.name}: {c.error}" for c in contenders)
+        raise EnvironmentFault(f"nothing could be timed here: {reasons}")
+    return report
+
+
+def served_commands(
+    bundle: Bundle, engines: Sequence[str] = (), device: str | None = None, cpu_precision: str | None = None
+) -> dict[str, Sequence[str]]:
+    """Return the command of each engine's process, by the engine's name, for `take_turns`.
+
+    Args:
+        bundle: a verified bundle.
+        engines: names that `open_session` knows; none: every engine that runs here.
+        device: see `open_session`.
+        cpu_precision: see `open_session`.
+
+    Raises:
+        UsageError: an engine that is unknown.
+    """
+    known = {*ORDER, "onnxruntime", *bundle.engines}
+    for engine in engines:
+        if engine not in known and not is_address(engine):
+            raise UsageError(f"engine {engine!r} is unknown; use one of {', '.join(sorted(known))}, or an address")
+    options = [device or "", cpu_precision or ""]
+    return {engine: ["-m", worker.__name__, str(bundle.path), engine, *options] for engine in engines or ORDER}
+
+
+class _Worker:
+    """A contender's process, asked by lines of JSON."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._child = subprocess.Popen(
+            [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Send a request and wait for the answer; one of ``error`` where the process is gone."""
+        assert self._child.stdin is not None and self._child.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._child.stdin.write(json.dumps(request) + "\n")
+            self._child.stdin.flush()
+        line = self._child.stdout.readline()
+        if line:
+            return dict(json.loads(line))
+        status = self._child.wait()
+        if status == -signal.SIGKILL:
+            return {"error": "its process was killed, as when memory runs out; try a smaller --batch"}
+        return {"error": f"its process ended with status {status}"}
+
+    def close(self) -> None:
+        """End it, whatever it does; closing twice does nothing."""
+        self._child.kill()
+        self._child.wait()
+        for pipe in (self._child.stdin, self._child.stdout):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
+
+def _start(command: Sequence[str], stack: contextlib.ExitStack) -> _Worker:
+    worker = _Worker(command)
+    stack.callback(worker.close)
+    return worker
+
+
+def _admit(contender: Contender, worker: _Worker, anyway: bool) -> None:
+    """Ask a contender whether it runs and passes its gate."""
+    answer = worker.ask(check=True)
+    contender.engine = answer.get("engine", "")
+    contender.error = answer.get("error", "")
+    failures = answer.get("failures", [])
+    if not contender.error and not anyway:
+        if failures is None:
+            contender.error = "it has no golden clips to be held to; export with the check, or pass --anyway"
+        elif failures:
+            contender.error = f"it is beyond its drift gate ({'; '.join(failures)}); --anyway times it all the same"
+    contender.beyond_gate = tuple(failures or ())
+    if contender.error:
+        worker.close()  # the others may need its memory
+
+
+def _run_rounds(
+    contenders: Sequence[Contender],
+    workers: dict[str, _Worker],
+    batches: Sequence[int],
+    rounds: int,
+    warmup: int,
+    progress: Progress,
+) -> None:
+    running = [c for c in contenders if not c.error]
+    total = len(running) * len(batches) * (warmup + rounds)
+    with progress.counting("take turns", total, "runs") as advance:
+        for batch in batches:
+            for number in range(-warmup, rounds):
+                for contender in running:
+                    if not contender.error:
+                        _turn(contender, workers[contender.name], batch, number)
+                    advance(1)
+
+
+def _turn(contender: Contender, worker: _Worker, batch: int, number: int) -> None:
+    answer = worker.ask(run=[batch, number + 1000])
+    for size in ("peak_bytes", "gpu_bytes", "gpu_tensor_bytes"):
+        setattr(contender, size, answer.get(size, getattr(contender, size)))
+    if "error" in answer:
+        contender.error = f"at batch {batch}: {answer['error']}"
+        worker.close()
+    elif number >= 0:
+        for times in ("seconds", "cpu_seconds", "compute_seconds"):
+            if times in answer:
+                getattr(contender, times).setdefault(batch, []).append(answer[times])
+    time.sleep(_PAUSE_SECONDS)
+
+
+def _time_steps(
+    contenders: Sequence[Contender], workers: dict[str, _Worker], video: Path | None, rounds: int, progress: Progress
+) -> None:
+    running = [c for c in contenders if c.seconds and not c.error]
+    for contender in running:
+        contender.gpu = gpu_clocks()
+    if video is None:
+        return
+    with progress.stage("time the steps from a video to its result"):
+        times: dict[str, list[dict[str, float]]] = {c.name: [] for c in running}
+        for _ in range(rounds + 1):  # the first one warms up
+            for contender in running:
+                answer = workers[contender.name].ask(split=str(video))
+                if "error" in answer:
+                    raise ClipError(answer["error"])
+                times[contender.name].append(answer["steps"])
+        for contender in running:
+            rows = times[contender.name][1:]
+            contender.steps = {step: float(np.median([row[step] for row in rows])) for step in rows[0]}
+
+
+def _machine() -> dict[str, Any]:
+    names = (line.partition(":")[2].strip() for line in _cpu_lines() if line.startswith("model name"))
+    return {
+        "cpu": next(names, platform.processor()),
+        "cores": os.cpu_count(),
+        "load_before": round(os.getloadavg()[0], 2),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def _cpu_lines() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []

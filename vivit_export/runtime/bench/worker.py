@@ -1,0 +1,270 @@
+"""The child process of `bench`: one contender, so that its memory and its threads are its own.
+
+``python -m vivit_export.runtime.bench.worker BUNDLE ENGINE`` answers requests, lines of JSON: ``{"check": true}``,
+``{"run": [B, seed]}``, ``{"split": VIDEO}``. Every answer has the peak of its memory. What libraries print goes to
+stderr. `vivit_export.export.bench_worker` does the same for the eager network.
+
+On a GPU each timed call follows an untimed one, as what ran in between has cooled caches and clocks, and then the
+network is timed once more with its input on the GPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from vivit_export.bundle import read_bundle
+from vivit_export.contract import Contract
+from vivit_export.errors import VivitExportError
+from vivit_export.runtime.bench.nvidia_smi import gpu_used_bytes
+from vivit_export.runtime.clips.sampling import choose_sampling
+from vivit_export.runtime.drift.check import check_session, golden_clips
+from vivit_export.runtime.drift.metrics import parse_gate
+from vivit_export.runtime.select import CPU_ENGINES, ORDER, CpuPrecision, open_session
+from vivit_export.runtime.session.session import Session
+
+Batch = npt.NDArray[Any]
+
+
+class OnGpu(Protocol):
+    """What a contender on a GPU can tell besides."""
+
+    def compute(self, batch: Any) -> float:
+        """Run a batch and return the seconds without copies to and from the GPU."""
+
+    def tensor_bytes(self) -> int:
+        """Most GPU memory that its tensors took at once; 0 where it does not count them."""
+
+    def rest(self) -> None:
+        """Free GPU memory that it keeps for its next call only: others take their turns."""
+
+
+class Contender(Protocol):
+    """What a worker times.
+
+    Attributes:
+        engine: name, version, device and arithmetic, for people.
+    """
+
+    engine: str
+
+    @property
+    def gpu(self) -> OnGpu | None:
+        """What it tells on a GPU; None on the CPU."""
+
+    def batch(self, count: int, seed: int) -> Any:
+        """Make the input of one call in host memory; not timed."""
+
+    def run(self, batch: Any) -> object:
+        """Run it, until the result is in host memory."""
+
+    def split(self, video: Path) -> dict[str, float]:
+        """Return the seconds of each step from a video file to its result, for one clip."""
+
+    def failures(self) -> list[str] | None:
+        """Say what is beyond the drift gate; None where there is nothing to hold it to."""
+
+
+class Served:
+    """A bundle in a session."""
+
+    def __init__(self, folder: str, engine: str, device: str, cpu_precision: str = "") -> None:
+        self._bundle = read_bundle(folder)
+        precision = cast("CpuPrecision | None", cpu_precision or None)
+        self._session = open_session(self._bundle, engine or None, device or None, precision)
+        self.engine = f"{self._session.details}, calls of up to {self._session.batches[1]}"
+        self.run = self._session.run
+        local = self._session.engine in ORDER and self._session.engine not in CPU_ENGINES
+        self.gpu = ServedOnGpu(self._session) if local else None
+
+    def batch(self, count: int, seed: int) -> Batch:
+        """Noise: what the pixels show does not change how long a transformer takes."""
+        return random_batch(self._bundle.contract, count, seed)
+
+    def split(self, video: Path) -> dict[str, float]:
+        """Time decoding, preprocessing and the engine's own steps."""
+        frames, decode = timed_decoding(self._bundle.contract, video)
+        start = time.perf_counter()
+        clip = self._session.prepare(frames)
+        preprocess = time.perf_counter() - start
+        return {"decode": decode, "preprocess": preprocess, **self._session.run_in_steps(clip[None])}
+
+    def failures(self) -> list[str] | None:
+        """Hold the golden clips to the bundle's gate, at the smallest batch."""
+        if self._bundle.golden is None:
+            return None
+        frames, reference = golden_clips(self._bundle)
+        gate = parse_gate(None, self._bundle.precision, self._bundle.manifest["checks"].get("gate"))
+        run = check_session(self._session, frames, reference, gate)[0]
+        return gate.violations(run.drift) if run.drift else []
+
+
+class ServedOnGpu:
+    """A session on a GPU of this machine; see `OnGpu`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def compute(self, batch: Batch) -> float:
+        """Sum over calls of as many clips as the engine takes."""
+        low, high = self._session.batches
+        parts = [batch[i : i + high] for i in range(0, len(batch), high)]
+        filled = (part[np.arange(max(low, len(part))) % len(part)] for part in parts)
+        return sum(self._session.run_in_steps(part)["compute"] for part in filled)
+
+    def tensor_bytes(self) -> int:
+        """Engines do not count."""
+        return 0
+
+    def rest(self) -> None:
+        """Engines keep what they need."""
+
+
+def random_batch(contract: Contract, count: int, seed: int) -> Batch:
+    """Noise for the graph's input, uint8 or standard normal float32."""
+    source = contract.io.inputs[0]
+    shape = (count, *(int(d) for d in source.shape[1:]))
+    rng = np.random.default_rng(seed)
+    if source.dtype == "uint8":
+        return rng.integers(0, 256, shape, dtype=np.uint8)
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+def work(make: Callable[[], Contender]) -> int:
+    """Make a contender at the first request and answer until stdin ends; a failure to make it is the only answer.
+
+    Contenders are asked one after the other, so what the GPU's memory grows by meanwhile is this one's.
+
+    Returns:
+        The exit status.
+    """
+    # What libraries print goes to stderr from here on; stdout is for answers alone.
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+        os.dup2(2, 1)
+        clerk: _Clerk | None = None
+        for line in sys.stdin:
+            try:
+                clerk = clerk or _Clerk(make)
+            except Exception as e:  # whatever the engine's own libraries raise
+                answers.write(json.dumps({"error": _reason(e)}) + "\n")
+                return e.exit_code if isinstance(e, VivitExportError) else 1
+            answers.write(json.dumps({**clerk.answer(json.loads(line)), "peak_bytes": _peak_bytes()}) + "\n")
+            answers.flush()
+    return 0
+
+
+class _Clerk:
+    """Answers for a contender."""
+
+    def __init__(self, make: Callable[[], Contender]) -> None:
+        self._memory = _GpuMemory()
+        self._contender = make()
+        self._memory.end()
+        self._batches: set[int] = set()
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what is asked for, or say why that failed."""
+        try:
+            if "check" in request:
+                return self._check()
+            if "run" in request:
+                count, seed = request["run"]
+                return self._run(count, self._contender.batch(count, seed))
+            return {"steps": self._contender.split(Path(request["split"]))}
+        except Exception as e:  # out of memory, or whatever the engine's own libraries raise
+            return {"error": _reason(e)}
+
+    def _check(self) -> dict[str, Any]:
+        self._memory.begin()
+        answer = {"engine": self._contender.engine, "failures": self._contender.failures()}
+        self._memory.end()
+        return answer
+
+    def _run(self, count: int, batch: Any) -> dict[str, Any]:
+        gpu = self._contender.gpu
+        if gpu is None:
+            return self._timed(batch)
+        first = count not in self._batches  # memory is sized then
+        self._batches.add(count)
+        if first:
+            self._memory.begin()
+        self._contender.run(batch)
+        answer = {**self._timed(batch), "compute_seconds": gpu.compute(batch)}
+        if first:
+            self._memory.look()
+        gpu.rest()
+        if first:
+            self._memory.end()
+        return {**answer, "gpu_bytes": self._memory.peak, "gpu_tensor_bytes": gpu.tensor_bytes()}
+
+    def _timed(self, batch: Any) -> dict[str, Any]:
+        start, busy = time.perf_counter(), time.process_time()
+        self._contender.run(batch)
+        return {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy}
+
+
+class _GpuMemory:
+    """What a contender takes of the GPU: by how much its used memory grows while nobody else has a turn.
+
+    Attributes:
+        peak: bytes; 0 where ``nvidia-smi`` does not tell.
+    """
+
+    def __init__(self) -> None:
+        self._held = self.peak = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Its turn begins."""
+        self._start = gpu_used_bytes()
+
+    def look(self) -> None:
+        """It holds most now."""
+        self.peak = max(self.peak, self._held + self._grown())
+
+    def end(self) -> None:
+        """Its turn ends; what it has now it keeps."""
+        self._held += self._grown()
+
+    def _grown(self) -> int:
+        now = gpu_used_bytes()
+        return 0 if self._start is None or now is None else now - self._start
+
+
+def _reason(error: Exception) -> str:
+    """One line for people; other libraries' own errors with their kind."""
+    lines = str(error).strip().splitlines()
+    if isinstance(error, VivitExportError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "memory ran out; try a smaller --batch"
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def timed_decoding(contract: Contract, video: Path) -> tuple[npt.NDArray[np.uint8], float]:
+    """Return one clip as it comes from a video, a short one looped, and the seconds that took."""
+    from vivit_export.runtime.clips.video import read_clip  # the network is timed where no decoder is installed, too
+
+    clip = choose_sampling(contract.clip, short="loop")
+    start = time.perf_counter()
+    frames = read_clip(video, dataclasses.replace(contract, clip=clip))
+    return frames, time.perf_counter() - start
+
+
+def _peak_bytes() -> int:
+    """Peak resident memory of this process (Linux, /proc/self/status)."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+if __name__ == "__main__":
+    sys.exit(work(lambda: Served(*sys.argv[1:])))

@@ -1,0 +1,309 @@
+"""Frames to pixel values, bit-equal to ``VivitImageProcessor``, without transformers.
+
+Two facts make it both exact and fast. Pillow resizes 8-bit images in two independent passes with
+8-bit pixels in between, so each pass runs as its own one-axis resize, on only the pixels that the
+crop depends on, in the order that the contract records, on any Pillow. And what follows the resize
+is a function of one 8-bit value per channel, so rescale, offset and normalise are a table of
+3 x 256 floats. Reading videos is not done here (`vivit_export.runtime.clips.video`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from vivit_export.contract import Clip, Preprocess, require_agreement
+from vivit_export.errors import ClipError
+from vivit_export.runtime.clips.axes import Axis, crop_axis, resized_size
+from vivit_export.runtime.clips.processor_config import read_clip_geometry, read_preprocess
+
+UInt8 = npt.NDArray[np.uint8]
+Float32 = npt.NDArray[np.float32]
+Frames = UInt8 | Sequence[UInt8] | Sequence[Image.Image]
+_Images = UInt8 | Sequence[Any]  # checked, each a uint8 array (h, w, 3) or an RGB Pillow image
+
+# A frame is resized in strips of about 1 MiB: a whole one would cost fresh pages each time.
+_STRIP_PIXELS = 1 << 18
+_X, _Y = 0, 1
+
+
+class Preprocessor:
+    """The pixel pipeline of one checkpoint.
+
+    Attributes:
+        clip: geometry of the network's input.
+        preprocess: the processor's fields.
+        table: float32 (3, 256), read-only: the pixel value of each 8-bit level, per channel R, G, B.
+    """
+
+    def __init__(self, clip: Clip, preprocess: Preprocess) -> None:
+        require_agreement(clip, preprocess)
+        self.clip = clip
+        self.preprocess = preprocess
+        self.table = _make_table(preprocess)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Preprocessor:
+        """Read ``config.json`` and the processor's JSON of a local checkpoint.
+
+        Raises:
+            InputError: the folder is not a usable ViViT checkpoint.
+        """
+        clip = read_clip_geometry(folder)
+        return cls(clip, read_preprocess(folder, default_crop=(clip.height, clip.width)))
+
+    @classmethod
+    def from_bundle(cls, folder: str | Path) -> Preprocessor:
+        """Read the contract of an exported bundle.
+
+        Raises:
+            BundleError: not a bundle, or one that was altered.
+        """
+        from vivit_export.bundle import read_bundle
+
+        contract = read_bundle(folder).contract
+        return cls(contract.clip, contract.preprocess)
+
+    def __call__(self, frames: Frames) -> Float32:
+        """Do the whole pipeline on one clip.
+
+        Args:
+            frames: as for `crops`.
+
+        Returns:
+            float32 (1, T, 3, H, W), the bits that ``VivitImageProcessor(list(frames))`` gives.
+
+        Raises:
+            ClipError: the frames do not fit the model.
+        """
+        return self.to_pixels(self.crops(frames)[None])
+
+    def crops(self, frames: Frames, position: float = 0.5) -> UInt8:
+        """Resize and crop one clip: what the ``crops`` input of an engine takes.
+
+        Args:
+            frames: T frames of one size: a uint8 array (T, h, w, 3), a list of uint8 arrays
+                (h, w, 3), or a list of RGB Pillow images; RGB order, 0 to 255. Not modified.
+            position: where the crop lies along the longer side of the resized frame: 0.0 start
+                (top or left), 0.5 centre, as ``VivitImageProcessor`` has it, 1.0 end.
+
+        Returns:
+            uint8 (T, H, W, 3); zero where the crop reaches beyond the frame.
+
+        Raises:
+            ClipError: another type, dtype, layout or number of frames; frames of several sizes; or
+                a size that the pipeline does not bring to H x W.
+        """
+        images, height, width = self._check(frames)
+        rows, columns = self.axes(height, width, position)
+        out = np.zeros((len(images), rows.length, columns.length, 3), np.uint8)
+        _in_threads(lambda i: self._fill(out[i], np.asarray(images[i]), rows, columns), len(images))
+        return out
+
+    def crop(self, frame: UInt8 | Image.Image, position: float = 0.5) -> UInt8:
+        """Resize and crop one frame, for callers that meet them one by one.
+
+        Args:
+            frame: one of those that `crops` takes.
+            position: as for `crops`.
+
+        Returns:
+            uint8 (H, W, 3): the frame that `crops` gives.
+
+        Raises:
+            ClipError: as for `crops`.
+        """
+        rows, columns = self.axes(*_frame_size(frame, 0), position)
+        out = np.zeros((rows.length, columns.length, 3), np.uint8)
+        self._fill(out, np.asarray(frame), rows, columns)
+        return out
+
+    def _fill(self, out: UInt8, frame: UInt8, rows: Axis, columns: Axis) -> None:
+        """Write the crop of ``frame`` to ``out`` (H, W, 3), which holds zeros."""
+        inner = out[rows.pad : rows.pad + rows.kept, columns.pad : columns.pad + columns.kept]
+        if self.preprocess.do_resize:
+            first = _Y if self.vertical_first(rows, columns) else _X
+            inner[...] = _resize_crop(frame, (columns, rows), first, self.preprocess.resample)
+        else:
+            inner[...] = frame[rows.start : rows.stop, columns.start : columns.stop]
+
+    def to_pixels(self, crops: UInt8) -> Float32:
+        """Rescale, offset and normalise crops.
+
+        Args:
+            crops: uint8 (B, T, H, W, 3), from `crops`.
+
+        Returns:
+            float32 (B, T, 3, H, W): what the ``pixels`` input of an engine takes.
+
+        Raises:
+            ClipError: another dtype or shape.
+        """
+        shape = (self.clip.num_frames, self.clip.height, self.clip.width, 3)
+        if not isinstance(crops, np.ndarray) or crops.dtype != np.uint8 or crops.shape[1:] != shape:
+            needed = "(B, " + ", ".join(map(str, shape)) + ")"
+            raise ClipError(f"crops must be a uint8 array {needed}, got {_describe(crops)}")
+        out = np.empty((*crops.shape[:2], 3, *crops.shape[2:4]), np.float32)
+        images = crops.reshape(-1, *shape[1:])
+        planes = out.reshape(-1, 3, *shape[1:3])
+
+        def fill(i: int) -> None:
+            for channel in range(3):
+                # All indices are in range; without a mode NumPy would buffer the whole output.
+                np.take(self.table[channel], images[i, :, :, channel], out=planes[i, channel], mode="clip")
+
+        _in_threads(fill, len(images))
+        return out
+
+    def _check(self, frames: Frames) -> tuple[_Images, int, int]:
+        """The frames, and the (height, width) they share."""
+        if isinstance(frames, np.ndarray):
+            if frames.ndim != 4:
+                raise ClipError(f"frames must be an array (T, h, w, 3) or a list of frames, got {_describe(frames)}")
+        elif not isinstance(frames, (list, tuple)):
+            raise ClipError(
+                "frames must be a uint8 array (T, h, w, 3), a list of uint8 arrays (h, w, 3) or a list of RGB "
+                f"Pillow images, got {_describe(frames)}"
+            )
+        if len(frames) != self.clip.num_frames:
+            raise ClipError(
+                f"the clip has {len(frames)} frames but the model takes {self.clip.num_frames}; sample the video "
+                "with read_clip, or pick that many frames"
+            )
+        sizes = [_frame_size(frame, i) for i, frame in enumerate(frames)]
+        for i, size in enumerate(sizes):
+            if size != sizes[0]:
+                raise ClipError(
+                    f"frame {i} is {_by(size)} but frame 0 is {_by(sizes[0])} (height x width); the frames of a clip "
+                    "must have one size"
+                )
+        return frames, sizes[0][0], sizes[0][1]
+
+    def axes(self, height: int, width: int, position: float = 0.5) -> tuple[Axis, Axis]:
+        """Return (rows, columns) of the way from a frame of that size to its crop.
+
+        Args:
+            height: rows of the frame.
+            width: columns of the frame.
+            position: as for `crops`; in a square the longer side is the height.
+
+        Raises:
+            ClipError: the pipeline does not bring that size to H x W.
+            ValueError: a position outside [0, 1].
+        """
+        if not 0 <= position <= 1:
+            raise ValueError(f"a crop's position is from 0.0 (start) to 1.0 (end), got {position = }")
+        p, clip = self.preprocess, self.clip
+        resized = resized_size(height, width, p) if p.do_resize else (height, width)
+        target = p.crop_size if p.do_center_crop else resized
+        if target != (clip.height, clip.width):
+            raise ClipError(
+                f"frames of {_by((height, width))} become {_by(target)} but the model takes "
+                f"{_by((clip.height, clip.width))} (height x width), and the processor does not crop; give frames "
+                "that end up at that size, or set do_center_crop in preprocessor_config.json and export again"
+            )
+        down, right = (position, 0.5) if resized[0] >= resized[1] else (0.5, position)
+        return crop_axis(height, resized[0], target[0], down), crop_axis(width, resized[1], target[1], right)
+
+    def vertical_first(self, rows: Axis, columns: Axis) -> bool:
+        """Return whether the rows are resized before the columns, by the contract's ``resize_order``."""
+        shrink = rows.source - rows.resized
+        return self.preprocess.resize_order == "pillow-13" and shrink > max(0, 2 * (columns.source - columns.resized))
+
+
+def _resize_crop(frame: UInt8, axes: tuple[Axis, Axis], first: int, resample: int) -> UInt8:
+    """Resize a frame and keep the part inside the crop.
+
+    Args:
+        frame: uint8 (h, w, 3).
+        axes: columns (x) and rows (y).
+        first: the axis whose pass runs first, 0 for x or 1 for y.
+        resample: Pillow filter number.
+
+    Returns:
+        uint8 (rows.kept, columns.kept, 3), the pixels of one ``Image.resize`` call cut to the crop.
+    """
+    second = 1 - first
+    low, high = axes[second].needed(resample)
+    # Full length along the second axis, since that fixes the second pass's weights; the pixels
+    # outside [low, high) stay black and only reach pixels outside the crop.
+    canvas = Image.new("RGB", _pair(first, axes[first].kept, axes[second].source))
+    # Strips of one size, so that one image holds each in turn; the last overlaps the one before.
+    step = min(high - low, max(1, _STRIP_PIXELS // axes[first].source))
+    strip = Image.new("RGB", _pair(first, axes[first].source, step))
+    for start in range(low, high, step):
+        at = min(start, high - step)
+        strip.frombytes(np.ascontiguousarray(frame[at : at + step] if first == _X else frame[:, at : at + step]))
+        canvas.paste(_one_pass(strip, axes[first], first, resample), _pair(first, 0, at))
+    return np.asarray(_one_pass(canvas, axes[second], second, resample))
+
+
+def _one_pass(image: Image.Image, axis: Axis, which: int, resample: int) -> Image.Image:
+    """Resize along one axis, then cut it to what the crop keeps. Pillow skips the other axis's pass."""
+    across = image.size[1 - which]
+    resized = image.resize(_pair(which, axis.resized, across), resample)
+    return resized.crop((*_pair(which, axis.start, 0), *_pair(which, axis.stop, across)))
+
+
+def _pair(which: int, along: int, across: int) -> tuple[int, int]:
+    """(x, y) from the coordinate along axis ``which`` and the one across it."""
+    return (along, across) if which == _X else (across, along)
+
+
+def _make_table(preprocess: Preprocess) -> Float32:
+    """Run transformers' NumPy arithmetic, in its order and dtypes, on the 256 levels."""
+    levels: npt.NDArray[Any] = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+    if preprocess.do_rescale:
+        levels = (levels.astype(np.float64) * preprocess.rescale_factor).astype(np.float32)
+        if preprocess.offset:
+            levels = levels - np.float32(1)
+    levels = levels.astype(np.float32)
+    if preprocess.do_normalize:
+        mean, std = np.array(preprocess.mean, np.float32), np.array(preprocess.std, np.float32)
+        levels = (levels - mean) / std
+    table = np.ascontiguousarray(levels.T)
+    table.setflags(write=False)
+    return table
+
+
+def _frame_size(frame: Any, index: int) -> tuple[int, int]:
+    if isinstance(frame, Image.Image):
+        if frame.mode != "RGB":
+            raise ClipError(f"frame {index} is a Pillow image of mode {frame.mode}; convert it with .convert('RGB')")
+        frame.load()  # reads a lazily opened file here, not in several threads
+        return frame.height, frame.width
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8:
+        raise ClipError(
+            f"frame {index} is {_describe(frame)}, but uint8 RGB from 0 to 255 is needed; convert it first "
+            "(a float image in [0, 1]: (x * 255).round().astype('uint8'))"
+        )
+    if frame.ndim != 3 or frame.shape[2] != 3:
+        raise ClipError(f"frame {index} has shape {frame.shape}, but (height, width, 3) is needed: RGB, channels last")
+    if 0 in frame.shape:
+        raise ClipError(f"frame {index} has shape {frame.shape}: it holds no pixels")
+    return frame.shape[0], frame.shape[1]
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"a {value.dtype} array of shape {value.shape}"
+    return f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
+
+
+def _by(size: tuple[int, int] | None) -> str:
+    return "x".join(map(str, size or ()))
+
+
+def _in_threads(function: Callable[[int], None], count: int) -> None:
+    """Call ``function(0..count-1)``; Pillow and NumPy release the interpreter lock in their loops."""
+    workers = min(os.cpu_count() or 1, 8, count)
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for _ in pool.map(function, range(count)):
+            pass

@@ -1,0 +1,203 @@
+"""Sliding windows over long videos, in bounded memory.
+
+A window is a stretch [start, end) of a video of length L, and gives one clip by the contract's
+sampling rule, as if it were a video of its own. Windows begin at 0, hop, 2 * hop, … as long as they
+fit; where frames would be left over at the end, one more ends with the video::
+
+    video    |--------------------------------|   L
+    0        [--------------)
+    1                  [--------------)
+    2                            [--------------) does not fit, and is moved:
+    2                          [--------------)   L - window
+
+A video shorter than one window is one window. With hop > window the gaps are wanted, and nothing is
+moved. Seconds count from the first frame; a window holds the frames that begin to be shown in it, or,
+where none does, the one that is on screen.
+
+Frames are decoded once, in order. Only those that a window takes are converted and cropped, and only
+crops that an open window still needs are held.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from vivit_export.contract import Clip, Contract
+from vivit_export.errors import UsageError
+from vivit_export.runtime.clips.sampling import Indices, clip_indices
+from vivit_export.runtime.clips.video import Timeline, decode_frames, read_timeline, require_all_decoded
+from vivit_export.runtime.clips.views import Shrink
+
+UInt8 = npt.NDArray[np.uint8]
+Unit = Literal["seconds", "frames"]
+
+_SLACK_SECONDS = 1e-6  # frame times are multiples of a tick, rounded to double
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Span:
+    """One window of a video.
+
+    Attributes:
+        start_seconds: its beginning, from the first frame of the video.
+        end_seconds: its end, not included.
+        first_frame: number of its first frame.
+        end_frame: number after its last frame.
+    """
+
+    start_seconds: float
+    end_seconds: float
+    first_frame: int
+    end_frame: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window(Span):
+    """One window of a video, and the clip drawn from it.
+
+    Attributes:
+        frames: uint8 (T, H, W, 3), cropped; for a model with input mode ``frames`` (T, h, w, 3) at
+            the video's own size.
+    """
+
+    frames: UInt8
+
+    def __repr__(self) -> str:
+        seconds = f"{self.start_seconds:.3f} s to {self.end_seconds:.3f} s"
+        return f"Window({seconds}, frames {self.first_frame} to {self.end_frame}, {self.frames.shape})"
+
+
+def read_windows(
+    path: str | Path, contract: Contract, *, window: float, hop: float | None = None, unit: Unit = "seconds"
+) -> Iterator[Window]:
+    """Read a video window by window.
+
+    Memory: one crop for each frame that open windows have taken so far, at most T times the
+    windows that overlap; the result of the current window; less than 200 bytes per frame of the video.
+
+    Args:
+        path: a video file.
+        contract: says how many frames a window gives, and how they are drawn. Of its ``views`` the
+            central one is read.
+        window: length of a window.
+        hop: from the beginning of one window to the next; the window's length where None.
+        unit: what both are counted in.
+
+    Returns:
+        An iterator over the windows in order of time. The file is looked at now, decoded as the
+        iterator is used, and closed when it ends or is closed.
+
+    Raises:
+        ClipError: as for `read_clip`; also while iterating.
+        UsageError: a window or a hop that is not above zero, or a fraction of a frame.
+    """
+    path, hop = Path(path), window if hop is None else hop
+    _require_lengths(window, hop, unit)
+    timeline = read_timeline(path)
+    spans = plan_windows(timeline, window, hop, unit)
+    shortest = min(spans, key=lambda span: span.end_frame - span.first_frame)
+    _indices(shortest, contract.clip, path)  # refuses here what could not be drawn later
+    return _stream(path, contract, spans, len(timeline.starts))
+
+
+def plan_windows(timeline: Timeline, window: float, hop: float, unit: Unit) -> list[Span]:
+    """Lay windows over a video.
+
+    Args:
+        timeline: when its frames are shown.
+        window: length of a window, above zero.
+        hop: from the beginning of one window to the next, above zero.
+        unit: what both are counted in.
+
+    Returns:
+        At least one; ``first_frame`` and ``start_seconds`` never decrease, each has a frame.
+    """
+    starts, end_seconds = timeline.starts, timeline.end_seconds
+    if unit == "frames":
+        edges = np.append(starts, end_seconds)
+        begins = _begins(len(starts), window, hop)
+        ranges = [(int(b), min(int(b + window), len(starts))) for b in begins]
+        return [Span(float(edges[first]), float(edges[end]), first, end) for first, end in ranges]
+    spans = []
+    for begin in _begins(end_seconds, window, hop):
+        end = min(begin + window, end_seconds)
+        first_frame, end_frame = (int(np.searchsorted(starts, t - _SLACK_SECONDS)) for t in (begin, end))
+        if first_frame == end_frame:
+            first_frame, end_frame = first_frame - 1, first_frame
+        spans.append(Span(begin, end, first_frame, end_frame))
+    return spans
+
+
+def _begins(length: float, window: float, hop: float) -> list[float]:
+    room = length - window
+    if room <= _SLACK_SECONDS:
+        return [0.0]
+    begins = [float(i * hop) for i in range(int((room + _SLACK_SECONDS) / hop) + 1)]
+    if hop <= window and begins[-1] < room - _SLACK_SECONDS:
+        begins.append(room)
+    return begins
+
+
+def _require_lengths(window: float, hop: float, unit: Unit) -> None:
+    for name, value in (("window", window), ("hop", hop)):
+        if not 0 < value < float("inf"):
+            raise UsageError(f"the {name} must be above zero, got {value} {unit}")
+        if unit == "frames" and value != int(value):
+            raise UsageError(f"the {name} must be a whole number of frames, got {value}")
+
+
+def _indices(span: Span, clip: Clip, path: Path) -> Indices:
+    source = f"{path}: the window from {span.start_seconds:.2f} s to {span.end_seconds:.2f} s"
+    return span.first_frame + clip_indices(span.end_frame - span.first_frame, clip, source=source)
+
+
+def _stream(path: Path, contract: Contract, spans: Sequence[Span], num_frames: int) -> Iterator[Window]:
+    windows, shrink, decoded = _OpenWindows(path, contract.clip, spans), Shrink(contract, spatial=1), 0
+    for index, frame in decode_frames(path, windows.want):
+        decoded = index + 1
+        if frame is not None:
+            windows.crops[index] = shrink(frame)[0]
+        yield from windows.close(index)
+    require_all_decoded(path, decoded, num_frames)
+
+
+class _OpenWindows:
+    """The windows that have begun and lack frames.
+
+    Attributes:
+        crops: by frame number, what they have so far.
+    """
+
+    def __init__(self, path: Path, clip: Clip, spans: Sequence[Span]) -> None:
+        self.crops: dict[int, UInt8] = {}
+        self._path, self._clip = path, clip
+        self._ahead = deque(spans)
+        self._open: deque[tuple[Span, Indices]] = deque()
+        self._uses: Counter[int] = Counter()  # how many open windows take a frame
+
+    def want(self, index: int) -> bool:
+        """Open the windows that begin with this frame; return whether any takes it."""
+        while self._ahead and self._ahead[0].first_frame <= index:
+            span = self._ahead.popleft()
+            indices = _indices(span, self._clip, self._path)
+            self._open.append((span, indices))
+            self._uses.update(set(indices.tolist()))
+        return index in self._uses
+
+    def close(self, index: int) -> Iterator[Window]:
+        """Yield the windows that have all their frames after this one, in their order."""
+        while self._open and self._open[0][1].max() <= index:
+            span, indices = self._open.popleft()
+            frames = np.stack([self.crops[i] for i in indices.tolist()])
+            for i in set(indices.tolist()):
+                self._uses[i] -= 1
+                if not self._uses[i]:
+                    del self._uses[i], self.crops[i]
+            yield Window(span.start_seconds, span.end_seconds, span.first_frame, span.end_frame, frames)

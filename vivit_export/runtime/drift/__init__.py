@@ -1,0 +1,1 @@
+"""How far results lie from the reference: metrics, gates, runs of a session, pixel parity."""

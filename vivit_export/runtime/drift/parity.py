@@ -1,0 +1,129 @@
+"""Preprocessing done twice, compared value by value: the claim is that no bit differs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx.external_data_helper import load_external_data_for_model
+from onnx.utils import Extractor
+
+from vivit_export.bundle import MODEL
+from vivit_export.contract import Contract
+from vivit_export.runtime.clips.preprocess import Preprocessor
+from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
+from vivit_export.runtime.session.widen import widen_to_float32
+
+_PREFIX = "preprocess/"  # of the names of the nodes that `export.preprocess` puts in front of a graph
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """Two ways to the same pixels.
+
+    Attributes:
+        ours: the one that is tested.
+        reference: the one that it shall equal.
+        values: how many numbers were compared.
+        differing: how many of them differ in any bit.
+        max_abs: largest difference.
+        gated: whether a difference is a failure.
+        note: why it is not.
+    """
+
+    ours: str
+    reference: str
+    values: int
+    differing: int
+    max_abs: float
+    gated: bool = True
+    note: str = ""
+
+    def __add__(self, other: Parity) -> Parity:
+        """The two as one comparison of the same two ways."""
+        worst = max(self.max_abs, other.max_abs)
+        total, differing = self.values + other.values, self.differing + other.differing
+        return dataclasses.replace(self, values=total, differing=differing, max_abs=worst)
+
+    @property
+    def sentence(self) -> str:
+        """The result in words."""
+        if not self.differing:
+            return f"{self.ours} gives the pixel values of {self.reference}, bit for bit ({self.values} values)"
+        note = f" ({self.note})" if self.note else ""
+        count = f"{self.differing} of {self.values} pixel values of {self.ours}"
+        return f"{count} differ from {self.reference}, by at most {self.max_abs:.2g}{note}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON types."""
+        return dataclasses.asdict(self)
+
+
+def compare_pixels(
+    ours: str,
+    reference: str,
+    got: npt.NDArray[np.float32],
+    expected: npt.NDArray[np.float32],
+    *,
+    gated: bool = True,
+    note: str = "",
+) -> Parity:
+    """Compare two float32 arrays of one shape."""
+    differing = int((got.view(np.uint32) != expected.view(np.uint32)).sum())
+    max_abs = float(np.abs(got - expected).max(initial=0.0))
+    return Parity(ours, reference, int(got.size), differing, max_abs, gated, note)
+
+
+def graph_parity(
+    folder: Path,
+    contract: Contract,
+    precision: Mapping[str, Any],
+    frames: npt.NDArray[np.uint8],
+    crops: npt.NDArray[np.uint8],
+) -> Parity | None:
+    """Compare what the graph's own preprocessing gives with what the runtime's does.
+
+    A graph in fp16 or bf16 may have the normalisation folded into its weights; it then computes
+    ``(level - 128) / 64`` from the 8-bit level, which is exact in those types too, and is compared with that.
+
+    Args:
+        folder: holds the graph: a verified bundle, or one in the making.
+        contract: its input and output.
+        precision: the manifest's section of that name.
+        frames: uint8 (N, T, h, w, 3) for the graph's input.
+        crops: uint8 (N, T, H, W, 3): the runtime's for these frames; the same array where the graph takes crops.
+
+    Returns:
+        The comparison, or None for a graph that takes pixels and has no preprocessing.
+    """
+    if contract.io.mode == "pixels":
+        return None
+    part = _preprocessing_part(folder)
+    if precision["name"] == "bf16":  # ONNX Runtime's CPU has none; these values are the same in float32
+        widen_to_float32(part)
+    session = OnnxRuntimeSession(part.SerializeToString())
+    (got,) = session.run_in_batches(frames, 1).values()
+    expected: npt.NDArray[np.float32]
+    if precision.get("pixels") == "folded":
+        expected = (crops.astype(np.float32) - np.float32(128)) / np.float32(64)
+    else:
+        expected = Preprocessor(contract.clip, contract.preprocess).to_pixels(crops)
+    got = got.astype(np.float32)
+    if got.shape != expected.shape:  # the graph's layout is its own business: channels last, or first
+        got = np.moveaxis(got, 2, -1) if got.shape[2] == 3 else np.moveaxis(got, -1, 2)
+    return compare_pixels("the graph", "the runtime", np.ascontiguousarray(got), np.ascontiguousarray(expected))
+
+
+def _preprocessing_part(folder: Path) -> onnx.ModelProto:
+    """The nodes in front of the network, as a graph of their own with its constants."""
+    model = onnx.load(folder / MODEL, load_external_data=False)
+    last = [node for node in model.graph.node if node.name.startswith(_PREFIX)][-1]
+    part = Extractor(model).extract_model([model.graph.input[0].name], [last.output[0]])
+    load_external_data_for_model(part, str(folder))
+    return part

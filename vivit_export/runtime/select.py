@@ -1,0 +1,203 @@
+"""Open a bundle on the best engine that fits this machine, and say which and why.
+
+Nothing falls back silently: every engine that was not taken has its reason in
+``session.passed_over``, and one that was asked for by name is opened or refused.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vivit_export.bundle import Bundle, read_bundle
+from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError, UsageError
+from vivit_export.runtime.session.backend import Backend
+from vivit_export.runtime.session.session import Session
+from vivit_export.runtime.session.triton.address import is_address
+
+ORDER = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-cpu", "openvino")
+"""Engines, best first: GPU before CPU, compiled before interpreted (not measured, for want of a GPU).
+On the CPU OpenVINO is at most 7 % faster than ONNX Runtime with lean attention, in fp32 not at all, and ONNX
+Runtime takes a third to a half less memory beyond the weights (``benchmarks/results/session.json``)."""
+
+CPU_ENGINES = frozenset({"openvino", "onnxruntime-cpu"})
+_ALIASES = {"onnxruntime": ("onnxruntime-cuda", "onnxruntime-cpu")}
+_LOG = logging.getLogger(__name__)
+
+CpuPrecision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What the caller asked for, checked.
+
+    Attributes:
+        engines: candidates in the order to try.
+        plan: name of one engine file of the bundle, or None for any.
+        on: ``cpu``, ``cuda`` or None for either.
+        gpu: ordinal of the GPU.
+        cpu_precision: what CPU engines shall compute in.
+    """
+
+    engines: tuple[str, ...]
+    plan: str | None
+    on: str | None
+    gpu: int
+    cpu_precision: CpuPrecision
+
+
+def open_session(
+    bundle: Bundle | str | Path,
+    prefer: str | None = None,
+    device: str | None = None,
+    cpu_precision: CpuPrecision | None = None,
+) -> Session:
+    """Open a bundle on the best engine that fits this machine.
+
+    Args:
+        bundle: a bundle or its folder, whose files are verified first; or the address of a model
+            served by Triton, ``triton://HOST:PORT/MODEL`` (`vivit_export.runtime.session.triton.address`).
+        prefer: an engine of `ORDER`, ``onnxruntime`` (CUDA, then CPU), or the name of a compiled
+            engine in the bundle: this one or none. Or an address where this very bundle is served.
+        device: ``cpu``, ``cuda`` or ``cuda:N``: only engines that run there. Default: the first
+            GPU, else the CPU.
+        cpu_precision: ``bf16`` lets a CPU engine compute in bfloat16, which changes results; only
+            OpenVINO can. Default: ``fp32``, also for a bundle in fp16 or bf16, whose weights are
+            widened.
+
+    Raises:
+        BundleError: the bundle is damaged.
+        UsageError: an unknown engine or device, or options that conflict.
+        EnvironmentFault: the preferred engine, or every engine, is unavailable; names why.
+    """
+    address = next((text for text in (bundle, prefer) if is_address(text)), None)
+    if address is not None:
+        return _open_served(str(address), bundle, prefer, device or cpu_precision)
+    source = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
+    wish = _read_wish(source, prefer, device, cpu_precision)
+    passed_over: dict[str, str] = {}
+    faults: list[Exception] = []
+    backend: Backend | None = None
+    for name in wish.engines:
+        if backend is not None:
+            passed_over[name] = f"{backend.name} comes first in the order of preference"
+            continue
+        try:
+            backend = _open(name, source, wish)
+        except (EnvironmentFault, BuildError) as e:
+            passed_over[name] = str(e)
+            faults.append(e)
+    if backend is None:
+        raise _nothing_fits(prefer, passed_over, faults) from faults[-1]
+    unasked = {name: f"{prefer} was asked for" for name in ORDER if name not in wish.engines}
+    _LOG.info("%s runs on %s", source.path, backend.details)
+    return Session(source.contract, backend, {**passed_over, **unasked})
+
+
+def _open_served(address: str, bundle: Bundle | str | Path, prefer: str | None, local: str | None) -> Session:
+    from vivit_export.runtime.session.triton.client import open_server
+
+    if local is not None:
+        raise UsageError(f"{local} is a choice for engines on this machine, but {address} runs on a server; drop it")
+    if bundle != address:
+        return open_server(address, bundle if isinstance(bundle, Bundle) else read_bundle(bundle))
+    if prefer is not None:
+        raise UsageError(f"{prefer} cannot be chosen: {address} is served, and the server chose its engine; drop it")
+    return open_server(address)
+
+
+def _nothing_fits(prefer: str | None, passed_over: dict[str, str], faults: list[Exception]) -> EnvironmentFault:
+    missing = all(isinstance(fault, MissingDependencyError) for fault in faults)
+    kind = MissingDependencyError if missing else EnvironmentFault
+    if prefer and len(faults) == 1:
+        return kind(f"{prefer} was asked for and is not available: {faults[0]}")
+    asked = f"{prefer} was asked for and is not available" if prefer else "no engine can run this bundle here"
+    return kind(f"{asked}: {'; '.join(f'{name}: {reason}' for name, reason in passed_over.items())}")
+
+
+def _read_wish(bundle: Bundle, prefer: str | None, device: str | None, cpu_precision: CpuPrecision | None) -> _Wish:
+    on, gpu = _read_device(device)
+    if cpu_precision not in (None, "fp32", "bf16"):
+        raise UsageError(f"cpu_precision={cpu_precision!r} is unknown; use fp32 or bf16")
+    engines, plan = _read_preference(bundle, prefer)
+    if cpu_precision == "bf16" and (on == "cuda" or not CPU_ENGINES.intersection(engines)):
+        raise UsageError("cpu_precision=bf16 is for CPU engines; drop it, or choose device=cpu")
+    if cpu_precision == "bf16":
+        on = "cpu"
+    return _Wish(engines, plan, on, gpu, cpu_precision or "fp32")
+
+
+def _read_device(device: str | None) -> tuple[str | None, int]:
+    kind, _, ordinal = (device or "").partition(":")
+    if device is None or device == "cpu":
+        return device, 0
+    if kind != "cuda" or not (ordinal.isdecimal() or device == "cuda"):
+        raise UsageError(f"device={device!r} is unknown; use cpu, cuda or cuda:N")
+    return "cuda", int(ordinal or 0)
+
+
+def _read_preference(bundle: Bundle, prefer: str | None) -> tuple[tuple[str, ...], str | None]:
+    if prefer is None:
+        return ORDER, None
+    if prefer in bundle.engines and prefer not in ORDER:
+        return (str(bundle.engines[prefer]["flavour"]),), prefer
+    if prefer in ORDER:
+        return (prefer,), None
+    if prefer in _ALIASES:
+        return _ALIASES[prefer], None
+    known = ", ".join(dict.fromkeys([*ORDER, *_ALIASES, *bundle.engines]))
+    raise UsageError(f"engine {prefer!r} is unknown; use one of {known}")
+
+
+def _open(name: str, bundle: Bundle, wish: _Wish) -> Backend:
+    """Open one engine.
+
+    Raises:
+        EnvironmentFault: it does not fit the machine or the wish.
+        BuildError: it refuses the graph.
+    """
+    runs_on = "cpu" if name in CPU_ENGINES else "cuda"
+    if wish.on not in (None, runs_on):
+        raise EnvironmentFault(f"it runs on {runs_on}, and {wish.on} was asked for")
+    return _OPENERS[name](bundle, wish)
+
+
+def _open_tensorrt(flavour: str) -> Callable[[Bundle, _Wish], Backend]:
+    def open_(bundle: Bundle, wish: _Wish) -> Backend:
+        from vivit_export.runtime.session.tensorrt import open_engine
+
+        return open_engine(bundle, flavour, wish.plan, wish.gpu)
+
+    return open_
+
+
+def _open_onnxruntime_cuda(bundle: Bundle, wish: _Wish) -> Backend:
+    from vivit_export.runtime.session.onnxruntime import OnnxRuntimeBackend
+
+    return OnnxRuntimeBackend(bundle, wish.gpu)
+
+
+def _open_onnxruntime_cpu(bundle: Bundle, wish: _Wish) -> Backend:
+    from vivit_export.runtime.session.onnxruntime import OnnxRuntimeBackend
+
+    if wish.cpu_precision != "fp32":
+        raise EnvironmentFault(f"ONNX Runtime has no {wish.cpu_precision} arithmetic on the CPU; use openvino")
+    return OnnxRuntimeBackend(bundle)
+
+
+def _open_openvino(bundle: Bundle, wish: _Wish) -> Backend:
+    from vivit_export.runtime.session.openvino import OpenVinoBackend
+
+    return OpenVinoBackend(bundle, wish.cpu_precision)
+
+
+_OPENERS: dict[str, Callable[[Bundle, _Wish], Backend]] = {
+    "tensorrt": _open_tensorrt("tensorrt"),
+    "tensorrt-rtx": _open_tensorrt("tensorrt-rtx"),
+    "onnxruntime-cuda": _open_onnxruntime_cuda,
+    "openvino": _open_openvino,
+    "onnxruntime-cpu": _open_onnxruntime_cpu,
+}

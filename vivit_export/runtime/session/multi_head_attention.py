@@ -1,0 +1,201 @@
+r"""Rewrite attention for ONNX Runtime: one operator that never holds the scores.
+
+::
+
+    q (B, S, H d) -> Reshape -> Transpose -\
+    k (B, S, H d) -> Reshape -> Transpose --> Attention -> Transpose -> Reshape -> (B, S, H d)
+    v (B, S, H d) -> Reshape -> Transpose -/
+
+    becomes   MultiHeadAttention(q, k, v; H, scale)   of the domain com.microsoft
+
+``Attention`` may also be its written-out form, Softmax((scale Q) K^T) V. It is the same function
+in exact arithmetic, and rounds as little. What changes is memory, since the portable forms make
+the scores of all heads (472 MB per clip of ViViT-B), and this operator one block of rows at a time.
+
+The bundle keeps its portable graph; this happens at load time, without touching the weights.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+_DOMAIN = "com.microsoft"
+_SPLIT, _SPLIT_KEY = [0, 2, 1, 3], [0, 2, 3, 1]
+
+
+@dataclass(frozen=True)
+class _Match:
+    """One attention: its 3-D inputs, the node that makes its 3-D result, and what it computes."""
+
+    inputs: tuple[str, str, str]
+    end: onnx.NodeProto
+    num_heads: int
+    scale: float
+    name: str
+
+
+def use_multi_head_attention(model: onnx.ModelProto) -> int:
+    """Replace every attention of the two forms, in place.
+
+    Precondition: attention is float32, apart from Casts to float32, or on a GPU of one narrow type. A node of
+    another form, such as one with a mask, is left as it is.
+
+    Args:
+        model: loaded with or without its external data.
+
+    Returns:
+        Number of attentions replaced.
+    """
+    matches = _Graph(model.graph).find()
+    if not matches:
+        return 0
+    lean = {match.end.output[0]: _lean_node(match) for match in matches}
+    nodes = [lean.get(node.output[0], node) for node in model.graph.node]
+    nodes = used_nodes(nodes, {value.name for value in model.graph.output})
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    if _DOMAIN not in {opset.domain for opset in model.opset_import}:
+        model.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
+    return len(matches)
+
+
+def _lean_node(match: _Match) -> onnx.NodeProto:
+    return helper.make_node(
+        "MultiHeadAttention",
+        match.inputs,
+        list(match.end.output),
+        name=match.name,
+        domain=_DOMAIN,
+        num_heads=match.num_heads,
+        scale=match.scale,
+    )
+
+
+def used_nodes(nodes: list[onnx.NodeProto], needed: set[str]) -> list[onnx.NodeProto]:
+    """Nodes that the outputs ``needed`` depend on; ``nodes`` are in topological order."""
+    needed, kept = set(needed), []
+    for node in reversed(nodes):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    return kept[::-1]
+
+
+class _Graph:
+    """Lookups in a graph, and the search for attention."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._nodes = graph.node
+        self._producers = {name: node for node in graph.node for name in node.output}
+        self._constants = {tensor.name: tensor for tensor in graph.initializer}
+        self._users: dict[str, list[onnx.NodeProto]] = {}
+        for node in graph.node:
+            for name in node.input:
+                self._users.setdefault(name, []).append(node)
+        for value in graph.output:
+            self._users.setdefault(value.name, []).append(onnx.NodeProto())  # an output is a use too
+
+    def find(self) -> list[_Match]:
+        """Return the attentions of both forms, in the graph's order."""
+        found = []
+        for node in self._nodes:
+            match = self._operator(node) if node.op_type == "Attention" else None
+            match = self._pattern(node) if node.op_type == "Softmax" else match
+            if match is not None:
+                found.append(match)
+        return found
+
+    def _operator(self, node: onnx.NodeProto) -> _Match | None:
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        scale = attributes.pop("scale", None)
+        if any(attributes.values()) or len(node.input) != 3 or len(node.output) != 1:
+            return None  # causal, capped, masked, cached or asked for its scores
+        splits = [self._split(name, _SPLIT) for name in node.input]
+        return self._match(splits, node.output[0], node.name, scale)
+
+    def _pattern(self, softmax: onnx.NodeProto) -> _Match | None:
+        axis = next((a.i for a in softmax.attribute if a.name == "axis"), -1)
+        scores = self._producer(softmax.input[0], "MatMul")
+        product = self._user(softmax.output[0], "MatMul")
+        if axis not in (-1, 3) or scores is None or product is None:
+            return None
+        query, scale = self._scaled(scores.input[0])
+        if scale is None or self._past_casts(product.input[0]) != softmax.output[0]:
+            return None
+        splits = [
+            self._split(query, _SPLIT),
+            self._split(scores.input[1], _SPLIT_KEY),
+            self._split(product.input[1], _SPLIT),
+        ]
+        return self._match(splits, product.output[0], softmax.name.rpartition("/")[0] + "/Lean", scale)
+
+    def _match(
+        self, splits: list[tuple[str, tuple[int, ...]] | None], result: str, name: str, scale: float | None
+    ) -> _Match | None:
+        q, k, v = splits
+        end = self._joined(result)
+        if q is None or k is None or v is None or end is None or not q[1][1:] == k[1][1:] == v[1][1:]:
+            return None
+        _, tokens, heads, head_size = q[1]
+        if end[1][1:] != (tokens, heads * head_size):
+            return None
+        return _Match((q[0], k[0], v[0]), end[0], heads, 1 / math.sqrt(head_size) if scale is None else scale, name)
+
+    def _split(self, name: str, perm: list[int]) -> tuple[str, tuple[int, ...]] | None:
+        """(B, S, H d) tensor that ``name`` has split into heads, and the 4-D shape; None if it is otherwise."""
+        transpose = self._producer(name, "Transpose")
+        if transpose is None or list(transpose.attribute[0].ints) != perm:
+            return None
+        reshape = self._producer(transpose.input[0], "Reshape")
+        shape = self._shape(reshape)
+        return (reshape.input[0], shape) if reshape is not None and len(shape) == 4 and min(shape[1:]) > 0 else None
+
+    def _joined(self, name: str) -> tuple[onnx.NodeProto, tuple[int, ...]] | None:
+        """Reshape that joins the heads of ``name`` again, and its 3-D shape; None if it is otherwise."""
+        transpose = self._user(name, "Transpose")
+        if transpose is None or list(transpose.attribute[0].ints) != _SPLIT:
+            return None
+        reshape = self._user(transpose.output[0], "Reshape")
+        shape = self._shape(reshape)
+        return (reshape, shape) if reshape is not None and len(shape) == 3 else None
+
+    def _producer(self, name: str, op: str) -> onnx.NodeProto | None:
+        node = self._producers.get(self._past_casts(name))
+        return node if node is not None and node.op_type == op else None
+
+    def _past_casts(self, name: str) -> str:
+        """The value before any Casts to float32."""
+        while (node := self._producers.get(name)) is not None and _is_cast(node):
+            name = node.input[0]
+        return name
+
+    def _user(self, name: str, op: str) -> onnx.NodeProto | None:
+        """The only user of a value, Casts to float32 aside."""
+        users = self._users.get(name, [])
+        while len(users) == 1 and _is_cast(users[0]):
+            users = self._users.get(users[0].output[0], [])
+        return users[0] if len(users) == 1 and users[0].op_type == op else None
+
+    def _shape(self, reshape: onnx.NodeProto | None) -> tuple[int, ...]:
+        """Target of a Reshape, or () where it is not a constant."""
+        tensor = self._constants.get(reshape.input[1]) if reshape is not None else None
+        return () if tensor is None else tuple(int(d) for d in numpy_helper.to_array(tensor))
+
+    def _scaled(self, name: str) -> tuple[str, float | None]:
+        """The value before a multiplication, and the factor: 1 without one, None if it is no constant scalar."""
+        multiply = self._producer(name, "Mul")
+        return (name, 1.0) if multiply is None else (multiply.input[0], self._scalar(multiply.input[1]))
+
+    def _scalar(self, name: str) -> float | None:
+        tensor = self._constants.get(name)
+        if tensor is None or tensor.data_location == TensorProto.EXTERNAL or math.prod(tensor.dims) != 1:
+            return None
+        return float(numpy_helper.to_array(tensor).reshape(()))
+
+
+def _is_cast(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Cast" and node.attribute[0].i == TensorProto.FLOAT

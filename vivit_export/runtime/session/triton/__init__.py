@@ -1,0 +1,1 @@
+"""The client of a model that Triton Inference Server serves."""

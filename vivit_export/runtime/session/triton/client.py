@@ -1,0 +1,329 @@
+"""Sessions on a Triton server: one that serves a repository of `vivit_export.deploy.triton.deploy`.
+
+Which input the model takes is read from the server: the contract lies in the model's configuration and is
+held to the model's own metadata. Models that take encoded videos: `vivit_export.runtime.session.triton.videos`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vivit_export.bundle import MODEL, Bundle
+from vivit_export.contract import Contract, Tensor
+from vivit_export.errors import BundleError, ClipError, EnvironmentFault, InputError, UsageError, VivitExportError
+from vivit_export.runtime.session.backend import Float32
+from vivit_export.runtime.session.session import Session
+from vivit_export.runtime.session.triton.address import Address, parse_address
+from vivit_export.runtime.session.triton.connection import Connection, Refused, Unreachable, in_background, wait_for
+from vivit_export.runtime.session.triton.protocol import (
+    CONTRACT,
+    ENGINE,
+    FRAMES_SUFFIX,
+    ONNX_SHA256,
+    SUBJECT,
+    VIDEO,
+    VIDEO_SUFFIX,
+)
+from vivit_export.runtime.session.triton.shared_memory import Region
+
+_DATATYPES = {"uint8": "UINT8", "float32": "FP32", "float16": "FP16"}
+_FIRST_PAUSE_SECONDS = 0.2  # before the first retry; each further one is twice as long
+_FAREWELL_SECONDS = 0.5  # what a server may take to forget our memory: one that hangs is not waited for
+
+
+def open_server(address: str, bundle: Bundle | None = None) -> Session:
+    """Open a session on a served model.
+
+    Args:
+        address: see `vivit_export.runtime.session.triton.address.parse_address`.
+        bundle: what the server is expected to serve; None: whatever it serves.
+
+    Raises:
+        UsageError: not an address.
+        MissingDependencyError: tritonclient is not installed.
+        EnvironmentFault: no server, no such model, a model that is not ready, was not deployed by us or takes videos.
+        BundleError: it serves another graph than the bundle's.
+    """
+    backend = TritonBackend(parse_address(address))
+    try:
+        backend.require_clips()
+        backend.require(bundle)
+    except BaseException:
+        backend.close()
+        raise
+    return Session(backend.contract, backend, {})
+
+
+class TritonBackend:
+    """A served model; see `vivit_export.runtime.session.backend.Backend`.
+
+    Any number of threads may call `run`, and any coroutine `run_async`; what is under way at once the server's
+    dynamic batcher runs together.
+
+    Attributes:
+        contract: input, output, preprocessing and labels, as the server's configuration has them.
+        takes_videos: whether its input is the bytes of one video, uint8 (1, N), instead of clips.
+
+    Raises:
+        MissingDependencyError: tritonclient is not installed.
+        UsageError: videos cannot be handed over in shared memory.
+        EnvironmentFault: as for `open_server`.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self.name = "triton"
+        self._address = address
+        self._connection = Connection(address)
+        self._idle: list[Region] = []
+        self._under_way: set[Future[dict[str, Float32]]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
+        self._is_cancelled = False
+        server, metadata, config = wait_for(in_background(self._open()))
+        try:
+            self.contract, self._graph, self.takes_videos = _read_contract(address, metadata, config)
+            if self.takes_videos and address.shared_memory:
+                raise UsageError(f"shared_memory=yes is for clips, but {address.model} takes videos; drop it")
+        except VivitExportError:
+            self.close()
+            raise
+        self.batches = (1, max(1, int(config.get("max_batch_size", 0))))
+        way = ", clips in shared memory" if address.shared_memory else ""
+        engine = config["parameters"][ENGINE]["string_value"]
+        self.details = f"Triton {server['version']} at {address.title}, model {address.model}, {engine}{way}"
+        self._input = self.contract.io.inputs[0]
+        self._name = VIDEO if self.takes_videos else self._input.name
+        self._outputs = [output.name for output in self.contract.io.outputs]
+
+    def require_clips(self) -> None:
+        """Refuse a model that takes encoded videos.
+
+        Raises:
+            EnvironmentFault: it does.
+        """
+        if self.takes_videos:
+            raise EnvironmentFault(
+                f"{_what(self._address)} takes the bytes of video files, as vivit predict sends them; where clips are "
+                f"sent, name the one behind it: {model_behind(self._address)}"
+            )
+
+    def require(self, bundle: Bundle | None) -> None:
+        """Refuse a server that serves another graph, or another signature, than a bundle's.
+
+        Raises:
+            BundleError: it does.
+        """
+        if bundle is None:
+            return
+        if self._graph != bundle.manifest["files"][MODEL]["sha256"] or self.contract.io != bundle.contract.io:
+            raise BundleError(
+                f"{self._address.model} at {self._address.title} was deployed from another graph than {bundle.path}; "
+                "deploy this bundle, or check the one that is served"
+            )
+
+    def run(self, batch: npt.NDArray[Any]) -> dict[str, Float32]:
+        """Run one batch and wait for the answer.
+
+        Raises:
+            ClipError: the server cannot read the video.
+            EnvironmentFault: the server is gone, refuses the batch, or does not answer in time.
+        """
+        return wait_for(self.submit(batch))
+
+    async def run_async(self, batch: npt.NDArray[Any]) -> dict[str, Float32]:
+        """`run`, from any event loop."""
+        return await asyncio.wrap_future(self.submit(batch))
+
+    def submit(self, batch: npt.NDArray[Any]) -> Future[dict[str, Float32]]:
+        """Send one batch and return at once; ``batch`` must not change until there is a result."""
+        future = in_background(self._run(batch))
+        self._under_way.add(future)
+        future.add_done_callback(self._under_way.discard)
+        return future
+
+    def cancel(self) -> None:
+        """Give up what is under way, and all that follows: who waits for it gets a `CancelledError` at once."""
+        self._is_cancelled = True  # read by `_run`, which may not have begun
+        for future in list(self._under_way):
+            future.cancel()
+
+    def close(self) -> None:
+        """Close the connection; what is under way is given up, shared memory is given back."""
+        self.cancel()
+        in_background(self._close()).result()
+
+    async def _open(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        await self._connection.open()
+        try:
+            return await self._connection.describe()
+        except BaseException as e:
+            reason = await self._why_not(e)
+            await self._connection.close()
+            raise reason from e
+
+    async def _why_not(self, error: BaseException) -> BaseException:
+        """Say why a model cannot be opened."""
+        where, model = self._address.title, self._address.model
+        if isinstance(error, (Unreachable, TimeoutError)):
+            said = f" ({error})" if str(error) else f" within {self._address.timeout_seconds:g} s"
+            return EnvironmentFault(f"no Triton server answers at {where}{said}; start it, or give the right port")
+        if not isinstance(error, Refused):
+            return error
+        try:
+            models = await self._connection.models()
+        except (EnvironmentFault, TimeoutError):
+            return EnvironmentFault(f"{where} is not a port of Triton for this protocol ({error})")
+        if model not in models:
+            found = ", ".join(sorted(models)) or "none"
+            return EnvironmentFault(f"the Triton server at {where} has no model {model!r}; it has: {found}")
+        reason = models[model] or error
+        return EnvironmentFault(f"the model {model!r} of the Triton server at {where} is not ready: {reason}")
+
+    async def _close(self) -> None:
+        # Those that were given up drop their regions by themselves.
+        await asyncio.gather(*self._running, *map(self._drop, self._idle), return_exceptions=True)
+        self._idle.clear()
+        await self._connection.close()
+
+    async def _run(self, batch: npt.NDArray[Any]) -> dict[str, Float32]:
+        if self._is_cancelled:
+            raise asyncio.CancelledError
+        task: asyncio.Task[Any] | None = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        region = self._lend(batch) if self._address.shared_memory else None
+        if region is None:
+            return await self._attempts(batch, None)
+        try:
+            await asyncio.to_thread(region.write, batch)
+            results = await self._attempts(batch, region)
+        except BaseException:  # the server may still read it: nobody else gets it
+            await asyncio.shield(self._drop(region))
+            raise
+        self._idle.append(region)
+        return results
+
+    async def _attempts(self, batch: npt.NDArray[Any], region: Region | None) -> dict[str, Float32]:
+        """Try until the server answers, a few times: a request has no effect but its answer."""
+        where, pause = f"the Triton server at {self._address.title}", _FIRST_PAUSE_SECONDS
+        what = "a video" if self.takes_videos else f"a batch of {len(batch)}"
+        for attempt in range(self._address.retries + 1):
+            try:
+                return await self._attempt(batch, region)
+            except Unreachable as e:
+                if attempt == self._address.retries:
+                    tries = f"{attempt + 1} attempts" if attempt else "one attempt"
+                    raise EnvironmentFault(
+                        f"{where} went away or has no room: {tries} to run {what} failed ({e}); see "
+                        "whether it still runs"
+                    ) from e
+                if region is not None:
+                    region.is_registered = False
+            except TimeoutError as e:
+                raise EnvironmentFault(
+                    f"{where} did not answer within {self._address.timeout_seconds:g} s to {what}; "
+                    "see what it is busy with, or give it longer with ?timeout=SECONDS behind the address"
+                ) from e
+            except Refused as e:
+                _, subject, reason = str(e).partition(SUBJECT)
+                if self.takes_videos and subject:
+                    raise ClipError(subject + reason) from e
+                raise EnvironmentFault(f"{where} refuses {what}: {e}") from e
+            await asyncio.sleep(pause)
+            pause *= 2
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _attempt(self, batch: npt.NDArray[Any], region: Region | None) -> dict[str, Float32]:
+        if region is not None and not region.is_registered:
+            await self._connection.register(region)
+            region.is_registered = True
+        try:
+            return await self._connection.infer(self._name, batch, region, self._outputs)
+        except Refused as e:
+            # A server that was restarted between two requests does not know the region any more.
+            if region is None or "shared memory region" not in str(e):
+                raise
+            await self._connection.register(region)
+            return await self._connection.infer(self._name, batch, region, self._outputs)
+
+    def _lend(self, batch: npt.NDArray[Any]) -> Region | None:
+        """A region, or none for a batch that is beyond the largest: the server shall say so."""
+        if len(batch) > self.batches[1]:
+            return None
+        if self._idle:
+            return self._idle.pop()
+        clip = np.dtype(self._input.dtype).itemsize * int(np.prod(_clip_shape(self._input)))
+        return Region(self.batches[1] * clip)
+
+    async def _drop(self, region: Region) -> None:
+        region.free()  # first: the server keeps what it has mapped until it forgets it
+        if not region.is_registered:
+            return
+        # A server that is gone has forgotten it.
+        with contextlib.suppress(EnvironmentFault, TimeoutError, asyncio.TimeoutError):
+            await asyncio.wait_for(self._connection.unregister(region), _FAREWELL_SECONDS)
+
+
+def model_behind(address: Address) -> str:
+    """Name of the model that takes clips, for the name of one in front of it."""
+    suffix = next((end for end in (VIDEO_SUFFIX, FRAMES_SUFFIX) if address.model.endswith(end)), "")
+    return address.model.removesuffix(suffix)
+
+
+def _what(address: Address) -> str:
+    return f"the model {address.model!r} of the Triton server at {address.title}"
+
+
+def _read_contract(address: Address, metadata: dict[str, Any], config: dict[str, Any]) -> tuple[Contract, str, bool]:
+    """Read contract and hash of the graph from a configuration, and hold the contract to the metadata.
+
+    Returns:
+        Both, and whether the model takes encoded videos.
+    """
+    what = _what(address)
+    parameters = config.get("parameters", {})
+    try:
+        texts = {key: str(parameters[key]["string_value"]) for key in (CONTRACT, ONNX_SHA256, ENGINE)}
+        contract = Contract.from_json(json.loads(texts[CONTRACT]))
+    except KeyError as e:
+        raise EnvironmentFault(
+            f"{what} has no parameter {e} in its configuration; deploy it with: vivit deploy triton"
+        ) from e
+    except (ValueError, InputError) as e:
+        raise EnvironmentFault(f"{what} has a contract that this version cannot read ({e}); deploy it again") from e
+    clips, outputs = _promised(contract.io.inputs), _promised(contract.io.outputs)
+    takes_videos = VIDEO in _signature(metadata, "inputs")
+    if takes_videos and _signature(metadata, "outputs") != outputs:
+        behind = model_behind(address)
+        raise EnvironmentFault(
+            f"{what} takes videos and predicts nothing; name {behind + VIDEO_SUFFIX}, which takes them too, or {behind}"
+        )
+    promises = {"inputs": {VIDEO: ("UINT8", [-1, -1])} if takes_videos else clips, "outputs": outputs}
+    for kind, promised in promises.items():
+        if _signature(metadata, kind) != promised:
+            raise EnvironmentFault(
+                f"{what} has the {kind} {_signature(metadata, kind)}, but its contract says {promised}; deploy it again"
+            )
+    return contract, texts[ONNX_SHA256], takes_videos
+
+
+_Signature = dict[str, tuple[str | None, list[int]]]
+
+
+def _signature(metadata: dict[str, Any], kind: str) -> _Signature:
+    return {t["name"]: (t["datatype"], [int(d) for d in t["shape"]]) for t in metadata.get(kind, ())}
+
+
+def _promised(tensors: tuple[Tensor, ...]) -> _Signature:
+    return {t.name: (_DATATYPES.get(t.dtype), [-1, *_clip_shape(t)]) for t in tensors}
+
+
+def _clip_shape(tensor: Tensor) -> list[int]:
+    return [int(d) for d in tensor.shape[1:]]

@@ -1,0 +1,186 @@
+"""One connection to a Triton server, over gRPC or HTTP alike. The only module that imports tritonclient.
+
+Both protocols are driven by tritonclient's asyncio clients, on one event loop in a thread of its own:
+gRPC's library wants a single loop per process, and the synchronous HTTP client may not change threads.
+Everything else, synchronous calls included, is built on that (`vivit_export.runtime.session.triton.client`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from vivit_export.errors import EnvironmentFault, MissingDependencyError
+from vivit_export.runtime.session.backend import Float32
+from vivit_export.runtime.session.triton.address import Address
+from vivit_export.runtime.session.triton.shared_memory import Region
+
+_T = TypeVar("_T")
+
+# After a lost connection gRPC would wait up to two minutes before it tries again: longer than all our retries.
+_GRPC_OPTIONS = [
+    *((f"grpc.max_{way}_message_length", 2**31 - 1) for way in ("send", "receive")),
+    *((f"grpc.{name}_reconnect_backoff_ms", 100) for name in ("initial", "max")),
+]
+# gRPC status or HTTP status of a server that is gone, going, or has no room in its queue.
+_PASSING = frozenset({"StatusCode.UNAVAILABLE", "503"})
+
+
+class Unreachable(EnvironmentFault):
+    """The server could not be reached, or had no room: worth another try."""
+
+
+class Refused(EnvironmentFault):
+    """The server answered that it will not do that; the message ends with its own sentence."""
+
+
+class _Loop:
+    """An event loop in a daemon thread, made when it is first needed and shared by all connections."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def submit(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="vivit-triton", daemon=True).start()
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+_LOOP = _Loop()
+
+
+def in_background(work: Coroutine[Any, Any, _T]) -> Future[_T]:
+    """Start a coroutine on the loop that all connections share; nothing else may run theirs."""
+    return _LOOP.submit(work)
+
+
+def wait_for(future: Future[_T]) -> _T:
+    """Wait for what runs on the loop, and give it up if the wait is interrupted (Ctrl-C)."""
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+class Connection:
+    """Asks one server; every method is a coroutine for `in_background`.
+
+    Args:
+        address: where the model is served.
+
+    Raises:
+        MissingDependencyError: tritonclient is not installed.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._library, self._client_class = _import(address)
+        self._client: Any = None
+
+    async def open(self) -> None:
+        """Make the client: only here is the loop known."""
+        if self._address.protocol == "grpc":
+            self._client = self._client_class(self._address.server, channel_args=_GRPC_OPTIONS)
+        else:
+            self._client = self._client_class(self._address.server, conn_timeout=self._address.timeout_seconds)
+
+    async def close(self) -> None:
+        """Close the client."""
+        await self._client.close()
+
+    async def describe(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Return the server's metadata, the model's metadata and the model's configuration, as JSON has them.
+
+        Raises:
+            Unreachable: there is no server.
+            Refused: there is no such model, or it is not ready.
+        """
+        as_json = {"as_json": True} if self._address.protocol == "grpc" else {}
+        model = (self._address.model, self._address.version)
+        server = await self._ask(self._client.get_server_metadata(**as_json))
+        metadata = await self._ask(self._client.get_model_metadata(*model, **as_json))
+        config = await self._ask(self._client.get_model_config(*model, **as_json))
+        return server, metadata, config.get("config", config)
+
+    async def models(self) -> dict[str, str]:
+        """Return why each model of the server is not ready, or nothing, by name."""
+        as_json = {"as_json": True} if self._address.protocol == "grpc" else {}
+        index = await self._ask(self._client.get_model_repository_index(**as_json))
+        entries = index.get("models", []) if isinstance(index, dict) else index
+        return {e["name"]: "" if e.get("state") == "READY" else e.get("reason", "not loaded") for e in entries}
+
+    async def infer(
+        self, name: str, batch: npt.NDArray[Any], region: Region | None, outputs: list[str]
+    ) -> dict[str, Float32]:
+        """Run one batch, which lies in ``region`` if there is one; one attempt.
+
+        Raises:
+            Unreachable: the server is gone or has no room.
+            Refused: the server says no.
+            TimeoutError: the address's timeout is over.
+        """
+        from tritonclient.utils import np_to_triton_dtype
+
+        tensor = self._library.InferInput(name, list(batch.shape), np_to_triton_dtype(batch.dtype))
+        if region is None:
+            tensor.set_data_from_numpy(batch)
+        else:
+            tensor.set_shared_memory(region.name, batch.nbytes)
+        asked = [self._library.InferRequestedOutput(output) for output in outputs]
+        model, version = self._address.model, self._address.version
+        answer = await self._ask(self._client.infer(model, [tensor], version, asked))
+        return {output: np.array(answer.as_numpy(output), np.float32) for output in outputs}
+
+    async def register(self, region: Region) -> None:
+        """Make a region known to the server."""
+        await self._ask(self._client.register_system_shared_memory(region.name, region.key, region.size_bytes))
+
+    async def unregister(self, region: Region) -> None:
+        """Make the server forget a region."""
+        await self._ask(self._client.unregister_system_shared_memory(region.name))
+
+    async def _ask(self, call: Awaitable[Any]) -> Any:
+        """Await an answer, and say what went wrong in our words."""
+        from aiohttp import ClientError, ClientResponseError
+        from tritonclient.utils import InferenceServerException
+
+        try:
+            return await asyncio.wait_for(call, self._address.timeout_seconds)
+        except asyncio.TimeoutError as e:  # another class before Python 3.11
+            raise TimeoutError from e
+        except InferenceServerException as e:
+            kind = Unreachable if e.status() in _PASSING else Refused
+            raise kind(_sentence(e.message() or str(e))) from e
+        except ClientResponseError as e:  # its text shows the bytes that came
+            raise Unreachable("what answers there does not speak HTTP") from e
+        except (ClientError, OSError) as e:
+            raise Unreachable(_sentence(str(e) or type(e).__name__)) from e
+
+
+def _import(address: Address) -> tuple[Any, Any]:
+    try:
+        if address.protocol == "grpc":
+            import tritonclient.grpc as library
+            from tritonclient.grpc.aio import InferenceServerClient
+        else:
+            import tritonclient.http as library
+            from tritonclient.http.aio import InferenceServerClient
+    except ImportError as e:
+        raise MissingDependencyError(
+            'tritonclient is not installed; install it with: pip install "vivit-export[triton]"'
+        ) from e
+    return library, InferenceServerClient
+
+
+def _sentence(message: str) -> str:
+    return " ".join(message.split()).rstrip(".")

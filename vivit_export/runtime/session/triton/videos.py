@@ -1,0 +1,109 @@
+"""Served models that take whole videos (``NAME-video``): the server decodes, samples and crops, here a file is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import final
+
+import numpy as np
+
+from vivit_export.contract import Contract
+from vivit_export.errors import ClipError, UsageError
+from vivit_export.runtime.clips.video import require_file
+from vivit_export.runtime.session.session import Prediction, Session
+from vivit_export.runtime.session.triton.address import parse_address
+from vivit_export.runtime.session.triton.client import TritonBackend, model_behind
+from vivit_export.runtime.session.triton.protocol import SUBJECT
+
+_MOST_BYTES = 2**31 - 2**20  # protobuf's limit for one message, less what is around the bytes
+
+
+@final
+class VideoModel:
+    """A served model that takes encoded videos. Any number of threads may call it.
+
+    Attributes:
+        contract: as the server has it; what is sampled, and which views, is decided there.
+        engine: ``triton``.
+        details: server, model and engine, for people.
+    """
+
+    def __init__(self, backend: TritonBackend, behind: str) -> None:
+        self.contract, self.engine, self.details = backend.contract, backend.name, backend.details
+        self._backend, self._behind, self._closed = backend, behind, False
+
+    def __call__(self, path: str | Path) -> Prediction:
+        """Send a video file and return what the server predicts, averaged over its views.
+
+        Memory: the file, twice.
+
+        Args:
+            path: a video file of less than 2 GiB.
+
+        Raises:
+            ClipError: no such file, or the server cannot read it as a video.
+            EnvironmentFault: the server is gone, refuses the request, or does not answer in time.
+            UsageError: it is closed.
+        """
+        if self._closed:
+            raise UsageError("the model is closed; open another with open_model")
+        path = Path(path)
+        require_file(path)
+        try:
+            data = np.fromfile(path, np.uint8, _MOST_BYTES + 1)
+        except OSError as e:
+            raise ClipError(f"{path} cannot be read: {e.strerror}; give a video file that you may read") from e
+        if not data.size:
+            raise ClipError(f"{path} is empty; give a video file")
+        if data.size > _MOST_BYTES:
+            raise ClipError(
+                f"{path} is larger than the 2 GiB that a request takes; name the model {self._behind} for it"
+            )
+        try:
+            outputs = self._backend.run(data[None])
+        except ClipError as e:
+            raise ClipError(str(e).replace(SUBJECT, str(path), 1)) from e
+        first = {name: array[0] for name, array in outputs.items()}
+        return Prediction(first.get("logits"), first.get("embedding"), self.contract.labels)
+
+    def require_own_sampling(self, contract: Contract) -> None:
+        """Refuse another sampling than the server's.
+
+        Raises:
+            UsageError: it is another.
+        """
+        if contract.clip != self.contract.clip:
+            clip = self.contract.clip
+            views = "x".join(map(str, clip.views))
+            raise UsageError(
+                f"the server samples videos by itself ({clip.sampling}, {views} views); for another sampling name the "
+                f"model {self._behind}, to which clips are sent"
+            )
+
+    def close(self) -> None:
+        """Close the connection; calls in progress are given up and raise `concurrent.futures.CancelledError`."""
+        if self._closed:
+            return
+        self._closed = True
+        self._backend.close()
+
+    def __enter__(self) -> VideoModel:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def open_model(address: str) -> Session | VideoModel:
+    """Open a served model, whichever of the two it is.
+
+    Args:
+        address: see `vivit_export.runtime.session.triton.address.parse_address`.
+
+    Raises:
+        UsageError, MissingDependencyError, EnvironmentFault: as for `client.open_server`.
+    """
+    parsed = parse_address(address)
+    backend = TritonBackend(parsed)
+    return VideoModel(backend, model_behind(parsed)) if backend.takes_videos else Session(backend.contract, backend, {})
