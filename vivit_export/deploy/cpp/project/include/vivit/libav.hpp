@@ -1,6 +1,6 @@
-// Any video, through FFmpeg's libraries (libavformat 59 or newer), as vivit_export/runtime/clips/video.py reads it: decoded
-// in full and in presentation order, never sought; 8-bit RGB from swscale with PyAV's defaults. A video that its
-// metadata turn is refused rather than turned.
+// Any video, through FFmpeg's libraries (libavformat 59 or newer), as vivit_export/runtime/clips/video.py reads it:
+// decoded in full and in presentation order, never sought; 8-bit RGB from swscale with PyAV's defaults. A video that
+// its metadata turn is refused rather than turned.
 #pragma once
 
 extern "C" {
