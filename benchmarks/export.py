@@ -26,6 +26,7 @@ import vivit_export as ve
 from vivit_export.demo.motion import LABELS, render_clip
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.options import REWRITE_NAMES
+from vivit_export.precision import Precision
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.drift.metrics import compare
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
@@ -146,7 +147,7 @@ def _emulated(
     from vivit_export.export.graph.emulate import emulate_low_precision
 
     bundle = ve.export_model(
-        "demo", work / f"{precision}-pattern", precision=precision, targets=("onnx",), attention="pattern"
+        "demo", work / f"{precision}-pattern", precision=Precision(precision), targets=("onnx",), attention="pattern"
     )
     path = work / f"{precision}.onnx"
     ir.save(emulate_low_precision(ir.load(bundle.model)), path)

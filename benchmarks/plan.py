@@ -24,6 +24,8 @@ from vivit_export.export.engine.compile import EngineRequest, build_engine
 from vivit_export.export.engine.plan import prove
 from vivit_export.export.graph.build import build_graph, save_graph
 from vivit_export.export.options import REWRITE_NAMES
+from vivit_export.flavour import Flavour
+from vivit_export.precision import Precision
 
 SMS = (89, 120)
 BATCHES = (1, 4, 8)
@@ -100,7 +102,7 @@ def measure(
         work = Path(folder)
         save_graph(made.model, work)
         for sm in SMS:
-            request = EngineRequest("tensorrt-rtx", work / MODEL, str(source.name), shape, BATCHES, (sm,))
+            request = EngineRequest(Flavour.TENSORRT_RTX, work / MODEL, str(source.name), shape, BATCHES, (sm,))
             built = build_engine(request, work / "engine.plan", work / "build.log")
             plan = built.plan
             figures[f"sm{sm}"] = {
@@ -113,7 +115,12 @@ def measure(
                 "activation_bytes": plan.activation_bytes,
                 "weight_bytes": plan.weight_bytes,
                 "seconds": round(built.build_seconds, 1),
-                "evidence": prove(plan, precision=precision, num_attention=checkpoint.num_layers, allow_unfused=True),
+                "evidence": prove(
+                    plan,
+                    precision=Precision(precision),
+                    num_attention=checkpoint.num_layers,
+                    allow_unfused=True,
+                ),
             }
     return figures
 

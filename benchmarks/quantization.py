@@ -40,11 +40,13 @@ from vivit_export.demo.motion import LABELS
 from vivit_export.export.calibrate import calibration_contract, calibration_graph, motion_clips, obtain_ranges
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.engine.compile import EngineRequest, build_engine
-from vivit_export.export.engine.plan import PROMISED_DTYPE, prove
+from vivit_export.export.engine.plan import prove
 from vivit_export.export.graph.build import Quantisation, build_graph, rewrite_graph, save_graph
 from vivit_export.export.graph.quantize import find_layers, quantize
 from vivit_export.export.graph.quantize_attention import name_attention_inputs, quantize_attention
 from vivit_export.export.graph.rewrites import lower_attention
+from vivit_export.flavour import Flavour
+from vivit_export.precision import Precision
 from vivit_export.progress import Silent
 from vivit_export.runtime.drift.check import Outputs
 from vivit_export.runtime.drift.metrics import compare
@@ -285,7 +287,7 @@ def plan_of(model: str, name: str, work: Path) -> dict[str, Any]:
     save_graph(made.model, folder)
     clip = checkpoint.clip
     shape = (clip.num_frames, clip.height, clip.width, 3)
-    request = EngineRequest("tensorrt-rtx", folder / MODEL, "frames", shape, BATCHES, (SM,))
+    request = EngineRequest(Flavour.TENSORRT_RTX, folder / MODEL, "frames", shape, BATCHES, (SM,))
     plan = build_engine(request, folder / "engine", folder / "log").plan
     return {
         "kernels": plan.kernels,
@@ -296,9 +298,9 @@ def plan_of(model: str, name: str, work: Path) -> dict[str, Any]:
         "weight_bytes": plan.weight_bytes,
         "evidence": prove(
             plan,
-            precision=precision,
+            precision=Precision(precision),
             num_attention=checkpoint.num_layers,
-            attention_dtype=PROMISED_DTYPE["fp8"] if attention else None,
+            attention_dtype=Precision.FP8.plan_type if attention else None,
         ),
     }
 

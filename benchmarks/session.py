@@ -27,6 +27,8 @@ import numpy as np
 import numpy.typing as npt
 from common import environment, peak_bytes, write_results
 
+from vivit_export.precision import Precision
+
 Run = Callable[[], npt.NDArray[np.float32]]
 
 BASELINE = "pytorch sdpa"
@@ -50,7 +52,7 @@ def main(checkpoint: Path, rounds: int, worker: tuple[str, str, str] | None) -> 
     with tempfile.TemporaryDirectory() as folder:
         for precision, contenders in (("fp32", FP32), ("fp16", FP16)):
             bundle = Path(folder, precision)
-            ve.export_model(str(checkpoint), bundle, precision=precision, targets=("onnx",), check=False)
+            ve.export_model(str(checkpoint), bundle, precision=Precision(precision), targets=("onnx",), check=False)
             results[f"{precision} bundle"] = compete(contenders, checkpoint, bundle, Path(folder), rounds)
     path = write_results("session", results)
     print(json.dumps({k: v for k, v in results.items() if k != "environment"}, indent=2))

@@ -36,7 +36,6 @@ ROOMS = (
     "deploy",
     "report",
     "export",
-    "cli_options",
     "cli",
 )
 
@@ -51,7 +50,7 @@ HOMES = {
     "onnxruntime": {"runtime/session/onnxruntime.py"},
     "tritonclient": {"runtime/session/triton/connection.py"},
     "aiohttp": {"runtime/session/triton/connection.py"},
-    "click": {"cli.py", "cli_options.py"},
+    "click": {f"cli/{n}.py" for n in ("__init__", "deploy", "export", "options", "show", "use", "values")},
     "rich": {"progress.py"},
 }
 

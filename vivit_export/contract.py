@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 from vivit_export.errors import InputError
 
 InputMode = Literal["crops", "pixels", "frames"]
+AttentionForm = Literal["fused-op", "pattern"]
 ResizeOrder = Literal["horizontal-first", "pillow-13"]
 Sampling = Literal["uniform", "center", "head", "stride"]
 Short = Literal["refuse", "repeat", "loop"]

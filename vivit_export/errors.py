@@ -1,17 +1,46 @@
 """The error hierarchy: one base class, one exit code per kind of failure.
 
-Every message is one sentence that names the thing, the value that was met and the fix.
-The command line prints it after ``error:`` and exits with ``exit_code``; a traceback is
-reserved for faults of our own.
+Every message is one sentence that names the thing, the value that was met and the fix, in the words
+of whoever called: `option` stands for an option, which Python callers know by its name and the command
+line by its flag. The command line prints the sentence after ``error:`` and exits with ``exit_code``; a
+traceback is reserved for faults of our own.
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+# Delimiters that no text of a user has: private-use characters.
+_FIELD = re.compile("\ue000([^\ue000-\ue002]*)\ue001(?:([^\ue000-\ue002]*)\ue002)?")
+
+
+def option(name: str, value: object = None) -> str:
+    """Name an option in the message of an error.
+
+    Args:
+        name: of the parameter or of the field of an options class; ``batches.min`` for a part of one.
+        value: what it was given, or should be; None: the option itself is meant.
+    """
+    return f"\ue000{name}\ue001" if value is None else f"\ue000{name}\ue001{value}\ue002"
+
+
+def in_python(name: str, value: str | None) -> str:
+    """Word an option as Python callers write it."""
+    return name if value is None else f"{name}={value}"
 
 
 class VivitExportError(Exception):
     """Base of all errors that a user can act on."""
 
     exit_code: int = 1
+
+    def __str__(self) -> str:
+        return self.worded(in_python)
+
+    def worded(self, word: Callable[[str, str | None], str]) -> str:
+        """Return the message with every `option` in it as ``word(name, value)`` has it."""
+        return _FIELD.sub(lambda found: word(found[1], found[2]), super().__str__())
 
 
 class UsageError(VivitExportError):

@@ -8,12 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from vivit_export.errors import UsageError
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+
+PrecisionName = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+"""What callers may write for a `Precision`."""
+
+CpuPrecision = Literal["fp32", "bf16"]
+"""What CPU engines compute in."""
 
 
 def _gate(largest: float, cosine: float) -> Mapping[str, float]:

@@ -23,6 +23,7 @@ from vivit_export.export.graph.build import save_graph
 from vivit_export.export.graph.lowering import lower_precision
 from vivit_export.export.graph.rewrites import lower_attention
 from vivit_export.export.graph.trace import trace
+from vivit_export.precision import Precision
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.drift.check import DriftReport, Run
 from vivit_export.runtime.drift.metrics import parse_gate
@@ -30,14 +31,14 @@ from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 pytestmark = pytest.mark.needs_onnxruntime
 
-PRECISIONS = ("fp32", "fp16", "bf16")
+PRECISIONS = (Precision.FP32, Precision.FP16, Precision.BF16)
 Damage = Callable[[ir.Model], None]
 
 
 class Setup:
     """One tiny export up to its check."""
 
-    def __init__(self, checkpoint: Checkpoint, model: ir.Model, folder: Path, precision: str) -> None:
+    def __init__(self, checkpoint: Checkpoint, model: ir.Model, folder: Path, precision: Precision) -> None:
         self.checkpoint = checkpoint
         self.model = model
         self.folder = folder
@@ -60,10 +61,10 @@ class Setup:
         scores_bytes: int = 1,
     ) -> DriftReport:
         clips, limits = self.clips(num_clips), parse_gate(gate, self.precision)
-        if self.precision != "fp32":
+        if self.precision.rounds:
             lower_precision(self.model, self.precision)
         save_graph(self.model, self.folder)
-        low = None if self.precision == "fp32" else self.checkpoint.run_eager(clips.pixels, self.precision)
+        low = None if not self.precision.rounds else self.checkpoint.run_eager(clips.pixels, self.precision)
         runs = run_checks(
             self.folder,
             self.model,
@@ -108,7 +109,7 @@ RUNS = {
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("headless", [False, True])
-def test_a_good_graph_passes(setup: Any, precision: str, headless: bool) -> None:
+def test_a_good_graph_passes(setup: Any, precision: Precision, headless: bool) -> None:
     checks = setup(precision, headless=headless).check(batches=(1, 2, 4))
     checks.require()
     assert len(checks.runs) == len(RUNS[precision])
@@ -121,25 +122,25 @@ def test_a_good_graph_passes(setup: Any, precision: str, headless: bool) -> None
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_nothing_but_the_graph_is_left_in_the_folder(setup: Any, tmp_path: Path, precision: str) -> None:
+def test_nothing_but_the_graph_is_left_in_the_folder(setup: Any, tmp_path: Path, precision: Precision) -> None:
     setup(precision).check()
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
 
 
 def test_drift_is_that_of_the_file_and_not_of_the_graph_in_memory(setup: Any, tmp_path: Path) -> None:
-    case = setup("fp32")
+    case = setup(Precision.FP32)
     clips = case.clips(2)
     reference = case.checkpoint.run_eager(clips.pixels)
     save_graph(damaged(case.model, "classifier.weight", scale=2), tmp_path)
     (run,) = run_checks(
         tmp_path,
         case.model,
-        precision="fp32",
+        precision=Precision.FP32,
         mode="pixels",
         clips=clips,
         reference=reference,
         eager_low=None,
-        gate=parse_gate(None, "fp32"),
+        gate=parse_gate(None, Precision.FP32),
         batches=(1, 1, 1),
         scores_bytes=1,
     )
@@ -170,7 +171,7 @@ FLAWS: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(("name", "flaw"), FLAWS, ids=[name for name, _ in FLAWS])
-def test_a_wrong_weight_fails(setup: Any, precision: str, name: str, flaw: dict[str, Any]) -> None:
+def test_a_wrong_weight_fails(setup: Any, precision: Precision, name: str, flaw: dict[str, Any]) -> None:
     case = setup(precision)
     damaged(case.model, name, **flaw)
     said = r"^drift beyond the gate in .* at batch 1: .* is (above|below) "
@@ -179,7 +180,7 @@ def test_a_wrong_weight_fails(setup: Any, precision: str, name: str, flaw: dict[
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_wrong_weight_fails_without_a_head_too(setup: Any, precision: str) -> None:
+def test_a_wrong_weight_fails_without_a_head_too(setup: Any, precision: Precision) -> None:
     case = setup(precision, headless=True)
     damaged(case.model, "layers.0.mlp.fc2.weight", flip=True)
     with pytest.raises(DriftError, match=r"embedding_cosine .* is below"):
@@ -187,14 +188,14 @@ def test_a_wrong_weight_fails_without_a_head_too(setup: Any, precision: str) -> 
 
 
 def test_fp32_notices_one_weight_that_is_a_thousandth_off(setup: Any) -> None:
-    case = setup("fp32")
+    case = setup(Precision.FP32)
     damaged(case.model, "layers.0.mlp.fc1.weight", scale=1.001)
     with pytest.raises(DriftError, match=r"max 0\.000\d+ is above 0\.0001"):
         case.check().require()
 
 
 def test_not_a_number_fails(setup: Any) -> None:
-    case = setup("fp32")
+    case = setup(Precision.FP32)
     damaged(case.model, "layers.0.mlp.fc1.bias", scale=np.nan)
     with pytest.raises(DriftError, match=r"nonfinite 111 is above 0"):  # 3 clips of 5 logits and 32 features
         case.check().require()
@@ -243,7 +244,7 @@ def mix_clips(model: ir.Model) -> ir.Model:
 
 
 def test_clips_that_see_each_other_fail_at_a_larger_batch_only(setup: Any) -> None:
-    case = setup("fp32")
+    case = setup(Precision.FP32)
     mix_clips(case.model)
     checks = case.check(num_clips=3, batches=(1, 2, 4))
     verdicts = {run.batch: bool(checks.gate.violations(run.drift)) for run in checks.runs if run.drift}
@@ -253,7 +254,7 @@ def test_clips_that_see_each_other_fail_at_a_larger_batch_only(setup: Any) -> No
 
 
 def test_eager_in_the_target_type_is_told_but_not_gated(setup: Any) -> None:
-    checks = setup("bf16").check(gate="max=1e-9")
+    checks = setup(Precision.BF16).check(gate="max=1e-9")
     eager, *gated = checks.runs
     assert not eager.gated
     assert eager.drift is not None and eager.drift.max is not None
@@ -287,7 +288,7 @@ def test_each_batch_size_is_run_full(
     seen: list[npt.NDArray[Any]] = []
     run = OnnxRuntimeSession.run
     monkeypatch.setattr(OnnxRuntimeSession, "run", lambda self, batch: (seen.append(batch), run(self, batch))[1])
-    case = setup("fp32")
+    case = setup(Precision.FP32)
     checks = case.check(num_clips=num_clips, batches=batches)
     assert [len(batch) for batch in seen] == [size for sizes in calls.values() for size in sizes]
     assert [r.batch for r in checks.runs] == list(calls)
@@ -300,7 +301,7 @@ def test_each_batch_size_is_run_full(
 
 def test_a_batch_too_large_for_the_cpu_is_left_out_and_told(setup: Any) -> None:
     gib = 1 << 30
-    checks = setup("fp32").check(batches=(1, 2, 4), scores_bytes=gib // 4)
+    checks = setup(Precision.FP32).check(batches=(1, 2, 4), scores_bytes=gib // 4)
     left_out = [run for run in checks.runs if run.drift is None]
     assert [run.batch for run in left_out] == [4]
     assert left_out[0].note == "not run: one layer's attention scores need 1.0 GiB on the CPU"
@@ -309,7 +310,7 @@ def test_a_batch_too_large_for_the_cpu_is_left_out_and_told(setup: Any) -> None:
 
 
 def test_checks_as_json(setup: Any) -> None:
-    checks = setup("fp16").check(num_clips=2, batches=(1, 1, 8), scores_bytes=1 << 29, gate="top1=0.5")
+    checks = setup(Precision.FP16).check(num_clips=2, batches=(1, 1, 8), scores_bytes=1 << 29, gate="top1=0.5")
     told = checks.to_json()
     assert told["clips"] == {"source": "noise", "names": ["0.mp4", "1.mp4"]}
     assert told["gate"]["top1"] == 0.5

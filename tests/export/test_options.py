@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import typing
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from vivit_export.calibration.options import CalibrationOptions
+from vivit_export.cli.options import flag
 from vivit_export.errors import ClipError, EnvironmentFault, MissingDependencyError, OutputError, UsageError
 from vivit_export.export import options as options_module
-from vivit_export.export.engine.compile import Flavour
-from vivit_export.export.options import ExportOptions, choose_flavours, plan_export
+from vivit_export.export.engine import options as engine_options
+from vivit_export.export.engine.options import EngineOptions
+from vivit_export.export.options import ExportFields, ExportOptions, plan_export
+from vivit_export.flavour import Flavour
+from vivit_export.precision import Precision, PrecisionName
 
 CACHE, CLIPS = Path("timings"), Path("clips")
 SEEDED = CalibrationOptions(seed=1)
@@ -37,9 +43,9 @@ ONNX, RTX, TRT = ("onnx",), ("tensorrt-rtx",), ("tensorrt",)
         ({"precision": "int8", "sms": (87,)}, r"^--sm 87 is unknown"),
         ({"targets": ("cuda",)}, r"^target 'cuda' is not one of auto, onnx, tensorrt, tensorrt-rtx$"),
         ({"targets": ("onnx", "TensorRT")}, r"^target 'TensorRT' is not one of"),
-        ({"input_mode": "video"}, r"^input 'video' is not one of crops, pixels"),
-        ({"outputs": ("pooler_output",)}, r"^outputs 'pooler_output' is not one of logits, embedding$"),
-        ({"attention": "flash"}, r"^attention 'flash' is not one of auto, fused-op, pattern$"),
+        ({"input_mode": "video"}, r"^--input 'video' is not one of crops, pixels"),
+        ({"outputs": ("pooler_output",)}, r"^--outputs 'pooler_output' is not one of logits, embedding$"),
+        ({"attention": "flash"}, r"^--attention 'flash' is not one of auto, fused-op, pattern$"),
         ({"opset": 19}, r"^--opset 19 is outside 20 to 24 .*Gelu is an op since 20"),
         ({"opset": 25}, r"^--opset 25 is outside 20 to 24"),
         ({"opset": 21, "precision": "bf16"}, r"^--opset 21 is outside 22 to 24 .*bf16 Conv since 22"),
@@ -64,8 +70,10 @@ ONNX, RTX, TRT = ("onnx",), ("tensorrt-rtx",), ("tensorrt",)
     ],
 )
 def test_refused(options: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(UsageError, match=sentence) as caught:
+    with pytest.raises(UsageError) as caught:
         ExportOptions(**options)
+    assert re.search(sentence, caught.value.worded(flag))
+    assert "--" not in str(caught.value)  # Python callers know no flags
     assert caught.value.exit_code == 2
 
 
@@ -127,41 +135,45 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def pretend(*available: Flavour) -> None:
         monkeypatch.setattr(
-            options_module, "unavailable_reason", lambda f: None if f in available else f"there is no {f} here"
+            engine_options, "unavailable_reason", lambda f: None if f in available else f"there is no {f} here"
         )
 
     return pretend
 
 
 def test_auto_builds_what_this_machine_can_and_says_what_not(machine: Any) -> None:
-    machine("tensorrt-rtx")
-    assert choose_flavours(("auto",), (), None) == (["tensorrt-rtx"], {"tensorrt": "there is no tensorrt here"})
+    options = EngineOptions()
+    machine(Flavour.TENSORRT_RTX)
+    assert options.choose_flavours(("auto",)) == (["tensorrt-rtx"], {"tensorrt": "there is no tensorrt here"})
     machine()
-    assert choose_flavours(("auto",), (), None)[0] == []
-    machine("tensorrt", "tensorrt-rtx")
-    assert choose_flavours(("auto",), (), None) == (["tensorrt", "tensorrt-rtx"], {})
+    assert options.choose_flavours(("auto",))[0] == []
+    machine(*Flavour)
+    assert options.choose_flavours(("auto",)) == (["tensorrt", "tensorrt-rtx"], {})
 
 
 def test_onnx_alone_builds_no_engine(machine: Any) -> None:
-    machine("tensorrt", "tensorrt-rtx")
-    assert choose_flavours(ONNX, (), None) == ([], {})
-    assert choose_flavours(("onnx", "tensorrt"), (), None) == (["tensorrt"], {})
+    machine(*Flavour)
+    assert EngineOptions().choose_flavours(ONNX) == ([], {})
+    assert EngineOptions().choose_flavours(("onnx", "tensorrt")) == (["tensorrt"], {})
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("targets", "options", "sentence"),
     [
-        ((TRT, (), None), "^--target tensorrt: there is no tensorrt here$"),
-        ((RTX, (), None), "^--target tensorrt-rtx: there is no tensorrt-rtx here$"),
-        ((("auto", "tensorrt"), (), None), "^--target tensorrt: there is no"),
-        ((("auto",), (89,), None), "^--sm: there is no tensorrt-rtx here$"),
-        ((("auto",), (), CACHE), "^--timing-cache: there is no tensorrt here$"),
+        (TRT, {}, "--target tensorrt: there is no tensorrt here"),
+        (RTX, {}, "--target tensorrt-rtx: there is no tensorrt-rtx here"),
+        (("auto", "tensorrt"), {}, "--target tensorrt: there is no tensorrt here"),
+        (("auto",), {"sms": (89,)}, "--sm: there is no tensorrt-rtx here"),
+        (("auto",), {"timing_cache": CACHE}, "--timing-cache: there is no tensorrt here"),
     ],
 )
-def test_what_was_asked_for_by_name_must_be_there(machine: Any, arguments: Any, sentence: str) -> None:
+def test_what_was_asked_for_by_name_must_be_there(
+    machine: Any, targets: tuple[str, ...], options: dict[str, Any], sentence: str
+) -> None:
     machine()
-    with pytest.raises(EnvironmentFault, match=sentence) as caught:
-        choose_flavours(*arguments)
+    with pytest.raises(EnvironmentFault) as caught:
+        EngineOptions(**options).choose_flavours(targets)
+    assert caught.value.worded(flag) == sentence
     assert caught.value.exit_code == 7
 
 
@@ -200,7 +212,7 @@ def test_plan_refuses_what_would_fail_in_the_end(machine: Any, tmp_path: Path, m
     with pytest.raises(ClipError, match="none"):
         plan_export("demo", tmp_path / "out", ExportOptions(clips=tmp_path / "none"))
     monkeypatch.setattr(options_module.importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(MissingDependencyError, match=r"vivit-export\[cpu\].*--no-check"):
+    with pytest.raises(MissingDependencyError, match=r"vivit-export\[cpu\].*check=False"):
         plan_export("demo", tmp_path / "out", ExportOptions())
     plan_export("demo", tmp_path / "out", ExportOptions(check=False))
 
@@ -212,3 +224,18 @@ def test_mistakes_are_told_without_importing_anything_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_keyword_arguments_are_the_fields() -> None:
+    def types(of: type) -> dict[str, object]:
+        return {**typing.get_type_hints(of), "precision": None}  # that one may be given by name
+
+    assert types(ExportFields) == types(ExportOptions)
+    assert set(get_args(PrecisionName)) == set(Precision)
+
+
+def test_a_mistake_is_worded_for_whoever_made_it() -> None:
+    with pytest.raises(UsageError) as raised:
+        ExportOptions(Precision.FP16, fp8_attention=True)
+    assert str(raised.value) == "fp8_attention has no effect on precision=fp16; add precision=fp8, or leave it out"
+    assert raised.value.worded(flag) == "--fp8-attention has no effect on --fp16; add --fp8, or leave it out"

@@ -43,8 +43,9 @@ def _fetch(tool: str) -> Path | str:
 
 def _rtx() -> str | None:
     from vivit_export.export.engine.compile import unavailable_reason
+    from vivit_export.flavour import Flavour
 
-    return unavailable_reason("tensorrt-rtx")
+    return unavailable_reason(Flavour.TENSORRT_RTX)
 
 
 def _onnxruntime() -> str | None:

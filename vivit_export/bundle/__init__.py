@@ -21,7 +21,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vivit_export.contract import Contract
-from vivit_export.errors import BundleError, InputError, OutputError
+from vivit_export.errors import BundleError, InputError, OutputError, option
+from vivit_export.precision import Precision
 from vivit_export.signals import uninterrupted
 
 FORMAT = "vivit-bundle/1"
@@ -71,9 +72,9 @@ class Bundle:
         return self.path / GOLDEN if GOLDEN in self.manifest["files"] else None
 
     @property
-    def precision(self) -> str:
-        """``fp32``, ``fp16``, ``bf16``, ``int8`` or ``fp8``: the type of the encoder's GEMMs."""
-        return str(self.manifest["precision"]["name"])
+    def precision(self) -> Precision:
+        """Type of the encoder's weights and GEMMs."""
+        return Precision(self.manifest["precision"]["name"])
 
     @property
     def engines(self) -> dict[str, dict[str, Any]]:
@@ -207,7 +208,9 @@ def _require_replaceable(target: Path, force: bool, kind: FolderKind) -> None:
             f"{target} exists and is not a {kind.name}, so it is left alone; choose another folder"
         ) from e
     if not force:
-        raise OutputError(f"{target} exists; pass --force to replace that {kind.name}, or choose another folder")
+        raise OutputError(
+            f"{target} exists; pass {option('force')} to replace that {kind.name}, or choose another folder"
+        )
     found = (p.relative_to(target).as_posix() for p in target.rglob("*") if p.is_symlink() or not p.is_dir())
     foreign = sorted(set(found) - listed)
     if foreign:

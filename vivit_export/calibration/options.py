@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
-from vivit_export.calibration.observers import METHODS
-from vivit_export.errors import ClipError, UsageError
+from vivit_export.errors import ClipError, UsageError, option
+
+Method = Literal["minmax", "entropy", "percentile", "mse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +18,7 @@ class CalibrationOptions:
     Attributes:
         data: folders, videos, lists or crops; see `calibration.clips.find_calibration_clips`. Empty: for the
             demo its own motions, rendered; any other model is refused.
-        method: of `calibration.observers.METHODS`.
+        method: how ranges are found; see `calibration.observers`.
         smooth: ``auto``, ``none``, or the alpha of SmoothQuant for every layer that has it for free.
         num_clips: at most so many, after shuffling; None: all.
         seed: of the order.
@@ -25,7 +27,7 @@ class CalibrationOptions:
     """
 
     data: tuple[Path, ...] = ()
-    method: str = "mse"
+    method: Method = "mse"
     smooth: str = "auto"
     num_clips: int | None = None
     seed: int = 0
@@ -33,16 +35,23 @@ class CalibrationOptions:
     ranges: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise UsageError(f"--calibration-method {self.method!r} is not one of {', '.join(METHODS)}")
+        if self.method not in get_args(Method):
+            raise UsageError(
+                f"{option('calibration.method', repr(self.method))} is not one of {', '.join(get_args(Method))}"
+            )
         if self.smooth not in ("auto", "none") and not _is_share(self.smooth):
-            raise UsageError(f"--smooth {self.smooth!r} is neither auto, none, nor a number from 0 to 1")
+            raise UsageError(
+                f"{option('calibration.smooth', repr(self.smooth))} is neither auto, none, nor a number from 0 to 1"
+            )
         if self.num_clips is not None and self.num_clips < 1:
-            raise UsageError(f"--calibration-clips {self.num_clips} must be at least 1")
+            raise UsageError(f"{option('calibration.num_clips', self.num_clips)} must be at least 1")
         if self.seed < 0:
-            raise UsageError(f"--calibration-seed {self.seed} must not be negative")
+            raise UsageError(f"{option('calibration.seed', self.seed)} must not be negative")
         if self.ranges is not None and replace(self, ranges=None) != CalibrationOptions():
-            raise UsageError("--ranges holds the result of a calibration; leave out the options that would make one")
+            raise UsageError(
+                f"{option('calibration.ranges')} holds the result of a calibration; leave out the options that would "
+                "make one"
+            )
 
     def require_data(self, model: str) -> None:
         """Refuse to calibrate on nothing, which other tools do on random numbers.
@@ -54,7 +63,8 @@ class CalibrationOptions:
         if not self.data and self.ranges is None and model != "demo":
             raise UsageError(
                 "INT8 and FP8 need ranges calibrated on real clips: name a folder of a few hundred videos with "
-                "--calibration-data DIR (or --ranges ranges.json); random data would give wrong ranges"
+                f"{option('calibration.data', 'DIR')} (or {option('calibration.ranges', 'ranges.json')}); random data "
+                "would give wrong ranges"
             )
         for place in (*self.data, *([self.ranges] if self.ranges else [])):
             if not place.exists():

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from vivit_export.bundle import read_bundle
-from vivit_export.errors import UsageError
+from vivit_export.errors import UsageError, option
 from vivit_export.export.checkpoint.load import load_checkpoint
 from vivit_export.export.checkpoint.timed_network import Pixels, TimedNetwork
 from vivit_export.runtime import Preprocessor
@@ -52,7 +52,9 @@ class Eager:
     def split(self, video: Path) -> dict[str, float]:
         """Time decoding, preprocessing and the network, with its copies."""
         if self._contract is None:
-            raise UsageError("without a bundle nothing says how a clip is drawn from a video; leave --video out")
+            raise UsageError(
+                f"without a bundle nothing says how a clip is drawn from a video; leave {option('video')} out"
+            )
         frames, decode = timed_decoding(self._contract, video)
         start = time.perf_counter()
         pixels = self._preprocessor(frames)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from vivit_export.bundle import Bundle
-from vivit_export.errors import BuildError
+from vivit_export.errors import BuildError, option
 from vivit_export.export.checkpoint.load import Checkpoint
 from vivit_export.export.graph.emulate import emulated_session
 from vivit_export.runtime.drift.metrics import BlockDrift
@@ -53,7 +53,7 @@ def _streams(model: ir.Model, num_layers: int) -> list[str]:
     if len(norms) != 2 * num_layers + 1:
         raise BuildError(
             f"the graph has {len(norms)} LayerNormalization nodes where {num_layers} blocks and the end of the encoder "
-            f"have {2 * num_layers + 1}, so blocks cannot be told apart; leave --per-block out"
+            f"have {2 * num_layers + 1}, so blocks cannot be told apart; leave {option('per_block')} out"
         )
     return [str(norm.inputs[0].name) for norm in norms[2::2] if norm.inputs[0] is not None]
 

@@ -9,28 +9,21 @@ from typing import Any
 from vivit_export import bundle
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.contract import Contract
-from vivit_export.errors import EnvironmentFault, OutputError, UsageError
+from vivit_export.errors import EnvironmentFault, OutputError, UsageError, option
 from vivit_export.export.amend import amend
-from vivit_export.export.engine.compile import EngineRequest, Flavour, build_engine, check_sms
-from vivit_export.export.engine.plan import PROMISED_DTYPE, prove
-from vivit_export.export.options import check_batches, check_targets, choose_flavours
+from vivit_export.export.engine.compile import EngineRequest, build_engine
+from vivit_export.export.engine.options import EngineOptions
+from vivit_export.export.engine.plan import prove
+from vivit_export.flavour import Flavour
+from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
-
-
-def engine_name(flavour: Flavour, sms: Sequence[int]) -> str:
-    """Name of an engine in the bundle: its flavour, and the SMs it was compiled ahead of time for."""
-    return "-".join([flavour, *(f"sm{sm}" for sm in sorted(set(sms)))])
 
 
 def add_engine(
     folder: Path,
     manifest: dict[str, Any],
     flavour: Flavour,
-    *,
-    sms: tuple[int, ...],
-    batches: tuple[int, int, int],
-    timing_cache: Path | None = None,
-    allow_unfused: bool = False,
+    options: EngineOptions,
 ) -> tuple[str, dict[str, Any]]:
     """Compile ``folder/model.onnx`` and prove the plan.
 
@@ -38,10 +31,7 @@ def add_engine(
         folder: bundle under construction.
         manifest: its content so far (contract, precision, model).
         flavour: which compiler.
-        sms: compute capabilities to build for ahead of time; empty means the flavour's default.
-        batches: (min, opt, max).
-        timing_cache: TensorRT's timing cache file.
-        allow_unfused: do not insist on fused attention.
+        options: what this flavour cannot be told is passed over.
 
     Returns:
         Name and sidecar of the engine; both files are in ``folder/engines``, where the sidecar also lists the
@@ -52,8 +42,9 @@ def add_engine(
         PrecisionError: the plan keeps less than was promised.
     """
     contract = Contract.from_json(manifest["contract"])
-    precision = str(manifest["precision"]["name"])
-    name = engine_name(flavour, sms)
+    precision = Precision(manifest["precision"]["name"])
+    options = options.for_flavour(flavour)
+    name = options.engine_name(flavour)
     (folder / bundle.ENGINES).mkdir(exist_ok=True)
     source = contract.io.inputs[0]
     request = EngineRequest(
@@ -61,9 +52,9 @@ def add_engine(
         onnx=folder / bundle.MODEL,
         input_name=source.name,
         input_shape=tuple(int(d) for d in source.shape[1:]),
-        batches=batches,
-        sms=check_sms(flavour, sms, precision),
-        timing_cache=timing_cache,
+        batches=options.batches,
+        sms=flavour.check_sms(options.sms, precision),
+        timing_cache=options.timing_cache,
     )
     log = folder / bundle.ENGINES / f".{name}.log"
     try:
@@ -77,14 +68,14 @@ def add_engine(
         num_attention=int(manifest["model"]["config"]["num_hidden_layers"]),
         single_query=int(manifest["precision"].get("rewrites", {}).get("class-token", 0)),
         linears=_promised_linears(manifest["precision"]),
-        attention_dtype=PROMISED_DTYPE["fp8"] if "attention" in quantisation else None,
-        allow_unfused=allow_unfused,
+        attention_dtype=Precision.FP8.plan_type if "attention" in quantisation else None,
+        allow_unfused=options.allow_unfused,
     )
     sidecar = {
         "flavour": flavour,
         "version": built.version,
         "sms": list(built.sms),
-        "profiles": [{"min": batches[0], "opt": batches[1], "max": batches[2]}],
+        "profiles": [dict(zip(("min", "opt", "max"), options.batches, strict=True))],
         "precision": precision,
         "size": built.size_bytes,
         "onnx_sha256": bundle.sha256_of(folder / bundle.MODEL),
@@ -122,10 +113,10 @@ def build_engines(
     Args:
         path: the bundle.
         targets: ``tensorrt``, ``tensorrt-rtx``, or ``auto``: all that this machine can build.
-        sms: see `add_engine`.
-        batches: see `add_engine`.
-        timing_cache: see `add_engine`.
-        allow_unfused: see `add_engine`.
+        sms: compute capabilities to compile for ahead of time; empty: the flavour's default.
+        batches: (min, opt, max) of the optimization profile, in clips.
+        timing_cache: TensorRT's timing cache file.
+        allow_unfused: do not insist on fused attention.
         force: replace an engine of the same name.
         progress: told about each stage.
 
@@ -142,37 +133,26 @@ def build_engines(
     with progress.stage("verify the bundle"):
         source = read_bundle(path)
     if "onnx" in targets:
-        raise UsageError("--target onnx: the bundle holds its ONNX graph already; name an engine")
-    check_batches(batches)
-    check_targets(targets, sms, timing_cache, source.precision)
-    flavours = _available(targets, sms, timing_cache, progress)
+        raise UsageError(f"{option('targets', 'onnx')}: the bundle holds its ONNX graph already; name an engine")
+    options = EngineOptions(batches, sms, timing_cache, allow_unfused)
+    options.check_targets(targets, source.precision)
+    flavours = _available(targets, options, progress)
     for flavour in flavours:
-        name = engine_name(flavour, sms if flavour == "tensorrt-rtx" else ())
+        name = options.engine_name(flavour)
         if name in source.engines and not force:
-            raise OutputError(f"{source.path} already has the engine {name}; pass --force to build it again")
+            raise OutputError(f"{source.path} already has the engine {name}; pass {option('force')} to build it again")
 
     def add_engines(work: Path, content: dict[str, Any]) -> None:
         for flavour in flavours:
-            flavour_sms = sms if flavour == "tensorrt-rtx" else ()
-            with progress.stage(f"compile {engine_name(flavour, flavour_sms)}"):
-                name, sidecar = add_engine(
-                    work,
-                    content,
-                    flavour,
-                    sms=flavour_sms,
-                    batches=batches,
-                    timing_cache=timing_cache if flavour == "tensorrt" else None,
-                    allow_unfused=allow_unfused,
-                )
+            with progress.stage(f"compile {options.engine_name(flavour)}"):
+                name, sidecar = add_engine(work, content, flavour, options)
             content["engines"] = {**content["engines"], name: sidecar}
 
     return amend(source, add_engines, progress)
 
 
-def _available(
-    targets: Sequence[str], sms: tuple[int, ...], timing_cache: Path | None, progress: Progress
-) -> list[Flavour]:
-    flavours, skipped = choose_flavours(targets, sms, timing_cache)
+def _available(targets: Sequence[str], options: EngineOptions, progress: Progress) -> list[Flavour]:
+    flavours, skipped = options.choose_flavours(targets)
     reasons = [f"{flavour}: {reason}" for flavour, reason in skipped.items()]
     if not flavours:
         raise EnvironmentFault(f"no engine can be built here: {'; '.join(reasons)}")

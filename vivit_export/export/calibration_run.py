@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from vivit_export import bundle
 from vivit_export.calibration.ranges import Ranges
-from vivit_export.errors import OutputError, UsageError
+from vivit_export.errors import OutputError, UsageError, option
 from vivit_export.export.calibrate import calibration_contract, calibration_graph, find_clips_of, obtain_ranges
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.graph.build import Rewritten, rewrite_graph
-from vivit_export.export.options import OUTPUTS, QUANTISED, ExportOptions
+from vivit_export.export.options import OUTPUTS, ExportOptions
 from vivit_export.export.trials import Trials, measure_sensitivity
 from vivit_export.progress import Progress, Silent
 
@@ -48,8 +48,11 @@ def calibrate_model(
     """
     progress = progress if progress is not None else Silent()
     path = Path(output)
-    if options.precision not in QUANTISED:
-        raise UsageError(f"--{options.precision} needs no calibration; choose --int8 or --fp8")
+    if not options.precision.quantized:
+        raise UsageError(
+            f"{option('precision', options.precision)} needs no calibration; choose {option('precision', 'int8')} or "
+            f"{option('precision', 'fp8')}"
+        )
     options.calibration.require_data(model)
     _check_place(path, options.force)
     with progress.stage("load the checkpoint"):
@@ -78,7 +81,7 @@ def calibrate_model(
 
 def _check_place(path: Path, force: bool) -> None:
     if path.is_dir() or (path.exists() and not force):
-        raise OutputError(f"{path} exists; pass --force to replace that file, or choose another name")
+        raise OutputError(f"{path} exists; pass {option('force')} to replace that file, or choose another name")
     if not path.absolute().parent.is_dir():
         raise OutputError(f"{path} cannot be written: there is no such folder; create it first")
 

@@ -18,10 +18,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from vivit_export.bundle import MODEL
-from vivit_export.contract import Contract
+from vivit_export.contract import Contract, InputMode
 from vivit_export.export.clips import CheckClips, read_check_clips
 from vivit_export.export.graph.emulate import emulated_session
-from vivit_export.export.options import base_precision
+from vivit_export.precision import Precision
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.clips.processor_config import installed_resize_order
 from vivit_export.runtime.drift.check import Outputs, Run, run_full_batches
@@ -37,8 +37,8 @@ def run_checks(
     folder: Path,
     model: ir.Model,
     *,
-    precision: str,
-    mode: str,
+    precision: Precision,
+    mode: InputMode,
     clips: CheckClips,
     reference: Outputs,
     eager_low: Outputs | None,
@@ -65,15 +65,15 @@ def run_checks(
     runs = []
     if eager_low is not None:
         drift = compare(reference, eager_low, gate.tie_margin)
-        runs.append(Run(f"eager {base_precision(precision)}", 1, False, drift))
-    if precision != "bf16":
+        runs.append(Run(f"eager {precision.base}", 1, False, drift))
+    if precision.cpu_kernels:
         session = OnnxRuntimeSession(folder / MODEL)
         runs += [_run(session, session.name, data, size, reference, gate, scores_bytes) for size in sizes]
         del session
-    if precision != "fp32":
+    if precision.rounds:
         with emulated_session(model, folder) as session:
             name = f"{session.name}, {precision} rounding emulated"
-            emulated = sizes if precision == "bf16" else [1]
+            emulated = [1] if precision.cpu_kernels else sizes
             runs += [_run(session, name, data, size, reference, gate, scores_bytes) for size in emulated]
     return runs
 

@@ -7,25 +7,22 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 from vivit_export import runtime
 from vivit_export.bundle import check_target
 from vivit_export.calibration.options import CalibrationOptions
-from vivit_export.contract import Clip, Sampling, Short
-from vivit_export.errors import EnvironmentFault, MissingDependencyError, OutputError, UsageError
-from vivit_export.export.engine.compile import Flavour, check_sms, unavailable_reason
+from vivit_export.contract import Clip, InputMode, Sampling, Short
+from vivit_export.errors import MissingDependencyError, UsageError, option
+from vivit_export.export.engine.options import EngineOptions
+from vivit_export.flavour import Flavour
+from vivit_export.precision import Precision, PrecisionName, find_precision
 from vivit_export.runtime.clips.sampling import choose_sampling
 from vivit_export.runtime.drift.metrics import parse_gate
 
-Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
-QUANTISED = ("int8", "fp8")
 Attention = Literal["auto", "fused-op", "pattern"]
-PRECISIONS: tuple[str, ...] = get_args(Precision)
-FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 OUTPUTS = ("logits", "embedding")
 # In the order of `graph.rewrites.REWRITES`, which would load the graph libraries; a test compares them.
 REWRITE_NAMES = (
@@ -38,9 +35,40 @@ REWRITE_NAMES = (
     "class-token",
 )
 
-_MIN_OPSET = {"fp32": 20, "fp16": 20, "bf16": 22, "int8": 20, "fp8": 20}
 _MAX_OPSET = 24
-_MAX_BATCH = 1024
+_ATTENTION_OPSET = 23  # the first with Attention as an op
+_MAX_SIDE = 16384  # of a video frame, in pixels
+
+
+class ExportFields(TypedDict, total=False):
+    """The fields of `ExportOptions` as keyword arguments; a precision may be given by its name."""
+
+    precision: Precision | PrecisionName
+    targets: tuple[str, ...]
+    sms: tuple[int, ...]
+    batches: tuple[int, int, int]
+    input_mode: InputMode
+    frame_size: tuple[int, int] | None
+    sampling: Sampling | None
+    stride: int | None
+    short: Short | None
+    views: tuple[int, int] | None
+    outputs: tuple[str, ...]
+    attention: Attention
+    skip_rewrites: tuple[str, ...]
+    opset: int | None
+    clips: Path | None
+    num_clips: int | None
+    check: bool
+    gate: str | None
+    allow_unfused: bool
+    timing_cache: Path | None
+    force: bool
+    allow_pickle: bool
+    revision: str | None
+    calibration: CalibrationOptions
+    keep_fp16: str | None
+    fp8_attention: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +107,18 @@ class ExportOptions:
         fp8_attention: for ``fp8``, quantise attention too.
     """
 
-    precision: str = "fp32"
+    precision: Precision = Precision.FP32
     targets: tuple[str, ...] = ("auto",)
     sms: tuple[int, ...] = ()
     batches: tuple[int, int, int] = (1, 4, 8)
-    input_mode: str = "crops"
+    input_mode: InputMode = "crops"
     frame_size: tuple[int, int] | None = None
     sampling: Sampling | None = None
     stride: int | None = None
     short: Short | None = None
     views: tuple[int, int] | None = None
     outputs: tuple[str, ...] = ()
-    attention: str = "auto"
+    attention: Attention = "auto"
     skip_rewrites: tuple[str, ...] = ()
     opset: int | None = None
     clips: Path | None = None
@@ -107,68 +135,99 @@ class ExportOptions:
     fp8_attention: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "precision", find_precision(self.precision))
         self._check_precision()
-        _one_of("input", self.input_mode, ("crops", "pixels", "frames"))
-        if (self.input_mode == "frames") != (self.frame_size is not None):
-            raise UsageError("--input frames and --frame-size WxH belong together: give both or neither")
-        if self.frame_size is not None and not all(1 <= side <= 16384 for side in self.frame_size):
-            height, width = self.frame_size
-            raise UsageError(f"--frame-size {width}x{height} is not a size of a video frame (1 to 16384 a side)")
+        self._check_input()
         self.sampled(Clip(1, 1, 1, (1, 1, 1)))
-        if self.input_mode == "frames" and self.views is not None and self.views[1] > 1:
-            raise UsageError("--views with 3 spatial views needs a crop to move; --input frames crops in the graph")
         _one_of("attention", self.attention, get_args(Attention))
         for rewrite in self.skip_rewrites:
-            _one_of("--no-rewrite", rewrite, REWRITE_NAMES)
+            _one_of("skip_rewrites", rewrite, REWRITE_NAMES)
         for output in self.outputs:
             _one_of("outputs", output, OUTPUTS)
-        check_batches(self.batches)
-        if self.num_clips is not None and self.num_clips < 1:
-            raise UsageError(f"--num-clips {self.num_clips} must be at least 1; --no-check turns the check off")
-        if not self.check and (self.gate or self.clips or self.num_clips):
-            raise UsageError("--no-check cannot be combined with --gate, --clips or --num-clips")
+        self._check_check()
         self._check_opset()
-        check_targets(self.targets, self.sms, self.timing_cache, self.precision)
+        self.engine.check_targets(self.targets, self.precision)
         self._check_engines_wanted()
+
+    @property
+    def engine(self) -> EngineOptions:
+        """The options that are about engines."""
+        return EngineOptions(self.batches, self.sms, self.timing_cache, self.allow_unfused)
 
     def sampled(self, clip: Clip) -> Clip:
         """Return a clip with the sampling asked for."""
         return choose_sampling(clip, self.sampling, self.stride, self.short, self.views)
 
     def _check_precision(self) -> None:
-        _one_of("precision", self.precision, PRECISIONS)
-        if self.precision in QUANTISED:
-            check_sms("tensorrt-rtx", self.sms, self.precision)
+        given = option("precision", self.precision)
+        if self.precision.quantized:
+            Flavour.TENSORRT_RTX.check_sms(self.sms, self.precision)
         elif self.keep_fp16 is not None or self.calibration != CalibrationOptions():
             raise UsageError(
-                f"options of calibration have no effect on --{self.precision}; add --int8 or --fp8, or leave them out"
+                f"options of calibration have no effect on {given}; add {option('precision', 'int8')} or "
+                f"{option('precision', 'fp8')}, or leave them out"
             )
-        if self.fp8_attention and self.precision != "fp8":
-            raise UsageError(f"--fp8-attention has no effect on --{self.precision}; add --fp8, or leave it out")
+        fp8_attention = option("fp8_attention")
+        if self.fp8_attention and self.precision is not Precision.FP8:
+            raise UsageError(
+                f"{fp8_attention} has no effect on {given}; add {option('precision', 'fp8')}, or leave it out"
+            )
         if self.fp8_attention and self.attention == "fused-op":
-            raise UsageError("--fp8-attention needs the softmax in the graph, which --attention fused-op hides")
+            raise UsageError(
+                f"{fp8_attention} needs the softmax in the graph, which {option('attention', 'fused-op')} hides"
+            )
         if self.keep_fp16 == "auto" and not self.check:
-            raise UsageError("--keep-fp16 auto needs the check, which --no-check turns off")
+            raise UsageError(f"{option('keep_fp16', 'auto')} needs the check, which {option('check', False)} turns off")
         if self.keep_fp16 is not None:
             try:
                 re.compile(self.keep_fp16)
             except re.error as e:
-                raise UsageError(f"--keep-fp16 {self.keep_fp16!r} is not a regular expression: {e}") from e
+                raise UsageError(f"{option('keep_fp16', repr(self.keep_fp16))} is not a regular expression: {e}") from e
+
+    def _check_input(self) -> None:
+        _one_of("input_mode", self.input_mode, get_args(InputMode))
+        frames = option("input_mode", "frames")
+        if (self.input_mode == "frames") != (self.frame_size is not None):
+            raise UsageError(f"{frames} and {option('frame_size')} belong together: give both or neither")
+        if self.frame_size is not None and not all(1 <= side <= _MAX_SIDE for side in self.frame_size):
+            height, width = self.frame_size
+            raise UsageError(
+                f"{option('frame_size', f'{width}x{height}')} is not a size of a video frame (1 to {_MAX_SIDE} a side)"
+            )
+        if self.input_mode == "frames" and self.views is not None and self.views[1] > 1:
+            raise UsageError(
+                f"{option('views')} with 3 spatial views needs a crop to move; {frames} crops in the graph"
+            )
+
+    def _check_check(self) -> None:
+        off = option("check", False)
+        if self.num_clips is not None and self.num_clips < 1:
+            raise UsageError(f"{option('num_clips', self.num_clips)} must be at least 1; {off} turns the check off")
+        if not self.check and (self.gate or self.clips or self.num_clips):
+            raise UsageError(
+                f"{off} cannot be combined with {option('gate')}, {option('clips')} or {option('num_clips')}"
+            )
 
     def _check_opset(self) -> None:
         if self.opset is None:
             return
-        lowest = 23 if self.attention == "fused-op" else _MIN_OPSET[self.precision]
+        lowest = _ATTENTION_OPSET if self.attention == "fused-op" else self.precision.lowest_opset
         if not lowest <= self.opset <= _MAX_OPSET:
-            why = "Attention is an op since 23" if lowest == 23 else "Gelu is an op since 20, bf16 Conv since 22"
-            raise UsageError(f"--opset {self.opset} is outside {lowest} to {_MAX_OPSET} for this graph ({why})")
+            op = (
+                "Attention is an op since 23"
+                if lowest == _ATTENTION_OPSET
+                else "Gelu is an op since 20, bf16 Conv since 22"
+            )
+            raise UsageError(f"{option('opset', self.opset)} is outside {lowest} to {_MAX_OPSET} for this graph ({op})")
 
     def _check_engines_wanted(self) -> None:
-        if {"auto", *FLAVOURS} & set(self.targets):
+        if {"auto", *Flavour} & set(self.targets):
             return
-        for option, given in (("--allow-unfused", self.allow_unfused), ("--min-batch", self.batches[0] != 1)):
-            if given:
-                raise UsageError(f"{option} is about engines and --target onnx builds none; leave one of them out")
+        given = {"allow_unfused": self.allow_unfused, "batches.min": self.batches[0] != 1}
+        for name in (name for name, value in given.items() if value):
+            raise UsageError(
+                f"{option(name)} is about engines and {option('targets', 'onnx')} builds none; leave one of them out"
+            )
 
     def attention_form(self, builds_engine: bool) -> str:
         """Resolve ``auto``: the pattern where an engine is built, the op otherwise.
@@ -179,76 +238,14 @@ class ExportOptions:
         """
         if self.attention != "auto":
             return self.attention
-        low_opset = self.opset is not None and self.opset < 23
+        low_opset = self.opset is not None and self.opset < _ATTENTION_OPSET
         return "pattern" if builds_engine or low_opset or self.fp8_attention else "fused-op"
 
     def opset_for(self, form: str) -> int:
         """The opset asked for, or the lowest that holds the graph's ops."""
         if self.opset is not None:
             return self.opset
-        return 23 if form == "fused-op" else _MIN_OPSET[self.precision]
-
-
-def base_precision(precision: str) -> str:
-    """The floating-point type of everything that is not quantised."""
-    return "fp16" if precision in ("int8", "fp8") else precision
-
-
-def check_batches(batches: tuple[int, int, int]) -> None:
-    """Refuse an optimisation profile that is none.
-
-    Raises:
-        UsageError: says what is wanted.
-    """
-    low, opt, high = batches
-    if not 1 <= low <= opt <= high <= _MAX_BATCH:
-        raise UsageError(
-            f"batches min={low}, opt={opt}, max={high} must rise from 1 or more to at most {_MAX_BATCH}; "
-            "set --min-batch, --opt-batch and --max-batch"
-        )
-
-
-def check_targets(targets: Sequence[str], sms: Sequence[int], timing_cache: Path | None, precision: str) -> None:
-    """Refuse unknown targets, and engine options that none of the targets can honour.
-
-    Raises:
-        UsageError: says which.
-        OutputError: the timing cache could not be kept.
-    """
-    for target in targets:
-        _one_of("target", target, ("auto", "onnx", *FLAVOURS))
-    if sms and not {"auto", "tensorrt-rtx"} & set(targets):
-        raise UsageError("--sm compiles ahead of time for TensorRT-RTX; add --target tensorrt-rtx")
-    if timing_cache is not None and not {"auto", "tensorrt"} & set(targets):
-        raise UsageError("--timing-cache is TensorRT's; add --target tensorrt or leave it out")
-    if timing_cache is not None and not timing_cache.absolute().parent.is_dir():
-        raise OutputError(f"--timing-cache {timing_cache} cannot be written: there is no such folder; create it first")
-    check_sms("tensorrt-rtx", sms, precision)
-
-
-def choose_flavours(
-    targets: Sequence[str], sms: Sequence[int], timing_cache: Path | None
-) -> tuple[list[Flavour], dict[str, str]]:
-    """Engines to build here, and for ``auto`` what this machine cannot build and why.
-
-    Raises:
-        EnvironmentFault: what cannot be built here was asked for by name, or by an option of its own.
-    """
-    wanted: list[Flavour] = []
-    skipped: dict[str, str] = {}
-    own_options = {"tensorrt": ("--timing-cache", timing_cache), "tensorrt-rtx": ("--sm", sms)}
-    for flavour in FLAVOURS:
-        if flavour not in targets and "auto" not in targets:
-            continue
-        reason = unavailable_reason(flavour)
-        option, given = own_options[flavour]
-        if reason is None:
-            wanted.append(flavour)
-        elif flavour in targets or given:
-            raise EnvironmentFault(f"{f'--target {flavour}' if flavour in targets else option}: {reason}")
-        else:
-            skipped[flavour] = reason
-    return wanted, skipped
+        return _ATTENTION_OPSET if form == "fused-op" else self.precision.lowest_opset
 
 
 @dataclass(frozen=True)
@@ -269,13 +266,13 @@ class ExportPlan:
     target: Path
     options: ExportOptions
     flavours: tuple[Flavour, ...]
-    skipped: dict[str, str]
+    skipped: dict[Flavour, str]
     attention: str
     opset: int
 
     def sms(self, flavour: Flavour) -> tuple[int, ...]:
         """Compute capabilities to build an engine for ahead of time; empty: the GPU at hand."""
-        return check_sms(flavour, self.options.sms if flavour == "tensorrt-rtx" else (), self.options.precision)
+        return flavour.check_sms(self.options.engine.for_flavour(flavour).sms, self.options.precision)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON types."""
@@ -295,7 +292,7 @@ class ExportPlan:
         }
 
 
-def default_target(model: str, precision: str) -> Path:
+def default_target(model: str, precision: Precision) -> Path:
     """Folder used when none is named: the model's own name and the precision, in the current folder."""
     name = "vivit-demo" if model == "demo" else model_name(model)
     return Path(f"{name}-{precision}")
@@ -316,11 +313,11 @@ def plan_export(model: str, target: Path | None, options: ExportOptions) -> Expo
         OutputError: the folder exists or cannot be written.
         ClipError: there are no clips to check on.
     """
-    if options.precision in QUANTISED:
+    if options.precision.quantized:
         options.calibration.require_data(model)
     target = target or default_target(model, options.precision)
     parse_gate(options.gate, options.precision)
-    flavours, skipped = choose_flavours(options.targets, options.sms, options.timing_cache)
+    flavours, skipped = options.engine.choose_flavours(options.targets)
     form = options.attention_form(bool(flavours))
     check_target(target, options.force)
     if options.clips is not None:
@@ -328,11 +325,11 @@ def plan_export(model: str, target: Path | None, options: ExportOptions) -> Expo
     if options.check and importlib.util.find_spec("onnxruntime") is None:
         raise MissingDependencyError(
             "the check runs the graph in ONNX Runtime, which is not installed; "
-            'pip install "vivit-export[cpu]", or pass --no-check'
+            'pip install "vivit-export[cpu]", or pass ' + option("check", False)
         )
     return ExportPlan(model, target, options, tuple(flavours), skipped, form, options.opset_for(form))
 
 
-def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise UsageError(f"{option} {value!r} is not one of {', '.join(allowed)}")
+        raise UsageError(f"{option(name, repr(value))} is not one of {', '.join(allowed)}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,9 @@ from safetensors.numpy import save
 from vivit_export import __version__, bundle
 from vivit_export.bundle import Bundle
 from vivit_export.contract import Clip, Contract
-from vivit_export.errors import UsageError
+from vivit_export.errors import UsageError, option
 from vivit_export.export.amend import finish
-from vivit_export.export.build import add_engine, engine_name
+from vivit_export.export.build import add_engine
 from vivit_export.export.calibrate import layers_to_keep, obtain_ranges
 from vivit_export.export.check import processor_parity, run_checks
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
@@ -35,18 +35,21 @@ from vivit_export.export.graph.build import (
 )
 from vivit_export.export.options import (
     OUTPUTS,
-    QUANTISED,
+    ExportFields,
     ExportOptions,
     ExportPlan,
-    base_precision,
     model_name,
     plan_export,
 )
 from vivit_export.export.trials import Trials, choose_kept
+from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.drift.check import DriftReport, Outputs
 from vivit_export.runtime.drift.metrics import parse_gate
 from vivit_export.runtime.drift.parity import graph_parity
+
+if TYPE_CHECKING:
+    from typing import Unpack
 
 
 def export_model(
@@ -55,7 +58,7 @@ def export_model(
     *,
     options: ExportOptions | None = None,
     progress: Progress | None = None,
-    **overrides: Any,
+    **fields: Unpack[ExportFields],
 ) -> Bundle:
     """Export a checkpoint into a verified bundle.
 
@@ -64,7 +67,7 @@ def export_model(
         target: folder to write; by default named after the model and the precision.
         options: what to do; see `ExportOptions`.
         progress: told about each stage.
-        **overrides: fields of `ExportOptions`, such as ``precision="fp16"``.
+        **fields: of `ExportOptions`, such as ``precision="fp16"``, in place of those in ``options``.
 
     Returns:
         The bundle, read back from disk with its hashes verified.
@@ -72,7 +75,7 @@ def export_model(
     Raises:
         VivitExportError: of the kind that says what failed; the target is as it was before.
     """
-    options = _with_overrides(options or ExportOptions(), overrides)
+    options = _with_fields(options or ExportOptions(), fields)
     progress = progress if progress is not None else Silent()
     plan = plan_export(model, None if target is None else Path(target), options)
     with progress.stage("load the checkpoint"):
@@ -82,19 +85,19 @@ def export_model(
         return finish(work, manifest, plan.target, progress)
 
 
-def _with_overrides(options: ExportOptions, overrides: dict[str, Any]) -> ExportOptions:
+def _with_fields(options: ExportOptions, fields: ExportFields) -> ExportOptions:
     known = {f.name for f in dataclasses.fields(ExportOptions)}
-    unknown = sorted(set(overrides) - known)
+    unknown = sorted(set(fields) - known)
     if unknown:
         raise UsageError(f"{unknown[0]!r} is not an export option; use one of {', '.join(sorted(known))}")
-    return dataclasses.replace(options, **overrides)
+    return dataclasses.replace(options, **fields)  # type: ignore[arg-type]  # a name stands for its precision
 
 
 def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPlan, progress: Progress) -> dict[str, Any]:
     options = plan.options
     outputs = _choose_outputs(checkpoint, options.outputs)
     quantisation = None
-    if options.precision in QUANTISED:
+    if options.precision.quantized:
         quantisation = _quantisation(work, checkpoint, outputs, options, progress)
     with progress.stage("trace the network" if quantisation is None else "quantise the graph"):
         graph = build_graph(
@@ -126,17 +129,8 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPlan, progress:
     }
     del graph
     for flavour in plan.flavours:
-        sms = options.sms if flavour == "tensorrt-rtx" else ()
-        with progress.stage(f"compile {engine_name(flavour, sms)}"):
-            name, sidecar = add_engine(
-                work,
-                manifest,
-                flavour,
-                sms=sms,
-                batches=options.batches,
-                timing_cache=options.timing_cache if flavour == "tensorrt" else None,
-                allow_unfused=options.allow_unfused,
-            )
+        with progress.stage(f"compile {options.engine.engine_name(flavour)}"):
+            name, sidecar = add_engine(work, manifest, flavour, options.engine)
             manifest["engines"][name] = sidecar
     for name, reason in plan.skipped.items():
         progress.note(f"{name} left out: {reason}")
@@ -177,7 +171,7 @@ def _choose_outputs(checkpoint: Checkpoint, wanted: tuple[str, ...]) -> tuple[st
     available = OUTPUTS if checkpoint.has_head else ("embedding",)
     missing = [name for name in wanted if name not in available]
     if missing:
-        raise UsageError(f"--outputs {missing[0]}: this checkpoint has no classifier head, only an embedding")
+        raise UsageError(f"{option('outputs', missing[0])}: this checkpoint has no classifier head, only an embedding")
     return tuple(name for name in available if not wanted or name in wanted)
 
 
@@ -189,14 +183,14 @@ def _check(
         limit = options.num_clips or (None if options.clips else num_bundled_clips(checkpoint.flops_per_clip))
         clips = load_check_clips(contract, options.clips, limit)
 
-    def eager(precision: str) -> Outputs:
+    def eager(precision: Precision) -> Outputs:
         with progress.stage(f"run eager {precision} on {len(clips.names)} clips"):
             results = checkpoint.run_eager(clips.pixels, precision)
         return {name: array for name, array in results.items() if name in names}
 
-    reference = eager("fp32")
-    base = base_precision(options.precision)
-    low = eager(base) if base != "fp32" else None
+    reference = eager(Precision.FP32)
+    base = options.precision.base
+    low = eager(base) if base.rounds else None
     (work / bundle.GOLDEN).write_bytes(save({"frames": clips.frames, **reference}))
     gate = parse_gate(options.gate, options.precision)
     with progress.stage("check the graph against eager"):
@@ -217,7 +211,7 @@ def _check(
         parity = (processor_parity(contract, options.clips, limit), *([in_graph] if in_graph else []))
     name = f"eager fp32, {checkpoint.framework}"
     checks = DriftReport(name, clips.source, clips.names, gate, tuple(runs), parity)
-    checks.require("; nothing was written (a wider type drifts less, --gate changes a limit)")
+    checks.require(f"; nothing was written (a wider type drifts less, {option('gate')} changes a limit)")
     return checks
 
 

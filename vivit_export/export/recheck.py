@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.bundle import Bundle, read_bundle
-from vivit_export.errors import CheckpointError, UsageError
+from vivit_export.errors import CheckpointError, UsageError, option
 from vivit_export.export.clips import load_check_clips, num_bundled_clips
-from vivit_export.export.options import base_precision
+from vivit_export.precision import CpuPrecision, Precision
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.drift.check import (
@@ -32,7 +32,7 @@ from vivit_export.runtime.drift.check import (
 )
 from vivit_export.runtime.drift.metrics import BlockDrift, Gate, compare, parse_gate
 from vivit_export.runtime.drift.parity import Parity, graph_parity
-from vivit_export.runtime.select import CPU_ENGINES, CpuPrecision, open_session
+from vivit_export.runtime.select import CPU_ENGINES, open_session
 from vivit_export.runtime.session.session import Session
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def check(
     progress = progress if progress is not None else Silent()
     chosen = _choose(against, clips, checkpoint, per_block)
     if num_clips is not None and num_clips < 1:
-        raise UsageError(f"--num-clips {num_clips} must be at least 1")
+        raise UsageError(f"{option('num_clips', num_clips)} must be at least 1")
     with progress.stage("verify the bundle"):
         source = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
     limits = parse_gate(gate, source.precision, source.manifest["checks"].get("gate"))
@@ -113,13 +113,30 @@ def check(
     return DriftReport(reference.name, reference.source, reference.names, limits, tuple(runs), parity, reference.blocks)
 
 
-def assert_no_drift(bundle: Bundle | str | Path, clips: str | Path | None = None, **options: Any) -> DriftReport:
+def assert_no_drift(
+    bundle: Bundle | str | Path,
+    clips: str | Path | None = None,
+    *,
+    against: Against | None = None,
+    checkpoint: str | None = None,
+    num_clips: int | None = None,
+    gate: str | None = None,
+    engine: str | None = None,
+    device: str | None = None,
+    cpu_precision: CpuPrecision | None = None,
+) -> DriftReport:
     """Check a bundle in a test: one line that fails when the model drifts.
 
     Args:
-        bundle: as for `check`.
-        clips: as for `check`.
-        **options: as for `check`.
+        bundle: as for `check`, and so are the others.
+        clips: see there.
+        against: see there.
+        checkpoint: see there.
+        num_clips: see there.
+        gate: see there.
+        engine: see there.
+        device: see there.
+        cpu_precision: see there.
 
     Returns:
         The report.
@@ -127,18 +144,28 @@ def assert_no_drift(bundle: Bundle | str | Path, clips: str | Path | None = None
     Raises:
         DriftError: a run is beyond the gate, or preprocessing differs; also all that `check` raises.
     """
-    report = check(bundle, clips, **options)
+    report = check(
+        bundle,
+        clips,
+        against=against,
+        checkpoint=checkpoint,
+        num_clips=num_clips,
+        gate=gate,
+        engine=engine,
+        device=device,
+        cpu_precision=cpu_precision,
+    )
     report.require()
     return report
 
 
 def _choose(against: Against | None, clips: str | Path | None, checkpoint: str | None, per_block: bool) -> Against:
-    needs_eager = {"--clips": clips, "--checkpoint": checkpoint, "--per-block": per_block}
-    given = [option for option, value in needs_eager.items() if value]
+    needs_eager = {"clips": clips, "checkpoint": checkpoint, "per_block": per_block}
+    given = [option(name) for name, value in needs_eager.items() if value]
     if against == "golden" and given:
-        raise UsageError(f"{given[0]} needs the eager model; use --against eager, or leave {given[0]} out")
+        raise UsageError(f"{given[0]} needs the eager model; use {option('against', 'eager')}, or leave {given[0]} out")
     if against not in (None, "golden", "eager"):
-        raise UsageError(f"--against {against!r} is not one of golden, eager")
+        raise UsageError(f"{option('against', repr(against))} is not one of golden, eager")
     return against or ("eager" if given else "golden")
 
 
@@ -170,15 +197,15 @@ def _eager(
         clips = load_check_clips(bundle.contract, None if folder is None else Path(folder), limit)
     wanted = {tensor.name for tensor in bundle.contract.io.outputs}
 
-    def run(precision: str) -> Outputs:
+    def run(precision: Precision) -> Outputs:
         with progress.stage(f"run eager {precision} on {len(clips.names)} clips"):
             results = loaded.run_eager(clips.pixels, precision)
         return {name: array for name, array in results.items() if name in wanted}
 
-    outputs = run("fp32")
+    outputs = run(Precision.FP32)
     runs: tuple[Run, ...] = ()
-    base = base_precision(bundle.precision)
-    if base != "fp32":
+    base = bundle.precision.base
+    if base.rounds:
         drift = compare(outputs, run(base), gate.tie_margin)
         runs = (Run(f"eager {base}", 1, False, drift),)
     blocks: tuple[BlockDrift, ...] = ()
@@ -212,7 +239,8 @@ def load_exported_checkpoint(bundle: Bundle, checkpoint: str | None) -> Checkpoi
     named = checkpoint or (model["id"] if model["id"] == "demo" or model.get("revision") else None)
     if named is None:
         raise UsageError(
-            f"the bundle was exported from a local folder named {model['id']}; say where it is: --checkpoint FOLDER"
+            f"the bundle was exported from a local folder named {model['id']}; say where it "
+            f"is: {option('checkpoint', 'FOLDER')}"
         )
     revision = model.get("revision") if checkpoint is None else None
     loaded = load_checkpoint(named, revision=revision)
@@ -226,7 +254,7 @@ def load_exported_checkpoint(bundle: Bundle, checkpoint: str | None) -> Checkpoi
 def _session_runs(bundle: Bundle, session: Session, reference: _Reference, gate: Gate, progress: Progress) -> list[Run]:
     with progress.stage(f"run {len(reference.frames)} clips on {session.engine}"):
         runs = check_session(session, reference.frames, reference.outputs, gate, tuned_batches(bundle))
-    if session.engine in CPU_ENGINES and bundle.precision != "fp32":
+    if session.engine in CPU_ENGINES and bundle.precision.rounds:
         runs.append(_emulated_run(bundle, reference, gate, progress))
     return runs
 

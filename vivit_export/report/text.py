@@ -56,7 +56,7 @@ def summary_text(bundle: Bundle) -> str:
         )
     if not bundle.engines:
         # No TensorRT has a kernel for attention as one op in fp32.
-        buildable = (precision["name"], precision["attention"]) != ("fp32", "fused-op")
+        buildable = bundle.precision.rounds or precision["attention"] != "fused-op"
         remedy = f"run: vivit build {bundle.path}" if buildable else "export with --fp16, or with --attention pattern"
         lines.append(f"  engine     none; {remedy}")
     return "\n".join(lines)

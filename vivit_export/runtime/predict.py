@@ -20,15 +20,16 @@ import numpy.typing as npt
 from safetensors.numpy import save
 
 from vivit_export.bundle import Bundle, read_bundle
-from vivit_export.contract import Contract
-from vivit_export.errors import ClipError, OutputError, UsageError
+from vivit_export.contract import Contract, Sampling, Short
+from vivit_export.errors import ClipError, OutputError, UsageError, option
+from vivit_export.precision import CpuPrecision
 from vivit_export.progress import Progress
 from vivit_export.runtime.clips.sampling import choose_sampling
 from vivit_export.runtime.clips.video import find_clips
 from vivit_export.runtime.clips.views import average_views, read_fitting_views, require_size
 from vivit_export.runtime.clips.windows import Unit, read_windows
 from vivit_export.runtime.labels import read_labels
-from vivit_export.runtime.select import CpuPrecision, open_session
+from vivit_export.runtime.select import open_session
 from vivit_export.runtime.session.session import Prediction, Session
 from vivit_export.runtime.session.triton.address import is_address
 from vivit_export.runtime.session.triton.videos import VideoModel, open_model
@@ -152,7 +153,15 @@ def predict_bundle(
                 yield result
 
 
-def adapt_contract(contract: Contract, *, labels: Path | None = None, **sampling: Any) -> Contract:
+def adapt_contract(
+    contract: Contract,
+    *,
+    labels: Path | None = None,
+    sampling: Sampling | None = None,
+    stride: int | None = None,
+    short: Short | None = None,
+    views: tuple[int, int] | None = None,
+) -> Contract:
     """Return a contract with other labels (`read_labels`) and another sampling (`choose_sampling`).
 
     Raises:
@@ -162,9 +171,10 @@ def adapt_contract(contract: Contract, *, labels: Path | None = None, **sampling
     names = contract.labels
     if labels is not None:
         if not names:
-            raise UsageError("--labels: this bundle has no logits to name")
+            raise UsageError(f"{option('labels')}: this bundle has no logits to name")
         names = read_labels(labels, len(names))
-    return dataclasses.replace(contract, clip=choose_sampling(contract.clip, **sampling), labels=names)
+    clip = choose_sampling(contract.clip, sampling, stride, short, views)
+    return dataclasses.replace(contract, clip=clip, labels=names)
 
 
 def require_outputs(contract: Contract, embeddings: Path | None) -> None:
@@ -176,11 +186,15 @@ def require_outputs(contract: Contract, embeddings: Path | None) -> None:
     """
     outputs = {tensor.name for tensor in contract.io.outputs}
     if embeddings is None and "logits" not in outputs:
-        raise UsageError("this bundle has no logits, only an embedding; write that with --embedding FILE")
+        raise UsageError(f"this bundle has no logits, only an embedding; write that with {option('embedding', 'FILE')}")
     if embeddings is not None and "embedding" not in outputs:
-        raise UsageError("--embedding: this bundle has none; export it with --outputs logits,embedding")
+        raise UsageError(
+            f"{option('embedding')}: this bundle has none; export it with {option('outputs', 'logits,embedding')}"
+        )
     if embeddings is not None and not embeddings.absolute().parent.is_dir():
-        raise OutputError(f"--embedding {embeddings} cannot be written: there is no such folder; create it first")
+        raise OutputError(
+            f"{option('embedding', embeddings)} cannot be written: there is no such folder; create it first"
+        )
 
 
 def window_rule(
@@ -193,12 +207,14 @@ def window_rule(
     """
     if window is None:
         if hop is not None:
-            raise UsageError("--hop is the step between windows; give --window too")
+            raise UsageError(f"{option('hop')} is the step between windows; give {option('window')} too")
         return None
     if hop is not None and hop[1] != window[1]:
-        raise UsageError(f"--window is in {window[1]} and --hop in {hop[1]}; count both in one unit")
+        raise UsageError(
+            f"{option('window')} is in {window[1]} and {option('hop')} in {hop[1]}; count both in one unit"
+        )
     if views is not None:
-        raise UsageError("--views and --window exclude each other: a window gives one clip")
+        raise UsageError(f"{option('views')} and {option('window')} exclude each other: a window gives one clip")
     return WindowRule(window[0], None if hop is None else hop[0], window[1])
 
 
@@ -297,7 +313,7 @@ def save_embeddings(path: Path, predictions: Sequence[VideoPrediction]) -> None:
 def _embedding(prediction: VideoPrediction) -> npt.NDArray[np.float32]:
     embedding = prediction.prediction.embedding
     if embedding is None:
-        raise UsageError("this bundle has no embedding; export it with --outputs logits,embedding")
+        raise UsageError(f"this bundle has no embedding; export it with {option('outputs', 'logits,embedding')}")
     return embedding
 
 

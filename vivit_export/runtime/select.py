@@ -10,15 +10,16 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError, UsageError
+from vivit_export.flavour import Flavour
+from vivit_export.precision import CpuPrecision, Precision
 from vivit_export.runtime.session.backend import Backend
 from vivit_export.runtime.session.session import Session
 from vivit_export.runtime.session.triton.address import is_address
 
-ORDER = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-cpu", "openvino")
+ORDER = (*Flavour, "onnxruntime-cuda", "onnxruntime-cpu", "openvino")
 """Engines, best first: GPU before CPU, compiled before interpreted (not measured, for want of a GPU).
 On the CPU OpenVINO is at most 7 % faster than ONNX Runtime with lean attention, in fp32 not at all, and ONNX
 Runtime takes a third to a half less memory beyond the weights (``benchmarks/results/session.json``)."""
@@ -26,8 +27,6 @@ Runtime takes a third to a half less memory beyond the weights (``benchmarks/res
 CPU_ENGINES = frozenset({"openvino", "onnxruntime-cpu"})
 _ALIASES = {"onnxruntime": ("onnxruntime-cuda", "onnxruntime-cpu")}
 _LOG = logging.getLogger(__name__)
-
-CpuPrecision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class _Wish:
     plan: str | None
     on: str | None
     gpu: int
-    cpu_precision: CpuPrecision
+    cpu_precision: Precision
 
 
 def open_session(
@@ -127,7 +126,7 @@ def _read_wish(bundle: Bundle, prefer: str | None, device: str | None, cpu_preci
         raise UsageError("cpu_precision=bf16 is for CPU engines; drop it, or choose device=cpu")
     if cpu_precision == "bf16":
         on = "cpu"
-    return _Wish(engines, plan, on, gpu, cpu_precision or "fp32")
+    return _Wish(engines, plan, on, gpu, Precision(cpu_precision or "fp32"))
 
 
 def _read_device(device: str | None) -> tuple[str | None, int]:
@@ -165,7 +164,7 @@ def _open(name: str, bundle: Bundle, wish: _Wish) -> Backend:
     return _OPENERS[name](bundle, wish)
 
 
-def _open_tensorrt(flavour: str) -> Callable[[Bundle, _Wish], Backend]:
+def _open_tensorrt(flavour: Flavour) -> Callable[[Bundle, _Wish], Backend]:
     def open_(bundle: Bundle, wish: _Wish) -> Backend:
         from vivit_export.runtime.session.tensorrt import open_engine
 
@@ -183,7 +182,7 @@ def _open_onnxruntime_cuda(bundle: Bundle, wish: _Wish) -> Backend:
 def _open_onnxruntime_cpu(bundle: Bundle, wish: _Wish) -> Backend:
     from vivit_export.runtime.session.onnxruntime import OnnxRuntimeBackend
 
-    if wish.cpu_precision != "fp32":
+    if wish.cpu_precision.rounds:
         raise EnvironmentFault(f"ONNX Runtime has no {wish.cpu_precision} arithmetic on the CPU; use openvino")
     return OnnxRuntimeBackend(bundle)
 
@@ -195,8 +194,7 @@ def _open_openvino(bundle: Bundle, wish: _Wish) -> Backend:
 
 
 _OPENERS: dict[str, Callable[[Bundle, _Wish], Backend]] = {
-    "tensorrt": _open_tensorrt("tensorrt"),
-    "tensorrt-rtx": _open_tensorrt("tensorrt-rtx"),
+    **{flavour: _open_tensorrt(flavour) for flavour in Flavour},
     "onnxruntime-cuda": _open_onnxruntime_cuda,
     "openvino": _open_openvino,
     "onnxruntime-cpu": _open_onnxruntime_cpu,

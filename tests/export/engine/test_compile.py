@@ -15,27 +15,28 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from vivit_export.cli.options import flag
 from vivit_export.errors import BuildError, EnvironmentFault, InputError, OutputError, UsageError
 from vivit_export.export.engine import compile as engine
 from vivit_export.export.engine.compile import (
-    RTX_SMS,
     EngineRequest,
-    Flavour,
     build_engine,
-    check_sms,
     explain_failure,
     unavailable_reason,
 )
 from vivit_export.export.engine.plan import prove
+from vivit_export.flavour import Flavour
+from vivit_export.precision import Precision
 
 TOKENS, WIDTH, HEADS = 64, 128, 2
+RTX = Flavour.TENSORRT_RTX
 
 
 @pytest.fixture(autouse=True)
 def _rtx_or_skip(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("needs_rtx") is None:
         return
-    reason = unavailable_reason("tensorrt-rtx")
+    reason = unavailable_reason(RTX)
     if reason and "rtx" in os.environ.get("VIVIT_REQUIRE", "").split(","):
         pytest.fail(reason)
     if reason:
@@ -86,7 +87,7 @@ def transformer(path: Path, dtype: type = np.float16, *, op: bool = False, exter
 
 
 def rtx(onnx_path: Path, sms: tuple[int, ...] = (89,)) -> EngineRequest:
-    return EngineRequest("tensorrt-rtx", onnx_path, "x", (TOKENS, WIDTH), (1, 2, 4), sms)
+    return EngineRequest(RTX, onnx_path, "x", (TOKENS, WIDTH), (1, 2, 4), sms)
 
 
 # --- options -----------------------------------------------------------------------------------
@@ -99,44 +100,44 @@ def rtx(onnx_path: Path, sms: tuple[int, ...] = (89,)) -> EngineRequest:
         ((), "fp8", (89, 120)),
         ((120, 80, 120), "bf16", (80, 120)),
         ((75,), "int8", (75,)),
-        (RTX_SMS, "fp32", RTX_SMS),
+        (RTX.known_sms, "fp32", RTX.known_sms),
     ],
 )
 def test_sms_are_sorted_or_the_default(sms: tuple[int, ...], precision: str, resolved: tuple[int, ...]) -> None:
-    assert check_sms("tensorrt-rtx", sms, precision) == resolved
-    assert check_sms("tensorrt", (), precision) == ()
+    assert RTX.check_sms(sms, Precision(precision)) == resolved
+    assert Flavour.TENSORRT.check_sms((), Precision(precision)) == ()
 
 
 @pytest.mark.parametrize(
     ("flavour", "sms", "precision", "message"),
     [
-        ("tensorrt", (89,), "fp16", "--sm 89 cannot be honoured by --target tensorrt"),
-        ("tensorrt-rtx", (90,), "fp16", "H100, H200 and B200; use --target tensorrt"),
-        ("tensorrt-rtx", (100,), "fp16", "H100, H200 and B200; use --target tensorrt"),
-        ("tensorrt-rtx", (89, 87), "fp16", "--sm 87 is unknown .* 75, 80, 86, 89, 120, 121"),
-        ("tensorrt-rtx", (80, 86, 89), "fp8", "--sm 80, 86 has no fp8 arithmetic, which needs 89 or newer"),
-        ("tensorrt-rtx", (75, 89), "bf16", "--sm 75 has no bf16 arithmetic"),
+        ("tensorrt", (89,), "fp16", "sms=89 cannot be honored by targets=tensorrt"),
+        ("tensorrt-rtx", (90,), "fp16", "H100, H200 and B200; use targets=tensorrt"),
+        ("tensorrt-rtx", (100,), "fp16", "H100, H200 and B200; use targets=tensorrt"),
+        ("tensorrt-rtx", (89, 87), "fp16", "sms=87 is unknown .* 75, 80, 86, 89, 120, 121"),
+        ("tensorrt-rtx", (80, 86, 89), "fp8", "sms=80, 86 has no fp8 arithmetic, which needs 89 or newer"),
+        ("tensorrt-rtx", (75, 89), "bf16", "sms=75 has no bf16 arithmetic"),
     ],
 )
 def test_sms_that_cannot_be_honoured(flavour: Flavour, sms: tuple[int, ...], precision: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        check_sms(flavour, sms, precision)
+        Flavour(flavour).check_sms(sms, Precision(precision))
 
 
 @pytest.mark.parametrize("batches", [(0, 1, 2), (2, 1, 4), (1, 8, 4)])
 def test_batches_must_rise(batches: tuple[int, int, int]) -> None:
     with pytest.raises(UsageError, match="1 <= min <= opt <= max"):
-        EngineRequest("tensorrt-rtx", Path("model.onnx"), "x", (4,), batches)
+        EngineRequest(RTX, Path("model.onnx"), "x", (4,), batches)
 
 
 def test_requests_refuse_what_a_flavour_has_not() -> None:
-    with pytest.raises(UsageError, match="--timing-cache"):
-        EngineRequest("tensorrt-rtx", Path("m.onnx"), "x", (4,), (1, 1, 1), timing_cache=Path("cache"))
-    with pytest.raises(UsageError, match="--sm 89 cannot be honoured"):
-        EngineRequest("tensorrt", Path("m.onnx"), "x", (4,), (1, 1, 1), sms=(89,))
+    with pytest.raises(UsageError, match="timing_cache"):
+        EngineRequest(RTX, Path("m.onnx"), "x", (4,), (1, 1, 1), timing_cache=Path("cache"))
+    with pytest.raises(UsageError, match="sms=89 cannot be honored"):
+        EngineRequest(Flavour.TENSORRT, Path("m.onnx"), "x", (4,), (1, 1, 1), sms=(89,))
 
 
-@pytest.mark.parametrize(("flavour", "extra"), [("tensorrt", "gpu"), ("tensorrt-rtx", "rtx")])
+@pytest.mark.parametrize(("flavour", "extra"), [(Flavour.TENSORRT, "gpu"), (RTX, "rtx")])
 def test_a_missing_package_names_the_extra(flavour: Flavour, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     reason = unavailable_reason(flavour)
@@ -146,7 +147,7 @@ def test_a_missing_package_names_the_extra(flavour: Flavour, extra: str, monkeyp
 
 def test_the_parent_imports_no_compiler() -> None:
     code = (
-        "import sys; import vivit_export.export.engine.compile as e; e.unavailable_reason('tensorrt-rtx')\n"
+        "import sys; import vivit_export.export.engine.compile as e; e.unavailable_reason(e.Flavour.TENSORRT_RTX)\n"
         "print([m for m in ('tensorrt', 'tensorrt_rtx', 'polygraphy', 'torch', 'onnx') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -169,7 +170,7 @@ def test_fp16_engine_for_several_gpus(tmp_path: Path, op: bool) -> None:
     header = out.read_bytes()[:28]
     assert header[:4] == b"vtrt"
     assert ".".join(map(str, header[24:28])) == built.version
-    assert prove(built.plan, precision="fp16", num_attention=1)[:2] == [
+    assert prove(built.plan, precision=Precision.FP16, num_attention=1)[:2] == [
         "attention fused in 1 of 1 blocks (Half)",
         "4 of 4 encoder GEMMs in Half",
     ]
@@ -183,7 +184,7 @@ def test_fp32_engine_from_external_data_without_tf32(tmp_path: Path) -> None:
     assert (tmp_path / "model.onnx.data").stat().st_size > 4 * WIDTH * WIDTH * 12
     built = build_engine(rtx(model, ()), tmp_path / "engine.plan", tmp_path / "build.log")
     assert built.sms == (86, 89, 120)
-    assert prove(built.plan, precision="fp32", num_attention=1)[1] == "4 of 4 encoder GEMMs in Float"
+    assert prove(built.plan, precision=Precision.FP32, num_attention=1)[1] == "4 of 4 encoder GEMMs in Float"
     flags = next(x for x in (tmp_path / "build.log").read_text().splitlines() if x.strip().startswith("Flags "))
     assert "STRONGLY_TYPED" in flags
     assert "TF32" not in flags
@@ -210,7 +211,7 @@ def test_fp32_attention_op_is_refused_with_the_way_out(tmp_path: Path) -> None:
     assert str(caught.value) == (
         "TensorRT for RTX could not compile the model: Attention operation was not supported by a dedicated kernel "
         "(ONNX node attention); "
-        "no fused kernel exists for fp32 attention or heads wider than 256: use --fp16, or --attention pattern"
+        "no fused kernel exists for fp32 attention or heads wider than 256: use precision=fp16, or attention=pattern"
     )
     assert out.read_bytes() == b"older"
     assert {p.name for p in tmp_path.iterdir()} == {"model.onnx", "engine.plan", "build.log"}
@@ -294,7 +295,7 @@ TOO_NEW = "Cannot compile for target(s) {}, because the model contains HW-specif
 )
 def test_complaints_are_unwrapped(log: str, said: str, advice: str) -> None:
     assert explain_failure(log)[0] == said
-    assert advice in explain_failure(log)[1]
+    assert advice in BuildError(explain_failure(log)[1]).worded(flag)
 
 
 # --- ends --------------------------------------------------------------------------------------
@@ -363,7 +364,7 @@ def test_a_crash_is_a_build_error_with_the_last_words(tmp_path: Path, worker) ->
 
 def test_a_killed_child_hints_at_memory(tmp_path: Path, worker) -> None:
     worker("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    with pytest.raises(BuildError, match="crashed with SIGKILL; memory may have run out: lower --max-batch"):
+    with pytest.raises(BuildError, match="crashed with SIGKILL; memory may have run out: lower batches.max"):
         build(tmp_path)
 
 

@@ -14,6 +14,8 @@ from vivit_export.export.checkpoint.load import Checkpoint
 from vivit_export.export.engine.compile import EngineRequest, build_engine
 from vivit_export.export.engine.plan import Plan, prove
 from vivit_export.export.graph.build import build_graph, save_graph
+from vivit_export.flavour import Flavour
+from vivit_export.precision import Precision
 
 LAYERS = 2
 AROUND = 7
@@ -39,7 +41,7 @@ def compiled(checkpoint: Checkpoint, folder: Path, precision: str, **options: An
     source = model.graph.inputs[0]
     assert source.shape is not None
     shape = tuple(int(d) for d in source.shape[1:])  # type: ignore[arg-type]
-    request = EngineRequest("tensorrt-rtx", folder / MODEL, str(source.name), shape, (1, 4, 8), (89, 120))
+    request = EngineRequest(Flavour.TENSORRT_RTX, folder / MODEL, str(source.name), shape, (1, 4, 8), (89, 120))
     return build_engine(request, folder / "engine.plan", folder / "build.log").plan
 
 
@@ -66,4 +68,4 @@ def test_attention_as_an_op_compiles_too(checkpoints: Checkpoints, tmp_path: Pat
     """As an op, attention from the class token alone has no kernel in tensorrt-rtx 1.7.1: that one is a pattern."""
     checkpoint = checkpoints.load(num_hidden_layers=LAYERS, num_labels=8, **fields)
     plan = compiled(checkpoint, tmp_path, "fp16", form="fused-op")
-    assert prove(plan, precision="fp16", num_attention=LAYERS)[0] == "attention fused in 2 of 2 blocks (Half)"
+    assert prove(plan, precision=Precision.FP16, num_attention=LAYERS)[0] == "attention fused in 2 of 2 blocks (Half)"

@@ -15,10 +15,11 @@ from vivit_export.bundle import MODEL
 from vivit_export.errors import BuildError
 from vivit_export.export.engine.compile import EngineRequest, build_engine
 from vivit_export.export.graph.build import build_graph
+from vivit_export.flavour import Flavour
 
 DEDICATED = (
     r"Attention operation was not supported by a dedicated kernel "
-    r"\(ONNX node layers\.0\.attention/Attention or one of 1 like it\); .* use --fp16, or --attention pattern$"
+    r"\(ONNX node layers\.0\.attention/Attention or one of 1 like it\); .* use precision=fp16, or attention=pattern$"
 )
 
 
@@ -70,7 +71,7 @@ def test_the_module_is_named(
     ).model
     change(model)
     ir.save(model, tmp_path / MODEL)
-    request = EngineRequest("tensorrt-rtx", tmp_path / MODEL, "frames", (4, 16, 16, 3), (1, 1, 2), (89,))
+    request = EngineRequest(Flavour.TENSORRT_RTX, tmp_path / MODEL, "frames", (4, 16, 16, 3), (1, 1, 2), (89,))
     with pytest.raises(BuildError, match=message):
         build_engine(request, tmp_path / "engine.plan", tmp_path / "build.log")
     assert not (tmp_path / "engine.plan").exists()

@@ -124,7 +124,7 @@ def test_a_damaged_sidecar_is_refused(tmp_path: Path, text: str | None) -> None:
 def test_which_engine(tmp_path: Path) -> None:
     one, two = bundle(tmp_path, a={}), bundle(tmp_path, a={}, b={})
     assert choose_engine(one, None) == choose_engine(two, "a") == "a"
-    with pytest.raises(UsageError, match="holds 2 engines; name one with --engine: a, b"):
+    with pytest.raises(UsageError, match="holds 2 engines; name one with engine: a, b"):
         choose_engine(two, None)
     with pytest.raises(UsageError, match=r"'c' is not in .*; it holds a, b"):
         choose_engine(two, "c")

@@ -15,6 +15,7 @@ import pytest
 
 from vivit_export.errors import BuildError, InputError, PrecisionError
 from vivit_export.export.engine.plan import Plan, memory_from_log, parse_inspector, parse_rtx_log, prove
+from vivit_export.precision import Precision
 
 DATA = Path(__file__).parent / "data"
 
@@ -33,7 +34,7 @@ def test_fp16_plan_of_two_blocks_without_qkv_bias() -> None:
     assert [g.encoder for g in plan.gemm_layers] == [False, *[True] * 8, False]
     assert plan.gemm_layers[1].nodes == ("node_MatMul_28", "node_MatMul_20", "node_MatMul_12")
     assert (plan.activation_bytes, plan.weight_bytes) == memory_from_log(log("rtx_fp16_two_blocks"))
-    assert prove(plan, precision="fp16", num_attention=2) == [
+    assert prove(plan, precision=Precision.FP16, num_attention=2) == [
         "attention fused in 2 of 2 blocks (Half)",
         "8 of 8 encoder GEMMs in Half",
         "other GEMMs: 2 in Half",
@@ -46,13 +47,13 @@ def test_fp32_plan_has_no_fused_attention_and_that_is_no_failure() -> None:
     assert (plan.attention_fused, plan.unfused_matmuls) == (0, 2)
     assert plan.gemms == {"Float": 6}
     assert sum(g.encoder for g in plan.gemm_layers) == 4
-    assert prove(plan, precision="fp32", num_attention=1)[0] == (
+    assert prove(plan, precision=Precision.FP32, num_attention=1)[0] == (
         "attention fused in 0 of 1 blocks (no fused kernel exists for fp32)"
     )
     with pytest.raises(PrecisionError, match=r"fused in 0 of 1 blocks \(fp16\), 2 products were left outside"):
-        prove(plan, precision="fp16", num_attention=1)
+        prove(plan, precision=Precision.FP16, num_attention=1)
     with pytest.raises(PrecisionError, match="4 of 4 encoder GEMMs run in Float instead of Half"):
-        prove(plan, precision="fp16", num_attention=1, allow_unfused=True)
+        prove(plan, precision=Precision.FP16, num_attention=1, allow_unfused=True)
 
 
 def test_int8_plan_leaves_the_patch_embedding_and_the_head_in_half() -> None:
@@ -60,22 +61,22 @@ def test_int8_plan_leaves_the_patch_embedding_and_the_head_in_half() -> None:
     assert plan.gemms == {"Half": 2, "Int8": 4}
     assert [g.dtype for g in plan.gemm_layers if not g.encoder] == ["Half", "Half"]
     assert plan.attention_dtypes == {"Half": 1}  # it writes Int8, but multiplies in Half
-    assert prove(plan, precision="int8", num_attention=1)[1:] == [
+    assert prove(plan, precision=Precision.INT8, num_attention=1)[1:] == [
         "4 of 4 encoder GEMMs in Int8",
         "other GEMMs: 2 in Half",
     ]
     with pytest.raises(PrecisionError, match=r"4 of 4 encoder GEMMs run in Int8 instead of FP8 .*node_MatMul_\d+"):
-        prove(plan, precision="fp8", num_attention=1)
+        prove(plan, precision=Precision.FP8, num_attention=1)
 
 
 def test_a_recipe_may_promise_some_linears_only() -> None:
     plan = parse_rtx_log(log("rtx_int8_one_block"))
     first, *others = [g for g in plan.gemm_layers if g.encoder]
-    evidence = prove(plan, precision="int8", num_attention=1, linears=first.nodes)
+    evidence = prove(plan, precision=Precision.INT8, num_attention=1, linears=first.nodes)
     assert evidence[1] == "1 of 1 encoder GEMMs in Int8"
     assert evidence[2] == f"other GEMMs: 2 in Half, {len(others)} in Int8"
     with pytest.raises(PrecisionError, match="no GEMM for not_there, so int8 cannot be proven"):
-        prove(plan, precision="int8", num_attention=1, linears=[*first.nodes, "not_there"])
+        prove(plan, precision=Precision.INT8, num_attention=1, linears=[*first.nodes, "not_there"])
 
 
 def test_a_gemm_that_ran_as_something_else_is_missed() -> None:
@@ -85,7 +86,7 @@ def test_a_gemm_that_ran_as_something_else_is_missed() -> None:
         lines[out_projection].replace("__myl_FcAddAdd", "__myl_MulSumAddAdd").replace("runtime_fusion", "kgen")
     )
     with pytest.raises(PrecisionError, match="7 encoder GEMMs where 8 are expected"):
-        prove(parse_rtx_log("".join(lines)), precision="fp16", num_attention=2)
+        prove(parse_rtx_log("".join(lines)), precision=Precision.FP16, num_attention=2)
 
 
 def test_one_wide_gemm_is_named() -> None:
@@ -94,13 +95,13 @@ def test_one_wide_gemm_is_named() -> None:
     plan = parse_rtx_log(text.replace(line, line.replace("Datatype: Int8", "Datatype: Half")))
     name = line.split("Name: ")[1].split(",")[0]
     with pytest.raises(PrecisionError, match="1 of 4 encoder GEMMs run in Half instead of Int8") as caught:
-        prove(plan, precision="int8", num_attention=1)
+        prove(plan, precision=Precision.INT8, num_attention=1)
     assert name in str(caught.value)
 
 
 def test_unfused_attention_can_be_allowed() -> None:
     plan = parse_rtx_log(log("rtx_fp32_one_block").replace("Datatype: Float", "Datatype: Half"))
-    evidence = prove(plan, precision="fp16", num_attention=1, allow_unfused=True)
+    evidence = prove(plan, precision=Precision.FP16, num_attention=1, allow_unfused=True)
     assert evidence[0] == "attention fused in 0 of 1 blocks (allowed)"
 
 
@@ -109,10 +110,10 @@ def test_attention_of_the_class_token_alone_may_be_unfused() -> None:
     last = [line for line in text.splitlines() if "Name: _gemm_mha_v2" in line][-1]
     plan = parse_rtx_log(text.replace(last, last.replace("_gemm_mha_v2", "qk").replace(": kgen", ": gemm")))
     assert plan.attention_fused == 1
-    evidence = prove(plan, precision="fp16", num_attention=2, single_query=1)
+    evidence = prove(plan, precision=Precision.FP16, num_attention=2, single_query=1)
     assert evidence[0] == "attention fused in 1 of 2 blocks (Half); the class token's own needs no fused kernel"
     with pytest.raises(PrecisionError, match="attention fused in 1 of 2 blocks"):
-        prove(plan, precision="fp16", num_attention=2)
+        prove(plan, precision=Precision.FP16, num_attention=2)
 
 
 def test_lines_of_other_loggers_are_read_too() -> None:
@@ -190,7 +191,7 @@ def test_inspector_in_both_spellings(spelled: str) -> None:
     assert (plan.layers, plan.kernels, plan.attention_fused) == (8, 8, 1)
     assert (plan.unfused_matmuls, plan.activation_bytes, plan.weight_bytes) == (0, 7, 9)
     assert [g.encoder for g in plan.gemm_layers] == [False, True, True, True, True, False]
-    assert prove(plan, precision="fp16", num_attention=1)[1] == "4 of 4 encoder GEMMs in Half"
+    assert prove(plan, precision=Precision.FP16, num_attention=1)[1] == "4 of 4 encoder GEMMs in Half"
 
 
 def test_separate_projections_of_an_unfused_attention_belong_to_the_encoder() -> None:

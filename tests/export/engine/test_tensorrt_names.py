@@ -26,6 +26,7 @@ import vivit_export
 from vivit_export.errors import BuildError, EnvironmentFault
 from vivit_export.export.engine import compile as engine
 from vivit_export.export.engine.compile import EngineRequest, build_engine, unavailable_reason
+from vivit_export.flavour import Flavour
 
 ROOT = Path(__file__).parents[3]
 STUBS = ROOT / "tests/support/stub_tensorrt"
@@ -80,13 +81,13 @@ def request_(tmp_path: Path) -> EngineRequest:
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT16, ["batch", 8, 64])
     graph = helper.make_graph([helper.make_node("Relu", ["frames"], ["y"])], "g", [x], [y])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), tmp_path / "model.onnx")
-    return EngineRequest("tensorrt", tmp_path / "model.onnx", "frames", (8, 64), (1, 4, 8))
+    return EngineRequest(Flavour.TENSORRT, tmp_path / "model.onnx", "frames", (8, 64), (1, 4, 8))
 
 
 def test_the_worker_runs_on_the_real_names_and_signatures(
     simulated: Path, request_: EngineRequest, tmp_path: Path
 ) -> None:
-    assert unavailable_reason("tensorrt") is None
+    assert unavailable_reason(Flavour.TENSORRT) is None
     out = tmp_path / "model.plan"
     built = build_engine(request_, out, tmp_path / "build.log")
     assert (built.flavour, built.version, built.sms) == ("tensorrt", "11.4.0.106", (90,))
@@ -116,7 +117,7 @@ POLYGRAPHY_GUARDS = {"IBuilderConfig.int8_calibrator", "trt.QuantizationFlag"}
 def test_a_timing_cache_is_read_and_replaced(simulated: Path, request_: EngineRequest, tmp_path: Path) -> None:
     cache = tmp_path / "cache" / "timings"
     cache.parent.mkdir()
-    request = EngineRequest("tensorrt", request_.onnx, "frames", (8, 64), (1, 4, 8), timing_cache=cache)
+    request = EngineRequest(Flavour.TENSORRT, request_.onnx, "frames", (8, 64), (1, 4, 8), timing_cache=cache)
     build_engine(request, tmp_path / "model.plan", tmp_path / "build.log")
     assert cache.read_bytes() == b"timings"
     assert [p.name for p in cache.parent.iterdir()] == ["timings"]
@@ -157,7 +158,7 @@ def test_no_gpu_is_told_with_the_way_out(
     simulated: Path, libraries: Path, request_: EngineRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LD_LIBRARY_PATH", os.pathsep.join([str(libraries), str(libraries / "none")]))
-    reason = unavailable_reason("tensorrt")
+    reason = unavailable_reason(Flavour.TENSORRT)
     assert reason is not None
     assert "CUDA error 100" in reason
     assert "--target tensorrt-rtx" in reason
@@ -167,7 +168,7 @@ def test_no_gpu_is_told_with_the_way_out(
 
 def test_missing_libraries_are_told(simulated: Path, libraries: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LD_LIBRARY_PATH", str(libraries / "gpu"))
-    reason = unavailable_reason("tensorrt")
+    reason = unavailable_reason(Flavour.TENSORRT)
     assert reason is not None
     assert "libnvonnxparser.so.11" in reason
     assert "reinstall tensorrt" in reason

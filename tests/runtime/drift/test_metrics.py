@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vivit_export.errors import UsageError
-from vivit_export.runtime.drift.metrics import DEFAULT_GATES, Drift, Gate, compare, parse_gate
+from vivit_export.precision import Precision
+from vivit_export.runtime.drift.metrics import Drift, Gate, compare, parse_gate
 
 Float32 = npt.NDArray[np.float32]
 
@@ -106,7 +107,7 @@ def test_a_tie_that_falls_the_other_way_is_near_at_any_margin() -> None:
 
 
 def test_margin_of_a_gate_is_what_its_error_can_flip() -> None:
-    assert parse_gate("max=0.03", "fp16").tie_margin == 0.06
+    assert parse_gate("max=0.03", Precision.FP16).tie_margin == 0.06
     assert Gate({}).tie_margin == 0.0
 
 
@@ -138,8 +139,8 @@ def test_results_that_are_no_numbers_pass_no_gate(value: float, gate: str) -> No
         warnings.simplefilter("error")  # nor do they clutter the screen
         drift = compare(ref, out)
     assert drift.nonfinite == 1
-    (limit,) = parse_gate(gate, "fp32").limits.keys() & {gate.partition("=")[0]}
-    only = Gate({limit: parse_gate(gate, "fp32").limits[limit]})
+    (limit,) = parse_gate(gate, Precision.FP32).limits.keys() & {gate.partition("=")[0]}
+    only = Gate({limit: parse_gate(gate, Precision.FP32).limits[limit]})
     assert only.violations(drift), f"{limit} is {getattr(drift, limit)}"
     json.dumps(drift.to_json(), allow_nan=False)
 
@@ -160,12 +161,12 @@ def drift(**changes: float | None) -> Drift:
     return Drift(**{"num_clips": 3, **perfect, **zero, **changes})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("precision", DEFAULT_GATES)
+@pytest.mark.parametrize("precision", list(Precision))
 def test_perfect_results_pass_the_default_gates(precision: str) -> None:
     assert parse_gate(None, precision).violations(drift()) == []
 
 
-@pytest.mark.parametrize("precision", DEFAULT_GATES)
+@pytest.mark.parametrize("precision", list(Precision))
 @pytest.mark.parametrize(
     "changes", [{"max": 0.2}, {"cosine": 0.9}, {"clear_flips": 1}, {"nonfinite": 1}, {"embedding_cosine": 0.9}]
 )
@@ -175,7 +176,7 @@ def test_each_default_limit_can_fail(precision: str, changes: dict[str, float]) 
     assert said.startswith(f"{name} {value:.6g} is ")
 
 
-@pytest.mark.parametrize("precision", DEFAULT_GATES)
+@pytest.mark.parametrize("precision", list(Precision))
 def test_a_model_without_a_head_is_gated_too(precision: str) -> None:
     rng = np.random.default_rng(0)
     embedding = rng.standard_normal((4, 32)).astype(np.float32)
@@ -207,25 +208,25 @@ def test_a_limit_itself_is_allowed() -> None:
 
 
 def test_gate_replaces_and_adds_to_the_defaults() -> None:
-    gate = parse_gate(" max=0.02 , top1 = 0.99", "fp16")
-    assert gate.limits == {**DEFAULT_GATES["fp16"], "max": 0.02, "top1": 0.99}
-    assert DEFAULT_GATES["fp16"]["max"] == 0.01
+    gate = parse_gate(" max=0.02 , top1 = 0.99", Precision.FP16)
+    assert gate.limits == {**Precision.FP16.gate, "max": 0.02, "top1": 0.99}
+    assert Precision.FP16.gate["max"] == 0.01
     for nothing in (None, ""):
-        assert parse_gate(nothing, "bf16").limits == DEFAULT_GATES["bf16"]
+        assert parse_gate(nothing, Precision.BF16).limits == Precision.BF16.gate
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("accuracy=0.9", "--gate 'accuracy=0.9': 'accuracy' is not a metric; use one of .*clear_flips, cosine"),
+        ("accuracy=0.9", "gate='accuracy=0.9': 'accuracy' is not a metric; use one of .*clear_flips, cosine"),
         ("num_clips=3", "'num_clips' is not a metric"),
         ("top1", "'' is not a number; write for instance top1=0.99"),
         ("top1=", "'' is not a number"),
-        ("max=0.1,top1=high", "--gate 'top1=high': 'high' is not a number"),
+        ("max=0.1,top1=high", "gate='top1=high': 'high' is not a number"),
         ("top1=nan", "a limit cannot be NaN"),
         ("=0.9", "'' is not a metric"),
     ],
 )
 def test_gates_that_cannot_be_read(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        parse_gate(text, "fp16")
+        parse_gate(text, Precision.FP16)

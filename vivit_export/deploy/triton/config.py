@@ -15,7 +15,9 @@ from typing import Any, Literal
 from vivit_export.bundle import MODEL, MODEL_DATA, Bundle
 from vivit_export.contract import Contract, Tensor
 from vivit_export.deploy.triton.pbtxt import Message, Symbol, map_field
-from vivit_export.errors import BundleError, UsageError
+from vivit_export.errors import BundleError, UsageError, option
+from vivit_export.flavour import Flavour
+from vivit_export.precision import Precision
 from vivit_export.runtime.session.triton.protocol import CONTRACT, ENGINE, ONNX_SHA256
 
 Backend = Literal["tensorrt", "onnxruntime", "onnxruntime-tensorrt"]
@@ -28,7 +30,8 @@ DEFAULT_DELAY_US = 1000
 """How long a request waits for others to share its batch, where the engine was not timed. While it is
 busy requests gather without waiting; a lone client pays the delay in full on every request."""
 
-_TENSORRT_MODES = {"fp32": "FP32", "fp16": "FP16"}  # of ONNX Runtime's TensorRT provider
+_ONNXRUNTIME = option("backend", "onnxruntime")
+_TENSORRT_MODES = {Precision.FP32: "FP32", Precision.FP16: "FP16"}  # of ONNX Runtime's TensorRT provider
 _DELAY_SHARE = 0.1  # of what one clip takes, where that was measured: what a lone client may lose
 _TIMED_AS = {"tensorrt": ("tensorrt",), "onnxruntime": ("onnxruntime-cuda", "onnxruntime-cpu")}  # by backend
 _UNCHECKED_BATCH = 8  # largest batch of a graph that was never run: what a profile has by default
@@ -68,20 +71,20 @@ def choose_engine(bundle: Bundle, backend: Backend | None = None) -> Engine:
         BundleError: no engine for it, or engines that one server cannot offer.
     """
     if backend not in (None, *BACKENDS):
-        raise UsageError(f"--backend {backend} is unknown; use auto, {', '.join(BACKENDS)}")
-    plans = {name: e for name, e in sorted(bundle.engines.items()) if e["flavour"] == "tensorrt"}
+        raise UsageError(f"{option('backend', backend)} is unknown; use auto, {', '.join(BACKENDS)}")
+    plans = {name: e for name, e in sorted(bundle.engines.items()) if e["flavour"] == Flavour.TENSORRT}
     if backend == "tensorrt" and not plans:
         found = f" (its {', '.join(sorted(bundle.engines))} is not what that back end loads)" if bundle.engines else ""
         raise BundleError(
             f"{bundle.path} has no full TensorRT engine for Triton{found}; add one with: vivit build {bundle.path} "
-            "--target tensorrt, or use --backend onnxruntime"
+            f"--target tensorrt, or use {_ONNXRUNTIME}"
         )
     if plans and backend in (None, "tensorrt"):
         return _tensorrt(bundle, plans)
     if backend == "onnxruntime-tensorrt" and bundle.precision not in _TENSORRT_MODES:
         raise BundleError(
             f"{bundle.path} is in {bundle.precision}, which ONNX Runtime's TensorRT provider has no mode for; use "
-            "--backend onnxruntime, or export with --fp16"
+            f"{_ONNXRUNTIME}, or export with {option('precision', 'fp16')}"
         )
     return _onnxruntime(bundle, backend or "onnxruntime")
 
@@ -154,7 +157,7 @@ def _tensorrt(bundle: Bundle, plans: dict[str, dict[str, Any]]) -> Engine:
         if smallest > 1:
             raise BundleError(
                 f"engine {name} takes batches of {smallest} or more, but Triton also runs single requests; build it "
-                "again with --min-batch 1"
+                f"again with {option('batches.min', 1)}"
             )
     versions = sorted({str(sidecar["version"]) for sidecar in plans.values()})
     if len(versions) > 1:
@@ -208,7 +211,7 @@ def _instance_group(engine: Engine, instances: int | None) -> dict[str, Any]:
     return {"instance_group": [{"count": instances or 1, **kind}]}
 
 
-def _optimization(engine: Engine, source: Tensor, precision: str) -> Message:
+def _optimization(engine: Engine, source: Tensor, precision: Precision) -> Message:
     if engine.backend != "tensorrt":
         provider = [_tensorrt_provider(engine, source, precision)] if engine.backend == "onnxruntime-tensorrt" else []
         return {"execution_accelerators": {"gpu_execution_accelerator": [*provider, _NO_TF32]}}
@@ -217,7 +220,7 @@ def _optimization(engine: Engine, source: Tensor, precision: str) -> Message:
     return {"cuda": {"graphs": True, "graph_spec": [{"batch_size": b, "input": shape} for b in engine.batches]}}
 
 
-def _tensorrt_provider(engine: Engine, source: Tensor, precision: str) -> Message:
+def _tensorrt_provider(engine: Engine, source: Tensor, precision: Precision) -> Message:
     """The provider's options, by the table in the README of triton-inference-server/onnxruntime_backend.
 
     One profile for all batches: without, an engine would be built anew whenever a larger one comes.

@@ -28,7 +28,7 @@ from vivit_export.deploy.triton.front_config import front_models
 from vivit_export.deploy.triton.pbtxt import Message, render
 from vivit_export.deploy.triton.readme import readme_text
 from vivit_export.deploy.triton.repository import adding, read_model
-from vivit_export.errors import BundleError, InputError, UsageError
+from vivit_export.errors import BundleError, InputError, UsageError, option
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.clips.preprocess import Preprocessor
 from vivit_export.runtime.clips.views import Shrink
@@ -60,11 +60,13 @@ class TritonOptions:
 
     def __post_init__(self) -> None:
         if self.name is not None and not _NAME.fullmatch(self.name):
-            raise UsageError(f"--name {self.name!r} is not a model name: letters, digits, '_', '-' and '.' are taken")
+            raise UsageError(
+                f"{option('name', repr(self.name))} is not a model name: letters, digits, '_', '-' and '.' are taken"
+            )
         if self.instances is not None and self.instances < 1:
-            raise UsageError(f"--instances {self.instances} must be 1 or more")
+            raise UsageError(f"{option('instances', self.instances)} must be 1 or more")
         if self.delay_us is not None and self.delay_us < 0:
-            raise UsageError(f"--max-delay-us {self.delay_us} must be 0 or more")
+            raise UsageError(f"{option('delay_us', self.delay_us)} must be 0 or more")
 
 
 def deploy_triton(
@@ -121,7 +123,7 @@ def _require_lines(labels: tuple[str, ...]) -> None:
     if broken is not None:
         raise InputError(
             f"label {broken!r} cannot be one line of {LABELS}, where Triton looks names up by line; give other names "
-            "with --labels"
+            f"with {option('labels')}"
         )
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from vivit_export.bundle import MANIFEST, Bundle, filling, require_writable
 from vivit_export.deploy.listing import LISTING, Deployment, read_deployment, require_outside, write_listing
 from vivit_export.deploy.triton.config import CONFIG
-from vivit_export.errors import BundleError, OutputError
+from vivit_export.errors import BundleError, OutputError, option
 from vivit_export.runtime.session.triton.protocol import FRAMES_SUFFIX, VIDEO_SUFFIX
 
 
@@ -77,11 +77,12 @@ def _check(repository: Path, names: Sequence[str], force: bool) -> None:
         if name not in replaceable and os.path.lexists(repository / name):
             raise OutputError(
                 f"{repository / name} exists and is not a deployment of {names[0]}, so it is left alone; "
-                "choose another --name"
+                f"choose another {option('name')}"
             )
     if replaceable and not force:
         raise OutputError(
-            f"{repository / names[0]} exists; pass --force to replace that deployment, or choose another --name"
+            f"{repository / names[0]} exists; pass {option('force')} to replace that deployment, or choose another "
+            f"{option('name')}"
         )
     listed = {f"{names[0]}/{LISTING}", *_files(repository, names[0])}
     for path in (path for name in replaceable for path in (repository / name).rglob("*")):

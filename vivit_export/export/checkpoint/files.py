@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from vivit_export import demo
-from vivit_export.errors import CheckpointError
+from vivit_export.errors import CheckpointError, option
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -32,7 +32,7 @@ def locate(model: str, revision: str | None, allow_pickle: bool) -> tuple[Path, 
     if path is not None and path.is_dir():
         if revision is not None:
             what = "built in" if model == "demo" else "a local folder"
-            raise CheckpointError(f"{model} is {what}; --revision {revision} applies to hub ids only")
+            raise CheckpointError(f"{model} is {what}; {option('revision', revision)} applies to hub ids only")
         return path, None
     if path is not None:
         raise CheckpointError(f"{model} is a file; give the folder that holds config.json and model.safetensors")
@@ -87,7 +87,7 @@ def weight_files(folder: Path, allow_pickle: bool) -> list[Path]:
     if any((folder / name).exists() for name in _PICKLES):
         raise CheckpointError(
             f"{folder} holds its weights as a pickle ({_PICKLES[0]}), which can carry code; convert it to "
-            "safetensors, or pass --allow-pickle if you trust it"
+            f"safetensors, or pass {option('allow_pickle')} if you trust it"
         )
     raise CheckpointError(f"{folder} has no weights; {_WEIGHTS[0]} (or a sharded {_WEIGHTS[1]}) is needed")
 

@@ -1,6 +1,6 @@
 """Build a TensorRT engine in a child process, for this machine's GPU or ahead of time for RTX GPUs.
 
-One child per build (`engine_worker`), because Polygraphy chooses between TensorRT and TensorRT
+One child per build (`worker`), because Polygraphy chooses between TensorRT and TensorRT
 for RTX once per process, because a compiler that crashes must not take the caller along, and
 because its verbose log, which is written at the level of file descriptors, is the input of the
 plan proof. Nothing here imports tensorrt, polygraphy or torch.
@@ -21,24 +21,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from vivit_export.errors import BuildError, EnvironmentFault, InputError, OutputError, UsageError, VivitExportError
+from vivit_export.errors import (
+    BuildError,
+    EnvironmentFault,
+    InputError,
+    OutputError,
+    UsageError,
+    VivitExportError,
+    option,
+)
 from vivit_export.export.engine.layers import Layer, layers_from_inspector, layers_from_log
 from vivit_export.export.engine.plan import Plan, memory_from_log, sum_up
+from vivit_export.flavour import Flavour
 
-Flavour = Literal["tensorrt", "tensorrt-rtx"]
-
-# tensorrt_rtx.ComputeCapability, 1.7.1: no datacentre GPU except SM 80.
-RTX_SMS = (75, 80, 86, 89, 120, 121)
-# What the compiler takes when none is named (support matrix 1.0 to 1.5): Turing is opt-in.
-_RTX_DEFAULT_SMS = (86, 89, 120)
-_RTX_OLDEST_SM = {"bf16": 80, "fp8": 89}
-_TITLE = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
-_PACKAGE = {"tensorrt": ("tensorrt", "gpu"), "tensorrt-rtx": ("tensorrt_rtx", "rtx")}
 _WORKER = "vivit_export.export.engine.worker"
 _FULL_BYTES = 1 << 20  # a disk with less left is full: no engine fits
 _SECONDS_TO_END = 2.0  # between asking a child to end and killing it
@@ -70,9 +70,12 @@ class EngineRequest:
         low, best, high = self.batches
         if not 1 <= low <= best <= high:
             raise UsageError(f"batches must satisfy 1 <= min <= opt <= max, got {low}, {best}, {high}")
-        check_sms(self.flavour, self.sms, precision="")
-        if self.timing_cache is not None and self.flavour != "tensorrt":
-            raise UsageError("--timing-cache works with --target tensorrt only; TensorRT for RTX times no kernels")
+        self.flavour.check_sms(self.sms)
+        if self.timing_cache is not None and not self.flavour.times_kernels:
+            raise UsageError(
+                f"{option('timing_cache')} works with {option('targets', Flavour.TENSORRT)} only; "
+                f"{self.flavour.product} times no kernels"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,45 +108,9 @@ def unavailable_reason(flavour: Flavour) -> str | None:
 
     The package is imported and the GPU asked for in a child, once per process.
     """
-    module, extra = _PACKAGE[flavour]
-    if importlib.util.find_spec(module) is None:
-        return f'{_TITLE[flavour]} is not installed; pip install "vivit-export[{extra}]"'
+    if importlib.util.find_spec(flavour.module) is None:
+        return f'{flavour.product} is not installed; pip install "vivit-export[{flavour.extra}]"'
     return _probe(flavour)
-
-
-def check_sms(flavour: Flavour, sms: Iterable[int], precision: str) -> tuple[int, ...]:
-    """Return the compute capabilities to build for: the given ones, ascending, or the default.
-
-    The default of RTX is 86, 89 and 120, of which fp8 takes 89 and 120. Of full TensorRT it is
-    empty: the GPU at hand.
-
-    Raises:
-        UsageError: the flavour cannot build for one of them, or not in this precision.
-    """
-    given = sorted(set(sms))
-    if flavour == "tensorrt":
-        if given:
-            raise UsageError(
-                f"--sm {_joined(given)} cannot be honoured by --target tensorrt, which builds for the GPU present; "
-                "drop --sm, or use --target tensorrt-rtx"
-            )
-        return ()
-    for sm in given:
-        if sm in (90, 100, 103):
-            raise UsageError(
-                f"--sm {sm}: TensorRT for RTX does not support H100, H200 and B200; "
-                "use --target tensorrt on that machine"
-            )
-        if sm not in RTX_SMS:
-            raise UsageError(f"--sm {sm} is unknown to TensorRT for RTX; it supports {_joined(RTX_SMS)}")
-    oldest = _RTX_OLDEST_SM.get(precision, 0)
-    too_old = [sm for sm in given if sm < oldest]
-    if too_old:
-        raise UsageError(
-            f"--sm {_joined(too_old)} has no {precision} arithmetic, which needs {oldest} or newer; "
-            "build another engine for it in another precision"
-        )
-    return tuple(given or (sm for sm in _RTX_DEFAULT_SMS if sm >= oldest))
 
 
 def build_engine(
@@ -178,8 +145,7 @@ def build_engine(
         status = _run_worker(request, work, log, on_start)
         text = log.read_text(errors="replace")
         result = _read_result(work, request.flavour, status, text)
-        rtx = request.flavour == "tensorrt-rtx"
-        layers = layers_from_log(text) if rtx else layers_from_inspector((work / "inspector.json").read_text())
+        layers = _read_layers(request.flavour, text, work)
         built = BuiltEngine(
             flavour=request.flavour,
             version=result["version"],
@@ -195,6 +161,13 @@ def build_engine(
     return built
 
 
+def _read_layers(flavour: Flavour, log_text: str, work: Path) -> tuple[Layer, ...]:
+    """Without a GPU TensorRT for RTX cannot load what it compiled; its log has the plan."""
+    if flavour is Flavour.TENSORRT_RTX:
+        return layers_from_log(log_text)
+    return layers_from_inspector((work / "inspector.json").read_text())
+
+
 # --- the child ---------------------------------------------------------------------------------
 
 
@@ -203,7 +176,7 @@ def _run_worker(request: EngineRequest, work: Path, log: Path, on_start: Callabl
     message = {
         **dataclasses.asdict(request),
         "onnx": str(request.onnx.resolve()),
-        "sms": request.sms or _RTX_DEFAULT_SMS if request.flavour == "tensorrt-rtx" else (),
+        "sms": request.flavour.check_sms(request.sms),
         "timing_cache": "timing.cache" if request.timing_cache else None,
     }
     # A session of its own: a terminal's Ctrl-C reaches the parent only, which then ends the whole
@@ -228,7 +201,7 @@ def _worker_command(*options: str) -> list[str]:
 
 
 def _environment(flavour: Flavour) -> dict[str, str]:
-    return {**os.environ, "POLYGRAPHY_USE_TENSORRT_RTX": "1" if flavour == "tensorrt-rtx" else "0"}
+    return {**os.environ, "POLYGRAPHY_USE_TENSORRT_RTX": "1" if flavour is Flavour.TENSORRT_RTX else "0"}
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -250,7 +223,7 @@ def _probe(flavour: Flavour) -> str | None:
         )  # fmt: skip
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-        return f"{_TITLE[flavour]} cannot be loaded ({last}); reinstall it"
+        return f"{flavour.product} cannot be loaded ({last}); reinstall it"
     reason = json.loads(done.stdout.splitlines()[-1])
     return None if reason is None else str(reason)
 
@@ -267,19 +240,23 @@ def _copy_cache(source: Path | None, target: Path | None) -> None:
 # --- failures ----------------------------------------------------------------------------------
 
 _FAULTS: dict[str, type[VivitExportError]] = {"environment": EnvironmentFault, "output": OutputError}
+_FP16 = option("precision", "fp16")
 _REPORT = "report it, with this message and the options used"
 _GPU_UNUSABLE = "the GPU cannot be used: check that nvidia-smi lists it and that the driver is new enough"
 # What the compilers say, and the usual way out; the first match counts (worded by 1.7.1 and 11.x).
 _ADVICE = (
     (r"not supported by a dedicated kernel",
-     "no fused kernel exists for fp32 attention or heads wider than 256: use --fp16, or --attention pattern"),
-    (r"HW-specific datatypes: fp8", "fp8 needs SM 89 or newer: drop the older ones from --sm, or use --int8"),
-    (r"HW-specific datatypes: b(f|float)?16", "bf16 needs SM 80 or newer: drop 75 from --sm, or use --fp16"),
-    (r"for Turing \(SM75\)", "drop 75 from --sm, or use --fp16"),
+     f"no fused kernel exists for fp32 attention or heads wider than 256: use {_FP16}, or "
+     f"{option('attention', 'pattern')}"),
+    (r"HW-specific datatypes: fp8",
+     f"fp8 needs SM 89 or newer: drop the older ones from {option('sms')}, or use {option('precision', 'int8')}"),
+    (r"HW-specific datatypes: b(f|float)?16",
+     f"bf16 needs SM 80 or newer: drop 75 from {option('sms')}, or use {_FP16}"),
+    (r"for Turing \(SM75\)", f"drop 75 from {option('sms')}, or use {_FP16}"),
     (r"static dimensions that don't match", "the model's batch is fixed: export it with a dynamic batch"),
     (r"Failed to open file", "the model's external data is missing: keep the .data file beside the .onnx"),
-    (r"out of memory|OutOfMemory|insufficient memory", "free GPU memory, or lower --max-batch"),
-    (r"UNSUPPORTED_NODE|Plugin not found", "export with another --opset, or upgrade the compiler"),
+    (r"out of memory|OutOfMemory|insufficient memory", f"free GPU memory, or lower {option('batches.max')}"),
+    (r"UNSUPPORTED_NODE|Plugin not found", f"export with another {option('opset')}, or upgrade the compiler"),
     (r"INVALID_(NODE|GRAPH)", "the exported graph is at fault: report it"),
     (r"CUDA initialization failure|no CUDA-capable device|factory function returned nullptr", _GPU_UNUSABLE),
 )  # fmt: skip
@@ -292,21 +269,21 @@ def _read_result(work: Path, flavour: Flavour, status: int, log_text: str) -> di
         result: dict[str, Any] = json.loads((work / "result.json").read_text())
     except (FileNotFoundError, ValueError) as e:  # it crashed, or could not even write that
         if shutil.disk_usage(work).free < _FULL_BYTES:
-            raise OutputError(f"{_TITLE[flavour]} stopped as the disk is full; free some space and run again") from e
+            raise OutputError(f"{flavour.product} stopped as the disk is full; free some space and run again") from e
         result = {}
     if status == 0 and "version" in result:
         return result
     said, advice = explain_failure(log_text, result.get("error", ""))
     if status < 0:
         name = signal.Signals(-status).name
-        hint = "memory may have run out: lower --max-batch" if name == "SIGKILL" else advice or _REPORT
-        raise BuildError(f"{_TITLE[flavour]} crashed with {name}{f' after saying: {said}' if said else ''}; {hint}")
+        hint = f"memory may have run out: lower {option('batches.max')}" if name == "SIGKILL" else advice or _REPORT
+        raise BuildError(f"{flavour.product} crashed with {name}{f' after saying: {said}' if said else ''}; {hint}")
     kind = result.get("kind", "build")
     if kind != "build":
-        raise _FAULTS[kind](f"{_TITLE[flavour]}: {result['error']}")
+        raise _FAULTS[kind](f"{flavour.product}: {result['error']}")
     reason = said or f"the compiler ended with status {status}"
     fault = EnvironmentFault if advice == _GPU_UNUSABLE else BuildError
-    raise fault(f"{_TITLE[flavour]} could not compile the model: {reason}; {advice or _REPORT}")
+    raise fault(f"{flavour.product} could not compile the model: {reason}; {advice or _REPORT}")
 
 
 def explain_failure(log_text: str, error: str = "") -> tuple[str, str]:
@@ -345,7 +322,3 @@ def _stripped(complaint: str) -> str:
     ):
         complaint = re.sub(wrapping, "", complaint)
     return complaint.rstrip(". ")
-
-
-def _joined(numbers: Iterable[int]) -> str:
-    return ", ".join(map(str, numbers))

@@ -10,11 +10,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vivit_export.errors import InputError, PrecisionError
+from vivit_export.errors import InputError, PrecisionError, option
 from vivit_export.export.engine.layers import Layer, Role, layers_from_inspector, layers_from_log
-
-# What each precision promises for the encoder's GEMMs, in the compiler's words.
-PROMISED_DTYPE = {"fp32": "Float", "fp16": "Half", "bf16": "BFloat16", "int8": "Int8", "fp8": "FP8"}
+from vivit_export.precision import Precision
 
 _GEMMS_PER_BLOCK = 4  # at least: Q, K and V in one, out-projection, fc1, fc2
 _NAMES_SHOWN = 5
@@ -128,7 +126,7 @@ def sum_up(layers: Sequence[Layer], activation_bytes: int, weight_bytes: int) ->
 def prove(
     plan: Plan,
     *,
-    precision: str,
+    precision: Precision,
     num_attention: int,
     single_query: int = 0,
     linears: Collection[str] = (),
@@ -138,11 +136,11 @@ def prove(
     """Check that a plan keeps what a precision promises, and say so in sentences for the report.
 
     Promised is: attention fused in every block (except fp32, for which no fused kernel exists
-    up to tensorrt-rtx 1.7.1), and every GEMM of the encoder in `PROMISED_DTYPE`.
+    up to tensorrt-rtx 1.7.1), and every GEMM of the encoder in `Precision.plan_type`.
 
     Args:
         plan: the compiled plan.
-        precision: fp32, fp16, bf16, int8 or fp8.
+        precision: what the graph is typed in.
         num_attention: attention blocks of the model.
         single_query: how many of them attend from one token only (`rewrites.keep_class_token`): without a
             fused kernel they write no tokens x tokens matrix either.
@@ -156,7 +154,7 @@ def prove(
     evidence = [_prove_attention(plan, precision, num_attention, single_query, allow_unfused)]
     if attention_dtype is not None:
         _prove_attention_dtype(plan, attention_dtype)
-    wanted = PROMISED_DTYPE[precision]
+    wanted = precision.plan_type
     promised = [g for g in plan.gemm_layers if (set(linears) & set(g.nodes) if linears else g.encoder)]
     lost = sorted(set(linears).difference(*(g.nodes for g in promised)))
     fewest = 1 if linears else _GEMMS_PER_BLOCK * num_attention
@@ -178,21 +176,23 @@ def prove(
     return [*evidence, "other GEMMs: " + (", ".join(f"{n} in {dtype}" for dtype, n in others.items()) or "none")]
 
 
-def _prove_attention(plan: Plan, precision: str, num_attention: int, single_query: int, allow_unfused: bool) -> str:
+def _prove_attention(
+    plan: Plan, precision: Precision, num_attention: int, single_query: int, allow_unfused: bool
+) -> str:
     share = f"attention fused in {plan.attention_fused} of {num_attention} blocks"
     dtypes = f" ({', '.join(plan.attention_dtypes)})" if plan.attention_dtypes else ""
     if plan.attention_fused >= num_attention:
         return f"{share}{dtypes}"
-    if precision != "fp32" and plan.attention_fused >= num_attention - single_query:
+    if precision.rounds and plan.attention_fused >= num_attention - single_query:
         return f"{share}{dtypes}; the class token's own needs no fused kernel"
-    if precision == "fp32":
+    if not precision.rounds:
         return f"{share} (no fused kernel exists for fp32)"
     if allow_unfused:
         return f"{share} (allowed)"
     raise PrecisionError(
         f"{share} ({precision}), {plan.unfused_matmuls} products were left outside, each with a tokens x tokens "
-        "matrix in memory; use --attention pattern, and keep Q, K, V and softmax in fp16 or bf16 (heads wider than "
-        "256 have no fused kernel: --allow-unfused accepts that)"
+        f"matrix in memory; use {option('attention', 'pattern')}, and keep Q, K, V and softmax in fp16 or bf16 (heads "
+        f"wider than 256 have no fused kernel: {option('allow_unfused')} accepts that)"
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from vivit_export.bundle import ENGINES, Bundle
-from vivit_export.errors import BundleError, InputError, UsageError
+from vivit_export.errors import BundleError, InputError, UsageError, option
 from vivit_export.export.engine.layers import Layer, Role
 
 
@@ -55,7 +55,7 @@ def read_plan(bundle: Bundle, engine: str) -> EnginePlan:
         found = json.loads(path.read_text(encoding="utf-8")).get("layers", [])
         layers = tuple(Layer.from_json(layer) for layer in found)
     except (OSError, ValueError, AttributeError, InputError) as e:
-        raise BundleError(f"{path} cannot be read ({e}); build the engine again with --force") from e
+        raise BundleError(f"{path} cannot be read ({e}); build the engine again with {option('force')}") from e
     return EnginePlan(engine, bundle.engines[engine], layers)
 
 
@@ -69,9 +69,11 @@ def choose_engine(bundle: Bundle, engine: str | None) -> str:
     if not names:
         raise UsageError(f"{bundle.path} holds no engine, so there is no plan; run: vivit build {bundle.path}")
     if engine is None and len(names) > 1:
-        raise UsageError(f"{bundle.path} holds {len(names)} engines; name one with --engine: {', '.join(names)}")
+        raise UsageError(
+            f"{bundle.path} holds {len(names)} engines; name one with {option('engine')}: {', '.join(names)}"
+        )
     if engine is not None and engine not in names:
-        raise UsageError(f"--engine {engine!r} is not in {bundle.path}; it holds {', '.join(names)}")
+        raise UsageError(f"{option('engine', repr(engine))} is not in {bundle.path}; it holds {', '.join(names)}")
     return engine or names[0]
 
 

@@ -1,4 +1,4 @@
-"""The child process of `engine`: the one module of the exporter that drives a TensorRT compiler.
+"""The child process of `compile`: the one module of the exporter that drives a TensorRT compiler.
 
 ``python -m vivit_export.export.engine.worker`` reads a request (JSON) on stdin, compiles in the
 current folder and leaves there ``engine.plan`` (the compiler's bytes), ``inspector.json`` (full
@@ -21,7 +21,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-_MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+from vivit_export.flavour import Flavour
+
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _CU_COMPUTE_CAPABILITY_MAJOR, _CU_COMPUTE_CAPABILITY_MINOR = 75, 76  # CUdevice_attribute in cuda.h
 _NO_GPU_HINT = "; full TensorRT builds on the GPU that runs the engine: use such a machine, or --target tensorrt-rtx"
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> int:
     """Serve one request and return the exit status: 0 done, 1 failed (``result.json`` has the reason)."""
     _die_with_parent()
     if arguments[:1] == ["--probe"]:
-        sys.stdout.write(json.dumps(probe(arguments[1])) + "\n")
+        sys.stdout.write(json.dumps(probe(Flavour(arguments[1]))) + "\n")
         return 0
     request = json.load(sys.stdin)
     try:
@@ -53,10 +54,10 @@ def main(arguments: list[str]) -> int:
     return 1 if "error" in result else 0
 
 
-def probe(flavour: str) -> str | None:
+def probe(flavour: Flavour) -> str | None:
     """Return why this machine cannot build ``flavour``, or None. Loads the libraries, starts no context."""
     try:
-        if flavour == "tensorrt":
+        if not flavour.ahead_of_time:
             current_sm()
         _import_compiler(flavour)
     except _FaultError as e:
@@ -65,7 +66,7 @@ def probe(flavour: str) -> str | None:
 
 
 def compile_request(request: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Compile a request of `engine` into ``folder``.
+    """Compile a request of `compile` into ``folder``.
 
     Returns:
         ``version`` and ``sms`` of the engine.
@@ -74,13 +75,13 @@ def compile_request(request: dict[str, Any], folder: Path) -> dict[str, Any]:
         _FaultError: the compiler cannot be loaded, there is no GPU, or the engine cannot be written.
         Exception: the compiler refused; what Polygraphy raises says less than the log.
     """
-    flavour = request["flavour"]
+    flavour = Flavour(request["flavour"])
     trt = _import_compiler(flavour)
-    sms = request["sms"] if flavour == "tensorrt-rtx" else [current_sm()]
+    sms = request["sms"] if flavour.ahead_of_time else [current_sm()]
     engine = memoryview(_engine_bytes(trt, request, sms))
     try:
         (folder / "engine.plan").write_bytes(engine)
-        if flavour == "tensorrt":
+        if not flavour.ahead_of_time:  # it runs here
             (folder / "inspector.json").write_text(_inspect(trt, engine))
     except OSError as e:
         (folder / "engine.plan").unlink(missing_ok=True)  # makes room to say so
@@ -112,11 +113,11 @@ def current_sm() -> int:
     return 10 * parts[0] + parts[1]
 
 
-def _import_compiler(flavour: str) -> Any:
+def _import_compiler(flavour: Flavour) -> Any:
     try:
-        return importlib.import_module(_MODULES[flavour])
+        return importlib.import_module(flavour.module)
     except (ImportError, OSError) as e:
-        package = _MODULES[flavour].replace("_", "-")
+        package = flavour.module.replace("_", "-")
         raise _FaultError(
             "environment", f"{package} cannot be loaded ({e}); reinstall {package} with its libraries"
         ) from e
@@ -134,7 +135,7 @@ def _engine_bytes(trt: Any, request: dict[str, Any], sms: list[int]) -> Any:
         "profiles": [Profile().add(request["input_name"], min=low, opt=best, max=high)],
         "profiling_verbosity": trt.ProfilingVerbosity.DETAILED,
     }
-    if request["flavour"] == "tensorrt-rtx":
+    if request["flavour"] == Flavour.TENSORRT_RTX:
         from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
 
         create = CreateConfigRTX(compute_capabilities=[divmod(sm, 10) for sm in sms], **options)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vivit_export.errors import UsageError
+from vivit_export.errors import UsageError, option
 
 EXCLUDED = "loading, warm-up, video decoding and preprocessing (those are under steps)"
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -134,6 +134,6 @@ def parse_kind(kind: str) -> tuple[str, str, bool]:
     name, _, precision = kind.partition("-")
     if name not in ("eager", "sdpa", "compile") or (precision or "fp32") not in PRECISIONS:
         raise UsageError(
-            f"--against {kind!r} is not eager, sdpa or compile, with -fp16 or -bf16 behind it where wanted"
+            f"{option('against', repr(kind))} is not eager, sdpa or compile, with -fp16 or -bf16 behind it where wanted"
         )
     return "eager" if name == "eager" else "sdpa", precision or "fp32", name == "compile"

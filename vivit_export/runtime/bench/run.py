@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from vivit_export.bundle import Bundle
-from vivit_export.errors import ClipError, EnvironmentFault, UsageError
+from vivit_export.errors import ClipError, EnvironmentFault, UsageError, option
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.bench import worker
 from vivit_export.runtime.bench.nvidia_smi import gpu_clocks
@@ -65,7 +65,10 @@ def take_turns(
     """
     progress = progress if progress is not None else Silent()
     if rounds < 1 or warmup < 0 or not batches or min(batches) < 1:
-        raise UsageError(f"--rounds {rounds} and --batch must be at least 1, and --warmup {warmup} not below 0")
+        raise UsageError(
+            f"{option('rounds', rounds)} and {option('batches')} must be at least 1, and {option('warmup', warmup)} "
+            "not below 0"
+        )
     machine = _machine()
     contenders = [Contender(name) for name in commands]
     interrupted = False
@@ -130,7 +133,7 @@ class _Worker:
             return dict(json.loads(line))
         status = self._child.wait()
         if status == -signal.SIGKILL:
-            return {"error": "its process was killed, as when memory runs out; try a smaller --batch"}
+            return {"error": "its process was killed, as when memory runs out; try a smaller batch"}
         return {"error": f"its process ended with status {status}"}
 
     def close(self) -> None:
@@ -157,9 +160,11 @@ def _admit(contender: Contender, worker: _Worker, anyway: bool) -> None:
     failures = answer.get("failures", [])
     if not contender.error and not anyway:
         if failures is None:
-            contender.error = "it has no golden clips to be held to; export with the check, or pass --anyway"
+            contender.error = f"it has no golden clips to be held to; export with the check, or pass {option('anyway')}"
         elif failures:
-            contender.error = f"it is beyond its drift gate ({'; '.join(failures)}); --anyway times it all the same"
+            contender.error = (
+                f"it is beyond its drift gate ({'; '.join(failures)}); {option('anyway')} times it all the same"
+            )
     contender.beyond_gate = tuple(failures or ())
     if contender.error:
         worker.close()  # the others may need its memory

@@ -25,11 +25,12 @@ import numpy.typing as npt
 from vivit_export.bundle import read_bundle
 from vivit_export.contract import Contract
 from vivit_export.errors import VivitExportError
+from vivit_export.precision import CpuPrecision
 from vivit_export.runtime.bench.nvidia_smi import gpu_used_bytes
 from vivit_export.runtime.clips.sampling import choose_sampling
 from vivit_export.runtime.drift.check import check_session, golden_clips
 from vivit_export.runtime.drift.metrics import parse_gate
-from vivit_export.runtime.select import CPU_ENGINES, ORDER, CpuPrecision, open_session
+from vivit_export.runtime.select import CPU_ENGINES, ORDER, open_session
 from vivit_export.runtime.session.session import Session
 
 Batch = npt.NDArray[Any]
@@ -246,7 +247,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, VivitExportError):
         return str(error)
     if isinstance(error, MemoryError):
-        return "memory ran out; try a smaller --batch"
+        return "memory ran out; try a smaller batch"
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 

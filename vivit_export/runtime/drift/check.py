@@ -11,7 +11,7 @@ import numpy.typing as npt
 from safetensors.numpy import load_file
 
 from vivit_export.bundle import Bundle
-from vivit_export.errors import BundleError, DriftError
+from vivit_export.errors import BundleError, DriftError, option
 from vivit_export.runtime.drift.metrics import BlockDrift, Drift, Gate, compare
 from vivit_export.runtime.drift.parity import Parity
 from vivit_export.runtime.session.session import Session
@@ -165,8 +165,8 @@ def golden_clips(bundle: Bundle) -> tuple[npt.NDArray[np.uint8], dict[str, npt.N
     """
     if bundle.golden is None:
         raise BundleError(
-            f"{bundle.path} has no golden clips, as it was exported with --no-check; check it against the eager model: "
-            "--against eager"
+            f"{bundle.path} has no golden clips, as it was exported with {option('check', False)}; check it against "
+            f"the eager model: {option('against', 'eager')}"
         )
     arrays = load_file(bundle.golden)
     names = [tensor.name for tensor in bundle.contract.io.outputs]

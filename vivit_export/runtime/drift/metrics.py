@@ -15,23 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vivit_export.errors import UsageError
+from vivit_export.errors import UsageError, option
+from vivit_export.precision import Precision
 
 Float = npt.NDArray[np.float32]
-
-DEFAULT_GATES: dict[str, dict[str, float]] = {
-    "fp32": {"max": 1e-4, "cosine": 0.999999, "embedding_cosine": 0.999999, "clear_flips": 0, "nonfinite": 0},
-    "fp16": {"max": 0.01, "cosine": 0.9999, "embedding_cosine": 0.9999, "clear_flips": 0, "nonfinite": 0},
-    "bf16": {"max": 0.05, "cosine": 0.999, "embedding_cosine": 0.999, "clear_flips": 0, "nonfinite": 0},
-    "int8": {"max": 0.05, "cosine": 0.995, "embedding_cosine": 0.995, "clear_flips": 0, "nonfinite": 0},
-    "fp8": {"max": 0.1, "cosine": 0.99, "embedding_cosine": 0.99, "clear_flips": 0, "nonfinite": 0},
-}
-"""Limits per precision, about five times what the demo and a random ViViT-B/16x2 were measured at
-(``benchmarks/results/export.json``). For INT8 the demo came to 0.002 of the range and ViViT-B to 0.015, with
-a cosine of 0.9997; FP8 drifts up to three times as far on the demo and has twice the room. A flipped top-1
-counts as clear where the reference's margin is more than twice the allowed ``max``: below that, an error
-within the gate can flip it. Without a head the embedding's cosine is all there is to hold a model to; it
-drifts as the logits' does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +115,7 @@ _AT_LEAST = frozenset({"top1", "top5", "cosine", "embedding_cosine"})
 _METRICS = frozenset(f.name for f in dataclasses.fields(Drift)) - {"num_clips"}
 
 
-def parse_gate(text: str | None, precision: str, base: Mapping[str, float] | None = None) -> Gate:
+def parse_gate(text: str | None, precision: Precision, base: Mapping[str, float] | None = None) -> Gate:
     """Read ``top1=0.99,max=0.02``: the default limits with these replaced or added.
 
     Args:
@@ -139,17 +126,22 @@ def parse_gate(text: str | None, precision: str, base: Mapping[str, float] | Non
     Raises:
         UsageError: an unknown metric or a limit that is not a number.
     """
-    limits = dict(base or DEFAULT_GATES[precision])
+    limits = dict(base or precision.gate)
     for item in filter(None, (text or "").split(",")):
         name, _, value = (part.strip() for part in item.partition("="))
+        given = option("gate", repr(item))
         if name not in _METRICS:
-            raise UsageError(f"--gate {item!r}: {name!r} is not a metric; use one of {', '.join(sorted(_METRICS))}")
+            raise UsageError(
+                f"{option('gate', repr(item))}: {name!r} is not a metric; use one of {', '.join(sorted(_METRICS))}"
+            )
         try:
             limits[name] = float(value)
         except ValueError:
-            raise UsageError(f"--gate {item!r}: {value!r} is not a number; write for instance {name}=0.99") from None
+            raise UsageError(
+                f"{option('gate', repr(item))}: {value!r} is not a number; write for instance {name}=0.99"
+            ) from None
         if math.isnan(limits[name]):
-            raise UsageError(f"--gate {item!r}: a limit cannot be NaN")
+            raise UsageError(f"{given}: a limit cannot be NaN")
     return Gate(limits)
 
 

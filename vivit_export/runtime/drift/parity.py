@@ -16,6 +16,7 @@ from onnx.utils import Extractor
 
 from vivit_export.bundle import MODEL
 from vivit_export.contract import Contract
+from vivit_export.precision import Precision
 from vivit_export.runtime.clips.preprocess import Preprocessor
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 from vivit_export.runtime.session.widen import widen_to_float32
@@ -105,7 +106,9 @@ def graph_parity(
     if contract.io.mode == "pixels":
         return None
     part = _preprocessing_part(folder)
-    if precision["name"] == "bf16":  # ONNX Runtime's CPU has none; these values are the same in float32
+    if not Precision(
+        precision["name"]
+    ).cpu_kernels:  # ONNX Runtime's CPU has none; these values are the same in float32
         widen_to_float32(part)
     session = OnnxRuntimeSession(part.SerializeToString())
     (got,) = session.run_in_batches(frames, 1).values()

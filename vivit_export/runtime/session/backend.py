@@ -10,6 +10,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from vivit_export.precision import Precision
+
 Float32 = npt.NDArray[np.float32]
 T = TypeVar("T")
 
@@ -40,16 +42,16 @@ class Backend(Protocol):
         ...
 
 
-def arithmetic(stored: str, computed: str) -> str:
+def arithmetic(stored: Precision, computed: Precision) -> str:
     """Say what a CPU engine computes in.
 
     Args:
         stored: precision of the bundle.
         computed: floating-point type that the engine uses.
     """
-    if stored == "int8":
+    if stored is Precision.INT8:
         return f"int8 Linears, {computed} otherwise"
-    if stored == "fp8":
+    if stored is Precision.FP8:
         return f"fp8 roundings emulated in {computed}"
     return computed if stored == computed else f"{computed} arithmetic on {stored} weights"
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from vivit_export.bundle import Bundle
 from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError
+from vivit_export.precision import Precision
 from vivit_export.runtime.session.backend import arithmetic
 
 if TYPE_CHECKING:
@@ -199,9 +200,9 @@ def prepare_for_cpu(bundle: Bundle, *, for_any: bool = False) -> tuple[ModelProt
 
     model = load_widened(bundle, weights=False)
     lean = use_multi_head_attention(model)
-    if bundle.precision == "int8" and has_vnni() and not for_any:
+    if bundle.precision is Precision.INT8 and has_vnni() and not for_any:
         use_int8_products(model)
-    types = arithmetic(bundle.precision, "fp32")
+    types = arithmetic(bundle.precision, Precision.FP32)
     return model, f"{types}, {f'{lean} MultiHeadAttention ops' if lean else 'attention as in the graph'}"
 
 
@@ -238,7 +239,7 @@ def _open_on_gpu(onnxruntime: Any, bundle: Bundle, gpu: int) -> tuple[Any, str]:
 def _load_fused(onnxruntime: Any, bundle: Bundle, options: Any, providers: list[Any]) -> tuple[Any, str]:
     """Load with fused attention where the type has such kernels and this build has them, else the graph as it is."""
     as_it_is = "attention as in the graph"
-    if bundle.precision in ("fp16", "bf16"):
+    if bundle.precision.rounds and not bundle.precision.quantized:
         import onnx
 
         from vivit_export.runtime.session.multi_head_attention import use_multi_head_attention

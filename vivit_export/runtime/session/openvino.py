@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from vivit_export.bundle import Bundle
 from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError
+from vivit_export.precision import Precision
 from vivit_export.runtime.session.backend import Float32, Pool, arithmetic
 
 _TOKENS_PER_CALL = 4096  # as for ONNX Runtime: larger batches cost memory and are no faster
-_HINTS = {"fp32": "f32", "bf16": "bf16"}
+_HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16"}
 _CORE_LOCK = threading.Lock()
 
 
@@ -35,7 +36,7 @@ class OpenVinoBackend:
 
     name = "openvino"
 
-    def __init__(self, bundle: Bundle, precision: str = "fp32") -> None:
+    def __init__(self, bundle: Bundle, precision: Precision = Precision.FP32) -> None:
         openvino = _import_openvino()
         hints = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
         try:
@@ -93,7 +94,7 @@ def _source(bundle: Bundle) -> Any:
     OpenVINO would do the arithmetic in fp32 by itself, but keep some of the roundings: a bf16 graph
     came out four times further from fp32 than its weights alone explain (2026.4).
     """
-    if bundle.precision == "fp32":
+    if not bundle.precision.rounds:
         return str(bundle.model)
     from vivit_export.runtime.session.widen import load_widened
 

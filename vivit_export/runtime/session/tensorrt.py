@@ -21,21 +21,20 @@ import numpy.typing as npt
 from vivit_export.bundle import MODEL, Bundle
 from vivit_export.contract import IO, Tensor
 from vivit_export.errors import BundleError, EnvironmentFault, MissingDependencyError
+from vivit_export.flavour import Flavour
 from vivit_export.runtime.session.backend import Float32, Pool
 from vivit_export.runtime.session.cuda import Buffer, Cuda
 
-_TITLE = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
-_PACKAGE = {"tensorrt": ("tensorrt", "gpu"), "tensorrt-rtx": ("tensorrt_rtx", "rtx")}
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8"}
 _LOG = logging.getLogger(__name__)
 
 
-def open_engine(bundle: Bundle, flavour: str, name: str | None = None, gpu: int = 0) -> TensorRTBackend:
+def open_engine(bundle: Bundle, flavour: Flavour, name: str | None = None, gpu: int = 0) -> TensorRTBackend:
     """Open the engine of a flavour that fits this machine.
 
     Args:
         bundle: a verified bundle.
-        flavour: ``tensorrt`` or ``tensorrt-rtx``.
+        flavour: which TensorRT.
         name: of one engine in the bundle, or None for the first that fits.
         gpu: ordinal.
 
@@ -46,21 +45,21 @@ def open_engine(bundle: Bundle, flavour: str, name: str | None = None, gpu: int 
     names = [n for n, e in bundle.engines.items() if e.get("flavour") == flavour and name in (None, n)]
     if not names:
         raise EnvironmentFault(
-            f"the bundle has no {_TITLE[flavour]} engine; add one with: vivit build {bundle.path} --target {flavour}"
+            f"the bundle has no {flavour.product} engine; add one with: vivit build {bundle.path} --target {flavour}"
         )
     # CUDA first: without a GPU nothing of TensorRT, some 2 GB of libraries, needs to be loaded.
-    cuda = Cuda(gpu, _PACKAGE[flavour][1])
+    cuda = Cuda(gpu, flavour.extra)
     trt = _import(flavour)
     reasons = []
     for candidate in names:
-        reason = misfit(bundle.engines[candidate], trt.__version__, cuda.sm)
+        reason = incompatibility(bundle.engines[candidate], trt.__version__, cuda.sm)
         if reason is None:
             return TensorRTBackend(bundle, candidate, trt, cuda)
         reasons.append(f"{candidate} {reason}")
     raise EnvironmentFault(f"{'; '.join(reasons)}; build one here with: vivit build {bundle.path} --target {flavour}")
 
 
-def misfit(sidecar: Mapping[str, Any], version: str, sm: int) -> str | None:
+def incompatibility(sidecar: Mapping[str, Any], version: str, sm: int) -> str | None:
     """Return why an engine cannot run on a machine, or None if it can.
 
     Args:
@@ -70,7 +69,7 @@ def misfit(sidecar: Mapping[str, Any], version: str, sm: int) -> str | None:
     """
     if sidecar["version"] == version and sm in sidecar["sms"]:
         return None
-    title = _TITLE[sidecar["flavour"]]
+    title = Flavour(sidecar["flavour"]).product
     targets = ", ".join(f"sm_{built}" for built in sidecar["sms"])
     return f"was built for {title} {sidecar['version']} on {targets}; this machine has {title} {version} on sm_{sm}"
 
@@ -80,7 +79,7 @@ class TensorRTBackend:
 
     Args:
         bundle: a verified bundle.
-        engine: name of the engine in it; it fits (`misfit`).
+        engine: name of the engine in it; it fits (`incompatibility`).
         trt: module ``tensorrt`` or ``tensorrt_rtx``.
         cuda: the GPU.
 
@@ -91,11 +90,13 @@ class TensorRTBackend:
 
     def __init__(self, bundle: Bundle, engine: str, trt: Any, cuda: Cuda) -> None:
         sidecar = bundle.engines[engine]
-        self.name = str(sidecar["flavour"])
+        self.flavour = Flavour(sidecar["flavour"])
+        self.name = str(self.flavour)
         profile = sidecar["profiles"][0]
         self.batches = (int(profile["min"]), int(profile["max"]))
         self.details = (
-            f"{_TITLE[self.name]} {trt.__version__}, GPU {cuda.gpu} (sm_{cuda.sm}), {bundle.precision}, engine {engine}"
+            f"{self.flavour.product} {trt.__version__}, GPU {cuda.gpu} (sm_{cuda.sm}), {bundle.precision}, "
+            f"engine {engine}"
         )
         self._trt, self._cuda, self._io = trt, cuda, bundle.contract.io
         plan = _read_plan(bundle, engine)
@@ -104,7 +105,7 @@ class TensorRTBackend:
         self._runtime = trt.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            raise EnvironmentFault(f"{_TITLE[self.name]} refuses the engine {engine}{self._logger.said()}")
+            raise EnvironmentFault(f"{self.flavour.product} refuses the engine {engine}{self._logger.said()}")
         _check_signature(self._engine, trt, self._io, engine)
         self._contexts: Pool[_Context] = Pool(self._make_context, _Context.free)
 
@@ -127,7 +128,7 @@ class TensorRTBackend:
         self._engine = self._runtime = None
 
     def _make_context(self) -> _Context:
-        if self.name == "tensorrt-rtx":
+        if self.flavour is Flavour.TENSORRT_RTX:
             config = self._engine.create_runtime_config()
             # Kernels for a new batch size are compiled before it runs, not while a slow one stands in:
             # that one would be captured.
@@ -138,7 +139,7 @@ class TensorRTBackend:
             context = self._engine.create_execution_context()
         if context is None:
             raise EnvironmentFault(
-                f"{_TITLE[self.name]} cannot make an execution context{self._logger.said()}; free GPU memory"
+                f"{self.flavour.product} cannot make an execution context{self._logger.said()}; free GPU memory"
             )
         return _Context(context, self._cuda, self._io, self.batches[1], self._logger)
 
@@ -248,13 +249,12 @@ class _Context:
             raise EnvironmentFault(f"the engine could not {what}{self._logger.said()}")
 
 
-def _import(flavour: str) -> Any:
-    module, extra = _PACKAGE[flavour]
+def _import(flavour: Flavour) -> Any:
     try:
-        return importlib.import_module(module)
+        return importlib.import_module(flavour.module)
     except ImportError as e:
         raise MissingDependencyError(
-            f'{_TITLE[flavour]} is not installed; install it with: pip install "vivit-export[{extra}]"'
+            f'{flavour.product} is not installed; install it with: pip install "vivit-export[{flavour.extra}]"'
         ) from e
 
 

@@ -27,7 +27,7 @@ def load_widened(bundle: Bundle, *, weights: bool) -> onnx.ModelProto:
         weights: whether to load external weights too; otherwise the graph refers to their file.
     """
     model = onnx.load(bundle.model, load_external_data=weights)
-    if bundle.precision != "fp32":
+    if bundle.precision.rounds:
         widen_to_float32(model)
     return model
 

@@ -1,0 +1,23 @@
+"""The command line: parse, call, report. Heavy imports live inside the commands."""
+
+from __future__ import annotations
+
+import click
+
+from vivit_export import __version__
+from vivit_export.cli.deploy import deploy
+from vivit_export.cli.export import build, calibrate, vivit_export
+from vivit_export.cli.use import bench, check, inspect, predict
+
+__all__ = ["vivit", "vivit_export"]
+
+
+@click.group()
+@click.version_option(__version__, prog_name="vivit")
+def vivit() -> None:
+    """Export, build, check and run ViViT bundles."""
+
+
+vivit.add_command(vivit_export, "export")
+for _command in (calibrate, build, inspect, predict, check, bench, deploy):
+    vivit.add_command(_command)

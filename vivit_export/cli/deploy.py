@@ -1,0 +1,86 @@
+"""The commands that write what another program needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast, get_args
+
+import click
+
+from vivit_export.cli.options import (
+    Command,
+    SamplingChoice,
+    output_options,
+    sampling_options,
+)
+from vivit_export.cli.show import show_deployment
+from vivit_export.cli.values import FILE, PATH
+from vivit_export.deploy.triton.config import Backend
+
+if TYPE_CHECKING:
+    from vivit_export.progress import Silent
+
+
+@click.group()
+def deploy() -> None:
+    """Write what another program needs to run a bundle."""
+
+
+@deploy.command("cpp", cls=Command)
+@click.argument("bundle", type=PATH)
+@click.argument("target", metavar="DIR", type=PATH)
+@click.option("--force", is_flag=True, help="Replace a deployment that exists.")
+@output_options
+def deploy_cpp(bundle: Path, target: Path, force: bool, as_json: bool, progress: Silent) -> None:
+    """Write DIR: a CMake project with BUNDLE, a C++17 library that runs it, and an example."""
+    from vivit_export.deploy.cpp.deploy import deploy_cpp
+
+    show_deployment(deploy_cpp(bundle, target, force=force, progress=progress), as_json)
+
+
+@deploy.command("triton", cls=Command)
+@click.argument("bundle", type=PATH)
+@click.argument("target", metavar="REPO", type=PATH)
+@click.option("--name", metavar="NAME", help="Of the model.  [default: the last part of the model's id]")
+@click.option(
+    "--backend", type=click.Choice(("auto", *get_args(Backend))), default="auto", show_default=True,
+    help="What runs it; auto: TensorRT where BUNDLE has such an engine.",
+)  # fmt: skip
+@click.option("--instances", type=int, metavar="K", help="Copies of the engine on each GPU.  [default: 1]")
+@click.option(
+    "--max-delay-us", "delay_us", type=int, metavar="D", help="Wait so long to fill a batch.  [default: see above]"
+)
+@click.option("--labels", type=FILE, help="Names of the logits: one per line, or JSON.")
+@click.option("--ensemble", is_flag=True, help="Also serve NAME-video, which takes encoded videos.")
+@sampling_options
+@click.option("--force", is_flag=True, help="Replace a model of that name that was deployed before.")
+@output_options
+def deploy_triton(
+    bundle: Path,
+    target: Path,
+    name: str | None,
+    backend: str,
+    instances: int | None,
+    delay_us: int | None,
+    labels: Path | None,
+    ensemble: bool,
+    sampling: SamplingChoice,
+    force: bool,
+    as_json: bool,
+    progress: Silent,
+) -> None:
+    """Write BUNDLE as a model to REPO, a model repository of Triton Inference Server.
+
+    A repository that is there keeps its other models, and --force replaces only the one of that name.
+    A request waits for others to share its batch: a tenth of what one clip takes where vivit bench --save has
+    measured that, else 1000 µs, or --max-delay-us.
+    """
+    from vivit_export.bundle import read_bundle
+    from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton
+    from vivit_export.runtime.predict import adapt_contract
+
+    own = read_bundle(bundle, verify=False).contract  # the files are verified when it is deployed
+    contract = adapt_contract(own, labels=labels, **sampling._asdict())
+    chosen = cast("Backend | None", None if backend == "auto" else backend)
+    options = TritonOptions(name, chosen, instances, delay_us, contract, ensemble)
+    show_deployment(deploy_triton(bundle, target, options, force=force, progress=progress), as_json)

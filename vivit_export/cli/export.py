@@ -1,0 +1,212 @@
+"""The commands that turn a checkpoint into a bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import click
+
+from vivit_export import __version__
+from vivit_export.cli.options import (
+    Command,
+    SamplingChoice,
+    calibration_options,
+    engine_options,
+    fixed_shape_options,
+    force_option,
+    fp8_attention_option,
+    hub_options,
+    output_options,
+    precision_options,
+    rewrite_options,
+    sampling_options,
+    target_options,
+)
+from vivit_export.cli.show import show_bundle, show_export
+from vivit_export.cli.values import FILE, PATH, frame_size, name_list
+from vivit_export.contract import AttentionForm, InputMode
+from vivit_export.precision import Precision
+
+if TYPE_CHECKING:
+    from vivit_export.calibration.options import CalibrationOptions
+    from vivit_export.export.engine.options import EngineOptions
+    from vivit_export.export.options import Attention
+    from vivit_export.progress import Silent
+
+
+DEFAULT_MODEL = "google/vivit-b-16x2-kinetics400"
+
+
+@click.command("export", cls=Command)
+@click.argument("model", default=DEFAULT_MODEL)
+@click.option("-o", "--output", type=PATH, help="Bundle folder to write.  [default: NAME-PRECISION]")
+@precision_options
+@target_options
+@engine_options
+@force_option
+@click.option(
+    "--input",
+    "input_mode",
+    type=click.Choice(get_args(InputMode)),
+    default="crops",
+    show_default=True,
+    help="What the graph takes.",
+)
+@click.option(
+    "--frame-size", callback=frame_size, metavar="WxH", help="Resize in the graph, from this size; --input frames."
+)
+@click.option(
+    "--outputs", callback=name_list, metavar="LIST", help="logits, embedding or both.  [default: all there are]"
+)
+@sampling_options
+@click.option(
+    "--attention",
+    type=click.Choice(("auto", *get_args(AttentionForm))),
+    default="auto",
+    show_default=True,
+    help="One op, or MatMuls that fuse.",
+)
+@rewrite_options
+@click.option("--opset", type=int, help="ONNX opset.  [default: the lowest that fits]")
+@click.option("--clips", type=PATH, help="Videos to check on.  [default: the bundled clips]")
+@click.option("--num-clips", type=int, help="Use at most so many of them.")
+@click.option("--gate", metavar="LIMITS", help="Drift limits, e.g. top1=0.99,max=0.02.")
+@click.option("--no-check", is_flag=True, help="Do not compare with the eager model.")
+@calibration_options
+@fp8_attention_option
+@click.option("--ranges", type=FILE, help="ranges.json of an earlier calibration of this model.")
+@click.option("--keep-fp16", metavar="REGEX", help="Layers left out of INT8 or FP8; auto: as few as the gate needs.")
+@hub_options
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
+@output_options
+@fixed_shape_options
+@click.version_option(__version__, prog_name="vivit-export")
+def vivit_export(
+    model: str,
+    output: Path | None,
+    precision: Precision | None,
+    targets: tuple[str, ...],
+    engine: EngineOptions,
+    force: bool,
+    input_mode: InputMode,
+    frame_size: tuple[int, int] | None,
+    outputs: tuple[str, ...],
+    sampling: SamplingChoice,
+    attention: Attention,
+    skip_rewrites: tuple[str, ...],
+    opset: int | None,
+    clips: Path | None,
+    num_clips: int | None,
+    gate: str | None,
+    no_check: bool,
+    calibration: CalibrationOptions,
+    fp8_attention: bool,
+    ranges: Path | None,
+    keep_fp16: str | None,
+    revision: str | None,
+    allow_pickle: bool,
+    dry_run: bool,
+    as_json: bool,
+    progress: Silent,
+) -> None:
+    """Export MODEL (a hub id, a checkpoint folder, or "demo") into a verified bundle."""
+    from vivit_export.export.options import ExportOptions, plan_export
+
+    options = ExportOptions(
+        precision or Precision.FP32,
+        targets,
+        **dataclasses.asdict(engine),
+        input_mode=input_mode,
+        frame_size=frame_size,
+        **sampling._asdict(),
+        outputs=outputs,
+        attention=attention,
+        skip_rewrites=skip_rewrites,
+        opset=opset,
+        clips=clips,
+        num_clips=num_clips,
+        check=not no_check,
+        gate=gate,
+        force=force,
+        allow_pickle=allow_pickle,
+        revision=revision,
+        calibration=dataclasses.replace(calibration, ranges=ranges),
+        keep_fp16=keep_fp16,
+        fp8_attention=fp8_attention,
+    )
+    plan = plan_export(model, output, options)
+    if dry_run:
+        show_export(plan, as_json)
+        return
+    from vivit_export.export.pipeline import export_model  # torch takes seconds to load: after the mistakes
+
+    bundle = export_model(model, output, options=options, progress=progress)
+    show_bundle(bundle, as_json, seconds=progress.seconds)
+
+
+@click.command(cls=Command)
+@click.argument("model", default=DEFAULT_MODEL)
+@click.option("-o", "--output", type=FILE, default=Path("ranges.json"), show_default=True, help="File to write.")
+@precision_options
+@calibration_options
+@fp8_attention_option
+@sampling_options
+@click.option("--sensitivity", is_flag=True, help="Measure what each layer does to the logits.")
+@rewrite_options
+@hub_options
+@force_option
+@output_options
+def calibrate(
+    model: str,
+    output: Path,
+    precision: Precision | None,
+    calibration: CalibrationOptions,
+    fp8_attention: bool,
+    sampling: SamplingChoice,
+    sensitivity: bool,
+    skip_rewrites: tuple[str, ...],
+    revision: str | None,
+    allow_pickle: bool,
+    force: bool,
+    as_json: bool,
+    progress: Silent,
+) -> None:
+    """Find the INT8 (or FP8) ranges of MODEL on real clips, for exports with --ranges."""
+    from vivit_export.export.options import ExportOptions
+
+    options = ExportOptions(
+        precision or Precision.INT8,
+        calibration=calibration,
+        fp8_attention=fp8_attention,
+        **sampling._asdict(),
+        skip_rewrites=skip_rewrites,
+        revision=revision,
+        allow_pickle=allow_pickle,
+        force=force,
+    )
+    calibration.require_data(model)
+    from vivit_export.export.calibration_run import calibrate_model
+
+    ranges = calibrate_model(model, output, options=options, sensitivity=sensitivity, progress=progress)
+    from vivit_export.report.text import ranges_text
+
+    click.echo(json.dumps(ranges.to_json(), indent=2, sort_keys=True) if as_json else ranges_text(ranges, output))
+
+
+@click.command(cls=Command)
+@click.argument("bundle", type=PATH)
+@target_options
+@engine_options
+@force_option
+@output_options
+def build(
+    bundle: Path, targets: tuple[str, ...], engine: EngineOptions, force: bool, as_json: bool, progress: Silent
+) -> None:
+    """Add engines for this machine to BUNDLE; needs no torch."""
+    from vivit_export.export.build import build_engines
+
+    built = build_engines(bundle, targets, **dataclasses.asdict(engine), force=force, progress=progress)
+    show_bundle(built, as_json, seconds=progress.seconds)

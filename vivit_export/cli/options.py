@@ -1,0 +1,289 @@
+"""Options that several commands share, and how a command ends. Nothing heavy is imported."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import io
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args
+
+import click
+
+from vivit_export.calibration.options import CalibrationOptions, Method
+from vivit_export.cli.values import FILE, PATH, sm_list, views
+from vivit_export.contract import Sampling, Short
+from vivit_export.errors import EnvironmentFault, UsageError, VivitExportError, option
+from vivit_export.flavour import Flavour
+from vivit_export.precision import CpuPrecision, Precision
+from vivit_export.signals import ended_like_ctrl_c, ignore_from_now_on
+
+if TYPE_CHECKING:
+    from vivit_export.export.engine.options import EngineOptions
+    from vivit_export.progress import Silent
+
+
+_SHORTCUTS = "vivit_export.cli.shortcuts"
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Command(click.Command):
+    """Turns our errors into one sentence and their exit code; nothing else is caught."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a terminal that has no Δ still shows the figures
+        try:
+            with ended_like_ctrl_c():
+                return super().invoke(ctx)
+        except VivitExportError as e:
+            if ctx.params.get("verbose") and not isinstance(e, UsageError):
+                traceback.print_exc()
+            _fail(e.worded(flag), e.exit_code)
+        except ModuleNotFoundError as e:
+            if e.name is None or e.name.startswith("vivit_export"):
+                raise
+            _fail(f"the package {e.name} is not installed; pip install vivit-export", EnvironmentFault.exit_code)
+        except KeyboardInterrupt:
+            ignore_from_now_on()
+            _fail("interrupted; nothing was written", 130)
+
+
+# Options whose flag is not their name.
+_FLAGS = {
+    "batches": "--batch",
+    "batches.min": "--min-batch",
+    "batches.opt": "--opt-batch",
+    "batches.max": "--max-batch",
+    "calibration.data": "--calibration-data",
+    "calibration.method": "--calibration-method",
+    "calibration.num_clips": "--calibration-clips",
+    "calibration.seed": "--calibration-seed",
+    "calibration.smooth": "--smooth",
+    "calibration.ranges": "--ranges",
+    "delay_us": "--max-delay-us",
+    "input_mode": "--input",
+    "skip_rewrites": "--no-rewrite",
+    "sms": "--sm",
+    "targets": "--target",
+}
+
+
+def flag(name: str, value: str | None) -> str:
+    """Word an option as the command line writes it; see `vivit_export.errors.option`."""
+    if (name, value) == ("check", "False"):
+        return "--no-check"
+    if name == "precision" and value in set(Precision):
+        return f"--{value}"
+    known = _FLAGS.get(name) or f"--{name.replace('_', '-')}"
+    return known if value is None else f"{known} {value}"
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"error: {message}", err=True)
+    sys.exit(code)
+
+
+def _refuse_shape(_ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise click.UsageError(
+            f"{param.opts[0]} {value} is not possible: the checkpoint's position embeddings fix frames, height and "
+            "width; only the batch is dynamic, within --min-batch and --max-batch"
+        )
+
+
+def _note_precision(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.meta.setdefault(_SHORTCUTS, []).append(param.name)
+
+
+# --- groups of options -------------------------------------------------------------------------
+
+
+def options(*decorators: Callable[[_F], _F]) -> Callable[[_F], _F]:
+    """Make one decorator of several, which keep their order in ``--help``."""
+
+    def apply(function: _F) -> _F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+def grouped(name: str, make: Callable[..., Any], *decorators: Callable[[_F], _F]) -> Callable[[_F], _F]:
+    """Make one decorator of several options; the command is given one argument instead of theirs.
+
+    Args:
+        name: of that argument.
+        make: makes it of the options, which are its parameters.
+        decorators: the options.
+    """
+    names = tuple(inspect.signature(make).parameters)
+
+    def apply(function: _F) -> _F:
+        @functools.wraps(function)
+        def call(*args: Any, **given: Any) -> Any:
+            made = make(**{option: given.pop(option) for option in names})
+            return function(*args, **{name: made}, **given)
+
+        return options(*decorators)(call)  # type: ignore[arg-type]
+
+    return apply
+
+
+class SamplingChoice(NamedTuple):
+    """How a clip is drawn from a video; None: as the bundle, or the checkpoint, has it."""
+
+    sampling: Sampling | None
+    stride: int | None
+    short: Short | None
+    views: tuple[int, int] | None
+
+
+def _make_progress(quiet: bool, verbose: bool) -> Silent:
+    from vivit_export.progress import Console, Silent
+
+    if quiet and verbose:
+        raise UsageError(f"{option('quiet')} and {option('verbose')} exclude each other; give one of them")
+    return Silent() if quiet else Console()
+
+
+def _make_precision(precision: str | None) -> Precision | None:
+    shortcuts = click.get_current_context().meta.get(_SHORTCUTS, [])
+    named = {*shortcuts, *([precision] if precision else [])}
+    if len(named) > 1:
+        flags = " and ".join(option("precision", name) for name in Precision if name in named)
+        raise UsageError(f"{flags} exclude each other; give one precision")
+    return Precision(named.pop()) if named else None
+
+
+def _make_engine_options(
+    sms: tuple[int, ...],
+    timing_cache: Path | None,
+    allow_unfused: bool,
+    min_batch: int,
+    opt_batch: int | None,
+    max_batch: int,
+) -> EngineOptions:
+    from vivit_export.export.engine.options import EngineOptions
+
+    opt = opt_batch if opt_batch is not None else max(min_batch, min(4, max_batch))
+    return EngineOptions((min_batch, opt, max_batch), sms, timing_cache, allow_unfused)
+
+
+def _make_calibration(
+    data: tuple[Path, ...],
+    method: Method,
+    calibration_clips: int | None,
+    calibration_seed: int,
+    calibration_cache: Path | None,
+    smooth: str,
+) -> CalibrationOptions:
+    return CalibrationOptions(data, method, smooth, calibration_clips, calibration_seed, calibration_cache)
+
+
+target_options = options(
+    click.option(
+        "--target",
+        "targets",
+        multiple=True,
+        type=click.Choice(("auto", "onnx", *map(str, Flavour))),
+        default=("auto",),
+        help="Repeatable.  [default: auto]",
+    ),
+)
+engine_options = grouped(
+    "engine",
+    _make_engine_options,
+    click.option("--sm", "sms", callback=sm_list, metavar="LIST", help="GPUs of TensorRT-RTX, such as 86,89,120."),
+    click.option("--timing-cache", type=FILE, help="TensorRT's timing cache, read and updated."),
+    click.option("--allow-unfused", is_flag=True, help="Accept an engine whose attention is not fused everywhere."),
+    click.option("--min-batch", type=int, default=1, show_default=True, help="Smallest batch of the engine profile."),
+    click.option("--opt-batch", type=int, help="Batch the engine is tuned for.  [default: 4, or --max-batch if lower]"),
+    click.option("--max-batch", type=int, default=8, show_default=True, help="Largest batch of the engine profile."),
+)
+calibration_options = grouped(
+    "calibration",
+    _make_calibration,
+    click.option(
+        "--calibration-data", "data", multiple=True, type=PATH, metavar="PATH",
+        help="Videos to calibrate INT8 or FP8 on: folder, file, .txt list, or .safetensors of crops. Repeatable.",
+    ),
+    click.option(
+        "--calibration-method", "method", type=click.Choice(get_args(Method)), default="mse", show_default=True,
+        help="How ranges are found.",
+    ),
+    click.option("--calibration-clips", type=int, help="Use at most so many of the videos."),
+    click.option("--calibration-seed", type=int, default=0, show_default=True, help="Of their order."),
+    click.option("--calibration-cache", type=FILE, help="Keeps what was observed.  [default: in ~/.cache]"),
+    click.option(
+        "--smooth", metavar="ALPHA", default="auto", show_default=True, help="SmoothQuant: auto, none, or 0 to 1."
+    ),
+)  # fmt: skip
+force_option = click.option("--force", is_flag=True, help="Replace what exists.")
+fp8_attention_option = click.option(
+    "--fp8-attention", is_flag=True, help="With --fp8, quantize Q, K, V and the softmax too."
+)
+output_options = grouped(
+    "progress",
+    _make_progress,
+    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+    click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
+    click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error too."),
+)
+sampling_options = grouped(
+    "sampling",
+    SamplingChoice,
+    click.option("--sampling", type=click.Choice(get_args(Sampling)), help="How a clip is drawn from a video."),
+    click.option("--stride", type=int, metavar="K", help="Take every K-th frame; means --sampling stride."),
+    click.option(
+        "--short", type=click.Choice(get_args(Short)), help="What to do with a video that has too few frames."
+    ),
+    click.option("--views", callback=views, metavar="TxS", help="Average over T temporal and S spatial views, as 4x3."),
+)
+device_options = options(
+    click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N.  [default: the first GPU, else the CPU]"),
+    click.option(
+        "--cpu-precision", type=click.Choice(get_args(CpuPrecision)), help="Arithmetic of CPU engines.  [fp32]"
+    ),
+)
+session_options = options(
+    click.option(
+        "--engine",
+        metavar="NAME",
+        help="tensorrt, onnxruntime …, or triton://HOST:PORT/MODEL.  [default: the best here]",
+    ),
+    device_options,
+)
+precision_options = grouped(
+    "precision",
+    _make_precision,
+    click.option(
+        "--precision", type=click.Choice([*map(str, Precision)]), help="Type of weights and GEMMs.  [default: fp32]"
+    ),
+    *(
+        click.option(
+            f"--{name}", is_flag=True, expose_value=False, callback=_note_precision, help=f"Same as --precision {name}."
+        )
+        for name in Precision
+    ),
+)
+rewrite_options = options(
+    click.option("--no-rewrite", "skip_rewrites", multiple=True, metavar="NAME", help="Leave an exact rewrite out."),
+)
+hub_options = options(
+    click.option("--revision", help="Hub branch, tag or commit."),
+    click.option("--allow-pickle", is_flag=True, help="Also read pytorch_model.bin (a pickle)."),
+)
+# Asked for by people who know other exporters; hidden, as they are always refused.
+fixed_shape_options = options(
+    *(
+        click.option(name, hidden=True, expose_value=False, callback=_refuse_shape)
+        for name in ("--num-frames", "--image-size", "--dynamic-axes")
+    )
+)

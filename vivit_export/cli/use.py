@@ -1,0 +1,236 @@
+"""The commands that look at a bundle, run it, check it and time it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vivit_export.cli.options import (
+    Command,
+    SamplingChoice,
+    device_options,
+    output_options,
+    sampling_options,
+    session_options,
+)
+from vivit_export.cli.show import show_prediction
+from vivit_export.cli.values import FILE, PATH, SOURCE, int_list, length
+from vivit_export.errors import UsageError, option
+from vivit_export.precision import CpuPrecision
+
+if TYPE_CHECKING:
+    from vivit_export.export.recheck import Against
+    from vivit_export.progress import Silent
+    from vivit_export.runtime.clips.windows import Unit
+
+
+@click.command(cls=Command)
+@click.argument("bundle", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest and all layers of the plans as JSON.")
+@click.option("--plan-onnx", type=FILE, help="Write the compiled plan as an ONNX file, to look at in Netron.")
+@click.option("--engine", help="Engine whose plan that is.  [default: the only one]")
+def inspect(bundle: Path, as_json: bool, plan_onnx: Path | None, engine: str | None) -> None:
+    """Verify BUNDLE and show what it holds, with the plan of each engine."""
+    from vivit_export.bundle import read_bundle
+    from vivit_export.export.engine.table import choose_engine, plan_text, read_plan
+    from vivit_export.report.text import summary_json, summary_text
+
+    if engine is not None and plan_onnx is None:
+        raise UsageError(f"{option('engine')} chooses the plan that {option('plan_onnx')} writes; give both")
+    found = read_bundle(bundle)
+    plans = {name: read_plan(found, name) for name in found.engines}
+    if plan_onnx is not None:
+        from vivit_export.export.engine.drawing import write_plan_onnx
+
+        chosen = choose_engine(found, engine)
+        write_plan_onnx(plans[chosen].layers, chosen, plan_onnx)
+    if as_json:
+        content = {**summary_json(found, None), "plans": {name: plan.to_json() for name, plan in plans.items()}}
+        click.echo(json.dumps(content, indent=2, sort_keys=True))
+    else:
+        click.echo("\n".join([summary_text(found), *map(plan_text, plans.values())]))
+
+
+@click.command(cls=Command)
+@click.argument("bundle", type=SOURCE)
+@click.argument("videos", nargs=-1, required=True, type=PATH, metavar="VIDEO...")
+@session_options
+@sampling_options
+@click.option(
+    "--window", callback=length, metavar="LENGTH", help="Predict sliding windows: 2.5 (seconds), 64f (frames)."
+)
+@click.option("--hop", callback=length, metavar="LENGTH", help="From one window to the next.  [default: --window]")
+@click.option("--labels", type=FILE, help="Names of the logits: one per line, or JSON.")
+@click.option("--top-k", default=5, show_default=True, type=click.IntRange(min=1), help="Show so many labels.")
+@click.option("--embedding", type=FILE, help="Also write the embeddings, as safetensors.")
+@output_options
+def predict(
+    bundle: Path | str,
+    videos: tuple[Path, ...],
+    engine: str | None,
+    device: str | None,
+    cpu_precision: CpuPrecision | None,
+    sampling: SamplingChoice,
+    window: tuple[float, Unit] | None,
+    hop: tuple[float, Unit] | None,
+    labels: Path | None,
+    top_k: int,
+    embedding: Path | None,
+    as_json: bool,
+    progress: Silent,
+) -> None:
+    """Name what happens in each VIDEO (or folder of videos); needs no torch.
+
+    BUNDLE may also be a model that Triton serves: triton://HOST:PORT/MODEL, or triton+http:// for HTTP. To a MODEL
+    that takes videos (NAME-video) the files themselves are sent.
+    One video is shown as a table, several as JSON lines. Videos that cannot be used are listed at the
+    end; the others are still predicted.
+    """
+    from vivit_export.errors import ClipError
+    from vivit_export.runtime import predict as run
+
+    windows = run.window_rule(window, hop, sampling.views)
+    files = run.list_videos(videos)
+    source, own_contract = run.read_source(bundle, progress)
+    contract = run.adapt_contract(own_contract, labels=labels, **sampling._asdict())
+    run.require_outputs(contract, embedding)
+    as_lines = as_json or len(files) > 1 or videos[0].is_dir()
+    kept: list[run.VideoPrediction] = []
+    faults: list[run.VideoFault] = []
+    running = run.predict_bundle(
+        source,
+        files,
+        contract=contract,
+        windows=windows,
+        engine=engine,
+        device=device,
+        cpu_precision=cpu_precision,
+        progress=progress,
+    )
+    with closing(running) as results:
+        for result in results:
+            if isinstance(result, run.VideoFault):
+                faults.append(result)
+                continue
+            kept.append(result)
+            show_prediction(result, top_k, as_lines)
+    if embedding is not None and kept:
+        run.save_embeddings(embedding, kept)
+    if faults:
+        raise ClipError(run.describe_faults(faults, len(files)))
+
+
+@click.command(cls=Command)
+@click.argument("bundle", type=PATH)
+@session_options
+@click.option("--against", type=click.Choice(("golden", "eager")), help="What to compare with.  [default: golden]")
+@click.option("--clips", type=PATH, help="Videos to check on, against eager.")
+@click.option("--num-clips", type=int, help="Use at most so many clips.")
+@click.option("--checkpoint", metavar="MODEL", help="What BUNDLE was exported from, for eager.")
+@click.option("--gate", metavar="LIMITS", help="Drift limits, e.g. top1=0.99,max=0.02.  [default: the bundle's]")
+@click.option("--per-block", is_flag=True, help="Also show the drift behind each encoder block.")
+@output_options
+def check(
+    bundle: Path,
+    engine: str | None,
+    device: str | None,
+    cpu_precision: CpuPrecision | None,
+    against: Against | None,
+    clips: Path | None,
+    num_clips: int | None,
+    checkpoint: str | None,
+    gate: str | None,
+    per_block: bool,
+    as_json: bool,
+    progress: Silent,
+) -> None:
+    """Measure the drift of BUNDLE where it is served; exit 5 beyond the gate.
+
+    Against the golden results in the bundle (needs no torch), or against the eager model.
+    """
+    from vivit_export.export.recheck import check as run
+    from vivit_export.report.text import drift_text
+
+    report = run(
+        bundle,
+        clips,
+        against=against,
+        checkpoint=checkpoint,
+        num_clips=num_clips,
+        gate=gate,
+        per_block=per_block,
+        engine=engine,
+        device=device,
+        cpu_precision=cpu_precision,
+        progress=progress,
+    )
+    if as_json:
+        click.echo(json.dumps({**report.to_json(), "passed": report.passed}, indent=2, sort_keys=True))
+    else:
+        click.echo(drift_text(report))
+    report.require()
+
+
+@click.command(cls=Command)
+@click.argument("bundle", type=PATH)
+@click.option("--engine", "engines", multiple=True, metavar="NAME", help="Repeatable.  [default: all that run here]")
+@click.option("--against", multiple=True, metavar="KIND", help="eager, sdpa or compile, also with -fp16 or -bf16.")
+@click.option("--checkpoint", metavar="MODEL", help="What BUNDLE was exported from, for --against.")
+@device_options
+@click.option("--batch", "batches", callback=int_list, default="1", show_default=True, metavar="LIST", help="As 1,4,8.")
+@click.option("--rounds", type=int, default=10, show_default=True, help="Timed calls of each.")
+@click.option("--warmup", type=int, default=2, show_default=True, help="Calls before these.")
+@click.option("--video", type=FILE, help="For the steps from a file to a result.  [default: a bundled one]")
+@click.option("--anyway", is_flag=True, help="Also time what is beyond its drift gate.")
+@click.option("--save", is_flag=True, help="Add the result to BUNDLE and its report.html.")
+@output_options
+def bench(
+    bundle: Path,
+    engines: tuple[str, ...],
+    against: tuple[str, ...],
+    checkpoint: str | None,
+    device: str | None,
+    cpu_precision: CpuPrecision | None,
+    batches: tuple[int, ...],
+    rounds: int,
+    warmup: int,
+    video: Path | None,
+    anyway: bool,
+    save: bool,
+    as_json: bool,
+    progress: Silent,
+) -> None:
+    """Time the engines of BUNDLE that run here, in turns, and eager PyTorch beside them."""
+    from vivit_export.bundle import read_bundle
+    from vivit_export.demo import clips_path
+    from vivit_export.export.amend import amend
+    from vivit_export.export.bench import bench as run
+    from vivit_export.report.text import bench_text
+
+    source = read_bundle(bundle)
+    if video is None and source.contract.io.mode != "frames":
+        video = next(clips_path().glob("left*"))
+    report = run(
+        source,
+        engines=engines,
+        against=against,
+        checkpoint=checkpoint,
+        device=device,
+        cpu_precision=cpu_precision,
+        batches=batches,
+        rounds=rounds,
+        warmup=warmup,
+        video=video,
+        anyway=anyway,
+        progress=progress,
+    )
+    facts = report.to_json()
+    if save and not report.interrupted:
+        amend(source, lambda _work, content: content.update(bench=facts), progress)
+    click.echo(json.dumps(facts, indent=2, sort_keys=True) if as_json else bench_text(facts))
+    if report.interrupted:
+        raise KeyboardInterrupt

@@ -1,0 +1,83 @@
+"""Values on the command line, from text to what they stand for. Nothing heavy is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vivit_export.runtime.session.triton.address import is_address
+
+
+class _Path(click.Path):
+    """A path; an empty one is no name for the current folder but a variable of a script that was not set."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(value, param, ctx) if value else self.fail("an empty path names nothing", param, ctx)
+
+
+class _Source(_Path):
+    """A path, or the address of a served model, which stays text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if is_address(value) else super().convert(value, param, ctx)
+
+
+PATH = _Path(path_type=Path)
+FILE = _Path(path_type=Path, dir_okay=False)
+SOURCE = _Source(path_type=Path)
+
+
+def sm_list(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...]:
+    """Read ``86,89`` (also ``sm_86``, ``8.6``) as (86, 89)."""
+    if value is None:
+        return ()
+    parts = [part.strip().lower().removeprefix("sm").replace(".", "") for part in value.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise click.BadParameter(f"{value!r} is not a list such as 86,89,120")
+    return tuple(int(part) for part in parts)
+
+
+def frame_size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """Read ``1920x1080`` (width x height) as (1080, 1920)."""
+    if value is None:
+        return None
+    width, _, height = value.lower().partition("x")
+    if not (width.isascii() and width.isdigit() and height.isascii() and height.isdigit()):
+        raise click.BadParameter(f"{value!r} is not a size such as 1920x1080 (width x height)")
+    return int(height), int(width)
+
+
+def views(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """Read ``4x3`` (temporal x spatial) as (4, 3)."""
+    if value is None:
+        return None
+    temporal, _, spatial = value.lower().partition("x")
+    if not (temporal.isascii() and temporal.isdigit() and spatial.isascii() and spatial.isdigit()):
+        raise click.BadParameter(f"{value!r} is not a number of views such as 4x3 (temporal x spatial)")
+    return int(temporal), int(spatial)
+
+
+def int_list(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...]:
+    """Read ``1,4,8`` as (1, 4, 8)."""
+    parts = [] if value is None else [part.strip() for part in value.split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
+        raise click.BadParameter(f"{value!r} is not a list of numbers above zero such as 1,4,8")
+    return tuple(int(part) for part in parts)
+
+
+def length(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[float, str] | None:
+    """Read ``2.5`` (or ``2.5s``) as (2.5, "seconds") and ``64f`` as (64, "frames")."""
+    if value is None:
+        return None
+    unit = "frames" if value.endswith("f") else "seconds"
+    try:
+        return float(value.removesuffix("f").removesuffix("s")), unit
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a length such as 2.5 (seconds) or 64f (frames)") from None
+
+
+def name_list(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """Read ``a, b`` as (a, b)."""
+    return () if value is None else tuple(part.strip() for part in value.split(","))
