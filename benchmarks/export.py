@@ -27,6 +27,7 @@ from vivit_export.demo.motion import LABELS, render_clip
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.options import REWRITE_NAMES
 from vivit_export.precision import Precision
+from vivit_export.records import to_json
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.drift.metrics import compare
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
@@ -119,8 +120,8 @@ def drift_on_noise(checkpoint: Path, target: Path) -> dict[str, Any]:
     loaded.network.config._attn_implementation = "eager"
     written_out = loaded.run_eager(pixels)
     return {
-        "onnx": compare(reference, result).to_json(),
-        "eager attention instead of sdpa": compare(reference, written_out).to_json(),
+        "onnx": to_json(compare(reference, result)),
+        "eager attention instead of sdpa": to_json(compare(reference, written_out)),
         "logit_range": float(np.ptp(reference["logits"])),
     }
 
@@ -133,7 +134,7 @@ def demo_agreement(work: Path) -> dict[str, Any]:
     reference = loaded.run_eager(pixels)
     figures: dict[str, Any] = {"eager fp32 accuracy": float(np.mean(reference["logits"].argmax(1) == truth))}
     bundle = ve.export_model("demo", work / "demo", precision="fp16", targets=("onnx",))
-    figures["fp16, ONNX Runtime"] = compare(reference, OnnxRuntimeSession(bundle.model).run(crops)).to_json()
+    figures["fp16, ONNX Runtime"] = to_json(compare(reference, OnnxRuntimeSession(bundle.model).run(crops)))
     for precision in ("fp16", "bf16"):
         figures[f"{precision}, rounding emulated"] = _emulated(work, precision, reference, crops)
     return figures
@@ -151,7 +152,7 @@ def _emulated(
     )
     path = work / f"{precision}.onnx"
     ir.save(emulate_low_precision(ir.load(bundle.model)), path)
-    return compare(reference, OnnxRuntimeSession(path).run(crops)).to_json()
+    return dict(to_json(compare(reference, OnnxRuntimeSession(path).run(crops))))
 
 
 def _generated(loaded: Checkpoint, count: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:

@@ -189,7 +189,7 @@ def make_bundle(book: Book, checkpoint: Path, target: Path, device: str) -> None
             ve.export_model(str(checkpoint), target, **options, check=False, progress=Console())
     made = ve.read_bundle(target).engines
     for flavour in FLAVOURS if device == "cuda" else ():
-        if any(engine["flavour"] == flavour for engine in made.values()):
+        if any(engine.flavour == flavour for engine in made.values()):
             continue
         try:
             build_engines(target, (flavour,), batches=ENGINE_BATCHES, allow_unfused=True, progress=Console())

@@ -34,6 +34,7 @@ from vivit_export.export.bench import bench
 from vivit_export.export.calibrate import motion_clips
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.clips import CheckClips, load_check_clips
+from vivit_export.precision import Precision
 from vivit_export.progress import Console
 
 HERE = Path(__file__).parent
@@ -134,7 +135,9 @@ def our_differences(
     bundle: Path, clips: CheckClips, reference: npt.NDArray[np.float32], loaded: Checkpoint
 ) -> dict[str, float]:
     """The same for our sessions, and for eager bf16."""
-    found = {"pytorch sdpa-bf16": float(np.abs(loaded.run_eager(clips.pixels, "bf16")["logits"] - reference).max())}
+    found = {
+        "pytorch sdpa-bf16": float(np.abs(loaded.run_eager(clips.pixels, Precision.BF16)["logits"] - reference).max())
+    }
     for engine in ("onnxruntime-cpu", "openvino"):
         with ve.open_session(bundle, prefer=engine) as session:
             found[engine] = float(np.abs(session.infer(clips.crops) - reference).max())

@@ -19,6 +19,7 @@ import click
 from common import environment, load_tool, write_results
 
 from vivit_export.bundle import MODEL
+from vivit_export.contract import AttentionForm, InputMode
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.engine.compile import EngineRequest, build_engine
 from vivit_export.export.engine.plan import prove
@@ -32,11 +33,11 @@ BATCHES = (1, 4, 8)
 OPSET = 23
 
 # Name, precision, form of attention, input, rewrites left out.
-GRAPHS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
-    ("plain fp16", "fp16", "pattern", "pixels", REWRITE_NAMES),
-    ("plain fp16, Attention op", "fp16", "fused-op", "pixels", REWRITE_NAMES),
-    ("ours fp16", "fp16", "pattern", "crops", ()),
-    ("ours bf16", "bf16", "pattern", "crops", ()),
+GRAPHS: tuple[tuple[str, Precision, AttentionForm, InputMode, tuple[str, ...]], ...] = (
+    ("plain fp16", Precision.FP16, "pattern", "pixels", REWRITE_NAMES),
+    ("plain fp16, Attention op", Precision.FP16, "fused-op", "pixels", REWRITE_NAMES),
+    ("ours fp16", Precision.FP16, "pattern", "crops", ()),
+    ("ours bf16", Precision.BF16, "pattern", "crops", ()),
 )
 
 # Fields of VivitConfig; what is not named is as in the first.
@@ -82,7 +83,7 @@ def make_checkpoint(fields: dict[str, Any]) -> Checkpoint:
 
 
 def measure(
-    checkpoint: Checkpoint, precision: str, form: str, input_mode: str, skip: tuple[str, ...]
+    checkpoint: Checkpoint, precision: Precision, form: AttentionForm, input_mode: InputMode, skip: tuple[str, ...]
 ) -> dict[str, dict[str, Any]]:
     """Compile one graph for each compute capability; figures of the plan by ``sm89`` and so on."""
     made = build_graph(
@@ -117,7 +118,7 @@ def measure(
                 "seconds": round(built.build_seconds, 1),
                 "evidence": prove(
                     plan,
-                    precision=Precision(precision),
+                    precision=precision,
                     num_attention=checkpoint.num_layers,
                     allow_unfused=True,
                 ),

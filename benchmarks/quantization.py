@@ -33,6 +33,7 @@ from common import RESULTS, environment, load_tool, run_measured, write_results
 from safetensors.numpy import load_file, save_file
 
 from vivit_export.bundle import MODEL
+from vivit_export.bundle.manifest import ClipsRecord
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.calibration.ranges import LayerRange, Ranges
 from vivit_export.demo import checkpoint_path
@@ -193,7 +194,7 @@ def quantise_ourselves(name: str, checkpoint: Checkpoint, data: Path, out: Path,
     """Calibrate, choose smoothing, and write the float32 graph with codes."""
     plain, attention = "no smoothing" in name, "attention" in name
     options = CalibrationOptions((data,), method="minmax" if plain else "mse", smooth="none" if plain else "auto")
-    precision = "fp8" if "fp8" in name else "int8"
+    precision = Precision.FP8 if "fp8" in name else Precision.INT8
     rewritten = rewrite_graph(checkpoint, ("logits",), equalize=True)
     ranges = obtain_ranges(checkpoint, rewritten, checkpoint.clip, precision, options, progress, attention=attention)
     model = rewritten.model
@@ -267,12 +268,12 @@ def linears(graph: Path) -> list[str]:
 def plan_of(model: str, name: str, work: Path) -> dict[str, Any]:
     """What TensorRT for RTX makes of our graph, without a GPU; the ranges are made up, as no kernel depends on them."""
     work.mkdir(exist_ok=True)
-    precision, attention = name.partition(",")[0], "attention" in name
+    precision, attention = Precision(name.partition(",")[0]), "attention" in name
     checkpoint = load_checkpoint(model)
     rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True)
     layers = {place.layer.name: LayerRange(8.0, 8.0, None, None, 0.0) for place in find_layers(rewritten.model)}
     blocks = dict.fromkeys(name_attention_inputs(rewritten.model), 8.0)
-    ranges = Ranges(precision, "minmax", {}, {"used": 0}, layers, blocks)
+    ranges = Ranges(precision, "minmax", {}, ClipsRecord("", 0), layers, blocks)
     made = build_graph(
         checkpoint,
         precision=precision,
@@ -298,7 +299,7 @@ def plan_of(model: str, name: str, work: Path) -> dict[str, Any]:
         "weight_bytes": plan.weight_bytes,
         "evidence": prove(
             plan,
-            precision=Precision(precision),
+            precision=precision,
             num_attention=checkpoint.num_layers,
             attention_dtype=Precision.FP8.plan_type if attention else None,
         ),

@@ -40,6 +40,7 @@ from vivit_export.export.graph.emulate import emulate_low_precision
 from vivit_export.export.graph.rewrites import apply_rewrites, lower_attention
 from vivit_export.export.graph.trace import trace
 from vivit_export.export.options import REWRITE_NAMES
+from vivit_export.precision import Precision
 from vivit_export.runtime import Preprocessor
 
 OPSET = 23
@@ -65,9 +66,9 @@ def measure(checkpoint: Checkpoint, num_clips: int) -> dict[str, Any]:
     pixels = Preprocessor(checkpoint.clip, checkpoint.preprocess).to_pixels(crops)
     eager = checkpoint.run_eager(pixels)["logits"]
     exact = [hugging_face_in_float64(checkpoint, pixels), graph_in_float64(checkpoint, pixels)]
-    single = [as_shipped(checkpoint, "fp32", skip, pixels, "pixels") for skip in (REWRITE_NAMES, ())]
-    plain = as_shipped(checkpoint, "fp16", REWRITE_NAMES, pixels, "pixels")
-    ours = as_shipped(checkpoint, "fp16", (), crops, "crops")
+    single = [as_shipped(checkpoint, Precision.FP32, skip, pixels, "pixels") for skip in (REWRITE_NAMES, ())]
+    plain = as_shipped(checkpoint, Precision.FP16, REWRITE_NAMES, pixels, "pixels")
+    ours = as_shipped(checkpoint, Precision.FP16, (), crops, "crops")
     return {
         "logit_range": float(np.ptp(eager)),
         "float64_max_difference": largest(*exact),
@@ -127,7 +128,9 @@ def to_float64(model: ir.Model) -> None:
                 value.const_value = ir.tensor(value.const_value.numpy().astype(np.float64), name=value.name)
 
 
-def as_shipped(checkpoint: Checkpoint, precision: str, skip: tuple[str, ...], feed: Any, input_mode: str) -> Floats:
+def as_shipped(
+    checkpoint: Checkpoint, precision: Precision, skip: tuple[str, ...], feed: Any, input_mode: str
+) -> Floats:
     """Logits of the graph that an export would write; low precision is emulated."""
     model = build_graph(
         checkpoint,

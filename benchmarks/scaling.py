@@ -25,7 +25,9 @@ import numpy as np
 from common import RESULTS, environment, peak_bytes, run_measured, write_results
 
 from vivit_export.bundle import MODEL, read_bundle
+from vivit_export.bundle.manifest import ClipsRecord
 from vivit_export.export.bench import bench
+from vivit_export.precision import Precision
 from vivit_export.progress import Console
 
 ROOT = Path(__file__).parents[1]
@@ -104,13 +106,13 @@ def measure(work: Path, layers: int, frames: int, batches: Sequence[int], rounds
     target = work / f"{checkpoint.name}-out"
     run = run_measured([VIVIT_EXPORT, str(checkpoint), "-o", str(target), *EXPORT])
     bundle = read_bundle(target)
-    (sidecar,) = bundle.engines.values()
+    (engine,) = bundle.engines.values()
     row = {
         "tokens": bundle.contract.clip.num_tokens,
         "export_seconds": run["seconds"],
         "export_peak_bytes": run["peak_bytes"],
-        "engine_bytes": sidecar["size"],
-        "activation_bytes": sidecar["plan"]["activation_bytes"],
+        "engine_bytes": engine.size,
+        "activation_bytes": engine.plan.activation_bytes,
     }
     report = bench(
         bundle, engines=("onnxruntime-cpu",), batches=batches, rounds=rounds, anyway=True, progress=Console()
@@ -176,7 +178,8 @@ def calibrate(model: str, clips: Path, count: int) -> dict[str, float]:
         quiet: dict[str, Any] = {"key": key, "count": lambda _done: None}
         state = collect(Path(folder, MODEL), tensors, found, cache=Path(folder, "cache"), **quiet)
         observed = time.perf_counter()
-        find_ranges(layers, {}, state, precision="int8", method="mse", smooth="auto", clips={}, **quiet)
+        none = ClipsRecord("", 0)
+        find_ranges(layers, {}, state, precision=Precision.INT8, method="mse", smooth="auto", clips=none, **quiet)
         times = {"calibration_seconds": observed - start, "ranges_seconds": time.perf_counter() - observed}
         return {**times, "calibration_peak_bytes": peak_bytes()}
 

@@ -15,13 +15,13 @@ from vivit_export.lazy import lazy_names
 if TYPE_CHECKING:
     from vivit_export import runtime
     from vivit_export.bundle import Bundle, read_bundle
+    from vivit_export.bundle.checks import DriftReport
     from vivit_export.contract import Contract
     from vivit_export.errors import VivitExportError
     from vivit_export.export.build import build_engines
     from vivit_export.export.options import ExportOptions
     from vivit_export.export.pipeline import export_model
     from vivit_export.export.recheck import assert_no_drift, check
-    from vivit_export.runtime.drift.check import DriftReport
     from vivit_export.runtime.select import open_session
     from vivit_export.runtime.session.session import Prediction, Session
 
@@ -48,7 +48,7 @@ __all__ = [
 _HOMES = {
     "Bundle": "bundle",
     "Contract": "contract",
-    "DriftReport": "runtime.drift.check",
+    "DriftReport": "bundle.checks",
     "ExportOptions": "export.options",
     "Prediction": "runtime.session.session",
     "Session": "runtime.session.session",

@@ -6,22 +6,17 @@ consumer (Python runtime, Triton, C++). No other module writes down a fact about
 
 from __future__ import annotations
 
-import dataclasses
-import sys
-import types
-import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 from vivit_export.errors import InputError
+from vivit_export.records import JsonObject, from_json, to_json
 
 InputMode = Literal["crops", "pixels", "frames"]
 AttentionForm = Literal["fused-op", "pattern"]
 ResizeOrder = Literal["horizontal-first", "pillow-13"]
 Sampling = Literal["uniform", "center", "head", "stride"]
 Short = Literal["refuse", "repeat", "loop"]
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,20 +203,18 @@ class Contract:
                 f"there are {len(self.labels)} labels for {logits} logits; id2label of the config is wrong"
             )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return a dict of JSON types only."""
-        plain = _plain(dataclasses.asdict(self))
-        assert isinstance(plain, dict)
-        return plain
+        return dict(to_json(self))
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Contract:
+    def from_json(cls, data: JsonObject) -> Contract:
         """Rebuild a contract from `to_json`.
 
         Raises:
             InputError: a field is missing, unknown, or of the wrong type.
         """
-        return _build(cls, data, "contract")
+        return from_json(cls, data, "contract")
 
 
 def require_agreement(clip: Clip, preprocess: Preprocess) -> None:
@@ -236,74 +229,3 @@ def require_agreement(clip: Clip, preprocess: Preprocess) -> None:
             f"the processor makes frames of {produced[0]}x{produced[1]} (height x width) but the model takes "
             f"{clip.height}x{clip.width}; make preprocessor_config.json and config.json agree"
         )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(v) for v in value]
-    return value
-
-
-def _build(cls: type[_T], data: Any, where: str) -> _T:
-    """Check ``data`` against the dataclass's own annotations, recursively."""
-    if not isinstance(data, dict):
-        raise InputError(f"{where} must be a JSON object, got {type(data).__name__}")
-    hints = typing.get_type_hints(cls)
-    unknown = sorted(set(data) - set(hints))
-    if unknown:
-        raise InputError(f"{where} has an unknown field {unknown[0]!r}; it was written by another version")
-    required = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]  # type: ignore[arg-type]
-    missing = [name for name in required if name not in data]
-    if missing:
-        raise InputError(f"{where} lacks the field {missing[0]!r}; it is incomplete")
-    return cls(**{name: _check(hints[name], value, f"{where}.{name}") for name, value in data.items()})
-
-
-def _check(hint: Any, value: Any, where: str) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return _build(hint, value, where)
-    if origin is Literal:
-        if value in args:
-            return value
-    elif origin is tuple and isinstance(value, list):
-        kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
-        if len(kinds) == len(value):
-            return tuple(_check(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
-    elif origin in (types.UnionType, typing.Union):
-        for option in args:
-            if option is type(None):
-                if value is None:
-                    return None
-                continue
-            try:
-                return _check(option, value, where)
-            except InputError:
-                continue
-    elif hint is float:
-        if type(value) in (int, float) and abs(value) <= sys.float_info.max:  # false for NaN
-            return float(value)
-    elif isinstance(hint, type) and type(value) is hint:
-        return value
-    raise InputError(f"{where} must be {_words(hint)}, got {_short(value)}")
-
-
-def _words(hint: Any) -> str:
-    """Say what an annotation asks for."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple:
-        return f"a list of {_words(args[0])}" if args[-1] is Ellipsis else f"a list of {len(args)} {_words(args[0])}"
-    if origin is Literal:
-        return " or ".join(map(str, args))
-    if origin in (types.UnionType, typing.Union):
-        return " or ".join(map(_words, args))
-    if hint is type(None):
-        return "null"
-    return "a finite number" if hint is float else str(hint.__name__)
-
-
-def _short(value: Any, limit: int = 60) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[:limit]}…"

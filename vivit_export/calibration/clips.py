@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from vivit_export.bundle import sha256_of
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError
+from vivit_export.files import sha256_of
 from vivit_export.runtime import Preprocessor, find_clips, read_clip
 
 UInt8 = npt.NDArray[np.uint8]

@@ -5,20 +5,21 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vivit_export.bundle.manifest import ClipsRecord, LayerEffect
 from vivit_export.calibration.cache import Observations
 from vivit_export.calibration.layers import Layer
 from vivit_export.calibration.observers import find_range, joined
 from vivit_export.calibration.smoothing import Exponents, choose
-from vivit_export.errors import CalibrationError
+from vivit_export.errors import CalibrationError, InputError, option
+from vivit_export.precision import Precision
+from vivit_export.records import from_json, parse_json, to_json
 
 FORMAT = "vivit-ranges/1"
 
@@ -63,22 +64,22 @@ class Ranges:
         layers: by name.
         attention: range that Q, K and V of a block share for ``--fp8-attention``, by its module path, where
             that was calibrated.
-        sensitivity: what each layer does to the logits (`sensitivity.Sensitivity`), where that was measured.
+        sensitivity: what each layer does to the logits (`calibration.sensitivity`), where that was measured.
     """
 
-    precision: str
+    precision: Precision
     method: str
     key: Mapping[str, str]
-    clips: Mapping[str, Any]
+    clips: ClipsRecord
     layers: Mapping[str, LayerRange]
     attention: Mapping[str, float] = field(default_factory=dict)
-    sensitivity: tuple[Mapping[str, Any], ...] = ()
+    sensitivity: tuple[LayerEffect, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON types."""
-        return {"format": FORMAT, **asdict(self)}
+        return {"format": FORMAT, **to_json(self)}
 
-    def require(self, key: Mapping[str, str], precision: str, source: Path) -> None:
+    def require(self, key: Mapping[str, str], precision: Precision, source: Path) -> None:
         """Refuse ranges of another model.
 
         Raises:
@@ -91,7 +92,9 @@ class Ranges:
                 "vivit calibrate MODEL --calibration-data DIR"
             )
         if self.precision != precision:
-            raise CalibrationError(f"{source} holds ranges for {self.precision}; use --{self.precision} with them")
+            raise CalibrationError(
+                f"{source} holds ranges for {self.precision}; use {option('precision', self.precision)} with them"
+            )
 
 
 def read_ranges(path: Path) -> Ranges:
@@ -101,36 +104,20 @@ def read_ranges(path: Path) -> Ranges:
         CalibrationError: it is not one, or is damaged.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if data.pop("format") != FORMAT:
-            raise ValueError(f"its format is not {FORMAT}")
-        layers = {name: _read_layer(name, fields) for name, fields in data.pop("layers").items()}
-        sensitivity = tuple(dict(one) for one in data.pop("sensitivity", ()))
-        attention = {name: _finite(name, amax) for name, amax in data.pop("attention", {}).items()}
-        return Ranges(layers=layers, attention=attention, sensitivity=sensitivity, **data)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        data = parse_json(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
+            raise InputError(f"its format is not {FORMAT}")
+        ranges = from_json(Ranges, data, "ranges")
+        for name, layer in ranges.layers.items():
+            if not 0 < layer.percent <= 100:
+                raise InputError(f"the weights of {name} cannot span {layer.percent} percent")
+        amaxes = {**{name: layer.amax for name, layer in ranges.layers.items()}, **ranges.attention}
+        for name, amax in amaxes.items():
+            if amax < 0:
+                raise InputError(f"the range of {name} is {amax}")
+    except (OSError, ValueError, RecursionError, InputError) as e:
         raise CalibrationError(f"{path} is not a file of ranges ({e}); make one with: vivit calibrate MODEL") from e
-
-
-def _read_layer(name: str, fields: dict[str, Any]) -> LayerRange:
-    exponents, shift = fields["exponents"], fields.get("shift")
-    found = LayerRange(
-        **{
-            **fields,
-            "exponents": None if exponents is None else tuple(map(int, exponents)),
-            "shift": None if shift is None else tuple(map(float, shift)),
-        }
-    )
-    _finite(name, found.amax)
-    if not 0 < found.percent <= 100:
-        raise ValueError(f"the weights of {name} cannot span {found.percent} percent")
-    return found
-
-
-def _finite(name: str, amax: float) -> float:
-    if not (math.isfinite(amax) and amax >= 0):
-        raise ValueError(f"the range of {name} is {amax}")
-    return amax
+    return ranges
 
 
 def find_ranges(
@@ -138,11 +125,11 @@ def find_ranges(
     attention: Mapping[str, Sequence[str]],
     state: Observations,
     *,
-    precision: str,
+    precision: Precision,
     method: str,
     smooth: str,
     key: Mapping[str, str],
-    clips: Mapping[str, Any],
+    clips: ClipsRecord,
     count: Callable[[int], None],
 ) -> Ranges:
     """Turn observations into ranges: of each layer, and of the tensors that share one in each ``attention`` block."""
@@ -161,4 +148,4 @@ def find_ranges(
         path: find_range(joined([state.tensors[name].histogram for name in tensors]), method, precision)
         for path, tensors in attention.items()
     }
-    return Ranges(precision, method, dict(key), dict(clips), found, shared)
+    return Ranges(precision, method, dict(key), clips, found, shared)

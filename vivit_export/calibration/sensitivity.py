@@ -8,9 +8,8 @@ alone is quantised, and when it alone is not.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
+from vivit_export.bundle.manifest import LayerEffect
 from vivit_export.calibration.ranges import Ranges
 
 Rms = Callable[[Sequence[str]], float]
@@ -20,32 +19,9 @@ CONFIRMED = 12
 """Layers measured on the logits: two runs of the model on some clips each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sensitivity:
-    """What quantising one layer does.
-
-    Attributes:
-        layer: name.
-        error: mean squared error of its output relative to its mean square.
-        alone: RMS difference of the logits where only this layer is quantised; None: not measured.
-        without: the same where all other layers are.
-        share: of the multiplications of all layers.
-    """
-
-    layer: str
-    error: float
-    alone: float | None
-    without: float | None
-    share: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON types."""
-        return asdict(self)
-
-
 def measure(
     ranges: Ranges, shares: dict[str, float], rms: Rms, count: Callable[[int], None], confirmed: int = CONFIRMED
-) -> list[Sensitivity]:
+) -> list[LayerEffect]:
     """Rank layers, the most harmful first: by ``without`` where it was measured, the rest by ``error``.
 
     Args:
@@ -63,7 +39,7 @@ def measure(
             alone = rms([other for other in names if other != name])
             without = rms([name])
             count(1)
-        found.append(Sensitivity(name, ranges.layers[name].error, alone, without, shares[name]))
+        found.append(LayerEffect(name, ranges.layers[name].error, alone, without, shares[name]))
     top, rest = found[:confirmed], found[confirmed:]
     return [*sorted(top, key=lambda one: one.without or 0.0), *rest]
 

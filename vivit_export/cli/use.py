@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
+from vivit_export.bundle.checks import Against
 from vivit_export.cli.options import (
     Command,
     SamplingChoice,
@@ -21,9 +23,9 @@ from vivit_export.cli.show import show_prediction
 from vivit_export.cli.values import FILE, PATH, SOURCE, int_list, length
 from vivit_export.errors import UsageError, option
 from vivit_export.precision import CpuPrecision
+from vivit_export.records import to_json
 
 if TYPE_CHECKING:
-    from vivit_export.export.recheck import Against
     from vivit_export.progress import Silent
     from vivit_export.runtime.clips.windows import Unit
 
@@ -127,7 +129,7 @@ def predict(
 @click.command(cls=Command)
 @click.argument("bundle", type=PATH)
 @session_options
-@click.option("--against", type=click.Choice(("golden", "eager")), help="What to compare with.  [default: golden]")
+@click.option("--against", type=click.Choice(get_args(Against)), help="What to compare with.  [default: golden]")
 @click.option("--clips", type=PATH, help="Videos to check on, against eager.")
 @click.option("--num-clips", type=int, help="Use at most so many clips.")
 @click.option("--checkpoint", metavar="MODEL", help="What BUNDLE was exported from, for eager.")
@@ -169,7 +171,7 @@ def check(
         progress=progress,
     )
     if as_json:
-        click.echo(json.dumps({**report.to_json(), "passed": report.passed}, indent=2, sort_keys=True))
+        click.echo(json.dumps({**to_json(report), "passed": report.passed}, indent=2, sort_keys=True))
     else:
         click.echo(drift_text(report))
     report.require()
@@ -228,9 +230,8 @@ def bench(
         anyway=anyway,
         progress=progress,
     )
-    facts = report.to_json()
     if save and not report.interrupted:
-        amend(source, lambda _work, content: content.update(bench=facts), progress)
-    click.echo(json.dumps(facts, indent=2, sort_keys=True) if as_json else bench_text(facts))
+        amend(source, lambda _work, content: dataclasses.replace(content, bench=report.record()), progress)
+    click.echo(json.dumps(report.to_json(), indent=2, sort_keys=True) if as_json else bench_text(report.record()))
     if report.interrupted:
         raise KeyboardInterrupt

@@ -6,16 +6,18 @@ several deployments share a folder (`vivit_export.deploy.triton.repository`), ea
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vivit_export.bundle import MANIFEST, Bundle, FolderKind, read_bundle, sha256_of, write_json, writing
-from vivit_export.errors import BundleError, OutputError
+from vivit_export.bundle import MANIFEST, Bundle, read_bundle
+from vivit_export.bundle.manifest import FileRecord
+from vivit_export.errors import BundleError, InputError, OutputError
+from vivit_export.files import FolderKind, sha256_of, write_json, writing
+from vivit_export.records import from_json, parse_json, to_json
 
 FORMAT = "vivit-deployment/1"
 LISTING = "deployment.json"
@@ -38,12 +40,22 @@ class Deployment:
     readme: Path
     kind: str
     model: str
-    files: dict[str, dict[str, str | int]]
+    files: Mapping[str, FileRecord]
 
     @property
     def size_bytes(self) -> int:
         """Total size of the files."""
-        return sum(int(entry["size"]) for entry in self.files.values())
+        return sum(file.size for file in self.files.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """What ``deployment.json`` says."""
+
+    format: str
+    kind: str
+    model: str
+    files: Mapping[str, FileRecord]
 
 
 @contextmanager
@@ -57,7 +69,7 @@ def deploying(kind: str, bundle: Bundle, target: Path, force: bool) -> Iterator[
         force: replace a deployment of any kind that is there.
 
     Raises:
-        OutputError: ``target`` lies inside the bundle, or see `vivit_export.bundle.check_target`.
+        OutputError: ``target`` lies inside the bundle, or see `vivit_export.files.check_target`.
     """
     require_outside(bundle, target)
     with writing(target, force=force, kind=FolderKind("deployment", _listed)) as work:
@@ -78,9 +90,9 @@ def require_outside(bundle: Bundle, target: Path) -> None:
 def write_listing(folder: Path, listing: str, kind: str, bundle: Bundle) -> None:
     """List the files of a finished deployment, those that are in ``folder``, in a file with the name ``listing``."""
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    files = {name: {"sha256": sha256_of(folder / name), "size": (folder / name).stat().st_size} for name in names}
-    model = str(bundle.manifest["model"]["id"])
-    write_json(folder / listing, {"format": FORMAT, "kind": kind, "model": model, "files": files})
+    files = {name: FileRecord(sha256_of(folder / name), (folder / name).stat().st_size) for name in names}
+    written = _Listing(FORMAT, kind, bundle.manifest.model.id, files)
+    write_json(folder / listing, to_json(written))
 
 
 def read_deployment(folder: Path, listing: str = LISTING) -> Deployment:
@@ -91,13 +103,12 @@ def read_deployment(folder: Path, listing: str = LISTING) -> Deployment:
     """
     path = folder / listing
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise BundleError(f"{path} has format {content['format']!r}; this version reads {FORMAT!r}")
-        readme = path.with_name(README)
-        return Deployment(folder, readme, content["kind"], content["model"], dict(content["files"]))
-    except (OSError, ValueError, LookupError, TypeError) as e:
+        found = from_json(_Listing, parse_json(path.read_text(encoding="utf-8")), LISTING)
+    except (OSError, ValueError, RecursionError, InputError) as e:
         raise BundleError(f"{path.parent} is not a deployment: it has no readable {LISTING}") from e
+    if found.format != FORMAT:
+        raise BundleError(f"{path} has format {found.format!r}; this version reads {FORMAT!r}")
+    return Deployment(folder, path.with_name(README), found.kind, found.model, found.files)
 
 
 def copy_bundle(bundle: Bundle, to: Path) -> None:
@@ -106,7 +117,7 @@ def copy_bundle(bundle: Bundle, to: Path) -> None:
     Raises:
         BundleError: a copy is not what the manifest says.
     """
-    for name in (MANIFEST, *bundle.manifest["files"]):
+    for name in (MANIFEST, *bundle.manifest.files):
         (to / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(bundle.path / name, to / name)
     read_bundle(to)

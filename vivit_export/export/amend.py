@@ -6,20 +6,19 @@ import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from vivit_export import bundle
-from vivit_export.bundle import Bundle
+from vivit_export.bundle import Bundle, read_bundle, write_manifest, writing
+from vivit_export.bundle.manifest import Content
 from vivit_export.progress import Progress
 from vivit_export.report.html import write_report
 
 
-def finish(work: Path, manifest: dict[str, Any], place: Path, progress: Progress) -> Bundle:
+def finish(work: Path, content: Content, place: Path, progress: Progress) -> Bundle:
     """Write report and manifest, and read all back.
 
     Args:
         work: folder with the other files of the bundle.
-        manifest: its content.
+        content: what it says about itself.
         place: where the folder will be renamed to.
         progress: told about the stage.
 
@@ -27,17 +26,17 @@ def finish(work: Path, manifest: dict[str, Any], place: Path, progress: Progress
         BundleError: what was written is not what was meant to be.
     """
     with progress.stage("write the bundle"):
-        write_report(work, manifest)
-        bundle.write_manifest(work, manifest)
-        return dataclasses.replace(bundle.read_bundle(work), path=place)
+        write_report(work, content)
+        write_manifest(work, content)
+        return dataclasses.replace(read_bundle(work), path=place)
 
 
-def amend(source: Bundle, change: Callable[[Path, dict[str, Any]], None], progress: Progress) -> Bundle:
+def amend(source: Bundle, change: Callable[[Path, Content], Content], progress: Progress) -> Bundle:
     """Replace a bundle by a changed copy.
 
     Args:
         source: a verified bundle.
-        change: is given the folder of the copy and the manifest's content, and changes both.
+        change: is given the folder of the copy, which it may change, and the content; returns the new content.
         progress: told about the last stage.
 
     Returns:
@@ -46,11 +45,10 @@ def amend(source: Bundle, change: Callable[[Path, dict[str, Any]], None], progre
     Raises:
         OutputError: the bundle cannot be replaced; it is as it was.
     """
-    content = {name: section for name, section in source.manifest.items() if name not in ("format", "files")}
-    with bundle.writing(source.path, force=True) as work:
-        for name in source.manifest["files"]:
+    with writing(source.path, force=True) as work:
+        for name in source.manifest.files:
             copy = work / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source.path / name, copy)
-        change(work, content)
+        content = change(work, source.manifest)
         return finish(work, content, source.path, progress)

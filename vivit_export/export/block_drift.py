@@ -13,10 +13,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from vivit_export.bundle import Bundle
+from vivit_export.bundle.checks import BlockDrift
 from vivit_export.errors import BuildError, option
 from vivit_export.export.checkpoint.load import Checkpoint
 from vivit_export.export.graph.emulate import emulated_session
-from vivit_export.runtime.drift.metrics import BlockDrift
 
 Float32 = npt.NDArray[np.float32]
 

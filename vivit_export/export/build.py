@@ -3,98 +3,95 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from vivit_export import bundle
-from vivit_export.bundle import Bundle, read_bundle
-from vivit_export.contract import Contract
+from vivit_export.bundle import ENGINES, MODEL, Bundle, read_bundle
+from vivit_export.bundle.engines import EngineRecord, PlanSummary, Profile
+from vivit_export.bundle.manifest import Content, QuantizationRecord
 from vivit_export.errors import EnvironmentFault, OutputError, UsageError, option
 from vivit_export.export.amend import amend
 from vivit_export.export.engine.compile import EngineRequest, build_engine
 from vivit_export.export.engine.options import EngineOptions
 from vivit_export.export.engine.plan import prove
+from vivit_export.files import sha256_of, write_json
 from vivit_export.flavour import Flavour
-from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
+from vivit_export.records import to_json
 
 
-def add_engine(
-    folder: Path,
-    manifest: dict[str, Any],
-    flavour: Flavour,
-    options: EngineOptions,
-) -> tuple[str, dict[str, Any]]:
+def add_engine(folder: Path, content: Content, flavour: Flavour, options: EngineOptions) -> Content:
     """Compile ``folder/model.onnx`` and prove the plan.
 
     Args:
-        folder: bundle under construction.
-        manifest: its content so far (contract, precision, model).
+        folder: bundle under construction; the engine and its sidecar, which also lists the layers of the plan, are
+            written to ``folder/engines``.
+        content: what the bundle says about itself so far.
         flavour: which compiler.
         options: what this flavour cannot be told is passed over.
 
     Returns:
-        Name and sidecar of the engine; both files are in ``folder/engines``, where the sidecar also lists the
-        layers of the plan.
+        The content with the engine.
 
     Raises:
         BuildError: the compiler failed.
         PrecisionError: the plan keeps less than was promised.
     """
-    contract = Contract.from_json(manifest["contract"])
-    precision = Precision(manifest["precision"]["name"])
     options = options.for_flavour(flavour)
     name = options.engine_name(flavour)
-    (folder / bundle.ENGINES).mkdir(exist_ok=True)
-    source = contract.io.inputs[0]
+    engines = folder / ENGINES
+    engines.mkdir(exist_ok=True)
+    source = content.contract.io.inputs[0]
     request = EngineRequest(
         flavour=flavour,
-        onnx=folder / bundle.MODEL,
+        onnx=folder / MODEL,
         input_name=source.name,
         input_shape=tuple(int(d) for d in source.shape[1:]),
         batches=options.batches,
-        sms=flavour.check_sms(options.sms, precision),
+        sms=flavour.check_sms(options.sms, content.precision.name),
         timing_cache=options.timing_cache,
     )
-    log = folder / bundle.ENGINES / f".{name}.log"
+    log = engines / f".{name}.log"
     try:
-        built = build_engine(request, folder / bundle.ENGINES / f"{name}.plan", log)
+        built = build_engine(request, engines / f"{name}.plan", log)
     finally:
         log.unlink(missing_ok=True)
-    quantisation = manifest["precision"].get("quantisation", {})
-    proof = prove(
-        built.plan,
-        precision=precision,
-        num_attention=int(manifest["model"]["config"]["num_hidden_layers"]),
-        single_query=int(manifest["precision"].get("rewrites", {}).get("class-token", 0)),
-        linears=_promised_linears(manifest["precision"]),
-        attention_dtype=Precision.FP8.plan_type if "attention" in quantisation else None,
+    record = EngineRecord(
+        flavour=flavour,
+        version=built.version,
+        sms=built.sms,
+        profiles=(Profile(*options.batches),),
+        precision=content.precision.name,
+        size=built.size_bytes,
+        onnx_sha256=sha256_of(folder / MODEL),
+        proof=tuple(_prove(built.plan, content, options)),
+        plan=built.plan,
+    )
+    layers = [layer.to_json() for layer in built.layers]
+    write_json(engines / f"{name}.json", {**to_json(record), "layers": layers})
+    return replace(content, engines={**content.engines, name: record})
+
+
+def _prove(plan: PlanSummary, content: Content, options: EngineOptions) -> list[str]:
+    precision = content.precision
+    attention = precision.quantization is not None and precision.quantization.attention is not None
+    return prove(
+        plan,
+        precision=precision.name,
+        num_attention=content.model.num_blocks,
+        single_query=precision.rewrites.get("class-token", 0),
+        linears=_promised_linears(precision.quantization),
+        attention_dtype=precision.name.plan_type if attention else None,
         allow_unfused=options.allow_unfused,
     )
-    sidecar = {
-        "flavour": flavour,
-        "version": built.version,
-        "sms": list(built.sms),
-        "profiles": [dict(zip(("min", "opt", "max"), options.batches, strict=True))],
-        "precision": precision,
-        "size": built.size_bytes,
-        "onnx_sha256": bundle.sha256_of(folder / bundle.MODEL),
-        "proof": proof,
-        "plan": built.plan.to_json(),
-    }
-    layers = [layer.to_json() for layer in built.layers]
-    bundle.write_json(folder / bundle.ENGINES / f"{name}.json", {**sidecar, "layers": layers})
-    return name, sidecar
 
 
-def _promised_linears(precision: dict[str, Any]) -> list[str]:
-    """ONNX nodes of the quantised Linears, where some were kept in fp16; empty: all of the encoder is promised."""
-    layers = precision.get("quantisation", {}).get("layers", {})
-    if all(layer["type"] != "float16" for layer in layers.values()):
+def _promised_linears(quantization: QuantizationRecord | None) -> list[str]:
+    """ONNX nodes of the quantized Linears, where some were kept in fp16; empty: all of the encoder is promised."""
+    layers = [] if quantization is None else [*quantization.layers.values()]
+    if all(layer.quantized for layer in layers):
         return []
-    return [
-        f"{linear}/MatMul" for layer in layers.values() if layer["type"] != "float16" for linear in layer["linears"]
-    ]
+    return [f"{linear}/MatMul" for layer in layers if layer.quantized for linear in layer.linears]
 
 
 def build_engines(
@@ -142,11 +139,11 @@ def build_engines(
         if name in source.engines and not force:
             raise OutputError(f"{source.path} already has the engine {name}; pass {option('force')} to build it again")
 
-    def add_engines(work: Path, content: dict[str, Any]) -> None:
+    def add_engines(work: Path, content: Content) -> Content:
         for flavour in flavours:
             with progress.stage(f"compile {options.engine_name(flavour)}"):
-                name, sidecar = add_engine(work, content, flavour, options)
-            content["engines"] = {**content["engines"], name: sidecar}
+                content = add_engine(work, content, flavour, options)
+        return content
 
     return amend(source, add_engines, progress)
 

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from safetensors.numpy import save_file
 
 from vivit_export.bundle import MODEL
+from vivit_export.bundle.manifest import ClipsRecord
 from vivit_export.calibration.cache import default_cache
 from vivit_export.calibration.clips import FEWEST_CLIPS, GOOD_CLIPS, CalibrationClips, find_calibration_clips
 from vivit_export.calibration.collect import collect
@@ -31,6 +32,7 @@ from vivit_export.export.graph.build import Rewritten, save_graph, signature
 from vivit_export.export.graph.pixels import prepend_pixels
 from vivit_export.export.graph.quantize import name_inputs
 from vivit_export.export.graph.quantize_attention import name_attention_inputs
+from vivit_export.precision import Precision
 from vivit_export.progress import Progress
 from vivit_export.runtime import Preprocessor
 
@@ -42,7 +44,7 @@ def obtain_ranges(
     checkpoint: Checkpoint,
     rewritten: Rewritten,
     clip: Clip,
-    precision: str,
+    precision: Precision,
     options: CalibrationOptions,
     progress: Progress,
     *,
@@ -84,7 +86,7 @@ def _calibrate(
     model: ir.Model,
     blocks: dict[str, tuple[str, ...]],
     clip: Clip,
-    precision: str,
+    precision: Precision,
     options: CalibrationOptions,
     key: dict[str, str],
     stack: ExitStack,
@@ -107,7 +109,7 @@ def _calibrate(
         state = collect(folder / MODEL, tensors, clips, cache=cache, key=key, count=count)
     for name, reason in state.set_aside.items():
         progress.note(f"not used for calibration: {name}: {reason}")
-    told = {"source": source, "used": len(state.done), "set_aside": state.set_aside, "seed": options.seed}
+    told = ClipsRecord(source, len(state.done), options.seed, state.set_aside)
     with progress.counting(f"find the ranges by {options.method}", len(layers), "layers") as count:
         return find_ranges(
             layers,

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vivit_export import bundle
 from vivit_export.calibration.ranges import Ranges
 from vivit_export.errors import OutputError, UsageError, option
 from vivit_export.export.calibrate import calibration_contract, calibration_graph, find_clips_of, obtain_ranges
@@ -17,6 +16,7 @@ from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.graph.build import Rewritten, rewrite_graph
 from vivit_export.export.options import OUTPUTS, ExportOptions
 from vivit_export.export.trials import Trials, measure_sensitivity
+from vivit_export.files import write_json
 from vivit_export.progress import Progress, Silent
 
 _TRIAL_FLOPS = 8e12
@@ -73,7 +73,7 @@ def calibrate_model(
     if sensitivity:
         ranges = _with_sensitivity(ranges, checkpoint, rewritten, options, progress)
     try:
-        bundle.write_json(path, ranges.to_json())
+        write_json(path, ranges.to_json())
     except OSError as e:
         raise OutputError(f"{path} cannot be written ({e.strerror}); choose another file") from e
     return ranges
@@ -92,7 +92,7 @@ def _with_sensitivity(
     with progress.stage("run the float32 graph"):
         trials = Trials(checkpoint, rewritten, ranges, _some_crops(checkpoint, rewritten, options))
     found = measure_sensitivity(trials, ranges, progress)
-    return dataclasses.replace(ranges, sensitivity=tuple(one.to_json() for one in found))
+    return dataclasses.replace(ranges, sensitivity=tuple(found))
 
 
 def _some_crops(checkpoint: Checkpoint, rewritten: Rewritten, options: ExportOptions) -> npt.NDArray[np.uint8]:

@@ -18,15 +18,16 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from vivit_export.bundle import MODEL
+from vivit_export.bundle.checks import Gate, Parity, Run
 from vivit_export.contract import Contract, InputMode
 from vivit_export.export.clips import CheckClips, read_check_clips
 from vivit_export.export.graph.emulate import emulated_session
 from vivit_export.precision import Precision
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.clips.processor_config import installed_resize_order
-from vivit_export.runtime.drift.check import Outputs, Run, run_full_batches
-from vivit_export.runtime.drift.metrics import Gate, compare
-from vivit_export.runtime.drift.parity import Parity, compare_pixels
+from vivit_export.runtime.drift.check import Outputs, run_full_batches
+from vivit_export.runtime.drift.metrics import compare
+from vivit_export.runtime.drift.parity import compare_pixels
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 _SCORES_BYTES = 512 << 20

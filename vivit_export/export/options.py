@@ -14,7 +14,7 @@ from typing import Any, Literal, TypedDict, get_args
 from vivit_export import runtime
 from vivit_export.bundle import check_target
 from vivit_export.calibration.options import CalibrationOptions
-from vivit_export.contract import Clip, InputMode, Sampling, Short
+from vivit_export.contract import AttentionForm, Clip, InputMode, Sampling, Short
 from vivit_export.errors import MissingDependencyError, UsageError, option
 from vivit_export.export.engine.options import EngineOptions
 from vivit_export.flavour import Flavour
@@ -229,7 +229,7 @@ class ExportOptions:
                 f"{option(name)} is about engines and {option('targets', 'onnx')} builds none; leave one of them out"
             )
 
-    def attention_form(self, builds_engine: bool) -> str:
+    def attention_form(self, builds_engine: bool) -> AttentionForm:
         """Resolve ``auto``: the pattern where an engine is built, the op otherwise.
 
         As a pattern, TensorRT fuses it with fewer copies around it (126 layers against 144 for
@@ -241,7 +241,7 @@ class ExportOptions:
         low_opset = self.opset is not None and self.opset < _ATTENTION_OPSET
         return "pattern" if builds_engine or low_opset or self.fp8_attention else "fused-op"
 
-    def opset_for(self, form: str) -> int:
+    def opset_for(self, form: AttentionForm) -> int:
         """The opset asked for, or the lowest that holds the graph's ops."""
         if self.opset is not None:
             return self.opset
@@ -267,7 +267,7 @@ class ExportPlan:
     options: ExportOptions
     flavours: tuple[Flavour, ...]
     skipped: dict[Flavour, str]
-    attention: str
+    attention: AttentionForm
     opset: int
 
     def sms(self, flavour: Flavour) -> tuple[int, ...]:

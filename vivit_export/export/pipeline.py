@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from safetensors.numpy import save
 
 from vivit_export import __version__, bundle
 from vivit_export.bundle import Bundle
+from vivit_export.bundle.checks import CheckedClips, DriftReport
+from vivit_export.bundle.manifest import Content, ModelRecord, Producer
 from vivit_export.contract import Clip, Contract
 from vivit_export.errors import UsageError, option
 from vivit_export.export.amend import finish
@@ -42,9 +44,10 @@ from vivit_export.export.options import (
     plan_export,
 )
 from vivit_export.export.trials import Trials, choose_kept
+from vivit_export.files import write_json
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
-from vivit_export.runtime.drift.check import DriftReport, Outputs
+from vivit_export.runtime.drift.check import Outputs
 from vivit_export.runtime.drift.metrics import parse_gate
 from vivit_export.runtime.drift.parity import graph_parity
 
@@ -81,8 +84,8 @@ def export_model(
     with progress.stage("load the checkpoint"):
         checkpoint = load_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
     with bundle.writing(plan.target, force=options.force) as work:
-        manifest = _export_into(work, checkpoint, plan, progress)
-        return finish(work, manifest, plan.target, progress)
+        content = _export_into(work, checkpoint, plan, progress)
+        return finish(work, content, plan.target, progress)
 
 
 def _with_fields(options: ExportOptions, fields: ExportFields) -> ExportOptions:
@@ -93,7 +96,7 @@ def _with_fields(options: ExportOptions, fields: ExportFields) -> ExportOptions:
     return dataclasses.replace(options, **fields)  # type: ignore[arg-type]  # a name stands for its precision
 
 
-def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPlan, progress: Progress) -> dict[str, Any]:
+def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPlan, progress: Progress) -> Content:
     options = plan.options
     outputs = _choose_outputs(checkpoint, options.outputs)
     quantisation = None
@@ -119,22 +122,14 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPlan, progress:
         checkpoint.labels,
     )
     checks = _check(work, checkpoint, graph, contract, options, progress) if options.check else None
-    manifest: dict[str, Any] = {
-        "producer": {"vivit_export": __version__},
-        "model": _provenance(checkpoint),
-        "contract": contract.to_json(),
-        "precision": graph.facts,
-        "engines": {},
-        "checks": checks.to_json() if checks else {},
-    }
+    content = Content(Producer(__version__), _provenance(checkpoint), contract, graph.facts, checks=checks)
     del graph
     for flavour in plan.flavours:
         with progress.stage(f"compile {options.engine.engine_name(flavour)}"):
-            name, sidecar = add_engine(work, manifest, flavour, options.engine)
-            manifest["engines"][name] = sidecar
+            content = add_engine(work, content, flavour, options.engine)
     for name, reason in plan.skipped.items():
         progress.note(f"{name} left out: {reason}")
-    return manifest
+    return content
 
 
 def _quantisation(
@@ -154,7 +149,7 @@ def _quantisation(
         kept, ranges = choose_kept(trials, ranges, gate, progress, attention=attention)
     else:
         kept = layers_to_keep(ranges, options.keep_fp16)
-    bundle.write_json(work / bundle.RANGES, ranges.to_json())
+    write_json(work / bundle.RANGES, ranges.to_json())
     return Quantisation(rewritten, ranges, kept, attention)
 
 
@@ -210,19 +205,20 @@ def _check(
         in_graph = graph_parity(work, contract, graph.facts, clips.frames, clips.crops)
         parity = (processor_parity(contract, options.clips, limit), *([in_graph] if in_graph else []))
     name = f"eager fp32, {checkpoint.framework}"
-    checks = DriftReport(name, clips.source, clips.names, gate, tuple(runs), parity)
+    checks = DriftReport(name, CheckedClips(clips.source, clips.names), gate, tuple(runs), parity)
     checks.require(f"; nothing was written (a wider type drifts less, {option('gate')} changes a limit)")
     return checks
 
 
-def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
+def _provenance(checkpoint: Checkpoint) -> ModelRecord:
     parameters = sum(int(np.prod(p.shape)) for p in checkpoint.network.parameters())
     # A folder's place on this machine is not part of what the bundle is; its name helps people.
     source = checkpoint.source if checkpoint.revision or checkpoint.source == "demo" else model_name(checkpoint.source)
-    return {
-        "id": source,
-        "revision": checkpoint.revision,
-        "config": checkpoint.config,
-        "weights_sha256": checkpoint.weights_sha256,
-        "parameters": parameters,
-    }
+    return ModelRecord(
+        id=source,
+        parameters=parameters,
+        num_blocks=checkpoint.num_layers,
+        config=checkpoint.config,
+        revision=checkpoint.revision,
+        weights_sha256=checkpoint.weights_sha256,
+    )

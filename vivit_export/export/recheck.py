@@ -10,35 +10,32 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vivit_export.bundle import Bundle, read_bundle
+from vivit_export.bundle.checks import Against, BlockDrift, CheckedClips, DriftReport, Gate, Parity, Run
 from vivit_export.errors import CheckpointError, UsageError, option
 from vivit_export.export.clips import load_check_clips, num_bundled_clips
 from vivit_export.precision import CpuPrecision, Precision
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.drift.check import (
-    DriftReport,
     Outputs,
-    Run,
     check_session,
     golden_clips,
     run_full_batches,
     tuned_batches,
 )
-from vivit_export.runtime.drift.metrics import BlockDrift, Gate, compare, parse_gate
-from vivit_export.runtime.drift.parity import Parity, graph_parity
+from vivit_export.runtime.drift.metrics import compare, parse_gate
+from vivit_export.runtime.drift.parity import graph_parity
 from vivit_export.runtime.select import CPU_ENGINES, open_session
 from vivit_export.runtime.session.session import Session
 
 if TYPE_CHECKING:
     from vivit_export.export.checkpoint.load import Checkpoint
-
-Against = Literal["golden", "eager"]
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,8 @@ def check(
         raise UsageError(f"{option('num_clips', num_clips)} must be at least 1")
     with progress.stage("verify the bundle"):
         source = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
-    limits = parse_gate(gate, source.precision, source.manifest["checks"].get("gate"))
+    recorded = source.manifest.checks
+    limits = parse_gate(gate, source.precision, recorded.gate.limits if recorded else None)
     with open_session(source, engine, device, cpu_precision) as session:
         progress.note(f"runs on {session.details}")
         if chosen == "golden":
@@ -110,7 +108,8 @@ def check(
     with progress.stage("compare preprocessed pixels"):
         in_graph = _graph_parity(source, reference.frames)
     parity = (*reference.parity, *([in_graph] if in_graph else []))
-    return DriftReport(reference.name, reference.source, reference.names, limits, tuple(runs), parity, reference.blocks)
+    tried = CheckedClips(reference.source, reference.names)
+    return DriftReport(reference.name, tried, limits, tuple(runs), parity, reference.blocks)
 
 
 def assert_no_drift(
@@ -171,11 +170,11 @@ def _choose(against: Against | None, clips: str | Path | None, checkpoint: str |
 
 def _golden(bundle: Bundle, num_clips: int | None) -> _Reference:
     frames, outputs = golden_clips(bundle)
-    checks = bundle.manifest["checks"]
+    checks = bundle.manifest.checks
     return _Reference(
-        name=f"{checks['reference']} (golden)",
-        source=checks["clips"]["source"],
-        names=tuple(checks["clips"]["names"][:num_clips]),
+        name=f"{checks.reference} (golden)" if checks else "golden",
+        source=checks.source if checks else "",
+        names=checks.names[:num_clips] if checks else (),
         frames=frames[:num_clips],
         outputs={name: array[:num_clips] for name, array in outputs.items()},
     )
@@ -235,16 +234,16 @@ def load_exported_checkpoint(bundle: Bundle, checkpoint: str | None) -> Checkpoi
     """
     from vivit_export.export.checkpoint.load import load_checkpoint
 
-    model = bundle.manifest["model"]
-    named = checkpoint or (model["id"] if model["id"] == "demo" or model.get("revision") else None)
+    model = bundle.manifest.model
+    named = checkpoint or (model.id if model.id == "demo" or model.revision else None)
     if named is None:
         raise UsageError(
-            f"the bundle was exported from a local folder named {model['id']}; say where it "
+            f"the bundle was exported from a local folder named {model.id}; say where it "
             f"is: {option('checkpoint', 'FOLDER')}"
         )
-    revision = model.get("revision") if checkpoint is None else None
+    revision = model.revision if checkpoint is None else None
     loaded = load_checkpoint(named, revision=revision)
-    if sorted(loaded.weights_sha256.values()) != sorted(model.get("weights_sha256", {}).values()):
+    if sorted(loaded.weights_sha256.values()) != sorted(model.weights_sha256.values()):
         raise CheckpointError(
             f"{named} is not the checkpoint that {bundle.path} was exported from: its weight files have other hashes"
         )
@@ -280,4 +279,4 @@ def _graph_parity(bundle: Bundle, frames: npt.NDArray[np.uint8]) -> Parity | Non
     if bundle.contract.io.mode == "frames":
         preprocessor = Preprocessor(bundle.contract.clip, bundle.contract.preprocess)
         crops = np.stack([preprocessor.crops(clip) for clip in frames])
-    return graph_parity(bundle.path, bundle.contract, bundle.manifest["precision"], frames, crops)
+    return graph_parity(bundle.path, bundle.contract, bundle.manifest.precision, frames, crops)

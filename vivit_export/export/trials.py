@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.bundle import MODEL
+from vivit_export.bundle.checks import Drift, Gate
+from vivit_export.bundle.manifest import LayerEffect
 from vivit_export.calibration.layers import Layer
 from vivit_export.calibration.ranges import Ranges
-from vivit_export.calibration.sensitivity import CONFIRMED, Sensitivity, fewest_kept, measure
+from vivit_export.calibration.sensitivity import CONFIRMED, fewest_kept, measure
 from vivit_export.errors import DriftError
 from vivit_export.export.calibrate import calibration_graph
 from vivit_export.export.checkpoint.load import Checkpoint
@@ -23,7 +25,7 @@ from vivit_export.export.graph.quantize_attention import quantize_attention
 from vivit_export.export.graph.rewrites import lower_attention
 from vivit_export.progress import Progress
 from vivit_export.runtime.drift.check import Outputs
-from vivit_export.runtime.drift.metrics import Drift, Gate, compare
+from vivit_export.runtime.drift.metrics import compare
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 _OF_THE_GATE = 0.8
@@ -89,7 +91,7 @@ class Trials:
         return drift.rms if drift.rms is not None else 1 - (drift.embedding_cosine or 0.0)
 
 
-def measure_sensitivity(trials: Trials, ranges: Ranges, progress: Progress) -> list[Sensitivity]:
+def measure_sensitivity(trials: Trials, ranges: Ranges, progress: Progress) -> list[LayerEffect]:
     """Rank the layers; see `calibration.sensitivity.measure`."""
     total = min(CONFIRMED, len(ranges.layers))
     with progress.counting("measure the layers on the logits", total, "layers") as count:
@@ -117,8 +119,8 @@ def choose_kept(
         return (), ranges
     if not ranges.sensitivity:
         found = measure_sensitivity(trials, ranges, progress)
-        ranges = replace(ranges, sensitivity=tuple(one.to_json() for one in found))
-    order = [one["layer"] for one in ranges.sensitivity]
+        ranges = replace(ranges, sensitivity=tuple(found))
+    order = [one.layer for one in ranges.sensitivity]
     with progress.counting("find the fewest layers to keep in fp16", len(order), "trials") as count:
         kept = fewest_kept(order, passes, count)
     if kept is None:

@@ -3,68 +3,68 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vivit_export.bundle import Bundle
+from vivit_export.bundle.bench import BenchRecord
+from vivit_export.bundle.checks import DriftReport
+from vivit_export.bundle.engines import EngineRecord
 from vivit_export.contract import Clip
-from vivit_export.report.html import (
-    BENCH_COLUMNS,
-    bench_rows,
-    parity_sentences,
-    quantisation_text,
-    rewrites_text,
-    weights_text,
-)
+from vivit_export.records import JsonObject, to_json
+from vivit_export.report.html import BENCH_COLUMNS, bench_rows, quantization_text, rewrites_text, weights_text
 
 if TYPE_CHECKING:
     from vivit_export.calibration.ranges import Ranges
-    from vivit_export.runtime.drift.check import DriftReport
     from vivit_export.runtime.predict import VideoPrediction
 
 
-def summary_json(bundle: Bundle, seconds: dict[str, float] | None) -> dict[str, Any]:
+def summary_json(bundle: Bundle, seconds: dict[str, float] | None) -> JsonObject:
     """The manifest, where it lies, and how long each stage of this command took."""
-    content = {"bundle": str(bundle.path), "size": bundle.size_bytes, **bundle.manifest}
+    content = {"bundle": str(bundle.path), "size": bundle.size_bytes, **to_json(bundle.manifest)}
     return {**content, "seconds": seconds} if seconds is not None else content
 
 
 def summary_text(bundle: Bundle) -> str:
     """A few lines for people."""
-    manifest = bundle.manifest
-    model, precision = manifest["model"], manifest["precision"]
+    manifest, path = bundle.manifest, bundle.path
+    model, precision = manifest.model, manifest.precision
     clip, io = bundle.contract.clip, bundle.contract.io
     lines = [
-        f"{bundle.path}  {_megabytes(bundle.size_bytes)}, {len(manifest['files'])} files, hashes verified",
-        f"  model      {model['id']}, {model['parameters'] / 1e6:.1f} M parameters",
-        f"  precision  {precision['name']}, attention as {precision['attention']}, opset {precision['opset']}",
+        f"{path}  {_megabytes(bundle.size_bytes)}, {len(manifest.files)} files, hashes verified",
+        f"  model      {model.id}, {model.parameters / 1e6:.1f} M parameters",
+        f"  precision  {precision.name}, attention as {precision.attention}, opset {precision.opset}",
     ]
-    lines += [f"  quantised  {text}" for text in [quantisation_text(precision)] if text]
+    if precision.quantization:
+        lines.append(f"  quantized  {quantization_text(precision.quantization)}")
     lines += [f"  rewrites   {text}" for text in [rewrites_text(manifest)] if text]
     lines += [f"  weights    {text}" for text in [weights_text(precision)] if text]
     for kind, tensors in (("input", io.inputs), ("output", io.outputs)):
         lines += [f"  {kind:<10} {t.name} {t.dtype} ({', '.join(map(str, t.shape))})" for t in tensors]
     lines.append(f"  clip       {clip.num_frames} frames, {_sampling(clip)}, {clip.num_tokens} tokens")
-    lines += _drift_lines(manifest["checks"])
-    for name, sidecar in bundle.engines.items():
-        sms = " ".join(f"SM{sm}" for sm in sidecar["sms"])
-        lines.append(f"  engine     {name}: {sidecar['flavour']} {sidecar['version']}, {sms}")
-        lines += [f"             {sentence}" for sentence in sidecar["proof"]]
-        plan = sidecar["plan"]
-        lines.append(
-            f"             {plan['kernels']} kernels, {_megabytes(plan['activation_bytes'])} activations at batch "
-            f"{sidecar['profiles'][0]['max']}, {_megabytes(sidecar['size'])} on disk"
-        )
+    lines += _drift_lines(manifest.checks) if manifest.checks else ["  drift      not checked"]
+    for name, engine in bundle.engines.items():
+        lines += _engine_lines(name, engine)
     if not bundle.engines:
         # No TensorRT has a kernel for attention as one op in fp32.
-        buildable = bundle.precision.rounds or precision["attention"] != "fused-op"
-        remedy = f"run: vivit build {bundle.path}" if buildable else "export with --fp16, or with --attention pattern"
+        buildable = bundle.precision.rounds or precision.attention != "fused-op"
+        remedy = f"run: vivit build {path}" if buildable else "export with --fp16, or with --attention pattern"
         lines.append(f"  engine     none; {remedy}")
     return "\n".join(lines)
 
 
+def _engine_lines(name: str, engine: EngineRecord) -> list[str]:
+    sms = " ".join(f"SM{sm}" for sm in engine.sms)
+    activations = f"{_megabytes(engine.plan.activation_bytes)} activations at batch {engine.profile.max}"
+    return [
+        f"  engine     {name}: {engine.compiler}, {sms}",
+        *(f"             {sentence}" for sentence in engine.proof),
+        f"             {engine.plan.kernels} kernels, {activations}, {_megabytes(engine.size)} on disk",
+    ]
+
+
 def drift_text(report: DriftReport) -> str:
     """What ``vivit check`` prints."""
-    lines = _drift_lines(report.to_json())
+    lines = _drift_lines(report)
     lines += [
         f"  block      {block.name}: relative RMS {block.rms:.2g}, max |Δ| {block.max_abs:.2g}"
         for block in report.blocks
@@ -74,23 +74,23 @@ def drift_text(report: DriftReport) -> str:
     return "\n".join(line.removeprefix("  ") for line in lines)
 
 
-def bench_text(report: dict[str, Any]) -> str:
-    """What ``vivit bench`` prints of a `BenchReport` in JSON."""
-    table = [BENCH_COLUMNS, *bench_rows(report)]
+def bench_text(bench: BenchRecord) -> str:
+    """What ``vivit bench`` prints."""
+    table = [BENCH_COLUMNS, *bench_rows(bench)]
     widths = [max(len(row[i]) for row in table) for i in range(len(BENCH_COLUMNS))]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in table]
-    for name, contender in report["contenders"].items():
-        if "steps_seconds" in contender:
-            steps = ", ".join(f"{step} {1e3 * seconds:.1f} ms" for step, seconds in contender["steps_seconds"].items())
+    for name, contender in bench.contenders.items():
+        if contender.steps_seconds:
+            steps = ", ".join(f"{step} {1e3 * seconds:.1f} ms" for step, seconds in contender.steps_seconds.items())
             lines.append(f"{name}, one clip: {steps}")
-        copied = {batch: f["compute_ms"] for batch, f in contender["batches"].items() if "compute_ms" in f}
-        if copied:
-            times = ", ".join(f"batch {batch} {ms:.2f} ms" for batch, ms in copied.items())
+        computed = {batch: f.compute_ms for batch, f in contender.batches.items() if f.compute_ms is not None}
+        if computed:
+            times = ", ".join(f"batch {batch} {ms:.2f} ms" for batch, ms in computed.items())
             lines.append(f"{name}, without copies to and from the GPU: {times}")
-        if "error" in contender:
-            lines.append(f"{name} {'stopped' if contender['batches'] else 'left out'}: {contender['error']}")
-    lines.append(f"speed is relative to {report['baseline']}; not timed: {report['excluded']}")
-    return "\n".join([*lines, *(["partial: not all that was asked for was measured"] if report["partial"] else [])])
+        if contender.error:
+            lines.append(f"{name} {'stopped' if contender.batches else 'left out'}: {contender.error}")
+    lines.append(f"speed is relative to {bench.baseline}; not timed: {bench.excluded}")
+    return "\n".join([*lines, *(["partial: not all that was asked for was measured"] if bench.partial else [])])
 
 
 def prediction_text(result: VideoPrediction, k: int) -> str:
@@ -116,19 +116,19 @@ def _sampling(clip: Clip) -> str:
 def ranges_text(ranges: Ranges, path: Path) -> str:
     """A table of layers for people: how each is quantised, and what that does where it was measured."""
     clips = ranges.clips
-    aside = f", {len(clips['set_aside'])} set aside" if clips["set_aside"] else ""
+    aside = f", {len(clips.set_aside)} set aside" if clips.set_aside else ""
     lines = [
-        f"{path}  {ranges.precision} ranges by {ranges.method}, {clips['used']} clips{aside}: {clips['source']}",
+        f"{path}  {ranges.precision} ranges by {ranges.method}, {clips.used} clips{aside}: {clips.source}",
         f"  {'layer':<28} {'range':>8} {'largest':>8} {'alpha':>6} {'error':>8}"
         + (f" {'alone':>8} {'without':>8} {'share':>6}" if ranges.sensitivity else ""),
     ]
-    measured = {one["layer"]: one for one in ranges.sensitivity}
+    measured = {effect.layer: effect for effect in ranges.sensitivity}
     for name in measured or ranges.layers:
         layer = ranges.layers[name]
         alpha = "–" if layer.alpha is None else f"{layer.alpha:g}"
         line = f"  {name:<28} {layer.amax:>8.3g} {layer.largest:>8.3g} {alpha:>6} {100 * layer.error**0.5:>6.2f} %"
-        if one := measured.get(name):
-            line += f" {_percent(one['alone'])} {_percent(one['without'])} {100 * one['share']:>4.1f} %"
+        if effect := measured.get(name):
+            line += f" {_percent(effect.alone)} {_percent(effect.without)} {100 * effect.share:>4.1f} %"
         lines.append(line)
     lines += [f"  {f'{path}: Q, K, V':<28} {amax:>8.3g}" for path, amax in ranges.attention.items()]
     lines.append("  error: RMS of the layer's output, relative; on the calibration's rows")
@@ -141,23 +141,20 @@ def _percent(share: float | None) -> str:
     return f"{'':>8}" if share is None else f"{100 * share:>6.3f} %"
 
 
-def _drift_lines(checks: dict[str, Any]) -> list[str]:
-    if not checks:
-        return ["  drift      not checked"]
-    clips = checks["clips"]
-    lines = [f"  drift      against {checks['reference']}, {len(clips['names'])} clips: {clips['source']}"]
-    for run in checks["runs"]:
-        drift, where = run["drift"], f"{run['engine']}, batch {run['batch']}"
+def _drift_lines(checks: DriftReport) -> list[str]:
+    lines = [f"  drift      against {checks.reference}, {len(checks.names)} clips: {checks.source}"]
+    for run in checks.runs:
+        drift, where = run.drift, f"{run.engine}, batch {run.batch}"
         if drift is None:
-            lines.append(f"             {where}: {run['note']}")
-        elif drift["top1"] is None:
-            lines.append(f"             {where}: embedding cosine {drift['embedding_cosine']:.7f}")
+            lines.append(f"             {where}: {run.note}")
+        elif drift.top1 is None or drift.max_abs is None or drift.max is None or drift.cosine is None:
+            lines.append(f"             {where}: embedding cosine {drift.embedding_cosine:.7f}")
         else:
             lines.append(
-                f"             {where}: top-1 {100 * drift['top1']:.1f} %, max |Δ| {drift['max_abs']:.2g} "
-                f"({100 * drift['max']:.2g} % of the range), cosine {drift['cosine']:.7f}"
+                f"             {where}: top-1 {100 * drift.top1:.1f} %, max |Δ| {drift.max_abs:.2g} "
+                f"({100 * drift.max:.2g} % of the range), cosine {drift.cosine:.7f}"
             )
-    lines += [f"  pixels     {sentence}" for sentence in parity_sentences(checks)]
+    lines += [f"  pixels     {parity.sentence}" for parity in checks.parity]
     return lines
 
 

@@ -142,7 +142,7 @@ def _read_preference(bundle: Bundle, prefer: str | None) -> tuple[tuple[str, ...
     if prefer is None:
         return ORDER, None
     if prefer in bundle.engines and prefer not in ORDER:
-        return (str(bundle.engines[prefer]["flavour"]),), prefer
+        return (str(bundle.engines[prefer].flavour),), prefer
     if prefer in ORDER:
         return (prefer,), None
     if prefer in _ALIASES:

@@ -5,10 +5,12 @@ The library lies in ``project/`` beside this module, ready to be copied; only th
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
 from vivit_export.bundle import Bundle, read_bundle, write_manifest
+from vivit_export.bundle.manifest import CpuGraph
 from vivit_export.contract import Contract
 from vivit_export.deploy.listing import README, Deployment, copy_bundle, deploying, read_deployment
 from vivit_export.progress import Progress, Silent
@@ -53,14 +55,13 @@ def _add_cpu_graph(source: Bundle, folder: Path) -> None:
 
     model, details = prepare_for_cpu(source, for_any=True)  # who knows where it will run
     (folder / CPU_GRAPH).write_bytes(model.SerializeToString(deterministic=True))
-    manifest = {key: value for key, value in source.manifest.items() if key not in ("format", "files")}
-    write_manifest(folder, {**manifest, "cpu_graph": {"file": CPU_GRAPH, "details": details}})
+    write_manifest(folder, dataclasses.replace(source.manifest, cpu_graph=CpuGraph(CPU_GRAPH, details)))
 
 
 def _rendered(template: str, bundle: Bundle) -> str:
     """Fill in what the README says about this bundle."""
     values = {
-        "MODEL": str(bundle.manifest["model"]["id"]),
+        "MODEL": bundle.manifest.model.id,
         "INPUT": _input(bundle.contract),
         "ENGINES": _engines(bundle),
     }
@@ -77,8 +78,8 @@ def _input(contract: Contract) -> str:
 
 def _engines(bundle: Bundle) -> str:
     lines = [
-        f"- `{name}`: {sidecar['flavour']} {sidecar['version']}, {', '.join(f'sm_{sm}' for sm in sidecar['sms'])}, "
-        f"batches from {sidecar['profiles'][0]['min']} to {sidecar['profiles'][0]['max']}"
-        for name, sidecar in sorted(bundle.engines.items())
+        f"- `{name}`: {engine.compiler}, {', '.join(f'sm_{sm}' for sm in engine.sms)}, "
+        f"batches from {engine.profile.min} to {engine.profile.max}"
+        for name, engine in sorted(bundle.engines.items())
     ]
     return "\n".join(lines) or "- none compiled; `model.onnx` runs on ONNX Runtime"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vivit_export.bundle import MODEL, MODEL_DATA, Bundle
+from vivit_export.bundle.engines import EngineRecord
 from vivit_export.contract import Contract, Tensor
 from vivit_export.deploy.triton.pbtxt import Message, Symbol, map_field
 from vivit_export.errors import BundleError, UsageError, option
@@ -72,7 +73,7 @@ def choose_engine(bundle: Bundle, backend: Backend | None = None) -> Engine:
     """
     if backend not in (None, *BACKENDS):
         raise UsageError(f"{option('backend', backend)} is unknown; use auto, {', '.join(BACKENDS)}")
-    plans = {name: e for name, e in sorted(bundle.engines.items()) if e["flavour"] == Flavour.TENSORRT}
+    plans = {name: e for name, e in sorted(bundle.engines.items()) if e.flavour is Flavour.TENSORRT}
     if backend == "tensorrt" and not plans:
         found = f" (its {', '.join(sorted(bundle.engines))} is not what that back end loads)" if bundle.engines else ""
         raise BundleError(
@@ -132,11 +133,11 @@ def output_message(tensor: Tensor, contract: Contract) -> dict[str, Any]:
 
 def choose_delay_us(bundle: Bundle, engine: Engine) -> int:
     """Return a tenth of what one clip takes on this engine if ``vivit bench --save`` measured it, else the default."""
-    timed = bundle.manifest.get("bench", {}).get("contenders", {})
+    timed = bundle.manifest.bench.contenders if bundle.manifest.bench else {}
     for name in _TIMED_AS.get(engine.backend, ()):
-        alone = timed.get(name, {}).get("batches", {}).get("1")
+        alone = timed[name].batches.get("1") if name in timed else None
         if alone is not None:
-            return max(1, round(_DELAY_SHARE * 1e3 * float(alone["p50_ms"])))
+            return max(1, round(_DELAY_SHARE * 1e3 * alone.p50_ms))
     return DEFAULT_DELAY_US
 
 
@@ -144,50 +145,51 @@ def parameters(bundle: Bundle, contract: Contract, engine: Engine, **more: str) 
     """Return what a client asks the server about a model: contract, hash of the graph, engine, and what is ``more``."""
     facts = {
         CONTRACT: json.dumps(contract.to_json(), sort_keys=True, separators=(",", ":")),
-        ONNX_SHA256: str(bundle.manifest["files"][MODEL]["sha256"]),
+        ONNX_SHA256: bundle.manifest.files[MODEL].sha256,
         ENGINE: f"{engine.title}, {bundle.precision}",
         **more,
     }
     return map_field({key: {"string_value": value} for key, value in facts.items()})
 
 
-def _tensorrt(bundle: Bundle, plans: dict[str, dict[str, Any]]) -> Engine:
-    for name, sidecar in plans.items():
-        smallest = min(int(profile["min"]) for profile in sidecar["profiles"])
-        if smallest > 1:
+def _tensorrt(bundle: Bundle, plans: dict[str, EngineRecord]) -> Engine:
+    for name, plan in plans.items():
+        if plan.profile.min > 1:
             raise BundleError(
-                f"engine {name} takes batches of {smallest} or more, but Triton also runs single requests; build it "
-                f"again with {option('batches.min', 1)}"
+                f"engine {name} takes batches of {plan.profile.min} or more, but Triton also runs single requests; "
+                f"build it again with {option('batches.min', 1)}"
             )
-    versions = sorted({str(sidecar["version"]) for sidecar in plans.values()})
+    versions = sorted({plan.version for plan in plans.values()})
     if len(versions) > 1:
         raise BundleError(
             f"the engines of {bundle.path} are of TensorRT {' and '.join(versions)}, but a server has one version; "
             "build them again with one"
         )
-    by_sm = {int(sm): name for name, sidecar in plans.items() for sm in sidecar["sms"]}
+    by_sm = {sm: name for name, plan in plans.items() for sm in plan.sms}
     gpus = ", ".join(f"sm_{sm}" for sm in sorted(by_sm))
     title = f"TensorRT {versions[0]} on {gpus}"
-    batches = _batches_of_all(list(plans.values()))
+    batches = _batches_of_all(plans.values())
     if len(plans) == 1:
-        return Engine("tensorrt", title, {"model.plan": bundle.engine_plan(*plans)}, {}, batches)
-    files = {f"model_sm{sm}.plan": bundle.engine_plan(name) for sm, name in sorted(by_sm.items())}
+        return Engine("tensorrt", title, {"model.plan": bundle.engine_path(*plans)}, {}, batches)
+    files = {f"model_sm{sm}.plan": bundle.engine_path(name) for sm, name in sorted(by_sm.items())}
     by_capability = {f"{sm // 10}.{sm % 10}": f"model_sm{sm}.plan" for sm in sorted(by_sm)}
     return Engine("tensorrt", title, files, by_capability, batches)
 
 
-def _batches_of_all(sidecars: list[dict[str, Any]]) -> tuple[int, ...]:
+def _batches_of_all(plans: Iterable[EngineRecord]) -> tuple[int, ...]:
     """Batches that every engine takes: one configuration serves them all."""
-    largest = min(max(int(profile["max"]) for profile in sidecar["profiles"]) for sidecar in sidecars)
-    tuned = {int(profile[key]) for sidecar in sidecars for profile in sidecar["profiles"] for key in ("min", "opt")}
+    profiles = [plan.profile for plan in plans]
+    largest = min(profile.max for profile in profiles)
+    tuned = {size for profile in profiles for size in (profile.min, profile.opt)}
     return _ascending({1, largest, *(size for size in tuned if size < largest)})
 
 
 def _onnxruntime(bundle: Bundle, backend: Backend) -> Engine:
-    files = {name: bundle.path / name for name in (MODEL, MODEL_DATA) if name in bundle.manifest["files"]}
-    checked = {int(run["batch"]) for run in bundle.manifest["checks"].get("runs", ())}
+    files = {name: bundle.path / name for name in (MODEL, MODEL_DATA) if name in bundle.manifest.files}
+    checks = bundle.manifest.checks
+    checked = {run.batch for run in checks.runs} if checks else set()
     batches = _ascending({1, *(checked or {_UNCHECKED_BATCH})})
-    opset = bundle.manifest["precision"]["opset"]
+    opset = bundle.manifest.precision.opset
     title = "ONNX Runtime" if backend == "onnxruntime" else "ONNX Runtime with TensorRT"
     return Engine(backend, f"{title}, opset {opset}", files, {}, batches)
 

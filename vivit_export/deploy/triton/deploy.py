@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vivit_export.bundle import Bundle, read_bundle, sha256_of
+from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.contract import Contract
 from vivit_export.deploy.listing import README, Deployment
 from vivit_export.deploy.triton.config import (
@@ -29,6 +28,7 @@ from vivit_export.deploy.triton.pbtxt import Message, render
 from vivit_export.deploy.triton.readme import readme_text
 from vivit_export.deploy.triton.repository import adding, read_model
 from vivit_export.errors import BundleError, InputError, UsageError, option
+from vivit_export.files import sha256_of
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.clips.preprocess import Preprocessor
 from vivit_export.runtime.clips.views import Shrink
@@ -100,7 +100,7 @@ def deploy_triton(
     if options.ensemble:
         Shrink(contract)  # refuses views that this model cannot be given
     engine = choose_engine(source, options.backend)
-    name = options.name or _default_name(str(source.manifest["model"]["id"]))
+    name = options.name or _default_name(source.manifest.model.id)
     delay_us = options.delay_us if options.delay_us is not None else choose_delay_us(source, engine)
     config = engine_config(name, source, contract, engine, delay_us=delay_us, instances=options.instances)
     front = front_models(name, source, contract, engine) if options.ensemble else []
@@ -147,10 +147,10 @@ def _model_py(name: str, python: str) -> str:
 
 
 def _copy_engine(bundle: Bundle, engine: Engine, folder: Path) -> None:
-    listed: Mapping[str, Mapping[str, str]] = bundle.manifest["files"]
+    listed = bundle.manifest.files
     for name, path in engine.files.items():
         shutil.copyfile(path, folder / name)
-        if sha256_of(folder / name) != listed[path.relative_to(bundle.path).as_posix()]["sha256"]:
+        if sha256_of(folder / name) != listed[path.relative_to(bundle.path).as_posix()].sha256:
             raise BundleError(f"{path} changed while it was copied; run again on a bundle that nobody writes to")
 
 

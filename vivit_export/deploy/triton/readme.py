@@ -28,7 +28,7 @@ def readme_text(name: str, bundle: Bundle, contract: Contract, engine: Engine, d
     image = f"{IMAGE}:{tag}"
     values = {
         "NAME": name,
-        "MODEL": str(bundle.manifest["model"]["id"]),
+        "MODEL": bundle.manifest.model.id,
         "ENGINE": f"{engine.title}, {bundle.precision}",
         "LARGEST": str(engine.batches[-1]),
         "DELAY": str(delay_us),

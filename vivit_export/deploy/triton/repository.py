@@ -18,10 +18,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from vivit_export.bundle import MANIFEST, Bundle, filling, require_writable
+from vivit_export.bundle import MANIFEST, Bundle
 from vivit_export.deploy.listing import LISTING, Deployment, read_deployment, require_outside, write_listing
 from vivit_export.deploy.triton.config import CONFIG
 from vivit_export.errors import BundleError, OutputError, option
+from vivit_export.files import filling, require_writable
 from vivit_export.runtime.session.triton.protocol import FRAMES_SUFFIX, VIDEO_SUFFIX
 
 

@@ -20,14 +20,14 @@ import numpy.typing as npt
 import torch
 import transformers
 
-from vivit_export.bundle import sha256_of
 from vivit_export.contract import Clip, Preprocess
 from vivit_export.errors import CheckpointError
 from vivit_export.export.checkpoint.files import locate, weight_files
+from vivit_export.files import sha256_of
+from vivit_export.precision import Precision
 from vivit_export.runtime.clips.processor_config import read_clip_geometry, read_preprocess
 
 _OF_A_LAYER = re.compile(r"\blayers?\.\d+\.")  # named so by transformers 5.9+, and before
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,9 @@ class Checkpoint:
         assert isinstance(head, torch.nn.Module)
         return {"logits": head(embedding), "embedding": embedding}
 
-    def run_eager(self, pixels: npt.NDArray[np.float32], precision: str = "fp32") -> dict[str, npt.NDArray[np.float32]]:
+    def run_eager(
+        self, pixels: npt.NDArray[np.float32], precision: Precision = Precision.FP32
+    ) -> dict[str, npt.NDArray[np.float32]]:
         """Run the eager network clip by clip: the reference of every drift figure.
 
         Args:
@@ -114,9 +116,9 @@ class Checkpoint:
             float32 arrays by output name, each with N rows.
         """
         rows: list[dict[str, npt.NDArray[np.float32]]] = []
-        with _in_dtype(self.network, _DTYPES[precision]), torch.inference_mode():
+        with _in_dtype(self.network, torch_dtype(precision)), torch.inference_mode():
             for clip in pixels:
-                batch = torch.from_numpy(np.ascontiguousarray(clip[None])).to(_DTYPES[precision])
+                batch = torch.from_numpy(np.ascontiguousarray(clip[None])).to(torch_dtype(precision))
                 rows.append({name: out.float().numpy() for name, out in self.outputs(batch).items()})
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
@@ -335,3 +337,9 @@ def _in_dtype(network: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]:
     finally:
         for name, p in network.named_parameters():
             p.data = originals[name]
+
+
+def torch_dtype(precision: Precision) -> torch.dtype:
+    """Type that PyTorch calculates in; of a quantized precision, its base."""
+    found: torch.dtype = getattr(torch, str(precision.base.dtype.numpy()))
+    return found

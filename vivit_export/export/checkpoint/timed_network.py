@@ -9,10 +9,10 @@ import numpy.typing as npt
 import torch
 
 from vivit_export.errors import EnvironmentFault
-from vivit_export.export.checkpoint.load import Checkpoint
+from vivit_export.export.checkpoint.load import Checkpoint, torch_dtype
+from vivit_export.precision import Precision
 
 Pixels = npt.NDArray[np.float32]
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class TimedNetwork:
@@ -21,7 +21,7 @@ class TimedNetwork:
     Args:
         checkpoint: loaded.
         attention: ``eager`` or ``sdpa``.
-        precision: ``fp32``, without TF32, ``fp16`` or ``bf16``.
+        precision: of weights and arithmetic; fp32 is without TF32.
         compiled: whether ``torch.compile`` shall make kernels, at the first call of each batch.
         device: ``cpu``, ``cuda`` or ``cuda:N``; None: the first GPU, else the CPU.
 
@@ -34,7 +34,7 @@ class TimedNetwork:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, attention: str, precision: str, *, compiled: bool, device: str | None = None
+        self, checkpoint: Checkpoint, attention: str, precision: Precision, *, compiled: bool, device: str | None = None
     ) -> None:
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.on_gpu = self._device.type == "cuda"
@@ -42,7 +42,7 @@ class TimedNetwork:
             raise EnvironmentFault(f"PyTorch {torch.__version__} cannot use {device} here; check nvidia-smi")
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
         checkpoint.network.config._attn_implementation = attention
-        self._dtype = _DTYPES[precision]
+        self._dtype = torch_dtype(precision)
         checkpoint.network.to(self._device, self._dtype)
         outputs = checkpoint.outputs
         self._outputs: Any = _compile(outputs) if compiled else outputs

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vivit_export.bundle.engines import PlanSummary
 from vivit_export.errors import (
     BuildError,
     EnvironmentFault,
@@ -36,7 +37,7 @@ from vivit_export.errors import (
     option,
 )
 from vivit_export.export.engine.layers import Layer, layers_from_inspector, layers_from_log
-from vivit_export.export.engine.plan import Plan, memory_from_log, sum_up
+from vivit_export.export.engine.plan import memory_from_log, sum_up
 from vivit_export.flavour import Flavour
 
 _WORKER = "vivit_export.export.engine.worker"
@@ -97,7 +98,7 @@ class BuiltEngine:
     version: str
     sms: tuple[int, ...]
     batches: tuple[int, int, int]
-    plan: Plan
+    plan: PlanSummary
     layers: tuple[Layer, ...]
     build_seconds: float
     size_bytes: int

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
-from vivit_export.errors import InputError, PrecisionError, option
+from vivit_export.bundle.engines import Gemm, PlanSummary
+from vivit_export.errors import PrecisionError, option
 from vivit_export.export.engine.layers import Layer, Role, layers_from_inspector, layers_from_log
 from vivit_export.precision import Precision
 
@@ -18,80 +15,12 @@ _GEMMS_PER_BLOCK = 4  # at least: Q, K and V in one, out-projection, fc1, fc2
 _NAMES_SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Gemm:
-    """One matrix product with weights, as the compiler scheduled it.
-
-    Attributes:
-        name: layer name in the plan.
-        dtype: type it multiplies in (Half, BFloat16, Float, Int8, FP8), not the type weights are stored in.
-        nodes: names of the ONNX nodes merged in it.
-        encoder: False for the patch embedding and the head.
-    """
-
-    name: str
-    dtype: str
-    nodes: tuple[str, ...]
-    encoder: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a compiled engine does, summed up; plain JSON both ways.
-
-    Attributes:
-        layers: entries of the plan.
-        kernels: entries that run on the GPU (no host-side shape arithmetic, no stream events).
-        attention_fused: attention kernels that never write the score matrix.
-        attention_dtypes: how many of those read Q in each type.
-        unfused_matmuls: products of two activations; an unfused attention has two.
-        copies: kernels that only change a layout, at most adding, scaling or rounding on the way.
-        activation_bytes: scratch memory of one execution context at the largest batch.
-        weight_bytes: weights in the engine.
-        gemm_layers: every product with weights, in order of execution.
-    """
-
-    layers: int
-    kernels: int
-    attention_fused: int
-    attention_dtypes: dict[str, int]
-    unfused_matmuls: int
-    copies: int
-    activation_bytes: int
-    weight_bytes: int
-    gemm_layers: tuple[Gemm, ...]
-
-    @property
-    def gemms(self) -> dict[str, int]:
-        """How many GEMM kernels multiply in each type."""
-        return _count(g.dtype for g in self.gemm_layers)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a dict of JSON types only; ``gemms`` is added for readers."""
-        data: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        return {**data, "gemms": self.gemms}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Plan:
-        """Rebuild a plan from `to_json`.
-
-        Raises:
-            InputError: a field is missing or unknown.
-        """
-        fields = {k: v for k, v in data.items() if k != "gemms"}
-        try:
-            fields["gemm_layers"] = tuple(Gemm(**{**g, "nodes": tuple(g["nodes"])}) for g in fields["gemm_layers"])
-            return cls(**fields)
-        except (KeyError, TypeError) as e:
-            raise InputError(f"plan summary is incomplete or of another version: {e}") from e
-
-
-def parse_rtx_log(text: str) -> Plan:
+def parse_rtx_log(text: str) -> PlanSummary:
     """Sum up the plan in the verbose log of a TensorRT for RTX build; see `layers_from_log`."""
     return sum_up(layers_from_log(text), *memory_from_log(text))
 
 
-def parse_inspector(json_text: str, *, activation_bytes: int = 0, weight_bytes: int = 0) -> Plan:
+def parse_inspector(json_text: str, *, activation_bytes: int = 0, weight_bytes: int = 0) -> PlanSummary:
     """Sum up the plan that an engine inspector tells, without memory sizes; see `layers_from_inspector`."""
     return sum_up(layers_from_inspector(json_text), activation_bytes, weight_bytes)
 
@@ -102,11 +31,11 @@ def memory_from_log(text: str) -> tuple[int, int]:
     return int(sizes.get("Activation", 0)), int(sizes.get("Weights", 0))
 
 
-def sum_up(layers: Sequence[Layer], activation_bytes: int, weight_bytes: int) -> Plan:
+def sum_up(layers: Sequence[Layer], activation_bytes: int, weight_bytes: int) -> PlanSummary:
     """Count what the layers do."""
     roles = [layer.role for layer in layers]
     encoder = _encoder_span(layers, roles)
-    return Plan(
+    return PlanSummary(
         layers=len(layers),
         kernels=sum(role != "host" for role in roles),
         attention_fused=roles.count("attention"),
@@ -117,6 +46,7 @@ def sum_up(layers: Sequence[Layer], activation_bytes: int, weight_bytes: int) ->
         copies=roles.count("copy"),
         activation_bytes=activation_bytes,
         weight_bytes=weight_bytes,
+        gemms=_count(layer.dtype for layer, role in zip(layers, roles, strict=True) if role == "gemm"),
         gemm_layers=tuple(
             Gemm(x.name, x.dtype, x.nodes, i in encoder) for i, x in enumerate(layers) if roles[i] == "gemm"
         ),
@@ -124,7 +54,7 @@ def sum_up(layers: Sequence[Layer], activation_bytes: int, weight_bytes: int) ->
 
 
 def prove(
-    plan: Plan,
+    plan: PlanSummary,
     *,
     precision: Precision,
     num_attention: int,
@@ -177,7 +107,7 @@ def prove(
 
 
 def _prove_attention(
-    plan: Plan, precision: Precision, num_attention: int, single_query: int, allow_unfused: bool
+    plan: PlanSummary, precision: Precision, num_attention: int, single_query: int, allow_unfused: bool
 ) -> str:
     share = f"attention fused in {plan.attention_fused} of {num_attention} blocks"
     dtypes = f" ({', '.join(plan.attention_dtypes)})" if plan.attention_dtypes else ""
@@ -196,7 +126,7 @@ def _prove_attention(
     )
 
 
-def _prove_attention_dtype(plan: Plan, promised: str) -> None:
+def _prove_attention_dtype(plan: PlanSummary, promised: str) -> None:
     others = ", ".join(f"{n} in {dtype}" for dtype, n in plan.attention_dtypes.items() if dtype != promised)
     if others:
         raise PrecisionError(f"attention was promised in {promised}, and the plan has {others}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from vivit_export.bundle import ENGINES, Bundle
+from vivit_export.bundle.engines import EngineRecord
 from vivit_export.errors import BundleError, InputError, UsageError, option
 from vivit_export.export.engine.layers import Layer, Role
 
@@ -20,12 +21,12 @@ class EnginePlan:
 
     Attributes:
         engine: name of the engine in the bundle.
-        sidecar: what the manifest says about it.
+        record: what the manifest says about it.
         layers: in order of execution; empty for a bundle written before they were recorded.
     """
 
     engine: str
-    sidecar: dict[str, Any]
+    record: EngineRecord
     layers: tuple[Layer, ...]
 
     def by_role(self, role: Role) -> list[Layer]:
@@ -79,17 +80,17 @@ def choose_engine(bundle: Bundle, engine: str | None) -> str:
 
 def plan_text(plan: EnginePlan) -> str:
     """The plan as a table: one row for each kind of work, with what matters about it."""
-    summary, sidecar = plan.sidecar["plan"], plan.sidecar
-    sms = " ".join(f"SM{sm}" for sm in sidecar["sms"])
-    lines = [f"  plan       {plan.engine}: {sms}, {summary['kernels']} kernels in {summary['layers']} layers"]
+    summary = plan.record.plan
+    sms = " ".join(f"SM{sm}" for sm in plan.record.sms)
+    lines = [f"  plan       {plan.engine}: {sms}, {summary.kernels} kernels in {summary.layers} layers"]
     if not plan.layers:
         lines.append("             its layers were not recorded; build the engine again with --force to see them")
     for role in get_args(Role):
         found = plan.by_role(role)
         if found:
             lines.append(f"             {role:<10} {len(found):>3}  {_details(role, found)}".rstrip())
-    activations, weights = (f"{summary[key] / 1e6:.1f} MB" for key in ("activation_bytes", "weight_bytes"))
-    batch = sidecar["profiles"][0]["max"]
+    activations, weights = (f"{size / 1e6:.1f} MB" for size in (summary.activation_bytes, summary.weight_bytes))
+    batch = plan.record.profile.max
     lines.append(f"             {'memory':<10}      activations {activations} at batch {batch}, weights {weights}")
     return "\n".join(lines)
 

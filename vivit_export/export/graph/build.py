@@ -12,8 +12,9 @@ import onnx
 import onnx_ir as ir
 
 from vivit_export.bundle import MODEL, MODEL_DATA
+from vivit_export.bundle.manifest import LargestWeight, PrecisionRecord, QuantizationRecord
 from vivit_export.calibration.ranges import Ranges
-from vivit_export.contract import IO, InputMode, Tensor
+from vivit_export.contract import IO, AttentionForm, InputMode, Tensor
 from vivit_export.errors import BuildError
 from vivit_export.export.checkpoint.load import Checkpoint
 from vivit_export.export.graph.lowering import LARGEST, lower_precision
@@ -52,7 +53,7 @@ class Graph:
     """
 
     model: ir.Model
-    facts: dict[str, Any]
+    facts: PrecisionRecord
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,8 @@ def rewrite_graph(
 def build_graph(
     checkpoint: Checkpoint,
     *,
-    precision: str,
-    form: str,
+    precision: Precision,
+    form: AttentionForm,
     opset: int,
     input_mode: str,
     outputs: Sequence[str],
@@ -127,46 +128,39 @@ def build_graph(
         quantisation: for ``int8`` and ``fp8``; it brings its own rewritten graph, which is not modified.
     """
     if quantisation is None:
-        left_out = {*skip_rewrites} | (_LOW_PRECISION_ONLY if precision == "fp32" else set())
+        left_out = {*skip_rewrites} | (set() if precision.rounds else _LOW_PRECISION_ONLY)
         rewritten = rewrite_graph(checkpoint, outputs, left_out)
         model = rewritten.model
     else:
         rewritten = quantisation.rewritten
         model = rewritten.model.clone()
-    facts: dict[str, Any] = {"name": precision, "attention": form, "opset": opset, "outputs": "float32"}
-    facts["rewrites"] = rewritten.counts
+    facts: dict[str, Any] = {}
     lower_attention(model, single_query_only=form == "fused-op")
     preprocessor = Preprocessor(checkpoint.clip, checkpoint.preprocess)
     folded = False
     if quantisation is not None:
-        facts["quantisation"] = {
-            "method": quantisation.ranges.method,
-            "clips": dict(quantisation.ranges.clips),
-            "layers": quantize(model, quantisation.ranges, quantisation.keep),
-            "sensitivity": [dict(one) for one in quantisation.ranges.sensitivity],
-        }
-        if quantisation.attention:
-            facts["quantisation"]["attention"] = quantize_attention(model, quantisation.ranges)
-    if precision != "fp32":
+        ranges = quantisation.ranges
+        layers = quantize(model, ranges, quantisation.keep)
+        attention = quantize_attention(model, ranges) if quantisation.attention else None
+        facts["quantization"] = QuantizationRecord(ranges.method, ranges.clips, layers, ranges.sensitivity, attention)
+    if precision.rounds:
         # In float32 the pixel values stay those of the processor, bit for bit.
         folded = input_mode != "pixels" and fold_pixels(model, preprocessor.table) > 0
-        base = Precision(precision).base
+        base = precision.base
         try:
             lowered = lower_precision(model, base, float_inputs=not folded)
         except BuildError as e:
             culprit = _overflowing_rewrite(checkpoint, outputs, skip_rewrites, LARGEST[base])
             raise BuildError(f"{e}, or --no-rewrite {culprit}, which made it so large") if culprit else e from None
-        name, peak = lowered.largest_weight
-        facts["largest_weight"] = {"name": name, "magnitude": peak}
+        facts["largest_weight"] = LargestWeight(*lowered.largest_weight)
         facts["subnormal_weights"] = lowered.subnormal
-        facts["float32_ops"] = list(lowered.float32_ops)
+        facts["float32_ops"] = lowered.float32_ops
         facts["float32_inside"] = "LayerNormalization statistics (stash_type=1)"
     if input_mode != "pixels":
         facts["pixels"] = prepend_pixels(model, preprocessor, frame_size, folded=folded)
     model.graph.opset_imports[""] = opset
     model.ir_version = 10
-    facts["layers"] = layer_types(model)
-    return Graph(model, facts)
+    return Graph(model, PrecisionRecord(precision, form, opset, layer_types(model), rewritten.counts, **facts))
 
 
 def _overflowing_rewrite(

@@ -22,6 +22,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from vivit_export.bundle.manifest import QuantizedLayer, Smoothing
 from vivit_export.calibration.layers import Layer, fp16_scale, quantise_weights
 from vivit_export.calibration.ranges import LayerRange, Ranges
 from vivit_export.errors import CalibrationError
@@ -124,30 +125,30 @@ def quantize(model: ir.Model, ranges: Ranges, keep: Collection[str] = ()) -> dic
     Raises:
         CalibrationError: a layer that shall be quantised has no range, or one of another size.
     """
-    facts: dict[str, Any] = {}
+    facts: dict[str, QuantizedLayer] = {}
     for place in find_layers(model):
         name = place.layer.name
         if name in keep:
-            facts[name] = {"type": "float16", "linears": list(place.layer.linears)}
+            facts[name] = QuantizedLayer("float16", place.layer.linears)
             continue
         if name not in ranges.layers:
             raise CalibrationError(f"the ranges say nothing about {name}; calibrate again")
         found = ranges.layers[name]
         if not found.amax:
             raise CalibrationError(
-                f"the input of {name} is zero on all {ranges.clips['used']} calibration clips, so it has no range; "
+                f"the input of {name} is zero on all {ranges.clips.used} calibration clips, so it has no range; "
                 f"leave that layer in fp16 with --keep-fp16 '{name}', or check the weights in front of it"
             )
         _quantize_layer(model.graph, place, found, ranges.precision)
-        facts[name] = {
-            "type": "int8" if ranges.precision == "int8" else "float8_e4m3fn",
-            "linears": list(place.layer.linears),
-            "amax": found.amax,
-            "bias_corrected": found.shift is not None,
-            "weight_percent": found.percent,
-            "smoothing": None if found.exponents is None else {"alpha": found.alpha, "by": place.layer.smoothing},
-            "error": found.error,
-        }
+        facts[name] = QuantizedLayer(
+            type=str(ranges.precision.dtype.numpy()),
+            linears=place.layer.linears,
+            amax=found.amax,
+            error=found.error,
+            weight_percent=found.percent,
+            bias_corrected=found.shift is not None,
+            smoothing=None if found.alpha is None else Smoothing(found.alpha, place.layer.smoothing),
+        )
     RemoveUnusedNodesPass()(model)
     return facts
 

@@ -82,7 +82,7 @@ def _amax(ranges: Ranges, path: str) -> float:
         )
     if not ranges.attention[path]:
         raise CalibrationError(
-            f"Q, K and V of {path} are zero on all {ranges.clips['used']} calibration clips, so they have no range; "
+            f"Q, K and V of {path} are zero on all {ranges.clips.used} calibration clips, so they have no range; "
             "leave out --fp8-attention, or check the weights in front of them"
         )
     return ranges.attention[path]

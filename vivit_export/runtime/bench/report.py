@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from vivit_export.bundle.bench import BenchRecord, ContenderRecord, Figures, Machine
 from vivit_export.errors import UsageError, option
+from vivit_export.precision import Precision
+from vivit_export.records import JsonObject, to_json
 
 EXCLUDED = "loading, warm-up, video decoding and preprocessing (those are under steps)"
-PRECISIONS = ("fp32", "fp16", "bf16")
+_PRECISIONS = tuple(p for p in Precision if not p.quantized)  # PyTorch has them all
 _PERCENTILES = (50, 90, 95, 99)
 
 
@@ -61,7 +64,7 @@ class BenchReport:
     contenders: tuple[Contender, ...]
     rounds: int
     interrupted: bool
-    machine: dict[str, Any]
+    machine: Machine
 
     @property
     def partial(self) -> bool:
@@ -73,56 +76,60 @@ class BenchReport:
         """What speeds are relative to."""
         return next((c for c in self.contenders if c.seconds), None)
 
-    def figures(self, contender: Contender, batch: int) -> dict[str, float]:
-        """Latency in milliseconds by percentile, clips per second, and speed relative to the baseline.
-
-        ``speed`` is the median over rounds of the baseline's time by this one's; ``speed_low`` and
-        ``speed_high`` are the 10th and 90th percentile of those ratios. On a GPU ``compute_ms`` is the median
-        without copies to and from it, and ``compute_speed`` the baseline's by this one's.
-        """
+    def figures(self, contender: Contender, batch: int) -> Figures:
+        """What a contender's calls at one batch came to; see `Figures`."""
         seconds = np.array(contender.seconds[batch])
-        found = {f"p{p}_ms": 1e3 * float(np.percentile(seconds, p)) for p in _PERCENTILES}
-        found["clips_per_second"] = batch / float(np.median(seconds))
-        found["cpu_seconds"] = float(np.median(contender.cpu_seconds[batch]))
+        p50, p90, p95, p99 = (1e3 * float(np.percentile(seconds, p)) for p in _PERCENTILES)
         base = self.baseline.seconds.get(batch, []) if self.baseline else []
         ratios = [b / s for b, s in zip(base, seconds, strict=False)]
-        if ratios:
-            low, middle, high = (float(np.percentile(ratios, p)) for p in (10, 50, 90))
-            found |= {"speed": middle, "speed_low": low, "speed_high": high}
-        if compute := contender.compute_seconds.get(batch):
-            found["compute_ms"] = 1e3 * float(np.median(compute))
-            theirs = self.baseline.compute_seconds.get(batch, []) if self.baseline else []
-            ratios = [b / s for b, s in zip(theirs, compute, strict=False)]
-            found |= {"compute_speed": float(np.median(ratios))} if ratios else {}
-        return found
+        low, middle, high = (float(np.percentile(ratios, p)) if ratios else None for p in (10, 50, 90))
+        compute = contender.compute_seconds.get(batch, [])
+        theirs = self.baseline.compute_seconds.get(batch, []) if self.baseline else []
+        return Figures(
+            rounds=len(seconds),
+            p50_ms=p50,
+            p90_ms=p90,
+            p95_ms=p95,
+            p99_ms=p99,
+            clips_per_second=batch / float(np.median(seconds)),
+            cpu_seconds=float(np.median(contender.cpu_seconds[batch])),
+            speed=middle,
+            speed_low=low,
+            speed_high=high,
+            compute_ms=1e3 * float(np.median(compute)) if compute else None,
+            compute_speed=_median([b / s for b, s in zip(theirs, compute, strict=False)]),
+        )
 
-    def to_json(self) -> dict[str, Any]:
+    def record(self) -> BenchRecord:
+        """Return what is kept of it, as the bundle and ``--json`` have it."""
+        return BenchRecord(
+            machine=self.machine,
+            rounds=self.rounds,
+            partial=self.partial,
+            excluded=EXCLUDED,
+            baseline=self.baseline.name if self.baseline else None,
+            contenders={c.name: self._contender(c) for c in self.contenders},
+        )
+
+    def to_json(self) -> JsonObject:
         """Return JSON types."""
-        return {
-            "machine": self.machine,
-            "rounds": self.rounds,
-            "partial": self.partial,
-            "excluded": EXCLUDED,
-            "baseline": self.baseline.name if self.baseline else None,
-            "contenders": {c.name: self._contender_json(c) for c in self.contenders},
-        }
+        return dict(to_json(self.record()))
 
-    def _contender_json(self, c: Contender) -> dict[str, Any]:
-        facts = {
-            "engine": c.engine,
-            "peak_bytes": c.peak_bytes,
-            "steps_seconds": c.steps,
-            "gpu": c.gpu,
-            "gpu_bytes": c.gpu_bytes,
-            "gpu_tensor_bytes": c.gpu_tensor_bytes,
-            "beyond_gate": list(c.beyond_gate),
-            "error": c.error,
-        }
-        batches = {str(batch): {**self.figures(c, batch), "rounds": len(c.seconds[batch])} for batch in c.seconds}
-        return {**{name: fact for name, fact in facts.items() if fact}, "batches": batches}
+    def _contender(self, c: Contender) -> ContenderRecord:
+        return ContenderRecord(
+            engine=c.engine,
+            batches={str(batch): self.figures(c, batch) for batch in c.seconds},
+            peak_bytes=c.peak_bytes,
+            steps_seconds=c.steps,
+            gpu=c.gpu,
+            gpu_bytes=c.gpu_bytes,
+            gpu_tensor_bytes=c.gpu_tensor_bytes,
+            beyond_gate=c.beyond_gate,
+            error=c.error,
+        )
 
 
-def parse_kind(kind: str) -> tuple[str, str, bool]:
+def parse_kind(kind: str) -> tuple[str, Precision, bool]:
     """Read what to compare with: ``eager``, ``sdpa`` or ``compile``, with ``-fp16`` or ``-bf16`` behind it.
 
     Returns:
@@ -132,8 +139,12 @@ def parse_kind(kind: str) -> tuple[str, str, bool]:
         UsageError: it is none of these.
     """
     name, _, precision = kind.partition("-")
-    if name not in ("eager", "sdpa", "compile") or (precision or "fp32") not in PRECISIONS:
+    if name not in ("eager", "sdpa", "compile") or (precision or "fp32") not in _PRECISIONS:
         raise UsageError(
             f"{option('against', repr(kind))} is not eager, sdpa or compile, with -fp16 or -bf16 behind it where wanted"
         )
-    return "eager" if name == "eager" else "sdpa", precision or "fp32", name == "compile"
+    return "eager" if name == "eager" else "sdpa", Precision(precision or "fp32"), name == "compile"
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return float(np.median(values)) if values else None

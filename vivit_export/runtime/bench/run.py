@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from vivit_export.bundle import Bundle
+from vivit_export.bundle.bench import Machine
 from vivit_export.errors import ClipError, EnvironmentFault, UsageError, option
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.bench import worker
@@ -224,15 +225,15 @@ def _time_steps(
             contender.steps = {step: float(np.median([row[step] for row in rows])) for step in rows[0]}
 
 
-def _machine() -> dict[str, Any]:
+def _machine() -> Machine:
     names = (line.partition(":")[2].strip() for line in _cpu_lines() if line.startswith("model name"))
-    return {
-        "cpu": next(names, platform.processor()),
-        "cores": os.cpu_count(),
-        "load_before": round(os.getloadavg()[0], 2),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-    }
+    return Machine(
+        cpu=next(names, platform.processor()),
+        cores=os.cpu_count(),
+        load_before=round(os.getloadavg()[0], 2),
+        platform=platform.platform(),
+        python=platform.python_version(),
+    )
 
 
 def _cpu_lines() -> list[str]:

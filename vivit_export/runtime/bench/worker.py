@@ -104,7 +104,8 @@ class Served:
         if self._bundle.golden is None:
             return None
         frames, reference = golden_clips(self._bundle)
-        gate = parse_gate(None, self._bundle.precision, self._bundle.manifest["checks"].get("gate"))
+        checks = self._bundle.manifest.checks
+        gate = parse_gate(None, self._bundle.precision, checks.gate.limits if checks else None)
         run = check_session(self._session, frames, reference, gate)[0]
         return gate.violations(run.drift) if run.drift else []
 

@@ -1,9 +1,8 @@
-"""Hold what runs a graph to reference results on the same clips, and report the drift. Needs no torch."""
+"""Hold what runs a graph to reference results on the same clips. Needs no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,96 +10,12 @@ import numpy.typing as npt
 from safetensors.numpy import load_file
 
 from vivit_export.bundle import Bundle
-from vivit_export.errors import BundleError, DriftError, option
-from vivit_export.runtime.drift.metrics import BlockDrift, Drift, Gate, compare
-from vivit_export.runtime.drift.parity import Parity
+from vivit_export.bundle.checks import Gate, Run
+from vivit_export.errors import BundleError, option
+from vivit_export.runtime.drift.metrics import compare
 from vivit_export.runtime.session.session import Session
 
 Outputs = Mapping[str, npt.NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One execution of all clips.
-
-    Attributes:
-        engine: what ran.
-        batch: clips per call.
-        gated: whether the gate applies.
-        drift: against the reference; None where the run was left out.
-        note: why it was left out.
-    """
-
-    engine: str
-    batch: int
-    gated: bool
-    drift: Drift | None
-    note: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON types."""
-        drift = self.drift.to_json() if self.drift else None
-        return {"engine": self.engine, "batch": self.batch, "gated": self.gated, "drift": drift, "note": self.note}
-
-
-@dataclass(frozen=True)
-class DriftReport:
-    """All runs of one check, and the gate they were held to.
-
-    Attributes:
-        reference: what gave the results that the others are compared with.
-        source: where the clips come from.
-        names: of the clips.
-        gate: the limits.
-        runs: what was executed.
-        parity: comparisons of preprocessed pixels, where they were made; none may differ.
-        blocks: drift behind each encoder block, where it was asked for; not gated.
-    """
-
-    reference: str
-    source: str
-    names: tuple[str, ...]
-    gate: Gate
-    runs: tuple[Run, ...]
-    parity: tuple[Parity, ...] = ()
-    blocks: tuple[BlockDrift, ...] = ()
-
-    @property
-    def passed(self) -> bool:
-        """Whether every gated run is within the gate, and every pixel equal."""
-        return not self.failures()
-
-    def failures(self) -> list[str]:
-        """Say what is beyond the gate, one sentence part for each run or comparison."""
-        found = []
-        for run in self.runs:
-            beyond = self.gate.violations(run.drift) if run.gated and run.drift else []
-            if beyond:
-                found.append(f"drift beyond the gate in {run.engine} at batch {run.batch}: {'; '.join(beyond)}")
-        return found + [parity.sentence for parity in self.parity if parity.gated and parity.differing]
-
-    def require(self, consequence: str = "") -> None:
-        """Raise if anything is beyond the gate; ``consequence`` is added to the sentence.
-
-        Raises:
-            DriftError: it is.
-        """
-        if found := self.failures():
-            raise DriftError(found[0] + consequence)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON types, as the manifest and the report have them."""
-        optional = {
-            "parity": [parity.to_json() for parity in self.parity],
-            "blocks": [block.to_json() for block in self.blocks],
-        }
-        return {
-            "reference": self.reference,
-            "clips": {"source": self.source, "names": list(self.names)},
-            "gate": dict(self.gate.limits),
-            "runs": [run.to_json() for run in self.runs],
-            **{name: rows for name, rows in optional.items() if rows},
-        }
 
 
 def run_full_batches(
@@ -147,8 +62,7 @@ def check_session(
 
 def tuned_batches(bundle: Bundle) -> tuple[int, ...]:
     """Batches that the bundle's engines are tuned for."""
-    profiles = [profile for sidecar in bundle.engines.values() for profile in sidecar["profiles"]]
-    return tuple(sorted({int(profile["opt"]) for profile in profiles}))
+    return tuple(sorted({engine.profile.opt for engine in bundle.engines.values()}))
 
 
 def golden_clips(bundle: Bundle) -> tuple[npt.NDArray[np.uint8], dict[str, npt.NDArray[np.float32]]]:

@@ -6,113 +6,17 @@ to the range (max - min) of the reference's logits, since logits have no unit of
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from vivit_export.bundle.checks import METRICS, Drift, Gate
 from vivit_export.errors import UsageError, option
 from vivit_export.precision import Precision
 
 Float = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """Comparison of N clips; logit figures are None for a model without a head.
-
-    Attributes:
-        num_clips: N.
-        top1: share of clips with the same best class.
-        top5: mean share of the reference's five best classes found among ours.
-        near_flips: changed best classes where the reference itself was close to a tie.
-        clear_flips: changed best classes where it was not.
-        max_abs: largest absolute logit difference.
-        max: the same, relative to the logit range.
-        rms: root mean square logit difference, relative to the logit range.
-        kl: largest KL divergence KL(reference || ours) of a clip's softmax, in nats.
-        cosine: smallest cosine of a clip's logits.
-        embedding_cosine: smallest cosine of a clip's embedding, or None without that output.
-        nonfinite: number of NaN or infinite values.
-    """
-
-    num_clips: int
-    top1: float | None
-    top5: float | None
-    near_flips: int | None
-    clear_flips: int | None
-    max_abs: float | None
-    max: float | None
-    rms: float | None
-    kl: float | None
-    cosine: float | None
-    embedding_cosine: float | None
-    nonfinite: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a dict of JSON types; NaN becomes None (``nonfinite`` tells why)."""
-        plain = dataclasses.asdict(self)
-        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in plain.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class BlockDrift:
-    """How far the residual stream lies from the reference behind one encoder block.
-
-    Attributes:
-        name: of the block, as its nodes are named.
-        rms: root mean square difference, relative to the reference's RMS; the largest of the clips.
-        max_abs: largest absolute difference.
-    """
-
-    name: str
-    rms: float
-    max_abs: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a dict of JSON types."""
-        return dataclasses.asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """Limits on a `Drift`: lower limits for agreement, upper limits for differences.
-
-    Attributes:
-        limits: metric name to limit.
-    """
-
-    limits: Mapping[str, float]
-
-    @property
-    def tie_margin(self) -> float:
-        """Reference margin, relative to the logit range, below which a flip counts as near."""
-        return 2 * self.limits.get("max", 0.0)
-
-    def tightened(self, share: float) -> Gate:
-        """Return the gate with this share of what it allows: of differences, and of what agreement may lack."""
-        limits = {n: 1 - share * (1 - v) if n in _AT_LEAST else share * v for n, v in self.limits.items()}
-        return Gate(limits)
-
-    def violations(self, drift: Drift) -> list[str]:
-        """Say which limits ``drift`` exceeds, one phrase each; empty means it passes."""
-        found = []
-        for name, limit in self.limits.items():
-            value = getattr(drift, name)
-            if value is None:
-                continue
-            at_least = name in _AT_LEAST
-            if not (value >= limit if at_least else value <= limit):
-                found.append(f"{name} {value:.6g} is {'below' if at_least else 'above'} {limit:g}")
-        return found
-
-
-_AT_LEAST = frozenset({"top1", "top5", "cosine", "embedding_cosine"})
-_METRICS = frozenset(f.name for f in dataclasses.fields(Drift)) - {"num_clips"}
 
 
 def parse_gate(text: str | None, precision: Precision, base: Mapping[str, float] | None = None) -> Gate:
@@ -130,9 +34,9 @@ def parse_gate(text: str | None, precision: Precision, base: Mapping[str, float]
     for item in filter(None, (text or "").split(",")):
         name, _, value = (part.strip() for part in item.partition("="))
         given = option("gate", repr(item))
-        if name not in _METRICS:
+        if name not in METRICS:
             raise UsageError(
-                f"{option('gate', repr(item))}: {name!r} is not a metric; use one of {', '.join(sorted(_METRICS))}"
+                f"{option('gate', repr(item))}: {name!r} is not a metric; use one of {', '.join(sorted(METRICS))}"
             )
         try:
             limits[name] = float(value)

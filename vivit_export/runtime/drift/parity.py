@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,55 +11,14 @@ from onnx.external_data_helper import load_external_data_for_model
 from onnx.utils import Extractor
 
 from vivit_export.bundle import MODEL
+from vivit_export.bundle.checks import Parity
+from vivit_export.bundle.manifest import PrecisionRecord
 from vivit_export.contract import Contract
-from vivit_export.precision import Precision
 from vivit_export.runtime.clips.preprocess import Preprocessor
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 from vivit_export.runtime.session.widen import widen_to_float32
 
 _PREFIX = "preprocess/"  # of the names of the nodes that `export.preprocess` puts in front of a graph
-
-
-@dataclass(frozen=True, slots=True)
-class Parity:
-    """Two ways to the same pixels.
-
-    Attributes:
-        ours: the one that is tested.
-        reference: the one that it shall equal.
-        values: how many numbers were compared.
-        differing: how many of them differ in any bit.
-        max_abs: largest difference.
-        gated: whether a difference is a failure.
-        note: why it is not.
-    """
-
-    ours: str
-    reference: str
-    values: int
-    differing: int
-    max_abs: float
-    gated: bool = True
-    note: str = ""
-
-    def __add__(self, other: Parity) -> Parity:
-        """The two as one comparison of the same two ways."""
-        worst = max(self.max_abs, other.max_abs)
-        total, differing = self.values + other.values, self.differing + other.differing
-        return dataclasses.replace(self, values=total, differing=differing, max_abs=worst)
-
-    @property
-    def sentence(self) -> str:
-        """The result in words."""
-        if not self.differing:
-            return f"{self.ours} gives the pixel values of {self.reference}, bit for bit ({self.values} values)"
-        note = f" ({self.note})" if self.note else ""
-        count = f"{self.differing} of {self.values} pixel values of {self.ours}"
-        return f"{count} differ from {self.reference}, by at most {self.max_abs:.2g}{note}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON types."""
-        return dataclasses.asdict(self)
 
 
 def compare_pixels(
@@ -84,7 +39,7 @@ def compare_pixels(
 def graph_parity(
     folder: Path,
     contract: Contract,
-    precision: Mapping[str, Any],
+    precision: PrecisionRecord,
     frames: npt.NDArray[np.uint8],
     crops: npt.NDArray[np.uint8],
 ) -> Parity | None:
@@ -106,14 +61,12 @@ def graph_parity(
     if contract.io.mode == "pixels":
         return None
     part = _preprocessing_part(folder)
-    if not Precision(
-        precision["name"]
-    ).cpu_kernels:  # ONNX Runtime's CPU has none; these values are the same in float32
+    if not precision.name.cpu_kernels:  # these values are the same in float32
         widen_to_float32(part)
     session = OnnxRuntimeSession(part.SerializeToString())
     (got,) = session.run_in_batches(frames, 1).values()
     expected: npt.NDArray[np.float32]
-    if precision.get("pixels") == "folded":
+    if precision.pixels == "folded":
         expected = (crops.astype(np.float32) - np.float32(128)) / np.float32(64)
     else:
         expected = Preprocessor(contract.clip, contract.preprocess).to_pixels(crops)

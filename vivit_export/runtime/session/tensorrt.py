@@ -12,13 +12,14 @@ import hashlib
 import importlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vivit_export.bundle import MODEL, Bundle
+from vivit_export.bundle.engines import EngineRecord
 from vivit_export.contract import IO, Tensor
 from vivit_export.errors import BundleError, EnvironmentFault, MissingDependencyError
 from vivit_export.flavour import Flavour
@@ -42,7 +43,7 @@ def open_engine(bundle: Bundle, flavour: Flavour, name: str | None = None, gpu: 
         EnvironmentFault: the bundle has none, none fits, or the package, driver or GPU is missing.
         BundleError: the engine was altered, or made from another graph.
     """
-    names = [n for n, e in bundle.engines.items() if e.get("flavour") == flavour and name in (None, n)]
+    names = [n for n, e in bundle.engines.items() if e.flavour is flavour and name in (None, n)]
     if not names:
         raise EnvironmentFault(
             f"the bundle has no {flavour.product} engine; add one with: vivit build {bundle.path} --target {flavour}"
@@ -59,19 +60,19 @@ def open_engine(bundle: Bundle, flavour: Flavour, name: str | None = None, gpu: 
     raise EnvironmentFault(f"{'; '.join(reasons)}; build one here with: vivit build {bundle.path} --target {flavour}")
 
 
-def incompatibility(sidecar: Mapping[str, Any], version: str, sm: int) -> str | None:
+def incompatibility(engine: EngineRecord, version: str, sm: int) -> str | None:
     """Return why an engine cannot run on a machine, or None if it can.
 
     Args:
-        sidecar: of the engine.
+        engine: what the bundle says about it.
         version: of the installed package.
         sm: compute capability of the GPU.
     """
-    if sidecar["version"] == version and sm in sidecar["sms"]:
+    if engine.version == version and sm in engine.sms:
         return None
-    title = Flavour(sidecar["flavour"]).product
-    targets = ", ".join(f"sm_{built}" for built in sidecar["sms"])
-    return f"was built for {title} {sidecar['version']} on {targets}; this machine has {title} {version} on sm_{sm}"
+    title = engine.flavour.product
+    targets = ", ".join(f"sm_{built}" for built in engine.sms)
+    return f"was built for {title} {engine.version} on {targets}; this machine has {title} {version} on sm_{sm}"
 
 
 class TensorRTBackend:
@@ -89,11 +90,10 @@ class TensorRTBackend:
     """
 
     def __init__(self, bundle: Bundle, engine: str, trt: Any, cuda: Cuda) -> None:
-        sidecar = bundle.engines[engine]
-        self.flavour = Flavour(sidecar["flavour"])
+        record = bundle.engines[engine]
+        self.flavour = record.flavour
         self.name = str(self.flavour)
-        profile = sidecar["profiles"][0]
-        self.batches = (int(profile["min"]), int(profile["max"]))
+        self.batches = (record.profile.min, record.profile.max)
         self.details = (
             f"{self.flavour.product} {trt.__version__}, GPU {cuda.gpu} (sm_{cuda.sm}), {bundle.precision}, "
             f"engine {engine}"
@@ -260,11 +260,11 @@ def _import(flavour: Flavour) -> Any:
 
 def _read_plan(bundle: Bundle, engine: str) -> bytes:
     """Read an engine, and make sure that these very bytes are the ones the manifest describes."""
-    path, files = bundle.engine_plan(engine), bundle.manifest["files"]
+    path, files = bundle.engine_path(engine), bundle.manifest.files
     plan = path.read_bytes()
-    if hashlib.sha256(plan).hexdigest() != files[path.relative_to(bundle.path).as_posix()]["sha256"]:
+    if hashlib.sha256(plan).hexdigest() != files[path.relative_to(bundle.path).as_posix()].sha256:
         raise BundleError(f"{path} is not the file that bundle.json describes: it was altered or cut short")
-    if bundle.engines[engine]["onnx_sha256"] != files[MODEL]["sha256"]:
+    if bundle.engines[engine].onnx_sha256 != files[MODEL].sha256:
         raise BundleError(f"{path} was built from another {MODEL} than the one beside it; build it again")
     return plan
 

@@ -121,7 +121,7 @@ class TritonBackend:
         """
         if bundle is None:
             return
-        if self._graph != bundle.manifest["files"][MODEL]["sha256"] or self.contract.io != bundle.contract.io:
+        if self._graph != bundle.manifest.files[MODEL].sha256 or self.contract.io != bundle.contract.io:
             raise BundleError(
                 f"{self._address.model} at {self._address.title} was deployed from another graph than {bundle.path}; "
                 "deploy this bundle, or check the one that is served"

@@ -1,0 +1,230 @@
+"""What checks found: records of drift and of preprocessed pixels, the gate that they are held to, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar, Literal
+
+from vivit_export.errors import DriftError
+from vivit_export.records import JsonObject, to_json
+
+Against = Literal["golden", "eager"]
+"""What a check compares with: the results in the bundle, or the eager model itself."""
+
+_AT_LEAST = frozenset({"top1", "top5", "cosine", "embedding_cosine"})
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Comparison of N clips; logit figures are None for a model without a head.
+
+    Attributes:
+        num_clips: N.
+        top1: share of clips with the same best class.
+        top5: mean share of the reference's five best classes found among ours.
+        near_flips: changed best classes where the reference itself was close to a tie.
+        clear_flips: changed best classes where it was not.
+        max_abs: largest absolute logit difference.
+        max: the same, relative to the logit range.
+        rms: root mean square logit difference, relative to the logit range.
+        kl: largest KL divergence KL(reference || ours) of a clip's softmax, in nats.
+        cosine: smallest cosine of a clip's logits.
+        embedding_cosine: smallest cosine of a clip's embedding, or None without that output.
+        nonfinite: number of NaN or infinite values.
+    """
+
+    num_clips: int
+    top1: float | None
+    top5: float | None
+    near_flips: int | None
+    clear_flips: int | None
+    max_abs: float | None
+    max: float | None
+    rms: float | None
+    kl: float | None
+    cosine: float | None
+    embedding_cosine: float | None
+    nonfinite: int
+
+
+METRICS = frozenset(f.name for f in fields(Drift)) - {"num_clips"}
+"""What a gate can limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDrift:
+    """How far the residual stream lies from the reference after one encoder block.
+
+    Attributes:
+        name: of the block, as its nodes are named.
+        rms: root mean square difference, relative to the reference's RMS; the largest of the clips.
+        max_abs: largest absolute difference.
+    """
+
+    name: str
+    rms: float
+    max_abs: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Limits on a `Drift`: lower limits for agreement, upper limits for differences.
+
+    Attributes:
+        limits: limit by metric.
+    """
+
+    JSON_FIELD: ClassVar[str] = "limits"
+
+    limits: Mapping[str, float]
+
+    @property
+    def tie_margin(self) -> float:
+        """Reference margin, relative to the logit range, below which a flip counts as near."""
+        return 2 * self.limits.get("max", 0.0)
+
+    def tightened(self, share: float) -> Gate:
+        """Return the gate with this share of what it allows: of differences, and of what agreement may lack."""
+        limits = {n: 1 - share * (1 - v) if n in _AT_LEAST else share * v for n, v in self.limits.items()}
+        return Gate(limits)
+
+    def violations(self, drift: Drift) -> list[str]:
+        """Say which limits ``drift`` exceeds, one phrase each; empty means it passes."""
+        found = []
+        for name, limit in self.limits.items():
+            value = getattr(drift, name)
+            if value is None:
+                continue
+            at_least = name in _AT_LEAST
+            if not (value >= limit if at_least else value <= limit):
+                found.append(f"{name} {value:.6g} is {'below' if at_least else 'above'} {limit:g}")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution of all clips.
+
+    Attributes:
+        engine: what ran.
+        batch: clips per call.
+        gated: whether the gate applies.
+        drift: against the reference; None where the run was left out.
+        note: why it was left out.
+    """
+
+    engine: str
+    batch: int
+    gated: bool
+    drift: Drift | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """Two ways to the same pixels.
+
+    Attributes:
+        ours: the one that is tested.
+        reference: the one that it shall equal.
+        values: how many numbers were compared.
+        differing: how many of them differ in any bit.
+        max_abs: largest difference.
+        gated: whether a difference is a failure.
+        note: why it is not.
+    """
+
+    ours: str
+    reference: str
+    values: int
+    differing: int
+    max_abs: float
+    gated: bool = True
+    note: str = ""
+
+    def __add__(self, other: Parity) -> Parity:
+        """The two as one comparison of the same two ways."""
+        worst = max(self.max_abs, other.max_abs)
+        total, differing = self.values + other.values, self.differing + other.differing
+        return replace(self, values=total, differing=differing, max_abs=worst)
+
+    @property
+    def sentence(self) -> str:
+        """The result in words."""
+        if not self.differing:
+            return f"{self.ours} gives the pixel values of {self.reference}, bit for bit ({self.values} values)"
+        note = f" ({self.note})" if self.note else ""
+        count = f"{self.differing} of {self.values} pixel values of {self.ours}"
+        return f"{count} differ from {self.reference}, by at most {self.max_abs:.2g}{note}"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedClips:
+    """What a check ran on.
+
+    Attributes:
+        source: where the clips come from.
+        names: of the clips.
+    """
+
+    source: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DriftReport:
+    """All runs of one check, and the gate they were held to.
+
+    Attributes:
+        reference: what gave the results that the others are compared with.
+        clips: what was run.
+        gate: the limits.
+        runs: what was executed.
+        parity: comparisons of preprocessed pixels, where they were made; none may differ.
+        blocks: drift after each encoder block, where it was asked for; not gated.
+    """
+
+    reference: str
+    clips: CheckedClips
+    gate: Gate
+    runs: tuple[Run, ...]
+    parity: tuple[Parity, ...] = ()
+    blocks: tuple[BlockDrift, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """Where the clips come from."""
+        return self.clips.source
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the clips."""
+        return self.clips.names
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gated run is within the gate, and every pixel equal."""
+        return not self.failures()
+
+    def failures(self) -> list[str]:
+        """Say what is beyond the gate, one sentence part for each run or comparison."""
+        found = []
+        for run in self.runs:
+            beyond = self.gate.violations(run.drift) if run.gated and run.drift else []
+            if beyond:
+                found.append(f"drift beyond the gate in {run.engine} at batch {run.batch}: {'; '.join(beyond)}")
+        return found + [parity.sentence for parity in self.parity if parity.gated and parity.differing]
+
+    def to_json(self) -> JsonObject:
+        """Return JSON types, as the manifest and the report have them."""
+        return dict(to_json(self))
+
+    def require(self, consequence: str = "") -> None:
+        """Raise if anything is beyond the gate; ``consequence`` is added to the sentence.
+
+        Raises:
+            DriftError: it is.
+        """
+        if found := self.failures():
+            raise DriftError(found[0] + consequence)

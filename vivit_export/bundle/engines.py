@@ -1,0 +1,107 @@
+"""What the bundle says about a compiled engine: the records behind ``engines/NAME.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vivit_export.flavour import Flavour
+from vivit_export.precision import Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Gemm:
+    """One matrix product with weights, as the compiler scheduled it.
+
+    Attributes:
+        name: layer name in the plan.
+        dtype: type it multiplies in (Half, BFloat16, Float, Int8, FP8), not the type weights are stored in.
+        nodes: names of the ONNX nodes merged in it.
+        encoder: False for the patch embedding and the head.
+    """
+
+    name: str
+    dtype: str
+    nodes: tuple[str, ...]
+    encoder: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSummary:
+    """What a compiled engine does, summed up.
+
+    Attributes:
+        layers: entries of the plan.
+        kernels: entries that run on the GPU (no host-side shape arithmetic, no stream events).
+        attention_fused: attention kernels that never write the score matrix.
+        attention_dtypes: how many of those read Q in each type.
+        unfused_matmuls: products of two activations; an unfused attention has two.
+        copies: kernels that only change a layout, at most adding, scaling or rounding on the way.
+        activation_bytes: scratch memory of one execution context at the largest batch.
+        weight_bytes: weights in the engine.
+        gemms: how many products with weights multiply in each type.
+        gemm_layers: every product with weights, in order of execution.
+    """
+
+    layers: int
+    kernels: int
+    attention_fused: int
+    attention_dtypes: Mapping[str, int]
+    unfused_matmuls: int
+    copies: int
+    activation_bytes: int
+    weight_bytes: int
+    gemms: Mapping[str, int]
+    gemm_layers: tuple[Gemm, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Batches of an optimization profile, in clips.
+
+    Attributes:
+        min: fewest that it takes.
+        opt: what kernels are tuned for.
+        max: most that it takes.
+    """
+
+    min: int
+    opt: int
+    max: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRecord:
+    """A compiled engine; its plan is ``engines/NAME.plan``.
+
+    Attributes:
+        flavour: which compiler.
+        version: its exact version; an engine runs on no other one.
+        sms: compute capabilities that it runs on, ascending.
+        profiles: one; the first counts.
+        precision: of the graph that it was compiled from.
+        size: of the engine in bytes.
+        onnx_sha256: hash of that graph.
+        proof: what its plan shows, in sentences.
+        plan: the plan, summed up.
+    """
+
+    flavour: Flavour
+    version: str
+    sms: tuple[int, ...]
+    profiles: tuple[Profile, ...]
+    precision: Precision
+    size: int
+    onnx_sha256: str
+    proof: tuple[str, ...]
+    plan: PlanSummary
+
+    @property
+    def profile(self) -> Profile:
+        """The batches that it takes."""
+        return self.profiles[0]
+
+    @property
+    def compiler(self) -> str:
+        """Flavour and version, for people."""
+        return f"{self.flavour} {self.version}"

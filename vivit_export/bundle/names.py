@@ -1,0 +1,13 @@
+"""What the files of a bundle are called."""
+
+from __future__ import annotations
+
+FORMAT = "vivit-bundle/2"
+MANIFEST = "bundle.json"
+MODEL = "model.onnx"
+MODEL_DATA = "model.onnx.data"
+GOLDEN = "golden.safetensors"
+RANGES = "ranges.json"
+REPORT = "report.json"
+REPORT_HTML = "report.html"
+ENGINES = "engines"

@@ -1,0 +1,138 @@
+"""Read a bundle, and verify it before anybody uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from vivit_export.bundle.engines import EngineRecord
+from vivit_export.bundle.manifest import FileRecord, Manifest
+from vivit_export.bundle.names import ENGINES, FORMAT, GOLDEN, MANIFEST, MODEL
+from vivit_export.bundle.upgrade import from_version_1
+from vivit_export.contract import Contract
+from vivit_export.errors import BundleError, InputError
+from vivit_export.files import sha256_of
+from vivit_export.precision import Precision
+from vivit_export.records import JsonObject, from_json, parse_json
+
+_FORMAT_1 = "vivit-bundle/1"
+_MAX_MANIFEST_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose manifest was read, and whose files were verified unless asked not to be.
+
+    Attributes:
+        path: its folder.
+        manifest: what it says about itself.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def contract(self) -> Contract:
+        """Its input and output."""
+        return self.manifest.contract
+
+    @property
+    def model(self) -> Path:
+        """The ONNX graph."""
+        return self.path / MODEL
+
+    @property
+    def golden(self) -> Path | None:
+        """Clips with their eager fp32 results, or None where the export was not checked."""
+        return self.path / GOLDEN if GOLDEN in self.manifest.files else None
+
+    @property
+    def precision(self) -> Precision:
+        """Type of the encoder's weights and GEMMs."""
+        return self.manifest.precision.name
+
+    @property
+    def engines(self) -> Mapping[str, EngineRecord]:
+        """What is known of each engine, by its name."""
+        return self.manifest.engines
+
+    def engine_path(self, name: str) -> Path:
+        """Path of an engine's bytes."""
+        return self.path / ENGINES / f"{name}.plan"
+
+    @property
+    def size_bytes(self) -> int:
+        """Total size of the listed files."""
+        return sum(file.size for file in self.manifest.files.values())
+
+
+def read_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
+    """Read a bundle and check every listed file against its size and SHA-256.
+
+    Args:
+        path: folder with a ``bundle.json``.
+        verify: False skips the hashes (sizes are still checked): only for showing a manifest.
+
+    Raises:
+        BundleError: not a bundle, another format version, or a file that is missing or altered.
+    """
+    folder = Path(path)
+    try:
+        manifest = read_manifest(folder)
+        for name, file in manifest.files.items():
+            _check_file(folder, name, file, verify)
+    except OSError as e:
+        raise BundleError(f"{e.filename or folder} cannot be read: {e.strerror}; copy the bundle again") from e
+    return Bundle(folder, manifest)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read ``bundle.json``; the files that it lists are not looked at.
+
+    Raises:
+        BundleError: not a bundle, another format version, or a section that is damaged.
+        OSError: it cannot be read.
+    """
+    path = folder / MANIFEST
+    data = _parse(folder, path)
+    found = data.pop("format", None)
+    if found not in (FORMAT, _FORMAT_1):
+        raise BundleError(f"{path} has format {found!r}; this version reads {FORMAT!r} and {_FORMAT_1!r}")
+    for section in ("model", "contract", "precision", "engines", "checks", "files"):
+        if section not in data:
+            raise BundleError(f"{path} lacks {section!r}; the bundle is incomplete, export it again")
+    try:
+        manifest = from_json(Manifest, from_version_1(data) if found == _FORMAT_1 else data, "bundle")
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise BundleError(f"{path} is not a manifest of {found} ({e}); export the bundle again") from e
+    except InputError as e:
+        raise BundleError(f"{path}: {str(e).removeprefix('bundle.')}") from e
+    for name in (MODEL, *(f"{ENGINES}/{engine}.plan" for engine in manifest.engines)):
+        if name not in manifest.files:
+            raise BundleError(f"{path} does not list {name}; the bundle is incomplete, export it again")
+    return manifest
+
+
+def _parse(folder: Path, path: Path) -> JsonObject:
+    if not path.is_file():
+        what = "is not a folder" if not folder.is_dir() else f"has no {MANIFEST}"
+        raise BundleError(f"{folder} {what}; make a bundle with: vivit-export MODEL -o {folder}")
+    if path.stat().st_size > _MAX_MANIFEST_BYTES:
+        raise BundleError(f"{path} is larger than {_MAX_MANIFEST_BYTES >> 20} MiB; that is not a manifest of ours")
+    try:
+        data = parse_json(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as e:
+        raise BundleError(f"{path} cannot be read as JSON ({e}); copy the bundle again") from e
+    return dict(data) if isinstance(data, dict) else {}
+
+
+def _check_file(folder: Path, name: str, file: FileRecord, verify: bool) -> None:
+    relative = PurePosixPath(name)
+    if relative.is_absolute() or ".." in relative.parts or "\\" in name:
+        raise BundleError(f"{folder / MANIFEST} lists {name!r}, which lies outside the bundle")
+    path = folder / relative
+    if not path.is_file() or path.resolve().parent != (folder.resolve() / relative).parent:
+        raise BundleError(f"{path} is missing (or a link out of the bundle); export again or restore the file")
+    if path.stat().st_size != file.size or (verify and sha256_of(path) != file.sha256):
+        raise BundleError(f"{path} is not the file that {MANIFEST} describes: it was altered or cut short")

@@ -1,0 +1,55 @@
+"""Write a bundle: its manifest, and the folder as a whole.
+
+The same input gives the same bytes (sorted keys, no timestamps); engines excepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vivit_export import files
+from vivit_export.bundle.manifest import Content
+from vivit_export.bundle.names import FORMAT, MANIFEST
+from vivit_export.bundle.reading import read_manifest
+from vivit_export.files import FolderKind, sha256_of, write_json
+from vivit_export.records import to_json
+
+
+def _listed(folder: Path) -> set[str]:
+    return {MANIFEST, *read_manifest(folder).files}
+
+
+BUNDLE = FolderKind("bundle", _listed)
+
+
+def check_target(target: Path, force: bool) -> None:
+    """Refuse a target that must not, or could not, be replaced by a new bundle; see `vivit_export.files.check_target`.
+
+    Raises:
+        OutputError: says why.
+    """
+    files.check_target(target, force, BUNDLE)
+
+
+@contextmanager
+def writing(target: Path, *, force: bool) -> Iterator[Path]:
+    """Yield a hidden sibling folder to fill with a bundle; see `vivit_export.files.writing`.
+
+    Raises:
+        OutputError: as there.
+    """
+    with files.writing(target, force=force, kind=BUNDLE) as work:
+        yield work
+
+
+def write_manifest(folder: Path, content: Content) -> None:
+    """Write ``bundle.json``: ``content`` plus the format and the hash of every file in ``folder``."""
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    listed = {
+        name: {"sha256": sha256_of(folder / name), "size": (folder / name).stat().st_size}
+        for name in names
+        if name != MANIFEST
+    }
+    write_json(folder / MANIFEST, {**to_json(content), "format": FORMAT, "files": listed})

@@ -1,0 +1,233 @@
+"""Frozen dataclasses as JSON: written plainly, read strictly, described by a JSON schema.
+
+The annotations of a dataclass are its format. Reading refuses a field that is missing, unknown, or of another type,
+and names it with its path, its value and what it must be; nobody else looks at raw JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, Literal, TypeVar, Union
+
+from vivit_export.errors import InputError
+
+JsonObject = dict[str, Any]
+"""What is about to become JSON, or has just been parsed; nothing else is typed so loosely."""
+
+T = TypeVar("T")
+
+_STANDS_FOR = "JSON_FIELD"
+"""Class attribute of a record that is, in JSON, the one field that it names."""
+
+_SHOWN = 60  # characters of a wrong value
+
+
+class DuplicateKeyError(ValueError):
+    """A JSON object that has a key twice: readers would differ in which value counts."""
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON, but for what only some readers accept.
+
+    Raises:
+        ValueError: it is not JSON, has a key twice, or a number that is none.
+    """
+    return json.loads(text, object_pairs_hook=_object, parse_constant=_not_a_number)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DuplicateKeyError(f"the key {twice!r} stands twice in one object")
+    return found
+
+
+def _not_a_number(text: str) -> None:
+    raise ValueError(f"{text} is not a number in JSON")
+
+
+def to_json(value: Any) -> Any:
+    """Return a record as JSON types; NaN and infinity, which JSON lacks, become null."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [to_json(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        if inner := getattr(value, _STANDS_FOR, None):
+            return to_json(getattr(value, inner))
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return value
+
+
+def from_json(cls: Callable[..., T], data: Any, where: str) -> T:
+    """Read a record.
+
+    Args:
+        cls: a dataclass, whose fields are of types that `describe` knows.
+        data: as parsed.
+        where: what messages call it, such as ``contract``.
+
+    Raises:
+        InputError: a field is missing, unknown, or of the wrong type, or the record itself refuses its values.
+    """
+    if inner := getattr(cls, _STANDS_FOR, None):
+        return cls(_read(_hints(cls)[inner], data, where))
+    if not isinstance(data, dict):
+        raise InputError(f"{where} must be a JSON object, got {type(data).__name__}")
+    hints = _hints(cls)
+    unknown = sorted(set(data) - set(hints))
+    if unknown:
+        raise InputError(f"{where} has an unknown field {unknown[0]!r}; it was written by another version")
+    missing = [name for name in _required(cls) if name not in data]
+    if missing:
+        raise InputError(f"{where} lacks the field {missing[0]!r}; it is incomplete")
+    read = {name: _read(hints[name], value, f"{where}.{name}") for name, value in data.items()}
+    return cls(**read)
+
+
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+
+
+@functools.cache
+def _required(cls: Any) -> tuple[str, ...]:
+    missing = dataclasses.MISSING
+    fields = dataclasses.fields(cls)
+    return tuple(f.name for f in fields if f.default is missing and f.default_factory is missing)
+
+
+def _read(hint: Any, value: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return from_json(hint, value, where)
+    if origin in (types.UnionType, Union):
+        return _read_union(hint, value, where)
+    if origin is tuple and isinstance(value, list):
+        kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
+        if len(kinds) == len(value):
+            return tuple(_read(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+    elif origin is list and isinstance(value, list):
+        return [_read(args[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
+    elif origin in (dict, Mapping) and isinstance(value, dict):
+        return {key: _read(args[1], item, f"{where}.{key}") for key, item in value.items()}
+    elif hint is object:  # whatever another program keeps there
+        return value
+    elif _fits(hint, value):
+        return hint(value) if isinstance(hint, type) else value
+    raise InputError(f"{where} must be {_words(hint)}, got {_short(value)}")
+
+
+def _read_union(hint: Any, value: Any, where: str) -> Any:
+    options = [option for option in typing.get_args(hint) if option is not type(None)]
+    if value is None and len(options) < len(typing.get_args(hint)):
+        return None
+    if len(options) == 1 and dataclasses.is_dataclass(options[0]):
+        return _read(options[0], value, where)  # its own words say what is wrong inside
+    for option in options:
+        try:
+            return _read(option, value, where)
+        except InputError:
+            continue
+    raise InputError(f"{where} must be {_words(hint)}, got {_short(value)}")
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    """Whether a value that holds no others is of a type; true is no integer, and an integer is a number."""
+    if typing.get_origin(hint) is Literal:
+        return type(value) is str and value in typing.get_args(hint)
+    if hint is float:
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max  # false for NaN
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return value in [member.value for member in hint]
+    return type(value) is hint
+
+
+def _words(hint: Any) -> str:
+    """Say what an annotation asks for."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (tuple, list):
+        counted = origin is tuple and args[-1] is not Ellipsis
+        return f"a list of {len(args)} {_words(args[0])}" if counted else f"a list of {_words(args[0])}"
+    if origin is Literal:
+        return " or ".join(map(str, args))
+    if origin in (types.UnionType, Union):
+        return " or ".join(map(_words, args))
+    if origin in (dict, Mapping) or dataclasses.is_dataclass(hint):
+        return "a JSON object"
+    if hint is type(None):
+        return "null"
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return " or ".join(str(member.value) for member in hint)
+    return "a finite number" if hint is float else str(hint.__name__)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def json_schema(cls: type, title: str) -> JsonObject:
+    """Return the JSON schema (draft 2020-12) of what `from_json` reads."""
+    definitions: dict[str, Any] = {}
+    body = _definition(cls, definitions)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": title,
+        **body,
+        **({"$defs": dict(sorted(definitions.items()))} if definitions else {}),
+    }
+
+
+def _definition(cls: type, definitions: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": (cls.__doc__ or "").partition("\n\n")[0].replace("\n    ", " "),
+        "properties": {name: describe(hint, definitions) for name, hint in _hints(cls).items()},
+        "required": list(_required(cls)),
+        "additionalProperties": False,
+    }
+
+
+def describe(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of one annotation; records that it names are added to ``definitions``."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if inner := getattr(hint, _STANDS_FOR, None):
+            return describe(_hints(hint)[inner], definitions)
+        if hint.__name__ not in definitions:
+            definitions[hint.__name__] = {}  # reserves the name, should it contain itself
+            definitions[hint.__name__] = _definition(hint, definitions)
+        return {"$ref": f"#/$defs/{hint.__name__}"}
+    if origin is tuple and args[-1] is not Ellipsis:
+        items = [describe(arg, definitions) for arg in args]
+        return {"type": "array", "prefixItems": items, "items": False, "minItems": len(items)}
+    if origin in (tuple, list):
+        return {"type": "array", "items": describe(args[0], definitions)}
+    if origin in (dict, Mapping):
+        return {"type": "object", "additionalProperties": describe(args[1], definitions)}
+    if origin in (types.UnionType, Union):
+        return {"anyOf": [describe(arg, definitions) for arg in args]}
+    if origin is Literal:
+        return {"enum": list(args)}
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return {"enum": [member.value for member in hint]}
+    return {"type": _JSON_TYPES[hint]} if hint in _JSON_TYPES else {}
+
+
+_JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
