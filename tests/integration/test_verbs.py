@@ -163,7 +163,8 @@ def session(bundles: Bundles) -> Iterator[ve.Session]:
 @pytest.fixture(scope="module")
 def exact_network(demo_checkpoint: Checkpoint) -> torch.nn.Module:
     """The demo in float64: eager float32 is itself up to 1.5e-5 away from it on these clips."""
-    return copy.deepcopy(demo_checkpoint.network).double()
+    network: torch.nn.Module = copy.deepcopy(demo_checkpoint.network)
+    return network.double()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -270,7 +270,7 @@ def test_window_options_that_do_not_go_together_are_refused() -> None:
         (((1.0, "seconds"), None, (4, 3)), "exclude each other"),
     ):
         with pytest.raises(UsageError, match=said):
-            window_rule(*arguments)  # type: ignore[arg-type]
+            window_rule(*arguments)
 
 
 LABELS = [f"name {i}" for i in range(8)]

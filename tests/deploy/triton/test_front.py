@@ -61,21 +61,26 @@ def predicted(served: Served, paths: list[Path], **sampling: Any) -> list[VideoP
     return found  # type: ignore[return-value]
 
 
+def assert_answer_is(expected: VideoPrediction, answer: dict[str, np.ndarray]) -> None:
+    logits, embedding = expected.prediction.logits, expected.prediction.embedding
+    assert logits is not None and embedding is not None
+    np.testing.assert_allclose(answer["logits"][0], logits, rtol=0, atol=5e-6)
+    np.testing.assert_allclose(answer["embedding"][0], embedding, rtol=0, atol=5e-6)
+
+
 def test_videos_are_read_on_the_server_as_here(served: Served, client: triton.InferenceServerClient) -> None:
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda path: ask(client, "demo-video", path.read_bytes()), VIDEOS))
     for answer, expected in zip(answers, predicted(served, VIDEOS), strict=True):
         assert answer["logits"].shape == (1, 8)
-        np.testing.assert_allclose(answer["logits"][0], expected.prediction.logits, rtol=0, atol=5e-6)
-        np.testing.assert_allclose(answer["embedding"][0], expected.prediction.embedding, rtol=0, atol=5e-6)
+        assert_answer_is(expected, answer)
 
 
 def test_views_are_averaged_on_the_server_as_here(served: Served, client: triton.InferenceServerClient) -> None:
     sampling = {"stride": 4, "short": "repeat", "views": VIEWS}
     for path, expected in zip(VIDEOS[:3], predicted(served, VIDEOS[:3], **sampling), strict=True):
         answer = ask(client, "views-video", path.read_bytes())
-        np.testing.assert_allclose(answer["logits"][0], expected.prediction.logits, rtol=0, atol=5e-6)
-        np.testing.assert_allclose(answer["embedding"][0], expected.prediction.embedding, rtol=0, atol=5e-6)
+        assert_answer_is(expected, answer)
 
 
 @pytest.mark.parametrize("model", ["demo-video", "views-video"])

@@ -165,8 +165,9 @@ def block(spelled: str) -> list[dict[str, Any]]:
         if spelled == "old":
             # TensorRT 10.0 lists scalars, and sometimes weights, among the inputs.
             fields = {"Inputs": ins + (scalar if weights else [])}
+        out = tensor(output[0], output[1], "Half", spelled=spelled)
         return {
-            "Name": name, "LayerType": kind, **fields, "Outputs": [tensor(*output, "Half", spelled=spelled)],
+            "Name": name, "LayerType": kind, **fields, "Outputs": [out],
             "TacticName": "sm90_xmma_gemm_f16f16" if kind == "gemm" else name, "StreamId": 0,
             "Metadata": f"[ONNX Layer: {name}]",
         }  # fmt: skip
