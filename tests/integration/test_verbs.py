@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import pytest
 import torch
 from bundles import Bundles
 from click.testing import Result
+from command_line import Cli
 from console import BIN, console
 from real_clips import NAMES, real_clip
 from safetensors.numpy import load_file
@@ -27,7 +28,6 @@ from vivit_export.export.checkpoint.load import Checkpoint, hugging_face_pixels
 from vivit_export.runtime import read_clip
 
 pytestmark = pytest.mark.needs_onnxruntime
-Cli = Callable[..., Result]
 LEFT = clips_path() / "left_320x240_25fps.mp4"
 QUICK = ("--engine", "onnxruntime-cpu")
 
