@@ -30,8 +30,6 @@ from vivit_export.export.engine.compile import (
 from vivit_export.export.engine.plan import prove
 
 TOKENS, WIDTH, HEADS = 64, 128, 2
-
-
 Worker = Callable[[str], None]
 
 

@@ -8,19 +8,13 @@ made here in the two spellings that TensorRT uses.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
+from plan_logs import log
 
 from vivit_export.errors import BuildError, InputError, PrecisionError
 from vivit_export.export.engine.plan import Plan, memory_from_log, parse_inspector, parse_rtx_log, prove
-
-DATA = Path(__file__).parent / "data"
-
-
-def log(name: str) -> str:
-    return (DATA / f"{name}.log").read_text()
 
 
 def test_fp16_plan_of_two_blocks_without_qkv_bias() -> None:
