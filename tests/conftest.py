@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from capabilities import pytest_configure, pytest_runtest_setup  # noqa: F401  hooks
+from command_line import cli, demo_bundle, demo_export, trace_once  # noqa: F401  fixtures
+from fake_nvidia_smi import smi  # noqa: F401  fixture
+from small_bundle import home  # noqa: F401  fixture
+from small_disk import small_disk  # noqa: F401  fixture
 
 if TYPE_CHECKING:
     from bundles import Bundles

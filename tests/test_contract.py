@@ -6,13 +6,13 @@ import copy
 import dataclasses
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
+from vivit_export.contract import IO, Clip, Contract, InputMode, Preprocess, Tensor
 from vivit_export.errors import InputError
 
 sizes = st.integers(1, 512)
@@ -55,10 +55,10 @@ def contracts(draw: st.DrawFn) -> Contract:
         processor=draw(names),
     )
     labels = tuple(draw(st.lists(names, max_size=5)))
-    outputs = (Tensor("embedding", "float32", ("batch", 8)),)
+    outputs: tuple[Tensor, ...] = (Tensor("embedding", "float32", ("batch", 8)),)
     if labels:
         outputs = (Tensor("logits", "float32", ("batch", len(labels))), *outputs)
-    mode = draw(st.sampled_from(["crops", "pixels", "frames"]))
+    mode = draw(st.sampled_from(get_args(InputMode)))
     dims = tuple(draw(st.lists(st.one_of(sizes, names), max_size=5)))
     io = IO(mode, (Tensor("x", "uint8", dims),), outputs, draw(pairs) if mode == "frames" else None)
     return Contract(clip, preprocess, io, labels)

@@ -239,7 +239,9 @@ def mix_clips(model: ir.Model) -> ir.Model:
         node.outputs[0].dtype = ir.DataType.FLOAT
     for use in users:
         use.node.replace_input_with(use.idx, mixed.outputs[0])
-    graph.insert_after(embedding.producer(), [mean, difference, mixed])
+    producer = embedding.producer()
+    assert producer is not None
+    graph.insert_after(producer, [mean, difference, mixed])
     return model
 
 
@@ -287,7 +289,12 @@ def test_each_batch_size_is_run_full(
 ) -> None:
     seen: list[npt.NDArray[Any]] = []
     run = OnnxRuntimeSession.run
-    monkeypatch.setattr(OnnxRuntimeSession, "run", lambda self, batch: (seen.append(batch), run(self, batch))[1])
+
+    def seeing(self: OnnxRuntimeSession, batch: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
+        seen.append(batch)
+        return run(self, batch)
+
+    monkeypatch.setattr(OnnxRuntimeSession, "run", seeing)
     case = setup(Precision.FP32)
     checks = case.check(num_clips=num_clips, batches=batches)
     assert [len(batch) for batch in seen] == [size for sizes in calls.values() for size in sizes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -211,7 +212,7 @@ def test_plan_refuses_what_would_fail_in_the_end(machine: Any, tmp_path: Path, m
         plan_export("demo", tmp_path / "out", ExportOptions(gate="accuracy=1"))
     with pytest.raises(ClipError, match="none"):
         plan_export("demo", tmp_path / "out", ExportOptions(clips=tmp_path / "none"))
-    monkeypatch.setattr(options_module.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(MissingDependencyError, match=r"vivit-export\[cpu\].*check=False"):
         plan_export("demo", tmp_path / "out", ExportOptions())
     plan_export("demo", tmp_path / "out", ExportOptions(check=False))

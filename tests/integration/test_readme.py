@@ -6,14 +6,16 @@ import shlex
 import shutil
 import subprocess
 import sys
+from fractions import Fraction
 from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
-from checkpoints import _tool
+from make_demo_clips import Format, encode_clip
 from triton_server import Served
 
 from vivit_export import demo
+from vivit_export.demo.motion import LABELS, render_clip
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -45,11 +47,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_many_videos(folder: Path) -> None:
     """As few as a calibration takes, by the tool that makes the demo's."""
     folder.mkdir(parents=True)
-    tool = _tool("make_demo_clips")
-    form = tool.Format(96, 72, tool.Fraction(25), 0.4)
+    form = Format(96, 72, Fraction(25), 0.4)
     for i in range(32):
-        frames = tool.render_clip(tool.LABELS[i % 8], seed=3_100_000_000 + i, num_frames=10, height=72, width=96)
-        tool.encode_clip(folder / f"{i}.mp4", frames, form)
+        frames = render_clip(LABELS[i % 8], seed=3_100_000_000 + i, num_frames=10, height=72, width=96)
+        encode_clip(folder / f"{i}.mp4", frames, form)
 
 
 def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -118,7 +119,7 @@ def test_python_example_works(workplace: Path) -> None:
 
 def test_extras_that_are_named_exist() -> None:
     named = set(re.search(r'"vivit-export\[(.*?)\]"', README)[1].split(",")) | {"gpu"}  # type: ignore[index]
-    assert named <= set(metadata("vivit-export").get_all("Provides-Extra"))
+    assert named <= set(metadata("vivit-export").get_all("Provides-Extra") or ())
 
 
 def test_links_lead_somewhere() -> None:

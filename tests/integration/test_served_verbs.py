@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from bundles import Bundles
 from click.testing import Result
+from command_line import Cli
 from triton_server import Served, free_port
 
 from vivit_export.demo import clip_labels, clips_path
 
 pytestmark = pytest.mark.needs_onnxruntime
-Cli = Callable[..., Result]
 LEFT = clips_path() / "left_320x240_25fps.mp4"
 
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import pytest
 import torch
 from bundles import Bundles
 from click.testing import Result
+from command_line import Cli
 from console import BIN, console
 from real_clips import NAMES, real_clip
 from safetensors.numpy import load_file
@@ -27,7 +28,6 @@ from vivit_export.export.checkpoint.load import Checkpoint, hugging_face_pixels
 from vivit_export.runtime import read_clip
 
 pytestmark = pytest.mark.needs_onnxruntime
-Cli = Callable[..., Result]
 LEFT = clips_path() / "left_320x240_25fps.mp4"
 QUICK = ("--engine", "onnxruntime-cpu")
 
@@ -163,7 +163,8 @@ def session(bundles: Bundles) -> Iterator[ve.Session]:
 @pytest.fixture(scope="module")
 def exact_network(demo_checkpoint: Checkpoint) -> torch.nn.Module:
     """The demo in float64: eager float32 is itself up to 1.5e-5 away from it on these clips."""
-    return copy.deepcopy(demo_checkpoint.network).double()
+    network: torch.nn.Module = copy.deepcopy(demo_checkpoint.network)
+    return network.double()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,52 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from headless_bundle import CHECKS, ENGINE, headless
 
-from vivit_export.bundle import Bundle
-from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
 from vivit_export.report.html import render_html
 from vivit_export.report.text import summary_json, summary_text
-
-DRIFT: dict[str, Any] = {
-    **dict.fromkeys(("top1", "max_abs", "max", "kl", "cosine")),
-    "embedding_cosine": 0.99987,
-}
-RUNS = [
-    {"engine": "onnxruntime 1", "batch": 1, "gated": True, "drift": DRIFT, "note": ""},
-    {"engine": "onnxruntime 1", "batch": 8, "gated": True, "drift": None, "note": "not run: needs 2.0 GiB"},
-]
-ENGINE: dict[str, Any] = {
-    "flavour": "tensorrt-rtx",
-    "version": "1.7",
-    "sms": [89, 120],
-    "profiles": [{"min": 1, "opt": 4, "max": 8}],
-    "size": 1_500_000,
-    "proof": ["attention fused in 1 of 1 blocks (Half)"],
-    "plan": {"kernels": 7, "activation_bytes": 2_000_000},
-}
-
-
-def headless(**sections: Any) -> Bundle:
-    contract = Contract(
-        Clip(2, 8, 8, (1, 8, 8)),
-        Preprocess(size=(8, 8), crop_size=(8, 8)),
-        IO("pixels", (Tensor("x", "float32", ("batch", 2, 3, 8, 8)),), (Tensor("embedding", "float32", ("batch", 4)),)),
-    )
-    manifest = {
-        "model": {"id": "<b>mine</b>", "config": {}, "parameters": 2_500_000},
-        "contract": contract.to_json(),
-        "precision": {"name": "fp16", "attention": "pattern", "opset": 20},
-        "engines": {},
-        "checks": {},
-        "files": {"model.onnx": {"size": 1_000_000}, "golden.safetensors": {"size": 234_000}},
-        **sections,
-    }
-    return Bundle(Path("out"), manifest, contract)
-
-
-CHECKS = {"reference": "eager fp32", "clips": {"source": "mine", "names": ["a.mp4"]}, "gate": {"max": 1}, "runs": RUNS}
 
 
 def test_a_model_without_a_head_that_was_not_checked() -> None:
@@ -89,14 +47,6 @@ def test_json_is_the_manifest_and_what_this_run_adds() -> None:
     added = {"bundle": "out", "size": 1_234_000}
     assert summary_json(bundle, None) == {**added, **bundle.manifest}
     assert summary_json(bundle, {"load": 1.0}) == {**added, **bundle.manifest, "seconds": {"load": 1.0}}
-
-
-def test_the_page_shows_the_same_and_takes_no_markup_from_names() -> None:
-    page = render_html(headless(checks=CHECKS, engines={"rtx": ENGINE}).manifest)
-    assert "<b>mine" not in page and "&lt;b&gt;mine&lt;/b&gt;" in page
-    for text in ("0.9998700", "not run: needs 2.0 GiB", "SM89, SM120", "1 / 4 / 8", "1.5 MB", "8×8"):
-        assert text in page
-    assert "Not checked (--no-check)." in render_html(headless().manifest)
 
 
 def test_rewrites_that_did_not_match_everywhere_say_so() -> None:

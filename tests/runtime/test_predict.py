@@ -19,7 +19,7 @@ from safetensors import safe_open
 import vivit_export as ve
 from vivit_export.contract import Contract
 from vivit_export.demo import clip_labels, clips_path
-from vivit_export.errors import ClipError, EnvironmentFault, InputError, OutputError, UsageError
+from vivit_export.errors import ClipError, EnvironmentFault, OutputError, UsageError
 from vivit_export.runtime import (
     Preprocessor,
     VideoFault,
@@ -270,44 +270,13 @@ def test_window_options_that_do_not_go_together_are_refused() -> None:
         (((1.0, "seconds"), None, (4, 3)), "exclude each other"),
     ):
         with pytest.raises(UsageError, match=said):
-            window_rule(*arguments)  # type: ignore[arg-type]
+            window_rule(*arguments)
 
 
-LABELS = [f"name {i}" for i in range(8)]
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("labels.txt", "\n".join(LABELS) + "\n\n"),
-        ("labels.json", json.dumps(LABELS)),
-        ("labels.json", json.dumps({str(i): label for i, label in enumerate(LABELS)})),
-        ("config.json", json.dumps({"model_type": "vivit", "id2label": {str(i): v for i, v in enumerate(LABELS)}})),
-    ],
-)
-def test_labels_come_from_a_file(bundles: Bundles, tmp_path: Path, name: str, content: str) -> None:
-    (tmp_path / name).write_text(content)
-    assert list(adapt_contract(demo_contract(bundles), labels=tmp_path / name).labels) == LABELS
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("few.txt", "one\ntwo\n", "names 2 labels, but the model has 8"),
-        ("bad.json", "{", "cannot be read"),
-        ("numbers.json", "[1, 2]", "neither a list of names nor an object"),
-        ("gap.json", '{"0": "a", "2": "b"}', "index 1 is missing"),
-        ("words.json", '{"a": "b"}', "cannot be read"),
-        ("none.txt", None, "No such file"),
-    ],
-)
-def test_labels_of_another_model_are_refused(
-    bundles: Bundles, tmp_path: Path, name: str, content: str | None, said: str
-) -> None:
-    if content is not None:
-        (tmp_path / name).write_text(content)
-    with pytest.raises(InputError, match=said):
-        adapt_contract(demo_contract(bundles), labels=tmp_path / name)
+def test_labels_of_a_file_are_taken_instead_of_the_bundles(bundles: Bundles, tmp_path: Path) -> None:
+    names = [f"name {i}" for i in range(8)]
+    (tmp_path / "labels.txt").write_text("\n".join(names))
+    assert list(adapt_contract(demo_contract(bundles), labels=tmp_path / "labels.txt").labels) == names
 
 
 def test_what_the_bundle_does_not_put_out_is_refused(bundles: Bundles, tmp_path: Path) -> None:

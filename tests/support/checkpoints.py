@@ -6,20 +6,21 @@ embeddings and the LayerNorm affines matter.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import make_checkpoint
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+import outliers as outliers
+import pytest
 import torch
 import transformers
 
+from vivit_export.errors import CheckpointError
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.graph.trace import trace
 
@@ -38,19 +39,6 @@ TINY: dict[str, Any] = {
 }
 
 Float32 = npt.NDArray[np.float32]
-
-
-def _tool(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-make_checkpoint = _tool("make_checkpoint")
-outliers = _tool("outliers")
 
 
 class Checkpoints:
@@ -136,6 +124,16 @@ def _hugging_face_outputs(folder: Path, pixels: Float32) -> dict[str, npt.NDArra
     if has_head:
         results["logits"] = model(batch).logits
     return {name: value.numpy() for name, value in results.items()}
+
+
+def refusal(model: object, **options: Any) -> str:
+    """The one sentence of the CheckpointError with which a checkpoint is not loaded."""
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(str(model), **options)
+    assert type(caught.value) is CheckpointError
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    return sentence
 
 
 def edit_config(folder: Path, **fields: Any) -> None:

@@ -114,7 +114,11 @@ class FakeCuda(ModuleType):
     def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: str, stream: int) -> Any:
         assert {"up": source, "down": target}[kind] in self.host, "the host's side of a copy must be pinned"
         assert {"up": target, "down": source}[kind] not in self.host
-        self.enqueue(stream, lambda: ctypes.memmove(target, source, size) and None)
+
+        def copy() -> None:
+            ctypes.memmove(target, source, size)
+
+        self.enqueue(stream, copy)
         return (Status.cudaSuccess,)
 
     def cudaStreamSynchronize(self, stream: int) -> Any:
@@ -225,7 +229,8 @@ def _execute(tensors: Any, compute: Compute, shape: tuple[int, ...], addresses: 
 
 def _view(address: int, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address)).view(dtype).reshape(shape)
+    memory: npt.NDArray[Any] = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address)).view(dtype)
+    return memory.reshape(shape)
 
 
 class Plain(SimpleNamespace):
@@ -247,7 +252,9 @@ class FakeTensorRT(ModuleType):
 
     TensorIOMode = enum.Enum("TensorIOMode", "NONE INPUT OUTPUT")
     DataType = enum.Enum("DataType", "FLOAT HALF UINT8")
-    DynamicShapesKernelSpecializationStrategy = enum.Enum("Strategy", "LAZY EAGER NONE")
+    DynamicShapesKernelSpecializationStrategy = enum.Enum(
+        "DynamicShapesKernelSpecializationStrategy", "LAZY EAGER NONE"
+    )
     ILogger = _Logger
 
     def __init__(self, cuda: FakeCuda, tensors: Any, compute: Compute, version: str = "11.4.0.106") -> None:

@@ -27,17 +27,18 @@ def main(checkpoint: str) -> None:
 
     from vivit_export.export import pipeline
     from vivit_export.export.checkpoint.load import load_checkpoint
-    from vivit_export.export.graph import build as graph
+    from vivit_export.export.graph import build
+    from vivit_export.export.graph.trace import trace
 
     assert pipeline
-    traced = ir.to_proto(graph.trace(load_checkpoint(checkpoint), ("logits", "embedding")))
+    traced = ir.to_proto(trace(load_checkpoint(checkpoint), ("logits", "embedding")))
     say("ready")
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()
         if not child:
             if request["stage"] != "trace the network":
-                graph.trace = lambda *_: ir.from_proto(traced)
+                vars(build)["trace"] = lambda *_: ir.from_proto(traced)
             run(**request)
         say(child)
         _, status = os.waitpid(child, 0)

@@ -1,88 +1,60 @@
-"""Pillow's 8-bit resize written out in NumPy integers: an independent reference for either pass order."""
+"""What Pillow itself says about its resize, for either pass order, whatever order the installed one has.
+
+Resizing along one axis alone leaves Pillow no order to choose, so `resize` asks it for one axis after the other; and
+one bright pixel at a time shows its weights, which the modes of 32 bits let through where 8 bits would round.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-BITS = 22  # Pillow's PRECISION_BITS: 32 - 8 bits of pixel - 2 of headroom
-
-
-def _lanczos(x: float) -> float:
-    def sinc(v: float) -> float:
-        return 1.0 if v == 0 else math.sin(v * math.pi) / (v * math.pi)
-
-    return sinc(x) * sinc(x / 3) if -3 <= x < 3 else 0.0
-
-
-def _bilinear(x: float) -> float:
-    return max(0.0, 1.0 - abs(x))
-
-
-def _bicubic(x: float) -> float:
-    x, a = abs(x), -0.5
-    if x < 1:
-        return ((a + 2) * x - (a + 3)) * x * x + 1
-    return (((x - 5) * x + 8) * x - 4) * a if x < 2 else 0.0
-
-
-def _box(x: float) -> float:
-    return 1.0 if -0.5 < x <= 0.5 else 0.0
-
-
-def _hamming(x: float) -> float:
-    x = abs(x)
-    if x == 0:
-        return 1.0
-    x *= math.pi
-    return math.sin(x) / x * (float(np.float32(0.54)) + float(np.float32(0.46)) * math.cos(x)) if x < math.pi else 0.0
-
-
-FILTERS: dict[int, tuple[Callable[[float], float], float]] = {
-    1: (_lanczos, 3.0),
-    2: (_bilinear, 1.0),
-    3: (_bicubic, 2.0),
-    4: (_box, 0.5),
-    5: (_hamming, 1.0),
-}
-
-
-def weights(source: int, target: int, resample: int) -> npt.NDArray[np.int64]:
-    """Fixed-point weights (target, source) of one pass."""
-    function, support = FILTERS[resample]
-    scale = source / target
-    stretch = max(1.0, scale)
-    support *= stretch
-    out = np.zeros((target, source), np.int64)
-    for i in range(target):
-        center = (i + 0.5) * scale
-        low, high = max(0, int(center - support + 0.5)), min(source, int(center + support + 0.5))
-        taps = [function((x - center + 0.5) * (1.0 / stretch)) for x in range(low, high)]
-        total = 0.0
-        for tap in taps:  # in this order: the sum's rounding is part of the result
-            total += tap
-        for x, tap in enumerate(taps, low):
-            tap = tap / total if total else tap
-            out[i, x] = int(tap * (1 << BITS) + (0.5 if tap >= 0 else -0.5))
-    return out
-
-
-def _one_pass(image: npt.NDArray[np.uint8], axis: int, target: int, resample: int) -> npt.NDArray[np.uint8]:
-    if image.shape[axis] == target:
-        return image
-    sums = np.tensordot(weights(image.shape[axis], target, resample), image.astype(np.int64), axes=(1, axis))
-    rounded = np.clip((sums + (1 << (BITS - 1))) >> BITS, 0, 255)
-    return np.moveaxis(rounded, 0, axis).astype(np.uint8)
+FILTERS = (1, 2, 3, 4, 5)  # all but nearest, which takes pixels and weighs none
+WITHOUT_LOBES = (2, 4, 5)  # filters whose weights are never negative
+BITS = 22  # after the point of a weight: 32 bits, less 8 of pixel and 2 of headroom
 
 
 def resize(
     image: npt.NDArray[np.uint8], height: int, width: int, resample: int, vertical_first: bool
 ) -> npt.NDArray[np.uint8]:
-    """Resize (h, w, 3), rounding to 8 bits between the passes."""
-    steps = [(1, width), (0, height)]
-    for axis, target in reversed(steps) if vertical_first else steps:
-        image = _one_pass(image, axis, target, resample)
-    return image
+    """Resize (h, w, 3) in two passes, each rounded to 8 bits."""
+    passes = [(image.shape[1], height), (width, height)] if vertical_first else [(width, len(image)), (width, height)]
+    resized = Image.fromarray(image)
+    for size in passes:
+        resized = resized.resize(size, Image.Resampling(resample))
+    return np.asarray(resized)
+
+
+def resize_unrounded(image: npt.NDArray[np.uint8], height: int, width: int, resample: int) -> npt.NDArray[np.float32]:
+    """Resize (h, w, 3) channel by channel in float32, so that no pass rounds to 8 bits or clips."""
+    channels = [Image.fromarray(channel.astype(np.float32)) for channel in np.moveaxis(image, -1, 0)]
+    return np.stack([np.asarray(c.resize((width, height), Image.Resampling(resample))) for c in channels], -1)
+
+
+def weights(source: int, target: int, resample: int) -> npt.NDArray[np.int64]:
+    """Fixed-point weights (target, source) of one pass: those of mode "I", rounded as 8-bit images round them."""
+    shown = _pass(np.eye(source, dtype=np.int32) << 30, target, resample).T / (1 << (30 - BITS))
+    rounded: npt.NDArray[np.int64] = np.trunc(shown + np.copysign(0.5, shown)).astype(np.int64)
+    middle = np.floor(shown) + 0.5
+    close = np.abs(shown - middle) < 1 / 128  # to a half, of which 30 bits cannot say which way it goes
+    for i, x in np.argwhere(close):
+        rounded[i, x] = np.floor(middle[i, x]) + _exceeds(middle[i, x] / (1 << BITS), source, target, resample, i, x)
+    return rounded
+
+
+def _exceeds(value: float, source: int, target: int, resample: int, i: int, x: int) -> bool:
+    """Whether weight ``x`` of output pixel ``i`` is larger than ``value``, which has few bits.
+
+    As the weights add up to one, a row of -value with 1 - value at ``x`` becomes weight - value, summed in double.
+    """
+    row = np.full((1, source), -value, np.float32)
+    row[0, x] = 1 - value
+    return bool(_pass(row, target, resample)[0, i] > 0)
+
+
+def _pass(rows: npt.NDArray[Any], target: int, resample: int) -> npt.NDArray[Any]:
+    """Resize every row by itself, in the mode of the array's type."""
+    return np.asarray(Image.fromarray(rows).resize((target, len(rows)), Image.Resampling(resample)))

@@ -168,7 +168,7 @@ class Served:
 
     def help(self) -> str:
         """What ``tritonserver --help`` prints."""
-        command = [self.installed / "bin/tritonserver", "--help"]
+        command = [str(self.installed / "bin/tritonserver"), "--help"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         return done.stdout + done.stderr
 

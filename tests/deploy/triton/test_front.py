@@ -14,25 +14,21 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from bundles import need
-from google.protobuf import text_format
 from hypothesis import given
 from hypothesis import strategies as st
-from made_bundle import contract, make_bundle
+from made_bundle import contract
 from triton_server import VIEWS, Served
 
 import vivit_export as ve
-from vivit_export.contract import Tensor
 from vivit_export.demo import clips_path
-from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton
 from vivit_export.deploy.triton.front import read_video
-from vivit_export.errors import ClipError, UsageError
+from vivit_export.errors import ClipError
 from vivit_export.runtime import VideoPrediction, predict_videos
 from vivit_export.runtime.clips.views import read_views
 from vivit_export.runtime.predict import adapt_contract
 
 need("tritonclient")
 import tritonclient.grpc as triton  # noqa: E402
-from tritonclient.grpc import model_config_pb2  # noqa: E402
 from tritonclient.utils import InferenceServerException  # noqa: E402
 
 VIDEOS = sorted(clips_path().glob("*.mp4"))
@@ -61,21 +57,26 @@ def predicted(served: Served, paths: list[Path], **sampling: Any) -> list[VideoP
     return found  # type: ignore[return-value]
 
 
+def assert_answer_is(expected: VideoPrediction, answer: dict[str, np.ndarray]) -> None:
+    logits, embedding = expected.prediction.logits, expected.prediction.embedding
+    assert logits is not None and embedding is not None
+    np.testing.assert_allclose(answer["logits"][0], logits, rtol=0, atol=5e-6)
+    np.testing.assert_allclose(answer["embedding"][0], embedding, rtol=0, atol=5e-6)
+
+
 def test_videos_are_read_on_the_server_as_here(served: Served, client: triton.InferenceServerClient) -> None:
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda path: ask(client, "demo-video", path.read_bytes()), VIDEOS))
     for answer, expected in zip(answers, predicted(served, VIDEOS), strict=True):
         assert answer["logits"].shape == (1, 8)
-        np.testing.assert_allclose(answer["logits"][0], expected.prediction.logits, rtol=0, atol=5e-6)
-        np.testing.assert_allclose(answer["embedding"][0], expected.prediction.embedding, rtol=0, atol=5e-6)
+        assert_answer_is(expected, answer)
 
 
 def test_views_are_averaged_on_the_server_as_here(served: Served, client: triton.InferenceServerClient) -> None:
     sampling = {"stride": 4, "short": "repeat", "views": VIEWS}
     for path, expected in zip(VIDEOS[:3], predicted(served, VIDEOS[:3], **sampling), strict=True):
         answer = ask(client, "views-video", path.read_bytes())
-        np.testing.assert_allclose(answer["logits"][0], expected.prediction.logits, rtol=0, atol=5e-6)
-        np.testing.assert_allclose(answer["embedding"][0], expected.prediction.embedding, rtol=0, atol=5e-6)
+        assert_answer_is(expected, answer)
 
 
 @pytest.mark.parametrize("model", ["demo-video", "views-video"])
@@ -115,38 +116,3 @@ def test_the_front_needs_neither_torch_nor_a_client() -> None:
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-
-
-# --- the repository ----------------------------------------------------------------------------
-
-
-def read_configs(folder: Path) -> dict[str, Any]:
-    texts = {path.parent.name: path.read_text() for path in folder.glob("*/config.pbtxt")}
-    return {name: text_format.Parse(text, model_config_pb2.ModelConfig()) for name, text in texts.items()}
-
-
-def test_the_ensemble_as_it_is_written(tmp_path: Path) -> None:
-    deploy_triton(make_bundle(tmp_path / "bundle"), tmp_path / "r", TritonOptions(name="m", ensemble=True))
-    configs = read_configs(tmp_path / "r")
-    assert set(configs) == {"m", "m-frames", "m-video"}
-    steps = configs["m-video"].ensemble_scheduling.step
-    assert [(step.model_name, dict(step.input_map), dict(step.output_map)) for step in steps] == [
-        ("m-frames", {"video": "video"}, {"frames": "frames"}),
-        ("m", {"frames": "frames"}, {"logits": "logits", "embedding": "embedding"}),
-    ]
-    (made,), (taken,) = configs["m-frames"].output, configs["m"].input
-    assert (made.name, made.data_type, made.dims) == (taken.name, taken.data_type, taken.dims)
-    assert (tmp_path / "r/m-video/labels.txt").read_bytes() == (tmp_path / "r/m/labels.txt").read_bytes()
-    assert (tmp_path / "r/m-video/1").is_dir()
-    readme = (tmp_path / "r/m/README.md").read_text()
-    assert f"pip install --no-deps vivit-export=={ve.__version__}" in readme
-    assert '.infer("m-video", [video]' in readme and "@" not in readme
-
-
-def test_views_need_a_model_that_crops(tmp_path: Path) -> None:
-    source = Tensor("frames", "uint8", ("batch", 32, 360, 640, 3))
-    bundle = make_bundle(tmp_path / "bundle", mode="frames", inputs=(source,), frame_size=(360, 640), golden=False)
-    views = adapt_contract(bundle.contract, stride=2, views=(4, 3))
-    with pytest.raises(UsageError, match="3 spatial views need a crop to move"):
-        deploy_triton(bundle, tmp_path / "r", TritonOptions(contract=views, ensemble=True))
-    assert not (tmp_path / "r").exists()

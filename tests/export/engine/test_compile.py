@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -30,17 +31,7 @@ from vivit_export.precision import Precision
 
 TOKENS, WIDTH, HEADS = 64, 128, 2
 RTX = Flavour.TENSORRT_RTX
-
-
-@pytest.fixture(autouse=True)
-def _rtx_or_skip(request: pytest.FixtureRequest) -> None:
-    if request.node.get_closest_marker("needs_rtx") is None:
-        return
-    reason = unavailable_reason(RTX)
-    if reason and "rtx" in os.environ.get("VIVIT_REQUIRE", "").split(","):
-        pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
+Worker = Callable[[str], None]
 
 
 def transformer(path: Path, dtype: type = np.float16, *, op: bool = False, external: bool = False) -> Path:
@@ -52,7 +43,7 @@ def transformer(path: Path, dtype: type = np.float16, *, op: bool = False, exter
         weights.append(numpy_helper.from_array(array, name))
         return name
 
-    def node(kind: str, inputs: list[str], out: str, **attributes: object) -> str:
+    def node(kind: str, inputs: list[str], out: str, **attributes: Any) -> str:
         nodes.append(helper.make_node(kind, inputs, [out], name=out, **attributes))
         return out
 
@@ -317,7 +308,7 @@ def wait_for_end(pid: int, seconds: float = 10.0) -> None:
 
 
 @pytest.fixture
-def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> object:
+def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Worker:
     """Replace the worker's code; an empty model is enough then."""
     (tmp_path / "model.onnx").touch()
 
@@ -331,11 +322,11 @@ def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> object:
     return replace
 
 
-def build(tmp_path: Path, **options: object) -> None:
+def build(tmp_path: Path, **options: Any) -> None:
     build_engine(rtx(tmp_path / "model.onnx"), tmp_path / "engine.plan", tmp_path / "build.log", **options)
 
 
-def test_ctrl_c_ends_the_child_and_all_it_started(tmp_path: Path, worker) -> None:
+def test_ctrl_c_ends_the_child_and_all_it_started(tmp_path: Path, worker: Worker) -> None:
     # The grandchild inherits the group; its pid is told through the log.
     worker("import subprocess, time; print(subprocess.Popen(['sleep', '60']).pid); time.sleep(60)")
     pids = []
@@ -355,21 +346,21 @@ def test_ctrl_c_ends_the_child_and_all_it_started(tmp_path: Path, worker) -> Non
     assert {p.name for p in tmp_path.iterdir()} == {"model.onnx", "build.log", "modules"}
 
 
-def test_a_crash_is_a_build_error_with_the_last_words(tmp_path: Path, worker) -> None:
+def test_a_crash_is_a_build_error_with_the_last_words(tmp_path: Path, worker: Worker) -> None:
     worker("import os; print('[E] the roof is on fire'); os.abort()")
     with pytest.raises(BuildError, match="crashed with SIGABRT after saying: the roof is on fire; report it"):
         build(tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {"model.onnx", "build.log", "modules"}
 
 
-def test_a_killed_child_hints_at_memory(tmp_path: Path, worker) -> None:
+def test_a_killed_child_hints_at_memory(tmp_path: Path, worker: Worker) -> None:
     worker("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(BuildError, match="crashed with SIGKILL; memory may have run out: lower batches"):
         build(tmp_path)
 
 
 @pytest.mark.parametrize(("kind", "fault"), [("environment", EnvironmentFault), ("output", OutputError)])
-def test_faults_of_the_machine_have_their_own_exit_code(tmp_path: Path, worker, kind: str, fault: type) -> None:
+def test_faults_of_the_machine_have_their_own_exit_code(tmp_path: Path, worker: Worker, kind: str, fault: type) -> None:
     worker(
         f"import json, sys; json.dump({{'kind': {kind!r}, 'error': 'no room'}}, open('result.json', 'w')); sys.exit(1)"
     )

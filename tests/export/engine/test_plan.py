@@ -8,20 +8,14 @@ made here in the two spellings that TensorRT uses.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
+from plan_logs import log
 
 from vivit_export.errors import BuildError, InputError, PrecisionError
 from vivit_export.export.engine.plan import Plan, memory_from_log, parse_inspector, parse_rtx_log, prove
 from vivit_export.precision import Precision
-
-DATA = Path(__file__).parent / "data"
-
-
-def log(name: str) -> str:
-    return (DATA / f"{name}.log").read_text()
 
 
 def test_fp16_plan_of_two_blocks_without_qkv_bias() -> None:
@@ -166,8 +160,9 @@ def block(spelled: str) -> list[dict[str, Any]]:
         if spelled == "old":
             # TensorRT 10.0 lists scalars, and sometimes weights, among the inputs.
             fields = {"Inputs": ins + (scalar if weights else [])}
+        out = tensor(output[0], output[1], "Half", spelled=spelled)
         return {
-            "Name": name, "LayerType": kind, **fields, "Outputs": [tensor(*output, "Half", spelled=spelled)],
+            "Name": name, "LayerType": kind, **fields, "Outputs": [out],
             "TacticName": "sm90_xmma_gemm_f16f16" if kind == "gemm" else name, "StreamId": 0,
             "Metadata": f"[ONNX Layer: {name}]",
         }  # fmt: skip

@@ -25,7 +25,7 @@ def clip(num_frames: int, **rule: Any) -> Clip:
 
 
 @st.composite
-def rules(draw: st.DrawFn, **fixed: Any) -> Clip:
+def rules(draw: st.DrawFn, /, **fixed: Any) -> Clip:
     kind = fixed.get("sampling", draw(st.sampled_from(get_args(Sampling))))
     strides = kind == "stride"
     fields = {
@@ -130,7 +130,7 @@ def test_indices_lie_in_the_video_and_do_not_turn_back(total: int, rule: Clip) -
             clip_indices(total, rule)
         return
     indices, views = clip_indices(total, rule), view_indices(total, rule)
-    assert (indices.dtype, indices.shape) == (np.int64, (rule.num_frames,))
+    assert indices.dtype == np.int64 and indices.shape == (rule.num_frames,)
     assert views.shape == (rule.views[0], rule.num_frames)
     for row in (indices, *views):
         assert row.min() >= 0

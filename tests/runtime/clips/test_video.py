@@ -47,7 +47,8 @@ def test_samples_uniformly_in_presentation_order(tmp_path: Path, name: str, num_
     path = make_video(tmp_path / name, **FORMATS[name])
     clip = read_clip(path, contract(num_frames))
     width, height = FORMATS[name].get("size", (64, 48))
-    assert (clip.shape, clip.dtype, clip.flags.c_contiguous) == ((num_frames, height, width, 3), np.uint8, True)
+    assert clip.shape == (num_frames, height, width, 3)
+    assert clip.dtype == np.uint8 and clip.flags.c_contiguous
     assert frame_numbers(clip) == uniform(40, num_frames)
 
 
@@ -169,7 +170,7 @@ def test_damaged_data_are_refused(tmp_path: Path) -> None:
     """Frames that an indexed container holds but that do not decode."""
     path = make_video(tmp_path / "worn.mp4", codec_options={"bf": "0", "g": "1"})
     with av.open(str(path)) as container:
-        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size and p.pos is not None]
     data = bytearray(path.read_bytes())
     for position, size in packets[10:20]:
         data[position + 4 : position + size] = b"\xff" * (size - 4)

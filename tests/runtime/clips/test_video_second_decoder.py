@@ -121,14 +121,15 @@ def expected_rgb(planes: np.ndarray, matrix: str, full_range: bool, bits: int) -
     kr, kb = KR_KB[matrix]
     red, blue = y + 2 * (1 - kr) * (cr - 128), y + 2 * (1 - kb) * (cb - 128)
     green = (y - kr * red - kb * blue) / (1 - kr - kb)
-    return np.clip(np.stack([red, green, blue], -1), 0, 255)
+    rgb: np.ndarray = np.clip(np.stack([red, green, blue], -1), 0, 255)
+    return rgb
 
 
 def stored_planes(frame: av.VideoFrame, halved: bool, bits: int) -> np.ndarray:
     """(3, h, w) of Y, Cb, Cr; halved chroma is repeated."""
-    kind, planes = np.uint8 if bits == 8 else np.dtype("<u2"), []
+    kind, planes = np.dtype("u1" if bits == 8 else "<u2"), list[np.ndarray]()
     for plane in frame.planes:
-        rows = np.frombuffer(plane, kind).reshape(plane.height, -1)[:, : plane.width]
+        rows = np.frombuffer(bytes(plane), kind).reshape(plane.height, -1)[:, : plane.width]
         planes.append(rows if not planes or not halved else rows.repeat(2, axis=0).repeat(2, axis=1))
     return np.stack(planes)
 

@@ -81,8 +81,8 @@ def test_views_are_temporal_windows_by_spatial_crops(
     path = make_picture_video(tmp_path / "film.mp4", [moving_picture(i, *size) for i in range(23)])
     rule = views_of(num_frames, stride, (temporal, 3))
     got = read_views(path, rule)
-    assert (got.shape, got.dtype) == ((temporal * 3, num_frames, 32, 32, 3), np.uint8)
-    assert got.flags.c_contiguous
+    assert got.shape == (temporal * 3, num_frames, 32, 32, 3)
+    assert got.dtype == np.uint8 and got.flags.c_contiguous
     every_frame, pre = read_clip(path, contract(23)), Preprocessor(rule.clip, rule.preprocess)
     chosen = [every_frame[indices] for indices in view_indices(23, rule.clip)]
     expected = [pre.crops(frames, position) for frames in chosen for position in (0.0, 0.5, 1.0)]
@@ -126,7 +126,7 @@ def test_spatial_views_need_a_crop(tmp_path: Path) -> None:
 def test_average_views() -> None:
     logits = np.random.default_rng(0).normal(size=(12, 400)).astype(np.float32)
     got = average_views(logits)
-    assert (got.shape, got.dtype) == ((400,), np.float32)
+    assert got.shape == (400,) and got.dtype == np.float32
     np.testing.assert_allclose(got, logits.astype(np.float64).mean(0), rtol=1e-6)
     np.testing.assert_array_equal(got, average_views(logits[::-1]))
     np.testing.assert_array_equal(average_views(logits[:1]), logits[0])

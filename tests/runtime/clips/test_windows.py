@@ -180,7 +180,7 @@ def test_damage_is_found_at_the_end(tmp_path: Path) -> None:
     """The windows before it are good; the iterator ends with the sentence, not with fewer windows."""
     path = make_video(tmp_path / "worn.mp4", codec="mjpeg", pix_fmt="yuvj420p")
     with av.open(str(path)) as container:
-        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size and p.pos is not None]
     data = bytearray(path.read_bytes())
     for position, size in packets[30:35]:
         data[position : position + size] = bytes(size)

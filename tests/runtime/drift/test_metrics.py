@@ -45,13 +45,16 @@ def divergence(a: list[float], b: list[float]) -> float:
     return math.fsum(p * math.log(p / q) for p, q in zip(probabilities(a), probabilities(b), strict=True))
 
 
+def best_five(values: list[float]) -> set[int]:
+    return set(sorted(range(len(values)), key=lambda i: -values[i])[:5])
+
+
 def naive(ref: list[list[float]], out: list[list[float]], tie_margin: float) -> dict[str, float]:
     pairs = list(zip(ref, out, strict=True))
     differences = [abs(x - y) for a, b in pairs for x, y in zip(a, b, strict=True)]
     scale = max(map(max, ref)) - min(map(min, ref))
     flips = [sorted(a)[-1] - sorted(a)[-2] for a, b in pairs if best(a) != best(b)]
-    five = [set(sorted(range(len(a)), key=lambda i, a=a: -a[i])[:5]) for a, _ in pairs]
-    ours = [set(sorted(range(len(b)), key=lambda i, b=b: -b[i])[:5]) for _, b in pairs]
+    five, ours = [best_five(a) for a, _ in pairs], [best_five(b) for _, b in pairs]
     return {
         "num_clips": len(ref),
         "top1": sum(best(a) == best(b) for a, b in pairs) / len(pairs),

@@ -56,7 +56,7 @@ def test_a_session_computes_what_the_graph_does(bundle: Bundle, engine: str) -> 
         assert words[bundle.precision] in session.details
         for name, array in session.run(clips).items():
             # A value that lies on the edge of two codes may fall to either side; the graph rounds to fp16 between.
-            np.testing.assert_allclose(array, expected[name], rtol=0, atol=0.02 * np.ptp(expected[name]))
+            np.testing.assert_allclose(array, expected[name], rtol=0, atol=0.02 * float(np.ptp(expected[name])))
 
 
 def test_every_product_becomes_an_integer_one(int8: Bundle) -> None:
@@ -85,7 +85,7 @@ def test_integer_products_are_exact(int8: Bundle) -> None:
 def product(*, bias: str = "vector", extra_output: bool = False) -> onnx.ModelProto:
     """Quantise, multiply 3 channels by 2 columns, add; input (4, 3)."""
     rng = np.random.default_rng(0)
-    constants = {
+    constants: dict[str, np.ndarray] = {
         "s": np.array(0.05, np.float32),
         "z": np.array(0, np.int8),
         "w": rng.integers(-127, 128, (3, 2), dtype=np.int8),

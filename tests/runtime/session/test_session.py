@@ -78,9 +78,10 @@ def test_frames_bundles_resize_in_the_graph(bundles: Bundles, engine: str) -> No
     frames = np.random.default_rng(0).integers(0, 256, (8, 90, 120, 3), dtype=np.uint8)
     bundle = bundles.demo(input_mode="frames", frame_size=(90, 120))
     with ve.open_session(bundle, prefer=engine) as session, ve.open_session(bundles.demo(), prefer=engine) as crops:
-        result = session(frames)
-        np.testing.assert_allclose(result.logits, crops(frames).logits, rtol=0, atol=1e-5)
-        np.testing.assert_allclose(session.infer(frames[None].repeat(3, 0))[2], result.logits, rtol=0, atol=1e-5)
+        logits, expected = session(frames).logits, crops(frames).logits
+        assert logits is not None and expected is not None
+        np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(session.infer(frames[None].repeat(3, 0))[2], logits, rtol=0, atol=1e-5)
         with pytest.raises(ClipError, match=r"takes uint8 frames \(8, 90, 120, 3\)"):
             session(frames[:, :80])
 

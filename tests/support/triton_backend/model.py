@@ -5,9 +5,12 @@ unchanged. A ``.plan`` in the tests holds an ONNX graph. Like the real ones it r
 a batch as one. A clip that begins with "slow" takes seconds, so that a test can act meanwhile.
 """
 
+from __future__ import annotations
+
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -17,7 +20,7 @@ SLOW_SECONDS = 3
 
 
 class TritonPythonModel:
-    def initialize(self, args):
+    def initialize(self, args: dict[str, str]) -> None:
         config = json.loads(args["model_config"])
         name = next(iter(config["cc_model_filenames"].values()), config["default_model_filename"])
         path = Path(args["model_repository"]) / args["model_version"] / name
@@ -25,7 +28,7 @@ class TritonPythonModel:
         self.source = config["input"][0]["name"]
         self.outputs = [output["name"] for output in config["output"]]
 
-    def execute(self, requests):
+    def execute(self, requests: list[Any]) -> list[Any]:
         # DLPack in and out: this server's own conversions were compiled for NumPy 1 and give zeros with NumPy 2.
         batches = [np.from_dlpack(pb.get_input_tensor_by_name(request, self.source)) for request in requests]
         if any(batch.reshape(-1)[:4].tobytes() == b"slow" for batch in batches):

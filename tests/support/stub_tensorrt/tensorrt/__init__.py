@@ -94,10 +94,10 @@ class Simulated:
         return value(*args, **kwargs) if callable(value) and not isinstance(value, Simulated) else value
 
 
-def _signatures(doc: str) -> list[tuple[list[tuple[str, str, bool]], str]]:
+def _signatures(doc: str | None) -> list[tuple[list[tuple[str, str, bool]], str]]:
     """Read ``name(self: T, flag: U = 0) -> V`` lines of a pybind11 docstring: ([(name, type, optional)], result)."""
     found = []
-    for parameters, result in re.findall(r"^(?:\d+\. )?\w*\((.*)\) -> (.*)$", doc, re.MULTILINE):
+    for parameters, result in re.findall(r"^(?:\d+\. )?\w*\((.*)\) -> (.*)$", doc or "", re.MULTILINE):
         if parameters == "*args, **kwargs":
             continue
         parts = [p for p in re.split(r", (?=\w+: )", parameters) if p]
@@ -121,10 +121,10 @@ def _check(signatures: list[Any], name: str, args: tuple[Any, ...], kwargs: dict
 def _is_a(value: Any, kind: str) -> bool:
     short = kind.rsplit(".", 1)[-1]
     if isinstance(value, Simulated):
-        return value.kind == short
+        return bool(value.kind == short)
     if kind.startswith("tensorrt_bindings.") and short != "Dims":
-        return isinstance(value, getattr(real, short))
-    plain = {
+        return bool(isinstance(value, getattr(real, short)))
+    plain: dict[str, type | tuple[type, ...]] = {
         "str": str,
         "bool": bool,
         "SupportsInt": int,

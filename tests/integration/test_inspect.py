@@ -1,16 +1,45 @@
-"""``vivit inspect`` on a bundle with a compiled engine."""
+"""``vivit inspect``: what the export printed, the manifest as JSON, damage, and the plan of an engine."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import subprocess
 from pathlib import Path
 
 import onnx
 import pytest
-from click.testing import Result
+from command_line import Cli, error_of
+from console import BIN, Exported, console
 
-Cli = Callable[..., Result]
+from vivit_export.bundle import read_bundle
+
+
+def test_inspect_prints_what_the_export_printed(demo_export: Exported) -> None:
+    done = console("vivit", "inspect", "out/demo", cwd=demo_export.bundle.parents[1])
+    assert (done.returncode, done.stdout, done.stderr) == (0, demo_export.stdout, "")
+
+
+def test_inspect_as_json_is_the_manifest(cli: Cli, demo_bundle: Path) -> None:
+    facts = json.loads(cli("inspect", demo_bundle, "--json").stdout)
+    manifest = json.loads((demo_bundle / "bundle.json").read_text())
+    assert facts == {"bundle": str(demo_bundle), "size": read_bundle(demo_bundle).size_bytes, "plans": {}, **manifest}
+
+
+def test_a_terminal_without_greek_still_shows_the_figures(demo_bundle: Path) -> None:
+    environment = {"PYTHONIOENCODING": "latin-1", "HOME": str(demo_bundle)}
+    done = subprocess.run([BIN / "vivit", "inspect", demo_bundle], env=environment, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert b"max |?|" in done.stdout
+
+
+def test_inspect_finds_one_altered_byte(cli: Cli, demo_bundle: Path) -> None:
+    path = demo_bundle / "model.onnx"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert error_of(cli("inspect", demo_bundle, code=3)).startswith(
+        f"{path} is not the file that bundle.json describes"
+    )
 
 
 @pytest.mark.needs_rtx

@@ -14,13 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gpu_section import gpu_section
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "benchmarks")]
-
-from gpu_section import gpu_section  # noqa: E402
-
-BENCHMARKS = ROOT / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPT = [sys.executable, str(BENCHMARKS / "gpu.py")]
 COMMON = ["--device", "cpu", "--rounds", "1", "--warmup", "0"]
 QUICK = ["--against", "sdpa,eager", "--steps", "1"]

@@ -1,31 +1,49 @@
-"""Bundles made once, and a command line that insists on leaving no trace of a failure."""
+"""The command line in tests: called in this process, and insisting that a failure leaves no trace."""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import onnx
-import onnx_ir as ir
 import pytest
 from click.testing import CliRunner, Result
 from console import Exported, console, tree
-
-from vivit_export.cli import vivit
+from filelock import FileLock
 
 if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
     from vivit_export.export.checkpoint.load import Checkpoint
+
+Cli = Callable[..., Result]
+
+
+def error_of(result: Result) -> str:
+    """The one sentence after "error:"; stages may stand before it."""
+    (line,) = [line for line in result.stderr.splitlines() if line.lower().startswith("error: ")]
+    assert result.stderr.endswith(f"{line}\n")
+    assert "Traceback" not in result.stderr
+    return line[len("error: ") :]
 
 
 @pytest.fixture(scope="session")
 def demo_export(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """The demo exported by the installed command; not to be modified."""
-    home = tmp_path_factory.mktemp("demo")
-    done = console("vivit-export", "demo", "--fp16", "--target", "onnx", "-o", "out/demo", cwd=home)
-    assert done.returncode == 0, done.stderr
-    return Exported(home / "out/demo", done.stdout, done.stderr)
+    """The demo exported by the installed command, once for all processes of a run; not to be modified."""
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "demo-export"
+    printed = home / "printed.json"
+    with FileLock(f"{home}.lock"):
+        if not printed.exists():
+            home.mkdir(exist_ok=True)
+            done = console("vivit-export", "demo", "--fp16", "--target", "onnx", "-o", "out/demo", "--force", cwd=home)
+            assert done.returncode == 0, done.stderr
+            printed.write_text(json.dumps([done.stdout, done.stderr]))
+    return Exported(home / "out/demo", *json.loads(printed.read_text()))
 
 
 @pytest.fixture
@@ -37,6 +55,8 @@ def demo_bundle(demo_export: Exported, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def trace_once() -> Callable[[Checkpoint, Sequence[str]], ir.Model]:
     """``trace``, but a checkpoint is traced once for all tests."""
+    import onnx_ir as ir
+
     from vivit_export.export.graph.trace import trace
 
     done: dict[object, onnx.ModelProto] = {}
@@ -51,8 +71,10 @@ def trace_once() -> Callable[[Checkpoint, Sequence[str]], ir.Model]:
 
 
 @pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trace_once: Callable[..., ir.Model]) -> Callable[..., Result]:
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trace_once: Callable[..., ir.Model]) -> Cli:
     """Runs ``vivit ARGUMENTS`` in a folder of its own; a failure must leave everything as it was."""
+    from vivit_export.cli import vivit
+
     monkeypatch.setattr("vivit_export.export.graph.build.trace", trace_once)
     home = tmp_path / "home"
     home.mkdir()

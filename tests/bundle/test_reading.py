@@ -1,0 +1,97 @@
+"""Reading a bundle: what is read is what was written, and anything else is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_bundle import CONTRACT, FILES, rewrite
+
+from vivit_export.bundle import read_bundle, sha256_of
+from vivit_export.errors import BundleError
+
+
+def test_what_was_written_is_read_back(home: Path) -> None:
+    found = read_bundle(home / "old")
+    assert found.contract == CONTRACT
+    assert found.precision == "fp16"
+    assert found.model.read_bytes() == b"graph"
+    assert found.golden is not None and found.golden.read_bytes() == b"clips"
+    assert found.engine_plan(*found.engines).read_bytes() == b"\0\1\2"
+    assert found.size_bytes == sum(map(len, FILES.values()))
+    assert set(found.manifest["files"]) == set(FILES)
+    assert found.manifest["format"] == "vivit-bundle/1"
+
+
+def test_a_bundle_may_be_moved(home: Path) -> None:
+    (home / "old").rename(home / "new")
+    assert read_bundle(str(home / "new")).path == home / "new"
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("position", [0, -1])
+def test_one_altered_byte_is_found(home: Path, name: str, position: int) -> None:
+    path = home / "old" / name
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(BundleError, match=f"{name} is not the file that bundle.json describes"):
+        read_bundle(home / "old")
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_truncated_or_missing_file_is_found_even_without_hashing(home: Path, name: str, verify: bool) -> None:
+    path = home / "old" / name
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BundleError, match=f"{name} is not the file .* altered or cut short"):
+        read_bundle(home / "old", verify=verify)
+    path.unlink()
+    with pytest.raises(BundleError, match=f"{name} is missing"):
+        read_bundle(home / "old", verify=verify)
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(home: Path) -> None:
+    (home / "old/model.onnx").unlink()
+    (home / "old/model.onnx").mkdir()
+    with pytest.raises(BundleError, match=r"model\.onnx is missing"):
+        read_bundle(home / "old")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "engines/rtx.plan", "engines"])
+def test_a_link_out_of_the_bundle_is_refused(home: Path, name: str) -> None:
+    path = home / "old" / name
+    elsewhere = home / "elsewhere"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    with pytest.raises(BundleError, match="link out of the bundle"):
+        read_bundle(home / "old")
+
+
+def test_a_bundle_behind_a_link_is_read(home: Path) -> None:
+    (home / "current").symlink_to("old")
+    assert read_bundle(home / "current").model.read_bytes() == b"graph"
+
+
+@pytest.mark.parametrize(
+    "name", ["../notes.txt", "engines/../../notes.txt", "/etc/hostname", "..\\notes.txt", "x" * 5000, "a\0b", "."]
+)
+def test_a_listed_path_outside_the_bundle_is_refused(home: Path, name: str) -> None:
+    entry = {"sha256": sha256_of(home / "notes.txt"), "size": 4}
+    rewrite(home / "old", lambda m: m["files"].update({name: entry}))
+    with pytest.raises(BundleError, match=r"outside the bundle|is missing|cannot be read"):
+        read_bundle(home / "old")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("nothing", "nothing is not a folder; make a bundle with: vivit-export MODEL -o"),
+        ("notes.txt", r"notes\.txt is not a folder"),
+        (".", r"has no bundle\.json"),
+        ("n" * 300, "cannot be read: File name too long"),
+    ],
+)
+def test_what_is_not_a_bundle_is_refused(home: Path, path: str, message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        read_bundle(home / path)

@@ -1,0 +1,54 @@
+"""The README of a deployed model: commands that work."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_bundle import engine, make_bundle
+from triton_repository import NAME, deploy
+
+from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton
+
+
+def test_the_readme_has_the_commands(tmp_path: Path) -> None:
+    onnx = deploy(make_bundle(tmp_path / "a"), tmp_path / "onnx") / "README.md"
+    assert "nvcr.io/nvidia/tritonserver:25.11-py3 tritonserver --model-repository=/models" in onnx.read_text()
+    assert f"vivit predict triton://localhost:8001/{NAME} video.mp4" in onnx.read_text()
+    plan = deploy(make_bundle(tmp_path / "b", {"tensorrt": engine()}), tmp_path / "plan") / "README.md"
+    assert "image with TensorRT 11.4.0.106" in plan.read_text()
+    assert "@" not in onnx.read_text() + plan.read_text()
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+@pytest.mark.parametrize(("engines", "tag"), [({}, "25.11-py3"), ({"tensorrt": engine()}, "11.4-py3")])
+def test_the_start_line_is_one_that_a_shell_takes(
+    tmp_path: Path, engines: dict[str, Any], tag: str, ensemble: bool
+) -> None:
+    """With a docker that writes down what it was told."""
+    made = deploy_triton(make_bundle(tmp_path / "b", engines), tmp_path / "a b", TritonOptions(ensemble=ensemble))
+    (start,) = re.findall(r"^```\n(.*?)^```$", made.readme.read_text(), re.DOTALL | re.MULTILINE)[:1]
+    docker = tmp_path / "bin/docker"
+    docker.parent.mkdir()
+    docker.write_text('#!/bin/sh\n[ "$1" = build ] && cat\nprintf "%s|" "$@"\necho\n')
+    docker.chmod(0o755)
+    environment = {"PATH": f"{docker.parent}:{os.environ['PATH']}", "TAG": "11.4-py3"}
+    done = subprocess.run(
+        ["bash", "-euc", start], env=environment, cwd=made.path, capture_output=True, text=True, check=True, timeout=20
+    )
+    run = done.stdout.splitlines()[-1].split("|")
+    assert f"{made.path}:/models:ro" in run
+    image = run[run.index("tritonserver") - 1]
+    assert run[run.index("tritonserver") + 1 :] == ["--model-repository=/models", "--disable-auto-complete-config", ""]
+    if not ensemble:
+        assert image == f"nvcr.io/nvidia/tritonserver:{tag}"
+        return
+    assert image == "vivit-triton"
+    base, _, install, told = done.stdout.splitlines()[:4]
+    assert base == f"FROM nvcr.io/nvidia/tritonserver:{tag}"
+    assert install.startswith("RUN pip install av numpy pillow && pip install --no-deps vivit-export==")
+    assert told.startswith("build|-t|vivit-triton|-|")

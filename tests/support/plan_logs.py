@@ -1,0 +1,22 @@
+"""Real logs of TensorRT for RTX (1.7.1) that hold the layer plans of small ViViTs, and what a bundle keeps of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vivit_export.export.engine.plan import parse_rtx_log
+
+LOGS = ("rtx_fp16_two_blocks", "rtx_fp32_one_block", "rtx_int8_one_block")
+_FOLDER = Path(__file__).parents[1] / "export/engine/data"
+
+
+def log(name: str) -> str:
+    """One of LOGS."""
+    return (_FOLDER / f"{name}.log").read_text()
+
+
+def sidecar(name: str) -> dict[str, Any]:
+    """An engine's entry in the manifest, with the plan of that log."""
+    plan = parse_rtx_log(log(name)).to_json()
+    return {"sms": [89, 120], "profiles": [{"min": 1, "opt": 4, "max": 8}], "plan": plan}
