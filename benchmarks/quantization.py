@@ -41,8 +41,8 @@ from vivit_export.export.calibrate import calibration_contract, calibration_grap
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.engine.compile import EngineRequest, build_engine
 from vivit_export.export.engine.plan import PROMISED_DTYPE, prove
-from vivit_export.export.graph.build import Quantisation, build_graph, rewrite_graph, save_graph
-from vivit_export.export.graph.quantize import find_layers, quantize
+from vivit_export.export.graph.build import Quantization, build_graph, rewrite_graph, save_graph
+from vivit_export.export.graph.quantize import find_groups, quantize
 from vivit_export.export.graph.quantize_attention import name_attention_inputs, quantize_attention
 from vivit_export.export.graph.rewrites import lower_attention
 from vivit_export.progress import Silent
@@ -268,7 +268,7 @@ def plan_of(model: str, name: str, work: Path) -> dict[str, Any]:
     precision, attention = name.partition(",")[0], "attention" in name
     checkpoint = load_checkpoint(model)
     rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True)
-    layers = {place.layer.name: LayerRange(8.0, 8.0, None, None, 0.0) for place in find_layers(rewritten.model)}
+    layers = {place.group.name: LayerRange(8.0, 8.0, None, None, 0.0) for place in find_groups(rewritten.model)}
     blocks = dict.fromkeys(name_attention_inputs(rewritten.model), 8.0)
     ranges = Ranges(precision, "minmax", {}, {"used": 0}, layers, blocks)
     made = build_graph(
@@ -278,7 +278,7 @@ def plan_of(model: str, name: str, work: Path) -> dict[str, Any]:
         opset=20,
         input_mode="crops",
         outputs=("logits", "embedding"),
-        quantisation=Quantisation(rewritten, ranges, attention=attention),
+        quantization=Quantization(rewritten, ranges, attention=attention),
     )
     folder = work / name.replace(" ", "-").replace(",", "")
     folder.mkdir()

@@ -172,7 +172,7 @@ def calibrate(model: str, clips: Path, count: int) -> dict[str, float]:
         del checkpoint, graph
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here: tracing took more
         start = time.perf_counter()
-        tensors = [layer.tensor for layer in layers]
+        tensors = [group.tensor for group in layers]
         quiet: dict[str, Any] = {"key": key, "count": lambda _done: None}
         state = collect(Path(folder, MODEL), tensors, found, cache=Path(folder, "cache"), **quiet)
         observed = time.perf_counter()

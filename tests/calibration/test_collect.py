@@ -39,7 +39,7 @@ class Run:
         checkpoint = checkpoints.load(num_hidden_layers=2)
         model = rewrite_graph(checkpoint, ("logits",), equalize=True).model
         self.layers = calibration_graph(checkpoint, model)
-        self.tensors = [layer.tensor for layer in self.layers]
+        self.tensors = [group.tensor for group in self.layers]
         self.model = model
         self.path = folder / MODEL
         self.cache = folder / "kept" / "cache.safetensors"
@@ -76,11 +76,11 @@ def run(
 
 
 def test_the_layers_are_the_encoders(run: Run) -> None:
-    assert [layer.name for layer in run.layers] == [
+    assert [group.name for group in run.layers] == [
         f"layers.{i}.{name}" for i in (0, 1) for name in ("attention.qkv", "attention.o_proj", "mlp.fc1", "mlp.fc2")
     ]
-    assert [layer.smoothing for layer in run.layers[:4]] == ["free", "none", "free", "mul"]
-    assert [len(layer.weights) for layer in run.layers[:4]] == [3, 1, 1, 1]
+    assert [group.smoothing for group in run.layers[:4]] == ["free", "none", "free", "mul"]
+    assert [len(group.weights) for group in run.layers[:4]] == [3, 1, 1, 1]
 
 
 def test_observations_are_those_of_the_tensors(run: Run) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from vivit_export.bundle import write_json
 from vivit_export.calibration.cache import Observations, Observed
-from vivit_export.calibration.layers import Layer
+from vivit_export.calibration.linears import LinearGroup
 from vivit_export.calibration.observers import Histogram
 from vivit_export.calibration.ranges import LayerRange, Ranges, find_ranges, read_ranges
 from vivit_export.errors import CalibrationError
@@ -26,9 +26,9 @@ def observed(rows: np.ndarray[Any, np.dtype[np.float32]]) -> Observed:
     return Observed(histogram, np.abs(rows).max(axis=0), rows.sum(axis=0, dtype=np.float64), len(rows), rows)
 
 
-def layers() -> list[Layer]:
+def layers() -> list[LinearGroup]:
     rng = np.random.default_rng(0)
-    return [Layer(n, f"{n}.input", (n,), (rng.standard_normal((8, 4)).astype(np.float32),), "free") for n in "ab"]
+    return [LinearGroup(n, f"{n}.input", (n,), (rng.standard_normal((8, 4)).astype(np.float32),), "free") for n in "ab"]
 
 
 def find(state: Observations, **options: Any) -> Ranges:

@@ -49,7 +49,7 @@ def export(folder: Path, target: Path, data: Path | None, **options: Any) -> ve.
 
 @pytest.mark.parametrize("precision", ["int8", "fp8"])
 @pytest.mark.parametrize("mode", ["crops", "pixels"])
-def test_a_bundle_says_how_each_layer_is_quantised(
+def test_a_bundle_says_how_each_layer_is_quantized(
     checkpoints: Checkpoints, crops_file: CropsFile, tmp_path: Path, precision: str, mode: str
 ) -> None:
     data = crops_file(40)
@@ -196,7 +196,7 @@ def test_an_expression_that_keeps_none_or_all_is_refused(
         ({"ranges": Path("nowhere.json")}, ClipError, r"nowhere\.json does not exist"),
     ],
 )
-def test_no_clips_no_quantisation(
+def test_no_clips_no_quantization(
     checkpoints: Checkpoints, tmp_path: Path, options: Any, error: type[VivitExportError], said: str
 ) -> None:
     with pytest.raises(error, match=said):

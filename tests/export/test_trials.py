@@ -58,7 +58,7 @@ def test_kept_layers_have_no_error_and_more_kept_layers_less(trials: Trials) -> 
 def test_shares_are_those_of_the_multiplications(trials: Trials) -> None:
     # Width 32, inner width 48: 3 x 32 x 32, 32 x 32, 32 x 48, 48 x 32 in each of two blocks.
     assert [round(share * 14336) for share in trials.shares.values()] == [3072, 1024, 1536, 1536] * 2
-    assert kept_text(LAYERS[:1], trials.shares).endswith("(21.4 % of the quantisable multiplications)")
+    assert kept_text(LAYERS[:1], trials.shares).endswith("(21.4 % of the quantizable multiplications)")
 
 
 def test_the_fewest_layers_bring_the_drift_inside_the_gate(trials: Trials) -> None:

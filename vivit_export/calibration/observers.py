@@ -96,17 +96,17 @@ def percentile(histogram: Histogram, _round: Callable[[Float64], Float64], share
 def mse(histogram: Histogram, rounded: Callable[[Float64], Float64]) -> float:
     """Take the range whose clipping and rounding together have the least mean squared error.
 
-    Each bin stands for its centre; a bin is at most 1/128 wide, narrower than a step of INT8
+    Each bin stands for its center; a bin is at most 1/128 wide, narrower than a step of INT8
     everywhere but at the very top.
     """
     low, high, counts = histogram.occupied()
     if not len(counts):
         return 0.0
-    centres = (low + high) / 2
+    centers = (low + high) / 2
     candidates = histogram.largest * np.arange(1, _CANDIDATES + 1) / _CANDIDATES
 
     def error(amax: float) -> float:
-        return float(counts @ np.square(rounded(centres / amax) * amax - centres))
+        return float(counts @ np.square(rounded(centers / amax) * amax - centers))
 
     return float(min(candidates[::-1], key=error))  # of equals the widest
 
@@ -147,7 +147,7 @@ def _linear_counts(histogram: Histogram) -> Float64:
 
 
 def _in_levels(counts: Float64) -> Float64:
-    """``counts`` after quantisation to 128 levels: the mean of each level's occupied bins, in those bins."""
+    """``counts`` after quantization to 128 levels: the mean of each level's occupied bins, in those bins."""
     level = np.arange(len(counts)) * _KL_LEVELS // len(counts)
     occupied = counts > 0
     sums = np.bincount(level, counts, _KL_LEVELS)
@@ -156,8 +156,8 @@ def _in_levels(counts: Float64) -> Float64:
     return np.where(occupied, means[level], 0.0)
 
 
-def _kl(reference: Float64, quantised: Float64) -> float:
-    p, q = reference / reference.sum(), quantised / quantised.sum()
+def _kl(reference: Float64, quantized: Float64) -> float:
+    p, q = reference / reference.sum(), quantized / quantized.sum()
     both = (p > 0) & (q > 0)
     if (p[~both] > 0).any():  # only the heap of a clipped tail can stand where nothing stood before
         both |= p > 0

@@ -1,4 +1,4 @@
-"""The result of a calibration: how each layer is quantised, for which model, from which clips.
+"""The result of a calibration: how each layer is quantized, for which model, from which clips.
 
 ``ranges.json`` travels in the bundle, and can be given to another export of the same model.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from vivit_export.calibration.cache import Observations
-from vivit_export.calibration.layers import Layer
+from vivit_export.calibration.linears import LinearGroup
 from vivit_export.calibration.observers import find_range, joined
 from vivit_export.calibration.smoothing import Exponents, choose
 from vivit_export.errors import CalibrationError
@@ -25,7 +25,7 @@ FORMAT = "vivit-ranges/1"
 
 @dataclass(frozen=True)
 class LayerRange:
-    """How the input of one layer is quantised.
+    """How the input of one layer is quantized.
 
     Attributes:
         amax: [-amax, amax] is what the codes span; 0 where the input was zero on all clips.
@@ -53,7 +53,7 @@ class LayerRange:
 
 @dataclass(frozen=True)
 class Ranges:
-    """What quantising a model takes.
+    """What quantizing a model takes.
 
     Attributes:
         precision: ``int8`` or ``fp8``.
@@ -134,7 +134,7 @@ def _finite(name: str, amax: float) -> float:
 
 
 def find_ranges(
-    layers: Sequence[Layer],
+    layers: Sequence[LinearGroup],
     attention: Mapping[str, Sequence[str]],
     state: Observations,
     *,
@@ -147,13 +147,13 @@ def find_ranges(
 ) -> Ranges:
     """Turn observations into ranges: of each layer, and of the tensors that share one in each ``attention`` block."""
     found = {}
-    for layer in layers:
-        seen = state.tensors[layer.tensor]
-        choice = choose(layer, seen, precision, method, smooth)
+    for group in layers:
+        seen = state.tensors[group.tensor]
+        choice = choose(group, seen, precision, method, smooth)
         exponents = None if choice.exponents is None else tuple(map(int, choice.exponents))
         # As text a float32 takes nine digits at most, and comes back as it was.
         shift = None if choice.shift is None else tuple(float(str(value)) for value in choice.shift)
-        found[layer.name] = LayerRange(
+        found[group.name] = LayerRange(
             choice.amax, seen.histogram.largest, exponents, choice.alpha, choice.error, shift, choice.percent
         )
         count(1)

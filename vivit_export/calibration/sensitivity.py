@@ -1,8 +1,8 @@
-"""Which layers quantisation hurts most, and the fewest to leave out of it.
+"""Which layers quantization hurts most, and the fewest to leave out of it.
 
 The error of a layer's own output, which the calibration knows, ranks all layers for free. What counts is
 the logits: for those at the top of the ranking it is measured what happens to them when that layer
-alone is quantised, and when it alone is not.
+alone is quantized, and when it alone is not.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ CONFIRMED = 12
 
 @dataclass(frozen=True, slots=True)
 class Sensitivity:
-    """What quantising one layer does.
+    """What quantizing one layer does.
 
     Attributes:
         layer: name.
         error: mean squared error of its output relative to its mean square.
-        alone: RMS difference of the logits where only this layer is quantised; None: not measured.
+        alone: RMS difference of the logits where only this layer is quantized; None: not measured.
         without: the same where all other layers are.
         share: of the multiplications of all layers.
     """

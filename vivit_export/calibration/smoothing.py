@@ -1,4 +1,4 @@
-"""Choose how each layer is quantised: its range, smoothing, the reach of its weights, and what is added to its bias.
+"""Choose how each layer is quantized: its range, smoothing, the reach of its weights, and what is added to its bias.
 
 SmoothQuant (arXiv:2211.10438) by powers of two moves the spread of activations into the weights:
 
@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.calibration.cache import Observed
-from vivit_export.calibration.layers import Layer, quantise_input, quantise_weights
+from vivit_export.calibration.linears import LinearGroup, quantize_input, quantize_weights
 from vivit_export.calibration.observers import Histogram, find_range
 
 Float32 = npt.NDArray[np.float32]
@@ -46,7 +46,7 @@ of its own: a small gain on the kept rows did not show in the logits of the demo
 
 @dataclass(frozen=True)
 class Choice:
-    """How one layer is quantised, and how well that went on the kept rows.
+    """How one layer is quantized, and how well that went on the kept rows.
 
     Attributes:
         amax: range of the input after smoothing.
@@ -65,52 +65,52 @@ class Choice:
     percent: int = 100
 
 
-def choose(layer: Layer, seen: Observed, precision: str, method: str, smooth: str = "auto") -> Choice:
+def choose(group: LinearGroup, seen: Observed, precision: str, method: str, smooth: str = "auto") -> Choice:
     """Find range and smoothing of one layer.
 
     Args:
-        layer: what reads the tensor.
+        group: what reads the tensor.
         seen: what was observed of it.
         precision: ``int8`` or ``fp8``.
         method: of `observers.METHODS`.
         smooth: ``auto``, ``none``, or an alpha from 0 to 1 for every layer that can be smoothed for free.
     """
-    exact = [seen.rows @ weight for weight in layer.weights]
+    exact = [seen.rows @ weight for weight in group.weights]
 
-    def quantised(alpha: float | None) -> Choice:
-        exponents = None if alpha is None else smoothing_exponents(layer, seen, alpha)
-        return _choice(layer, seen, exact, precision, method, exponents, alpha)
+    def quantized(alpha: float | None) -> Choice:
+        exponents = None if alpha is None else smoothing_exponents(group, seen, alpha)
+        return _choice(group, seen, exact, precision, method, exponents, alpha)
 
-    chosen = _smoothed(layer, precision, smooth, quantised)
-    if precision != "int8" or len(layer.weights) == 1 or method == "minmax":
+    chosen = _smoothed(group, precision, smooth, quantized)
+    if precision != "int8" or len(group.weights) == 1 or method == "minmax":
         return chosen
-    clipped = _choice(layer, seen, exact, precision, method, chosen.exponents, chosen.alpha, clip=True)
+    clipped = _choice(group, seen, exact, precision, method, chosen.exponents, chosen.alpha, clip=True)
     return clipped if clipped.error < chosen.error else chosen
 
 
-def _smoothed(layer: Layer, precision: str, smooth: str, quantised: Callable[[float | None], Choice]) -> Choice:
-    plain = quantised(None)
-    if smooth == "none" or layer.smoothing == "none":
+def _smoothed(group: LinearGroup, precision: str, smooth: str, quantized: Callable[[float | None], Choice]) -> Choice:
+    plain = quantized(None)
+    if smooth == "none" or group.smoothing == "none":
         return plain
     if smooth != "auto":
-        return quantised(float(smooth)) if layer.smoothing == "free" else plain
-    best = min((quantised(alpha) for alpha in ALPHAS), key=lambda choice: choice.error)
-    return best if best.error < _PAYS[precision, layer.smoothing] * plain.error else plain
+        return quantized(float(smooth)) if group.smoothing == "free" else plain
+    best = min((quantized(alpha) for alpha in ALPHAS), key=lambda choice: choice.error)
+    return best if best.error < _PAYS[precision, group.smoothing] * plain.error else plain
 
 
-def smoothing_exponents(layer: Layer, seen: Observed, alpha: float) -> Exponents:
+def smoothing_exponents(group: LinearGroup, seen: Observed, alpha: float) -> Exponents:
     """log2 of the formula's s, rounded; 0 for the median channel, and for channels that are always 0."""
     activation = seen.channel_max.astype(np.float64)
-    weight = np.abs(layer.joined).max(axis=1).astype(np.float64)
+    weight = np.abs(group.joined).max(axis=1).astype(np.float64)
     used = (activation > 0) & (weight > 0)
     logs = np.zeros(len(activation))
     logs[used] = alpha * np.log2(activation[used]) - (1 - alpha) * np.log2(weight[used])
-    centred = np.rint(logs - np.median(logs[used])) if used.any() else logs
-    return np.where(used, np.clip(centred, -_WIDEST, _WIDEST), 0).astype(np.int64)
+    centered = np.rint(logs - np.median(logs[used])) if used.any() else logs
+    return np.where(used, np.clip(centered, -_WIDEST, _WIDEST), 0).astype(np.int64)
 
 
 def _choice(
-    layer: Layer,
+    group: LinearGroup,
     seen: Observed,
     exact: list[Float32],
     precision: str,
@@ -120,7 +120,7 @@ def _choice(
     *,
     clip: bool = False,
 ) -> Choice:
-    rows, weights, mean = seen.rows, layer.weights, seen.channel_mean
+    rows, weights, mean = seen.rows, group.weights, seen.channel_mean
     histogram = seen.histogram
     if exponents is not None:
         factors = np.ldexp(np.float32(1), exponents).astype(np.float32)
@@ -131,31 +131,31 @@ def _choice(
         histogram = Histogram()
         histogram.add(np.ascontiguousarray(rows), float((seen.channel_max / factors).max()))
     amax = find_range(histogram, method, precision)
-    percent = find_reach(layer, weights, np.square(rows).mean(axis=0)) if clip else 100
-    quantised = [q.values for q in quantise_weights(layer, precision, weights, percent)]
-    rounded = quantise_input(rows, amax, precision)
-    wrong = [rounded @ values - out for values, out in zip(quantised, exact, strict=True)]
+    percent = find_reach(group, weights, np.square(rows).mean(axis=0)) if clip else 100
+    quantized = [q.values for q in quantize_weights(group, precision, weights, percent)]
+    rounded = quantize_input(rows, amax, precision)
+    wrong = [rounded @ values - out for values, out in zip(quantized, exact, strict=True)]
     error = _relative_error(wrong, exact)
-    if layer.biased:
-        shift = (seen.channel_mean @ layer.weights[0] - mean @ quantised[0]).astype(np.float32)
+    if group.biased:
+        shift = (seen.channel_mean @ group.weights[0] - mean @ quantized[0]).astype(np.float32)
         corrected = _relative_error([wrong[0] + shift], exact)
         if corrected < error:
             return Choice(amax, exponents, alpha, corrected, shift, percent)
     return Choice(amax, exponents, alpha, error, percent=percent)
 
 
-def find_reach(layer: Layer, weights: Sequence[Float32], power: Float32) -> int:
+def find_reach(group: LinearGroup, weights: Sequence[Float32], power: Float32) -> int:
     """Percent of the largest weight that INT8 codes shall span, by the error of the output.
 
     Args:
-        layer: what is quantised.
+        group: what is quantized.
         weights: its weights, smoothed, float32 (in, out) of each Linear.
         power: mean square of each channel of the smoothed input, float32 (in,).
     """
 
     def error(percent: int) -> float:
-        quantised = quantise_weights(layer, "int8", weights, percent)
-        pairs = zip(quantised, weights, strict=True)
+        quantized = quantize_weights(group, "int8", weights, percent)
+        pairs = zip(quantized, weights, strict=True)
         return sum(float((power @ np.square(q.values - weight)).sum()) for q, weight in pairs)
 
     return min(REACHES, key=error)

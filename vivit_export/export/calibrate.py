@@ -20,7 +20,7 @@ from vivit_export.bundle import MODEL
 from vivit_export.calibration.cache import default_cache
 from vivit_export.calibration.clips import FEWEST_CLIPS, GOOD_CLIPS, CalibrationClips, find_calibration_clips
 from vivit_export.calibration.collect import collect
-from vivit_export.calibration.layers import Layer
+from vivit_export.calibration.linears import LinearGroup
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.calibration.ranges import Ranges, find_ranges, read_ranges
 from vivit_export.contract import Clip, Contract
@@ -103,7 +103,7 @@ def _calibrate(
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vivit-calibration-")))
     with progress.counting("calibrate", len(clips), "clips") as count:
         save_graph(model, folder)
-        tensors = [*(layer.tensor for layer in layers), *(name for names in blocks.values() for name in names)]
+        tensors = [*(group.tensor for group in layers), *(name for names in blocks.values() for name in names)]
         state = collect(folder / MODEL, tensors, clips, cache=cache, key=key, count=count)
     for name, reason in state.set_aside.items():
         progress.note(f"not used for calibration: {name}: {reason}")
@@ -139,7 +139,7 @@ def layers_to_keep(ranges: Ranges, keep: str | None) -> tuple[str, ...]:
     return kept
 
 
-def calibration_graph(checkpoint: Checkpoint, model: ir.Model) -> list[Layer]:
+def calibration_graph(checkpoint: Checkpoint, model: ir.Model) -> list[LinearGroup]:
     """Turn a rewritten graph into the one that is run: uint8 crops in, layer inputs named; return the layers."""
     layers = name_inputs(model)
     prepend_pixels(model, Preprocessor(checkpoint.clip, checkpoint.preprocess))

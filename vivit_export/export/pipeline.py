@@ -26,7 +26,7 @@ from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.clips import load_check_clips, num_bundled_clips
 from vivit_export.export.graph.build import (
     Graph,
-    Quantisation,
+    Quantization,
     Rewritten,
     build_graph,
     rewrite_graph,
@@ -106,7 +106,7 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPlan, progress:
             outputs=outputs,
             frame_size=options.frame_size,
             skip_rewrites=options.skip_rewrites,
-            quantisation=quantisation,
+            quantization=quantisation,
         )
         save_graph(graph.model, work)
     contract = Contract(
@@ -145,7 +145,7 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPlan, progress:
 
 def _quantisation(
     work: Path, checkpoint: Checkpoint, outputs: tuple[str, ...], options: ExportOptions, progress: Progress
-) -> Quantisation:
+) -> Quantization:
     with progress.stage("trace the network"):
         rewritten = rewrite_graph(checkpoint, outputs, options.skip_rewrites, equalize=True)
     clip = options.sampled(checkpoint.clip)
@@ -161,7 +161,7 @@ def _quantisation(
     else:
         kept = layers_to_keep(ranges, options.keep_fp16)
     bundle.write_json(work / bundle.RANGES, ranges.to_json())
-    return Quantisation(rewritten, ranges, kept, attention)
+    return Quantization(rewritten, ranges, kept, attention)
 
 
 def _check_clips(

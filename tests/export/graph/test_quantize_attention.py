@@ -22,7 +22,7 @@ from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.errors import CalibrationError, PrecisionError
 from vivit_export.export.calibrate import calibration_graph, obtain_ranges
 from vivit_export.export.engine.plan import Plan, prove
-from vivit_export.export.graph.build import Graph, Quantisation, build_graph, rewrite_graph
+from vivit_export.export.graph.build import Graph, Quantization, build_graph, rewrite_graph
 from vivit_export.export.graph.quantize_attention import name_attention_inputs, quantize_attention
 from vivit_export.export.graph.rewrites import lower_attention
 from vivit_export.export.trials import Trials
@@ -31,7 +31,7 @@ from vivit_export.progress import Silent
 Float32 = npt.NDArray[np.float32]
 
 
-def build(checkpoints: Checkpoints, **quantisation: Any) -> Graph:
+def build(checkpoints: Checkpoints, **quantization: Any) -> Graph:
     checkpoint = checkpoints.load(**DEEP)
     rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True)
     return build_graph(
@@ -41,7 +41,7 @@ def build(checkpoints: Checkpoints, **quantisation: Any) -> Graph:
         opset=20,
         input_mode="pixels",
         outputs=("logits", "embedding"),
-        quantisation=Quantisation(rewritten, with_attention(), attention=True, **quantisation),
+        quantization=Quantization(rewritten, with_attention(), attention=True, **quantization),
     )
 
 
@@ -55,7 +55,7 @@ def crops(tmp_path: Path) -> Path:
 # --- the graph ---------------------------------------------------------------------------------
 
 
-def test_all_four_tensors_of_each_block_are_quantised(checkpoints: Checkpoints) -> None:
+def test_all_four_tensors_of_each_block_are_quantized(checkpoints: Checkpoints) -> None:
     made = build(checkpoints, keep=tuple(LAYERS))
     names = {str(node.name).removesuffix("/Quantize") for node in ops(made.model, "QuantizeLinear")}
     assert names == {f"{block}.{kind}" for block in BLOCKS for kind in ("query", "key", "value", "softmax")}
@@ -137,7 +137,7 @@ def test_a_range_is_that_of_all_three(checkpoints: Checkpoints, crops: Path, tmp
     largest = max(float(np.abs(outputs[name]).max()) for name in names[BLOCKS[0]])
     assert found.attention[BLOCKS[0]] == pytest.approx(largest, rel=1e-5)
 
-    # Only what is quantised is observed, so the cache of one is none for the other.
+    # Only what is quantized is observed, so the cache of one is none for the other.
     with pytest.raises(CalibrationError, match="holds a calibration of another set of tensors"):
         obtain_ranges(
             checkpoint,

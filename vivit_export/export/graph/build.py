@@ -1,4 +1,4 @@
-"""From a checkpoint to the final ONNX graph: trace, rewrite, quantise, lower, add the pixel arithmetic, save."""
+"""From a checkpoint to the final ONNX graph: trace, rewrite, quantize, lower, add the pixel arithmetic, save."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ class Graph:
 
 
 @dataclass(frozen=True)
-class Quantisation:
-    """How to quantise a graph.
+class Quantization:
+    """How to quantize a graph.
 
     Attributes:
         rewritten: the float32 graph that was calibrated; see `rewrite_graph`.
         ranges: what the calibration found.
         keep: names of layers that stay in fp16.
-        attention: whether attention is quantised too; see `quantize_attention`.
+        attention: whether attention is quantized too; see `quantize_attention`.
     """
 
     rewritten: Rewritten
@@ -89,7 +89,7 @@ def rewrite_graph(
         checkpoint: not modified.
         outputs: names, in order.
         skip: names of `rewrites.REWRITES` to leave out.
-        equalize: apply `rewrites.equalize_heads` too, as quantised graphs need it.
+        equalize: apply `rewrites.equalize_heads` too, as quantized graphs need it.
     """
     model = trace(checkpoint, outputs)
     if not equalize:
@@ -111,7 +111,7 @@ def build_graph(
     outputs: Sequence[str],
     frame_size: tuple[int, int] | None = None,
     skip_rewrites: Collection[str] = (),
-    quantisation: Quantisation | None = None,
+    quantization: Quantization | None = None,
 ) -> Graph:
     """Trace the checkpoint and turn it into the graph that ships.
 
@@ -124,29 +124,29 @@ def build_graph(
         outputs: names, in order.
         frame_size: (height, width) of ``frames``.
         skip_rewrites: names of `rewrites.REWRITES` to leave out.
-        quantisation: for ``int8`` and ``fp8``; it brings its own rewritten graph, which is not modified.
+        quantization: for ``int8`` and ``fp8``; it brings its own rewritten graph, which is not modified.
     """
-    if quantisation is None:
+    if quantization is None:
         left_out = {*skip_rewrites} | (_LOW_PRECISION_ONLY if precision == "fp32" else set())
         rewritten = rewrite_graph(checkpoint, outputs, left_out)
         model = rewritten.model
     else:
-        rewritten = quantisation.rewritten
+        rewritten = quantization.rewritten
         model = rewritten.model.clone()
     facts: dict[str, Any] = {"name": precision, "attention": form, "opset": opset, "outputs": "float32"}
     facts["rewrites"] = rewritten.counts
     lower_attention(model, single_query_only=form == "fused-op")
     preprocessor = Preprocessor(checkpoint.clip, checkpoint.preprocess)
     folded = False
-    if quantisation is not None:
+    if quantization is not None:
         facts["quantisation"] = {
-            "method": quantisation.ranges.method,
-            "clips": dict(quantisation.ranges.clips),
-            "layers": quantize(model, quantisation.ranges, quantisation.keep),
-            "sensitivity": [dict(one) for one in quantisation.ranges.sensitivity],
+            "method": quantization.ranges.method,
+            "clips": dict(quantization.ranges.clips),
+            "layers": quantize(model, quantization.ranges, quantization.keep),
+            "sensitivity": [dict(one) for one in quantization.ranges.sensitivity],
         }
-        if quantisation.attention:
-            facts["quantisation"]["attention"] = quantize_attention(model, quantisation.ranges)
+        if quantization.attention:
+            facts["quantisation"]["attention"] = quantize_attention(model, quantization.ranges)
     if precision != "fp32":
         # In float32 the pixel values stay those of the processor, bit for bit.
         folded = input_mode != "pixels" and fold_pixels(model, preprocessor.table) > 0

@@ -1,6 +1,6 @@
 """Put the pixel pipeline in front of the graph, so that a bundle takes uint8 crops or frames.
 
-An 8-bit pixel has 256 values per channel, so the processor's rescale, offset and normalise are a
+An 8-bit pixel has 256 values per channel, so the processor's rescale, offset and normalize are a
 table. In the graph they are a few float32 ops where those give the table's very bits for all 256
 values (checked here, for every checkpoint), and a Gather on the table itself otherwise. Frames of
 a camera's size are resized in the graph as Pillow does it; see `vivit_export.export.graph.resize`.
@@ -24,7 +24,7 @@ from vivit_export.runtime.clips.preprocess import Preprocessor
 Float32 = npt.NDArray[np.float32]
 Step = tuple[str, Float32]
 
-_CENTRED: list[Step] = [("Sub", np.array([128], np.float32)), ("Mul", np.array([1 / 64], np.float32))]
+_CENTERED: list[Step] = [("Sub", np.array([128], np.float32)), ("Mul", np.array([1 / 64], np.float32))]
 
 
 def prepend_pixels(
@@ -61,16 +61,16 @@ def prepend_pixels(
         _resize(chain, preprocessor)
     if layout is not None or pixels.dtype != ir.DataType.FLOAT:
         chain.add("Cast", to=pixels.dtype)
-    form = _normalise(chain, preprocessor, folded, channel_shape, pixels.dtype)
+    form = _normalize(chain, preprocessor, folded, channel_shape, pixels.dtype)
     chain.replace(pixels, layout)
     return form
 
 
-def _normalise(
+def _normalize(
     chain: _Chain, preprocessor: Preprocessor, folded: bool, channel_shape: tuple[int, ...], dtype: ir.DataType | None
 ) -> str:
     """Add the arithmetic that turns levels into what the graph takes."""
-    steps = _CENTRED if folded else exact_steps(preprocessor.preprocess, preprocessor.table)
+    steps = _CENTERED if folded else exact_steps(preprocessor.preprocess, preprocessor.table)
     if steps is None:
         _look_up(chain, preprocessor.table, channel_shape)
         return "table"

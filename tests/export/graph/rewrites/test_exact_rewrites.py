@@ -384,7 +384,7 @@ UNUSUAL: list[tuple[Callable[[ir.Model], None], dict[str, int]]] = [
 
 
 @pytest.mark.parametrize(("change", "kept"), UNUSUAL, ids=[change.__name__ for change, _ in UNUSUAL])
-def test_what_they_do_not_recognise_is_left_alone(
+def test_what_they_do_not_recognize_is_left_alone(
     checkpoints: Checkpoints, change: Callable[[ir.Model], None], kept: dict[str, int]
 ) -> None:
     before = to_double(checkpoints.trace(**DEEP))
@@ -493,9 +493,9 @@ def test_folded_pixels_give_the_same_logits(checkpoints: Checkpoints, others: bo
 def test_folded_levels_are_exact_in_every_type() -> None:
     import ml_dtypes
 
-    centred = (np.arange(256) - 128) / 64
+    centered = (np.arange(256) - 128) / 64
     for dtype in (np.float16, ml_dtypes.bfloat16):
-        np.testing.assert_array_equal(centred.astype(dtype).astype(np.float64), centred)
+        np.testing.assert_array_equal(centered.astype(dtype).astype(np.float64), centered)
 
 
 def test_without_the_patch_rewrite_pixels_are_not_folded(checkpoints: Checkpoints) -> None:

@@ -2,7 +2,7 @@
 
 A rewrite takes an onnx-ir model, changes it in place, and returns how many places it matched. It
 must not change the function the graph computes in real arithmetic, and leaves alone what it does not
-recognise. Nodes that it cuts off are removed at the end.
+recognize. Nodes that it cuts off are removed at the end.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from vivit_export.export.graph.rewrites.attention_block import (
 
 CONSTANT = 0.25
 """c: a power of two, so that x + c rounds as x does. fp16 and bf16 drift of the demo is flat in c from
-1/8 to 2. A smaller c needs larger weights; a larger one takes range from x where x + c is quantised: INT8
+1/8 to 2. A smaller c needs larger weights; a larger one takes range from x where x + c is quantized: INT8
 logits of the demo came out a tenth closer to fp32 (RMS) with 1/4 than with 1, and FP8 gains more."""
 
 
@@ -55,7 +55,7 @@ def move_value_bias(model: ir.Model) -> int:
 def absorb_query_bias(model: ir.Model) -> int:
     """Put the query bias into the weights behind LayerNormalization; return how many blocks had one.
 
-    Precondition: the normalisation has no affine part left (see `fold_layernorm`) and serves only
+    Precondition: the normalization has no affine part left (see `fold_layernorm`) and serves only
     the three projections; K and V have no bias. Other blocks keep theirs.
     """
     count = 0
@@ -72,10 +72,10 @@ def absorb_query_bias(model: ir.Model) -> int:
 
 
 def _with_constant_channel(weight: Float64, bias: Float64 | None) -> Float64:
-    centred: Float64 = weight - weight.mean(axis=0, keepdims=True)
+    centered: Float64 = weight - weight.mean(axis=0, keepdims=True)
     if bias is not None:
-        centred += bias / (CONSTANT * len(weight))
-    return centred
+        centered += bias / (CONSTANT * len(weight))
+    return centered
 
 
 def _is_plain(block: AttentionBlock) -> bool:

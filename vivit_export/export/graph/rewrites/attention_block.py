@@ -81,7 +81,7 @@ class AttentionBlock:
 
     @property
     def owns_norm(self) -> bool:
-        """Whether nothing but the three projections reads the normalised activations."""
+        """Whether nothing but the three projections reads the normalized activations."""
         return len(tuple(self.norm.outputs[0].uses())) == 3
 
 

@@ -37,7 +37,7 @@ def lower_patch_embedding(model: ir.Model) -> int:
 
 
 def fold_pixels(model: ir.Model, table: npt.NDArray[np.float32]) -> int:
-    """Let the embedding take ``(v - 128) / 64`` instead of the normalised pixel; return 1 if it could.
+    """Let the embedding take ``(v - 128) / 64`` instead of the normalized pixel; return 1 if it could.
 
     The processor's arithmetic is affine in the 8-bit level v, x = a v + o per channel, so with
     y = (v - 128) / 64, x = 64 a y + (128 a + o): the factor goes into the weight, the rest into the
@@ -45,7 +45,7 @@ def fold_pixels(model: ir.Model, table: npt.NDArray[np.float32]) -> int:
 
     Args:
         model: after `lower_patch_embedding`; changed in place.
-        table: float32 (3, 256), the normalised pixel of each level and channel.
+        table: float32 (3, 256), the normalized pixel of each level and channel.
 
     See `vivit_export.export.graph.pixels.prepend_pixels` for the other half, which makes y.
     """

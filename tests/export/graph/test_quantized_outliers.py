@@ -52,7 +52,7 @@ def reference(demo_checkpoint: Checkpoint, crops: npt.NDArray[np.uint8]) -> Outp
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp8"])
-def test_ours_holds_where_plain_quantisation_does_not(
+def test_ours_holds_where_plain_quantization_does_not(
     outliers: Checkpoint, crops: npt.NDArray[np.uint8], reference: Outputs, tmp_path: Path, precision: str
 ) -> None:
     save_file({"frames": crops[:64]}, tmp_path / "crops.safetensors")

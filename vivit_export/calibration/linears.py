@@ -1,7 +1,7 @@
-"""Linears that read one tensor: the unit of quantisation, and its arithmetic in NumPy.
+"""Linears that read one tensor: the unit of quantization, and its arithmetic in NumPy.
 
 One activation scale serves all Linears of a layer (Q, K and V read the same tensor), so they are
-quantised, smoothed, measured and taken out together.
+quantized, smoothed, measured and taken out together.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SMALLEST_SCALE = 2.0**-24  # the smallest positive fp16
 
 
 @dataclass(frozen=True)
-class Layer:
+class LinearGroup:
     """Linears that share their input.
 
     Attributes:
@@ -50,7 +50,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class QuantisedWeight:
+class QuantizedWeight:
     """A weight as it is stored.
 
     Attributes:
@@ -84,8 +84,8 @@ def encode(values: Float32, scale: npt.NDArray[np.float32], precision: str) -> n
     return _codes(values / scale, precision, -limit, limit)
 
 
-def quantise_input(rows: Float32, amax: float, precision: str) -> Float32:
-    """What the quantised layer sees of ``rows``: QuantizeLinear, which has -128 too, then DequantizeLinear."""
+def quantize_input(rows: Float32, amax: float, precision: str) -> Float32:
+    """What the quantized layer sees of ``rows``: QuantizeLinear, which has -128 too, then DequantizeLinear."""
     scale = fp16_scale(amax, precision)
     limit = LEVELS[precision]
     codes = _codes(rows / scale, precision, -128.0 if precision == "int8" else -limit, limit)
@@ -98,29 +98,29 @@ def _codes(scaled: Float32, precision: str, low: float, high: float) -> npt.NDAr
     return codes
 
 
-def quantise_weights(
-    layer: Layer,
+def quantize_weights(
+    group: LinearGroup,
     precision: str,
     weights: Sequence[Float32] | None = None,
     percent: int = 100,
-) -> list[QuantisedWeight]:
-    """Quantise a layer's weights, each column by its largest magnitude.
+) -> list[QuantizedWeight]:
+    """Quantize a layer's weights, each column by its largest magnitude.
 
     FP8, and the Linears of a layer that has several, get one scale together. For Q, K and V that is what
     lets TensorRT merge them and hand their product to the attention kernel without a copy (`equalize`
     makes it cost little); for FP8 a scale per column brings nothing, as E4M3 is a floating-point type.
 
     Args:
-        layer: what to quantise.
+        group: what to quantize.
         precision: ``int8`` or ``fp8``.
         weights: instead of the layer's own, such as smoothed ones.
         percent: of the largest magnitude that the codes span.
     """
-    weights = layer.weights if weights is None else weights
+    weights = group.weights if weights is None else weights
     peaks = [np.abs(weight).max(axis=0) for weight in weights]
     if precision == "fp8" or len(weights) > 1:
         peaks = [np.asarray(max(float(peak.max()) for peak in peaks))] * len(weights)
     scales = [fp16_scale(peak * (percent / 100), precision) for peak in peaks]
     return [
-        QuantisedWeight(encode(weight, scale, precision), scale) for weight, scale in zip(weights, scales, strict=True)
+        QuantizedWeight(encode(weight, scale, precision), scale) for weight, scale in zip(weights, scales, strict=True)
     ]
