@@ -24,6 +24,7 @@ from vivit_export.export.engine.compile import EngineRequest, build_engine
 from vivit_export.export.engine.plan import prove
 from vivit_export.export.graph.build import build_graph, save_graph
 from vivit_export.export.options import REWRITE_NAMES
+from vivit_export.precision import Precision
 
 SMS = (89, 120)
 BATCHES = (1, 4, 8)
@@ -85,7 +86,7 @@ def measure(
     """Compile one graph for each compute capability; figures of the plan by ``sm89`` and so on."""
     made = build_graph(
         checkpoint,
-        precision=precision,
+        precision=Precision(precision),
         form=form,
         opset=OPSET,
         input_mode=input_mode,

@@ -45,6 +45,7 @@ from vivit_export.export.graph.build import Quantization, build_graph, rewrite_g
 from vivit_export.export.graph.quantize import find_groups, quantize
 from vivit_export.export.graph.quantize_attention import name_attention_inputs, quantize_attention
 from vivit_export.export.graph.rewrites import lower_attention
+from vivit_export.precision import Precision
 from vivit_export.progress import Silent
 from vivit_export.runtime.drift.check import Outputs
 from vivit_export.runtime.drift.metrics import compare
@@ -191,7 +192,7 @@ def quantise_ourselves(name: str, checkpoint: Checkpoint, data: Path, out: Path,
     """Calibrate, choose smoothing, and write the float32 graph with codes."""
     plain, attention = "no smoothing" in name, "attention" in name
     options = CalibrationOptions((data,), method="minmax" if plain else "mse", smooth="none" if plain else "auto")
-    precision = "fp8" if "fp8" in name else "int8"
+    precision = Precision.FP8 if "fp8" in name else Precision.INT8
     rewritten = rewrite_graph(checkpoint, ("logits",), equalize=True)
     ranges = obtain_ranges(checkpoint, rewritten, checkpoint.clip, precision, options, progress, attention=attention)
     model = rewritten.model
@@ -265,7 +266,7 @@ def linears(graph: Path) -> list[str]:
 def plan_of(model: str, name: str, work: Path) -> dict[str, Any]:
     """What TensorRT for RTX makes of our graph, without a GPU; the ranges are made up, as no kernel depends on them."""
     work.mkdir(exist_ok=True)
-    precision, attention = name.partition(",")[0], "attention" in name
+    precision, attention = Precision(name.partition(",")[0]), "attention" in name
     checkpoint = load_checkpoint(model)
     rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True)
     layers = {place.group.name: LayerRange(8.0, 8.0, None, None, 0.0) for place in find_groups(rewritten.model)}

@@ -37,6 +37,7 @@ from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.graph.build import Rewritten, rewrite_graph, save_graph
 from vivit_export.export.graph.quantize import find_groups, quantize
 from vivit_export.export.graph.rewrites.attention_block import replace_constant
+from vivit_export.precision import Precision
 from vivit_export.progress import Silent
 from vivit_export.runtime.drift.check import Outputs
 from vivit_export.runtime.drift.metrics import compare
@@ -81,7 +82,7 @@ def try_ideas(model: str, precision: str, calibrate: int, evaluate: int) -> dict
         clips = motion_clips(contract, range(CALIBRATION_SEED, CALIBRATION_SEED + calibrate))
         save_file({"frames": clips}, work / "clips.safetensors")
         options = CalibrationOptions((work / "clips.safetensors",), cache=work / "cache")
-        ranges = obtain_ranges(checkpoint, rewritten, checkpoint.clip, precision, options, Silent())
+        ranges = obtain_ranges(checkpoint, rewritten, checkpoint.clip, Precision(precision), options, Silent())
         seen = observations(work / "cache")
         figures = {}
         for idea in IDEAS if precision == "int8" else IDEAS[:-1]:  # FP8 weights are never clipped

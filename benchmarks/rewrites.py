@@ -40,6 +40,7 @@ from vivit_export.export.graph.emulate import emulate_low_precision
 from vivit_export.export.graph.rewrites import apply_rewrites, lower_attention
 from vivit_export.export.graph.trace import trace
 from vivit_export.export.options import REWRITE_NAMES
+from vivit_export.precision import Precision
 from vivit_export.runtime import Preprocessor
 
 OPSET = 23
@@ -131,7 +132,7 @@ def as_shipped(checkpoint: Checkpoint, precision: str, skip: tuple[str, ...], fe
     """Logits of the graph that an export would write; low precision is emulated."""
     model = build_graph(
         checkpoint,
-        precision=precision,
+        precision=Precision(precision),
         form="pattern",
         opset=OPSET,
         input_mode=input_mode,

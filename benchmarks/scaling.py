@@ -26,6 +26,7 @@ from common import RESULTS, environment, peak_bytes, run_measured, write_results
 
 from vivit_export.bundle import MODEL, read_bundle
 from vivit_export.export.bench import bench
+from vivit_export.precision import Precision
 from vivit_export.progress import Console
 
 ROOT = Path(__file__).parents[1]
@@ -176,7 +177,7 @@ def calibrate(model: str, clips: Path, count: int) -> dict[str, float]:
         quiet: dict[str, Any] = {"key": key, "count": lambda _done: None}
         state = collect(Path(folder, MODEL), tensors, found, cache=Path(folder, "cache"), **quiet)
         observed = time.perf_counter()
-        find_ranges(layers, {}, state, precision="int8", method="mse", smooth="auto", clips={}, **quiet)
+        find_ranges(layers, {}, state, precision=Precision.INT8, method="mse", smooth="auto", clips={}, **quiet)
         times = {"calibration_seconds": observed - start, "ranges_seconds": time.perf_counter() - observed}
         return {**times, "calibration_peak_bytes": peak_bytes()}
 

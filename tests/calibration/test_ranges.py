@@ -16,6 +16,7 @@ from vivit_export.calibration.linears import LinearGroup
 from vivit_export.calibration.observers import Histogram
 from vivit_export.calibration.ranges import LayerRange, Ranges, find_ranges, read_ranges
 from vivit_export.errors import CalibrationError
+from vivit_export.precision import Precision
 
 KEY = {"model": "m", "weights": "w", "contract": "c", "clips": "d"}
 
@@ -32,7 +33,7 @@ def layers() -> list[LinearGroup]:
 
 
 def find(state: Observations, **options: Any) -> Ranges:
-    asked = {"precision": "int8", "method": "mse", "smooth": "auto", **options}
+    asked = {"precision": Precision.INT8, "method": "mse", "smooth": "auto", **options}
     return find_ranges(layers(), {}, state, key=KEY, clips={"used": 40}, count=lambda _n: None, **asked)
 
 
@@ -69,11 +70,11 @@ def test_a_layer_that_is_always_zero_has_no_range(state: Observations, tmp_path:
 @pytest.mark.parametrize("part", ["model", "weights", "contract"])
 def test_ranges_of_another_model_are_refused(state: Observations, part: str) -> None:
     found = find(state)
-    found.require({**KEY, "clips": "other"}, "int8", Path("ranges.json"))
+    found.require({**KEY, "clips": "other"}, Precision.INT8, Path("ranges.json"))
     with pytest.raises(CalibrationError, match=rf"^ranges\.json was calibrated for another {part}; calibrate this one"):
-        found.require({**KEY, part: "x"}, "int8", Path("ranges.json"))
+        found.require({**KEY, part: "x"}, Precision.INT8, Path("ranges.json"))
     with pytest.raises(CalibrationError, match="holds ranges for int8; use --int8 with them"):
-        found.require(KEY, "fp8", Path("ranges.json"))
+        found.require(KEY, Precision.FP8, Path("ranges.json"))
 
 
 @pytest.mark.parametrize(

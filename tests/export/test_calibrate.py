@@ -20,6 +20,7 @@ from vivit_export.errors import CalibrationError, ClipError, DriftError, UsageEr
 from vivit_export.export import calibrate as calibrate_module
 from vivit_export.export.calibrate import graph_sha256, motion_clips, obtain_ranges
 from vivit_export.export.graph.build import rewrite_graph
+from vivit_export.precision import Precision
 from vivit_export.progress import Silent
 
 pytestmark = pytest.mark.needs_onnxruntime
@@ -151,14 +152,16 @@ def test_the_cache_serves_another_method(
     rewritten = rewrite_graph(checkpoint, ("logits",), equalize=True)
     data = crops_file(40)
 
-    def ranges(method: str, precision: str = "int8") -> Any:
+    def ranges(method: str, precision: Precision = Precision.INT8) -> Any:
         options = CalibrationOptions((data,), method=method, cache=tmp_path / "kept")
         return obtain_ranges(checkpoint, rewritten, checkpoint.clip, precision, options, Silent())
 
     first = ranges("minmax")
     monkeypatch.setattr("vivit_export.calibration.collect.OnnxRuntimeSession", None)
     assert ranges("percentile").layers != first.layers
-    assert ranges("minmax", "fp8").layers["layers.0.mlp.fc1"].largest == first.layers["layers.0.mlp.fc1"].largest
+    assert (
+        ranges("minmax", Precision.FP8).layers["layers.0.mlp.fc1"].largest == first.layers["layers.0.mlp.fc1"].largest
+    )
 
 
 # --- layers that are kept ----------------------------------------------------------------------

@@ -23,6 +23,7 @@ from vivit_export.export.graph.build import save_graph
 from vivit_export.export.graph.lowering import lower_precision
 from vivit_export.export.graph.rewrites import lower_attention
 from vivit_export.export.graph.trace import trace
+from vivit_export.precision import Precision
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.drift.check import DriftReport, Run
 from vivit_export.runtime.drift.metrics import parse_gate
@@ -61,7 +62,7 @@ class Setup:
     ) -> DriftReport:
         clips, limits = self.clips(num_clips), parse_gate(gate, self.precision)
         if self.precision != "fp32":
-            lower_precision(self.model, self.precision)
+            lower_precision(self.model, Precision(self.precision))
         save_graph(self.model, self.folder)
         low = None if self.precision == "fp32" else self.checkpoint.run_eager(clips.pixels, self.precision)
         runs = run_checks(

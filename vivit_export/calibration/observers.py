@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
+
+from vivit_export.precision import Precision
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -27,8 +28,6 @@ _INFINITY = 0x7F80  # and above: NaN
 _BLOCK = 1 << 18  # values counted at a time: np.bincount makes 64-bit integers of them
 _LINEAR_BINS, _KL_LEVELS = 2048, 128
 _CANDIDATES = 128  # thresholds tried, from 1/128 of the largest magnitude to all of it
-INT8_LEVELS = 127
-FP8_LARGEST = 448.0
 
 
 @dataclass
@@ -174,18 +173,19 @@ METHODS: dict[str, Callable[[Histogram, Callable[[Float64], Float64]], float]] =
 """Ranges by name: each takes a histogram and the rounding of the target type; see `find_range`."""
 
 
-def round_int8(scaled: Float64) -> Float64:
-    """Round values that were divided by amax to the grid of INT8, clipped to [-1, 1]."""
-    return np.clip(np.rint(scaled * INT8_LEVELS), -INT8_LEVELS, INT8_LEVELS) / INT8_LEVELS
+def rounding(precision: Precision) -> Callable[[Float64], Float64]:
+    """Return what rounds values that were divided by amax to codes, the largest code at 1, clipped to [-1, 1]."""
+    dtype = precision.dtype
+    largest, codes = float(dtype.max), dtype.numpy()
+
+    def rounded(scaled: Float64) -> Float64:
+        clipped = np.clip(scaled * largest, -largest, largest)
+        return (clipped.astype(codes) if dtype.is_floating_point() else np.rint(clipped)).astype(np.float64) / largest
+
+    return rounded
 
 
-def round_fp8(scaled: Float64) -> Float64:
-    """Round values that were divided by amax to E4M3 with 448 at 1, clipped to [-1, 1]."""
-    clipped = np.clip(scaled * FP8_LARGEST, -FP8_LARGEST, FP8_LARGEST)
-    return clipped.astype(ml_dtypes.float8_e4m3fn).astype(np.float64) / FP8_LARGEST
-
-
-def find_range(histogram: Histogram, method: str, precision: str) -> float:
+def find_range(histogram: Histogram, method: str, precision: Precision) -> float:
     """Return amax, or 0 for a tensor that is zero throughout.
 
     Where nearly all values are zero (behind a ReLU), a method may find no use for the others; they
@@ -194,11 +194,8 @@ def find_range(histogram: Histogram, method: str, precision: str) -> float:
     Args:
         histogram: of the tensor.
         method: of `METHODS`.
-        precision: of `ROUNDINGS`.
+        precision: type of the codes.
     """
     if not histogram.largest:
         return 0.0
-    return METHODS[method](histogram, ROUNDINGS[precision]) or histogram.largest
-
-
-ROUNDINGS: dict[str, Callable[[Float64], Float64]] = {"int8": round_int8, "fp8": round_fp8}
+    return METHODS[method](histogram, rounding(precision)) or histogram.largest

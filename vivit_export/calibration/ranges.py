@@ -19,6 +19,7 @@ from vivit_export.calibration.linears import LinearGroup
 from vivit_export.calibration.observers import find_range, joined
 from vivit_export.calibration.smoothing import Exponents, choose
 from vivit_export.errors import CalibrationError
+from vivit_export.precision import Precision
 
 FORMAT = "vivit-ranges/1"
 
@@ -56,7 +57,7 @@ class Ranges:
     """What quantizing a model takes.
 
     Attributes:
-        precision: ``int8`` or ``fp8``.
+        precision: type of the codes.
         method: of `observers.METHODS`.
         key: hash of what they were found from (model, weights, contract, clips).
         clips: where they come from, how many were used, and which were set aside and why.
@@ -66,7 +67,7 @@ class Ranges:
         sensitivity: what each layer does to the logits (`sensitivity.Sensitivity`), where that was measured.
     """
 
-    precision: str
+    precision: Precision
     method: str
     key: Mapping[str, str]
     clips: Mapping[str, Any]
@@ -76,9 +77,9 @@ class Ranges:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON types."""
-        return {"format": FORMAT, **asdict(self)}
+        return {"format": FORMAT, **asdict(self), "precision": self.precision.value}
 
-    def require(self, key: Mapping[str, str], precision: str, source: Path) -> None:
+    def require(self, key: Mapping[str, str], precision: Precision, source: Path) -> None:
         """Refuse ranges of another model.
 
         Raises:
@@ -90,7 +91,7 @@ class Ranges:
                 f"{source} was calibrated for another {' and '.join(other)}; calibrate this one: "
                 "vivit calibrate MODEL --calibration-data DIR"
             )
-        if self.precision != precision:
+        if self.precision is not precision:
             raise CalibrationError(f"{source} holds ranges for {self.precision}; use --{self.precision} with them")
 
 
@@ -107,7 +108,8 @@ def read_ranges(path: Path) -> Ranges:
         layers = {name: _read_layer(name, fields) for name, fields in data.pop("layers").items()}
         sensitivity = tuple(dict(one) for one in data.pop("sensitivity", ()))
         attention = {name: _finite(name, amax) for name, amax in data.pop("attention", {}).items()}
-        return Ranges(layers=layers, attention=attention, sensitivity=sensitivity, **data)
+        precision = Precision(data.pop("precision"))
+        return Ranges(precision, layers=layers, attention=attention, sensitivity=sensitivity, **data)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise CalibrationError(f"{path} is not a file of ranges ({e}); make one with: vivit calibrate MODEL") from e
 
@@ -138,7 +140,7 @@ def find_ranges(
     attention: Mapping[str, Sequence[str]],
     state: Observations,
     *,
-    precision: str,
+    precision: Precision,
     method: str,
     smooth: str,
     key: Mapping[str, str],

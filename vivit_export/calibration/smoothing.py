@@ -30,6 +30,7 @@ import numpy.typing as npt
 from vivit_export.calibration.cache import Observed
 from vivit_export.calibration.linears import LinearGroup, quantize_input, quantize_weights
 from vivit_export.calibration.observers import Histogram, find_range
+from vivit_export.precision import Precision
 
 Float32 = npt.NDArray[np.float32]
 Exponents = npt.NDArray[np.int64]
@@ -38,7 +39,10 @@ ALPHAS = (0.25, 0.5, 0.75, 1.0)
 REACHES = range(70, 101, 2)
 """Percent of the largest weight that INT8 codes may span."""
 _WIDEST = 10  # exponents are kept within this of the median: fp16 has room for them
-_PAYS = {("int8", "free"): 0.98, ("int8", "mul"): 0.7, ("fp8", "free"): 0.8, ("fp8", "mul"): 0.7}
+_PAYS = {
+    Precision.INT8: {"free": 0.98, "mul": 0.7},
+    Precision.FP8: {"free": 0.8, "mul": 0.7},
+}
 """What smoothing must bring the squared error down to, to be worth having. A multiplication by channel costs
 the CPU engines a pass over the activations (TensorRT does it inside the GELU kernel). E4M3 has an exponent
 of its own: a small gain on the kept rows did not show in the logits of the demo."""
@@ -65,13 +69,13 @@ class Choice:
     percent: int = 100
 
 
-def choose(group: LinearGroup, seen: Observed, precision: str, method: str, smooth: str = "auto") -> Choice:
+def choose(group: LinearGroup, seen: Observed, precision: Precision, method: str, smooth: str = "auto") -> Choice:
     """Find range and smoothing of one layer.
 
     Args:
         group: what reads the tensor.
         seen: what was observed of it.
-        precision: ``int8`` or ``fp8``.
+        precision: type of the codes.
         method: of `observers.METHODS`.
         smooth: ``auto``, ``none``, or an alpha from 0 to 1 for every layer that can be smoothed for free.
     """
@@ -82,20 +86,22 @@ def choose(group: LinearGroup, seen: Observed, precision: str, method: str, smoo
         return _choice(group, seen, exact, precision, method, exponents, alpha)
 
     chosen = _smoothed(group, precision, smooth, quantized)
-    if precision != "int8" or len(group.weights) == 1 or method == "minmax":
+    if precision is not Precision.INT8 or len(group.weights) == 1 or method == "minmax":
         return chosen
     clipped = _choice(group, seen, exact, precision, method, chosen.exponents, chosen.alpha, clip=True)
     return clipped if clipped.error < chosen.error else chosen
 
 
-def _smoothed(group: LinearGroup, precision: str, smooth: str, quantized: Callable[[float | None], Choice]) -> Choice:
+def _smoothed(
+    group: LinearGroup, precision: Precision, smooth: str, quantized: Callable[[float | None], Choice]
+) -> Choice:
     plain = quantized(None)
     if smooth == "none" or group.smoothing == "none":
         return plain
     if smooth != "auto":
         return quantized(float(smooth)) if group.smoothing == "free" else plain
     best = min((quantized(alpha) for alpha in ALPHAS), key=lambda choice: choice.error)
-    return best if best.error < _PAYS[precision, group.smoothing] * plain.error else plain
+    return best if best.error < _PAYS[precision][group.smoothing] * plain.error else plain
 
 
 def smoothing_exponents(group: LinearGroup, seen: Observed, alpha: float) -> Exponents:
@@ -113,7 +119,7 @@ def _choice(
     group: LinearGroup,
     seen: Observed,
     exact: list[Float32],
-    precision: str,
+    precision: Precision,
     method: str,
     exponents: Exponents | None,
     alpha: float | None,
@@ -154,7 +160,7 @@ def find_reach(group: LinearGroup, weights: Sequence[Float32], power: Float32) -
     """
 
     def error(percent: int) -> float:
-        quantized = quantize_weights(group, "int8", weights, percent)
+        quantized = quantize_weights(group, Precision.INT8, weights, percent)
         pairs = zip(quantized, weights, strict=True)
         return sum(float((power @ np.square(q.values - weight)).sum()) for q, weight in pairs)
 

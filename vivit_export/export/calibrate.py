@@ -31,6 +31,7 @@ from vivit_export.export.graph.build import Rewritten, save_graph, signature
 from vivit_export.export.graph.pixels import prepend_pixels
 from vivit_export.export.graph.quantize import name_inputs
 from vivit_export.export.graph.quantize_attention import name_attention_inputs
+from vivit_export.precision import Precision
 from vivit_export.progress import Progress
 from vivit_export.runtime import Preprocessor
 
@@ -42,7 +43,7 @@ def obtain_ranges(
     checkpoint: Checkpoint,
     rewritten: Rewritten,
     clip: Clip,
-    precision: str,
+    precision: Precision,
     options: CalibrationOptions,
     progress: Progress,
     *,
@@ -54,7 +55,7 @@ def obtain_ranges(
         checkpoint: where the graph comes from.
         rewritten: the float32 graph; not modified.
         clip: how clips are drawn from videos.
-        precision: ``int8`` or ``fp8``.
+        precision: type of the codes.
         options: how.
         progress: told about each stage.
         attention: also find the ranges of Q, K and V.
@@ -84,7 +85,7 @@ def _calibrate(
     model: ir.Model,
     blocks: dict[str, tuple[str, ...]],
     clip: Clip,
-    precision: str,
+    precision: Precision,
     options: CalibrationOptions,
     key: dict[str, str],
     stack: ExitStack,

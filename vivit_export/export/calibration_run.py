@@ -15,8 +15,9 @@ from vivit_export.errors import OutputError, UsageError
 from vivit_export.export.calibrate import calibration_contract, calibration_graph, find_clips_of, obtain_ranges
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.graph.build import Rewritten, rewrite_graph
-from vivit_export.export.options import OUTPUTS, QUANTISED, ExportOptions
+from vivit_export.export.options import OUTPUTS, ExportOptions
 from vivit_export.export.trials import Trials, measure_sensitivity
+from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
 
 _TRIAL_FLOPS = 8e12
@@ -47,9 +48,9 @@ def calibrate_model(
         VivitExportError: see `obtain_ranges`.
     """
     progress = progress if progress is not None else Silent()
-    path = Path(output)
-    if options.precision not in QUANTISED:
-        raise UsageError(f"--{options.precision} needs no calibration; choose --int8 or --fp8")
+    path, precision = Path(output), Precision(options.precision)
+    if not precision.quantized:
+        raise UsageError(f"--{precision} needs no calibration; choose --int8 or --fp8")
     options.calibration.require_data(model)
     _check_place(path, options.force)
     with progress.stage("load the checkpoint"):
@@ -62,7 +63,7 @@ def calibrate_model(
         checkpoint,
         rewritten,
         clip,
-        options.precision,
+        precision,
         options.calibration,
         progress,
         attention=options.fp8_attention,

@@ -43,6 +43,7 @@ from vivit_export.export.options import (
     plan_export,
 )
 from vivit_export.export.trials import Trials, choose_kept
+from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.drift.check import DriftReport, Outputs
 from vivit_export.runtime.drift.metrics import parse_gate
@@ -99,7 +100,7 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPlan, progress:
     with progress.stage("trace the network" if quantisation is None else "quantise the graph"):
         graph = build_graph(
             checkpoint,
-            precision=options.precision,
+            precision=Precision(options.precision),
             form=plan.attention,
             opset=plan.opset,
             input_mode=options.input_mode,
@@ -151,7 +152,7 @@ def _quantisation(
     clip = options.sampled(checkpoint.clip)
     attention = options.fp8_attention
     ranges = obtain_ranges(
-        checkpoint, rewritten, clip, options.precision, options.calibration, progress, attention=attention
+        checkpoint, rewritten, clip, Precision(options.precision), options.calibration, progress, attention=attention
     )
     if options.keep_fp16 == "auto":
         with progress.stage("run the float32 graph"):

@@ -14,6 +14,7 @@ from vivit_export.export.checkpoint.load import Checkpoint
 from vivit_export.export.engine.compile import EngineRequest, build_engine
 from vivit_export.export.engine.plan import Plan, prove
 from vivit_export.export.graph.build import build_graph, save_graph
+from vivit_export.precision import Precision
 
 LAYERS = 2
 AROUND = 7
@@ -34,7 +35,7 @@ GEOMETRIES: list[dict[str, Any]] = [
 
 def compiled(checkpoint: Checkpoint, folder: Path, precision: str, **options: Any) -> Plan:
     given: dict[str, Any] = {"form": "pattern", "opset": 23, "input_mode": "crops", **options}
-    model = build_graph(checkpoint, precision=precision, outputs=("logits", "embedding"), **given).model
+    model = build_graph(checkpoint, precision=Precision(precision), outputs=("logits", "embedding"), **given).model
     save_graph(model, folder)
     source = model.graph.inputs[0]
     assert source.shape is not None

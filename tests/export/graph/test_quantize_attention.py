@@ -26,6 +26,7 @@ from vivit_export.export.graph.build import Graph, Quantization, build_graph, re
 from vivit_export.export.graph.quantize_attention import name_attention_inputs, quantize_attention
 from vivit_export.export.graph.rewrites import lower_attention
 from vivit_export.export.trials import Trials
+from vivit_export.precision import Precision
 from vivit_export.progress import Silent
 
 Float32 = npt.NDArray[np.float32]
@@ -36,7 +37,7 @@ def build(checkpoints: Checkpoints, **quantization: Any) -> Graph:
     rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True)
     return build_graph(
         checkpoint,
-        precision="fp8",
+        precision=Precision.FP8,
         form="pattern",
         opset=20,
         input_mode="pixels",
@@ -109,7 +110,7 @@ def test_a_block_without_a_range_is_named(checkpoints: Checkpoints) -> None:
     model = rewrite_graph(checkpoints.load(**DEEP), ("logits",), equalize=True).model
     lower_attention(model)
     with pytest.raises(CalibrationError, match=r"nothing about layers\.0\.attention: .*; calibrate with it"):
-        quantize_attention(model.clone(), ranges("fp8"))
+        quantize_attention(model.clone(), ranges(Precision.FP8))
     with pytest.raises(CalibrationError, match=r"layers\.0\.attention are zero on all 1 .* leave out --fp8-attention"):
         quantize_attention(model.clone(), with_attention(0.0))
 
@@ -122,7 +123,7 @@ def test_a_range_is_that_of_all_three(checkpoints: Checkpoints, crops: Path, tmp
     checkpoint = checkpoints.load(**DEEP)
     rewritten = rewrite_graph(checkpoint, ("logits",), equalize=True)
     options = CalibrationOptions((crops,), method="minmax", cache=tmp_path / "cache")
-    found = obtain_ranges(checkpoint, rewritten, checkpoint.clip, "fp8", options, Silent(), attention=True)
+    found = obtain_ranges(checkpoint, rewritten, checkpoint.clip, Precision.FP8, options, Silent(), attention=True)
     assert list(found.attention) == BLOCKS
 
     from safetensors.numpy import load_file
@@ -143,7 +144,7 @@ def test_a_range_is_that_of_all_three(checkpoints: Checkpoints, crops: Path, tmp
             checkpoint,
             rewritten,
             checkpoint.clip,
-            "fp8",
+            Precision.FP8,
             CalibrationOptions((crops,), cache=linears_only(checkpoint, rewritten, crops, tmp_path)),
             Silent(),
             attention=True,
@@ -152,7 +153,9 @@ def test_a_range_is_that_of_all_three(checkpoints: Checkpoints, crops: Path, tmp
 
 def linears_only(checkpoint: Any, rewritten: Any, crops: Path, folder: Path) -> Path:
     cache = folder / "linears"
-    obtain_ranges(checkpoint, rewritten, checkpoint.clip, "fp8", CalibrationOptions((crops,), cache=cache), Silent())
+    obtain_ranges(
+        checkpoint, rewritten, checkpoint.clip, Precision.FP8, CalibrationOptions((crops,), cache=cache), Silent()
+    )
     return cache
 
 

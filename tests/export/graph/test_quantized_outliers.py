@@ -15,6 +15,7 @@ from vivit_export.export.calibrate import calibration_contract, calibration_grap
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.graph.build import rewrite_graph
 from vivit_export.export.trials import Trials
+from vivit_export.precision import Precision
 from vivit_export.progress import Silent
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.drift.check import Outputs
@@ -51,9 +52,9 @@ def reference(demo_checkpoint: Checkpoint, crops: npt.NDArray[np.uint8]) -> Outp
     return demo_checkpoint.run_eager(pixels)
 
 
-@pytest.mark.parametrize("precision", ["int8", "fp8"])
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP8])
 def test_ours_holds_where_plain_quantization_does_not(
-    outliers: Checkpoint, crops: npt.NDArray[np.uint8], reference: Outputs, tmp_path: Path, precision: str
+    outliers: Checkpoint, crops: npt.NDArray[np.uint8], reference: Outputs, tmp_path: Path, precision: Precision
 ) -> None:
     save_file({"frames": crops[:64]}, tmp_path / "crops.safetensors")
     rewritten = rewrite_graph(outliers, ("logits", "embedding"), equalize=True)
@@ -65,8 +66,8 @@ def test_ours_holds_where_plain_quantization_does_not(
 
     ours = drift()
     assert ours.top1 is not None and ours.cosine is not None and ours.rms is not None
-    assert ours.top1 >= 0.99 and ours.cosine >= 0.999 - 0.001 * (precision == "fp8")
-    if precision == "int8":
+    assert ours.top1 >= 0.99 and ours.cosine >= 0.999 - 0.001 * (precision is Precision.FP8)
+    if precision is Precision.INT8:
         plain = drift(method="minmax", smooth="none")
         assert plain.rms is not None and plain.cosine is not None
         assert plain.rms > 5 * ours.rms

@@ -16,7 +16,7 @@ from vivit_export.calibration.ranges import Ranges
 from vivit_export.contract import IO, InputMode, Tensor
 from vivit_export.errors import BuildError
 from vivit_export.export.checkpoint.load import Checkpoint
-from vivit_export.export.graph.lowering import LARGEST, lower_precision
+from vivit_export.export.graph.lowering import lower_precision
 from vivit_export.export.graph.pixels import prepend_pixels
 from vivit_export.export.graph.quantize import quantize
 from vivit_export.export.graph.quantize_attention import quantize_attention
@@ -104,7 +104,7 @@ def rewrite_graph(
 def build_graph(
     checkpoint: Checkpoint,
     *,
-    precision: str,
+    precision: Precision,
     form: str,
     opset: int,
     input_mode: str,
@@ -117,23 +117,23 @@ def build_graph(
 
     Args:
         checkpoint: not modified.
-        precision: ``fp32``, ``fp16``, ``bf16``, or ``int8`` and ``fp8``, which have fp16 around them.
+        precision: type of weights and GEMMs.
         form: attention as ``fused-op`` or ``pattern``.
         opset: version to declare.
         input_mode: ``crops``, ``pixels`` or ``frames``.
         outputs: names, in order.
         frame_size: (height, width) of ``frames``.
         skip_rewrites: names of `rewrites.REWRITES` to leave out.
-        quantization: for ``int8`` and ``fp8``; it brings its own rewritten graph, which is not modified.
+        quantization: for a precision that has codes; it brings its own rewritten graph, which is not modified.
     """
     if quantization is None:
-        left_out = {*skip_rewrites} | (_LOW_PRECISION_ONLY if precision == "fp32" else set())
+        left_out = {*skip_rewrites} | (set() if precision.rounds else _LOW_PRECISION_ONLY)
         rewritten = rewrite_graph(checkpoint, outputs, left_out)
         model = rewritten.model
     else:
         rewritten = quantization.rewritten
         model = rewritten.model.clone()
-    facts: dict[str, Any] = {"name": precision, "attention": form, "opset": opset, "outputs": "float32"}
+    facts: dict[str, Any] = {"name": precision.value, "attention": form, "opset": opset, "outputs": "float32"}
     facts["rewrites"] = rewritten.counts
     lower_attention(model, single_query_only=form == "fused-op")
     preprocessor = Preprocessor(checkpoint.clip, checkpoint.preprocess)
@@ -147,14 +147,13 @@ def build_graph(
         }
         if quantization.attention:
             facts["quantisation"]["attention"] = quantize_attention(model, quantization.ranges)
-    if precision != "fp32":
+    if precision.rounds:
         # In float32 the pixel values stay those of the processor, bit for bit.
         folded = input_mode != "pixels" and fold_pixels(model, preprocessor.table) > 0
-        base = Precision(precision).base
         try:
-            lowered = lower_precision(model, base, float_inputs=not folded)
+            lowered = lower_precision(model, precision.base, float_inputs=not folded)
         except BuildError as e:
-            culprit = _overflowing_rewrite(checkpoint, outputs, skip_rewrites, LARGEST[base])
+            culprit = _overflowing_rewrite(checkpoint, outputs, skip_rewrites, float(precision.base.dtype.max))
             raise BuildError(f"{e}, or --no-rewrite {culprit}, which made it so large") if culprit else e from None
         name, peak = lowered.largest_weight
         facts["largest_weight"] = {"name": name, "magnitude": peak}

@@ -13,16 +13,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
 from vivit_export.errors import BuildError
-
-LOW_TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
-LARGEST = {"fp16": 65504.0, "bf16": 3.3895313892515355e38}
-_SMALLEST_NORMAL = {"fp16": 2.0**-14, "bf16": 2.0**-126}
-_NUMPY = {"fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
+from vivit_export.precision import Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,32 +25,32 @@ class Lowered:
     """What a conversion did.
 
     Attributes:
-        precision: ``fp16`` or ``bf16``.
+        precision: the type, fp16 or bf16.
         num_weights: tensors converted.
         largest_weight: name and magnitude of the largest value among them.
         subnormal: share of the values other than 0 that lie below the type's normal range and lose bits there.
         float32_ops: names of the nodes that still compute in float32.
     """
 
-    precision: str
+    precision: Precision
     num_weights: int
     largest_weight: tuple[str, float]
     subnormal: float
     float32_ops: tuple[str, ...]
 
 
-def lower_precision(model: ir.Model, precision: str, *, float_inputs: bool = True) -> Lowered:
+def lower_precision(model: ir.Model, precision: Precision, *, float_inputs: bool = True) -> Lowered:
     """Convert the graph in place; see the module's rules.
 
     Args:
         model: float32 graph with float32 inputs and outputs.
-        precision: ``fp16`` or ``bf16``.
+        precision: the type, fp16 or bf16.
         float_inputs: False gives the inputs the low type too, for a caller who puts ops in front.
 
     Raises:
         BuildError: a weight lies outside the finite range of the type.
     """
-    low, graph = LOW_TYPES[precision], model.graph
+    low, graph = precision.dtype, model.graph
     num_weights, largest, subnormal = _convert_weights(graph, precision)
     for node in graph:
         for value in node.outputs:
@@ -84,9 +79,9 @@ def retype(value: ir.Value, to: ir.DataType) -> None:
     value.type = ir.TensorType(to)
 
 
-def _convert_weights(graph: ir.Graph, precision: str) -> tuple[int, tuple[str, float], float]:
-    low, dtype = LOW_TYPES[precision], _NUMPY[precision]
-    limit = LARGEST[precision]
+def _convert_weights(graph: ir.Graph, precision: Precision) -> tuple[int, tuple[str, float], float]:
+    low = precision.dtype
+    limit, smallest_normal = float(low.max), float(low.tiny)
     largest, count, values, subnormal = ("", 0.0), 0, 0, 0
     for name, value in graph.initializers.items():
         if value.dtype != ir.DataType.FLOAT or value.const_value is None:
@@ -97,15 +92,15 @@ def _convert_weights(graph: ir.Graph, precision: str) -> tuple[int, tuple[str, f
         if peak > limit:
             raise BuildError(
                 f"weight {name} reaches {peak:.4g}, beyond the {precision} range of {limit:.4g}; "
-                f"use {'--bf16' if precision == 'fp16' else '--fp32'}"
+                f"use --{precision.wider}"
             )
         if peak > largest[1]:
             largest = (name, peak)
-        value.const_value = ir.tensor(array.astype(dtype), dtype=low, name=name)
+        value.const_value = ir.tensor(array.astype(low.numpy()), dtype=low, name=name)
         retype(value, low)
         count += 1
         values += int(np.count_nonzero(array))
-        subnormal += int(np.count_nonzero((magnitudes > 0) & (magnitudes < _SMALLEST_NORMAL[precision])))
+        subnormal += int(np.count_nonzero((magnitudes > 0) & (magnitudes < smallest_normal)))
     return count, largest, subnormal / max(values, 1)
 
 

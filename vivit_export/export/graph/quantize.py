@@ -17,7 +17,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
@@ -26,9 +25,8 @@ from vivit_export.calibration.linears import LinearGroup, fp16_scale, quantize_w
 from vivit_export.calibration.ranges import LayerRange, Ranges
 from vivit_export.errors import CalibrationError
 from vivit_export.export.graph.rewrites.attention_block import module_path, new_constant, replace_constant
+from vivit_export.precision import Precision
 
-_CODE_TYPES = {"int8": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN}
-_ZEROS = {"int8": np.zeros((), np.int8), "fp8": np.zeros((), ml_dtypes.float8_e4m3fn)}
 _ENCODER = re.compile(r"^layers\.\d+\.")
 _QKV = "qkv"
 _PARTS = frozenset({"Slice", "Gather"})
@@ -128,7 +126,7 @@ def quantize(model: ir.Model, ranges: Ranges, keep: Collection[str] = ()) -> dic
     for place in find_groups(model):
         name = place.group.name
         if name in keep:
-            facts[name] = {"type": "float16", "linears": list(place.group.linears)}
+            facts[name] = {"type": ranges.precision.base.dtype.numpy().name, "linears": list(place.group.linears)}
             continue
         if name not in ranges.layers:
             raise CalibrationError(f"the ranges say nothing about {name}; calibrate again")
@@ -140,7 +138,7 @@ def quantize(model: ir.Model, ranges: Ranges, keep: Collection[str] = ()) -> dic
             )
         _quantize_layer(model.graph, place, found, ranges.precision)
         facts[name] = {
-            "type": "int8" if ranges.precision == "int8" else "float8_e4m3fn",
+            "type": ranges.precision.dtype.numpy().name,
             "linears": list(place.group.linears),
             "amax": found.amax,
             "bias_corrected": found.shift is not None,
@@ -152,7 +150,7 @@ def quantize(model: ir.Model, ranges: Ranges, keep: Collection[str] = ()) -> dic
     return facts
 
 
-def _quantize_layer(graph: ir.Graph, place: Place, found: LayerRange, precision: str) -> None:
+def _quantize_layer(graph: ir.Graph, place: Place, found: LayerRange, precision: Precision) -> None:
     group = place.group
     weights = group.weights
     source = place.source
@@ -165,7 +163,7 @@ def _quantize_layer(graph: ir.Graph, place: Place, found: LayerRange, precision:
         weights = tuple(weight * factors[:, None] for weight in weights)
         source = _divide(graph, place, factors)
     scale = new_constant(graph, f"{group.name}.input_scale", fp16_scale(found.amax, precision))
-    zero = new_constant(graph, f"{group.name}.input_zero_point", _ZEROS[precision])
+    zero = new_constant(graph, f"{group.name}.input_zero_point", np.zeros((), precision.dtype.numpy()))
     rounded: dict[ir.Value, ir.Value] = {}
     quantized = quantize_weights(group, precision, weights, found.percent)
     for matmul, weight in zip(place.matmuls, quantized, strict=True):
@@ -194,10 +192,10 @@ def _check_sizes(group: LinearGroup, found: LayerRange) -> None:
 
 
 def quantize_value(
-    graph: ir.Graph, before: ir.Node, value: ir.Value, steps: tuple[ir.Value, ir.Value], path: str, precision: str
+    graph: ir.Graph, before: ir.Node, value: ir.Value, steps: tuple[ir.Value, ir.Value], path: str, precision: Precision
 ) -> ir.Value:
     """Quantize a float32 value and bring it back, ahead of a node; ``steps`` are its scale and zero point."""
-    codes = _emit(graph, before, "QuantizeLinear", [value, *steps], f"{path}/Quantize", _CODE_TYPES[precision])
+    codes = _emit(graph, before, "QuantizeLinear", [value, *steps], f"{path}/Quantize", precision.dtype)
     return _emit(graph, before, "DequantizeLinear", [codes, *steps], f"{path}/Dequantize", ir.DataType.FLOAT)
 
 

@@ -24,6 +24,7 @@ from vivit_export.export.graph.emulate import emulate_low_precision
 from vivit_export.export.graph.pixels import prepend_pixels
 from vivit_export.export.graph.rewrites import REWRITES, apply_rewrites, fold_pixels, lower_attention
 from vivit_export.export.options import REWRITE_NAMES, ExportOptions
+from vivit_export.precision import Precision
 from vivit_export.runtime import Preprocessor
 
 Float64 = npt.NDArray[np.float64]
@@ -175,7 +176,7 @@ def test_unknown_names_are_refused(checkpoints: Checkpoints) -> None:
 def test_the_checkpoint_is_not_modified(checkpoints: Checkpoints) -> None:
     checkpoint = checkpoints.load()
     before = {name: p.detach().clone() for name, p in checkpoint.network.named_parameters()}
-    build_graph(checkpoint, precision="fp16", form="pattern", opset=20, input_mode="crops", outputs=("logits",))
+    build_graph(checkpoint, precision=Precision.FP16, form="pattern", opset=20, input_mode="crops", outputs=("logits",))
     for name, parameter in checkpoint.network.named_parameters():
         assert parameter.equal(before[name]), name
 
@@ -187,7 +188,7 @@ def test_float32_graph_computes_what_transformers_computes(checkpoints: Checkpoi
     fields = NETWORKS[network]
     checkpoint = checkpoints.load(**fields)
     made = build_graph(
-        checkpoint, precision="fp32", form=form, opset=23, input_mode="pixels", outputs=("logits", "embedding")
+        checkpoint, precision=Precision.FP32, form=form, opset=23, input_mode="pixels", outputs=("logits", "embedding")
     )
     pixels = normal_pixels(checkpoint, 3)
     assert_as_hugging_face(run_ort(made.model, pixels), checkpoints.folder(**fields), pixels)
@@ -527,9 +528,9 @@ def demo_clips(demo_checkpoint: Checkpoint) -> npt.NDArray[np.uint8]:
 
 
 @pytest.mark.needs_onnxruntime
-@pytest.mark.parametrize(("precision", "room"), [("fp16", 1.0), ("bf16", 1.05)])
+@pytest.mark.parametrize(("precision", "room"), [(Precision.FP16, 1.0), (Precision.BF16, 1.05)])
 def test_demo_drifts_no_more_than_without(
-    demo_checkpoint: Checkpoint, demo_clips: npt.NDArray[np.uint8], precision: str, room: float
+    demo_checkpoint: Checkpoint, demo_clips: npt.NDArray[np.uint8], precision: Precision, room: float
 ) -> None:
     pixels = Preprocessor(demo_checkpoint.clip, demo_checkpoint.preprocess).to_pixels(demo_clips)
     reference = demo_checkpoint.run_eager(pixels)["logits"]
@@ -559,7 +560,7 @@ def test_outlier_channels_round_better_with_them(
 
     def rms(skip: tuple[str, ...]) -> float:
         model = build_graph(
-            checkpoint, precision="fp16", form="pattern", opset=23, input_mode="crops",
+            checkpoint, precision=Precision.FP16, form="pattern", opset=23, input_mode="crops",
             outputs=("logits",), skip_rewrites=skip,
         ).model  # fmt: skip
         return float(np.sqrt(np.mean((run_ort(emulate_low_precision(model), crops)["logits"] - reference) ** 2)))
@@ -574,7 +575,7 @@ def test_demo_compiles_to_fewer_kernels(demo_checkpoint: Checkpoint, tmp_path: P
         folder = tmp_path / name
         folder.mkdir()
         model = build_graph(
-            demo_checkpoint, precision="fp16", form="pattern", opset=20, input_mode="crops",
+            demo_checkpoint, precision=Precision.FP16, form="pattern", opset=20, input_mode="crops",
             outputs=("logits", "embedding"), skip_rewrites=skip,
         ).model  # fmt: skip
         save_graph(model, folder)
