@@ -17,6 +17,7 @@ from vivit_export.contract import IO, InputMode, Tensor
 from vivit_export.errors import BuildError
 from vivit_export.export.checkpoint.load import Checkpoint
 from vivit_export.export.graph.lowering import lower_precision
+from vivit_export.export.graph.nodes import module_path
 from vivit_export.export.graph.pixels import prepend_pixels
 from vivit_export.export.graph.quantize import quantize
 from vivit_export.export.graph.quantize_attention import quantize_attention
@@ -27,7 +28,6 @@ from vivit_export.export.graph.rewrites import (
     fold_pixels,
     lower_attention,
 )
-from vivit_export.export.graph.rewrites.attention_block import module_path
 from vivit_export.export.graph.trace import trace
 from vivit_export.precision import Precision
 from vivit_export.runtime import Preprocessor

@@ -17,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from vivit_export.errors import BuildError
+from vivit_export.export.graph.nodes import TypedTape
 from vivit_export.precision import Precision
 
 
@@ -66,12 +67,9 @@ def lower_precision(model: ir.Model, precision: Precision, *, float_inputs: bool
     return Lowered(precision, num_weights, largest, subnormal, tuple(islands))
 
 
-def cast(value: ir.Value, to: ir.DataType, name: str) -> ir.Node:
-    """Make a ``Cast`` node (not yet in a graph) with a fully typed output."""
-    node = ir.node("Cast", [value], attributes={"to": to}, name=name)
-    out = node.outputs[0]
-    out.name, out.dtype, out.shape = f"{name}_out", to, value.shape
-    return node
+def cast(tape: TypedTape, value: ir.Value, to: ir.DataType, name: str) -> ir.Value:
+    """Record a ``Cast``."""
+    return tape.add("Cast", [value], name, to, value.shape, to=to)
 
 
 def retype(value: ir.Value, to: ir.DataType) -> None:
@@ -108,10 +106,10 @@ def _cast_inputs(graph: ir.Graph, low: ir.DataType) -> None:
     for value in graph.inputs:
         if value.dtype != ir.DataType.FLOAT:
             continue
-        node = cast(value, low, f"{value.name}/Cast")
-        ir.convenience.replace_all_uses_with(value, node.outputs[0])
-        node.replace_input_with(0, value)
-        graph.insert_before(graph[0], node)
+        tape = TypedTape()
+        ir.convenience.replace_all_uses_with(value, cast(tape, value, low, f"{value.name}/Cast"))
+        tape.nodes[0].replace_input_with(0, value)
+        tape.insert_before(graph[0])
 
 
 def _float32_softmax(graph: ir.Graph, low: ir.DataType) -> list[str]:
@@ -119,14 +117,13 @@ def _float32_softmax(graph: ir.Graph, low: ir.DataType) -> list[str]:
     for node in [n for n in graph if n.op_type == "Softmax"]:
         source, result = node.inputs[0], node.outputs[0]
         assert source is not None
-        up = cast(source, ir.DataType.FLOAT, f"{node.name}/CastUp")
-        graph.insert_before(node, up)
-        node.replace_input_with(0, up.outputs[0])
+        up, down = TypedTape(), TypedTape()
+        node.replace_input_with(0, cast(up, source, ir.DataType.FLOAT, f"{node.name}/CastUp"))
+        up.insert_before(node)
         retype(result, ir.DataType.FLOAT)
-        down = cast(result, low, f"{node.name}/CastDown")
-        ir.convenience.replace_all_uses_with(result, down.outputs[0])
-        down.replace_input_with(0, result)
-        graph.insert_after(node, down)
+        ir.convenience.replace_all_uses_with(result, cast(down, result, low, f"{node.name}/CastDown"))
+        down.nodes[0].replace_input_with(0, result)
+        down.insert_after(node)
         islands.append(str(node.name))
     return islands
 
@@ -135,9 +132,9 @@ def _cast_outputs(graph: ir.Graph, low: ir.DataType) -> None:
     for i, value in enumerate(list(graph.outputs)):
         if value.dtype != low:
             continue
-        node = cast(value, ir.DataType.FLOAT, f"{value.name}/Cast")
-        out = node.outputs[0]
+        tape = TypedTape()
+        out = cast(tape, value, ir.DataType.FLOAT, f"{value.name}/Cast")
         name, value.name = value.name, f"{value.name}_{low.name.lower()}"
         out.name = name
-        graph.append(node)
+        graph.extend(tape.nodes)
         graph.outputs[i] = out

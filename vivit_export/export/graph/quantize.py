@@ -24,7 +24,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from vivit_export.calibration.linears import LinearGroup, fp16_scale, quantize_weights
 from vivit_export.calibration.ranges import LayerRange, Ranges
 from vivit_export.errors import CalibrationError
-from vivit_export.export.graph.rewrites.attention_block import module_path, new_constant, replace_constant
+from vivit_export.export.graph.nodes import TypedTape, array_of, module_path, new_constant, replace_constant
 from vivit_export.precision import Precision
 
 _ENCODER = re.compile(r"^layers\.\d+\.")
@@ -78,7 +78,7 @@ def name_inputs(model: ir.Model) -> list[LinearGroup]:
 def _place(source: ir.Value, nodes: tuple[ir.Node, ...]) -> Place:
     paths = tuple(module_path(node) for node in nodes)
     name = paths[0] if len(paths) == 1 else f"{paths[0].rpartition('.')[0]}.{_QKV}"
-    weights = tuple(_array(node.inputs[1]) for node in nodes)
+    weights = tuple(array_of(node.inputs[1]) for node in nodes)
     bias = _bias(nodes[0]) if len(nodes) == 1 else None
     group = LinearGroup(name, f"{name}.input", paths, weights, _smoothing(source, nodes), bias is not None)
     return Place(group, nodes, source, bias)
@@ -157,7 +157,7 @@ def _quantize_layer(graph: ir.Graph, place: Place, found: LayerRange, precision:
     _check_sizes(group, found)
     if found.shift is not None and place.bias is not None:
         add, index = place.bias
-        replace_constant(add, index, _array(add.inputs[index]) + np.array(found.shift))
+        replace_constant(add, index, array_of(add.inputs[index]) + np.array(found.shift))
     if found.divisors is not None:
         factors = np.ldexp(np.float32(1), found.divisors).astype(np.float32)
         weights = tuple(weight * factors[:, None] for weight in weights)
@@ -173,13 +173,14 @@ def _quantize_layer(graph: ir.Graph, place: Place, found: LayerRange, precision:
         if read not in rounded:
             where = group.name if read is place.source else path
             given = source if read is place.source else read
-            rounded[read] = quantize_value(graph, matmul, given, (scale, zero), where, precision)
+            rounded[read] = quantize_value(matmul, given, (scale, zero), where, precision)
         codes = new_constant(graph, f"{path}.codes", weight.codes)
         factor = new_constant(graph, f"{path}.scale", weight.scale)
         zeros = new_constant(graph, f"{path}.zero_point", np.zeros(weight.scale.shape, weight.codes.dtype))
         attributes = {"axis": 1} if weight.scale.ndim else {}
-        name = f"{path}/DequantizeWeight"
-        values = _emit(graph, matmul, "DequantizeLinear", [codes, factor, zeros], name, ir.DataType.FLOAT, **attributes)
+        tape, name, shape = TypedTape(), f"{path}/DequantizeWeight", codes.shape
+        values = tape.add("DequantizeLinear", [codes, factor, zeros], name, ir.DataType.FLOAT, shape, **attributes)
+        tape.insert_before(matmul)
         matmul.replace_input_with(0, rounded[read])
         matmul.replace_input_with(1, values)
 
@@ -192,11 +193,14 @@ def _check_sizes(group: LinearGroup, found: LayerRange) -> None:
 
 
 def quantize_value(
-    graph: ir.Graph, before: ir.Node, value: ir.Value, steps: tuple[ir.Value, ir.Value], path: str, precision: Precision
+    before: ir.Node, value: ir.Value, steps: tuple[ir.Value, ir.Value], path: str, precision: Precision
 ) -> ir.Value:
     """Quantize a float32 value and bring it back, ahead of a node; ``steps`` are its scale and zero point."""
-    codes = _emit(graph, before, "QuantizeLinear", [value, *steps], f"{path}/Quantize", precision.dtype)
-    return _emit(graph, before, "DequantizeLinear", [codes, *steps], f"{path}/Dequantize", ir.DataType.FLOAT)
+    tape = TypedTape()
+    codes = tape.add("QuantizeLinear", [value, *steps], f"{path}/Quantize", precision.dtype, value.shape)
+    values = tape.add("DequantizeLinear", [codes, *steps], f"{path}/Dequantize", ir.DataType.FLOAT, value.shape)
+    tape.insert_before(before)
+    return values
 
 
 def _divide(graph: ir.Graph, place: Place, factors: Any) -> ir.Value:
@@ -205,23 +209,11 @@ def _divide(graph: ir.Graph, place: Place, factors: Any) -> ir.Value:
     assert producer is not None
     if place.group.smoothing == "free":
         for index in (1, 2):
-            replace_constant(producer, index, _array(producer.inputs[index]) / factors)
+            replace_constant(producer, index, array_of(producer.inputs[index]) / factors)
         return place.source
     inverse = new_constant(graph, f"{place.group.name}.smoothing", (1 / factors).astype(np.float32))
     name = f"{place.group.name}/Smooth"
-    return _emit(graph, place.matmuls[0], "Mul", [place.source, inverse], name, ir.DataType.FLOAT)
-
-
-def _emit(
-    graph: ir.Graph, before: ir.Node, op: str, inputs: list[ir.Value], name: str, dtype: ir.DataType, **attributes: int
-) -> ir.Value:
-    node = ir.node(op, inputs, attributes=attributes, name=name)
-    out = node.outputs[0]
-    out.name, out.type, out.shape = f"{name}_out", ir.TensorType(dtype), inputs[0].shape
-    graph.insert_before(before, node)
-    return out
-
-
-def _array(value: ir.Value | None) -> Any:
-    assert value is not None and value.const_value is not None
-    return value.const_value.numpy()
+    tape = TypedTape()
+    divided = tape.add("Mul", [place.source, inverse], name, ir.DataType.FLOAT, place.source.shape)
+    tape.insert_before(place.matmuls[0])
+    return divided

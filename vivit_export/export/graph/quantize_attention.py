@@ -19,8 +19,8 @@ import onnx_ir as ir
 from vivit_export.calibration.linears import fp16_scale
 from vivit_export.calibration.ranges import Ranges
 from vivit_export.errors import CalibrationError
+from vivit_export.export.graph.nodes import module_path, new_constant
 from vivit_export.export.graph.quantize import quantize_value
-from vivit_export.export.graph.rewrites.attention_block import module_path, new_constant
 from vivit_export.precision import Precision
 
 _CODES = Precision.FP8
@@ -89,9 +89,9 @@ def _amax(ranges: Ranges, path: str) -> float:
 
 
 def _quantize_input(node: ir.Node, index: int, steps: tuple[ir.Value, ir.Value], path: str) -> None:
-    graph, value = node.graph, node.inputs[index]
-    assert isinstance(graph, ir.Graph) and value is not None
-    node.replace_input_with(index, quantize_value(graph, node, value, steps, path, _CODES))
+    value = node.inputs[index]
+    assert value is not None
+    node.replace_input_with(index, quantize_value(node, value, steps, path, _CODES))
 
 
 def _projected(value: ir.Value | None) -> ir.Value:

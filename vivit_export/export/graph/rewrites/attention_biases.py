@@ -22,13 +22,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from vivit_export.export.graph.rewrites.attention_block import (
-    AttentionBlock,
-    Float64,
-    array_of,
-    attention_blocks,
-    replace_constant,
-)
+from vivit_export.export.graph.nodes import Float64, double_of, replace_constant
+from vivit_export.export.graph.rewrites.attention_block import AttentionBlock, attention_blocks
 
 CONSTANT = 0.25
 """c: a power of two, so that x + c rounds as x does. fp16 and bf16 drift of the demo is flat in c from
@@ -65,7 +60,7 @@ def absorb_query_bias(model: ir.Model) -> int:
             continue
         for linear, wanted in ((block.query, bias), (block.key, None), (block.value, None)):
             linear.set_weight(_with_constant_channel(linear.weight, wanted))
-        replace_constant(block.norm, 2, np.full_like(array_of(block.norm.inputs[2]), CONSTANT))
+        replace_constant(block.norm, 2, np.full_like(double_of(block.norm.inputs[2]), CONSTANT))
         block.query.remove_bias()
         count += 1
     return count
@@ -79,6 +74,6 @@ def _with_constant_channel(weight: Float64, bias: Float64 | None) -> Float64:
 
 
 def _is_plain(block: AttentionBlock) -> bool:
-    gamma, beta = (array_of(v) for v in block.norm.inputs[1:3])
+    gamma, beta = (double_of(v) for v in block.norm.inputs[1:3])
     unit = bool((gamma == 1).all() and (beta == 0).all())
     return unit and block.owns_norm and block.key.add is None and block.value.add is None
