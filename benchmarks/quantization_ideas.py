@@ -35,8 +35,8 @@ from vivit_export.calibration.ranges import Ranges
 from vivit_export.export.calibrate import calibration_contract, calibration_graph, motion_clips, obtain_ranges
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.graph.build import Rewritten, rewrite_graph, save_graph
-from vivit_export.export.graph.nodes import replace_constant
 from vivit_export.export.graph.quantize import find_groups, quantize
+from vivit_export.export.graph.rewrites.nodes import replace_constant
 from vivit_export.precision import Precision
 from vivit_export.progress import Silent
 from vivit_export.runtime.drift.check import Outputs
@@ -71,7 +71,7 @@ def main(checkpoint: Path, clips: int, evaluation_clips: int, parts: tuple[str, 
 def try_ideas(model: str, precision: str, calibrate: int, evaluate: int) -> dict[str, Any]:
     """Drift of the float32 graph with codes, by idea."""
     checkpoint = load_checkpoint(model)
-    rewritten = rewrite_graph(checkpoint, ("logits",), equalize=True)
+    rewritten = rewrite_graph(checkpoint, ("logits",), Precision.INT8)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         graph = rewritten.model.clone()

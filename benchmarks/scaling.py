@@ -162,7 +162,7 @@ def calibrate(model: str, clips: Path, count: int) -> dict[str, float]:
     from vivit_export.export.graph.build import rewrite_graph, save_graph
 
     checkpoint = load_checkpoint(model)
-    graph = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True).model
+    graph = rewrite_graph(checkpoint, ("logits", "embedding"), Precision.INT8).model
     layers = calibration_graph(checkpoint, graph)
     found = find_calibration_clips(
         clips, calibration_contract(checkpoint, graph, checkpoint.clip), limit=count, fewest=1

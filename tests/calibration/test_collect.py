@@ -24,6 +24,7 @@ from vivit_export.contract import Contract
 from vivit_export.errors import CalibrationError, ClipError, OutputError
 from vivit_export.export.calibrate import calibration_graph
 from vivit_export.export.graph.build import rewrite_graph, save_graph
+from vivit_export.precision import Precision
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 pytestmark = pytest.mark.needs_onnxruntime
@@ -37,7 +38,7 @@ class Run:
 
     def __init__(self, checkpoints: Checkpoints, folder: Path, contract: Contract, data: Path) -> None:
         checkpoint = checkpoints.load(num_hidden_layers=2)
-        model = rewrite_graph(checkpoint, ("logits",), equalize=True).model
+        model = rewrite_graph(checkpoint, ("logits",), Precision.INT8).model
         self.layers = calibration_graph(checkpoint, model)
         self.tensors = [group.tensor for group in self.layers]
         self.model = model

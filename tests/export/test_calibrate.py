@@ -138,18 +138,18 @@ def test_ranges_of_another_graph_are_refused(
 def test_the_hash_does_not_depend_on_outputs_or_on_tracing_again(checkpoints: Checkpoints) -> None:
     checkpoint = checkpoints.load()
     hashes = [
-        graph_sha256(rewrite_graph(checkpoint, outputs, equalize=True).model)
+        graph_sha256(rewrite_graph(checkpoint, outputs, Precision.INT8).model)
         for outputs in (("logits",), ("embedding",))
     ]
     assert hashes[0] == hashes[1]
-    assert hashes[0] != graph_sha256(rewrite_graph(checkpoint, ("logits",)).model)
+    assert hashes[0] != graph_sha256(rewrite_graph(checkpoint, ("logits",), Precision.FP16).model)
 
 
 def test_the_cache_serves_another_method(
     checkpoints: Checkpoints, crops_file: CropsFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = checkpoints.load()
-    rewritten = rewrite_graph(checkpoint, ("logits",), equalize=True)
+    rewritten = rewrite_graph(checkpoint, ("logits",), Precision.INT8)
     data = crops_file(40)
 
     def ranges(method: str, precision: Precision = Precision.INT8) -> Any:

@@ -44,7 +44,7 @@ def trials(checkpoints: Checkpoints) -> Trials:
 
 def trials_of(checkpoints: Checkpoints, found: Ranges) -> Trials:
     checkpoint = checkpoints.load(**DEEP)
-    rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True)
+    rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), Precision.INT8)
     crops = np.random.default_rng(0).integers(0, 256, (3, 4, 16, 16, 3), dtype=np.uint8)
     return Trials(checkpoint, rewritten, found, crops)
 

@@ -57,7 +57,7 @@ def calibrate_model(
         checkpoint = load_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
     outputs = OUTPUTS if checkpoint.has_head else OUTPUTS[1:]
     with progress.stage("trace the network"):
-        rewritten = rewrite_graph(checkpoint, outputs, options.skip_rewrites, equalize=True)
+        rewritten = rewrite_graph(checkpoint, outputs, precision, options.skip_rewrites)
     clip = options.sampled(checkpoint.clip)
     ranges = obtain_ranges(
         checkpoint,

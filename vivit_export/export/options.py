@@ -18,6 +18,7 @@ from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.contract import Clip, Sampling, Short
 from vivit_export.errors import EnvironmentFault, MissingDependencyError, OutputError, UsageError
 from vivit_export.export.engine.compile import Flavour, check_sms, unavailable_reason
+from vivit_export.rewrite import REWRITE_NAMES
 from vivit_export.runtime.clips.sampling import choose_sampling
 from vivit_export.runtime.drift.metrics import parse_gate
 
@@ -27,16 +28,6 @@ Attention = Literal["auto", "fused-op", "pattern"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 OUTPUTS = ("logits", "embedding")
-# In the order of `graph.rewrites.REWRITES`, which would load the graph libraries; a test compares them.
-REWRITE_NAMES = (
-    "patch-embedding",
-    "layernorm",
-    "attention-scale",
-    "key-bias",
-    "value-bias",
-    "query-bias",
-    "class-token",
-)
 
 _MIN_OPSET = {"fp32": 20, "fp16": 20, "bf16": 22, "int8": 20, "fp8": 20}
 _MAX_OPSET = 24
@@ -61,7 +52,7 @@ class ExportOptions:
         views: (temporal, spatial) clips per video whose logits are averaged.
         outputs: subset of ``logits`` and ``embedding``; empty means all the checkpoint has.
         attention: form of attention in the graph; ``auto``: see `attention_form`.
-        skip_rewrites: names of exact graph rewrites to leave out; see `rewrites.REWRITES`.
+        skip_rewrites: names of exact graph rewrites to leave out; see `vivit_export.rewrite`.
         opset: ONNX opset, or None for the lowest that holds the graph's ops.
         clips: folder of videos (or one video) to check on; None: the bundled clips.
         num_clips: at most so many of them; None: all of the user's, and of the bundled ones as many as

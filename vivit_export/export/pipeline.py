@@ -148,7 +148,7 @@ def _quantisation(
     work: Path, checkpoint: Checkpoint, outputs: tuple[str, ...], options: ExportOptions, progress: Progress
 ) -> Quantization:
     with progress.stage("trace the network"):
-        rewritten = rewrite_graph(checkpoint, outputs, options.skip_rewrites, equalize=True)
+        rewritten = rewrite_graph(checkpoint, outputs, Precision(options.precision), options.skip_rewrites)
     clip = options.sampled(checkpoint.clip)
     attention = options.fp8_attention
     ranges = obtain_ranges(

@@ -9,6 +9,7 @@ from typing import Any
 
 from vivit_export.bundle import REPORT, REPORT_HTML, write_json
 from vivit_export.precision import Precision
+from vivit_export.rewrite import Rewrite
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }
@@ -101,10 +102,10 @@ def parity_sentences(checks: dict[str, Any]) -> list[str]:
 def rewrites_text(manifest: dict[str, Any]) -> str:
     """Which exact rewrites changed the graph, in how many places, and of how many where that is fewer."""
     layers = int(manifest["model"]["config"].get("num_hidden_layers", 0))
-    places = {"patch-embedding": 1, "layernorm": 2 * layers, "class-token": 1}
+    wanted_by_name = {rewrite.value: rewrite.places(layers) for rewrite in Rewrite}
     texts = []
     for name, count in manifest["precision"].get("rewrites", {}).items():
-        wanted = places.get(name, layers)
+        wanted = wanted_by_name.get(name, layers)
         texts.append(f"{name} {count}" if count >= wanted else f"{name} {count} of {wanted}")
     return ", ".join(texts)
 

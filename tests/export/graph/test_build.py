@@ -18,8 +18,8 @@ from vivit_export.errors import BuildError
 from vivit_export.export.checkpoint.load import load_checkpoint
 from vivit_export.export.graph import build as graph_module
 from vivit_export.export.graph.build import Graph, build_graph, layer_types, save_graph, signature
-from vivit_export.export.options import REWRITE_NAMES
 from vivit_export.precision import Precision
+from vivit_export.rewrite import REWRITE_NAMES
 
 LAYERS = 2
 LINEARS = ("attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.o_proj", "mlp.fc1", "mlp.fc2")

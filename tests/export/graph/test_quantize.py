@@ -36,7 +36,7 @@ Build = Callable[..., tuple[ir.Model, dict[str, Any]]]
 def build(checkpoints: Checkpoints) -> Build:
     def make(precision: Precision, *, keep: tuple[str, ...] = (), form: str = "pattern", **options: Any) -> Any:
         checkpoint = checkpoints.load(**DEEP)
-        rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True)
+        rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), Precision.INT8)
         made = build_graph(
             checkpoint,
             precision=precision,
@@ -129,7 +129,7 @@ def test_smoothing_goes_into_layernorm_or_one_multiplication(build: Build) -> No
 
 
 def test_ranges_that_lack_a_layer_are_refused(checkpoints: Checkpoints) -> None:
-    model = rewrite_graph(checkpoints.load(**DEEP), ("logits",), equalize=True).model
+    model = rewrite_graph(checkpoints.load(**DEEP), ("logits",), Precision.INT8).model
     with pytest.raises(CalibrationError, match=r"the ranges say nothing about layers\.0\.attention\.qkv; calibrate"):
         quantize(model, Ranges(Precision.INT8, "mse", {}, {}, {}))
 
@@ -148,7 +148,7 @@ def test_a_layer_without_a_range_is_named_unless_it_is_kept(build: Build) -> Non
 @pytest.mark.parametrize("fields", [DEEP, {"hidden_size": 160, **DEEP}, {"qkv_bias": False}], ids=str)
 def test_equalizing_heads_changes_no_result(checkpoints: Checkpoints, fields: dict[str, Any]) -> None:
     checkpoint = checkpoints.load(**fields)
-    before = rewrite_graph(checkpoint, ("logits", "embedding"), ("class-token",)).model
+    before = rewrite_graph(checkpoint, ("logits", "embedding"), Precision.FP16, ("class-token",)).model
     after = before.clone()
     assert equalize_heads(after) == checkpoint.num_layers
     pixels = normal_pixels(checkpoint, 2).astype(np.float64)
@@ -158,7 +158,7 @@ def test_equalizing_heads_changes_no_result(checkpoints: Checkpoints, fields: di
 
 
 def test_equalized_weights_have_nearly_one_largest_magnitude(checkpoints: Checkpoints) -> None:
-    model = rewrite_graph(checkpoints.load(**DEEP), ("logits",), equalize=True).model
+    model = rewrite_graph(checkpoints.load(**DEEP), ("logits",), Precision.INT8).model
     for place in find_groups(model):
         if place.group.name.endswith("qkv"):
             query, key, value = (np.abs(weight).max(axis=0) for weight in place.group.weights)
@@ -169,12 +169,12 @@ def test_equalized_weights_have_nearly_one_largest_magnitude(checkpoints: Checkp
 
 def test_heads_with_biases_are_left_alone(checkpoints: Checkpoints) -> None:
     skip = ("key-bias", "value-bias", "query-bias")
-    assert rewrite_graph(checkpoints.load(**DEEP), ("logits",), skip, equalize=True).counts["head-scales"] == 0
+    assert rewrite_graph(checkpoints.load(**DEEP), ("logits",), Precision.INT8, skip).counts["head-scales"] == 0
 
 
 def test_smoothing_changes_no_result(checkpoints: Checkpoints) -> None:
     checkpoint = checkpoints.load(**DEEP)
-    before = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True).model
+    before = rewrite_graph(checkpoint, ("logits", "embedding"), Precision.INT8).model
     after = before.clone()
     rng = np.random.default_rng(0)
     for place in find_groups(after):
@@ -194,7 +194,7 @@ def test_smoothing_changes_no_result(checkpoints: Checkpoints) -> None:
 
 
 def test_naming_the_inputs_changes_names_only(checkpoints: Checkpoints) -> None:
-    model = rewrite_graph(checkpoints.load(**DEEP), ("logits",), equalize=True).model
+    model = rewrite_graph(checkpoints.load(**DEEP), ("logits",), Precision.INT8).model
     layers = name_inputs(model)
     assert [group.name for group in layers] == LAYERS
     produced = {v.name for node in model.graph for v in node.outputs}

@@ -34,7 +34,7 @@ Float32 = npt.NDArray[np.float32]
 
 def build(checkpoints: Checkpoints, **quantization: Any) -> Graph:
     checkpoint = checkpoints.load(**DEEP)
-    rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True)
+    rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), Precision.INT8)
     return build_graph(
         checkpoint,
         precision=Precision.FP8,
@@ -107,7 +107,7 @@ def test_it_computes_attention_on_the_values_that_fp8_has() -> None:
 
 
 def test_a_block_without_a_range_is_named(checkpoints: Checkpoints) -> None:
-    model = rewrite_graph(checkpoints.load(**DEEP), ("logits",), equalize=True).model
+    model = rewrite_graph(checkpoints.load(**DEEP), ("logits",), Precision.INT8).model
     lower_attention(model)
     with pytest.raises(CalibrationError, match=r"nothing about layers\.0\.attention: .*; calibrate with it"):
         quantize_attention(model.clone(), ranges(Precision.FP8))
@@ -121,7 +121,7 @@ def test_a_block_without_a_range_is_named(checkpoints: Checkpoints) -> None:
 @pytest.mark.needs_onnxruntime
 def test_a_range_is_that_of_all_three(checkpoints: Checkpoints, crops: Path, tmp_path: Path) -> None:
     checkpoint = checkpoints.load(**DEEP)
-    rewritten = rewrite_graph(checkpoint, ("logits",), equalize=True)
+    rewritten = rewrite_graph(checkpoint, ("logits",), Precision.INT8)
     options = CalibrationOptions((crops,), method="minmax", cache=tmp_path / "cache")
     found = obtain_ranges(checkpoint, rewritten, checkpoint.clip, Precision.FP8, options, Silent(), attention=True)
     assert list(found.attention) == BLOCKS
@@ -192,7 +192,7 @@ def test_ranges_of_an_export_serve_another_if_they_know_attention(
 @pytest.mark.needs_onnxruntime
 def test_trials_feel_it(checkpoints: Checkpoints) -> None:
     checkpoint = checkpoints.load(**DEEP)
-    rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True)
+    rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), Precision.INT8)
     crops = np.random.default_rng(0).integers(0, 256, (2, 4, 16, 16, 3), dtype=np.uint8)
     trials = Trials(checkpoint, rewritten, with_attention(), crops)
     assert trials.drift(LAYERS).rms == 0

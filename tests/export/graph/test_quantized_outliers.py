@@ -40,7 +40,7 @@ def outliers(folder: Path) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def crops(outliers: Checkpoint) -> npt.NDArray[np.uint8]:
-    model = rewrite_graph(outliers, ("logits",), equalize=True).model
+    model = rewrite_graph(outliers, ("logits",), Precision.INT8).model
     calibration_graph(outliers, model)
     contract = calibration_contract(outliers, model, outliers.clip)
     return motion_clips(contract, range(SEED, SEED + 164))
@@ -57,7 +57,7 @@ def test_ours_holds_where_plain_quantization_does_not(
     outliers: Checkpoint, crops: npt.NDArray[np.uint8], reference: Outputs, tmp_path: Path, precision: Precision
 ) -> None:
     save_file({"frames": crops[:64]}, tmp_path / "crops.safetensors")
-    rewritten = rewrite_graph(outliers, ("logits", "embedding"), equalize=True)
+    rewritten = rewrite_graph(outliers, ("logits", "embedding"), Precision.INT8)
 
     def drift(**options: str) -> Drift:
         asked = CalibrationOptions((tmp_path / "crops.safetensors",), **options)  # type: ignore[arg-type]

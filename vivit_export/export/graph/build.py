@@ -17,29 +17,20 @@ from vivit_export.contract import IO, InputMode, Tensor
 from vivit_export.errors import BuildError
 from vivit_export.export.checkpoint.load import Checkpoint
 from vivit_export.export.graph.lowering import lower_precision
-from vivit_export.export.graph.nodes import module_path
 from vivit_export.export.graph.pixels import prepend_pixels
 from vivit_export.export.graph.quantize import quantize
 from vivit_export.export.graph.quantize_attention import quantize_attention
-from vivit_export.export.graph.rewrites import (
-    REWRITES,
-    apply_rewrites,
-    equalize_heads,
-    fold_pixels,
-    lower_attention,
-)
+from vivit_export.export.graph.rewrites import apply_rewrites, fold_pixels, lower_attention
+from vivit_export.export.graph.rewrites.nodes import module_path
 from vivit_export.export.graph.trace import trace
 from vivit_export.precision import Precision
+from vivit_export.rewrite import REWRITE_NAMES, Rewrite, choose_rewrites
 from vivit_export.runtime import Preprocessor
 
 _EXTERNAL_BYTES = 64 << 20
 """Above this, weights go to a file of their own (a protobuf ends at 2 GiB, and viewers open faster)."""
 
-_CLASS_TOKEN = "class-token"
 _GEMMS = frozenset({"MatMul", "Gemm", "Conv"})
-_LOW_PRECISION_ONLY = frozenset({"query-bias"})
-"""Rewrites that float32 does without: the constant in LayerNormalization's output takes bits from it (the logits'
-RMS error grows by a fifth on ViViT-B), and saves copies around a fused attention that float32 never gets."""
 
 
 @dataclass(frozen=True)
@@ -81,24 +72,18 @@ class Rewritten:
 
 
 def rewrite_graph(
-    checkpoint: Checkpoint, outputs: Sequence[str], skip: Collection[str] = (), *, equalize: bool = False
+    checkpoint: Checkpoint, outputs: Sequence[str], precision: Precision, skip: Collection[str] = ()
 ) -> Rewritten:
     """Trace the checkpoint and apply the exact rewrites.
 
     Args:
         checkpoint: not modified.
         outputs: names, in order.
-        skip: names of `rewrites.REWRITES` to leave out.
-        equalize: apply `rewrites.equalize_heads` too, as quantized graphs need it.
+        precision: of the graph that it is going to be.
+        skip: names of rewrites to leave out; see `vivit_export.rewrite`.
     """
     model = trace(checkpoint, outputs)
-    if not equalize:
-        return Rewritten(model, apply_rewrites(model, skip))
-    counts = apply_rewrites(model, {*skip, _CLASS_TOKEN})
-    counts["head-scales"] = equalize_heads(model)
-    if _CLASS_TOKEN not in skip:  # afterwards the last block no longer looks like one
-        counts |= apply_rewrites(model, {*REWRITES} - {_CLASS_TOKEN})
-    return Rewritten(model, counts)
+    return Rewritten(model, apply_rewrites(model, precision, skip))
 
 
 def build_graph(
@@ -123,12 +108,11 @@ def build_graph(
         input_mode: ``crops``, ``pixels`` or ``frames``.
         outputs: names, in order.
         frame_size: (height, width) of ``frames``.
-        skip_rewrites: names of `rewrites.REWRITES` to leave out.
+        skip_rewrites: names of rewrites to leave out; see `vivit_export.rewrite`.
         quantization: for a precision that has codes; it brings its own rewritten graph, which is not modified.
     """
     if quantization is None:
-        left_out = {*skip_rewrites} | (set() if precision.rounds else _LOW_PRECISION_ONLY)
-        rewritten = rewrite_graph(checkpoint, outputs, left_out)
+        rewritten = rewrite_graph(checkpoint, outputs, precision, skip_rewrites)
         model = rewritten.model
     else:
         rewritten = quantization.rewritten
@@ -153,7 +137,7 @@ def build_graph(
         try:
             lowered = lower_precision(model, precision.base, float_inputs=not folded)
         except BuildError as e:
-            culprit = _overflowing_rewrite(checkpoint, outputs, skip_rewrites, float(precision.base.dtype.max))
+            culprit = _overflowing_rewrite(checkpoint, outputs, precision.base, skip_rewrites)
             raise BuildError(f"{e}, or --no-rewrite {culprit}, which made it so large") if culprit else e from None
         name, peak = lowered.largest_weight
         facts["largest_weight"] = {"name": name, "magnitude": peak}
@@ -169,10 +153,10 @@ def build_graph(
 
 
 def _overflowing_rewrite(
-    checkpoint: Checkpoint, outputs: Sequence[str], left_out: Collection[str], limit: float
-) -> str | None:
-    """The rewrite that takes a weight beyond ``limit``, or None if the checkpoint itself does."""
-    model = trace(checkpoint, outputs)
+    checkpoint: Checkpoint, outputs: Sequence[str], base: Precision, left_out: Collection[str]
+) -> Rewrite | None:
+    """The rewrite that takes a weight beyond the type's range, or None if the checkpoint itself does."""
+    model, limit = trace(checkpoint, outputs), float(base.dtype.max)
 
     def overflows() -> bool:
         constants = [value.const_value for value in model.graph.initializers.values()]
@@ -180,8 +164,11 @@ def _overflowing_rewrite(
 
     if overflows():
         return None
-    wanted = [name for name in REWRITES if name not in left_out]
-    return next((name for name in wanted if apply_rewrites(model, {*REWRITES} - {name}) and overflows()), None)
+    for rewrite in choose_rewrites(base, left_out):
+        apply_rewrites(model, base, {*REWRITE_NAMES} - {rewrite})
+        if overflows():
+            return rewrite
+    return None
 
 
 def layer_types(model: ir.Model) -> dict[str, str]:

@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from vivit_export.bundle import MODEL
 from vivit_export.export.graph.lowering import cast, retype
-from vivit_export.export.graph.nodes import TypedTape
+from vivit_export.export.graph.rewrites.nodes import TypedTape
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 _MOVES = frozenset(

@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from vivit_export.errors import BuildError
-from vivit_export.export.graph.nodes import TypedTape
+from vivit_export.export.graph.rewrites.nodes import TypedTape
 from vivit_export.precision import Precision
 
 

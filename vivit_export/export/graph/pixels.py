@@ -16,8 +16,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from vivit_export.contract import Preprocess
-from vivit_export.export.graph.nodes import TypedTape, new_constant
 from vivit_export.export.graph.resize import SPLIT_BITS, axis_weights, split_weights
+from vivit_export.export.graph.rewrites.nodes import TypedTape, new_constant
 from vivit_export.export.graph.rewrites.patch_embedding import CHANNELS_LAST
 from vivit_export.runtime.clips.axes import Axis
 from vivit_export.runtime.clips.preprocess import Preprocessor

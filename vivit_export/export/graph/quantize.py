@@ -24,7 +24,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from vivit_export.calibration.linears import LinearGroup, fp16_scale, quantize_weights
 from vivit_export.calibration.ranges import LayerRange, Ranges
 from vivit_export.errors import CalibrationError
-from vivit_export.export.graph.nodes import TypedTape, array_of, module_path, new_constant, replace_constant
+from vivit_export.export.graph.rewrites.nodes import TypedTape, array_of, module_path, new_constant, replace_constant
 from vivit_export.precision import Precision
 
 _ENCODER = re.compile(r"^layers\.\d+\.")

@@ -19,8 +19,8 @@ import onnx_ir as ir
 from vivit_export.calibration.linears import fp16_scale
 from vivit_export.calibration.ranges import Ranges
 from vivit_export.errors import CalibrationError
-from vivit_export.export.graph.nodes import module_path, new_constant
 from vivit_export.export.graph.quantize import quantize_value
+from vivit_export.export.graph.rewrites.nodes import module_path, new_constant
 from vivit_export.precision import Precision
 
 _CODES = Precision.FP8

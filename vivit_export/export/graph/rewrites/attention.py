@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from vivit_export.export.graph.nodes import TypedTape, module_path, new_constant
+from vivit_export.export.graph.rewrites.nodes import TypedTape, module_path, new_constant
 
 
 def lower_attention(model: ir.Model, *, single_query_only: bool = False) -> int:

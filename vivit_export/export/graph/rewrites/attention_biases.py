@@ -22,8 +22,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from vivit_export.export.graph.nodes import Float64, double_of, replace_constant
 from vivit_export.export.graph.rewrites.attention_block import AttentionBlock, attention_blocks
+from vivit_export.export.graph.rewrites.nodes import Float64, double_of, replace_constant
 
 CONSTANT = 0.25
 """c: a power of two, so that x + c rounds as x does. fp16 and bf16 drift of the demo is flat in c from

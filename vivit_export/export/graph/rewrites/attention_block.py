@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript.rewriter import pattern
 
-from vivit_export.export.graph.nodes import (
+from vivit_export.export.graph.rewrites.nodes import (
     Float64,
     TypedTape,
     array_of,

@@ -15,8 +15,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from vivit_export.export.graph.nodes import TypedTape, module_path, new_constant
 from vivit_export.export.graph.rewrites.attention_block import AttentionBlock, attention_blocks
+from vivit_export.export.graph.rewrites.nodes import TypedTape, module_path, new_constant
 
 _CLASS_TOKEN = 0
 # Ops on a tensor (batch, tokens, channels) that treat each token alike and by itself.

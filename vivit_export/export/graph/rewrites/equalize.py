@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from vivit_export.export.graph.nodes import Float64
 from vivit_export.export.graph.rewrites.attention_block import AttentionBlock, attention_blocks
+from vivit_export.export.graph.rewrites.nodes import Float64
 
 
 def equalize_heads(model: ir.Model) -> int:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from vivit_export.export.graph.nodes import double_of, replace_constant
 from vivit_export.export.graph.rewrites.attention_block import Linear
+from vivit_export.export.graph.rewrites.nodes import double_of, replace_constant
 
 
 def fold_layernorm(model: ir.Model) -> int:

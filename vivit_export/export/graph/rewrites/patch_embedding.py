@@ -18,8 +18,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnxscript.rewriter import pattern
 
-from vivit_export.export.graph.nodes import Float64, TypedTape, double_of, new_constant, replace_constant
 from vivit_export.export.graph.rewrites.attention_block import Linear
+from vivit_export.export.graph.rewrites.nodes import Float64, TypedTape, double_of, new_constant, replace_constant
 
 PATH = "embeddings.patch_embeddings.projection"
 CHANNELS_LAST = (0, 1, 3, 4, 2)

@@ -1,4 +1,4 @@
-"""Make nodes and constants, and read constants: the one way in which the graph room does."""
+"""Make nodes and constants, and read constants: the one way in which the graph room does, rewrites or not."""
 
 from __future__ import annotations
 
