@@ -156,7 +156,7 @@ def calibrate(model: str, clips: Path, count: int) -> dict[str, float]:
     """Seconds and peak memory of a calibration on so many clips, once the graph is made."""
     from vivit_export.calibration.clips import find_calibration_clips
     from vivit_export.calibration.collect import collect
-    from vivit_export.calibration.ranges import find_ranges
+    from vivit_export.calibration.smoothing import find_ranges
     from vivit_export.export.calibrate import calibration_contract, calibration_graph
     from vivit_export.export.checkpoint.load import load_checkpoint
     from vivit_export.export.graph.build import rewrite_graph, save_graph

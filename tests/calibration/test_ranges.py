@@ -14,7 +14,8 @@ from vivit_export.bundle import write_json
 from vivit_export.calibration.cache import Observations, Observed
 from vivit_export.calibration.linears import LinearGroup
 from vivit_export.calibration.observers import Histogram
-from vivit_export.calibration.ranges import LayerRange, Ranges, find_ranges, read_ranges
+from vivit_export.calibration.ranges import LayerRange, Ranges, read_ranges
+from vivit_export.calibration.smoothing import find_ranges
 from vivit_export.errors import CalibrationError
 from vivit_export.precision import Precision
 
