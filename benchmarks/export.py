@@ -25,9 +25,9 @@ from common import environment, run_measured, write_results
 import vivit_export as ve
 from vivit_export.demo.motion import LABELS, render_clip
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
-from vivit_export.export.options import REWRITE_NAMES
 from vivit_export.precision import Precision
 from vivit_export.records import to_json
+from vivit_export.rewrite import REWRITE_NAMES
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.drift.metrics import compare
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession

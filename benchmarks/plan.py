@@ -24,9 +24,9 @@ from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.engine.compile import EngineRequest, build_engine
 from vivit_export.export.engine.plan import prove
 from vivit_export.export.graph.build import build_graph, save_graph
-from vivit_export.export.options import REWRITE_NAMES
 from vivit_export.flavour import Flavour
 from vivit_export.precision import Precision
+from vivit_export.rewrite import REWRITE_NAMES
 
 SMS = (89, 120)
 BATCHES = (1, 4, 8)
@@ -88,7 +88,7 @@ def measure(
     """Compile one graph for each compute capability; figures of the plan by ``sm89`` and so on."""
     made = build_graph(
         checkpoint,
-        precision=precision,
+        precision=Precision(precision),
         form=form,
         opset=OPSET,
         input_mode=input_mode,

@@ -42,8 +42,8 @@ from vivit_export.export.calibrate import calibration_contract, calibration_grap
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.engine.compile import EngineRequest, build_engine
 from vivit_export.export.engine.plan import prove
-from vivit_export.export.graph.build import Quantisation, build_graph, rewrite_graph, save_graph
-from vivit_export.export.graph.quantize import find_layers, quantize
+from vivit_export.export.graph.build import Quantization, build_graph, rewrite_graph, save_graph
+from vivit_export.export.graph.quantize import find_groups, quantize
 from vivit_export.export.graph.quantize_attention import name_attention_inputs, quantize_attention
 from vivit_export.export.graph.rewrites import lower_attention
 from vivit_export.flavour import Flavour
@@ -123,7 +123,7 @@ def contend(
     """Let each quantiser make its graph in a process of its own, then compare all graphs on the same clips."""
     work.mkdir()
     checkpoint = load_checkpoint(model)
-    rewritten = rewrite_graph(checkpoint, ("logits",), equalize=True).model
+    rewritten = rewrite_graph(checkpoint, ("logits",), Precision.INT8).model
     calibration_graph(checkpoint, rewritten)
     contract = calibration_contract(checkpoint, rewritten, checkpoint.clip)
     (work / "float").mkdir()
@@ -195,7 +195,7 @@ def quantise_ourselves(name: str, checkpoint: Checkpoint, data: Path, out: Path,
     plain, attention = "no smoothing" in name, "attention" in name
     options = CalibrationOptions((data,), method="minmax" if plain else "mse", smooth="none" if plain else "auto")
     precision = Precision.FP8 if "fp8" in name else Precision.INT8
-    rewritten = rewrite_graph(checkpoint, ("logits",), equalize=True)
+    rewritten = rewrite_graph(checkpoint, ("logits",), Precision.INT8)
     ranges = obtain_ranges(checkpoint, rewritten, checkpoint.clip, precision, options, progress, attention=attention)
     model = rewritten.model
     quantize(model, ranges)
@@ -270,8 +270,8 @@ def plan_of(model: str, name: str, work: Path) -> dict[str, Any]:
     work.mkdir(exist_ok=True)
     precision, attention = Precision(name.partition(",")[0]), "attention" in name
     checkpoint = load_checkpoint(model)
-    rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True)
-    layers = {place.layer.name: LayerRange(8.0, 8.0, None, None, 0.0) for place in find_layers(rewritten.model)}
+    rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), Precision.INT8)
+    layers = {place.group.name: LayerRange(8.0, 8.0, None, None, 0.0) for place in find_groups(rewritten.model)}
     blocks = dict.fromkeys(name_attention_inputs(rewritten.model), 8.0)
     ranges = Ranges(precision, "minmax", {}, ClipsRecord("", 0), layers, blocks)
     made = build_graph(
@@ -281,7 +281,7 @@ def plan_of(model: str, name: str, work: Path) -> dict[str, Any]:
         opset=20,
         input_mode="crops",
         outputs=("logits", "embedding"),
-        quantisation=Quantisation(rewritten, ranges, attention=attention),
+        quantization=Quantization(rewritten, ranges, attention=attention),
     )
     folder = work / name.replace(" ", "-").replace(",", "")
     folder.mkdir()

@@ -29,14 +29,14 @@ from safetensors.numpy import save_file
 
 from vivit_export.bundle import MODEL
 from vivit_export.calibration.cache import Observations, load_observations
-from vivit_export.calibration.layers import Layer, quantise_input, quantise_weights
+from vivit_export.calibration.linears import LinearGroup, quantize_input, quantize_weights
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.calibration.ranges import Ranges
 from vivit_export.export.calibrate import calibration_contract, calibration_graph, motion_clips, obtain_ranges
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.graph.build import Rewritten, rewrite_graph, save_graph
-from vivit_export.export.graph.quantize import find_layers, quantize
-from vivit_export.export.graph.rewrites.attention_block import replace_constant
+from vivit_export.export.graph.quantize import find_groups, quantize
+from vivit_export.export.graph.rewrites.nodes import replace_constant
 from vivit_export.precision import Precision
 from vivit_export.progress import Silent
 from vivit_export.runtime.drift.check import Outputs
@@ -71,7 +71,7 @@ def main(checkpoint: Path, clips: int, evaluation_clips: int, parts: tuple[str, 
 def try_ideas(model: str, precision: str, calibrate: int, evaluate: int) -> dict[str, Any]:
     """Drift of the float32 graph with codes, by idea."""
     checkpoint = load_checkpoint(model)
-    rewritten = rewrite_graph(checkpoint, ("logits",), equalize=True)
+    rewritten = rewrite_graph(checkpoint, ("logits",), Precision.INT8)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         graph = rewritten.model.clone()
@@ -121,37 +121,37 @@ def with_idea(idea: str, checkpoint: Checkpoint, rewritten: Rewritten, ranges: R
         for name, layer in ranges.layers.items()
     }
     bare = replace(ranges, layers=layers)
-    places = [] if idea == "no bias correction" else [place for place in find_layers(model) if place.bias]
+    places = [] if idea == "no bias correction" else [place for place in find_groups(model) if place.bias]
     quantize(model, bare)
     for place in places:
         assert place.bias is not None
         add, index = place.bias
         value = add.inputs[index]
         assert value is not None and value.const_value is not None
-        change = shift(place.layer, bare, seen, rows="rows" in idea)
+        change = shift(place.group, bare, seen, rows="rows" in idea)
         replace_constant(add, index, value.const_value.numpy() + change)
     calibration_graph(checkpoint, model)
     return model
 
 
-def shift(layer: Layer, ranges: Ranges, seen: Observations, *, rows: bool) -> Float32:
+def shift(group: LinearGroup, ranges: Ranges, seen: Observations, *, rows: bool) -> Float32:
     """What quantisation takes from the mean of a layer's output, float32 (out,)."""
-    found, tensor = ranges.layers[layer.name], seen.tensors[layer.tensor]
-    factors = factors_of(layer, ranges)
-    (weight,) = layer.weights
+    found, tensor = ranges.layers[group.name], seen.tensors[group.tensor]
+    factors = factors_of(group, ranges)
+    (weight,) = group.weights
     smoothed = (weight * factors[:, None],)
-    (quantised,) = quantise_weights(layer, ranges.precision, smoothed, found.percent)
+    (quantised,) = quantize_weights(group, ranges.precision, smoothed, found.percent)
     if not rows:
         mean = tensor.channel_mean.astype(np.float32)
         return np.asarray(mean @ weight - mean / factors @ quantised.values)
-    inputs = quantise_input(tensor.rows / factors, found.amax, ranges.precision)
+    inputs = quantize_input(tensor.rows / factors, found.amax, ranges.precision)
     return np.asarray((tensor.rows @ weight - inputs @ quantised.values).mean(axis=0))
 
 
-def factors_of(layer: Layer, ranges: Ranges) -> Float32:
+def factors_of(group: LinearGroup, ranges: Ranges) -> Float32:
     """What smoothing divides each channel of the input by, float32 (channels,)."""
-    exponents = ranges.layers[layer.name].divisors
-    return np.ldexp(np.ones(len(layer.weights[0]), np.float32), 0 if exponents is None else exponents)
+    exponents = ranges.layers[group.name].divisors
+    return np.ldexp(np.ones(len(group.weights[0]), np.float32), 0 if exponents is None else exponents)
 
 
 if __name__ == "__main__":

@@ -39,8 +39,8 @@ from vivit_export.export.graph.build import build_graph
 from vivit_export.export.graph.emulate import emulate_low_precision
 from vivit_export.export.graph.rewrites import apply_rewrites, lower_attention
 from vivit_export.export.graph.trace import trace
-from vivit_export.export.options import REWRITE_NAMES
 from vivit_export.precision import Precision
+from vivit_export.rewrite import REWRITE_NAMES
 from vivit_export.runtime import Preprocessor
 
 OPSET = 23
@@ -96,7 +96,7 @@ def graph_in_float64(checkpoint: Checkpoint, pixels: Floats) -> Floats:
     """Logits of the rewritten graph, its weights taken to float64 before anything is rewritten."""
     model = trace(checkpoint, ("logits",))
     to_float64(model)
-    apply_rewrites(model)
+    apply_rewrites(model, Precision.FP16)
     lower_attention(model)
     to_float64(model)  # what the lowering typed float32
     pattern.RewriteRule(_gelu, _gelu_in_float64).apply_to_model(model)
@@ -134,7 +134,7 @@ def as_shipped(
     """Logits of the graph that an export would write; low precision is emulated."""
     model = build_graph(
         checkpoint,
-        precision=precision,
+        precision=Precision(precision),
         form="pattern",
         opset=OPSET,
         input_mode=input_mode,

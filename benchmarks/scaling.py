@@ -157,13 +157,13 @@ def calibrate(model: str, clips: Path, count: int) -> dict[str, float]:
     """Seconds and peak memory of a calibration on so many clips, once the graph is made."""
     from vivit_export.calibration.clips import find_calibration_clips
     from vivit_export.calibration.collect import collect
-    from vivit_export.calibration.ranges import find_ranges
+    from vivit_export.calibration.smoothing import find_ranges
     from vivit_export.export.calibrate import calibration_contract, calibration_graph
     from vivit_export.export.checkpoint.load import load_checkpoint
     from vivit_export.export.graph.build import rewrite_graph, save_graph
 
     checkpoint = load_checkpoint(model)
-    graph = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True).model
+    graph = rewrite_graph(checkpoint, ("logits", "embedding"), Precision.INT8).model
     layers = calibration_graph(checkpoint, graph)
     found = find_calibration_clips(
         clips, calibration_contract(checkpoint, graph, checkpoint.clip), limit=count, fewest=1
@@ -174,7 +174,7 @@ def calibrate(model: str, clips: Path, count: int) -> dict[str, float]:
         del checkpoint, graph
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here: tracing took more
         start = time.perf_counter()
-        tensors = [layer.tensor for layer in layers]
+        tensors = [group.tensor for group in layers]
         quiet: dict[str, Any] = {"key": key, "count": lambda _done: None}
         state = collect(Path(folder, MODEL), tensors, found, cache=Path(folder, "cache"), **quiet)
         observed = time.perf_counter()

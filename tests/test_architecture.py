@@ -27,6 +27,7 @@ ROOMS = (
     "progress",
     "contract",
     "precision",
+    "rewrite",
     "flavour",
     "files",
     "demo",

@@ -85,7 +85,7 @@ def test_too_few_are_refused_before_any_is_read(contract: Contract, crops_file: 
     assert ClipError.exit_code == 3
 
 
-def test_duplicates_and_single_colours_are_set_aside_with_their_reason(
+def test_duplicates_and_single_colors_are_set_aside_with_their_reason(
     contract: Contract, crops_file: CropsFile
 ) -> None:
     def change(crops: npt.NDArray[np.uint8]) -> None:
@@ -96,7 +96,7 @@ def test_duplicates_and_single_colours_are_set_aside_with_their_reason(
     assert len(used) == 38
     reasons = sorted(clips.set_aside.values())
     assert reasons[0].startswith("it is the same clip as crops.safetensors[")
-    assert reasons[1] == "it shows one colour throughout"
+    assert reasons[1] == "it shows one color throughout"
 
 
 def test_a_few_unreadable_videos_are_tolerated_and_named(contract: Contract, videos: Path) -> None:
@@ -111,7 +111,7 @@ def test_more_than_a_tenth_unusable_is_refused(contract: Contract, crops_file: C
         crops[:5] = 7
 
     clips = find_calibration_clips(crops_file(40, change), contract)
-    said = r"5 of 40 calibration clips cannot be used, more than one in ten: .*one colour.*; and 2 more; remove or"
+    said = r"5 of 40 calibration clips cannot be used, more than one in ten: .*one color.*; and 2 more; remove or"
     with pytest.raises(ClipError, match=said):
         names(clips)
 

@@ -24,6 +24,7 @@ from vivit_export.contract import Contract
 from vivit_export.errors import CalibrationError, ClipError, OutputError
 from vivit_export.export.calibrate import calibration_graph
 from vivit_export.export.graph.build import rewrite_graph, save_graph
+from vivit_export.precision import Precision
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 pytestmark = pytest.mark.needs_onnxruntime
@@ -37,9 +38,9 @@ class Run:
 
     def __init__(self, checkpoints: Checkpoints, folder: Path, contract: Contract, data: Path) -> None:
         checkpoint = checkpoints.load(num_hidden_layers=2)
-        model = rewrite_graph(checkpoint, ("logits",), equalize=True).model
+        model = rewrite_graph(checkpoint, ("logits",), Precision.INT8).model
         self.layers = calibration_graph(checkpoint, model)
-        self.tensors = [layer.tensor for layer in self.layers]
+        self.tensors = [group.tensor for group in self.layers]
         self.model = model
         self.path = folder / MODEL
         self.cache = folder / "kept" / "cache.safetensors"
@@ -76,11 +77,11 @@ def run(
 
 
 def test_the_layers_are_the_encoders(run: Run) -> None:
-    assert [layer.name for layer in run.layers] == [
+    assert [group.name for group in run.layers] == [
         f"layers.{i}.{name}" for i in (0, 1) for name in ("attention.qkv", "attention.o_proj", "mlp.fc1", "mlp.fc2")
     ]
-    assert [layer.smoothing for layer in run.layers[:4]] == ["free", "none", "free", "mul"]
-    assert [len(layer.weights) for layer in run.layers[:4]] == [3, 1, 1, 1]
+    assert [group.smoothing for group in run.layers[:4]] == ["free", "none", "free", "mul"]
+    assert [len(group.weights) for group in run.layers[:4]] == [3, 1, 1, 1]
 
 
 def test_observations_are_those_of_the_tensors(run: Run) -> None:

@@ -12,12 +12,11 @@ from hypothesis.extra.numpy import arrays
 
 from vivit_export.calibration.observers import (
     METHODS,
-    ROUNDINGS,
     Histogram,
     find_range,
-    round_fp8,
-    round_int8,
+    rounding,
 )
+from vivit_export.precision import Precision
 
 Float32 = npt.NDArray[np.float32]
 
@@ -77,14 +76,14 @@ def test_many_values_are_counted_in_blocks() -> None:
 
 def test_percentile_is_that_of_the_values() -> None:
     values = heavy_tailed()
-    found = METHODS["percentile"](histogram(values), round_int8)
+    found = METHODS["percentile"](histogram(values), rounding(Precision.INT8))
     assert found == pytest.approx(np.quantile(np.abs(values), 0.9999), rel=0.01)
 
 
-@pytest.mark.parametrize("precision", ["int8", "fp8"])
-def test_mse_takes_the_best_of_the_ranges_it_tries(precision: str) -> None:
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP8])
+def test_mse_takes_the_best_of_the_ranges_it_tries(precision: Precision) -> None:
     values = heavy_tailed(50_000).astype(np.float64)
-    rounded = ROUNDINGS[precision]
+    rounded = rounding(precision)
     largest = np.abs(values).max()
 
     def error(amax: float) -> float:
@@ -93,7 +92,7 @@ def test_mse_takes_the_best_of_the_ranges_it_tries(precision: str) -> None:
     best = min(error(largest * i / 128) for i in range(1, 129))
     found = METHODS["mse"](histogram(values.astype(np.float32)), rounded)
     assert error(found) <= 1.02 * best
-    if precision == "int8":
+    if precision is Precision.INT8:
         assert found < 0.9 * largest  # the tail does not pay for its levels
 
 
@@ -108,33 +107,33 @@ def test_entropy_agrees_with_onnxruntimes_calibrator(shape: str) -> None:
     collector.collect({"x": [values]})
     low, high = collector.compute_collection_result()["x"][:2]
     expected = max(-float(low), float(high))
-    found = METHODS["entropy"](histogram(values), round_int8)
+    found = METHODS["entropy"](histogram(values), rounding(Precision.INT8))
     assert found == pytest.approx(expected, rel=0.15)
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("precision", ["int8", "fp8"])
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP8])
 @pytest.mark.parametrize(
     "values",
     [np.ones(1), np.full(1000, -3.0), np.array([0, 0, 1e-38]), np.array([1e38, 1]), np.linspace(-1, 1, 9)],
     ids=["one", "constant", "tiny", "huge", "few"],
 )
-def test_odd_distributions_have_a_range(method: str, precision: str, values: npt.NDArray[np.float64]) -> None:
+def test_odd_distributions_have_a_range(method: str, precision: Precision, values: npt.NDArray[np.float64]) -> None:
     found = find_range(histogram(values.astype(np.float32)), method, precision)
     assert 0 < found <= np.float32(np.abs(values).max())
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_tensor_of_zeros_has_none_and_rare_values_are_not_forgotten(method: str) -> None:
-    assert find_range(histogram(np.zeros(100, np.float32)), method, "int8") == 0
+    assert find_range(histogram(np.zeros(100, np.float32)), method, Precision.INT8) == 0
     rare = np.zeros(100_000, np.float32)
     rare[0] = 5
-    assert find_range(histogram(rare), method, "int8") > 0
+    assert find_range(histogram(rare), method, Precision.INT8) > 0
 
 
 @given(st.floats(-2, 2))
 def test_rounding_is_that_of_the_types(value: float) -> None:
     clipped = np.clip(value, -1, 1)
-    assert round_int8(np.array([value]))[0] == pytest.approx(np.rint(clipped * 127) / 127)
+    assert rounding(Precision.INT8)(np.array([value]))[0] == pytest.approx(np.rint(clipped * 127) / 127)
     expected = float(np.float64(ml_dtypes.float8_e4m3fn(clipped * 448)) / 448)
-    assert round_fp8(np.array([value]))[0] == expected
+    assert rounding(Precision.FP8)(np.array([value]))[0] == expected

@@ -12,10 +12,12 @@ import pytest
 
 from vivit_export.bundle import write_json
 from vivit_export.calibration.cache import Observations, Observed
-from vivit_export.calibration.layers import Layer
+from vivit_export.calibration.linears import LinearGroup
 from vivit_export.calibration.observers import Histogram
-from vivit_export.calibration.ranges import LayerRange, Ranges, find_ranges, read_ranges
+from vivit_export.calibration.ranges import LayerRange, Ranges, read_ranges
+from vivit_export.calibration.smoothing import find_ranges
 from vivit_export.errors import CalibrationError
+from vivit_export.precision import Precision
 
 KEY = {"model": "m", "weights": "w", "contract": "c", "clips": "d"}
 
@@ -26,13 +28,13 @@ def observed(rows: np.ndarray[Any, np.dtype[np.float32]]) -> Observed:
     return Observed(histogram, np.abs(rows).max(axis=0), rows.sum(axis=0, dtype=np.float64), len(rows), rows)
 
 
-def layers() -> list[Layer]:
+def layers() -> list[LinearGroup]:
     rng = np.random.default_rng(0)
-    return [Layer(n, f"{n}.input", (n,), (rng.standard_normal((8, 4)).astype(np.float32),), "free") for n in "ab"]
+    return [LinearGroup(n, f"{n}.input", (n,), (rng.standard_normal((8, 4)).astype(np.float32),), "free") for n in "ab"]
 
 
 def find(state: Observations, **options: Any) -> Ranges:
-    asked = {"precision": "int8", "method": "mse", "smooth": "auto", **options}
+    asked = {"precision": Precision.INT8, "method": "mse", "smooth": "auto", **options}
     return find_ranges(layers(), {}, state, key=KEY, clips={"used": 40}, count=lambda _n: None, **asked)
 
 
@@ -69,11 +71,11 @@ def test_a_layer_that_is_always_zero_has_no_range(state: Observations, tmp_path:
 @pytest.mark.parametrize("part", ["model", "weights", "contract"])
 def test_ranges_of_another_model_are_refused(state: Observations, part: str) -> None:
     found = find(state)
-    found.require({**KEY, "clips": "other"}, "int8", Path("ranges.json"))
+    found.require({**KEY, "clips": "other"}, Precision.INT8, Path("ranges.json"))
     with pytest.raises(CalibrationError, match=rf"^ranges\.json was calibrated for another {part}; calibrate this one"):
-        found.require({**KEY, part: "x"}, "int8", Path("ranges.json"))
+        found.require({**KEY, part: "x"}, Precision.INT8, Path("ranges.json"))
     with pytest.raises(CalibrationError, match="holds ranges for int8; use --int8 with them"):
-        found.require(KEY, "fp8", Path("ranges.json"))
+        found.require(KEY, Precision.FP8, Path("ranges.json"))
 
 
 @pytest.mark.parametrize(

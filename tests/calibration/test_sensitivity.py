@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from vivit_export.calibration.ranges import LayerRange, Ranges
 from vivit_export.calibration.sensitivity import Sensitivity, fewest_kept, measure
+from vivit_export.precision import Precision
 
 ERRORS = {"a": 0.1, "b": 0.4, "c": 0.2, "d": 0.3}
 HARM = {"a": 4.0, "b": 1.0, "c": 2.0, "d": 8.0}  # what each layer adds to the logits
@@ -17,7 +18,7 @@ HARM = {"a": 4.0, "b": 1.0, "c": 2.0, "d": 8.0}  # what each layer adds to the l
 
 def ranges() -> Ranges:
     layers = {name: LayerRange(1, 1, None, None, error) for name, error in ERRORS.items()}
-    return Ranges("int8", "mse", {}, {}, layers)
+    return Ranges(Precision.INT8, "mse", {}, {}, layers)
 
 
 def rms(keep: Sequence[str]) -> float:

@@ -20,6 +20,7 @@ from vivit_export.errors import CalibrationError, ClipError, DriftError, UsageEr
 from vivit_export.export import calibrate as calibrate_module
 from vivit_export.export.calibrate import graph_sha256, motion_clips, obtain_ranges
 from vivit_export.export.graph.build import rewrite_graph
+from vivit_export.precision import Precision
 from vivit_export.progress import Silent
 
 pytestmark = pytest.mark.needs_onnxruntime
@@ -49,7 +50,7 @@ def export(folder: Path, target: Path, data: Path | None, **options: Any) -> ve.
 
 @pytest.mark.parametrize("precision", ["int8", "fp8"])
 @pytest.mark.parametrize("mode", ["crops", "pixels"])
-def test_a_bundle_says_how_each_layer_is_quantised(
+def test_a_bundle_says_how_each_layer_is_quantized(
     checkpoints: Checkpoints, crops_file: CropsFile, tmp_path: Path, precision: str, mode: str
 ) -> None:
     data = crops_file(40)
@@ -137,28 +138,30 @@ def test_ranges_of_another_graph_are_refused(
 def test_the_hash_does_not_depend_on_outputs_or_on_tracing_again(checkpoints: Checkpoints) -> None:
     checkpoint = checkpoints.load()
     hashes = [
-        graph_sha256(rewrite_graph(checkpoint, outputs, equalize=True).model)
+        graph_sha256(rewrite_graph(checkpoint, outputs, Precision.INT8).model)
         for outputs in (("logits",), ("embedding",))
     ]
     assert hashes[0] == hashes[1]
-    assert hashes[0] != graph_sha256(rewrite_graph(checkpoint, ("logits",)).model)
+    assert hashes[0] != graph_sha256(rewrite_graph(checkpoint, ("logits",), Precision.FP16).model)
 
 
 def test_the_cache_serves_another_method(
     checkpoints: Checkpoints, crops_file: CropsFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = checkpoints.load()
-    rewritten = rewrite_graph(checkpoint, ("logits",), equalize=True)
+    rewritten = rewrite_graph(checkpoint, ("logits",), Precision.INT8)
     data = crops_file(40)
 
-    def ranges(method: str, precision: str = "int8") -> Any:
+    def ranges(method: str, precision: Precision = Precision.INT8) -> Any:
         options = CalibrationOptions((data,), method=method, cache=tmp_path / "kept")
         return obtain_ranges(checkpoint, rewritten, checkpoint.clip, precision, options, Silent())
 
     first = ranges("minmax")
     monkeypatch.setattr("vivit_export.calibration.collect.OnnxRuntimeSession", None)
     assert ranges("percentile").layers != first.layers
-    assert ranges("minmax", "fp8").layers["layers.0.mlp.fc1"].largest == first.layers["layers.0.mlp.fc1"].largest
+    assert (
+        ranges("minmax", Precision.FP8).layers["layers.0.mlp.fc1"].largest == first.layers["layers.0.mlp.fc1"].largest
+    )
 
 
 # --- layers that are kept ----------------------------------------------------------------------
@@ -196,7 +199,7 @@ def test_an_expression_that_keeps_none_or_all_is_refused(
         ({"ranges": Path("nowhere.json")}, ClipError, r"nowhere\.json does not exist"),
     ],
 )
-def test_no_clips_no_quantisation(
+def test_no_clips_no_quantization(
     checkpoints: Checkpoints, tmp_path: Path, options: Any, error: type[VivitExportError], said: str
 ) -> None:
     with pytest.raises(error, match=said):

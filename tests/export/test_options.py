@@ -15,7 +15,6 @@ import pytest
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.cli.options import flag
 from vivit_export.errors import ClipError, EnvironmentFault, MissingDependencyError, OutputError, UsageError
-from vivit_export.export import options as options_module
 from vivit_export.export.engine import options as engine_options
 from vivit_export.export.engine.options import EngineOptions
 from vivit_export.export.options import ExportFields, ExportOptions, plan_export

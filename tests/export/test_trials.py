@@ -19,6 +19,7 @@ from vivit_export.export.calibration_run import calibrate_model
 from vivit_export.export.graph.build import rewrite_graph
 from vivit_export.export.options import ExportOptions
 from vivit_export.export.trials import Trials, choose_kept, kept_text
+from vivit_export.precision import Precision
 from vivit_export.progress import Silent
 from vivit_export.runtime.drift.metrics import Gate, parse_gate
 
@@ -38,12 +39,12 @@ class Noted(Silent):
 
 @pytest.fixture
 def trials(checkpoints: Checkpoints) -> Trials:
-    return trials_of(checkpoints, ranges("int8", amax=6.0))
+    return trials_of(checkpoints, ranges(Precision.INT8, amax=6.0))
 
 
 def trials_of(checkpoints: Checkpoints, found: Ranges) -> Trials:
     checkpoint = checkpoints.load(**DEEP)
-    rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True)
+    rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), Precision.INT8)
     crops = np.random.default_rng(0).integers(0, 256, (3, 4, 16, 16, 3), dtype=np.uint8)
     return Trials(checkpoint, rewritten, found, crops)
 
@@ -58,13 +59,13 @@ def test_kept_layers_have_no_error_and_more_kept_layers_less(trials: Trials) -> 
 def test_shares_are_those_of_the_multiplications(trials: Trials) -> None:
     # Width 32, inner width 48: 3 x 32 x 32, 32 x 32, 32 x 48, 48 x 32 in each of two blocks.
     assert [round(share * 14336) for share in trials.shares.values()] == [3072, 1024, 1536, 1536] * 2
-    assert kept_text(LAYERS[:1], trials.shares).endswith("(21.4 % of the quantisable multiplications)")
+    assert kept_text(LAYERS[:1], trials.shares).endswith("(21.4 % of the quantizable multiplications)")
 
 
 def test_the_fewest_layers_bring_the_drift_inside_the_gate(trials: Trials) -> None:
     progress = Noted()
     limits = Gate({"rms": trials.rms(()) / 1.5})
-    found = ranges("int8", amax=6.0)
+    found = ranges(Precision.INT8, amax=6.0)
     kept, told = choose_kept(trials, found, limits, progress)
     assert len(told.sensitivity) == len(LAYERS)
     assert 0 < len(kept) < len(LAYERS)
@@ -74,14 +75,14 @@ def test_the_fewest_layers_bring_the_drift_inside_the_gate(trials: Trials) -> No
 
 def test_nothing_is_kept_where_nothing_needs_to_be(trials: Trials) -> None:
     progress = Noted()
-    gate, known = parse_gate("max=9,cosine=0,clear_flips=9", "int8"), ranges("int8", amax=6.0)
+    gate, known = parse_gate("max=9,cosine=0,clear_flips=9", "int8"), ranges(Precision.INT8, amax=6.0)
     assert choose_kept(trials, known, gate, progress) == ((), known)
     assert progress.notes == ["no layer needs to be kept in fp16: the drift is inside the gate"]
 
 
 def test_a_gate_that_cannot_be_met_fails(checkpoints: Checkpoints, trials: Trials) -> None:
     with pytest.raises(DriftError, match="beyond the gate even with all layers in fp16; nothing was written"):
-        choose_kept(trials, ranges("int8", amax=6.0), Gate({"top1": 2.0}), Silent())
+        choose_kept(trials, ranges(Precision.INT8, amax=6.0), Gate({"top1": 2.0}), Silent())
     found = with_attention(6.0)
     trials = trials_of(checkpoints, found)
     with pytest.raises(DriftError, match=r"\(--gate changes a limit, or leave out --fp8-attention\)"):

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from vivit_export.calibration.ranges import LayerRange, Ranges
+from vivit_export.precision import Precision
 
 DEEP: dict[str, Any] = {"num_hidden_layers": 2}
 
@@ -15,7 +16,7 @@ BLOCKS = ["layers.0.attention", "layers.1.attention"]
 
 
 def ranges(
-    precision: str,
+    precision: Precision,
     *,
     amax: float = 8.0,
     smooth: bool = False,
@@ -33,4 +34,4 @@ def ranges(
 
 
 def with_attention(amax: float = 3.0) -> Ranges:
-    return dataclasses.replace(ranges("fp8"), attention=dict.fromkeys(BLOCKS, amax))
+    return dataclasses.replace(ranges(Precision.FP8), attention=dict.fromkeys(BLOCKS, amax))

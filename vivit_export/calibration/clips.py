@@ -76,7 +76,7 @@ class CalibrationClips:
 
         Args:
             done: digests of the clips that an earlier run used: they are read again only to be
-                recognised when a copy of them comes later, so pass what `digest` gave.
+                recognized when a copy of them comes later, so pass what `digest` gave.
 
         Raises:
             ClipError: more than a tenth of the clips are unusable, or too few are left.
@@ -87,7 +87,7 @@ class CalibrationClips:
         for source in self.sources[self._position(len(seen)) :]:
             reason, crops = self._load(source, preprocessor)
             if crops is not None and crops.min() == crops.max():
-                reason = "it shows one colour throughout"
+                reason = "it shows one color throughout"
             elif crops is not None:
                 first = seen.setdefault(digest(crops), source.name)
                 reason = f"it is the same clip as {first}" if first != source.name else ""

@@ -1,4 +1,4 @@
-"""Run the float32 graph on calibration clips and observe the tensors that will be quantised.
+"""Run the float32 graph on calibration clips and observe the tensors that will be quantized.
 
 One batch of clips is in memory at a time; what is kept of it (`cache.Observed`) does not grow with
 the number of clips. An interrupted run continues where its cache stops, and the cache serves every

@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
+
+from vivit_export.precision import Precision
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -27,8 +28,6 @@ _INFINITY = 0x7F80  # and above: NaN
 _BLOCK = 1 << 18  # values counted at a time: np.bincount makes 64-bit integers of them
 _LINEAR_BINS, _KL_LEVELS = 2048, 128
 _CANDIDATES = 128  # thresholds tried, from 1/128 of the largest magnitude to all of it
-INT8_LEVELS = 127
-FP8_LARGEST = 448.0
 
 
 @dataclass
@@ -96,17 +95,17 @@ def percentile(histogram: Histogram, _round: Callable[[Float64], Float64], share
 def mse(histogram: Histogram, rounded: Callable[[Float64], Float64]) -> float:
     """Take the range whose clipping and rounding together have the least mean squared error.
 
-    Each bin stands for its centre; a bin is at most 1/128 wide, narrower than a step of INT8
+    Each bin stands for its center; a bin is at most 1/128 wide, narrower than a step of INT8
     everywhere but at the very top.
     """
     low, high, counts = histogram.occupied()
     if not len(counts):
         return 0.0
-    centres = (low + high) / 2
+    centers = (low + high) / 2
     candidates = histogram.largest * np.arange(1, _CANDIDATES + 1) / _CANDIDATES
 
     def error(amax: float) -> float:
-        return float(counts @ np.square(rounded(centres / amax) * amax - centres))
+        return float(counts @ np.square(rounded(centers / amax) * amax - centers))
 
     return float(min(candidates[::-1], key=error))  # of equals the widest
 
@@ -147,7 +146,7 @@ def _linear_counts(histogram: Histogram) -> Float64:
 
 
 def _in_levels(counts: Float64) -> Float64:
-    """``counts`` after quantisation to 128 levels: the mean of each level's occupied bins, in those bins."""
+    """``counts`` after quantization to 128 levels: the mean of each level's occupied bins, in those bins."""
     level = np.arange(len(counts)) * _KL_LEVELS // len(counts)
     occupied = counts > 0
     sums = np.bincount(level, counts, _KL_LEVELS)
@@ -156,8 +155,8 @@ def _in_levels(counts: Float64) -> Float64:
     return np.where(occupied, means[level], 0.0)
 
 
-def _kl(reference: Float64, quantised: Float64) -> float:
-    p, q = reference / reference.sum(), quantised / quantised.sum()
+def _kl(reference: Float64, quantized: Float64) -> float:
+    p, q = reference / reference.sum(), quantized / quantized.sum()
     both = (p > 0) & (q > 0)
     if (p[~both] > 0).any():  # only the heap of a clipped tail can stand where nothing stood before
         both |= p > 0
@@ -174,18 +173,19 @@ METHODS: dict[str, Callable[[Histogram, Callable[[Float64], Float64]], float]] =
 """Ranges by name: each takes a histogram and the rounding of the target type; see `find_range`."""
 
 
-def round_int8(scaled: Float64) -> Float64:
-    """Round values that were divided by amax to the grid of INT8, clipped to [-1, 1]."""
-    return np.clip(np.rint(scaled * INT8_LEVELS), -INT8_LEVELS, INT8_LEVELS) / INT8_LEVELS
+def rounding(precision: Precision) -> Callable[[Float64], Float64]:
+    """Return what rounds values that were divided by amax to codes, the largest code at 1, clipped to [-1, 1]."""
+    dtype = precision.dtype
+    largest, codes = float(dtype.max), dtype.numpy()
+
+    def rounded(scaled: Float64) -> Float64:
+        clipped = np.clip(scaled * largest, -largest, largest)
+        return (clipped.astype(codes) if dtype.is_floating_point() else np.rint(clipped)).astype(np.float64) / largest
+
+    return rounded
 
 
-def round_fp8(scaled: Float64) -> Float64:
-    """Round values that were divided by amax to E4M3 with 448 at 1, clipped to [-1, 1]."""
-    clipped = np.clip(scaled * FP8_LARGEST, -FP8_LARGEST, FP8_LARGEST)
-    return clipped.astype(ml_dtypes.float8_e4m3fn).astype(np.float64) / FP8_LARGEST
-
-
-def find_range(histogram: Histogram, method: str, precision: str) -> float:
+def find_range(histogram: Histogram, method: str, precision: Precision) -> float:
     """Return amax, or 0 for a tensor that is zero throughout.
 
     Where nearly all values are zero (behind a ReLU), a method may find no use for the others; they
@@ -194,11 +194,8 @@ def find_range(histogram: Histogram, method: str, precision: str) -> float:
     Args:
         histogram: of the tensor.
         method: of `METHODS`.
-        precision: of `ROUNDINGS`.
+        precision: type of the codes.
     """
     if not histogram.largest:
         return 0.0
-    return METHODS[method](histogram, ROUNDINGS[precision]) or histogram.largest
-
-
-ROUNDINGS: dict[str, Callable[[Float64], Float64]] = {"int8": round_int8, "fp8": round_fp8}
+    return METHODS[method](histogram, rounding(precision)) or histogram.largest

@@ -1,40 +1,39 @@
-"""The result of a calibration: how each layer is quantised, for which model, from which clips.
+"""The result of a calibration: how each layer is quantized, for which model, from which clips.
 
 ``ranges.json`` travels in the bundle, and can be given to another export of the same model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from vivit_export.bundle.manifest import ClipsRecord, LayerEffect
-from vivit_export.calibration.cache import Observations
-from vivit_export.calibration.layers import Layer
-from vivit_export.calibration.observers import find_range, joined
-from vivit_export.calibration.smoothing import Exponents, choose
 from vivit_export.errors import CalibrationError, InputError, option
 from vivit_export.precision import Precision
 from vivit_export.records import from_json, parse_json, to_json
+
+Exponents = npt.NDArray[np.int64]
 
 FORMAT = "vivit-ranges/1"
 
 
 @dataclass(frozen=True)
 class LayerRange:
-    """How the input of one layer is quantised.
+    """How one layer is quantized, and how well that went on the rows that the calibration kept.
 
     Attributes:
-        amax: [-amax, amax] is what the codes span; 0 where the input was zero on all clips.
-        largest: largest magnitude that was observed, before smoothing.
-        exponents: channel j is divided by ``2 ** exponents[j]`` first; None: it is not.
-        alpha: how they were found.
-        error: mean squared error of the output relative to its mean square, on the kept rows.
-        shift: what is added to the bias; None: nothing.
+        amax: [-amax, amax] is what the codes of the input span, after smoothing; 0 where it was zero on all clips.
+        largest: largest magnitude of the input that was observed, before smoothing.
+        exponents: channel j of the input is divided by ``2 ** exponents[j]`` first; None: it is not.
+        alpha: of the formula that they were found by; None: they were not.
+        error: mean squared error of the layer's output, relative to its mean square.
+        shift: what is added to the bias of each output; None: nothing.
         percent: of the largest weight that the codes of the weights span.
     """
 
@@ -54,10 +53,10 @@ class LayerRange:
 
 @dataclass(frozen=True)
 class Ranges:
-    """What quantising a model takes.
+    """What quantizing a model takes.
 
     Attributes:
-        precision: ``int8`` or ``fp8``.
+        precision: type of the codes.
         method: of `observers.METHODS`.
         key: hash of what they were found from (model, weights, contract, clips).
         clips: where they come from, how many were used, and which were set aside and why.
@@ -118,34 +117,3 @@ def read_ranges(path: Path) -> Ranges:
     except (OSError, ValueError, RecursionError, InputError) as e:
         raise CalibrationError(f"{path} is not a file of ranges ({e}); make one with: vivit calibrate MODEL") from e
     return ranges
-
-
-def find_ranges(
-    layers: Sequence[Layer],
-    attention: Mapping[str, Sequence[str]],
-    state: Observations,
-    *,
-    precision: Precision,
-    method: str,
-    smooth: str,
-    key: Mapping[str, str],
-    clips: ClipsRecord,
-    count: Callable[[int], None],
-) -> Ranges:
-    """Turn observations into ranges: of each layer, and of the tensors that share one in each ``attention`` block."""
-    found = {}
-    for layer in layers:
-        seen = state.tensors[layer.tensor]
-        choice = choose(layer, seen, precision, method, smooth)
-        exponents = None if choice.exponents is None else tuple(map(int, choice.exponents))
-        # As text a float32 takes nine digits at most, and comes back as it was.
-        shift = None if choice.shift is None else tuple(float(str(value)) for value in choice.shift)
-        found[layer.name] = LayerRange(
-            choice.amax, seen.histogram.largest, exponents, choice.alpha, choice.error, shift, choice.percent
-        )
-        count(1)
-    shared = {
-        path: find_range(joined([state.tensors[name].histogram for name in tensors]), method, precision)
-        for path, tensors in attention.items()
-    }
-    return Ranges(precision, method, dict(key), clips, found, shared)

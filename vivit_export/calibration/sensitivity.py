@@ -1,8 +1,8 @@
-"""Which layers quantisation hurts most, and the fewest to leave out of it.
+"""Which layers quantization hurts most, and the fewest to leave out of it.
 
 The error of a layer's own output, which the calibration knows, ranks all layers for free. What counts is
 the logits: for those at the top of the ranking it is measured what happens to them when that layer
-alone is quantised, and when it alone is not.
+alone is quantized, and when it alone is not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Choose how each layer is quantised: its range, smoothing, the reach of its weights, and what is added to its bias.
+"""Choose how each layer is quantized: its range, smoothing, the reach of its weights, and what is added to its bias.
 
 SmoothQuant (arXiv:2211.10438) by powers of two moves the spread of activations into the weights:
 
@@ -21,106 +21,121 @@ value, gains nothing. With ``minmax`` nothing is clipped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from vivit_export.calibration.cache import Observed
-from vivit_export.calibration.layers import Layer, quantise_input, quantise_weights
-from vivit_export.calibration.observers import Histogram, find_range
+from vivit_export.bundle.manifest import ClipsRecord
+from vivit_export.calibration.cache import Observations, Observed
+from vivit_export.calibration.linears import LinearGroup, quantize_input, quantize_weights
+from vivit_export.calibration.observers import Histogram, find_range, joined
+from vivit_export.calibration.ranges import Exponents, LayerRange, Ranges
+from vivit_export.precision import Precision
 
 Float32 = npt.NDArray[np.float32]
-Exponents = npt.NDArray[np.int64]
 
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 REACHES = range(70, 101, 2)
 """Percent of the largest weight that INT8 codes may span."""
 _WIDEST = 10  # exponents are kept within this of the median: fp16 has room for them
-_PAYS = {("int8", "free"): 0.98, ("int8", "mul"): 0.7, ("fp8", "free"): 0.8, ("fp8", "mul"): 0.7}
+_PAYS = {
+    Precision.INT8: {"free": 0.98, "mul": 0.7},
+    Precision.FP8: {"free": 0.8, "mul": 0.7},
+}
 """What smoothing must bring the squared error down to, to be worth having. A multiplication by channel costs
 the CPU engines a pass over the activations (TensorRT does it inside the GELU kernel). E4M3 has an exponent
 of its own: a small gain on the kept rows did not show in the logits of the demo."""
 
 
+def find_ranges(
+    layers: Sequence[LinearGroup],
+    attention: Mapping[str, Sequence[str]],
+    state: Observations,
+    *,
+    precision: Precision,
+    method: str,
+    smooth: str,
+    key: Mapping[str, str],
+    clips: ClipsRecord,
+    count: Callable[[int], None],
+) -> Ranges:
+    """Turn observations into ranges: of each layer, and of the tensors that share one in each ``attention`` block."""
+    found = {}
+    for group in layers:
+        found[group.name] = choose(group, state.tensors[group.tensor], precision, method, smooth)
+        count(1)
+    shared = {
+        path: find_range(joined([state.tensors[name].histogram for name in tensors]), method, precision)
+        for path, tensors in attention.items()
+    }
+    return Ranges(precision, method, dict(key), clips, found, shared)
+
+
 @dataclass(frozen=True)
-class Choice:
-    """How one layer is quantised, and how well that went on the kept rows.
+class _Layer:
+    """A layer, what was observed of its input, and what shall become of it.
 
     Attributes:
-        amax: range of the input after smoothing.
-        exponents: int64 (channels,): channel j of the input is divided by ``2 ** exponents[j]``; None: no smoothing.
-        alpha: of the formula, or None.
-        error: mean squared error of the layer's output, relative to its mean square.
-        shift: float32 (out,) to add to the bias of a layer that has one; None: nothing.
-        percent: of the largest weight that the codes span.
+        group: what reads the tensor.
+        seen: what was observed of that.
+        precision: type of the codes.
+        method: of `observers.METHODS`.
+        exact: its outputs on the kept rows, of each Linear.
     """
 
-    amax: float
-    exponents: Exponents | None
-    alpha: float | None
-    error: float
-    shift: Float32 | None = None
-    percent: int = 100
+    group: LinearGroup
+    seen: Observed
+    precision: Precision
+    method: str
+    exact: list[Float32]
 
 
-def choose(layer: Layer, seen: Observed, precision: str, method: str, smooth: str = "auto") -> Choice:
+def choose(group: LinearGroup, seen: Observed, precision: Precision, method: str, smooth: str = "auto") -> LayerRange:
     """Find range and smoothing of one layer.
 
     Args:
-        layer: what reads the tensor.
+        group: what reads the tensor.
         seen: what was observed of it.
-        precision: ``int8`` or ``fp8``.
+        precision: type of the codes.
         method: of `observers.METHODS`.
         smooth: ``auto``, ``none``, or an alpha from 0 to 1 for every layer that can be smoothed for free.
     """
-    exact = [seen.rows @ weight for weight in layer.weights]
-
-    def quantised(alpha: float | None) -> Choice:
-        exponents = None if alpha is None else smoothing_exponents(layer, seen, alpha)
-        return _choice(layer, seen, exact, precision, method, exponents, alpha)
-
-    chosen = _smoothed(layer, precision, smooth, quantised)
-    if precision != "int8" or len(layer.weights) == 1 or method == "minmax":
+    layer = _Layer(group, seen, precision, method, [seen.rows @ weight for weight in group.weights])
+    chosen = _smoothed(layer, smooth)
+    if precision is not Precision.INT8 or len(group.weights) == 1 or method == "minmax":
         return chosen
-    clipped = _choice(layer, seen, exact, precision, method, chosen.exponents, chosen.alpha, clip=True)
+    clipped = _quantized(layer, chosen.alpha, clip=True)
     return clipped if clipped.error < chosen.error else chosen
 
 
-def _smoothed(layer: Layer, precision: str, smooth: str, quantised: Callable[[float | None], Choice]) -> Choice:
-    plain = quantised(None)
-    if smooth == "none" or layer.smoothing == "none":
+def _smoothed(layer: _Layer, smooth: str) -> LayerRange:
+    plain, way = _quantized(layer, None), layer.group.smoothing
+    if smooth == "none" or way == "none":
         return plain
     if smooth != "auto":
-        return quantised(float(smooth)) if layer.smoothing == "free" else plain
-    best = min((quantised(alpha) for alpha in ALPHAS), key=lambda choice: choice.error)
-    return best if best.error < _PAYS[precision, layer.smoothing] * plain.error else plain
+        return _quantized(layer, float(smooth)) if way == "free" else plain
+    best = min((_quantized(layer, alpha) for alpha in ALPHAS), key=lambda found: found.error)
+    return best if best.error < _PAYS[layer.precision][way] * plain.error else plain
 
 
-def smoothing_exponents(layer: Layer, seen: Observed, alpha: float) -> Exponents:
+def smoothing_exponents(group: LinearGroup, seen: Observed, alpha: float) -> Exponents:
     """log2 of the formula's s, rounded; 0 for the median channel, and for channels that are always 0."""
     activation = seen.channel_max.astype(np.float64)
-    weight = np.abs(layer.joined).max(axis=1).astype(np.float64)
+    weight = np.abs(group.joined).max(axis=1).astype(np.float64)
     used = (activation > 0) & (weight > 0)
     logs = np.zeros(len(activation))
     logs[used] = alpha * np.log2(activation[used]) - (1 - alpha) * np.log2(weight[used])
-    centred = np.rint(logs - np.median(logs[used])) if used.any() else logs
-    return np.where(used, np.clip(centred, -_WIDEST, _WIDEST), 0).astype(np.int64)
+    centered = np.rint(logs - np.median(logs[used])) if used.any() else logs
+    return np.where(used, np.clip(centered, -_WIDEST, _WIDEST), 0).astype(np.int64)
 
 
-def _choice(
-    layer: Layer,
-    seen: Observed,
-    exact: list[Float32],
-    precision: str,
-    method: str,
-    exponents: Exponents | None,
-    alpha: float | None,
-    *,
-    clip: bool = False,
-) -> Choice:
-    rows, weights, mean = seen.rows, layer.weights, seen.channel_mean
+def _quantized(layer: _Layer, alpha: float | None, *, clip: bool = False) -> LayerRange:
+    """Quantize with the smoothing of one alpha, None for none, and weights that are clipped or not."""
+    group, seen, precision = layer.group, layer.seen, layer.precision
+    exponents = None if alpha is None else smoothing_exponents(group, seen, alpha)
+    rows, weights, mean = seen.rows, group.weights, seen.channel_mean
     histogram = seen.histogram
     if exponents is not None:
         factors = np.ldexp(np.float32(1), exponents).astype(np.float32)
@@ -130,32 +145,35 @@ def _choice(
         # magnitude, which is known by channel.
         histogram = Histogram()
         histogram.add(np.ascontiguousarray(rows), float((seen.channel_max / factors).max()))
-    amax = find_range(histogram, method, precision)
-    percent = find_reach(layer, weights, np.square(rows).mean(axis=0)) if clip else 100
-    quantised = [q.values for q in quantise_weights(layer, precision, weights, percent)]
-    rounded = quantise_input(rows, amax, precision)
-    wrong = [rounded @ values - out for values, out in zip(quantised, exact, strict=True)]
-    error = _relative_error(wrong, exact)
-    if layer.biased:
-        shift = (seen.channel_mean @ layer.weights[0] - mean @ quantised[0]).astype(np.float32)
-        corrected = _relative_error([wrong[0] + shift], exact)
+    amax = find_range(histogram, layer.method, precision)
+    percent = find_reach(group, weights, np.square(rows).mean(axis=0)) if clip else 100
+    values = [weight.values for weight in quantize_weights(group, precision, weights, percent)]
+    rounded = quantize_input(rows, amax, precision)
+    wrong = [rounded @ value - out for value, out in zip(values, layer.exact, strict=True)]
+    divided = None if exponents is None else tuple(map(int, exponents))
+    error = _relative_error(wrong, layer.exact)
+    found = LayerRange(amax, seen.histogram.largest, divided, alpha, error, percent=percent)
+    if group.biased:
+        shift = (seen.channel_mean @ group.weights[0] - mean @ values[0]).astype(np.float32)
+        corrected = _relative_error([wrong[0] + shift], layer.exact)
         if corrected < error:
-            return Choice(amax, exponents, alpha, corrected, shift, percent)
-    return Choice(amax, exponents, alpha, error, percent=percent)
+            # As text a float32 takes nine digits at most, and comes back as it was.
+            return replace(found, error=corrected, shift=tuple(float(str(value)) for value in shift))
+    return found
 
 
-def find_reach(layer: Layer, weights: Sequence[Float32], power: Float32) -> int:
+def find_reach(group: LinearGroup, weights: Sequence[Float32], power: Float32) -> int:
     """Percent of the largest weight that INT8 codes shall span, by the error of the output.
 
     Args:
-        layer: what is quantised.
+        group: what is quantized.
         weights: its weights, smoothed, float32 (in, out) of each Linear.
         power: mean square of each channel of the smoothed input, float32 (in,).
     """
 
     def error(percent: int) -> float:
-        quantised = quantise_weights(layer, "int8", weights, percent)
-        pairs = zip(quantised, weights, strict=True)
+        quantized = quantize_weights(group, Precision.INT8, weights, percent)
+        pairs = zip(quantized, weights, strict=True)
         return sum(float((power @ np.square(q.values - weight)).sum()) for q, weight in pairs)
 
     return min(REACHES, key=error)

@@ -21,9 +21,10 @@ from vivit_export.bundle.manifest import ClipsRecord
 from vivit_export.calibration.cache import default_cache
 from vivit_export.calibration.clips import FEWEST_CLIPS, GOOD_CLIPS, CalibrationClips, find_calibration_clips
 from vivit_export.calibration.collect import collect
-from vivit_export.calibration.layers import Layer
+from vivit_export.calibration.linears import LinearGroup
 from vivit_export.calibration.options import CalibrationOptions
-from vivit_export.calibration.ranges import Ranges, find_ranges, read_ranges
+from vivit_export.calibration.ranges import Ranges, read_ranges
+from vivit_export.calibration.smoothing import find_ranges
 from vivit_export.contract import Clip, Contract
 from vivit_export.demo.motion import LABELS, render_clip
 from vivit_export.errors import UsageError
@@ -56,7 +57,7 @@ def obtain_ranges(
         checkpoint: where the graph comes from.
         rewritten: the float32 graph; not modified.
         clip: how clips are drawn from videos.
-        precision: ``int8`` or ``fp8``.
+        precision: type of the codes.
         options: how.
         progress: told about each stage.
         attention: also find the ranges of Q, K and V.
@@ -75,47 +76,65 @@ def obtain_ranges(
         ranges = read_ranges(options.ranges)
         ranges.require(key, precision, options.ranges)
         return ranges
-    with ExitStack() as stack:
-        model = rewritten.model.clone()
-        blocks = name_attention_inputs(model) if attention else {}
-        return _calibrate(checkpoint, model, blocks, clip, precision, options, key, stack, progress)
-
-
-def _calibrate(
-    checkpoint: Checkpoint,
-    model: ir.Model,
-    blocks: dict[str, tuple[str, ...]],
-    clip: Clip,
-    precision: Precision,
-    options: CalibrationOptions,
-    key: dict[str, str],
-    stack: ExitStack,
-    progress: Progress,
-) -> Ranges:
-    layers = calibration_graph(checkpoint, model)
+    model = rewritten.model.clone()
+    blocks = name_attention_inputs(model) if attention else {}
+    groups = calibration_graph(checkpoint, model)
     contract = calibration_contract(checkpoint, model, clip)
-    with progress.stage("find the calibration clips"):
-        clips, source = stack.enter_context(find_clips_of(contract, options))
-        key = {**key, "clips": clips.sha256}
-        if blocks:
-            key["set of tensors"] = _sha256_of_json(blocks)
-        cache = options.cache or default_cache(key)
-    if len(clips) < GOOD_CLIPS:
-        progress.note(f"{len(clips)} calibration clips are few: with {GOOD_CLIPS} or more the ranges settle")
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vivit-calibration-")))
-    with progress.counting("calibrate", len(clips), "clips") as count:
-        save_graph(model, folder)
-        tensors = [*(layer.tensor for layer in layers), *(name for names in blocks.values() for name in names)]
-        state = collect(folder / MODEL, tensors, clips, cache=cache, key=key, count=count)
+    return _calibrate(_Calibration(model, groups, blocks, contract, key, precision, options), progress)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Calibration:
+    """A calibration that is going to be run.
+
+    Attributes:
+        model: from `calibration_graph`.
+        groups: its layers.
+        blocks: names of Q, K and V by block, where attention shall be quantized.
+        contract: of the graph.
+        key: hash of everything that the ranges depend on but the clips.
+        precision: type of the codes.
+        options: how.
+    """
+
+    model: ir.Model
+    groups: list[LinearGroup]
+    blocks: dict[str, tuple[str, ...]]
+    contract: Contract
+    key: dict[str, str]
+    precision: Precision
+    options: CalibrationOptions
+
+    @property
+    def tensors(self) -> list[str]:
+        """Names of what is observed."""
+        return [*(group.tensor for group in self.groups), *(name for names in self.blocks.values() for name in names)]
+
+
+def _calibrate(job: _Calibration, progress: Progress) -> Ranges:
+    options = job.options
+    with ExitStack() as stack:
+        with progress.stage("find the calibration clips"):
+            clips, source = stack.enter_context(find_clips_of(job.contract, options))
+            key = {**job.key, "clips": clips.sha256}
+            if job.blocks:
+                key["set of tensors"] = _sha256_of_json(job.blocks)
+            cache = options.cache or default_cache(key)
+        if len(clips) < GOOD_CLIPS:
+            progress.note(f"{len(clips)} calibration clips are few: with {GOOD_CLIPS} or more the ranges settle")
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vivit-calibration-")))
+        with progress.counting("calibrate", len(clips), "clips") as count:
+            save_graph(job.model, folder)
+            state = collect(folder / MODEL, job.tensors, clips, cache=cache, key=key, count=count)
     for name, reason in state.set_aside.items():
         progress.note(f"not used for calibration: {name}: {reason}")
     told = ClipsRecord(source, len(state.done), options.seed, state.set_aside)
-    with progress.counting(f"find the ranges by {options.method}", len(layers), "layers") as count:
+    with progress.counting(f"find the ranges by {options.method}", len(job.groups), "layers") as count:
         return find_ranges(
-            layers,
-            blocks,
+            job.groups,
+            job.blocks,
             state,
-            precision=precision,
+            precision=job.precision,
             method=options.method,
             smooth=options.smooth,
             key=key,
@@ -141,7 +160,7 @@ def layers_to_keep(ranges: Ranges, keep: str | None) -> tuple[str, ...]:
     return kept
 
 
-def calibration_graph(checkpoint: Checkpoint, model: ir.Model) -> list[Layer]:
+def calibration_graph(checkpoint: Checkpoint, model: ir.Model) -> list[LinearGroup]:
     """Turn a rewritten graph into the one that is run: uint8 crops in, layer inputs named; return the layers."""
     layers = name_inputs(model)
     prepend_pixels(model, Preprocessor(checkpoint.clip, checkpoint.preprocess))

@@ -47,10 +47,10 @@ def calibrate_model(
         VivitExportError: see `obtain_ranges`.
     """
     progress = progress if progress is not None else Silent()
-    path = Path(output)
-    if not options.precision.quantized:
+    path, precision = Path(output), options.precision
+    if not precision.quantized:
         raise UsageError(
-            f"{option('precision', options.precision)} needs no calibration; choose {option('precision', 'int8')} or "
+            f"{option('precision', precision)} needs no calibration; choose {option('precision', 'int8')} or "
             f"{option('precision', 'fp8')}"
         )
     options.calibration.require_data(model)
@@ -59,13 +59,13 @@ def calibrate_model(
         checkpoint = load_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
     outputs = OUTPUTS if checkpoint.has_head else OUTPUTS[1:]
     with progress.stage("trace the network"):
-        rewritten = rewrite_graph(checkpoint, outputs, options.skip_rewrites, equalize=True)
+        rewritten = rewrite_graph(checkpoint, outputs, precision, options.skip_rewrites)
     clip = options.sampled(checkpoint.clip)
     ranges = obtain_ranges(
         checkpoint,
         rewritten,
         clip,
-        options.precision,
+        precision,
         options.calibration,
         progress,
         attention=options.fp8_attention,

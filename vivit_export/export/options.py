@@ -19,21 +19,12 @@ from vivit_export.errors import MissingDependencyError, UsageError, option
 from vivit_export.export.engine.options import EngineOptions
 from vivit_export.flavour import Flavour
 from vivit_export.precision import Precision, PrecisionName, find_precision
+from vivit_export.rewrite import REWRITE_NAMES
 from vivit_export.runtime.clips.sampling import choose_sampling
 from vivit_export.runtime.drift.metrics import parse_gate
 
 Attention = Literal["auto", "fused-op", "pattern"]
 OUTPUTS = ("logits", "embedding")
-# In the order of `graph.rewrites.REWRITES`, which would load the graph libraries; a test compares them.
-REWRITE_NAMES = (
-    "patch-embedding",
-    "layernorm",
-    "attention-scale",
-    "key-bias",
-    "value-bias",
-    "query-bias",
-    "class-token",
-)
 
 _MAX_OPSET = 24
 _ATTENTION_OPSET = 23  # the first with Attention as an op
@@ -89,7 +80,7 @@ class ExportOptions:
         views: (temporal, spatial) clips per video whose logits are averaged.
         outputs: subset of ``logits`` and ``embedding``; empty means all the checkpoint has.
         attention: form of attention in the graph; ``auto``: see `attention_form`.
-        skip_rewrites: names of exact graph rewrites to leave out; see `rewrites.REWRITES`.
+        skip_rewrites: names of exact graph rewrites to leave out; see `vivit_export.rewrite`.
         opset: ONNX opset, or None for the lowest that holds the graph's ops.
         clips: folder of videos (or one video) to check on; None: the bundled clips.
         num_clips: at most so many of them; None: all of the user's, and of the bundled ones as many as

@@ -28,7 +28,7 @@ from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.clips import load_check_clips, num_bundled_clips
 from vivit_export.export.graph.build import (
     Graph,
-    Quantisation,
+    Quantization,
     Rewritten,
     build_graph,
     rewrite_graph,
@@ -105,14 +105,14 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPlan, progress:
     with progress.stage("trace the network" if quantisation is None else "quantise the graph"):
         graph = build_graph(
             checkpoint,
-            precision=options.precision,
+            precision=Precision(options.precision),
             form=plan.attention,
             opset=plan.opset,
             input_mode=options.input_mode,
             outputs=outputs,
             frame_size=options.frame_size,
             skip_rewrites=options.skip_rewrites,
-            quantisation=quantisation,
+            quantization=quantisation,
         )
         save_graph(graph.model, work)
     contract = Contract(
@@ -134,13 +134,13 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPlan, progress:
 
 def _quantisation(
     work: Path, checkpoint: Checkpoint, outputs: tuple[str, ...], options: ExportOptions, progress: Progress
-) -> Quantisation:
+) -> Quantization:
     with progress.stage("trace the network"):
-        rewritten = rewrite_graph(checkpoint, outputs, options.skip_rewrites, equalize=True)
+        rewritten = rewrite_graph(checkpoint, outputs, Precision(options.precision), options.skip_rewrites)
     clip = options.sampled(checkpoint.clip)
     attention = options.fp8_attention
     ranges = obtain_ranges(
-        checkpoint, rewritten, clip, options.precision, options.calibration, progress, attention=attention
+        checkpoint, rewritten, clip, Precision(options.precision), options.calibration, progress, attention=attention
     )
     if options.keep_fp16 == "auto":
         with progress.stage("run the float32 graph"):
@@ -150,7 +150,7 @@ def _quantisation(
     else:
         kept = layers_to_keep(ranges, options.keep_fp16)
     write_json(work / bundle.RANGES, ranges.to_json())
-    return Quantisation(rewritten, ranges, kept, attention)
+    return Quantization(rewritten, ranges, kept, attention)
 
 
 def _check_clips(

@@ -1,4 +1,4 @@
-"""Run a quantised model with any of its layers kept in floating point, to learn what each one costs."""
+"""Run a quantized model with any of its layers kept in floating point, to learn what each one costs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import numpy.typing as npt
 from vivit_export.bundle import MODEL
 from vivit_export.bundle.checks import Drift, Gate
 from vivit_export.bundle.manifest import LayerEffect
-from vivit_export.calibration.layers import Layer
+from vivit_export.calibration.linears import LinearGroup
 from vivit_export.calibration.ranges import Ranges
 from vivit_export.calibration.sensitivity import CONFIRMED, fewest_kept, measure
 from vivit_export.errors import DriftError
 from vivit_export.export.calibrate import calibration_graph
 from vivit_export.export.checkpoint.load import Checkpoint
 from vivit_export.export.graph.build import Rewritten, save_graph
-from vivit_export.export.graph.quantize import find_layers, quantize
+from vivit_export.export.graph.quantize import find_groups, quantize
 from vivit_export.export.graph.quantize_attention import quantize_attention
 from vivit_export.export.graph.rewrites import lower_attention
 from vivit_export.progress import Progress
@@ -36,7 +36,7 @@ several ways, each of which rounds a few values to another code."""
 class Trials:
     """The model on a few clips, once for each set of layers that is kept.
 
-    What is not quantised is float32 here, where it is fp16 in a bundle: a hundredth of INT8's error.
+    What is not quantized is float32 here, where it is fp16 in a bundle: a hundredth of INT8's error.
 
     Args:
         checkpoint: where the graph comes from.
@@ -55,13 +55,13 @@ class Trials:
         reference: Outputs | None = None,
     ) -> None:
         self._checkpoint, self._rewritten, self._ranges, self._crops = checkpoint, rewritten, ranges, crops
-        self.layers: list[Layer] = [place.layer for place in find_layers(rewritten.model)]
-        self._reference = reference if reference is not None else self.outputs([layer.name for layer in self.layers])
+        self.layers: list[LinearGroup] = [place.group for place in find_groups(rewritten.model)]
+        self._reference = reference if reference is not None else self.outputs([group.name for group in self.layers])
 
     @property
     def shares(self) -> dict[str, float]:
         """Share of each layer in the multiplications of all of them: every layer sees every token."""
-        sizes = {layer.name: layer.joined.size for layer in self.layers}
+        sizes = {group.name: group.joined.size for group in self.layers}
         total = sum(sizes.values())
         return {name: size / total for name, size in sizes.items()}
 
@@ -101,7 +101,7 @@ def measure_sensitivity(trials: Trials, ranges: Ranges, progress: Progress) -> l
 def choose_kept(
     trials: Trials, ranges: Ranges, gate: Gate, progress: Progress, *, attention: bool = False
 ) -> tuple[tuple[str, ...], Ranges]:
-    """Find the fewest layers to keep in fp16 so that the drift is inside the gate, attention quantised or not.
+    """Find the fewest layers to keep in fp16 so that the drift is inside the gate, attention quantized or not.
 
     Returns:
         Their names, and the ranges with what each layer does to the logits, if that had to be measured.
@@ -133,4 +133,4 @@ def choose_kept(
 def kept_text(kept: Sequence[str], shares: dict[str, float]) -> str:
     """What keeping layers costs, for people."""
     share = sum(shares[name] for name in kept)
-    return f"kept in fp16: {', '.join(kept)} ({100 * share:.1f} % of the quantisable multiplications)"
+    return f"kept in fp16: {', '.join(kept)} ({100 * share:.1f} % of the quantizable multiplications)"

@@ -14,6 +14,7 @@ from vivit_export.bundle.manifest import Content, PrecisionRecord, QuantizationR
 from vivit_export.contract import Tensor
 from vivit_export.files import write_json
 from vivit_export.records import to_json
+from vivit_export.rewrite import Rewrite
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }
@@ -96,7 +97,7 @@ def _drift(checks: DriftReport) -> list[str]:
 def rewrites_text(content: Content) -> str:
     """Which exact rewrites changed the graph, in how many places, and of how many where that is fewer."""
     blocks = content.model.num_blocks
-    places = {"patch-embedding": 1, "layernorm": 2 * blocks, "class-token": 1}
+    places = {rewrite.value: rewrite.places(blocks) for rewrite in Rewrite}
     texts = []
     for name, count in content.precision.rewrites.items():
         wanted = places.get(name, blocks)

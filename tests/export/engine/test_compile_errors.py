@@ -16,6 +16,7 @@ from vivit_export.errors import BuildError
 from vivit_export.export.engine.compile import EngineRequest, build_engine
 from vivit_export.export.graph.build import build_graph
 from vivit_export.flavour import Flavour
+from vivit_export.precision import Precision
 
 DEDICATED = (
     r"Attention operation was not supported by a dedicated kernel "
@@ -67,7 +68,12 @@ def test_the_module_is_named(
 ) -> None:
     fields: dict[str, Any] = {"hidden_size": width, "num_hidden_layers": 3}
     model = build_graph(
-        checkpoints.load(**fields), precision=precision, form=form, opset=23, input_mode="crops", outputs=("logits",)
+        checkpoints.load(**fields),
+        precision=Precision(precision),
+        form=form,
+        opset=23,
+        input_mode="crops",
+        outputs=("logits",),
     ).model
     change(model)
     ir.save(model, tmp_path / MODEL)

@@ -36,7 +36,7 @@ GEOMETRIES: list[dict[str, Any]] = [
 
 def compiled(checkpoint: Checkpoint, folder: Path, precision: str, **options: Any) -> Plan:
     given: dict[str, Any] = {"form": "pattern", "opset": 23, "input_mode": "crops", **options}
-    model = build_graph(checkpoint, precision=precision, outputs=("logits", "embedding"), **given).model
+    model = build_graph(checkpoint, precision=Precision(precision), outputs=("logits", "embedding"), **given).model
     save_graph(model, folder)
     source = model.graph.inputs[0]
     assert source.shape is not None

@@ -18,7 +18,8 @@ from vivit_export.errors import BuildError
 from vivit_export.export.checkpoint.load import load_checkpoint
 from vivit_export.export.graph import build as graph_module
 from vivit_export.export.graph.build import Graph, build_graph, layer_types, save_graph, signature
-from vivit_export.export.options import REWRITE_NAMES
+from vivit_export.precision import Precision
+from vivit_export.rewrite import REWRITE_NAMES
 
 LAYERS = 2
 LINEARS = ("attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.o_proj", "mlp.fc1", "mlp.fc2")
@@ -33,14 +34,16 @@ def build(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> Any:
         checkpoint = checkpoints.load(**fields)
         outputs = ("logits", "embedding") if checkpoint.has_head else ("embedding",)
         monkeypatch.setattr(graph_module, "trace", lambda *_: checkpoints.trace(**fields))
-        options = {"precision": "fp32", "form": "fused-op", "opset": 23, "input_mode": "pixels", **changes}
+        options = {"precision": Precision.FP32, "form": "fused-op", "opset": 23, "input_mode": "pixels", **changes}
         return build_graph(checkpoint, outputs=outputs, **options)
 
     return make
 
 
-@pytest.mark.parametrize(("precision", "weight"), [("fp32", "float"), ("fp16", "float16"), ("bf16", "bfloat16")])
-def test_layers_are_listed_with_the_type_of_their_weights(build: Any, precision: str, weight: str) -> None:
+@pytest.mark.parametrize(
+    ("precision", "weight"), [(Precision.FP32, "float"), (Precision.FP16, "float16"), (Precision.BF16, "bfloat16")]
+)
+def test_layers_are_listed_with_the_type_of_their_weights(build: Any, precision: Precision, weight: str) -> None:
     made = build(precision=precision, form="pattern")
     names = [f"layers.{i}.{linear}" for i in range(LAYERS) for linear in LINEARS]
     expected = dict.fromkeys(["embeddings.patch_embeddings.projection", *names, "classifier"], weight)
@@ -49,14 +52,14 @@ def test_layers_are_listed_with_the_type_of_their_weights(build: Any, precision:
 
 
 def test_facts_say_what_was_done(build: Any) -> None:
-    facts = build(precision="fp16", form="pattern", opset=22, input_mode="crops").facts
+    facts = build(precision=Precision.FP16, form="pattern", opset=22, input_mode="crops").facts
     assert (facts["name"], facts["attention"], facts["opset"]) == ("fp16", "pattern", 22)
     assert facts["float32_ops"] == [f"layers.{i}.attention/Softmax" for i in range(LAYERS)]
     assert facts["largest_weight"]["magnitude"] > 1
     assert facts["pixels"] == "folded"
     matched = dict.fromkeys(("attention-scale", "key-bias", "value-bias", "query-bias"), LAYERS)
     assert facts["rewrites"] == {"patch-embedding": 1, "layernorm": 2 * LAYERS, **matched, "class-token": 1}
-    in_float32 = build(precision="fp32").facts["rewrites"]
+    in_float32 = build(precision=Precision.FP32).facts["rewrites"]
     assert in_float32 == {name: count for name, count in facts["rewrites"].items() if name != "query-bias"}
     plain = build(skip_rewrites=REWRITE_NAMES).facts
     assert plain["rewrites"] == {}
@@ -66,10 +69,10 @@ def test_facts_say_what_was_done(build: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "form"),
     [
-        ({"precision": "fp32"}, "arithmetic"),
-        ({"precision": "bf16"}, "folded"),
-        ({"precision": "fp16", "skip_rewrites": ("patch-embedding",)}, "arithmetic"),
-        ({"precision": "fp16", "skip_rewrites": REWRITE_NAMES}, "arithmetic"),
+        ({"precision": Precision.FP32}, "arithmetic"),
+        ({"precision": Precision.BF16}, "folded"),
+        ({"precision": Precision.FP16, "skip_rewrites": ("patch-embedding",)}, "arithmetic"),
+        ({"precision": Precision.FP16, "skip_rewrites": REWRITE_NAMES}, "arithmetic"),
     ],
 )
 def test_pixels_are_folded_below_float32_only(build: Any, options: dict[str, Any], form: str) -> None:
@@ -88,10 +91,10 @@ def test_form_of_attention(build: Any) -> None:
 
 def test_signature_is_the_graphs_own(build: Any) -> None:
     logits, embedding = Tensor("logits", "float32", ("batch", 5)), Tensor("embedding", "float32", ("batch", 32))
-    pixels = signature(build(precision="bf16").model, "pixels", None)
+    pixels = signature(build(precision=Precision.BF16).model, "pixels", None)
     assert pixels.inputs == (Tensor("pixel_values", "float32", ("batch", 4, 3, 16, 16)),)
     assert pixels.outputs == (logits, embedding)
-    crops = signature(build(precision="fp16", input_mode="crops").model, "crops", None)
+    crops = signature(build(precision=Precision.FP16, input_mode="crops").model, "crops", None)
     assert crops.inputs == (Tensor("frames", "uint8", ("batch", 4, 16, 16, 3)),)
     assert (crops.mode, crops.outputs) == ("crops", (logits, embedding))
     assert signature(build(headless=True).model, "pixels", None).outputs == (embedding,)
@@ -107,9 +110,9 @@ def test_saved_graph_runs(build: Any, checkpoints: Checkpoints, tmp_path: Path) 
 
 
 @pytest.mark.needs_onnxruntime
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
 def test_large_weights_go_beside_the_graph(
-    build: Any, checkpoints: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+    build: Any, checkpoints: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
 ) -> None:
     import onnxruntime
 
@@ -145,7 +148,7 @@ def test_saving_again_gives_the_same_bytes(
     monkeypatch.setattr(graph_module, "_EXTERNAL_BYTES", limit)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        save_graph(build(precision="fp16", form="pattern", input_mode="crops").model, tmp_path / name)
+        save_graph(build(precision=Precision.FP16, form="pattern", input_mode="crops").model, tmp_path / name)
     files = {name: {p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("a", "b")}
     assert files["a"] == files["b"]
 
@@ -173,7 +176,7 @@ def test_a_rewrite_that_leaves_the_range_is_named(checkpoints: Checkpoints, tmp_
     with torch.no_grad():
         layer.layernorm_after.weight[3] = 1e4
         layer.mlp.fc1.weight[5, 3] = 10.0
-    options: dict[str, Any] = {"precision": "fp16", "form": "pattern", "opset": 20, "input_mode": "crops"}
+    options: dict[str, Any] = {"precision": Precision.FP16, "form": "pattern", "opset": 20, "input_mode": "crops"}
     with pytest.raises(BuildError) as caught:
         build_graph(checkpoint, outputs=("logits",), **options)
     assert str(caught.value) == (

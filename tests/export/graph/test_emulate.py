@@ -20,6 +20,7 @@ from vivit_export.export.graph.build import build_graph, signature
 from vivit_export.export.graph.emulate import emulate_low_precision
 from vivit_export.export.graph.lowering import lower_precision
 from vivit_export.export.graph.rewrites import lower_attention
+from vivit_export.precision import Precision
 
 pytestmark = pytest.mark.needs_onnxruntime
 
@@ -37,11 +38,11 @@ def to_bf16(array: Float32) -> Float32:
     return rounded
 
 
-ROUND: dict[str, Callable[[Float32], Float32]] = {"fp16": to_fp16, "bf16": to_bf16}
+ROUND: dict[Precision, Callable[[Float32], Float32]] = {Precision.FP16: to_fp16, Precision.BF16: to_bf16}
 PRECISIONS = sorted(ROUND)
 
 
-def emulated(text: str, precision: str, **weights: Float32) -> ir.Model:
+def emulated(text: str, precision: Precision, **weights: Float32) -> ir.Model:
     model = parse(text, **weights)
     lower_precision(model, precision)
     return emulate_low_precision(model)
@@ -66,7 +67,7 @@ perceptron (float[batch, 8] x) => (float[batch, 3] y, float[batch, 2] h) {
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_matches_numpy_with_a_rounding_after_every_op(precision: str) -> None:
+def test_matches_numpy_with_a_rounding_after_every_op(precision: Precision) -> None:
     rng, rounded = np.random.default_rng(0), ROUND[precision]
     x = (rng.integers(-16, 17, (500, 8)) / 8).astype(np.float32)
     w1 = (rng.uniform(2**-6, 1, (8, 2)) * rng.choice([-1, 1], (8, 2))).astype(np.float32)
@@ -96,7 +97,7 @@ attend (float[batch, 4] scores) => (float[batch, 3] y) {
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_softmax_is_rounded_once_after_float32(precision: str) -> None:
+def test_softmax_is_rounded_once_after_float32(precision: Precision) -> None:
     # exp(0) = 1 and exp(-200) = 0 in float32: probabilities are exactly 1, 1/2, 1/3 and 1/4.
     kept = np.array([[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 1], [1, 1, 1, 1]], np.float32)
     values = (np.random.default_rng(0).integers(-8, 9, (4, 3)) / 8).astype(np.float32)
@@ -117,14 +118,14 @@ norm (float[batch, 64] x) => (float[batch, 64] y) {
 def test_layer_norm_statistics_do_not_overflow_fp16() -> None:
     # The sum of squares is 64 * 300**2, far beyond 65504.
     x = np.where(np.arange(64) % 2, 300, -300).astype(np.float32)[None]
-    got = run_ort(emulated(NORM, "fp16", scale=np.full(64, 3, np.float32), bias=np.zeros(64, np.float32)), x)
+    got = run_ort(emulated(NORM, Precision.FP16, scale=np.full(64, 3, np.float32), bias=np.zeros(64, np.float32)), x)
     np.testing.assert_array_equal(got["y"], np.sign(x) * 3)
 
 
 # --- on the whole network ----------------------------------------------------------------------
 
 
-def low_vivit(checkpoints: Checkpoints, precision: str, form: str) -> ir.Model:
+def low_vivit(checkpoints: Checkpoints, precision: Precision, form: str) -> ir.Model:
     model = checkpoints.trace()
     if form == "pattern":
         lower_attention(model)
@@ -134,9 +135,9 @@ def low_vivit(checkpoints: Checkpoints, precision: str, form: str) -> ir.Model:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("form", ["fused-op", "pattern"])
-def test_every_low_tensor_holds_low_values_only(checkpoints: Checkpoints, precision: str, form: str) -> None:
+def test_every_low_tensor_holds_low_values_only(checkpoints: Checkpoints, precision: Precision, form: str) -> None:
     low = low_vivit(checkpoints, precision, form)
-    type_ = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}[precision]
+    type_ = {Precision.FP16: ir.DataType.FLOAT16, Precision.BF16: ir.DataType.BFLOAT16}[precision]
     names = [str(v.name) for node in low.graph for v in node.outputs if v.dtype == type_]
     model = emulate_low_precision(low)
     pixels = normal_pixels(checkpoints.load(), 2)
@@ -157,7 +158,7 @@ def test_every_low_tensor_holds_low_values_only(checkpoints: Checkpoints, precis
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_emulated_graph_computes_in_float32_alone(checkpoints: Checkpoints, precision: str) -> None:
+def test_emulated_graph_computes_in_float32_alone(checkpoints: Checkpoints, precision: Precision) -> None:
     model = emulate_low_precision(low_vivit(checkpoints, precision, "pattern"))
     onnx.checker.check_model(ir.to_proto(model), full_check=True)
     for node in model.graph:
@@ -168,7 +169,7 @@ def test_emulated_graph_computes_in_float32_alone(checkpoints: Checkpoints, prec
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_the_model_passed_in_is_not_modified(checkpoints: Checkpoints, precision: str) -> None:
+def test_the_model_passed_in_is_not_modified(checkpoints: Checkpoints, precision: Precision) -> None:
     model = low_vivit(checkpoints, precision, "pattern")
     before = serialize(model)
     emulate_low_precision(model)
@@ -179,7 +180,7 @@ def test_the_model_passed_in_is_not_modified(checkpoints: Checkpoints, precision
 def demo_run(demo_checkpoint: Checkpoint) -> Any:
     """Traced demo, its clips as pixels, and what eager fp32 gives for them."""
     model = build_graph(
-        demo_checkpoint, precision="fp32", form="pattern", opset=23, input_mode="pixels", outputs=("logits",)
+        demo_checkpoint, precision=Precision.FP32, form="pattern", opset=23, input_mode="pixels", outputs=("logits",)
     ).model
     contract = Contract(
         demo_checkpoint.clip, demo_checkpoint.preprocess, signature(model, "pixels"), demo_checkpoint.labels
@@ -189,7 +190,7 @@ def demo_run(demo_checkpoint: Checkpoint) -> Any:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_drifts_as_much_as_torch_in_that_type(demo_checkpoint: Checkpoint, demo_run: Any, precision: str) -> None:
+def test_drifts_as_much_as_torch_in_that_type(demo_checkpoint: Checkpoint, demo_run: Any, precision: Precision) -> None:
     """Two ways to round in the same type differ in detail, but not in how far they drift."""
     traced, pixels, reference = demo_run
     model = traced.clone()

@@ -87,7 +87,7 @@ def test_weights_are_pillows(source: int, target: int, resample: int) -> None:
 
 
 @given(source=st.integers(2, 900), target=st.integers(1, 400))
-@example(312, 306)  # where adding up the centres and multiplying differ
+@example(312, 306)  # where adding up the centers and multiplying differ
 def test_nearest_takes_the_pixel_that_pillow_takes(source: int, target: int) -> None:
     row = np.random.default_rng(0).integers(0, 256, (1, source, 3)).astype(np.uint8)
     expected = np.asarray(Image.fromarray(row).resize((target, 1), Image.Resampling.NEAREST))[0]

@@ -17,15 +17,16 @@ from vivit_export.errors import BuildError
 from vivit_export.export.graph.build import build_graph
 from vivit_export.export.graph.lowering import Lowered, lower_precision
 from vivit_export.export.graph.rewrites import lower_attention
+from vivit_export.precision import Precision
 
-NUMPY = {"fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
+NUMPY = {Precision.FP16: np.dtype(np.float16), Precision.BF16: np.dtype(ml_dtypes.bfloat16)}
 FLOAT32 = np.dtype(np.float32)
 PRECISIONS = sorted(NUMPY)
 FORMS = ("fused-op", "pattern")
 LAYERS = 2
 
 
-def lowered(checkpoints: Checkpoints, precision: str, form: str, **fields: Any) -> tuple[ir.Model, Lowered]:
+def lowered(checkpoints: Checkpoints, precision: Precision, form: str, **fields: Any) -> tuple[ir.Model, Lowered]:
     model = checkpoints.trace(**{"num_hidden_layers": LAYERS, **fields})
     if form == "pattern":
         lower_attention(model)
@@ -34,7 +35,7 @@ def lowered(checkpoints: Checkpoints, precision: str, form: str, **fields: Any) 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("form", FORMS)
-def test_every_tensor_is_low_but_for_the_islands(checkpoints: Checkpoints, precision: str, form: str) -> None:
+def test_every_tensor_is_low_but_for_the_islands(checkpoints: Checkpoints, precision: Precision, form: str) -> None:
     model, facts = lowered(checkpoints, precision, form)
     types = inferred_types(model)
     floats = {name for name, dtype in types.items() if dtype in (FLOAT32, NUMPY[precision])}
@@ -48,7 +49,7 @@ def test_every_tensor_is_low_but_for_the_islands(checkpoints: Checkpoints, preci
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("form", FORMS)
-def test_declared_types_are_those_onnx_infers(checkpoints: Checkpoints, precision: str, form: str) -> None:
+def test_declared_types_are_those_onnx_infers(checkpoints: Checkpoints, precision: Precision, form: str) -> None:
     model, _ = lowered(checkpoints, precision, form)
     types = inferred_types(model)
     values = [v for node in model.graph for v in node.outputs] + [
@@ -63,7 +64,7 @@ def test_declared_types_are_those_onnx_infers(checkpoints: Checkpoints, precisio
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("headless", [False, True])
-def test_no_cast_more_than_needed(checkpoints: Checkpoints, precision: str, form: str, headless: bool) -> None:
+def test_no_cast_more_than_needed(checkpoints: Checkpoints, precision: Precision, form: str, headless: bool) -> None:
     fields = {"headless": True, "num_hidden_layers": 1} if headless else {}
     model, _ = lowered(checkpoints, precision, form, **fields)
     boundary = 1 + len(model.graph.outputs)
@@ -74,7 +75,7 @@ def test_no_cast_more_than_needed(checkpoints: Checkpoints, precision: str, form
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_softmax_runs_in_float32_between_two_casts(checkpoints: Checkpoints, precision: str) -> None:
+def test_softmax_runs_in_float32_between_two_casts(checkpoints: Checkpoints, precision: Precision) -> None:
     model, _ = lowered(checkpoints, precision, "pattern")
     for node in ops(model, "Softmax"):
         source = node.inputs[0]
@@ -83,12 +84,12 @@ def test_softmax_runs_in_float32_between_two_casts(checkpoints: Checkpoints, pre
         (down,) = (use.node for use in node.outputs[0].uses())
         assert up is not None and (up.op_type, down.op_type) == ("Cast", "Cast")
         assert up.attributes["to"].as_int() == onnx.TensorProto.FLOAT
-        low = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}[precision]
+        low = {Precision.FP16: onnx.TensorProto.FLOAT16, Precision.BF16: onnx.TensorProto.BFLOAT16}[precision]
         assert down.attributes["to"].as_int() == low
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_layer_norm_stays_one_op_with_float32_statistics(checkpoints: Checkpoints, precision: str) -> None:
+def test_layer_norm_stays_one_op_with_float32_statistics(checkpoints: Checkpoints, precision: Precision) -> None:
     model, _ = lowered(checkpoints, precision, "pattern")
     found = ops(model, "LayerNormalization")
     assert len(found) == 2 * LAYERS + 1
@@ -98,7 +99,7 @@ def test_layer_norm_stays_one_op_with_float32_statistics(checkpoints: Checkpoint
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_weights_are_rounded_to_nearest_even(checkpoints: Checkpoints, precision: str) -> None:
+def test_weights_are_rounded_to_nearest_even(checkpoints: Checkpoints, precision: Precision) -> None:
     full = checkpoints.trace(num_hidden_layers=LAYERS)
     model, facts = lowered(checkpoints, precision, "fused-op")
     count, largest = 0, ("", 0.0)
@@ -109,7 +110,7 @@ def test_weights_are_rounded_to_nearest_even(checkpoints: Checkpoints, precision
         if array.dtype != np.float32:
             assert np.array_equal(after.numpy(), array)
             continue
-        expected = array.astype(np.float16) if precision == "fp16" else to_bfloat16(array)
+        expected = array.astype(np.float16) if precision is Precision.FP16 else to_bfloat16(array)
         np.testing.assert_array_equal(after.numpy().view(np.uint16), expected.view(np.uint16))
         count += 1
         largest = max(largest, (name, float(np.abs(array).max())), key=lambda item: item[1])
@@ -126,10 +127,10 @@ def to_bfloat16(array: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
 
 @pytest.mark.parametrize(
     ("precision", "value", "advice"),
-    [("fp16", 65505.0, "--bf16"), ("fp16", -1e9, "--bf16"), ("bf16", 3.4e38, "--fp32")],
+    [(Precision.FP16, 65505.0, "--bf16"), (Precision.FP16, -1e9, "--bf16"), (Precision.BF16, 3.4e38, "--fp32")],
 )
 def test_a_weight_beyond_the_range_is_named(
-    checkpoints: Checkpoints, precision: str, value: float, advice: str
+    checkpoints: Checkpoints, precision: Precision, value: float, advice: str
 ) -> None:
     model = checkpoints.trace()
     set_weight(model, "layers.0.mlp.fc1.bias", value)
@@ -140,8 +141,12 @@ def test_a_weight_beyond_the_range_is_named(
     assert said.endswith(f"; use {advice}")
 
 
-@pytest.mark.parametrize(("precision", "value"), [("fp16", 65504.0), ("bf16", 3.3895e38), ("bf16", 1e6)])
-def test_a_weight_at_the_edge_of_the_range_is_taken(checkpoints: Checkpoints, precision: str, value: float) -> None:
+@pytest.mark.parametrize(
+    ("precision", "value"), [(Precision.FP16, 65504.0), (Precision.BF16, 3.3895e38), (Precision.BF16, 1e6)]
+)
+def test_a_weight_at_the_edge_of_the_range_is_taken(
+    checkpoints: Checkpoints, precision: Precision, value: float
+) -> None:
     model = checkpoints.trace()
     set_weight(model, "layers.0.mlp.fc1.bias", value)
     facts = lower_precision(model, precision)
@@ -160,15 +165,15 @@ def set_weight(model: ir.Model, name: str, value: float) -> None:
 
 
 VALID = [
-    *((p, "pattern", opset) for p in ("fp32", "fp16") for opset in (20, 22, 23, 24)),
-    *(("bf16", "pattern", opset) for opset in (22, 23, 24)),
-    *((p, "fused-op", opset) for p in ("fp32", "fp16", "bf16") for opset in (23, 24)),
+    *((p, "pattern", opset) for p in (Precision.FP32, Precision.FP16) for opset in (20, 22, 23, 24)),
+    *((Precision.BF16, "pattern", opset) for opset in (22, 23, 24)),
+    *((p, "fused-op", opset) for p in (Precision.FP32, Precision.FP16, Precision.BF16) for opset in (23, 24)),
 ]
 
 
 @pytest.mark.parametrize(("precision", "form", "opset"), VALID)
 def test_graph_is_valid_at_every_opset(
-    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch, precision: str, form: str, opset: int
+    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch, precision: Precision, form: str, opset: int
 ) -> None:
     monkeypatch.setattr("vivit_export.export.graph.build.trace", lambda *_: checkpoints.trace())
     graph = build_graph(
@@ -183,7 +188,7 @@ def test_graph_is_valid_at_every_opset(
 @pytest.mark.needs_onnxruntime
 @pytest.mark.parametrize("form", FORMS)
 def test_fp16_graph_runs_and_stays_close(checkpoints: Checkpoints, form: str) -> None:
-    model, _ = lowered(checkpoints, "fp16", form)
+    model, _ = lowered(checkpoints, Precision.FP16, form)
     full = checkpoints.trace(num_hidden_layers=LAYERS)
     pixels = normal_pixels(checkpoints.load(), 3)
     got, expected = run_ort(model, pixels), run_ort(full, pixels)
@@ -196,12 +201,12 @@ def test_fp16_graph_runs_and_stays_close(checkpoints: Checkpoints, form: str) ->
 
 def test_clone_and_lowering_leave_the_traced_graph_alone(checkpoints: Checkpoints) -> None:
     before = serialize(checkpoints.trace())
-    lowered(checkpoints, "fp16", "pattern", num_hidden_layers=1)
+    lowered(checkpoints, Precision.FP16, "pattern", num_hidden_layers=1)
     assert serialize(checkpoints.trace()) == before
 
 
-@pytest.mark.parametrize(("precision", "below"), [("fp16", 1), ("bf16", 0)])
-def test_values_below_the_normal_range_are_counted(checkpoints: Checkpoints, precision: str, below: int) -> None:
+@pytest.mark.parametrize(("precision", "below"), [(Precision.FP16, 1), (Precision.BF16, 0)])
+def test_values_below_the_normal_range_are_counted(checkpoints: Checkpoints, precision: Precision, below: int) -> None:
     model = checkpoints.trace()
     values = 0
     for value in model.graph.initializers.values():

@@ -17,24 +17,26 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from made_ranges import DEEP, LAYERS, ranges
 
-from vivit_export.calibration.layers import LEVELS, Layer, encode, fp16_scale, quantise_input, quantise_weights
+from vivit_export.calibration.linears import LinearGroup, encode, fp16_scale, quantize_input, quantize_weights
 from vivit_export.calibration.ranges import LayerRange, Ranges
 from vivit_export.errors import CalibrationError
-from vivit_export.export.graph.build import Quantisation, build_graph, rewrite_graph
-from vivit_export.export.graph.quantize import _divide, find_layers, name_inputs, quantize
+from vivit_export.export.graph.build import Quantization, build_graph, rewrite_graph
+from vivit_export.export.graph.quantize import _divide, find_groups, name_inputs, quantize
 from vivit_export.export.graph.rewrites import equalize_heads
+from vivit_export.precision import Precision
 
-PRECISIONS = ("int8", "fp8")
-CODES = {"int8": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN}
+PRECISIONS = (Precision.INT8, Precision.FP8)
+CODES = {Precision.INT8: ir.DataType.INT8, Precision.FP8: ir.DataType.FLOAT8E4M3FN}
+LARGEST = {Precision.INT8: 127, Precision.FP8: 448}
 
 Build = Callable[..., tuple[ir.Model, dict[str, Any]]]
 
 
 @pytest.fixture
 def build(checkpoints: Checkpoints) -> Build:
-    def make(precision: str, *, keep: tuple[str, ...] = (), form: str = "pattern", **options: Any) -> Any:
+    def make(precision: Precision, *, keep: tuple[str, ...] = (), form: str = "pattern", **options: Any) -> Any:
         checkpoint = checkpoints.load(**DEEP)
-        rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True)
+        rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), Precision.INT8)
         made = build_graph(
             checkpoint,
             precision=precision,
@@ -42,7 +44,7 @@ def build(checkpoints: Checkpoints) -> Build:
             opset=23,
             input_mode="pixels",
             outputs=("logits", "embedding"),
-            quantisation=Quantisation(rewritten, ranges(precision, **options), keep),
+            quantization=Quantization(rewritten, ranges(precision, **options), keep),
         )
         return made.model, made.facts
 
@@ -54,11 +56,11 @@ def build(checkpoints: Checkpoints) -> Build:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("form", ["pattern", "fused-op"])
-def test_each_layer_is_quantised_once_and_qkv_share_it(build: Build, precision: str, form: str) -> None:
+def test_each_layer_is_quantized_once_and_qkv_share_it(build: Build, precision: Precision, form: str) -> None:
     model, facts = build(precision, form=form)
     assert [node.name.rpartition("/")[0] for node in ops(model, "QuantizeLinear")] == LAYERS
     assert len(ops(model, "DequantizeLinear")) == 8 + 12
-    for place in find_layers_behind(model):
+    for place in find_groups_behind(model):
         source, matmuls = place
         assert source.op_type == "DequantizeLinear"
         assert len(matmuls) == (3 if "q_proj" in str(matmuls[0].name) else 1)
@@ -66,7 +68,7 @@ def test_each_layer_is_quantised_once_and_qkv_share_it(build: Build, precision: 
     assert facts["layers"]["classifier"] == facts["layers"]["embeddings.patch_embeddings.projection"] == "float16"
 
 
-def find_layers_behind(model: ir.Model) -> list[tuple[ir.Node, list[ir.Node]]]:
+def find_groups_behind(model: ir.Model) -> list[tuple[ir.Node, list[ir.Node]]]:
     found = []
     for node in ops(model, "DequantizeLinear"):
         users = [use.node for use in node.outputs[0].uses()]
@@ -76,7 +78,7 @@ def find_layers_behind(model: ir.Model) -> list[tuple[ir.Node, list[ir.Node]]]:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_the_graph_is_strongly_typed(build: Build, precision: str) -> None:
+def test_the_graph_is_strongly_typed(build: Build, precision: Precision) -> None:
     model, _ = build(precision, smooth=True)
     types = inferred_types(model)
     for node in model.graph:
@@ -92,18 +94,23 @@ def test_the_graph_is_strongly_typed(build: Build, precision: str) -> None:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_nothing_else_is_touched(build: Build, checkpoints: Checkpoints, precision: str) -> None:
-    quantised, _ = build(precision)
+def test_nothing_else_is_touched(build: Build, checkpoints: Checkpoints, precision: Precision) -> None:
+    quantized, _ = build(precision)
     checkpoint = checkpoints.load(**DEEP)
     plain = build_graph(
-        checkpoint, precision="fp16", form="pattern", opset=23, input_mode="pixels", outputs=("logits", "embedding")
+        checkpoint,
+        precision=Precision.FP16,
+        form="pattern",
+        opset=23,
+        input_mode="pixels",
+        outputs=("logits", "embedding"),
     ).model
     extra = {"QuantizeLinear", "DequantizeLinear"}
-    assert [n.op_type for n in quantised.graph if n.op_type not in extra] == [n.op_type for n in plain.graph]
+    assert [n.op_type for n in quantized.graph if n.op_type not in extra] == [n.op_type for n in plain.graph]
 
 
 def test_kept_layers_stay_as_they_are(build: Build) -> None:
-    model, facts = build("int8", keep=("layers.1.mlp.fc2", "layers.0.attention.qkv"))
+    model, facts = build(Precision.INT8, keep=("layers.1.mlp.fc2", "layers.0.attention.qkv"))
     assert len(ops(model, "QuantizeLinear")) == 6
     kept = {name: fact["type"] for name, fact in facts["quantisation"]["layers"].items() if fact["type"] == "float16"}
     assert set(kept) == {"layers.1.mlp.fc2", "layers.0.attention.qkv"}
@@ -112,7 +119,7 @@ def test_kept_layers_stay_as_they_are(build: Build) -> None:
 
 
 def test_smoothing_goes_into_layernorm_or_one_multiplication(build: Build) -> None:
-    model, _ = build("int8", smooth=True)
+    model, _ = build(Precision.INT8, smooth=True)
     smooth = [node.name for node in ops(model, "Mul")]
     assert smooth == ["layers.0.mlp.fc2/Smooth", "layers.1.mlp.fc2/Smooth"]
     norms = [n for n in ops(model, "LayerNormalization") if "layernorm_" in str(n.name)]
@@ -122,26 +129,26 @@ def test_smoothing_goes_into_layernorm_or_one_multiplication(build: Build) -> No
 
 
 def test_ranges_that_lack_a_layer_are_refused(checkpoints: Checkpoints) -> None:
-    model = rewrite_graph(checkpoints.load(**DEEP), ("logits",), equalize=True).model
+    model = rewrite_graph(checkpoints.load(**DEEP), ("logits",), Precision.INT8).model
     with pytest.raises(CalibrationError, match=r"the ranges say nothing about layers\.0\.attention\.qkv; calibrate"):
-        quantize(model, Ranges("int8", "mse", {}, {}, {}))
+        quantize(model, Ranges(Precision.INT8, "mse", {}, {}, {}))
 
 
 def test_a_layer_without_a_range_is_named_unless_it_is_kept(build: Build) -> None:
     with pytest.raises(
         CalibrationError, match=r"the input of layers\.0\.attention\.qkv is zero on all 1 .* --keep-fp16"
     ):
-        build("int8", amax=0.0)
-    build("int8", amax=0.0, keep=tuple(LAYERS))
+        build(Precision.INT8, amax=0.0)
+    build(Precision.INT8, amax=0.0, keep=tuple(LAYERS))
 
 
 # --- what is around the codes is exact ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("fields", [DEEP, {"hidden_size": 160, **DEEP}, {"qkv_bias": False}], ids=str)
-def test_equalising_heads_changes_no_result(checkpoints: Checkpoints, fields: dict[str, Any]) -> None:
+def test_equalizing_heads_changes_no_result(checkpoints: Checkpoints, fields: dict[str, Any]) -> None:
     checkpoint = checkpoints.load(**fields)
-    before = rewrite_graph(checkpoint, ("logits", "embedding"), ("class-token",)).model
+    before = rewrite_graph(checkpoint, ("logits", "embedding"), Precision.FP16, ("class-token",)).model
     after = before.clone()
     assert equalize_heads(after) == checkpoint.num_layers
     pixels = normal_pixels(checkpoint, 2).astype(np.float64)
@@ -150,11 +157,11 @@ def test_equalising_heads_changes_no_result(checkpoints: Checkpoints, fields: di
         np.testing.assert_allclose(got[name], array, rtol=0, atol=1e-12 * np.ptp(array))
 
 
-def test_equalised_weights_have_nearly_one_largest_magnitude(checkpoints: Checkpoints) -> None:
-    model = rewrite_graph(checkpoints.load(**DEEP), ("logits",), equalize=True).model
-    for place in find_layers(model):
-        if place.layer.name.endswith("qkv"):
-            query, key, value = (np.abs(weight).max(axis=0) for weight in place.layer.weights)
+def test_equalized_weights_have_nearly_one_largest_magnitude(checkpoints: Checkpoints) -> None:
+    model = rewrite_graph(checkpoints.load(**DEEP), ("logits",), Precision.INT8).model
+    for place in find_groups(model):
+        if place.group.name.endswith("qkv"):
+            query, key, value = (np.abs(weight).max(axis=0) for weight in place.group.weights)
             assert (np.abs(np.log2(query / key)) <= 1.0 + 1e-6).all()  # a power of two moves their ratio by four
             top = max(query.max(), key.max())
             assert (value <= top).all() and (value > top / 2).all()
@@ -162,18 +169,18 @@ def test_equalised_weights_have_nearly_one_largest_magnitude(checkpoints: Checkp
 
 def test_heads_with_biases_are_left_alone(checkpoints: Checkpoints) -> None:
     skip = ("key-bias", "value-bias", "query-bias")
-    assert rewrite_graph(checkpoints.load(**DEEP), ("logits",), skip, equalize=True).counts["head-scales"] == 0
+    assert rewrite_graph(checkpoints.load(**DEEP), ("logits",), Precision.INT8, skip).counts["head-scales"] == 0
 
 
 def test_smoothing_changes_no_result(checkpoints: Checkpoints) -> None:
     checkpoint = checkpoints.load(**DEEP)
-    before = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True).model
+    before = rewrite_graph(checkpoint, ("logits", "embedding"), Precision.INT8).model
     after = before.clone()
     rng = np.random.default_rng(0)
-    for place in find_layers(after):
-        if place.layer.smoothing == "none":
+    for place in find_groups(after):
+        if place.group.smoothing == "none":
             continue
-        factors = np.exp2(rng.integers(-4, 5, place.layer.joined.shape[0])).astype(np.float32)
+        factors = np.exp2(rng.integers(-4, 5, place.group.joined.shape[0])).astype(np.float32)
         source = _divide(after.graph, place, factors)
         for matmul in place.matmuls:
             weight = matmul.inputs[1].const_value.numpy()  # type: ignore[union-attr]
@@ -187,11 +194,11 @@ def test_smoothing_changes_no_result(checkpoints: Checkpoints) -> None:
 
 
 def test_naming_the_inputs_changes_names_only(checkpoints: Checkpoints) -> None:
-    model = rewrite_graph(checkpoints.load(**DEEP), ("logits",), equalize=True).model
+    model = rewrite_graph(checkpoints.load(**DEEP), ("logits",), Precision.INT8).model
     layers = name_inputs(model)
-    assert [layer.name for layer in layers] == LAYERS
+    assert [group.name for group in layers] == LAYERS
     produced = {v.name for node in model.graph for v in node.outputs}
-    assert {layer.tensor for layer in layers} <= produced
+    assert {group.tensor for group in layers} <= produced
 
 
 # --- what the codes mean -----------------------------------------------------------------------
@@ -199,11 +206,11 @@ def test_naming_the_inputs_changes_names_only(checkpoints: Checkpoints) -> None:
 
 @pytest.mark.needs_onnxruntime
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_onnxruntime_reads_the_codes_as_we_do(precision: str) -> None:
+def test_onnxruntime_reads_the_codes_as_we_do(precision: Precision) -> None:
     """One layer in ONNX Runtime against NumPy: input and weight rounded by our own functions, then multiplied."""
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((16, 8)).astype(np.float32)
-    layer = Layer("layers.0.mlp.fc1", "x", ("layers.0.mlp.fc1",), (weight,), "none")
+    group = LinearGroup("layers.0.mlp.fc1", "x", ("layers.0.mlp.fc1",), (weight,), "none")
     x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["n", 16]))
     constant = ir.Value(name="w", const_value=ir.tensor(weight, name="w"), type=ir.TensorType(ir.DataType.FLOAT))
     matmul = ir.node("MatMul", [x, constant], name="layers.0.mlp.fc1/MatMul")
@@ -211,10 +218,10 @@ def test_onnxruntime_reads_the_codes_as_we_do(precision: str) -> None:
     out.name, out.type, out.shape = "y", ir.TensorType(ir.DataType.FLOAT), ir.Shape(["n", 8])
     graph = ir.Graph([x], [out], nodes=[matmul], initializers=[constant], opset_imports={"": 20}, name="g")
     model = ir.Model(graph, ir_version=10)
-    quantize(model, Ranges(precision, "mse", {}, {}, {layer.name: LayerRange(2.5, 4, None, None, 0)}))
+    quantize(model, Ranges(precision, "mse", {}, {}, {group.name: LayerRange(2.5, 4, None, None, 0)}))
     rows = (2 * rng.standard_normal((50, 16))).astype(np.float32)
-    (stored,) = quantise_weights(layer, precision)
-    expected = quantise_input(rows, 2.5, precision) @ stored.values
+    (stored,) = quantize_weights(group, precision)
+    expected = quantize_input(rows, 2.5, precision) @ stored.values
     np.testing.assert_allclose(run_ort(model, rows)["y"], expected, rtol=1e-5, atol=1e-4)
 
 
@@ -222,54 +229,54 @@ WEIGHTS = arrays(np.float32, (4, 3), elements=st.floats(-100, 100, width=32))
 
 
 @given(WEIGHTS, st.sampled_from(PRECISIONS))
-def test_codes_stay_in_range_and_close(weight: npt.NDArray[np.float32], precision: str) -> None:
-    (stored,) = quantise_weights(Layer("l", "x", ("l",), (weight,), "none"), precision)
+def test_codes_stay_in_range_and_close(weight: npt.NDArray[np.float32], precision: Precision) -> None:
+    (stored,) = quantize_weights(LinearGroup("l", "x", ("l",), (weight,), "none"), precision)
     codes = stored.codes.astype(np.float64)
-    assert np.abs(codes).max(initial=0) <= LEVELS[precision]
+    assert np.abs(codes).max(initial=0) <= LARGEST[precision]
     assert (stored.scale == stored.scale.astype(np.float16)).all()
-    step = stored.scale * (1 if precision == "int8" else np.maximum(np.abs(codes) / 8, 2.0**-9))
+    step = stored.scale * (1 if precision is Precision.INT8 else np.maximum(np.abs(codes) / 8, 2.0**-9))
     assert (np.abs(stored.values - weight) <= 0.5001 * step + 1e-7 * np.abs(weight)).all()
 
 
 def test_scales_are_per_column_but_where_tensorrt_needs_one() -> None:
     weights = tuple(np.random.default_rng(i).standard_normal((8, 4)).astype(np.float32) for i in range(3))
-    one = Layer("fc1", "x", ("fc1",), weights[:1], "free")
-    three = Layer("qkv", "x", ("q", "k", "v"), weights, "free")
-    assert quantise_weights(one, "int8")[0].scale.shape == (4,)
-    assert quantise_weights(one, "fp8")[0].scale.shape == ()
+    one = LinearGroup("fc1", "x", ("fc1",), weights[:1], "free")
+    three = LinearGroup("qkv", "x", ("q", "k", "v"), weights, "free")
+    assert quantize_weights(one, Precision.INT8)[0].scale.shape == (4,)
+    assert quantize_weights(one, Precision.FP8)[0].scale.shape == ()
     for precision in PRECISIONS:
-        scales = [stored.scale for stored in quantise_weights(three, precision)]
+        scales = [stored.scale for stored in quantize_weights(three, precision)]
         assert {scale.shape for scale in scales} == {()}
         assert len({float(scale) for scale in scales}) == 1
 
 
 def test_a_dead_column_and_a_tiny_range_have_a_scale() -> None:
     weight = np.zeros((4, 2), np.float32)
-    (stored,) = quantise_weights(Layer("l", "x", ("l",), (weight,), "none"), "int8")
+    (stored,) = quantize_weights(LinearGroup("l", "x", ("l",), (weight,), "none"), Precision.INT8)
     assert (stored.scale > 0).all() and not stored.values.any()
-    assert fp16_scale(1e-12, "int8") > 0
+    assert fp16_scale(1e-12, Precision.INT8) > 0
 
 
 @given(st.floats(1e-4, 1e4), st.sampled_from(PRECISIONS))
-def test_the_scale_is_the_next_fp16_value_and_never_cuts_the_range(amax: float, precision: str) -> None:
+def test_the_scale_is_the_next_fp16_value_and_never_cuts_the_range(amax: float, precision: Precision) -> None:
     scale = float(fp16_scale(amax, precision))
     assert scale == float(np.float16(scale))
-    assert amax <= scale * LEVELS[precision] * (1 + 1e-12) <= amax * (1 + 2**-10) + 2**-24 * LEVELS[precision]
+    assert amax <= scale * LARGEST[precision] * (1 + 1e-12) <= amax * (1 + 2**-10) + 2**-24 * LARGEST[precision]
 
 
 def test_int8_rounds_ties_to_even_and_never_uses_minus_128() -> None:
     values = np.array([0.5, 1.5, -0.5, -1000, 1000, 126.6], np.float32)
-    assert encode(values, np.float32(1), "int8").tolist() == [0, 2, 0, -127, 127, 127]
-    assert encode(values, np.float32(1), "fp8").dtype == np.dtype(ml_dtypes.float8_e4m3fn)
+    assert encode(values, np.float32(1), Precision.INT8).tolist() == [0, 2, 0, -127, 127, 127]
+    assert encode(values, np.float32(1), Precision.FP8).dtype == np.dtype(ml_dtypes.float8_e4m3fn)
 
 
 # --- bias correction ---------------------------------------------------------------------------
 
 
 def test_a_shift_goes_into_the_bias_that_is_there(build: Build) -> None:
-    bare, _ = build("int8")
+    bare, _ = build(Precision.INT8)
     shifts = {"layers.0.mlp.fc1": np.linspace(-1, 1, 48), "layers.1.attention.o_proj": np.full(32, 0.25)}
-    shifted, facts = build("int8", fields={name: {"shift": tuple(shift)} for name, shift in shifts.items()})
+    shifted, facts = build(Precision.INT8, fields={name: {"shift": tuple(shift)} for name, shift in shifts.items()})
 
     def biases(model: ir.Model) -> dict[str, npt.NDArray[np.float32]]:
         found = {}
@@ -293,7 +300,7 @@ def test_a_shift_goes_into_the_bias_that_is_there(build: Build) -> None:
 
 def test_the_reach_of_weights_goes_into_their_scale(build: Build) -> None:
     name = "layers.1.attention.qkv"
-    (bare, _), (clipped, facts) = build("int8"), build("int8", fields={name: {"percent": 80}})
+    (bare, _), (clipped, facts) = build(Precision.INT8), build(Precision.INT8, fields={name: {"percent": 80}})
 
     def scales(model: ir.Model) -> dict[str, npt.NDArray[np.float64]]:
         found = {}
@@ -317,4 +324,4 @@ def test_the_reach_of_weights_goes_into_their_scale(build: Build) -> None:
 @pytest.mark.parametrize("field", ["shift", "exponents"])
 def test_ranges_of_another_size_are_refused(build: Build, field: str) -> None:
     with pytest.raises(CalibrationError, match=rf"ranges of layers\.0\.mlp\.fc1 have 3 {field} where \d+ are needed"):
-        build("int8", fields={"layers.0.mlp.fc1": {field: (1, 2, 3)}})
+        build(Precision.INT8, fields={"layers.0.mlp.fc1": {field: (1, 2, 3)}})

@@ -22,26 +22,27 @@ from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.errors import CalibrationError, PrecisionError
 from vivit_export.export.calibrate import calibration_graph, obtain_ranges
 from vivit_export.export.engine.plan import Plan, prove
-from vivit_export.export.graph.build import Graph, Quantisation, build_graph, rewrite_graph
+from vivit_export.export.graph.build import Graph, Quantization, build_graph, rewrite_graph
 from vivit_export.export.graph.quantize_attention import name_attention_inputs, quantize_attention
 from vivit_export.export.graph.rewrites import lower_attention
 from vivit_export.export.trials import Trials
+from vivit_export.precision import Precision
 from vivit_export.progress import Silent
 
 Float32 = npt.NDArray[np.float32]
 
 
-def build(checkpoints: Checkpoints, **quantisation: Any) -> Graph:
+def build(checkpoints: Checkpoints, **quantization: Any) -> Graph:
     checkpoint = checkpoints.load(**DEEP)
-    rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True)
+    rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), Precision.INT8)
     return build_graph(
         checkpoint,
-        precision="fp8",
+        precision=Precision.FP8,
         form="pattern",
         opset=20,
         input_mode="pixels",
         outputs=("logits", "embedding"),
-        quantisation=Quantisation(rewritten, with_attention(), attention=True, **quantisation),
+        quantization=Quantization(rewritten, with_attention(), attention=True, **quantization),
     )
 
 
@@ -55,7 +56,7 @@ def crops(tmp_path: Path) -> Path:
 # --- the graph ---------------------------------------------------------------------------------
 
 
-def test_all_four_tensors_of_each_block_are_quantised(checkpoints: Checkpoints) -> None:
+def test_all_four_tensors_of_each_block_are_quantized(checkpoints: Checkpoints) -> None:
     made = build(checkpoints, keep=tuple(LAYERS))
     names = {str(node.name).removesuffix("/Quantize") for node in ops(made.model, "QuantizeLinear")}
     assert names == {f"{block}.{kind}" for block in BLOCKS for kind in ("query", "key", "value", "softmax")}
@@ -106,10 +107,10 @@ def test_it_computes_attention_on_the_values_that_fp8_has() -> None:
 
 
 def test_a_block_without_a_range_is_named(checkpoints: Checkpoints) -> None:
-    model = rewrite_graph(checkpoints.load(**DEEP), ("logits",), equalize=True).model
+    model = rewrite_graph(checkpoints.load(**DEEP), ("logits",), Precision.INT8).model
     lower_attention(model)
     with pytest.raises(CalibrationError, match=r"nothing about layers\.0\.attention: .*; calibrate with it"):
-        quantize_attention(model.clone(), ranges("fp8"))
+        quantize_attention(model.clone(), ranges(Precision.FP8))
     with pytest.raises(CalibrationError, match=r"layers\.0\.attention are zero on all 1 .* leave out --fp8-attention"):
         quantize_attention(model.clone(), with_attention(0.0))
 
@@ -120,9 +121,9 @@ def test_a_block_without_a_range_is_named(checkpoints: Checkpoints) -> None:
 @pytest.mark.needs_onnxruntime
 def test_a_range_is_that_of_all_three(checkpoints: Checkpoints, crops: Path, tmp_path: Path) -> None:
     checkpoint = checkpoints.load(**DEEP)
-    rewritten = rewrite_graph(checkpoint, ("logits",), equalize=True)
+    rewritten = rewrite_graph(checkpoint, ("logits",), Precision.INT8)
     options = CalibrationOptions((crops,), method="minmax", cache=tmp_path / "cache")
-    found = obtain_ranges(checkpoint, rewritten, checkpoint.clip, "fp8", options, Silent(), attention=True)
+    found = obtain_ranges(checkpoint, rewritten, checkpoint.clip, Precision.FP8, options, Silent(), attention=True)
     assert list(found.attention) == BLOCKS
 
     from safetensors.numpy import load_file
@@ -137,13 +138,13 @@ def test_a_range_is_that_of_all_three(checkpoints: Checkpoints, crops: Path, tmp
     largest = max(float(np.abs(outputs[name]).max()) for name in names[BLOCKS[0]])
     assert found.attention[BLOCKS[0]] == pytest.approx(largest, rel=1e-5)
 
-    # Only what is quantised is observed, so the cache of one is none for the other.
+    # Only what is quantized is observed, so the cache of one is none for the other.
     with pytest.raises(CalibrationError, match="holds a calibration of another set of tensors"):
         obtain_ranges(
             checkpoint,
             rewritten,
             checkpoint.clip,
-            "fp8",
+            Precision.FP8,
             CalibrationOptions((crops,), cache=linears_only(checkpoint, rewritten, crops, tmp_path)),
             Silent(),
             attention=True,
@@ -152,7 +153,9 @@ def test_a_range_is_that_of_all_three(checkpoints: Checkpoints, crops: Path, tmp
 
 def linears_only(checkpoint: Any, rewritten: Any, crops: Path, folder: Path) -> Path:
     cache = folder / "linears"
-    obtain_ranges(checkpoint, rewritten, checkpoint.clip, "fp8", CalibrationOptions((crops,), cache=cache), Silent())
+    obtain_ranges(
+        checkpoint, rewritten, checkpoint.clip, Precision.FP8, CalibrationOptions((crops,), cache=cache), Silent()
+    )
     return cache
 
 
@@ -189,7 +192,7 @@ def test_ranges_of_an_export_serve_another_if_they_know_attention(
 @pytest.mark.needs_onnxruntime
 def test_trials_feel_it(checkpoints: Checkpoints) -> None:
     checkpoint = checkpoints.load(**DEEP)
-    rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), equalize=True)
+    rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), Precision.INT8)
     crops = np.random.default_rng(0).integers(0, 256, (2, 4, 16, 16, 3), dtype=np.uint8)
     trials = Trials(checkpoint, rewritten, with_attention(), crops)
     assert trials.drift(LAYERS).rms == 0

@@ -160,7 +160,8 @@ def test_another_process_gives_the_same_bytes(checkpoints: Checkpoints, tmp_path
         "from vivit_export.export.graph.trace import trace\n"
         f"sys.stdout.buffer.write(serialize(trace(load_checkpoint({str(folder)!r}), {BOTH!r})))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "1"}
+    searched = os.pathsep.join(str(folder) for folder in (ROOT, ROOT / "tests/support"))
+    environment = {**os.environ, "PYTHONPATH": searched, "PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=True)
     assert done.stdout == serialize(checkpoints.trace())
     assert done.stderr == b"", "tracing must not clutter the screen"

@@ -1,4 +1,4 @@
-"""From a checkpoint to the final ONNX graph: trace, rewrite, quantise, lower, add the pixel arithmetic, save."""
+"""From a checkpoint to the final ONNX graph: trace, rewrite, quantize, lower, add the pixel arithmetic, save."""
 
 from __future__ import annotations
 
@@ -17,30 +17,21 @@ from vivit_export.calibration.ranges import Ranges
 from vivit_export.contract import IO, AttentionForm, InputMode, Tensor
 from vivit_export.errors import BuildError
 from vivit_export.export.checkpoint.load import Checkpoint
-from vivit_export.export.graph.lowering import LARGEST, lower_precision
+from vivit_export.export.graph.lowering import lower_precision
 from vivit_export.export.graph.pixels import prepend_pixels
 from vivit_export.export.graph.quantize import quantize
 from vivit_export.export.graph.quantize_attention import quantize_attention
-from vivit_export.export.graph.rewrites import (
-    REWRITES,
-    apply_rewrites,
-    equalize_heads,
-    fold_pixels,
-    lower_attention,
-)
-from vivit_export.export.graph.rewrites.attention_block import module_path
+from vivit_export.export.graph.rewrites import apply_rewrites, fold_pixels, lower_attention
+from vivit_export.export.graph.rewrites.nodes import module_path
 from vivit_export.export.graph.trace import trace
 from vivit_export.precision import Precision
+from vivit_export.rewrite import REWRITE_NAMES, Rewrite, choose_rewrites
 from vivit_export.runtime import Preprocessor
 
 _EXTERNAL_BYTES = 64 << 20
 """Above this, weights go to a file of their own (a protobuf ends at 2 GiB, and viewers open faster)."""
 
-_CLASS_TOKEN = "class-token"
 _GEMMS = frozenset({"MatMul", "Gemm", "Conv"})
-_LOW_PRECISION_ONLY = frozenset({"query-bias"})
-"""Rewrites that float32 does without: the constant in LayerNormalization's output takes bits from it (the logits'
-RMS error grows by a fifth on ViViT-B), and saves copies around a fused attention that float32 never gets."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +48,14 @@ class Graph:
 
 
 @dataclass(frozen=True)
-class Quantisation:
-    """How to quantise a graph.
+class Quantization:
+    """How to quantize a graph.
 
     Attributes:
         rewritten: the float32 graph that was calibrated; see `rewrite_graph`.
         ranges: what the calibration found.
         keep: names of layers that stay in fp16.
-        attention: whether attention is quantised too; see `quantize_attention`.
+        attention: whether attention is quantized too; see `quantize_attention`.
     """
 
     rewritten: Rewritten
@@ -82,24 +73,18 @@ class Rewritten:
 
 
 def rewrite_graph(
-    checkpoint: Checkpoint, outputs: Sequence[str], skip: Collection[str] = (), *, equalize: bool = False
+    checkpoint: Checkpoint, outputs: Sequence[str], precision: Precision, skip: Collection[str] = ()
 ) -> Rewritten:
     """Trace the checkpoint and apply the exact rewrites.
 
     Args:
         checkpoint: not modified.
         outputs: names, in order.
-        skip: names of `rewrites.REWRITES` to leave out.
-        equalize: apply `rewrites.equalize_heads` too, as quantised graphs need it.
+        precision: of the graph that it is going to be.
+        skip: names of rewrites to leave out; see `vivit_export.rewrite`.
     """
     model = trace(checkpoint, outputs)
-    if not equalize:
-        return Rewritten(model, apply_rewrites(model, skip))
-    counts = apply_rewrites(model, {*skip, _CLASS_TOKEN})
-    counts["head-scales"] = equalize_heads(model)
-    if _CLASS_TOKEN not in skip:  # afterwards the last block no longer looks like one
-        counts |= apply_rewrites(model, {*REWRITES} - {_CLASS_TOKEN})
-    return Rewritten(model, counts)
+    return Rewritten(model, apply_rewrites(model, precision, skip))
 
 
 def build_graph(
@@ -112,45 +97,43 @@ def build_graph(
     outputs: Sequence[str],
     frame_size: tuple[int, int] | None = None,
     skip_rewrites: Collection[str] = (),
-    quantisation: Quantisation | None = None,
+    quantization: Quantization | None = None,
 ) -> Graph:
     """Trace the checkpoint and turn it into the graph that ships.
 
     Args:
         checkpoint: not modified.
-        precision: ``fp32``, ``fp16``, ``bf16``, or ``int8`` and ``fp8``, which have fp16 around them.
+        precision: type of weights and GEMMs.
         form: attention as ``fused-op`` or ``pattern``.
         opset: version to declare.
         input_mode: ``crops``, ``pixels`` or ``frames``.
         outputs: names, in order.
         frame_size: (height, width) of ``frames``.
-        skip_rewrites: names of `rewrites.REWRITES` to leave out.
-        quantisation: for ``int8`` and ``fp8``; it brings its own rewritten graph, which is not modified.
+        skip_rewrites: names of rewrites to leave out; see `vivit_export.rewrite`.
+        quantization: for a precision that has codes; it brings its own rewritten graph, which is not modified.
     """
-    if quantisation is None:
-        left_out = {*skip_rewrites} | (set() if precision.rounds else _LOW_PRECISION_ONLY)
-        rewritten = rewrite_graph(checkpoint, outputs, left_out)
+    if quantization is None:
+        rewritten = rewrite_graph(checkpoint, outputs, precision, skip_rewrites)
         model = rewritten.model
     else:
-        rewritten = quantisation.rewritten
+        rewritten = quantization.rewritten
         model = rewritten.model.clone()
     facts: dict[str, Any] = {}
     lower_attention(model, single_query_only=form == "fused-op")
     preprocessor = Preprocessor(checkpoint.clip, checkpoint.preprocess)
     folded = False
-    if quantisation is not None:
-        ranges = quantisation.ranges
-        layers = quantize(model, ranges, quantisation.keep)
-        attention = quantize_attention(model, ranges) if quantisation.attention else None
+    if quantization is not None:
+        ranges = quantization.ranges
+        layers = quantize(model, ranges, quantization.keep)
+        attention = quantize_attention(model, ranges) if quantization.attention else None
         facts["quantization"] = QuantizationRecord(ranges.method, ranges.clips, layers, ranges.sensitivity, attention)
     if precision.rounds:
         # In float32 the pixel values stay those of the processor, bit for bit.
         folded = input_mode != "pixels" and fold_pixels(model, preprocessor.table) > 0
-        base = precision.base
         try:
-            lowered = lower_precision(model, base, float_inputs=not folded)
+            lowered = lower_precision(model, precision.base, float_inputs=not folded)
         except BuildError as e:
-            culprit = _overflowing_rewrite(checkpoint, outputs, skip_rewrites, LARGEST[base])
+            culprit = _overflowing_rewrite(checkpoint, outputs, precision.base, skip_rewrites)
             raise BuildError(f"{e}, or --no-rewrite {culprit}, which made it so large") if culprit else e from None
         facts["largest_weight"] = LargestWeight(*lowered.largest_weight)
         facts["subnormal_weights"] = lowered.subnormal
@@ -164,10 +147,10 @@ def build_graph(
 
 
 def _overflowing_rewrite(
-    checkpoint: Checkpoint, outputs: Sequence[str], left_out: Collection[str], limit: float
-) -> str | None:
-    """The rewrite that takes a weight beyond ``limit``, or None if the checkpoint itself does."""
-    model = trace(checkpoint, outputs)
+    checkpoint: Checkpoint, outputs: Sequence[str], base: Precision, left_out: Collection[str]
+) -> Rewrite | None:
+    """The rewrite that takes a weight beyond the type's range, or None if the checkpoint itself does."""
+    model, limit = trace(checkpoint, outputs), float(base.dtype.max)
 
     def overflows() -> bool:
         constants = [value.const_value for value in model.graph.initializers.values()]
@@ -175,8 +158,11 @@ def _overflowing_rewrite(
 
     if overflows():
         return None
-    wanted = [name for name in REWRITES if name not in left_out]
-    return next((name for name in wanted if apply_rewrites(model, {*REWRITES} - {name}) and overflows()), None)
+    for rewrite in choose_rewrites(base, left_out):
+        apply_rewrites(model, base, {*REWRITE_NAMES} - {rewrite})
+        if overflows():
+            return rewrite
+    return None
 
 
 def layer_types(model: ir.Model) -> dict[str, str]:

@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from vivit_export.bundle import MODEL
 from vivit_export.export.graph.lowering import cast, retype
+from vivit_export.export.graph.rewrites.nodes import TypedTape
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 _MOVES = frozenset(
@@ -39,7 +40,7 @@ def emulate_low_precision(model: ir.Model) -> ir.Model:
             value.const_value = ir.tensor(value.const_value.numpy().astype(np.float32), name=name)
             retype(value, ir.DataType.FLOAT)
     for node in list(graph):
-        _emulate(graph, node)
+        _emulate(node)
     return copy
 
 
@@ -69,7 +70,7 @@ def _is_low(value: ir.Value) -> bool:
     return value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
-def _emulate(graph: ir.Graph, node: ir.Node) -> None:
+def _emulate(node: ir.Node) -> None:
     for value in node.outputs:
         if not _is_low(value):
             continue
@@ -80,12 +81,12 @@ def _emulate(graph: ir.Graph, node: ir.Node) -> None:
             node.attributes["to"] = ir.AttrInt64("to", ir.DataType.FLOAT)
         elif node.op_type in _MOVES:
             continue
-        _round(graph, node, value, low)
+        _round(node, value, low)
 
 
-def _round(graph: ir.Graph, node: ir.Node, value: ir.Value, low: ir.DataType) -> None:
-    down = cast(value, low, f"{value.name}/Round")
-    up = cast(down.outputs[0], ir.DataType.FLOAT, f"{value.name}/Rounded")
-    ir.convenience.replace_all_uses_with(value, up.outputs[0])
-    down.replace_input_with(0, value)
-    graph.insert_after(node, [down, up])
+def _round(node: ir.Node, value: ir.Value, low: ir.DataType) -> None:
+    tape = TypedTape()
+    down = cast(tape, value, low, f"{value.name}/Round")
+    ir.convenience.replace_all_uses_with(value, cast(tape, down, ir.DataType.FLOAT, f"{value.name}/Rounded"))
+    tape.nodes[0].replace_input_with(0, value)
+    tape.insert_after(node)

@@ -13,16 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
 from vivit_export.errors import BuildError
-
-LOW_TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
-LARGEST = {"fp16": 65504.0, "bf16": 3.3895313892515355e38}
-_SMALLEST_NORMAL = {"fp16": 2.0**-14, "bf16": 2.0**-126}
-_NUMPY = {"fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
+from vivit_export.export.graph.rewrites.nodes import TypedTape
+from vivit_export.precision import Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,32 +26,32 @@ class Lowered:
     """What a conversion did.
 
     Attributes:
-        precision: ``fp16`` or ``bf16``.
+        precision: the type, fp16 or bf16.
         num_weights: tensors converted.
         largest_weight: name and magnitude of the largest value among them.
         subnormal: share of the values other than 0 that lie below the type's normal range and lose bits there.
         float32_ops: names of the nodes that still compute in float32.
     """
 
-    precision: str
+    precision: Precision
     num_weights: int
     largest_weight: tuple[str, float]
     subnormal: float
     float32_ops: tuple[str, ...]
 
 
-def lower_precision(model: ir.Model, precision: str, *, float_inputs: bool = True) -> Lowered:
+def lower_precision(model: ir.Model, precision: Precision, *, float_inputs: bool = True) -> Lowered:
     """Convert the graph in place; see the module's rules.
 
     Args:
         model: float32 graph with float32 inputs and outputs.
-        precision: ``fp16`` or ``bf16``.
+        precision: the type, fp16 or bf16.
         float_inputs: False gives the inputs the low type too, for a caller who puts ops in front.
 
     Raises:
         BuildError: a weight lies outside the finite range of the type.
     """
-    low, graph = LOW_TYPES[precision], model.graph
+    low, graph = precision.dtype, model.graph
     num_weights, largest, subnormal = _convert_weights(graph, precision)
     for node in graph:
         for value in node.outputs:
@@ -71,12 +67,9 @@ def lower_precision(model: ir.Model, precision: str, *, float_inputs: bool = Tru
     return Lowered(precision, num_weights, largest, subnormal, tuple(islands))
 
 
-def cast(value: ir.Value, to: ir.DataType, name: str) -> ir.Node:
-    """Make a ``Cast`` node (not yet in a graph) with a fully typed output."""
-    node = ir.node("Cast", [value], attributes={"to": to}, name=name)
-    out = node.outputs[0]
-    out.name, out.dtype, out.shape = f"{name}_out", to, value.shape
-    return node
+def cast(tape: TypedTape, value: ir.Value, to: ir.DataType, name: str) -> ir.Value:
+    """Record a ``Cast``."""
+    return tape.add("Cast", [value], name, to, value.shape, to=to)
 
 
 def retype(value: ir.Value, to: ir.DataType) -> None:
@@ -84,9 +77,9 @@ def retype(value: ir.Value, to: ir.DataType) -> None:
     value.type = ir.TensorType(to)
 
 
-def _convert_weights(graph: ir.Graph, precision: str) -> tuple[int, tuple[str, float], float]:
-    low, dtype = LOW_TYPES[precision], _NUMPY[precision]
-    limit = LARGEST[precision]
+def _convert_weights(graph: ir.Graph, precision: Precision) -> tuple[int, tuple[str, float], float]:
+    low = precision.dtype
+    limit, smallest_normal = float(low.max), float(low.tiny)
     largest, count, values, subnormal = ("", 0.0), 0, 0, 0
     for name, value in graph.initializers.items():
         if value.dtype != ir.DataType.FLOAT or value.const_value is None:
@@ -97,15 +90,15 @@ def _convert_weights(graph: ir.Graph, precision: str) -> tuple[int, tuple[str, f
         if peak > limit:
             raise BuildError(
                 f"weight {name} reaches {peak:.4g}, beyond the {precision} range of {limit:.4g}; "
-                f"use {'--bf16' if precision == 'fp16' else '--fp32'}"
+                f"use --{precision.wider}"
             )
         if peak > largest[1]:
             largest = (name, peak)
-        value.const_value = ir.tensor(array.astype(dtype), dtype=low, name=name)
+        value.const_value = ir.tensor(array.astype(low.numpy()), dtype=low, name=name)
         retype(value, low)
         count += 1
         values += int(np.count_nonzero(array))
-        subnormal += int(np.count_nonzero((magnitudes > 0) & (magnitudes < _SMALLEST_NORMAL[precision])))
+        subnormal += int(np.count_nonzero((magnitudes > 0) & (magnitudes < smallest_normal)))
     return count, largest, subnormal / max(values, 1)
 
 
@@ -113,10 +106,10 @@ def _cast_inputs(graph: ir.Graph, low: ir.DataType) -> None:
     for value in graph.inputs:
         if value.dtype != ir.DataType.FLOAT:
             continue
-        node = cast(value, low, f"{value.name}/Cast")
-        ir.convenience.replace_all_uses_with(value, node.outputs[0])
-        node.replace_input_with(0, value)
-        graph.insert_before(graph[0], node)
+        tape = TypedTape()
+        ir.convenience.replace_all_uses_with(value, cast(tape, value, low, f"{value.name}/Cast"))
+        tape.nodes[0].replace_input_with(0, value)
+        tape.insert_before(graph[0])
 
 
 def _float32_softmax(graph: ir.Graph, low: ir.DataType) -> list[str]:
@@ -124,14 +117,13 @@ def _float32_softmax(graph: ir.Graph, low: ir.DataType) -> list[str]:
     for node in [n for n in graph if n.op_type == "Softmax"]:
         source, result = node.inputs[0], node.outputs[0]
         assert source is not None
-        up = cast(source, ir.DataType.FLOAT, f"{node.name}/CastUp")
-        graph.insert_before(node, up)
-        node.replace_input_with(0, up.outputs[0])
+        up, down = TypedTape(), TypedTape()
+        node.replace_input_with(0, cast(up, source, ir.DataType.FLOAT, f"{node.name}/CastUp"))
+        up.insert_before(node)
         retype(result, ir.DataType.FLOAT)
-        down = cast(result, low, f"{node.name}/CastDown")
-        ir.convenience.replace_all_uses_with(result, down.outputs[0])
-        down.replace_input_with(0, result)
-        graph.insert_after(node, down)
+        ir.convenience.replace_all_uses_with(result, cast(down, result, low, f"{node.name}/CastDown"))
+        down.nodes[0].replace_input_with(0, result)
+        down.insert_after(node)
         islands.append(str(node.name))
     return islands
 
@@ -140,9 +132,9 @@ def _cast_outputs(graph: ir.Graph, low: ir.DataType) -> None:
     for i, value in enumerate(list(graph.outputs)):
         if value.dtype != low:
             continue
-        node = cast(value, ir.DataType.FLOAT, f"{value.name}/Cast")
-        out = node.outputs[0]
+        tape = TypedTape()
+        out = cast(tape, value, ir.DataType.FLOAT, f"{value.name}/Cast")
         name, value.name = value.name, f"{value.name}_{low.name.lower()}"
         out.name = name
-        graph.append(node)
+        graph.extend(tape.nodes)
         graph.outputs[i] = out

@@ -1,6 +1,6 @@
 """Put the pixel pipeline in front of the graph, so that a bundle takes uint8 crops or frames.
 
-An 8-bit pixel has 256 values per channel, so the processor's rescale, offset and normalise are a
+An 8-bit pixel has 256 values per channel, so the processor's rescale, offset and normalize are a
 table. In the graph they are a few float32 ops where those give the table's very bits for all 256
 values (checked here, for every checkpoint), and a Gather on the table itself otherwise. Frames of
 a camera's size are resized in the graph as Pillow does it; see `vivit_export.export.graph.resize`.
@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from vivit_export.contract import Preprocess
 from vivit_export.export.graph.resize import SPLIT_BITS, axis_weights, split_weights
+from vivit_export.export.graph.rewrites.nodes import TypedTape, new_constant
 from vivit_export.export.graph.rewrites.patch_embedding import CHANNELS_LAST
 from vivit_export.runtime.clips.axes import Axis
 from vivit_export.runtime.clips.preprocess import Preprocessor
@@ -24,7 +25,7 @@ from vivit_export.runtime.clips.preprocess import Preprocessor
 Float32 = npt.NDArray[np.float32]
 Step = tuple[str, Float32]
 
-_CENTRED: list[Step] = [("Sub", np.array([128], np.float32)), ("Mul", np.array([1 / 64], np.float32))]
+_CENTERED: list[Step] = [("Sub", np.array([128], np.float32)), ("Mul", np.array([1 / 64], np.float32))]
 
 
 def prepend_pixels(
@@ -61,16 +62,16 @@ def prepend_pixels(
         _resize(chain, preprocessor)
     if layout is not None or pixels.dtype != ir.DataType.FLOAT:
         chain.add("Cast", to=pixels.dtype)
-    form = _normalise(chain, preprocessor, folded, channel_shape, pixels.dtype)
+    form = _normalize(chain, preprocessor, folded, channel_shape, pixels.dtype)
     chain.replace(pixels, layout)
     return form
 
 
-def _normalise(
+def _normalize(
     chain: _Chain, preprocessor: Preprocessor, folded: bool, channel_shape: tuple[int, ...], dtype: ir.DataType | None
 ) -> str:
     """Add the arithmetic that turns levels into what the graph takes."""
-    steps = _CENTRED if folded else exact_steps(preprocessor.preprocess, preprocessor.table)
+    steps = _CENTERED if folded else exact_steps(preprocessor.preprocess, preprocessor.table)
     if steps is None:
         _look_up(chain, preprocessor.table, channel_shape)
         return "table"
@@ -97,7 +98,7 @@ class _Chain:
         shape = ir.Shape([batch, num_frames, height, width, 3])
         self.source = ir.Value(name="frames", type=ir.TensorType(ir.DataType.UINT8), shape=shape)
         self.value = self.source
-        self.nodes: list[ir.Node] = []
+        self._tape = TypedTape()
         self._graph = graph
         self._names: dict[str, int] = {}
 
@@ -115,14 +116,12 @@ class _Chain:
         """Apply ``op`` to any inputs; arrays become constants."""
         self._names[op] = self._names.get(op, 0) + 1
         name = f"preprocess/{op}" + (f"_{self._names[op]}" if self._names[op] > 1 else "")
-        values = [v if isinstance(v, ir.Value) else self._constant(f"{name}.{i}", v) for i, v in enumerate(inputs)]
-        node = ir.node(op, values, attributes=attributes, num_outputs=outputs, name=name)
+        values = [
+            v if isinstance(v, ir.Value) else new_constant(self._graph, f"{name}.{i}", v) for i, v in enumerate(inputs)
+        ]
         dtype = ir.DataType(attributes["to"]) if op == "Cast" else values[0].dtype
         assert dtype is not None
-        for i, out in enumerate(node.outputs):
-            out.name, out.type = f"{name}_out{i or ''}", ir.TensorType(dtype)
-        self.nodes.append(node)
-        return node.outputs
+        return self._tape.add_many(op, values, name, dtype, outputs, **attributes)
 
     def replace(self, pixels: ir.Value, layout: ir.Node | None) -> None:
         """Put the chain in front of the graph, in place of its input ``pixels``, or of ``layout`` behind it."""
@@ -131,18 +130,10 @@ class _Chain:
         self.value.type = ir.TensorType(pixels.dtype)
         self.value.shape = pixels.shape if layout is None else self.source.shape
         ir.convenience.replace_all_uses_with(replaced, self.value)
-        first = self._graph[0]
-        for node in self.nodes:
-            self._graph.insert_before(first, node)
+        self._tape.insert_before(self._graph[0])
         if layout is not None:
             self._graph.remove(layout, safe=True)
         self._graph.inputs[0] = self.source
-
-    def _constant(self, name: str, array: npt.NDArray[np.generic]) -> ir.Value:
-        tensor = ir.tensor(array, name=name)
-        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
-        self._graph.register_initializer(value)
-        return value
 
 
 def _resize(chain: _Chain, preprocessor: Preprocessor) -> None:

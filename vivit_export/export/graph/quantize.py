@@ -1,6 +1,6 @@
-"""Quantise the encoder's Linears: Q/DQ nodes with scales from `vivit_export.calibration`.
+"""Quantize the encoder's Linears: Q/DQ nodes with scales from `vivit_export.calibration`.
 
-For each layer (`calibration.layers.Layer`: Q, K and V together, the output projection, fc1, fc2)::
+For each layer (`calibration.linears.LinearGroup`: Q, K and V together, the output projection, fc1, fc2)::
 
     x -> [Mul 2^-k] -> QuantizeLinear -> DequantizeLinear --\
                                      codes -> Dequantize --> MatMul -> Add -> ...
@@ -17,19 +17,17 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from vivit_export.bundle.manifest import QuantizedLayer, Smoothing
-from vivit_export.calibration.layers import Layer, fp16_scale, quantise_weights
+from vivit_export.calibration.linears import LinearGroup, fp16_scale, quantize_weights
 from vivit_export.calibration.ranges import LayerRange, Ranges
 from vivit_export.errors import CalibrationError
-from vivit_export.export.graph.rewrites.attention_block import module_path, new_constant, replace_constant
+from vivit_export.export.graph.rewrites.nodes import TypedTape, array_of, module_path, new_constant, replace_constant
+from vivit_export.precision import Precision
 
-_CODE_TYPES = {"int8": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN}
-_ZEROS = {"int8": np.zeros((), np.int8), "fp8": np.zeros((), ml_dtypes.float8_e4m3fn)}
 _ENCODER = re.compile(r"^layers\.\d+\.")
 _QKV = "qkv"
 _PARTS = frozenset({"Slice", "Gather"})
@@ -40,19 +38,19 @@ class Place:
     """A layer in a graph.
 
     Attributes:
-        layer: its name, weights and how it can be smoothed.
+        group: its name, weights and how it can be smoothed.
         matmuls: its products.
         source: the value that they read.
         bias: the sum behind its only product, and which input of that is the bias; None: there is none.
     """
 
-    layer: Layer
+    group: LinearGroup
     matmuls: tuple[ir.Node, ...]
     source: ir.Value
     bias: tuple[ir.Node, int] | None
 
 
-def find_layers(model: ir.Model) -> list[Place]:
+def find_groups(model: ir.Model) -> list[Place]:
     """Find the encoder's Linears, those that share an input together, in graph order."""
     by_source: dict[ir.Value, list[ir.Node]] = {}
     for node in model.graph:
@@ -70,21 +68,21 @@ def _whole(value: ir.Value | None) -> ir.Value:
     return value if source is None else source
 
 
-def name_inputs(model: ir.Model) -> list[Layer]:
+def name_inputs(model: ir.Model) -> list[LinearGroup]:
     """Name the inputs of all layers after them, so that messages and caches can speak of them; return the layers."""
-    places = find_layers(model)
+    places = find_groups(model)
     for place in places:
-        place.source.name = place.layer.tensor
-    return [place.layer for place in places]
+        place.source.name = place.group.tensor
+    return [place.group for place in places]
 
 
 def _place(source: ir.Value, nodes: tuple[ir.Node, ...]) -> Place:
     paths = tuple(module_path(node) for node in nodes)
     name = paths[0] if len(paths) == 1 else f"{paths[0].rpartition('.')[0]}.{_QKV}"
-    weights = tuple(_array(node.inputs[1]) for node in nodes)
+    weights = tuple(array_of(node.inputs[1]) for node in nodes)
     bias = _bias(nodes[0]) if len(nodes) == 1 else None
-    layer = Layer(name, f"{name}.input", paths, weights, _smoothing(source, nodes), bias is not None)
-    return Place(layer, nodes, source, bias)
+    group = LinearGroup(name, f"{name}.input", paths, weights, _smoothing(source, nodes), bias is not None)
+    return Place(group, nodes, source, bias)
 
 
 def _bias(matmul: ir.Node) -> tuple[ir.Node, int] | None:
@@ -112,24 +110,24 @@ def _smoothing(source: ir.Value, nodes: tuple[ir.Node, ...]) -> str:
 
 
 def quantize(model: ir.Model, ranges: Ranges, keep: Collection[str] = ()) -> dict[str, Any]:
-    """Quantise in place.
+    """Quantize in place.
 
     Args:
         model: float32 graph, rewritten as it was for the calibration; afterwards it is lowered to fp16.
-        ranges: of all layers that are quantised.
+        ranges: of all layers that are quantized.
         keep: names of layers to leave as they are.
 
     Returns:
-        For the manifest: how each layer is quantised, or that it is not.
+        For the manifest: how each layer is quantized, or that it is not.
 
     Raises:
-        CalibrationError: a layer that shall be quantised has no range, or one of another size.
+        CalibrationError: a layer that shall be quantized has no range, or one of another size.
     """
     facts: dict[str, QuantizedLayer] = {}
-    for place in find_layers(model):
-        name = place.layer.name
+    for place in find_groups(model):
+        name = place.group.name
         if name in keep:
-            facts[name] = QuantizedLayer("float16", place.layer.linears)
+            facts[name] = QuantizedLayer(str(ranges.precision.base.dtype.numpy()), place.group.linears)
             continue
         if name not in ranges.layers:
             raise CalibrationError(f"the ranges say nothing about {name}; calibrate again")
@@ -142,89 +140,81 @@ def quantize(model: ir.Model, ranges: Ranges, keep: Collection[str] = ()) -> dic
         _quantize_layer(model.graph, place, found, ranges.precision)
         facts[name] = QuantizedLayer(
             type=str(ranges.precision.dtype.numpy()),
-            linears=place.layer.linears,
+            linears=place.group.linears,
             amax=found.amax,
             error=found.error,
             weight_percent=found.percent,
             bias_corrected=found.shift is not None,
-            smoothing=None if found.alpha is None else Smoothing(found.alpha, place.layer.smoothing),
+            smoothing=None if found.alpha is None else Smoothing(found.alpha, place.group.smoothing),
         )
     RemoveUnusedNodesPass()(model)
     return facts
 
 
-def _quantize_layer(graph: ir.Graph, place: Place, found: LayerRange, precision: str) -> None:
-    layer = place.layer
-    weights = layer.weights
+def _quantize_layer(graph: ir.Graph, place: Place, found: LayerRange, precision: Precision) -> None:
+    group = place.group
+    weights = group.weights
     source = place.source
-    _check_sizes(layer, found)
+    _check_sizes(group, found)
     if found.shift is not None and place.bias is not None:
         add, index = place.bias
-        replace_constant(add, index, _array(add.inputs[index]) + np.array(found.shift))
+        replace_constant(add, index, array_of(add.inputs[index]) + np.array(found.shift))
     if found.divisors is not None:
         factors = np.ldexp(np.float32(1), found.divisors).astype(np.float32)
         weights = tuple(weight * factors[:, None] for weight in weights)
         source = _divide(graph, place, factors)
-    scale = new_constant(graph, f"{layer.name}.input_scale", fp16_scale(found.amax, precision))
-    zero = new_constant(graph, f"{layer.name}.input_zero_point", _ZEROS[precision])
+    scale = new_constant(graph, f"{group.name}.input_scale", fp16_scale(found.amax, precision))
+    zero = new_constant(graph, f"{group.name}.input_zero_point", np.zeros((), precision.dtype.numpy()))
     rounded: dict[ir.Value, ir.Value] = {}
-    quantised = quantise_weights(layer, precision, weights, found.percent)
-    for matmul, weight in zip(place.matmuls, quantised, strict=True):
+    quantized = quantize_weights(group, precision, weights, found.percent)
+    for matmul, weight in zip(place.matmuls, quantized, strict=True):
         path = module_path(matmul)
         read = matmul.inputs[0]
         assert read is not None
         if read not in rounded:
-            where = layer.name if read is place.source else path
+            where = group.name if read is place.source else path
             given = source if read is place.source else read
-            rounded[read] = quantise_value(graph, matmul, given, (scale, zero), where, precision)
+            rounded[read] = quantize_value(matmul, given, (scale, zero), where, precision)
         codes = new_constant(graph, f"{path}.codes", weight.codes)
         factor = new_constant(graph, f"{path}.scale", weight.scale)
         zeros = new_constant(graph, f"{path}.zero_point", np.zeros(weight.scale.shape, weight.codes.dtype))
         attributes = {"axis": 1} if weight.scale.ndim else {}
-        name = f"{path}/DequantizeWeight"
-        values = _emit(graph, matmul, "DequantizeLinear", [codes, factor, zeros], name, ir.DataType.FLOAT, **attributes)
+        tape, name, shape = TypedTape(), f"{path}/DequantizeWeight", codes.shape
+        values = tape.add("DequantizeLinear", [codes, factor, zeros], name, ir.DataType.FLOAT, shape, **attributes)
+        tape.insert_before(matmul)
         matmul.replace_input_with(0, rounded[read])
         matmul.replace_input_with(1, values)
 
 
-def _check_sizes(layer: Layer, found: LayerRange) -> None:
-    inputs, outputs = len(layer.weights[0]), sum(weight.shape[1] for weight in layer.weights)
+def _check_sizes(group: LinearGroup, found: LayerRange) -> None:
+    inputs, outputs = len(group.weights[0]), sum(weight.shape[1] for weight in group.weights)
     for what, values, size in (("exponents", found.exponents, inputs), ("shift", found.shift, outputs)):
         if values is not None and len(values) != size:
-            raise CalibrationError(f"the ranges of {layer.name} have {len(values)} {what} where {size} are needed")
+            raise CalibrationError(f"the ranges of {group.name} have {len(values)} {what} where {size} are needed")
 
 
-def quantise_value(
-    graph: ir.Graph, before: ir.Node, value: ir.Value, steps: tuple[ir.Value, ir.Value], path: str, precision: str
+def quantize_value(
+    before: ir.Node, value: ir.Value, steps: tuple[ir.Value, ir.Value], path: str, precision: Precision
 ) -> ir.Value:
-    """Quantise a float32 value and bring it back, ahead of a node; ``steps`` are its scale and zero point."""
-    codes = _emit(graph, before, "QuantizeLinear", [value, *steps], f"{path}/Quantize", _CODE_TYPES[precision])
-    return _emit(graph, before, "DequantizeLinear", [codes, *steps], f"{path}/Dequantize", ir.DataType.FLOAT)
+    """Quantize a float32 value and bring it back, ahead of a node; ``steps`` are its scale and zero point."""
+    tape = TypedTape()
+    codes = tape.add("QuantizeLinear", [value, *steps], f"{path}/Quantize", precision.dtype, value.shape)
+    values = tape.add("DequantizeLinear", [codes, *steps], f"{path}/Dequantize", ir.DataType.FLOAT, value.shape)
+    tape.insert_before(before)
+    return values
 
 
 def _divide(graph: ir.Graph, place: Place, factors: Any) -> ir.Value:
     """Divide the layer's input by channel; return the value that then holds it."""
     producer = place.source.producer()
     assert producer is not None
-    if place.layer.smoothing == "free":
+    if place.group.smoothing == "free":
         for index in (1, 2):
-            replace_constant(producer, index, _array(producer.inputs[index]) / factors)
+            replace_constant(producer, index, array_of(producer.inputs[index]) / factors)
         return place.source
-    inverse = new_constant(graph, f"{place.layer.name}.smoothing", (1 / factors).astype(np.float32))
-    name = f"{place.layer.name}/Smooth"
-    return _emit(graph, place.matmuls[0], "Mul", [place.source, inverse], name, ir.DataType.FLOAT)
-
-
-def _emit(
-    graph: ir.Graph, before: ir.Node, op: str, inputs: list[ir.Value], name: str, dtype: ir.DataType, **attributes: int
-) -> ir.Value:
-    node = ir.node(op, inputs, attributes=attributes, name=name)
-    out = node.outputs[0]
-    out.name, out.type, out.shape = f"{name}_out", ir.TensorType(dtype), inputs[0].shape
-    graph.insert_before(before, node)
-    return out
-
-
-def _array(value: ir.Value | None) -> Any:
-    assert value is not None and value.const_value is not None
-    return value.const_value.numpy()
+    inverse = new_constant(graph, f"{place.group.name}.smoothing", (1 / factors).astype(np.float32))
+    name = f"{place.group.name}/Smooth"
+    tape = TypedTape()
+    divided = tape.add("Mul", [place.source, inverse], name, ir.DataType.FLOAT, place.source.shape)
+    tape.insert_before(place.matmuls[0])
+    return divided

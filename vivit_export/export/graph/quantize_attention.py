@@ -1,4 +1,4 @@
-"""Quantise attention itself to FP8: Q, K, V and the softmax, which is what TensorRT's FP8 attention kernel takes.
+"""Quantize attention itself to FP8: Q, K, V and the softmax, which is what TensorRT's FP8 attention kernel takes.
 
     Softmax(Q K^T) V   ->   DQ(Q8(Softmax(DQ(Q8(Q)) DQ(Q8(K))^T))) DQ(Q8(V))
 
@@ -13,18 +13,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from vivit_export.calibration.layers import LEVELS, fp16_scale
+from vivit_export.calibration.linears import fp16_scale
 from vivit_export.calibration.ranges import Ranges
 from vivit_export.errors import CalibrationError
-from vivit_export.export.graph.quantize import quantise_value
-from vivit_export.export.graph.rewrites.attention_block import module_path, new_constant
+from vivit_export.export.graph.quantize import quantize_value
+from vivit_export.export.graph.rewrites.nodes import module_path, new_constant
+from vivit_export.precision import Precision
 
-_FP8 = "fp8"
-_SOFTMAX_SCALE = np.array(np.float16(1 / LEVELS[_FP8]), np.float32)  # 1 becomes 448.1, which saturates
+_CODES = Precision.FP8
+_SOFTMAX_SCALE = np.array(np.float16(1 / float(_CODES.dtype.max)), np.float32)  # 1 becomes 448.1, which saturates
 _HEADS = frozenset({"Transpose", "Reshape", "Slice"})  # between a projection and the attention that reads it
 
 
@@ -48,7 +48,7 @@ def name_attention_inputs(model: ir.Model) -> dict[str, tuple[str, ...]]:
 
 
 def quantize_attention(model: ir.Model, ranges: Ranges) -> dict[str, Any]:
-    """Quantise Q, K, V and the softmax of every block, in place.
+    """Quantize Q, K, V and the softmax of every block, in place.
 
     Precondition: float32, behind `rewrites.lower_attention`.
 
@@ -59,7 +59,7 @@ def quantize_attention(model: ir.Model, ranges: Ranges) -> dict[str, Any]:
         CalibrationError: the calibration did not observe attention, or saw nothing but zeros.
     """
     graph = model.graph
-    zero = new_constant(graph, "attention.zero_point", np.zeros((), ml_dtypes.float8_e4m3fn))
+    zero = new_constant(graph, "attention.zero_point", np.zeros((), _CODES.dtype.numpy()))
     softmax_scale = new_constant(graph, "attention.softmax_scale", _SOFTMAX_SCALE)
     for softmax in [node for node in graph if node.op_type == "Softmax"]:
         path = module_path(softmax)
@@ -67,12 +67,12 @@ def quantize_attention(model: ir.Model, ranges: Ranges) -> dict[str, Any]:
         assert scores is not None
         query_key, weighted = scores.producer(), next(iter(context.uses())).node
         assert query_key is not None
-        scale = new_constant(graph, f"{path}.input_scale", fp16_scale(_amax(ranges, path), _FP8))
+        scale = new_constant(graph, f"{path}.input_scale", fp16_scale(_amax(ranges, path), _CODES))
         steps = (scale, zero)
         for node, index, kind in ((query_key, 0, "query"), (query_key, 1, "key"), (weighted, 1, "value")):
-            _quantise_input(node, index, steps, f"{path}.{kind}")
-        _quantise_input(weighted, 0, (softmax_scale, zero), f"{path}.softmax")
-    return {"type": "float8_e4m3fn", "amax": dict(ranges.attention), "softmax_scale": float(_SOFTMAX_SCALE)}
+            _quantize_input(node, index, steps, f"{path}.{kind}")
+        _quantize_input(weighted, 0, (softmax_scale, zero), f"{path}.softmax")
+    return {"type": _CODES.dtype.numpy().name, "amax": dict(ranges.attention), "softmax_scale": float(_SOFTMAX_SCALE)}
 
 
 def _amax(ranges: Ranges, path: str) -> float:
@@ -88,10 +88,10 @@ def _amax(ranges: Ranges, path: str) -> float:
     return ranges.attention[path]
 
 
-def _quantise_input(node: ir.Node, index: int, steps: tuple[ir.Value, ir.Value], path: str) -> None:
-    graph, value = node.graph, node.inputs[index]
-    assert isinstance(graph, ir.Graph) and value is not None
-    node.replace_input_with(index, quantise_value(graph, node, value, steps, path, _FP8))
+def _quantize_input(node: ir.Node, index: int, steps: tuple[ir.Value, ir.Value], path: str) -> None:
+    value = node.inputs[index]
+    assert value is not None
+    node.replace_input_with(index, quantize_value(node, value, steps, path, _CODES))
 
 
 def _projected(value: ir.Value | None) -> ir.Value:

@@ -45,7 +45,7 @@ def axis_weights(source: int, target: int, resample: int) -> Weights:
     weights = np.zeros((target, source), np.int64)
     scale = source / target
     if resample == 0:
-        # Nearest takes the pixel under the centre; Pillow finds centres by adding up, rounding and all.
+        # Nearest takes the pixel under the center; Pillow finds centers by adding up, rounding and all.
         centers = np.cumsum([scale * 0.5, *[scale] * (target - 1)])
         weights[np.arange(target), np.minimum(centers.astype(np.int64), source - 1)] = 1 << PRECISION_BITS
         return weights

@@ -19,11 +19,14 @@ from vivit_export.errors import UsageError
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.engine.compile import EngineRequest, build_engine
 from vivit_export.export.engine.plan import Plan, prove
+from vivit_export.export.graph import rewrites
 from vivit_export.export.graph.build import build_graph, save_graph
 from vivit_export.export.graph.emulate import emulate_low_precision
 from vivit_export.export.graph.pixels import prepend_pixels
-from vivit_export.export.graph.rewrites import REWRITES, apply_rewrites, fold_pixels, lower_attention
-from vivit_export.export.options import REWRITE_NAMES, ExportOptions
+from vivit_export.export.graph.rewrites import apply_rewrites, fold_pixels, lower_attention
+from vivit_export.export.options import ExportOptions
+from vivit_export.precision import Precision
+from vivit_export.rewrite import REWRITE_NAMES, Rewrite
 from vivit_export.runtime import Preprocessor
 
 Float64 = npt.NDArray[np.float64]
@@ -45,6 +48,11 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "relu": {"hidden_act": "relu"},
     "headless": {"headless": True},
 }
+
+
+def all_but(name: str) -> tuple[str, ...]:
+    """What to skip so that only one rewrite is applied; nothing for ``all``."""
+    return () if name == "all" else tuple(other for other in REWRITE_NAMES if other != name)
 
 
 def expected_counts(layers: int) -> dict[str, int]:
@@ -83,8 +91,8 @@ def node_named(model: ir.Model, name: str) -> ir.Node:
 # --- the traced network ------------------------------------------------------------------------
 
 
-def test_options_name_the_rewrites_in_their_order() -> None:
-    assert tuple(REWRITES) == REWRITE_NAMES
+def test_every_rewrite_has_a_function() -> None:
+    assert set(rewrites._FUNCTIONS) == set(Rewrite)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -94,7 +102,7 @@ def test_all_together_are_exact(checkpoints: Checkpoints, network: str) -> None:
     before = to_double(checkpoints.trace(**fields))
     after = before.clone()
     # Without qkv_bias too: beta, folded, gives Q, K and V a bias.
-    assert apply_rewrites(after) == expected_counts(checkpoint.num_layers)
+    assert apply_rewrites(after, Precision.FP16) == expected_counts(checkpoint.num_layers)
     assert_same_function(before, after, double_pixels(checkpoint))
 
 
@@ -104,7 +112,7 @@ def test_each_alone_is_exact(checkpoints: Checkpoints, network: str, name: str) 
     fields = NETWORKS[network]
     before = to_double(checkpoints.trace(**fields))
     after = before.clone()
-    matched = apply_rewrites(after, [other for other in REWRITE_NAMES if other != name])
+    matched = apply_rewrites(after, Precision.FP16, all_but(name))
     # The query bias goes only where LayerNormalization has no affine part and K and V no bias; and
     # without qkv_bias there is none before beta is folded.
     nothing = name == "query-bias" or (name in BIASES and network == "no-qkv-bias")
@@ -116,7 +124,7 @@ def test_each_alone_is_exact(checkpoints: Checkpoints, network: str, name: str) 
 def test_all_but_one_are_exact(checkpoints: Checkpoints, skipped: str) -> None:
     before = to_double(checkpoints.trace(**DEEP))
     after = before.clone()
-    matched = apply_rewrites(after, (skipped,))
+    matched = apply_rewrites(after, Precision.FP16, (skipped,))
     expected = expected_counts(LAYERS)
     del expected[skipped]
     if skipped in ("layernorm", "key-bias", "value-bias"):
@@ -127,7 +135,7 @@ def test_all_but_one_are_exact(checkpoints: Checkpoints, skipped: str) -> None:
 
 def test_biases_and_affine_parts_are_gone_afterwards(checkpoints: Checkpoints) -> None:
     model = checkpoints.trace(**DEEP)
-    apply_rewrites(model)
+    apply_rewrites(model, Precision.FP16)
     names = {str(node.name) for node in model.graph}
     for i in range(LAYERS):
         for linear in "qkv":
@@ -149,16 +157,16 @@ def test_biases_and_affine_parts_are_gone_afterwards(checkpoints: Checkpoints) -
 @pytest.mark.parametrize("fields", [DEEP, {"qkv_bias": False}])
 def test_applied_twice_nothing_matches_the_second_time(checkpoints: Checkpoints, fields: dict[str, Any]) -> None:
     model = checkpoints.trace(**fields)
-    apply_rewrites(model)
+    apply_rewrites(model, Precision.FP16)
     before = serialize(model)
-    assert apply_rewrites(model) == dict.fromkeys(REWRITE_NAMES, 0)
+    assert apply_rewrites(model, Precision.FP16) == dict.fromkeys(REWRITE_NAMES, 0)
     assert serialize(model) == before
 
 
 def test_skipping_all_leaves_the_graph_as_it_was(checkpoints: Checkpoints) -> None:
     model = checkpoints.trace()
     before = serialize(model)
-    assert apply_rewrites(model, REWRITE_NAMES) == {}
+    assert apply_rewrites(model, Precision.FP16, REWRITE_NAMES) == {}
     assert serialize(model) == before
 
 
@@ -166,7 +174,7 @@ def test_unknown_names_are_refused(checkpoints: Checkpoints) -> None:
     model = checkpoints.trace()
     before = serialize(model)
     with pytest.raises(UsageError, match="'kay-bias' is not one of patch-embedding, "):
-        apply_rewrites(model, ("key-bias", "kay-bias"))
+        apply_rewrites(model, Precision.FP16, ("key-bias", "kay-bias"))
     assert serialize(model) == before
     with pytest.raises(UsageError, match="'kay-bias' is not one of patch-embedding, "):
         ExportOptions(skip_rewrites=("kay-bias",))
@@ -175,7 +183,7 @@ def test_unknown_names_are_refused(checkpoints: Checkpoints) -> None:
 def test_the_checkpoint_is_not_modified(checkpoints: Checkpoints) -> None:
     checkpoint = checkpoints.load()
     before = {name: p.detach().clone() for name, p in checkpoint.network.named_parameters()}
-    build_graph(checkpoint, precision="fp16", form="pattern", opset=20, input_mode="crops", outputs=("logits",))
+    build_graph(checkpoint, precision=Precision.FP16, form="pattern", opset=20, input_mode="crops", outputs=("logits",))
     for name, parameter in checkpoint.network.named_parameters():
         assert parameter.equal(before[name]), name
 
@@ -187,7 +195,7 @@ def test_float32_graph_computes_what_transformers_computes(checkpoints: Checkpoi
     fields = NETWORKS[network]
     checkpoint = checkpoints.load(**fields)
     made = build_graph(
-        checkpoint, precision="fp32", form=form, opset=23, input_mode="pixels", outputs=("logits", "embedding")
+        checkpoint, precision=Precision.FP32, form=form, opset=23, input_mode="pixels", outputs=("logits", "embedding")
     )
     pixels = normal_pixels(checkpoint, 3)
     assert_as_hugging_face(run_ort(made.model, pixels), checkpoints.folder(**fields), pixels)
@@ -229,7 +237,7 @@ def test_large_values_do_not_make_them_inexact(
     before = plain.clone()
     change(before)
     after = before.clone()
-    apply_rewrites(after, () if name == "all" else [other for other in REWRITE_NAMES if other != name])
+    apply_rewrites(after, Precision.FP16, all_but(name))
     pixels = double_pixels(checkpoints.load(**DEEP))
     assert_same_function(before, after, pixels)
     logits = [run_double(model, pixels)["logits"] for model in (plain, before)]
@@ -277,7 +285,7 @@ def test_shared_weights_are_not_corrupted(
     before = to_double(checkpoints.trace(**DEEP))
     change(before)
     after = before.clone()
-    matched = apply_rewrites(after, () if name == "all" else [other for other in REWRITE_NAMES if other != name])
+    matched = apply_rewrites(after, Precision.FP16, () if name == "all" else all_but(name))
     assert matched == expected_counts(LAYERS) if name == "all" else matched[name] or name == "query-bias"
     assert_same_function(before, after, double_pixels(checkpoints.load(**DEEP)))
 
@@ -384,18 +392,18 @@ UNUSUAL: list[tuple[Callable[[ir.Model], None], dict[str, int]]] = [
 
 
 @pytest.mark.parametrize(("change", "kept"), UNUSUAL, ids=[change.__name__ for change, _ in UNUSUAL])
-def test_what_they_do_not_recognise_is_left_alone(
+def test_what_they_do_not_recognize_is_left_alone(
     checkpoints: Checkpoints, change: Callable[[ir.Model], None], kept: dict[str, int]
 ) -> None:
     before = to_double(checkpoints.trace(**DEEP))
     change(before)
     after = before.clone()
     others = expected_counts(LAYERS - 1)
-    assert apply_rewrites(after) == {name: count + kept.get(name, 0) for name, count in others.items()}
+    assert apply_rewrites(after, Precision.FP16) == {name: count + kept.get(name, 0) for name, count in others.items()}
     assert_same_function(before, after, double_pixels(checkpoints.load(**DEEP)))
     for name in REWRITE_NAMES:
         after = before.clone()
-        apply_rewrites(after, [other for other in REWRITE_NAMES if other != name])
+        apply_rewrites(after, Precision.FP16, all_but(name))
         assert_same_function(before, after, double_pixels(checkpoints.load(**DEEP)))
 
 
@@ -430,13 +438,13 @@ def test_tokens_that_are_read_are_kept(checkpoints: Checkpoints, change: Callabl
     before = to_double(checkpoints.trace(**DEEP))
     change(before)
     after = before.clone()
-    assert apply_rewrites(after)["class-token"] == 0
+    assert apply_rewrites(after, Precision.FP16)["class-token"] == 0
     assert_same_function(before, after, double_pixels(checkpoints.load(**DEEP)))
 
 
 def test_one_token_alone_goes_through_the_last_block(checkpoints: Checkpoints) -> None:
     model = checkpoints.trace(**DEEP)
-    apply_rewrites(model)
+    apply_rewrites(model, Precision.FP16)
     lower_attention(model)
     onnx.checker.check_model(ir.to_proto(model), full_check=True)
     tokens = checkpoints.load(**DEEP).clip.num_tokens
@@ -452,7 +460,7 @@ def test_a_convolution_that_overlaps_is_left_alone(checkpoints: Checkpoints) -> 
     model = checkpoints.trace()
     (conv,) = ops(model, "Conv")
     conv.attributes["strides"] = ir.AttrInt64s("strides", [1, 8, 8])
-    assert apply_rewrites(model)["patch-embedding"] == 0
+    assert apply_rewrites(model, Precision.FP16)["patch-embedding"] == 0
     assert ops(model, "Conv") == [conv]
     assert fold_pixels(model, np.zeros((3, 256), np.float32)) == 0
 
@@ -475,7 +483,7 @@ def test_folded_pixels_give_the_same_logits(checkpoints: Checkpoints, others: bo
     results = []
     for folded in (False, True):
         model = checkpoints.trace(**DEEP)
-        apply_rewrites(model, skip)
+        apply_rewrites(model, Precision.FP16, skip)
         # Constants of the processor's arithmetic are float32: doubled afterwards, they are the same.
         if not folded:
             assert prepend_pixels(model, preprocessor) == "arithmetic"
@@ -493,9 +501,9 @@ def test_folded_pixels_give_the_same_logits(checkpoints: Checkpoints, others: bo
 def test_folded_levels_are_exact_in_every_type() -> None:
     import ml_dtypes
 
-    centred = (np.arange(256) - 128) / 64
+    centered = (np.arange(256) - 128) / 64
     for dtype in (np.float16, ml_dtypes.bfloat16):
-        np.testing.assert_array_equal(centred.astype(dtype).astype(np.float64), centred)
+        np.testing.assert_array_equal(centered.astype(dtype).astype(np.float64), centered)
 
 
 def test_without_the_patch_rewrite_pixels_are_not_folded(checkpoints: Checkpoints) -> None:
@@ -527,9 +535,9 @@ def demo_clips(demo_checkpoint: Checkpoint) -> npt.NDArray[np.uint8]:
 
 
 @pytest.mark.needs_onnxruntime
-@pytest.mark.parametrize(("precision", "room"), [("fp16", 1.0), ("bf16", 1.05)])
+@pytest.mark.parametrize(("precision", "room"), [(Precision.FP16, 1.0), (Precision.BF16, 1.05)])
 def test_demo_drifts_no_more_than_without(
-    demo_checkpoint: Checkpoint, demo_clips: npt.NDArray[np.uint8], precision: str, room: float
+    demo_checkpoint: Checkpoint, demo_clips: npt.NDArray[np.uint8], precision: Precision, room: float
 ) -> None:
     pixels = Preprocessor(demo_checkpoint.clip, demo_checkpoint.preprocess).to_pixels(demo_clips)
     reference = demo_checkpoint.run_eager(pixels)["logits"]
@@ -559,7 +567,7 @@ def test_outlier_channels_round_better_with_them(
 
     def rms(skip: tuple[str, ...]) -> float:
         model = build_graph(
-            checkpoint, precision="fp16", form="pattern", opset=23, input_mode="crops",
+            checkpoint, precision=Precision.FP16, form="pattern", opset=23, input_mode="crops",
             outputs=("logits",), skip_rewrites=skip,
         ).model  # fmt: skip
         return float(np.sqrt(np.mean((run_ort(emulate_low_precision(model), crops)["logits"] - reference) ** 2)))
@@ -574,7 +582,7 @@ def test_demo_compiles_to_fewer_kernels(demo_checkpoint: Checkpoint, tmp_path: P
         folder = tmp_path / name
         folder.mkdir()
         model = build_graph(
-            demo_checkpoint, precision="fp16", form="pattern", opset=20, input_mode="crops",
+            demo_checkpoint, precision=Precision.FP16, form="pattern", opset=20, input_mode="crops",
             outputs=("logits", "embedding"), skip_rewrites=skip,
         ).model  # fmt: skip
         save_graph(model, folder)

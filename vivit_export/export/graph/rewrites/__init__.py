@@ -1,8 +1,8 @@
-"""Exact rewrites of the traced graph, one module each, in the order they are applied.
+"""Exact rewrites of the traced graph, one module each; `vivit_export.rewrite` lists them in order.
 
 A rewrite takes an onnx-ir model, changes it in place, and returns how many places it matched. It
 must not change the function the graph computes in real arithmetic, and leaves alone what it does not
-recognise. Nodes that it cuts off are removed at the end.
+recognize. Nodes that it cuts off are removed at the end.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from vivit_export.errors import UsageError
 from vivit_export.export.graph.rewrites.attention import lower_attention
 from vivit_export.export.graph.rewrites.attention_biases import absorb_query_bias, drop_key_bias, move_value_bias
 from vivit_export.export.graph.rewrites.attention_scale import fold_attention_scale
@@ -20,22 +19,25 @@ from vivit_export.export.graph.rewrites.class_token import keep_class_token
 from vivit_export.export.graph.rewrites.equalize import equalize_heads
 from vivit_export.export.graph.rewrites.layernorm import fold_layernorm
 from vivit_export.export.graph.rewrites.patch_embedding import fold_pixels, lower_patch_embedding
+from vivit_export.precision import Precision
+from vivit_export.rewrite import Rewrite, choose_rewrites
 
-__all__ = ["REWRITES", "apply_rewrites", "equalize_heads", "fold_pixels", "lower_attention"]
+__all__ = ["apply_rewrites", "equalize_heads", "fold_pixels", "lower_attention"]
 
-REWRITES: dict[str, Callable[[ir.Model], int]] = {
-    "patch-embedding": lower_patch_embedding,
-    "layernorm": fold_layernorm,
-    "attention-scale": fold_attention_scale,
-    "key-bias": drop_key_bias,
-    "value-bias": move_value_bias,
-    "query-bias": absorb_query_bias,
-    "class-token": keep_class_token,
+_FUNCTIONS: dict[Rewrite, Callable[[ir.Model], int]] = {
+    Rewrite.PATCH_EMBEDDING: lower_patch_embedding,
+    Rewrite.LAYERNORM: fold_layernorm,
+    Rewrite.ATTENTION_SCALE: fold_attention_scale,
+    Rewrite.KEY_BIAS: drop_key_bias,
+    Rewrite.VALUE_BIAS: move_value_bias,
+    Rewrite.QUERY_BIAS: absorb_query_bias,
+    Rewrite.HEAD_SCALES: equalize_heads,
+    Rewrite.CLASS_TOKEN: keep_class_token,
 }
 
 
-def apply_rewrites(model: ir.Model, skip: Collection[str] = ()) -> dict[str, int]:
-    """Apply all rewrites but those named, in place.
+def apply_rewrites(model: ir.Model, precision: Precision, skip: Collection[str] = ()) -> dict[str, int]:
+    """Apply all rewrites of a precision but those named, in place.
 
     Returns:
         How many places each one changed, by name.
@@ -43,9 +45,6 @@ def apply_rewrites(model: ir.Model, skip: Collection[str] = ()) -> dict[str, int
     Raises:
         UsageError: ``skip`` names a rewrite that does not exist.
     """
-    unknown = sorted(set(skip) - {*REWRITES})
-    if unknown:
-        raise UsageError(f"--no-rewrite {unknown[0]!r} is not one of {', '.join(REWRITES)}")
-    matched = {name: rewrite(model) for name, rewrite in REWRITES.items() if name not in skip}
+    matched = {rewrite.value: _FUNCTIONS[rewrite](model) for rewrite in choose_rewrites(precision, skip)}
     RemoveUnusedNodesPass()(model)
     return matched

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from vivit_export.export.graph.rewrites.attention_block import module_path, new_constant
+from vivit_export.export.graph.rewrites.nodes import TypedTape, module_path, new_constant
 
 
 def lower_attention(model: ir.Model, *, single_query_only: bool = False) -> int:
@@ -49,43 +49,34 @@ def _lower(graph: ir.Graph, attention: ir.Node) -> None:
     assert query is not None and key is not None and value is not None
     path = module_path(attention)
     factor = attention.attributes["scale"].as_float()
-    key_t = _transposed(graph, key, attention, path)
-
-    def emit(op: str, inputs: list[ir.Value], name: str, shape: ir.Shape | None, **attributes: int) -> ir.Value:
-        node = ir.node(op, inputs, attributes=attributes, name=f"{path}/{name}")
-        out = node.outputs[0]
-        out.name, out.dtype, out.shape = f"{node.name}_out", ir.DataType.FLOAT, shape
-        graph.insert_before(attention, node)
-        return out
-
+    tape, float32 = TypedTape(), ir.DataType.FLOAT
+    key_t = _transposed(tape, graph, key, attention, path)
     # Queries may be fewer than keys: see `class_token`.
     scores_shape = ir.Shape([*query.shape[:3], key.shape[2]]) if query.shape and key.shape else None
     if factor != 1.0:
-        query = emit(
-            "Mul", [query, new_constant(graph, f"{path}.scale", np.array(factor, np.float32))], "Scale", query.shape
-        )
-    scores = emit("MatMul", [query, key_t], "QK", scores_shape)
-    probs = emit("Softmax", [scores], "Softmax", scores_shape, axis=-1)
-    context = emit("MatMul", [probs, value], "PV", query.shape)
+        scale = new_constant(graph, f"{path}.scale", np.array(factor, np.float32))
+        query = tape.add("Mul", [query, scale], f"{path}/Scale", float32, query.shape)
+    scores = tape.add("MatMul", [query, key_t], f"{path}/QK", float32, scores_shape)
+    probs = tape.add("Softmax", [scores], f"{path}/Softmax", float32, scores_shape, axis=-1)
+    context = tape.add("MatMul", [probs, value], f"{path}/PV", float32, query.shape)
+    tape.insert_before(attention)
     ir.convenience.replace_all_uses_with(attention.outputs[0], context)
     graph.remove(attention, safe=True)
 
 
-def _transposed(graph: ir.Graph, key: ir.Value, before: ir.Node, path: str) -> ir.Value:
+def _transposed(tape: TypedTape, graph: ir.Graph, key: ir.Value, attention: ir.Node, path: str) -> ir.Value:
     """K as (batch, heads, head size, tokens); merged into the transpose that split the heads."""
     split = key.producer()
     perm = [0, 1, 3, 2]
     if split is not None and split.op_type == "Transpose" and len(key.uses()) == 1:
         inner = list(split.attributes["perm"].as_ints())
         source, perm = split.inputs[0], [inner[i] for i in perm]
+        assert source is not None
     else:
         source, split = key, None
-    node = ir.node("Transpose", [source], attributes={"perm": perm}, name=f"{path}/KeyTranspose")
-    out = node.outputs[0]
-    out.name, out.dtype = f"{node.name}_out", ir.DataType.FLOAT
-    out.shape = ir.Shape([key.shape[i] for i in (0, 1, 3, 2)]) if key.shape is not None else None
-    graph.insert_before(before, node)
+    shape = ir.Shape([key.shape[i] for i in (0, 1, 3, 2)]) if key.shape is not None else None
+    transposed = tape.add("Transpose", [source], f"{path}/KeyTranspose", ir.DataType.FLOAT, shape, perm=perm)
     if split is not None:
-        before.replace_input_with(1, None)
+        attention.replace_input_with(1, None)
         graph.remove(split, safe=True)
-    return out
+    return transposed

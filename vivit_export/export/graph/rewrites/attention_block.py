@@ -10,11 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 from onnxscript.rewriter import pattern
 
-Float64 = npt.NDArray[np.float64]
+from vivit_export.export.graph.rewrites.nodes import (
+    Float64,
+    TypedTape,
+    array_of,
+    double_of,
+    graph_of,
+    module_path,
+    new_constant,
+    replace_constant,
+)
 
 
 @dataclass(frozen=True)
@@ -32,14 +40,14 @@ class Linear:
     @property
     def weight(self) -> Float64:
         """(in, out) in float64."""
-        return array_of(self.matmul.inputs[1])
+        return double_of(self.matmul.inputs[1])
 
     @property
     def bias(self) -> Float64:
         """(out,) in float64; zeros where there is no Add."""
         if self.add is None:
             return np.zeros(self.weight.shape[1])
-        return array_of(self.add.inputs[self._bias_index])
+        return double_of(self.add.inputs[self._bias_index])
 
     @property
     def _bias_index(self) -> int:
@@ -62,9 +70,7 @@ class Linear:
         if self.add is None:
             return False
         ir.convenience.replace_all_uses_with(self.add.outputs[0], self.matmul.outputs[0])
-        graph = self.add.graph
-        assert graph is not None
-        graph.remove(self.add, safe=True)
+        graph_of(self.add).remove(self.add, safe=True)
         return True
 
 
@@ -81,7 +87,7 @@ class AttentionBlock:
 
     @property
     def owns_norm(self) -> bool:
-        """Whether nothing but the three projections reads the normalised activations."""
+        """Whether nothing but the three projections reads the normalized activations."""
         return len(tuple(self.norm.outputs[0].uses())) == 3
 
 
@@ -93,50 +99,13 @@ def attention_blocks(model: ir.Model) -> Iterator[AttentionBlock]:
             yield block
 
 
-def array_of(value: ir.Value | None) -> Float64:
-    """A constant in float64."""
-    assert value is not None and value.const_value is not None
-    return value.const_value.numpy().astype(np.float64)
-
-
-def module_path(node: ir.Node) -> str:
-    """Path of the module that a node was traced from; nodes are named ``PATH/OP``."""
-    return str(node.name).rpartition("/")[0]
-
-
-def replace_constant(node: ir.Node, index: int, array: Float64) -> None:
-    """Give ``node`` a constant of its own in the dtype of the one it had; the old one stays for others."""
-    old = node.inputs[index]
-    assert old is not None and old.const_value is not None and node.graph is not None
-    values = array.astype(old.const_value.numpy().dtype, order="C")
-    if len(tuple(old.uses())) == 1:
-        old.const_value, old.shape = ir.tensor(values, name=old.name), ir.Shape(values.shape)
-        return
-    node.replace_input_with(index, new_constant(node.graph, f"{node.name}.{index}", values))
-
-
-def new_constant(graph: Any, name: str, array: npt.NDArray[Any]) -> ir.Value:
-    """Register an initializer under a name that is still free."""
-    while name in graph.initializers:
-        name += "_"
-    tensor = ir.tensor(np.array(array, order="C"), name=name)
-    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
-    graph.register_initializer(value)
-    return value
-
-
 def _insert_add(matmul: ir.Node, bias: Float64) -> None:
-    graph, product = matmul.graph, matmul.outputs[0]
-    weight = matmul.inputs[1]
-    assert graph is not None and weight is not None and weight.const_value is not None
-    path = module_path(matmul)
-    constant = new_constant(graph, f"{path}.bias", bias.astype(weight.const_value.numpy().dtype))
-    add = ir.node("Add", [product, constant], name=f"{path}/Add")
-    total = add.outputs[0]
-    total.name, total.type, total.shape = f"{add.name}_out", product.type, product.shape
+    product, path, tape = matmul.outputs[0], module_path(matmul), TypedTape()
+    constant = new_constant(graph_of(matmul), f"{path}.bias", bias.astype(array_of(matmul.inputs[1]).dtype))
+    total = tape.add("Add", [product, constant], f"{path}/Add", product.dtype, product.shape)
     ir.convenience.replace_all_uses_with(product, total)
-    add.replace_input_with(0, product)
-    graph.insert_after(matmul, add)
+    tape.nodes[0].replace_input_with(0, product)
+    tape.insert_after(matmul)
 
 
 def _projection(op: Any, x: Any, weight: Any, bias: Any, shape: Any) -> Any:

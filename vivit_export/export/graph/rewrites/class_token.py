@@ -15,12 +15,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from vivit_export.export.graph.rewrites.attention_block import (
-    AttentionBlock,
-    attention_blocks,
-    module_path,
-    new_constant,
-)
+from vivit_export.export.graph.rewrites.attention_block import AttentionBlock, attention_blocks
+from vivit_export.export.graph.rewrites.nodes import TypedTape, module_path, new_constant
 
 _CLASS_TOKEN = 0
 # Ops on a tensor (batch, tokens, channels) that treat each token alike and by itself.
@@ -152,12 +148,11 @@ def _slice(graph: ir.Graph, value: ir.Value, axis: int, before: ir.Node) -> ir.V
     path = module_path(before)
     bounds = (_CLASS_TOKEN, _CLASS_TOKEN + 1, axis)
     constants = [new_constant(graph, f"{path}.class_token.{i}", np.array([v], np.int64)) for i, v in enumerate(bounds)]
-    node = ir.node("Slice", [value, *constants], name=f"{path}/ClassToken")
-    out = node.outputs[0]
-    out.name, out.type, out.shape = f"{node.name}_out", value.type, value.shape
-    _drop_tokens(out, axis)
-    graph.insert_before(before, node)
-    return out
+    tape = TypedTape()
+    narrow = tape.add("Slice", [value, *constants], f"{path}/ClassToken", value.dtype, value.shape)
+    _drop_tokens(narrow, axis)
+    tape.insert_before(before)
+    return narrow
 
 
 def _drop_tokens(value: ir.Value, axis: int) -> None:

@@ -4,7 +4,7 @@
 
 A channel of Q may be scaled against the same channel of K, and one of V against its row of the output
 projection. d is a power of two, so that no weight is rounded in any floating-point type. It serves
-quantisation, where the three weights share one scale (see `vivit_export.calibration.layers`).
+quantization, where the three weights share one scale (see `vivit_export.calibration.linears`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from vivit_export.export.graph.rewrites.attention_block import AttentionBlock, Float64, attention_blocks
+from vivit_export.export.graph.rewrites.attention_block import AttentionBlock, attention_blocks
+from vivit_export.export.graph.rewrites.nodes import Float64
 
 
 def equalize_heads(model: ir.Model) -> int:
-    """Equalise every matched block without biases on Q, K and V; return how many there were.
+    """Equalize every matched block without biases on Q, K and V; return how many there were.
 
     Precondition: before `lower_attention`.
     """

@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from vivit_export.export.graph.rewrites.attention_block import Linear, array_of, replace_constant
+from vivit_export.export.graph.rewrites.attention_block import Linear
+from vivit_export.export.graph.rewrites.nodes import double_of, replace_constant
 
 
 def fold_layernorm(model: ir.Model) -> int:
@@ -24,7 +25,7 @@ def fold_layernorm(model: ir.Model) -> int:
         linears = _linears_behind(norm)
         if linears is None or len(norm.inputs) < 3 or any(v is None or v.const_value is None for v in norm.inputs[1:3]):
             continue
-        gamma, beta = (array_of(v) for v in norm.inputs[1:3])
+        gamma, beta = (double_of(v) for v in norm.inputs[1:3])
         if gamma.ndim != 1 or any(linear.weight.ndim != 2 for linear in linears):
             continue
         if (gamma == 1).all() and (beta == beta[0]).all():

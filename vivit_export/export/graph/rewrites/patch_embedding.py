@@ -18,7 +18,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnxscript.rewriter import pattern
 
-from vivit_export.export.graph.rewrites.attention_block import Float64, Linear, array_of, new_constant, replace_constant
+from vivit_export.export.graph.rewrites.attention_block import Linear
+from vivit_export.export.graph.rewrites.nodes import Float64, TypedTape, double_of, new_constant, replace_constant
 
 PATH = "embeddings.patch_embeddings.projection"
 CHANNELS_LAST = (0, 1, 3, 4, 2)
@@ -37,7 +38,7 @@ def lower_patch_embedding(model: ir.Model) -> int:
 
 
 def fold_pixels(model: ir.Model, table: npt.NDArray[np.float32]) -> int:
-    """Let the embedding take ``(v - 128) / 64`` instead of the normalised pixel; return 1 if it could.
+    """Let the embedding take ``(v - 128) / 64`` instead of the normalized pixel; return 1 if it could.
 
     The processor's arithmetic is affine in the 8-bit level v, x = a v + o per channel, so with
     y = (v - 128) / 64, x = 64 a y + (128 a + o): the factor goes into the weight, the rest into the
@@ -45,7 +46,7 @@ def fold_pixels(model: ir.Model, table: npt.NDArray[np.float32]) -> int:
 
     Args:
         model: after `lower_patch_embedding`; changed in place.
-        table: float32 (3, 256), the normalised pixel of each level and channel.
+        table: float32 (3, 256), the normalized pixel of each level and channel.
 
     See `vivit_export.export.graph.pixels.prepend_pixels` for the other half, which makes y.
     """
@@ -59,7 +60,7 @@ def fold_pixels(model: ir.Model, table: npt.NDArray[np.float32]) -> int:
     weight = linear.weight  # rows run over (t, h, w, channel)
     per_row = np.tile(slope, len(weight) // 3)
     shift = np.tile(128 * slope + offset, len(weight) // 3) @ weight
-    constant = array_of(add.inputs[1])
+    constant = double_of(add.inputs[1])
     constant[:, 1:] += shift
     linear.set_weight((64 * per_row)[:, None] * weight)
     replace_constant(add, 1, constant)
@@ -92,39 +93,36 @@ def _fits(bindings: Any) -> bool:
 
 def _replace(model: ir.Model, last: ir.Node, bindings: Any) -> None:
     graph, pixels, dtype = model.graph, bindings["pixels"], bindings["kernel"].const_value.numpy().dtype
-    kernel = array_of(bindings["kernel"])  # (hidden, channels, t, h, w)
+    kernel = double_of(bindings["kernel"])  # (hidden, channels, t, h, w)
     hidden, channels, t, h, w = kernel.shape
     _, num_frames, _, height, width = (d if isinstance(d, int) else -1 for d in pixels.shape)
     counts = (num_frames // t, height // h, width // w)
     tokens = counts[0] * counts[1] * counts[2]
     weight = kernel.transpose(2, 3, 4, 1, 0).reshape(-1, hidden)
 
-    def emit(op: str, inputs: list[Any], where: str, **attributes: Any) -> ir.Value:
-        values = [
-            v if isinstance(v, ir.Value) else new_constant(graph, f"{where}.{i}", v) for i, v in enumerate(inputs)
-        ]
-        node = ir.node(op, values, attributes=attributes, name=f"{where}/{op}")
-        out = node.outputs[0]
-        out.name, out.dtype = f"{node.name}_out", pixels.dtype
-        graph.insert_before(last, node)
-        return out
+    tape = TypedTape()
+
+    def chain(op: str, value: ir.Value, where: str, *constants: npt.NDArray[Any], **attributes: Any) -> ir.Value:
+        operands = [new_constant(graph, f"{where}.{i}", constant) for i, constant in enumerate(constants, 1)]
+        return tape.add(op, [value, *operands], f"{where}/{op}", pixels.dtype, **attributes)
 
     # Channels last, as uint8 frames come: in front of those this transpose is left out again.
-    value = emit("Transpose", [pixels], f"{PATH}.layout", perm=CHANNELS_LAST)
+    value = chain("Transpose", pixels, f"{PATH}.layout", perm=CHANNELS_LAST)
     cut = np.array([-1, counts[0], t, counts[1], h, counts[2], w, channels], np.int64)
-    value = emit("Reshape", [value, cut], f"{PATH}.cut")
-    value = emit("Transpose", [value], f"{PATH}.cut", perm=(0, 1, 3, 5, 2, 4, 6, 7))
-    value = emit("Reshape", [value, np.array([-1, tokens, len(weight)], np.int64)], f"{PATH}.join")
-    value = emit("MatMul", [value, weight.astype(dtype)], PATH)
-    value = emit("Pad", [value, np.array([0, 1, 0, 0, 0, 0], np.int64), np.zeros((), dtype)], "embeddings.class")
-    value = emit("Add", [value, _constants(bindings).astype(dtype)], "embeddings")
+    value = chain("Reshape", value, f"{PATH}.cut", cut)
+    value = chain("Transpose", value, f"{PATH}.cut", perm=(0, 1, 3, 5, 2, 4, 6, 7))
+    value = chain("Reshape", value, f"{PATH}.join", np.array([-1, tokens, len(weight)], np.int64))
+    value = chain("MatMul", value, PATH, weight.astype(dtype))
+    value = chain("Pad", value, "embeddings.class", np.array([0, 1, 0, 0, 0, 0], np.int64), np.zeros((), dtype))
+    value = chain("Add", value, "embeddings", _constants(bindings).astype(dtype))
     value.shape = last.outputs[0].shape
+    tape.insert_before(last)
     ir.convenience.replace_all_uses_with(last.outputs[0], value)
 
 
 def _constants(bindings: Any) -> Float64:
     """Class token, position embeddings and the convolution's bias as one (1, tokens + 1, hidden) array."""
-    constant = array_of(bindings["positions"]).copy()
-    constant[:, :1] += array_of(bindings["cls"])
-    constant[:, 1:] += array_of(bindings["bias"])
+    constant = double_of(bindings["positions"]).copy()
+    constant[:, :1] += double_of(bindings["cls"])
+    constant[:, 1:] += double_of(bindings["bias"])
     return constant

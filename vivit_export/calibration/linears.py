@@ -1,7 +1,7 @@
-"""Linears that read one tensor: the unit of quantisation, and its arithmetic in NumPy.
+"""Linears that read one tensor: the unit of quantization, and its arithmetic in NumPy.
 
 One activation scale serves all Linears of a layer (Q, K and V read the same tensor), so they are
-quantised, smoothed, measured and taken out together.
+quantized, smoothed, measured and taken out together.
 """
 
 from __future__ import annotations
@@ -9,21 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from vivit_export.calibration.observers import FP8_LARGEST, INT8_LEVELS
+from vivit_export.precision import Precision
 
 Float32 = npt.NDArray[np.float32]
 
-LEVELS = {"int8": float(INT8_LEVELS), "fp8": FP8_LARGEST}
-_CODES = {"int8": np.dtype(np.int8), "fp8": np.dtype(ml_dtypes.float8_e4m3fn)}
 _SMALLEST_SCALE = 2.0**-24  # the smallest positive fp16
 
 
 @dataclass(frozen=True)
-class Layer:
+class LinearGroup:
     """Linears that share their input.
 
     Attributes:
@@ -50,7 +47,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class QuantisedWeight:
+class QuantizedWeight:
     """A weight as it is stored.
 
     Attributes:
@@ -67,60 +64,59 @@ class QuantisedWeight:
         return self.codes.astype(np.float32) * self.scale
 
 
-def fp16_scale(amax: npt.ArrayLike, precision: str) -> npt.NDArray[np.float32]:
-    """Scale that maps [-amax, amax] onto the codes: the next fp16 value not below amax / levels."""
-    wanted = np.maximum(np.asarray(amax, np.float64) / LEVELS[precision], _SMALLEST_SCALE)
+def fp16_scale(amax: npt.ArrayLike, precision: Precision) -> npt.NDArray[np.float32]:
+    """Scale that maps [-amax, amax] onto the codes: the next fp16 value not below amax / largest code."""
+    wanted = np.maximum(np.asarray(amax, np.float64) / float(precision.dtype.max), _SMALLEST_SCALE)
     near = wanted.astype(np.float16)
     up = np.where(near.astype(np.float64) < wanted, np.nextafter(near, np.float16(np.inf)), near)
     return up.astype(np.float32)
 
 
-def encode(values: Float32, scale: npt.NDArray[np.float32], precision: str) -> npt.NDArray[np.generic]:
+def encode(values: Float32, scale: npt.NDArray[np.float32], precision: Precision) -> npt.NDArray[np.generic]:
     """Return the codes of ``values / scale``: rounded to the nearest, ties to even, clipped.
 
     INT8 stays within [-127, 127] here, so that a weight and its negative have the same size.
     """
-    limit = LEVELS[precision]
-    return _codes(values / scale, precision, -limit, limit)
+    return _codes(values / scale, precision, -float(precision.dtype.max))
 
 
-def quantise_input(rows: Float32, amax: float, precision: str) -> Float32:
-    """What the quantised layer sees of ``rows``: QuantizeLinear, which has -128 too, then DequantizeLinear."""
+def quantize_input(rows: Float32, amax: float, precision: Precision) -> Float32:
+    """What the quantized layer sees of ``rows``: QuantizeLinear, which has -128 too, then DequantizeLinear."""
     scale = fp16_scale(amax, precision)
-    limit = LEVELS[precision]
-    codes = _codes(rows / scale, precision, -128.0 if precision == "int8" else -limit, limit)
+    codes = _codes(rows / scale, precision, float(precision.dtype.min))
     return codes.astype(np.float32) * scale
 
 
-def _codes(scaled: Float32, precision: str, low: float, high: float) -> npt.NDArray[np.generic]:
-    rounded = np.rint(scaled) if precision == "int8" else scaled
-    codes: npt.NDArray[np.generic] = np.clip(rounded, low, high).astype(_CODES[precision])
+def _codes(scaled: Float32, precision: Precision, lowest: float) -> npt.NDArray[np.generic]:
+    dtype = precision.dtype
+    rounded = scaled if dtype.is_floating_point() else np.rint(scaled)
+    codes: npt.NDArray[np.generic] = np.clip(rounded, lowest, float(dtype.max)).astype(dtype.numpy())
     return codes
 
 
-def quantise_weights(
-    layer: Layer,
-    precision: str,
+def quantize_weights(
+    group: LinearGroup,
+    precision: Precision,
     weights: Sequence[Float32] | None = None,
     percent: int = 100,
-) -> list[QuantisedWeight]:
-    """Quantise a layer's weights, each column by its largest magnitude.
+) -> list[QuantizedWeight]:
+    """Quantize a layer's weights, each column by its largest magnitude.
 
     FP8, and the Linears of a layer that has several, get one scale together. For Q, K and V that is what
     lets TensorRT merge them and hand their product to the attention kernel without a copy (`equalize`
     makes it cost little); for FP8 a scale per column brings nothing, as E4M3 is a floating-point type.
 
     Args:
-        layer: what to quantise.
-        precision: ``int8`` or ``fp8``.
+        group: what to quantize.
+        precision: type of the codes.
         weights: instead of the layer's own, such as smoothed ones.
         percent: of the largest magnitude that the codes span.
     """
-    weights = layer.weights if weights is None else weights
+    weights = group.weights if weights is None else weights
     peaks = [np.abs(weight).max(axis=0) for weight in weights]
-    if precision == "fp8" or len(weights) > 1:
+    if precision.dtype.is_floating_point() or len(weights) > 1:
         peaks = [np.asarray(max(float(peak.max()) for peak in peaks))] * len(weights)
     scales = [fp16_scale(peak * (percent / 100), precision) for peak in peaks]
     return [
-        QuantisedWeight(encode(weight, scale, precision), scale) for weight, scale in zip(weights, scales, strict=True)
+        QuantizedWeight(encode(weight, scale, precision), scale) for weight, scale in zip(weights, scales, strict=True)
     ]

@@ -15,6 +15,7 @@ from vivit_export.export.calibrate import calibration_contract, calibration_grap
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.graph.build import rewrite_graph
 from vivit_export.export.trials import Trials
+from vivit_export.precision import Precision
 from vivit_export.progress import Silent
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.drift.check import Outputs
@@ -39,7 +40,7 @@ def outliers(folder: Path) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def crops(outliers: Checkpoint) -> npt.NDArray[np.uint8]:
-    model = rewrite_graph(outliers, ("logits",), equalize=True).model
+    model = rewrite_graph(outliers, ("logits",), Precision.INT8).model
     calibration_graph(outliers, model)
     contract = calibration_contract(outliers, model, outliers.clip)
     return motion_clips(contract, range(SEED, SEED + 164))
@@ -51,12 +52,12 @@ def reference(demo_checkpoint: Checkpoint, crops: npt.NDArray[np.uint8]) -> Outp
     return demo_checkpoint.run_eager(pixels)
 
 
-@pytest.mark.parametrize("precision", ["int8", "fp8"])
-def test_ours_holds_where_plain_quantisation_does_not(
-    outliers: Checkpoint, crops: npt.NDArray[np.uint8], reference: Outputs, tmp_path: Path, precision: str
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP8])
+def test_ours_holds_where_plain_quantization_does_not(
+    outliers: Checkpoint, crops: npt.NDArray[np.uint8], reference: Outputs, tmp_path: Path, precision: Precision
 ) -> None:
     save_file({"frames": crops[:64]}, tmp_path / "crops.safetensors")
-    rewritten = rewrite_graph(outliers, ("logits", "embedding"), equalize=True)
+    rewritten = rewrite_graph(outliers, ("logits", "embedding"), Precision.INT8)
 
     def drift(**options: str) -> Drift:
         asked = CalibrationOptions((tmp_path / "crops.safetensors",), **options)  # type: ignore[arg-type]
@@ -65,8 +66,8 @@ def test_ours_holds_where_plain_quantisation_does_not(
 
     ours = drift()
     assert ours.top1 is not None and ours.cosine is not None and ours.rms is not None
-    assert ours.top1 >= 0.99 and ours.cosine >= 0.999 - 0.001 * (precision == "fp8")
-    if precision == "int8":
+    assert ours.top1 >= 0.99 and ours.cosine >= 0.999 - 0.001 * (precision is Precision.FP8)
+    if precision is Precision.INT8:
         plain = drift(method="minmax", smooth="none")
         assert plain.rms is not None and plain.cosine is not None
         assert plain.rms > 5 * ours.rms

@@ -1,0 +1,85 @@
+"""What an exact rewrite of the graph is: one frozen record each, in the order in which they are applied.
+
+Their functions are in `vivit_export.export.graph.rewrites`; nothing heavy is imported here, so that a
+mistake on the command line is answered at once, and a report can be made without a graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from vivit_export.errors import UsageError
+from vivit_export.precision import Precision
+
+
+class Rewrite(str, Enum):
+    """An exact rewrite; equal to its name, which is how the command line and the bundle write it.
+
+    Attributes:
+        per_layer: places of a network in which it is expected, for each layer of the encoder; 0: one in all.
+        low_precision_only: float32 does without it. The constant that ``query-bias`` puts into
+            LayerNormalization's output takes bits from it (the logits' RMS error grows by a fifth on ViViT-B),
+            and saves copies around a fused attention that float32 never gets.
+        quantized_only: it serves scales that weights share, and is part of a graph that has any: it cannot be
+            left out.
+    """
+
+    #                  name            per layer  low only  quantized only
+    PATCH_EMBEDDING = "patch-embedding", 0, False, False
+    LAYERNORM = "layernorm", 2, False, False
+    ATTENTION_SCALE = "attention-scale", 1, False, False
+    KEY_BIAS = "key-bias", 1, False, False
+    VALUE_BIAS = "value-bias", 1, False, False
+    QUERY_BIAS = "query-bias", 1, True, False
+    HEAD_SCALES = "head-scales", 1, False, True
+    CLASS_TOKEN = "class-token", 0, False, False
+
+    if not TYPE_CHECKING:  # a type checker would take it for the signature of ``Rewrite("layernorm")``
+
+        def __new__(cls, name, per_layer, low_precision_only, quantized_only):
+            """Make a member that is equal to its name."""
+            member = str.__new__(cls, name)
+            member._value_ = name
+            member.per_layer = per_layer
+            member.low_precision_only, member.quantized_only = low_precision_only, quantized_only
+            return member
+
+    per_layer: int
+    low_precision_only: bool
+    quantized_only: bool
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec)
+
+    def places(self, num_layers: int) -> int:
+        """In how many places of a network it is expected."""
+        return self.per_layer * num_layers or 1
+
+    def serves(self, precision: Precision) -> bool:
+        """Whether a graph of that precision gets it."""
+        return (precision.rounds or not self.low_precision_only) and (precision.quantized or not self.quantized_only)
+
+
+REWRITE_NAMES = tuple(rewrite.value for rewrite in Rewrite if not rewrite.quantized_only)
+"""Those that an export may leave out."""
+
+
+def choose_rewrites(precision: Precision, skip: Collection[str] = ()) -> tuple[Rewrite, ...]:
+    """Return the rewrites of a graph, in order.
+
+    Args:
+        precision: of the graph.
+        skip: names of those to leave out.
+
+    Raises:
+        UsageError: ``skip`` names one that does not exist.
+    """
+    for name in sorted(skip):
+        if name not in REWRITE_NAMES:
+            raise UsageError(f"--no-rewrite {name!r} is not one of {', '.join(REWRITE_NAMES)}")
+    return tuple(rewrite for rewrite in Rewrite if rewrite.serves(precision) and rewrite not in skip)
