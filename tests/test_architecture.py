@@ -23,6 +23,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = (
     "lazy",
     "errors",
+    "records",
     "signals",
     "progress",
     "contract",

@@ -19,8 +19,9 @@ import pytest
 from small_bundle import fill, mode_tree
 from small_disk import MountDisk
 
-from vivit_export.bundle import read_bundle, write_json, writing
+from vivit_export.bundle import read_bundle, writing
 from vivit_export.errors import OutputError
+from vivit_export.files import write_json
 
 
 def test_json_is_sorted_readable_and_strict(tmp_path: Path) -> None:

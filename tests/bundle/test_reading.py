@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from small_bundle import CONTRACT, FILES, rewrite
+from small_bundle import CONTENT, CONTRACT, FILES, rewrite
 
-from vivit_export.bundle import read_bundle, sha256_of
+from vivit_export.bundle import read_bundle
 from vivit_export.errors import BundleError
+from vivit_export.files import sha256_of
+from vivit_export.precision import Precision
 
 
 def test_what_was_written_is_read_back(home: Path) -> None:
     found = read_bundle(home / "old")
     assert found.contract == CONTRACT
-    assert found.precision == "fp16"
+    assert found.precision is Precision.FP16
     assert found.model.read_bytes() == b"graph"
     assert found.golden is not None and found.golden.read_bytes() == b"clips"
-    assert found.engine_plan(*found.engines).read_bytes() == b"\0\1\2"
+    assert found.engine_path(*found.engines).read_bytes() == b"\0\1\2"
     assert found.size_bytes == sum(map(len, FILES.values()))
-    assert set(found.manifest["files"]) == set(FILES)
-    assert found.manifest["format"] == "vivit-bundle/1"
+    assert set(found.manifest.files) == set(FILES)
+    assert found.manifest.engines == CONTENT.engines
+    assert json.loads((home / "old/bundle.json").read_text())["format"] == "vivit-bundle/2"
 
 
 def test_a_bundle_may_be_moved(home: Path) -> None:

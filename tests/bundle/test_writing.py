@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,14 +25,14 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
 def test_a_bundle_is_replaced_only_with_force(home: Path) -> None:
     before = mode_tree(home)
     with (
-        pytest.raises(OutputError, match="old exists; pass --force to replace that bundle"),
+        pytest.raises(OutputError, match="old exists; pass force to replace that bundle"),
         writing(home / "old", force=False),
     ):
         pytest.fail("not reached")
     assert mode_tree(home) == before
     with writing(home / "old", force=True) as work:
         (work / "model.onnx").write_bytes(b"new graph")
-        write_manifest(work, {**CONTENT, "engines": {}})
+        write_manifest(work, replace(CONTENT, engines={}))
     assert read_bundle(home / "old").model.read_bytes() == b"new graph"
     assert sorted(os.listdir(home)) == ["notes.txt", "old"]
     assert sorted(os.listdir(home / "old")) == ["bundle.json", "model.onnx"]
@@ -41,7 +42,7 @@ def test_behind_a_link_the_folder_it_leads_to_is_replaced(home: Path) -> None:
     (home / "current").symlink_to("old")
     with writing(home / "current", force=True) as work:
         (work / "model.onnx").write_bytes(b"new graph")
-        write_manifest(work, {**CONTENT, "engines": {}})
+        write_manifest(work, replace(CONTENT, engines={}))
     assert (home / "current").is_symlink()
     assert read_bundle(home / "old").model.read_bytes() == b"new graph"
 
@@ -57,7 +58,7 @@ def strangers(home: Path) -> dict[str, Path]:
     for name in ("damaged", "newer", "kept", "linked"):
         shutil.copytree(home / "old", made[name])
     (made["damaged"] / "bundle.json").write_text("{")
-    rewrite(made["newer"], lambda m: m.update(format="vivit-bundle/2"))
+    rewrite(made["newer"], lambda m: m.update(format="vivit-bundle/3"))
     (made["kept"] / "engines/notes.txt").write_text("mine")
     (made["linked"] / "videos").symlink_to(home)
     made["dangling"] = home / "dangling"

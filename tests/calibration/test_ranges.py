@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vivit_export.bundle import write_json
+from vivit_export.bundle.manifest import ClipsRecord
 from vivit_export.calibration.cache import Observations, Observed
 from vivit_export.calibration.linears import LinearGroup
 from vivit_export.calibration.observers import Histogram
 from vivit_export.calibration.ranges import LayerRange, Ranges, read_ranges
 from vivit_export.calibration.smoothing import find_ranges
 from vivit_export.errors import CalibrationError
+from vivit_export.files import write_json
 from vivit_export.precision import Precision
 
 KEY = {"model": "m", "weights": "w", "contract": "c", "clips": "d"}
@@ -35,7 +36,7 @@ def layers() -> list[LinearGroup]:
 
 def find(state: Observations, **options: Any) -> Ranges:
     asked = {"precision": Precision.INT8, "method": "mse", "smooth": "auto", **options}
-    return find_ranges(layers(), {}, state, key=KEY, clips={"used": 40}, count=lambda _n: None, **asked)
+    return find_ranges(layers(), {}, state, key=KEY, clips=ClipsRecord("clips", 40), count=lambda _n: None, **asked)
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vivit_export.bundle.manifest import ClipsRecord, LayerEffect
 from vivit_export.calibration.ranges import LayerRange, Ranges
-from vivit_export.calibration.sensitivity import Sensitivity, fewest_kept, measure
+from vivit_export.calibration.sensitivity import fewest_kept, measure
 from vivit_export.precision import Precision
 
 ERRORS = {"a": 0.1, "b": 0.4, "c": 0.2, "d": 0.3}
@@ -18,14 +19,14 @@ HARM = {"a": 4.0, "b": 1.0, "c": 2.0, "d": 8.0}  # what each layer adds to the l
 
 def ranges() -> Ranges:
     layers = {name: LayerRange(1, 1, None, None, error) for name, error in ERRORS.items()}
-    return Ranges(Precision.INT8, "mse", {}, {}, layers)
+    return Ranges(Precision.INT8, "mse", {}, ClipsRecord("clips", 0), layers)
 
 
 def rms(keep: Sequence[str]) -> float:
     return sum(harm for name, harm in HARM.items() if name not in keep)
 
 
-def found(confirmed: int) -> list[Sensitivity]:
+def found(confirmed: int) -> list[LayerEffect]:
     counted: list[int] = []
     result = measure(ranges(), dict.fromkeys(ERRORS, 0.25), rms, counted.append, confirmed)
     assert sum(counted) == confirmed

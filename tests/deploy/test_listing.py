@@ -10,6 +10,7 @@ import pytest
 from console import tree
 
 from vivit_export.bundle import read_bundle
+from vivit_export.bundle.manifest import FileRecord
 from vivit_export.deploy.listing import copy_bundle, deploying, read_deployment, require_outside, write_listing
 from vivit_export.errors import BundleError, OutputError
 
@@ -25,8 +26,7 @@ def test_every_file_is_listed_with_what_it_holds(home: Path) -> None:
     assert made.readme == home / "app/README.md" and made.readme.is_file()
     contents = {"src/main.cpp": b"int main() {}", "README.md": b""}
     assert made.files == {
-        name: {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
-        for name, content in contents.items()
+        name: FileRecord(hashlib.sha256(content).hexdigest(), len(content)) for name, content in contents.items()
     }
     assert made.size_bytes == 13
 

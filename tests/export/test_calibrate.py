@@ -15,7 +15,8 @@ from safetensors.numpy import load_file, save_file
 
 import vivit_export as ve
 from vivit_export import demo
-from vivit_export.calibration.options import CalibrationOptions
+from vivit_export.bundle.manifest import ClipsRecord
+from vivit_export.calibration.options import CalibrationOptions, Method
 from vivit_export.errors import CalibrationError, ClipError, DriftError, UsageError, VivitExportError
 from vivit_export.export import calibrate as calibrate_module
 from vivit_export.export.calibrate import graph_sha256, motion_clips, obtain_ranges
@@ -55,20 +56,22 @@ def test_a_bundle_says_how_each_layer_is_quantized(
 ) -> None:
     data = crops_file(40)
     bundle = export(checkpoints.folder(), tmp_path / "out", data, precision=precision, input_mode=mode, num_clips=2)
-    assert {"ranges.json", "model.onnx"} <= set(bundle.manifest["files"])
-    told = bundle.manifest["precision"]
-    assert told["name"] == precision
-    assert told["quantisation"]["clips"] == {"source": data.name, "used": 40, "set_aside": {}, "seed": 0}
-    layers = told["quantisation"]["layers"]
+    assert {"ranges.json", "model.onnx"} <= set(bundle.manifest.files)
+    told = bundle.manifest.precision
+    assert told.name == precision
+    assert told.quantization is not None
+    assert told.quantization.clips == ClipsRecord(data.name, 40)
+    layers = told.quantization.layers
     assert list(layers) == [f"layers.0.{n}" for n in ("attention.o_proj", "attention.qkv", "mlp.fc1", "mlp.fc2")]
-    assert {layer["type"] for layer in layers.values()} == {"int8" if precision == "int8" else "float8_e4m3fn"}
+    assert {layer.type for layer in layers.values()} == {"int8" if precision == "int8" else "float8_e4m3fn"}
     stored = json.loads((bundle.path / "ranges.json").read_text())
     assert {name: layer["amax"] for name, layer in stored["layers"].items()} == {
-        name: layer["amax"] for name, layer in layers.items()
+        name: layer.amax for name, layer in layers.items()
     }
-    runs = bundle.manifest["checks"]["runs"]
-    assert runs[0]["engine"] == "eager fp16"
-    assert f"{precision} rounding emulated" in runs[-1]["engine"]
+    assert bundle.manifest.checks is not None
+    runs = bundle.manifest.checks.runs
+    assert runs[0].engine == "eager fp16"
+    assert f"{precision} rounding emulated" in runs[-1].engine
 
 
 def test_the_demo_calibrates_on_its_own_motions(tmp_path: Path) -> None:
@@ -80,10 +83,12 @@ def test_the_demo_calibrates_on_its_own_motions(tmp_path: Path) -> None:
 
     calibration = CalibrationOptions(num_clips=32)
     bundle = export(Path("demo"), tmp_path / "out", None, calibration=calibration, progress=Noted())
-    clips = bundle.manifest["precision"]["quantisation"]["clips"]
-    assert (clips["source"], clips["used"]) == ("motion clips rendered for the demo", 32)
+    quantization, checks = bundle.manifest.precision.quantization, bundle.manifest.checks
+    assert quantization is not None and checks is not None
+    clips = quantization.clips
+    assert (clips.source, clips.used) == ("motion clips rendered for the demo", 32)
     assert "32 calibration clips are few: with 256 or more the ranges settle" in notes
-    assert all(run["drift"]["top1"] == 1 for run in bundle.manifest["checks"]["runs"])
+    assert all(run.drift is not None and run.drift.top1 == 1 for run in checks.runs)
 
 
 def test_rendered_clips_are_not_those_of_training_or_evaluation() -> None:
@@ -152,7 +157,7 @@ def test_the_cache_serves_another_method(
     rewritten = rewrite_graph(checkpoint, ("logits",), Precision.INT8)
     data = crops_file(40)
 
-    def ranges(method: str, precision: Precision = Precision.INT8) -> Any:
+    def ranges(method: Method, precision: Precision = Precision.INT8) -> Any:
         options = CalibrationOptions((data,), method=method, cache=tmp_path / "kept")
         return obtain_ranges(checkpoint, rewritten, checkpoint.clip, precision, options, Silent())
 
@@ -169,7 +174,9 @@ def test_the_cache_serves_another_method(
 
 def test_a_regular_expression_keeps_layers(checkpoints: Checkpoints, crops_file: CropsFile, tmp_path: Path) -> None:
     bundle = export(checkpoints.folder(), tmp_path / "out", crops_file(40), keep_fp16=r"fc2$|qkv", check=False)
-    types = {name: layer["type"] for name, layer in bundle.manifest["precision"]["quantisation"]["layers"].items()}
+    quantization = bundle.manifest.precision.quantization
+    assert quantization is not None
+    types = {name: layer.type for name, layer in quantization.layers.items()}
     assert types == {
         "layers.0.attention.qkv": "float16",
         "layers.0.attention.o_proj": "int8",

@@ -14,6 +14,7 @@ import pytest
 from checkpoints import Checkpoints
 from safetensors.torch import load_file, save_file
 
+from vivit_export.bundle.checks import CheckedClips, DriftReport, Run
 from vivit_export.errors import DriftError
 from vivit_export.export import check as check_module
 from vivit_export.export.check import run_checks
@@ -24,8 +25,8 @@ from vivit_export.export.graph.lowering import lower_precision
 from vivit_export.export.graph.rewrites import lower_attention
 from vivit_export.export.graph.trace import trace
 from vivit_export.precision import Precision
+from vivit_export.records import to_json
 from vivit_export.runtime import Preprocessor
-from vivit_export.runtime.drift.check import DriftReport, Run
 from vivit_export.runtime.drift.metrics import parse_gate
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
@@ -77,7 +78,7 @@ class Setup:
             batches=batches,
             scores_bytes=scores_bytes,
         )
-        return DriftReport("eager fp32", clips.source, clips.names, limits, tuple(runs))
+        return DriftReport("eager fp32", CheckedClips(clips.source, clips.names), limits, tuple(runs))
 
 
 @pytest.fixture
@@ -210,7 +211,7 @@ def test_fp16_that_overflows_inside_is_caught_by_the_emulation(checkpoints: Chec
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     checkpoint = load_checkpoint(str(folder))
     (tmp_path / "out").mkdir()
-    checks = Setup(checkpoint, trace(checkpoint, ("logits", "embedding")), tmp_path / "out", "fp16").check()
+    checks = Setup(checkpoint, trace(checkpoint, ("logits", "embedding")), tmp_path / "out", Precision.FP16).check()
     plain, emulated = (run.drift for run in checks.runs if run.gated)
     assert plain is not None and emulated is not None
     assert checks.gate.violations(plain) == []
@@ -324,4 +325,4 @@ def test_checks_as_json(setup: Any) -> None:
     assert [run["drift"] is None for run in told["runs"]] == [run.drift is None for run in checks.runs]
     eager = told["runs"][0]
     assert (eager["engine"], eager["gated"], eager["note"]) == ("eager fp16", False, "")
-    assert set(Run("x", 1, True, None, "why").to_json()) == set(eager)
+    assert set(to_json(Run("x", 1, True, None, "why"))) == set(eager)

@@ -181,8 +181,8 @@ def test_what_was_asked_for_by_name_must_be_there(
 
 
 def test_plan_decides_all_before_the_checkpoint_is_read(machine: Any, tmp_path: Path) -> None:
-    machine("tensorrt-rtx")
-    options = ExportOptions(precision="fp16", batches=(1, 2, 4), outputs=("logits",))
+    machine(Flavour.TENSORRT_RTX)
+    options = ExportOptions(Precision.FP16, batches=(1, 2, 4), outputs=("logits",))
     plan = plan_export("no/such/model", tmp_path / "out", options)
     assert (plan.attention, plan.opset, plan.flavours) == ("pattern", 20, ("tensorrt-rtx",))
     told = plan.to_json()
@@ -198,7 +198,7 @@ def test_plan_decides_all_before_the_checkpoint_is_read(machine: Any, tmp_path: 
 )
 def test_target_is_named_after_the_model(machine: Any, model: str, name: str) -> None:
     machine()
-    assert plan_export(model, None, ExportOptions(precision="bf16", targets=ONNX)).target == Path(name)
+    assert plan_export(model, None, ExportOptions(Precision.BF16, targets=ONNX)).target == Path(name)
 
 
 def test_plan_refuses_what_would_fail_in_the_end(machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

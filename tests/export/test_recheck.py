@@ -201,6 +201,6 @@ def test_a_table_in_the_graph_is_compared_too(checkpoints: Checkpoints, tmp_path
     path = folder / "preprocessor_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "rescale_factor": 0.0123456789, "offset": False}))
     bundle = ve.export_model(str(folder), tmp_path / "out", targets=("onnx",), num_clips=1)
-    assert bundle.manifest["precision"]["pixels"] in ("table", "arithmetic")
+    assert bundle.manifest.precision.pixels in ("table", "arithmetic")
     assert check(bundle).passed
     assert read_bundle(bundle.path).manifest == dataclasses.replace(bundle).manifest

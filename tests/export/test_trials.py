@@ -12,6 +12,7 @@ from checkpoints import Checkpoints
 from made_ranges import DEEP, LAYERS, ranges, with_attention
 
 import vivit_export as ve
+from vivit_export.bundle.checks import Gate
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.calibration.ranges import Ranges
 from vivit_export.errors import DriftError, OutputError, UsageError
@@ -21,7 +22,8 @@ from vivit_export.export.options import ExportOptions
 from vivit_export.export.trials import Trials, choose_kept, kept_text
 from vivit_export.precision import Precision
 from vivit_export.progress import Silent
-from vivit_export.runtime.drift.metrics import Gate, parse_gate
+from vivit_export.records import to_json
+from vivit_export.runtime.drift.metrics import parse_gate
 
 pytestmark = pytest.mark.needs_onnxruntime
 
@@ -75,7 +77,7 @@ def test_the_fewest_layers_bring_the_drift_inside_the_gate(trials: Trials) -> No
 
 def test_nothing_is_kept_where_nothing_needs_to_be(trials: Trials) -> None:
     progress = Noted()
-    gate, known = parse_gate("max=9,cosine=0,clear_flips=9", "int8"), ranges(Precision.INT8, amax=6.0)
+    gate, known = parse_gate("max=9,cosine=0,clear_flips=9", Precision.INT8), ranges(Precision.INT8, amax=6.0)
     assert choose_kept(trials, known, gate, progress) == ((), known)
     assert progress.notes == ["no layer needs to be kept in fp16: the drift is inside the gate"]
 
@@ -85,27 +87,27 @@ def test_a_gate_that_cannot_be_met_fails(checkpoints: Checkpoints, trials: Trial
         choose_kept(trials, ranges(Precision.INT8, amax=6.0), Gate({"top1": 2.0}), Silent())
     found = with_attention(6.0)
     trials = trials_of(checkpoints, found)
-    with pytest.raises(DriftError, match=r"\(--gate changes a limit, or leave out --fp8-attention\)"):
+    with pytest.raises(DriftError, match=r"\(gate changes a limit, or leave out fp8_attention\)"):
         choose_kept(trials, found, Gate({"top1": 2.0}), Silent(), attention=True)
 
 
 def test_an_export_keeps_what_its_gate_needs_and_says_so(tmp_path: Path) -> None:
     options: dict[str, Any] = {"precision": "int8", "targets": ("onnx",), "calibration": FEW}
     loose = ve.export_model("demo", tmp_path / "loose", **options, keep_fp16="auto")
-    worst = max(run["drift"]["rms"] for run in loose.manifest["checks"]["runs"] if run["gated"])
+    assert loose.manifest.checks is not None
+    worst = max(run.drift.rms or 0 for run in loose.manifest.checks.runs if run.gated and run.drift)
     strict = ve.export_model("demo", tmp_path / "strict", **options, keep_fp16="auto", gate=f"rms={worst / 1.5:.6f}")
-    kept = [
-        [n for n, layer in b.manifest["precision"]["quantisation"]["layers"].items() if layer["type"] == "float16"]
-        for b in (loose, strict)
-    ]
+    found = [bundle.manifest.precision.quantization for bundle in (loose, strict)]
+    kept = [[n for n, layer in q.layers.items() if not layer.quantized] for q in found if q is not None]
     assert kept[0] == []
     assert 0 < len(kept[1]) < 16
-    order = strict.manifest["precision"]["quantisation"]["sensitivity"]
-    assert {one["layer"] for one in order[: len(kept[1])]} == set(kept[1])
-    assert json.loads((strict.path / "ranges.json").read_text())["sensitivity"] == order
+    assert found[1] is not None
+    order = found[1].sensitivity
+    assert {one.layer for one in order[: len(kept[1])]} == set(kept[1])
+    assert json.loads((strict.path / "ranges.json").read_text())["sensitivity"] == to_json(order)
     page = (strict.path / "report.html").read_text(encoding="utf-8")
     assert f"<td>{kept[1][0]}</td><td>float16</td>" in page
-    assert f"<td>{100 * order[0]['without']:.3f} %</td>" in page
+    assert f"<td>{100 * (order[0].without or 0):.3f} %</td>" in page
 
 
 # --- vivit calibrate ---------------------------------------------------------------------------
@@ -118,8 +120,8 @@ def options(**fields: Any) -> ExportOptions:
 def test_ranges_with_sensitivities_go_to_a_file_that_an_export_takes(tmp_path: Path) -> None:
     found = calibrate_model("demo", tmp_path / "ranges.json", options=options(), sensitivity=True)
     assert len(found.layers) == 16
-    assert [one["alone"] is not None for one in found.sensitivity] == [True] * 12 + [False] * 4
-    assert json.loads((tmp_path / "ranges.json").read_text())["sensitivity"][0] == found.sensitivity[0]
+    assert [one.alone is not None for one in found.sensitivity] == [True] * 12 + [False] * 4
+    assert json.loads((tmp_path / "ranges.json").read_text())["sensitivity"][0] == to_json(found.sensitivity[0])
     bundle = ve.export_model(
         "demo",
         tmp_path / "out",
@@ -145,12 +147,12 @@ def test_a_file_that_exists_is_replaced_by_force_only(tmp_path: Path) -> None:
 
 
 def test_other_precisions_need_none(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--fp16 needs no calibration; choose --int8 or --fp8"):
-        calibrate_model("demo", tmp_path / "x.json", options=ExportOptions(precision="fp16"))
+    with pytest.raises(UsageError, match="precision=fp16 needs no calibration; choose precision=int8 or precision=fp8"):
+        calibrate_model("demo", tmp_path / "x.json", options=ExportOptions(Precision.FP16))
 
 
 def test_a_stricter_gate_allows_less() -> None:
-    gate = parse_gate("max=0.1,cosine=0.9,clear_flips=0", "int8").tightened(0.5)
+    gate = parse_gate("max=0.1,cosine=0.9,clear_flips=0", Precision.INT8).tightened(0.5)
     assert gate.limits["max"] == pytest.approx(0.05)
     assert gate.limits["cosine"] == pytest.approx(0.95)
     assert gate.limits["clear_flips"] == 0

@@ -28,7 +28,7 @@ def test_every_activation_is_exported_and_what_matched_is_told(
     bundle = ve.export_model(
         str(source), tmp_path / "out", precision="fp16", targets=("onnx",), gate="top1=0.5,max=0.01", num_clips=2
     )
-    counts = bundle.manifest["precision"]["rewrites"]
+    counts = bundle.manifest.precision.rewrites
     per_block = dict.fromkeys(("attention-scale", "key-bias", "value-bias", "query-bias"), 2)
     assert counts == {"patch-embedding": 1, "layernorm": 4, **per_block, "class-token": 1}
     (line,) = (line for line in summary_text(bundle).splitlines() if line.startswith("  rewrites"))

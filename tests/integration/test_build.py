@@ -10,6 +10,7 @@ from command_line import Cli, error_of
 from console import tree
 
 from vivit_export.bundle import read_bundle
+from vivit_export.bundle.engines import Profile
 
 
 @pytest.mark.needs_rtx
@@ -42,17 +43,17 @@ def test_build_adds_engines_and_keeps_what_is_there(
     second = tree(demo_bundle)
     assert {name for name in first if first[name] != second[name]} == changed
     engines = read_bundle(demo_bundle).engines
-    assert {name: engine["sms"] for name, engine in engines.items()} == {
-        "tensorrt-rtx-sm89": [89],
-        "tensorrt-rtx-sm120": [120],
+    assert {name: engine.sms for name, engine in engines.items()} == {
+        "tensorrt-rtx-sm89": (89,),
+        "tensorrt-rtx-sm120": (120,),
     }
-    assert engines["tensorrt-rtx-sm89"]["profiles"] == [{"min": 1, "opt": 2, "max": 2}]
+    assert engines["tensorrt-rtx-sm89"].profiles == (Profile(1, 2, 2),)
 
     options = ("build", demo_bundle, "--target", "tensorrt-rtx", "--sm", "89")
     message = f"{demo_bundle} already has the engine tensorrt-rtx-sm89; pass --force to build it again"
     assert error_of(cli(*options, code=3)) == message
     cli(*options, "--force")
-    assert read_bundle(demo_bundle).engines["tensorrt-rtx-sm89"]["profiles"] == [{"min": 1, "opt": 4, "max": 8}]
+    assert read_bundle(demo_bundle).engines["tensorrt-rtx-sm89"].profiles == (Profile(1, 4, 8),)
 
 
 @pytest.mark.needs_rtx

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 import vivit_export as ve
 from vivit_export import demo
 from vivit_export.bundle import read_bundle
+from vivit_export.bundle.checks import CheckedClips
 
 STAGES = [
     "load the checkpoint",
@@ -42,16 +43,17 @@ def test_results_are_on_stdout_and_stages_are_plain_lines_on_stderr(demo_export:
 
 def test_the_bundle_holds_what_was_printed(demo_export: Exported) -> None:
     found = read_bundle(demo_export.bundle)
-    assert set(found.manifest["files"]) == {"model.onnx", "golden.safetensors", "report.json", "report.html"}
-    assert found.manifest["model"]["id"] == "demo"
+    assert set(found.manifest.files) == {"model.onnx", "golden.safetensors", "report.json", "report.html"}
+    assert found.manifest.model.id == "demo"
     assert found.contract.labels[:2] == ("left", "right")
-    runs = found.manifest["checks"]["runs"]
-    assert [(run["batch"], run["gated"]) for run in runs] == [(1, False), (1, True), (4, True), (8, True), (1, True)]
+    assert found.manifest.checks is not None
+    runs = found.manifest.checks.runs
+    assert [(run.batch, run.gated) for run in runs] == [(1, False), (1, True), (4, True), (8, True), (1, True)]
     golden = load_file(found.model.parent / "golden.safetensors")
     assert golden["frames"].shape == (8, 8, 64, 64, 3) and golden["frames"].dtype == np.uint8
     assert golden["logits"].shape == (8, 8) and golden["logits"].dtype == np.float32
     report = json.loads((found.path / "report.json").read_text())
-    assert report["checks"] == found.manifest["checks"]
+    assert report["checks"] == found.manifest.checks.to_json()
     assert "<script" not in (found.path / "report.html").read_text()
 
 
@@ -79,7 +81,7 @@ def test_a_checkpoint_may_lie_anywhere_and_be_named_in_any_way(
     monkeypatch.chdir(tmp_path / "b/mine")
     cli("export", ".", "-o", tmp_path / "second", "-q", "--target", "onnx", "--no-check")
     assert tree(tmp_path / "home/mine-fp32") == tree(tmp_path / "second")
-    assert read_bundle(tmp_path / "second").manifest["model"]["id"] == "mine"
+    assert read_bundle(tmp_path / "second").manifest.model.id == "mine"
 
 
 def test_json_alone_on_stdout_and_nothing_on_stderr(cli: Cli, checkpoints: Checkpoints) -> None:
@@ -88,14 +90,14 @@ def test_json_alone_on_stdout_and_nothing_on_stderr(cli: Cli, checkpoints: Check
     assert not result.stderr
     assert facts["bundle"] == "out"
     assert facts["size"] == read_bundle("out").size_bytes
-    assert facts["checks"] == {} and facts["engines"] == {}
+    assert facts["checks"] is None and facts["engines"] == {}
     assert list(facts["seconds"]) == sorted(["load the checkpoint", "trace the network", "write the bundle"])
     assert "  drift      not checked" in cli("inspect", "out").stdout
 
 
 def test_python_refuses_an_option_it_does_not_know() -> None:
     with pytest.raises(ve.VivitExportError, match="'num_frames' is not an export option; use one of allow_pickle, "):
-        ve.export_model("demo", num_frames=64)
+        ve.export_model("demo", num_frames=64)  # type: ignore[call-arg]
 
 
 def test_the_bundle_names_the_users_clips_but_not_their_place(
@@ -103,13 +105,14 @@ def test_the_bundle_names_the_users_clips_but_not_their_place(
 ) -> None:
     shutil.copytree(demo.clips_path(), tmp_path / "my videos")
     cli("export", checkpoints.folder(), "-o", "out", "--target", "onnx", "--clips", "../my videos", "--num-clips", "1")
-    clips = read_bundle("out").manifest["checks"]["clips"]
-    assert clips == {"source": "my videos", "names": ["down_180x320_24fps.mp4"]}
+    checks = read_bundle("out").manifest.checks
+    assert checks is not None
+    assert checks.clips == CheckedClips("my videos", ("down_180x320_24fps.mp4",))
 
 
 def test_force_replaces_a_bundle(cli: Cli, checkpoints: Checkpoints, demo_bundle: Path) -> None:
     cli("export", checkpoints.folder(), "-o", demo_bundle, "--target", "onnx", "--no-check", "--force")
-    assert read_bundle(demo_bundle).manifest["model"]["id"] == checkpoints.folder().name
+    assert read_bundle(demo_bundle).manifest.model.id == checkpoints.folder().name
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(cli: Cli, tmp_path: Path) -> None:

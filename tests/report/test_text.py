@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from headless_bundle import CHECKS, ENGINE, headless
 
+from vivit_export.bundle.manifest import LargestWeight, ModelRecord, PrecisionRecord
+from vivit_export.precision import Precision
+from vivit_export.records import to_json
 from vivit_export.report.html import render_html
 from vivit_export.report.text import summary_json, summary_text
 
@@ -22,7 +25,7 @@ def test_a_model_without_a_head_that_was_not_checked() -> None:
 
 
 def test_an_engine_is_only_offered_where_one_can_be_built() -> None:
-    bundle = headless(precision={"name": "fp32", "attention": "fused-op", "opset": 23})
+    bundle = headless(precision=PrecisionRecord(Precision.FP32, "fused-op", 23))
     assert summary_text(bundle).endswith("\n  engine     none; export with --fp16, or with --attention pattern")
 
 
@@ -45,22 +48,23 @@ def test_an_engine_and_its_proof() -> None:
 def test_json_is_the_manifest_and_what_this_run_adds() -> None:
     bundle = headless()
     added = {"bundle": "out", "size": 1_234_000}
-    assert summary_json(bundle, None) == {**added, **bundle.manifest}
-    assert summary_json(bundle, {"load": 1.0}) == {**added, **bundle.manifest, "seconds": {"load": 1.0}}
+    manifest = to_json(bundle.manifest)
+    assert summary_json(bundle, None) == {**added, **manifest}
+    assert summary_json(bundle, {"load": 1.0}) == {**added, **manifest, "seconds": {"load": 1.0}}
 
 
 def test_rewrites_that_did_not_match_everywhere_say_so() -> None:
-    model = {"id": "m", "config": {"num_hidden_layers": 2}, "parameters": 1}
+    model = ModelRecord("m", 1, 2, {})
     counts = {"key-bias": 2, "layernorm": 3, "patch-embedding": 0, "class-token": 1}
-    precision = {"name": "fp16", "attention": "pattern", "opset": 20, "rewrites": counts}
+    precision = PrecisionRecord(Precision.FP16, "pattern", 20, rewrites=counts)
     lines = summary_text(headless(model=model, precision=precision)).splitlines()
     assert "  rewrites   key-bias 2, layernorm 3 of 4, patch-embedding 0 of 1, class-token 1" in lines
     assert "layernorm 3 of 4" in render_html(headless(model=model, precision=precision).manifest)
 
 
 def test_the_largest_weight_is_shown() -> None:
-    facts = {"largest_weight": {"name": "fc1.weight", "magnitude": 12.345}, "subnormal_weights": 0.0123}
-    precision = {"name": "fp16", "attention": "pattern", "opset": 20, **facts}
+    largest = LargestWeight("fc1.weight", 12.345)
+    precision = PrecisionRecord(Precision.FP16, "pattern", 20, largest_weight=largest, subnormal_weights=0.0123)
     text = "up to 12.3 (fc1.weight), 1.2 % below the normal range of fp16"
     assert f"  weights    {text}" in summary_text(headless(precision=precision)).splitlines()
     assert text in render_html(headless(precision=precision).manifest)

@@ -16,12 +16,15 @@ import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 from capabilities import missing
+from made_records import engine_record
 
 import vivit_export as ve
 from vivit_export.bundle import Bundle, read_bundle
+from vivit_export.bundle.engines import Profile
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.clips import load_check_clips
 from vivit_export.export.graph import build, trace
+from vivit_export.records import to_json
 
 
 class Bundles:
@@ -78,14 +81,8 @@ def add_plan(folder: Path, name: str, plan: bytes, **sidecar: Any) -> Bundle:
     (folder / "engines" / f"{name}.plan").write_bytes(plan)
     entry = {"sha256": hashlib.sha256(plan).hexdigest(), "size": len(plan)}
     manifest["files"][f"engines/{name}.plan"] = entry
-    manifest["engines"][name] = {
-        "flavour": "tensorrt",
-        "version": "11.4.0.106",
-        "sms": [90],
-        "profiles": [{"min": 1, "opt": 2, "max": 4}],
-        "onnx_sha256": manifest["files"]["model.onnx"]["sha256"],
-        **sidecar,
-    }
+    record = engine_record(profiles=(Profile(1, 2, 4),), onnx_sha256=manifest["files"]["model.onnx"]["sha256"])
+    manifest["engines"][name] = {**to_json(record), **sidecar}
     path.write_text(json.dumps(manifest))
     return read_bundle(folder)
 

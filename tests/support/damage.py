@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 from onnx import numpy_helper
 
-from vivit_export.bundle import sha256_of
+from vivit_export.files import sha256_of
 
 
 def rehash(folder: Path, *names: str) -> None:

@@ -5,26 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vivit_export.bundle import Bundle
-from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
+from made_records import content, drift_report, engine_record, manifest_of
 
-DRIFT: dict[str, Any] = {
-    **dict.fromkeys(("top1", "max_abs", "max", "kl", "cosine")),
-    "embedding_cosine": 0.99987,
-}
-RUNS = [
-    {"engine": "onnxruntime 1", "batch": 1, "gated": True, "drift": DRIFT, "note": ""},
-    {"engine": "onnxruntime 1", "batch": 8, "gated": True, "drift": None, "note": "not run: needs 2.0 GiB"},
-]
-ENGINE: dict[str, Any] = {
-    "flavour": "tensorrt-rtx",
-    "version": "1.7",
-    "sms": [89, 120],
-    "profiles": [{"min": 1, "opt": 4, "max": 8}],
-    "size": 1_500_000,
-    "proof": ["attention fused in 1 of 1 blocks (Half)"],
-    "plan": {"kernels": 7, "activation_bytes": 2_000_000},
-}
+from vivit_export.bundle import Bundle
+from vivit_export.bundle.checks import Drift, Run
+from vivit_export.bundle.manifest import FileRecord, ModelRecord
+from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
+from vivit_export.flavour import Flavour
+
+DRIFT = Drift(1, None, None, None, None, None, None, None, None, None, 0.99987, 0)
+CHECKS = drift_report(
+    Run("onnxruntime 1", 1, True, DRIFT), Run("onnxruntime 1", 8, True, None, "not run: needs 2.0 GiB")
+)
+ENGINE = engine_record(flavour=Flavour.TENSORRT_RTX, version="1.7", sms=(89, 120))
 
 
 def headless(**sections: Any) -> Bundle:
@@ -33,16 +26,6 @@ def headless(**sections: Any) -> Bundle:
         Preprocess(size=(8, 8), crop_size=(8, 8)),
         IO("pixels", (Tensor("x", "float32", ("batch", 2, 3, 8, 8)),), (Tensor("embedding", "float32", ("batch", 4)),)),
     )
-    manifest = {
-        "model": {"id": "<b>mine</b>", "config": {}, "parameters": 2_500_000},
-        "contract": contract.to_json(),
-        "precision": {"name": "fp16", "attention": "pattern", "opset": 20},
-        "engines": {},
-        "checks": {},
-        "files": {"model.onnx": {"size": 1_000_000}, "golden.safetensors": {"size": 234_000}},
-        **sections,
-    }
-    return Bundle(Path("out"), manifest, contract)
-
-
-CHECKS = {"reference": "eager fp32", "clips": {"source": "mine", "names": ["a.mp4"]}, "gate": {"max": 1}, "runs": RUNS}
+    made = content(contract, **{"model": ModelRecord("<b>mine</b>", 2_500_000, 1, {}), **sections})
+    files = {"model.onnx": FileRecord("", 1_000_000), "golden.safetensors": FileRecord("", 234_000)}
+    return Bundle(Path("out"), manifest_of(made, **files))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from made_records import content, drift_report
 from safetensors.numpy import save_file
 
 from vivit_export.bundle import Bundle, read_bundle, write_manifest
+from vivit_export.bundle.checks import Run
+from vivit_export.bundle.engines import EngineRecord
+from vivit_export.bundle.manifest import ModelRecord
 from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
 
 LABELS = ("abseiling", 'air "drumming"', "zumba, ñ")
@@ -22,15 +26,9 @@ def contract(**io: Any) -> Contract:
     return Contract(Clip(32, 224, 224, (2, 16, 16)), Preprocess(shortest_edge=256), IO(**signature), LABELS)
 
 
-def engine(**changes: Any) -> dict[str, Any]:
-    """A sidecar."""
-    profile = {"min": 1, "opt": 4, "max": 8}
-    return {"flavour": "tensorrt", "version": "11.4.0.106", "sms": [90], "profiles": [profile], **changes}
-
-
 def make_bundle(
     folder: Path,
-    engines: dict[str, dict[str, Any]] | None = None,
+    engines: Mapping[str, EngineRecord] | None = None,
     *,
     batches: Sequence[int] = (1, 4, 8),
     golden: bool = True,
@@ -46,12 +44,12 @@ def make_bundle(
         frames = np.arange(np.prod(shape), dtype=np.uint64).astype(np.uint8).reshape(shape)
         outputs = {"logits": np.zeros((2, 3), np.float32), "embedding": np.zeros((2, 768), np.float32)}
         save_file({"frames": frames, **outputs}, folder / "golden.safetensors")
-    manifest = {
-        "model": {"id": "google/vivit-b-16x2-kinetics400", "config": {}, "parameters": 1},
-        "contract": contract(**io).to_json(),
-        "precision": {"name": "fp16", "attention": "pattern", "opset": 20},
-        "engines": engines or {},
-        "checks": {"runs": [{"batch": batch} for batch in batches]} if batches else {},
-    }
-    write_manifest(folder, manifest)
+    runs = [Run("onnxruntime", batch, True, None) for batch in batches]
+    made = content(
+        contract(**io),
+        model=ModelRecord("google/vivit-b-16x2-kinetics400", 1, 12, {}),
+        engines=engines or {},
+        checks=drift_report(*runs) if runs else None,
+    )
+    write_manifest(folder, made)
     return read_bundle(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from vivit_export.bundle.manifest import ClipsRecord
 from vivit_export.calibration.ranges import LayerRange, Ranges
 from vivit_export.precision import Precision
 
@@ -30,7 +31,7 @@ def ranges(
         made = LayerRange(amax, amax, exponents, 0.5 if exponents else None, 0.001)
         return dataclasses.replace(made, **(fields or {}).get(name, {}))
 
-    return Ranges(precision, "mse", {}, {"used": 1}, {name: one(name) for name in LAYERS})
+    return Ranges(precision, "mse", {}, ClipsRecord("made up", 1), {name: one(name) for name in LAYERS})
 
 
 def with_attention(amax: float = 3.0) -> Ranges:

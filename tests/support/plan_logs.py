@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from made_records import engine_record
+
+from vivit_export.bundle.engines import EngineRecord
 from vivit_export.export.engine.plan import parse_rtx_log
 
 LOGS = ("rtx_fp16_two_blocks", "rtx_fp32_one_block", "rtx_int8_one_block")
@@ -16,7 +18,6 @@ def log(name: str) -> str:
     return (_FOLDER / f"{name}.log").read_text()
 
 
-def sidecar(name: str) -> dict[str, Any]:
+def record(name: str) -> EngineRecord:
     """An engine's entry in the manifest, with the plan of that log."""
-    plan = parse_rtx_log(log(name)).to_json()
-    return {"sms": [89, 120], "profiles": [{"min": 1, "opt": 4, "max": 8}], "plan": plan}
+    return engine_record(sms=(89, 120), plan=parse_rtx_log(log(name)))

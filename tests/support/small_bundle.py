@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_records import content, engine_record
 
 from vivit_export.bundle import write_manifest, writing
 from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
@@ -18,13 +19,7 @@ CONTRACT = Contract(
     IO("crops", (Tensor("frames", "uint8", ("batch", 8, 64, 64, 3)),), (Tensor("logits", "float32", ("batch", 2)),)),
     ("left", "right"),
 )
-CONTENT: dict[str, Any] = {
-    "model": {"id": "demo", "config": {}, "parameters": 3},
-    "contract": CONTRACT.to_json(),
-    "precision": {"name": "fp16", "attention": "pattern", "opset": 20},
-    "engines": {"rtx": {}},
-    "checks": {},
-}
+CONTENT = content(CONTRACT, engines={"rtx": engine_record()})
 FILES = {
     "model.onnx": b"graph",
     "golden.safetensors": b"clips",
@@ -37,9 +32,9 @@ ModeTree = dict[str, tuple[int, bytes | None]]
 
 def fill(folder: Path) -> None:
     """Make a folder a bundle."""
-    for name, content in FILES.items():
+    for name, written in FILES.items():
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(content)
+        (folder / name).write_bytes(written)
     write_manifest(folder, CONTENT)
 
 

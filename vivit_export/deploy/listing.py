@@ -103,11 +103,15 @@ def read_deployment(folder: Path, listing: str = LISTING) -> Deployment:
     """
     path = folder / listing
     try:
-        found = from_json(_Listing, parse_json(path.read_text(encoding="utf-8")), LISTING)
+        data = parse_json(path.read_text(encoding="utf-8"))
+        other = data.get("format", FORMAT) if isinstance(data, dict) else FORMAT
+        if other != FORMAT:
+            raise BundleError(f"{path} has format {other!r}; this version reads {FORMAT!r}")
+        found = from_json(_Listing, data, LISTING)
+    except BundleError:
+        raise
     except (OSError, ValueError, RecursionError, InputError) as e:
         raise BundleError(f"{path.parent} is not a deployment: it has no readable {LISTING}") from e
-    if found.format != FORMAT:
-        raise BundleError(f"{path} has format {found.format!r}; this version reads {FORMAT!r}")
     return Deployment(folder, path.with_name(README), found.kind, found.model, found.files)
 
 

@@ -12,11 +12,13 @@ from bundles import Bundles, add_plan
 from click.testing import Result
 from console import tree
 
-from vivit_export.bundle import read_bundle, sha256_of
+from vivit_export.bundle import read_bundle
+from vivit_export.bundle.manifest import CpuGraph
 from vivit_export.deploy import listing as deployment
 from vivit_export.deploy.cpp.deploy import PROJECT, deploy_cpp
 from vivit_export.deploy.listing import read_deployment
 from vivit_export.errors import BundleError, OutputError
+from vivit_export.files import sha256_of
 
 Cli = Callable[..., Result]
 
@@ -36,10 +38,9 @@ def test_everything_is_there_and_listed(cli: Cli, bundle: Path) -> None:
     copied = tree(app / "bundle")
     assert copied.pop("model.cpu.onnx")
     assert {**copied, "bundle.json": b""} == {**tree(bundle), "bundle.json": b""}
-    assert read_bundle(app / "bundle").manifest["cpu_graph"] == {
-        "file": "model.cpu.onnx",
-        "details": "fp32, 3 MultiHeadAttention ops",
-    }
+    assert read_bundle(app / "bundle").manifest.cpu_graph == CpuGraph(
+        "model.cpu.onnx", "fp32, 3 MultiHeadAttention ops"
+    )
     sources = {name: data for name, data in tree(PROJECT).items() if "__pycache__" not in name}
     written = tree(app)
     assert {name: written[name] for name in sources if name != "README.md"} == {
@@ -47,7 +48,7 @@ def test_everything_is_there_and_listed(cli: Cli, bundle: Path) -> None:
     }
     listed = read_deployment(app).files
     assert set(listed) | {"deployment.json"} == {name for name, data in written.items() if data is not None}
-    assert all(sha256_of(app / name) == entry["sha256"] for name, entry in listed.items())
+    assert all(sha256_of(app / name) == entry.sha256 for name, entry in listed.items())
 
 
 def test_the_readme_speaks_of_this_bundle(cli: Cli, bundle: Path) -> None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from made_bundle import contract, engine, make_bundle
+from made_bundle import contract, make_bundle
+from made_records import engine_record
 from triton_repository import deploy, read_config
 
+from vivit_export.bundle import write_manifest
+from vivit_export.bundle.bench import BenchRecord, ContenderRecord, Figures, Machine
+from vivit_export.bundle.engines import EngineRecord, Profile
 from vivit_export.contract import Contract, Tensor
 from vivit_export.errors import BundleError
+from vivit_export.flavour import Flavour
 from vivit_export.runtime.clips.preprocess import Preprocessor
 
 DATA = Path(__file__).with_name("data")
@@ -23,12 +29,12 @@ DATA = Path(__file__).with_name("data")
     [
         ("onnxruntime", {}, {}),
         ("onnxruntime_tensorrt", {}, {"backend": "onnxruntime-tensorrt"}),
-        ("tensorrt", {"tensorrt": engine()}, {"instances": 2, "delay_us": 500}),
-        ("tensorrt_two_gpus", {"hopper": engine(), "ada": engine(sms=[89])}, {"name": "vivit"}),
+        ("tensorrt", {"tensorrt": engine_record()}, {"instances": 2, "delay_us": 500}),
+        ("tensorrt_two_gpus", {"hopper": engine_record(), "ada": engine_record(sms=(89,))}, {"name": "vivit"}),
     ],
 )
 def test_the_configuration_is_this_byte_for_byte(
-    tmp_path: Path, golden: str, engines: dict[str, dict[str, Any]], options: dict[str, Any]
+    tmp_path: Path, golden: str, engines: dict[str, EngineRecord], options: dict[str, Any]
 ) -> None:
     model = deploy(make_bundle(tmp_path / "bundle", engines), tmp_path / "repository", **options)
     assert (model / "config.pbtxt").read_bytes() == (DATA / f"{golden}.pbtxt").read_bytes()
@@ -38,7 +44,7 @@ def test_the_configuration_is_this_byte_for_byte(
 
 
 def test_warm_up_runs_a_real_clip_at_every_size(tmp_path: Path) -> None:
-    bundle = make_bundle(tmp_path / "bundle", {"tensorrt": engine(profiles=[{"min": 1, "opt": 2, "max": 6}])})
+    bundle = make_bundle(tmp_path / "bundle", {"tensorrt": engine_record(profiles=(Profile(1, 2, 6),))})
     model = deploy(bundle, tmp_path / "r")
     read = read_config(model)
     assert read.max_batch_size == 6
@@ -72,37 +78,45 @@ def test_pixels_are_warmed_up_as_pixels(tmp_path: Path) -> None:
 
 
 def test_several_engines_share_the_batches_that_all_of_them_take(tmp_path: Path) -> None:
-    small = engine(sms=[89], profiles=[{"min": 1, "opt": 2, "max": 4}])
-    model = deploy(make_bundle(tmp_path / "bundle", {"hopper": engine(), "ada": small}), tmp_path / "r")
+    small = engine_record(sms=(89,), profiles=(Profile(1, 2, 4),))
+    model = deploy(make_bundle(tmp_path / "bundle", {"hopper": engine_record(), "ada": small}), tmp_path / "r")
     read = read_config(model)
     assert dict(read.cc_model_filenames) == {"8.9": "model_sm89.plan", "9.0": "model_sm90.plan"}
     assert read.max_batch_size == 4
     assert [sample.batch_size for sample in read.model_warmup] == [1, 2, 4]
 
 
+def timed(name: str, **p50_ms: float) -> BenchRecord:
+    """A bench in which one contender was timed at these batches."""
+    figures = {batch.removeprefix("b"): Figures(1, ms, ms, ms, ms, 1.0, 1.0) for batch, ms in p50_ms.items()}
+    return BenchRecord(
+        Machine("cpu", 2, 0.0, "Linux", "3.11"), 1, False, "", name, {name: ContenderRecord(name, figures)}
+    )
+
+
 @pytest.mark.parametrize(
-    ("engines", "timed", "delay"),
+    ("engines", "bench", "delay"),
     [
-        ({}, {}, 1000),
-        ({}, {"onnxruntime-cpu": {"batches": {"1": {"p50_ms": 812.34}, "4": {"p50_ms": 1.0}}}}, 81234),
-        ({}, {"onnxruntime-cpu": {"batches": {"4": {"p50_ms": 1.0}}}}, 1000),
-        ({"a": engine()}, {"onnxruntime-cpu": {"batches": {"1": {"p50_ms": 812.0}}}}, 1000),
-        ({"a": engine()}, {"tensorrt": {"batches": {"1": {"p50_ms": 4.567}}}}, 457),
+        ({}, None, 1000),
+        ({}, timed("onnxruntime-cpu", b1=812.34, b4=1.0), 81234),
+        ({}, timed("onnxruntime-cpu", b4=1.0), 1000),
+        ({"a": engine_record()}, timed("onnxruntime-cpu", b1=812.0), 1000),
+        ({"a": engine_record()}, timed("tensorrt", b1=4.567), 457),
     ],
 )
 def test_the_delay_is_a_tenth_of_what_the_engine_was_timed_at(
-    tmp_path: Path, engines: dict[str, Any], timed: dict[str, Any], delay: int
+    tmp_path: Path, engines: dict[str, EngineRecord], bench: BenchRecord | None, delay: int
 ) -> None:
     bundle = make_bundle(tmp_path / "bundle", engines)
-    manifest = json.loads((bundle.path / "bundle.json").read_text())
-    (bundle.path / "bundle.json").write_text(json.dumps({**manifest, "bench": {"contenders": timed}}))
+    (bundle.path / "bundle.json").unlink()
+    write_manifest(bundle.path, replace(bundle.manifest, bench=bench))
     read = read_config(deploy(bundle, tmp_path / "r"))
     assert read.dynamic_batching.max_queue_delay_microseconds == delay
     given = read_config(deploy(bundle, tmp_path / "given", delay_us=0))
     assert given.dynamic_batching.max_queue_delay_microseconds == 0
 
 
-RTX = {"rtx": engine(flavour="tensorrt-rtx", version="1.7.1.116")}
+RTX = {"rtx": engine_record(flavour=Flavour.TENSORRT_RTX, version="1.7.1.116")}
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "onnxruntime-tensorrt"])

@@ -7,23 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_bundle import LABELS, engine, make_bundle
+from made_bundle import LABELS, make_bundle
+from made_records import engine_record
 from triton_repository import deploy, read_config
 
-from vivit_export.bundle import sha256_of
+from vivit_export.bundle.engines import Profile
+from vivit_export.bundle.manifest import FileRecord
 from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton
 from vivit_export.errors import BundleError, InputError, UsageError
+from vivit_export.files import sha256_of
+from vivit_export.flavour import Flavour
 from vivit_export.runtime.predict import adapt_contract
 
 
 def test_the_same_bundle_gives_the_same_bytes(tmp_path: Path) -> None:
-    bundle = make_bundle(tmp_path / "bundle", {"tensorrt": engine()})
+    bundle = make_bundle(tmp_path / "bundle", {"tensorrt": engine_record()})
     trees = [deploy_triton(bundle, tmp_path / name).files for name in ("a", "b")]
     assert trees[0] == trees[1]
 
 
 def test_every_file_is_there_and_listed(tmp_path: Path) -> None:
-    bundle = make_bundle(tmp_path / "bundle", {"hopper": engine(), "ada": engine(sms=[89])})
+    bundle = make_bundle(tmp_path / "bundle", {"hopper": engine_record(), "ada": engine_record(sms=(89,))})
     done = deploy_triton(bundle, tmp_path / "r", TritonOptions(name="m"))
     assert done.kind == "triton"
     assert set(done.files) == {
@@ -31,7 +35,7 @@ def test_every_file_is_there_and_listed(tmp_path: Path) -> None:
         "m/warmup/frames",
     }
     for name, entry in done.files.items():
-        assert entry == {"sha256": sha256_of(done.path / name), "size": (done.path / name).stat().st_size}
+        assert entry == FileRecord(sha256_of(done.path / name), (done.path / name).stat().st_size)
     assert (done.path / "m/1/model_sm89.plan").read_bytes() == b"plan ada"
     assert (done.path / "m/labels.txt").read_text(encoding="utf-8").splitlines() == list(LABELS)
 
@@ -51,7 +55,7 @@ def test_other_labels_reach_server_and_client(tmp_path: Path) -> None:
     assert json.loads(read_config(model).parameters["vivit_contract"].string_value)["labels"] == ["one", "two", "three"]
 
 
-RTX = {"rtx": engine(flavour="tensorrt-rtx", version="1.7.1.116")}
+RTX = {"rtx": engine_record(flavour=Flavour.TENSORRT_RTX, version="1.7.1.116")}
 
 
 @pytest.mark.parametrize(
@@ -59,12 +63,17 @@ RTX = {"rtx": engine(flavour="tensorrt-rtx", version="1.7.1.116")}
     [
         ({}, {"backend": "tensorrt"}, BundleError, "has no full TensorRT engine for Triton; add one with: vivit build"),
         (RTX, {"backend": "tensorrt"}, BundleError, r"for Triton \(its rtx is not what that back end loads\)"),
-        ({"a": engine(profiles=[{"min": 2, "opt": 2, "max": 4}])}, {}, BundleError, "a takes batches of 2 or more"),
-        ({"a": engine(), "b": engine(version="10.13.0")}, {}, BundleError, "TensorRT 10.13.0 and 11.4.0.106"),
-        ({}, {"backend": "openvino"}, UsageError, "--backend openvino is unknown"),
+        ({"a": engine_record(profiles=(Profile(2, 2, 4),))}, {}, BundleError, "a takes batches of 2 or more"),
+        (
+            {"a": engine_record(), "b": engine_record(version="10.13.0")},
+            {},
+            BundleError,
+            "TensorRT 10.13.0 and 11.4.0.106",
+        ),
+        ({}, {"backend": "openvino"}, UsageError, "backend=openvino is unknown"),
         ({}, {"name": "a/b"}, UsageError, "'a/b' is not a model name"),
-        ({}, {"instances": 0}, UsageError, "--instances 0 must be 1 or more"),
-        ({}, {"delay_us": -1}, UsageError, "--max-delay-us -1 must be 0 or more"),
+        ({}, {"instances": 0}, UsageError, "instances=0 must be 1 or more"),
+        ({}, {"delay_us": -1}, UsageError, "delay_us=-1 must be 0 or more"),
     ],
 )
 def test_refusals_leave_nothing(

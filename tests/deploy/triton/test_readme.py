@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_bundle import engine, make_bundle
+from made_bundle import make_bundle
+from made_records import engine_record
 from triton_repository import NAME, deploy
 
 from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton
@@ -19,13 +20,13 @@ def test_the_readme_has_the_commands(tmp_path: Path) -> None:
     onnx = deploy(make_bundle(tmp_path / "a"), tmp_path / "onnx") / "README.md"
     assert "nvcr.io/nvidia/tritonserver:25.11-py3 tritonserver --model-repository=/models" in onnx.read_text()
     assert f"vivit predict triton://localhost:8001/{NAME} video.mp4" in onnx.read_text()
-    plan = deploy(make_bundle(tmp_path / "b", {"tensorrt": engine()}), tmp_path / "plan") / "README.md"
+    plan = deploy(make_bundle(tmp_path / "b", {"tensorrt": engine_record()}), tmp_path / "plan") / "README.md"
     assert "image with TensorRT 11.4.0.106" in plan.read_text()
     assert "@" not in onnx.read_text() + plan.read_text()
 
 
 @pytest.mark.parametrize("ensemble", [False, True])
-@pytest.mark.parametrize(("engines", "tag"), [({}, "25.11-py3"), ({"tensorrt": engine()}, "11.4-py3")])
+@pytest.mark.parametrize(("engines", "tag"), [({}, "25.11-py3"), ({"tensorrt": engine_record()}, "11.4-py3")])
 def test_the_start_line_is_one_that_a_shell_takes(
     tmp_path: Path, engines: dict[str, Any], tag: str, ensemble: bool
 ) -> None:

@@ -24,6 +24,7 @@ import vivit_export
 from vivit_export import demo
 from vivit_export.errors import InputError
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
+from vivit_export.precision import Precision
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -139,7 +140,7 @@ def test_low_precision_eager_puts_the_float32_weights_back(checkpoints: Checkpoi
     loaded = load_checkpoint(str(checkpoints.folder()))
     before = {name: p.clone() for name, p in loaded.network.named_parameters()}
     pixels = normal_pixels(loaded, 1)
-    full, half = loaded.run_eager(pixels)["logits"], loaded.run_eager(pixels, "fp16")["logits"]
+    full, half = loaded.run_eager(pixels)["logits"], loaded.run_eager(pixels, Precision.FP16)["logits"]
     assert 0 < np.abs(full - half).max() < 0.05
     for name, parameter in loaded.network.named_parameters():
         assert torch.equal(parameter, before[name])

@@ -12,6 +12,7 @@ from checkpoints import Checkpoints, normal_pixels
 
 from vivit_export.export.checkpoint.load import load_checkpoint
 from vivit_export.export.checkpoint.timed_network import TimedNetwork
+from vivit_export.precision import Precision
 
 
 def test_every_batch_size_is_compiled_however_many_there_are(
@@ -27,7 +28,9 @@ def test_every_batch_size_is_compiled_however_many_there_are(
         return graph.forward
 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
-    network = TimedNetwork(load_checkpoint(str(checkpoints.folder())), "sdpa", "fp32", compiled=True, device="cpu")
+    network = TimedNetwork(
+        load_checkpoint(str(checkpoints.folder())), "sdpa", Precision.FP32, compiled=True, device="cpu"
+    )
     reference = checkpoints.load()
     for count in range(1, 4):
         pixels = normal_pixels(reference, count)

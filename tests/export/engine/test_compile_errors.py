@@ -12,6 +12,7 @@ import pytest
 from checkpoints import Checkpoints
 
 from vivit_export.bundle import MODEL
+from vivit_export.contract import AttentionForm
 from vivit_export.errors import BuildError
 from vivit_export.export.engine.compile import EngineRequest, build_engine
 from vivit_export.export.graph.build import build_graph
@@ -61,7 +62,7 @@ def test_the_module_is_named(
     checkpoints: Checkpoints,
     tmp_path: Path,
     precision: str,
-    form: str,
+    form: AttentionForm,
     width: int,
     change: Callable[[ir.Model], None],
     message: str,

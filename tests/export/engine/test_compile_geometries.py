@@ -10,9 +10,10 @@ import pytest
 from checkpoints import Checkpoints
 
 from vivit_export.bundle import MODEL
+from vivit_export.bundle.engines import PlanSummary
 from vivit_export.export.checkpoint.load import Checkpoint
 from vivit_export.export.engine.compile import EngineRequest, build_engine
-from vivit_export.export.engine.plan import Plan, prove
+from vivit_export.export.engine.plan import prove
 from vivit_export.export.graph.build import build_graph, save_graph
 from vivit_export.flavour import Flavour
 from vivit_export.precision import Precision
@@ -34,9 +35,9 @@ GEOMETRIES: list[dict[str, Any]] = [
 ]
 
 
-def compiled(checkpoint: Checkpoint, folder: Path, precision: str, **options: Any) -> Plan:
+def compiled(checkpoint: Checkpoint, folder: Path, precision: Precision, **options: Any) -> PlanSummary:
     given: dict[str, Any] = {"form": "pattern", "opset": 23, "input_mode": "crops", **options}
-    model = build_graph(checkpoint, precision=Precision(precision), outputs=("logits", "embedding"), **given).model
+    model = build_graph(checkpoint, precision=precision, outputs=("logits", "embedding"), **given).model
     save_graph(model, folder)
     source = model.graph.inputs[0]
     assert source.shape is not None
@@ -46,10 +47,10 @@ def compiled(checkpoint: Checkpoint, folder: Path, precision: str, **options: An
 
 
 @pytest.mark.needs_rtx
-@pytest.mark.parametrize(("precision", "dtype"), [("fp16", "Half"), ("bf16", "BFloat16")])
+@pytest.mark.parametrize(("precision", "dtype"), [(Precision.FP16, "Half"), (Precision.BF16, "BFloat16")])
 @pytest.mark.parametrize("fields", GEOMETRIES, ids=json.dumps)
 def test_every_shape_compiles_as_promised(
-    checkpoints: Checkpoints, tmp_path: Path, fields: dict[str, Any], precision: str, dtype: str
+    checkpoints: Checkpoints, tmp_path: Path, fields: dict[str, Any], precision: Precision, dtype: str
 ) -> None:
     checkpoint = checkpoints.load(num_hidden_layers=LAYERS, num_labels=8, **fields)
     plan = compiled(checkpoint, tmp_path, precision)
@@ -67,5 +68,5 @@ def test_every_shape_compiles_as_promised(
 def test_attention_as_an_op_compiles_too(checkpoints: Checkpoints, tmp_path: Path, fields: dict[str, Any]) -> None:
     """As an op, attention from the class token alone has no kernel in tensorrt-rtx 1.7.1: that one is a pattern."""
     checkpoint = checkpoints.load(num_hidden_layers=LAYERS, num_labels=8, **fields)
-    plan = compiled(checkpoint, tmp_path, "fp16", form="fused-op")
+    plan = compiled(checkpoint, tmp_path, Precision.FP16, form="fused-op")
     assert prove(plan, precision=Precision.FP16, num_attention=LAYERS)[0] == "attention fused in 2 of 2 blocks (Half)"

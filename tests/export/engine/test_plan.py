@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from plan_logs import log
 
+from vivit_export.bundle.engines import PlanSummary
 from vivit_export.errors import BuildError, InputError, PrecisionError
-from vivit_export.export.engine.plan import Plan, memory_from_log, parse_inspector, parse_rtx_log, prove
+from vivit_export.export.engine.plan import memory_from_log, parse_inspector, parse_rtx_log, prove
 from vivit_export.precision import Precision
+from vivit_export.records import from_json, to_json
 
 
 def test_fp16_plan_of_two_blocks_without_qkv_bias() -> None:
@@ -125,17 +127,17 @@ def test_a_log_without_exactly_one_plan_proves_nothing(copies: int, count: int) 
 @pytest.mark.parametrize("name", ["rtx_fp16_two_blocks", "rtx_fp32_one_block", "rtx_int8_one_block"])
 def test_json_both_ways(name: str) -> None:
     plan = parse_rtx_log(log(name))
-    data = json.loads(json.dumps(plan.to_json()))
-    assert data == plan.to_json()
+    data = json.loads(json.dumps(to_json(plan)))
+    assert data == to_json(plan)
     assert data["gemms"] == plan.gemms
-    assert Plan.from_json(data) == plan
+    assert from_json(PlanSummary, data, "plan") == plan
 
 
 @pytest.mark.parametrize("change", [{"layers": None}, {"more": 1}])
 def test_json_of_another_version_is_refused(change: dict[str, Any]) -> None:
-    data = {**parse_rtx_log(log("rtx_int8_one_block")).to_json(), **change}
-    with pytest.raises(InputError, match="plan summary"):
-        Plan.from_json({k: v for k, v in data.items() if v is not None})
+    data = {**to_json(parse_rtx_log(log("rtx_int8_one_block"))), **change}
+    with pytest.raises(InputError, match=r"plan (lacks the field 'layers'|has an unknown field 'more')"):
+        from_json(PlanSummary, {k: v for k, v in data.items() if v is not None}, "plan")
 
 
 # --- the engine inspector ----------------------------------------------------------------------

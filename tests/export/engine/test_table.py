@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import pytest
-from plan_logs import LOGS, log, sidecar
+from made_records import content, manifest_of
+from plan_logs import LOGS, log, record
+from small_bundle import CONTRACT
 
 from vivit_export.bundle import ENGINES, Bundle
 from vivit_export.errors import BundleError, UsageError
@@ -15,12 +16,12 @@ from vivit_export.export.engine.layers import layers_from_log
 from vivit_export.export.engine.table import EnginePlan, choose_engine, plan_text, read_plan
 
 
-def bundle(folder: Path, **engines: dict[str, Any]) -> Bundle:
-    return Bundle(folder, {"engines": engines}, None)  # type: ignore[arg-type]
+def bundle(folder: Path, *names: str) -> Bundle:
+    return Bundle(folder, manifest_of(content(CONTRACT, engines={name: record(LOGS[0]) for name in names})))
 
 
 def test_the_table_says_what_the_kernels_do() -> None:
-    plan = EnginePlan("rtx", sidecar(LOGS[0]), layers_from_log(log(LOGS[0])))
+    plan = EnginePlan("rtx", record(LOGS[0]), layers_from_log(log(LOGS[0])))
     lines = plan_text(plan).splitlines()
     assert lines[0] == "  plan       rtx: SM89 SM120, 20 kernels in 29 layers"
     assert [line.split()[:2] for line in lines[1:6]] == [
@@ -32,7 +33,7 @@ def test_the_table_says_what_the_kernels_do() -> None:
     ]
     assert lines[1].split("fused, ")[1].startswith("2 Half: ")
     assert lines[2].endswith("10 Half")
-    assert lines[6].split("activations ")[1].endswith(f"weights {plan.sidecar['plan']['weight_bytes'] / 1e6:.1f} MB")
+    assert lines[6].split("activations ")[1].endswith(f"weights {plan.record.plan.weight_bytes / 1e6:.1f} MB")
     assert plan.to_json()["roles"] == {"attention": 2, "copy": 1, "gemm": 10, "host": 9, "other": 7}
 
 
@@ -43,7 +44,7 @@ def test_attention_is_named_after_its_modules() -> None:
         dataclasses.replace(mha, nodes=(f"layers.{i}.attention/Softmax/CastUp", f"layers.{i}.attention/QK"))
         for i in blocks
     ]
-    plan = EnginePlan("rtx", sidecar(LOGS[0]), tuple(layers))
+    plan = EnginePlan("rtx", record(LOGS[0]), tuple(layers))
     assert plan.attention == [f"layers.{i}.attention" for i in blocks]
     assert plan_text(plan).splitlines()[1].endswith("fused, 4 Half: layers.0-2,5.attention")
 
@@ -51,7 +52,7 @@ def test_attention_is_named_after_its_modules() -> None:
 def test_a_plan_without_layers_says_so(tmp_path: Path) -> None:
     (tmp_path / ENGINES).mkdir()
     (tmp_path / ENGINES / "rtx.json").write_text("{}")
-    plan = read_plan(bundle(tmp_path, rtx=sidecar(LOGS[0])), "rtx")
+    plan = read_plan(bundle(tmp_path, "rtx"), "rtx")
     assert plan.layers == ()
     assert "its layers were not recorded; build the engine again with --force" in plan_text(plan)
 
@@ -62,11 +63,11 @@ def test_a_damaged_sidecar_is_refused(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / ENGINES / "rtx.json").write_text(text)
     with pytest.raises(BundleError, match=r"rtx\.json cannot be read .*; build the engine again"):
-        read_plan(bundle(tmp_path, rtx=sidecar(LOGS[0])), "rtx")
+        read_plan(bundle(tmp_path, "rtx"), "rtx")
 
 
 def test_which_engine(tmp_path: Path) -> None:
-    one, two = bundle(tmp_path, a={}), bundle(tmp_path, a={}, b={})
+    one, two = bundle(tmp_path, "a"), bundle(tmp_path, "a", "b")
     assert choose_engine(one, None) == choose_engine(two, "a") == "a"
     with pytest.raises(UsageError, match="holds 2 engines; name one with engine: a, b"):
         choose_engine(two, None)

@@ -17,7 +17,7 @@ from vivit_export.runtime.bench.worker import ServedOnGpu
 
 def test_a_process_that_is_killed_is_told() -> None:
     worker = bench_module._Worker(["-c", "import os; os.kill(os.getpid(), 9)"])
-    assert worker.ask(check=True) == {"error": "its process was killed, as when memory runs out; try a smaller --batch"}
+    assert worker.ask(check=True) == {"error": "its process was killed, as when memory runs out; try a smaller batch"}
     worker.close()
     worker = bench_module._Worker(["-c", "raise SystemExit(4)"])
     assert worker.ask(check=True) == {"error": "its process ended with status 4"}
@@ -44,11 +44,11 @@ sys.exit(work(Contender))
 @pytest.mark.parametrize(
     ("fate", "said"),
     [
-        ("raise MemoryError", "at batch 4: memory ran out; try a smaller --batch"),
+        ("raise MemoryError", "at batch 4: memory ran out; try a smaller batch"),
         ("raise RuntimeError('CUDA out of memory.\\nTried')", "at batch 4: RuntimeError: CUDA out of memory."),
         (
             "os.kill(os.getpid(), 9)",
-            "at batch 4: its process was killed, as when memory runs out; try a smaller --batch",
+            "at batch 4: its process was killed, as when memory runs out; try a smaller batch",
         ),
     ],
 )
@@ -60,12 +60,14 @@ def test_one_whose_memory_runs_out_keeps_what_it_did_and_the_report_is_partial(f
     assert report.partial and not report.interrupted
     told = report.to_json()
     assert told["partial"] and told["contenders"]["large"]["batches"]["1"]["rounds"] == 2
-    assert f"large stopped: {said}" in bench_text(told) and bench_text(told).splitlines()[-1].startswith("partial: ")
+    assert f"large stopped: {said}" in bench_text(report.record()) and bench_text(report.record()).splitlines()[
+        -1
+    ].startswith("partial: ")
 
 
 def test_a_bundle_that_does_not_fit_in_memory_is_left_out() -> None:
     loads = "import sys; from vivit_export.runtime.bench.worker import work; sys.exit(work(lambda: bytearray(1 << 62)))"
-    said = "nothing could be timed here: large: memory ran out; try a smaller --batch"
+    said = "nothing could be timed here: large: memory ran out; try a smaller batch"
     with pytest.raises(EnvironmentFault, match=said):
         take_turns({"large": ["-c", loads]})
     report = take_turns({"large": ["-c", loads], "small": ["-c", WORKER.replace("FATE", "pass")]}, rounds=1)
@@ -118,7 +120,7 @@ def test_a_contender_on_a_gpu_is_warm_when_timed_and_tells_computing_and_memory(
         sizes = (told["gpu_bytes"], told["gpu_tensor_bytes"])
         assert sizes == (700 + 200 << 20, 5), "its own weights and what a call takes, not the other's"
         assert (told["gpu"][:11], told["beyond_gate"]) == ("NVIDIA H200", ["max"])
-    assert "x, without copies to and from the GPU: batch 1 250.00 ms, batch 2 250.00 ms" in bench_text(report.to_json())
+    assert "x, without copies to and from the GPU: batch 1 250.00 ms, batch 2 250.00 ms" in bench_text(report.record())
 
 
 def test_a_batch_beyond_the_engine_s_is_computed_in_parts() -> None:

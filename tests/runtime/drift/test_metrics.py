@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vivit_export.bundle.checks import Drift, Gate
 from vivit_export.errors import UsageError
 from vivit_export.precision import Precision
-from vivit_export.runtime.drift.metrics import Drift, Gate, compare, parse_gate
+from vivit_export.records import to_json
+from vivit_export.runtime.drift.metrics import compare, parse_gate
 
 Float32 = npt.NDArray[np.float32]
 
@@ -145,14 +147,14 @@ def test_results_that_are_no_numbers_pass_no_gate(value: float, gate: str) -> No
     (limit,) = parse_gate(gate, Precision.FP32).limits.keys() & {gate.partition("=")[0]}
     only = Gate({limit: parse_gate(gate, Precision.FP32).limits[limit]})
     assert only.violations(drift), f"{limit} is {getattr(drift, limit)}"
-    json.dumps(drift.to_json(), allow_nan=False)
+    json.dumps(to_json(drift), allow_nan=False)
 
 
 def test_numbers_that_are_none_are_counted_in_every_output() -> None:
     drift = compare(results([[1, 2]], [[1, 2]]), results([[1, np.nan]], [[np.inf, np.nan]]))
     assert drift.nonfinite == 3
-    assert drift.to_json()["nonfinite"] == 3
-    assert drift.to_json()["embedding_cosine"] is None
+    assert to_json(drift)["nonfinite"] == 3
+    assert to_json(drift)["embedding_cosine"] is None
 
 
 # --- gates -------------------------------------------------------------------------------------
@@ -165,7 +167,7 @@ def drift(**changes: float | None) -> Drift:
 
 
 @pytest.mark.parametrize("precision", list(Precision))
-def test_perfect_results_pass_the_default_gates(precision: str) -> None:
+def test_perfect_results_pass_the_default_gates(precision: Precision) -> None:
     assert parse_gate(None, precision).violations(drift()) == []
 
 
@@ -173,14 +175,14 @@ def test_perfect_results_pass_the_default_gates(precision: str) -> None:
 @pytest.mark.parametrize(
     "changes", [{"max": 0.2}, {"cosine": 0.9}, {"clear_flips": 1}, {"nonfinite": 1}, {"embedding_cosine": 0.9}]
 )
-def test_each_default_limit_can_fail(precision: str, changes: dict[str, float]) -> None:
+def test_each_default_limit_can_fail(precision: Precision, changes: dict[str, float]) -> None:
     (said,) = parse_gate(None, precision).violations(drift(**changes))
     ((name, value),) = changes.items()
     assert said.startswith(f"{name} {value:.6g} is ")
 
 
 @pytest.mark.parametrize("precision", list(Precision))
-def test_a_model_without_a_head_is_gated_too(precision: str) -> None:
+def test_a_model_without_a_head_is_gated_too(precision: Precision) -> None:
     rng = np.random.default_rng(0)
     embedding = rng.standard_normal((4, 32)).astype(np.float32)
     gate = parse_gate(None, precision)

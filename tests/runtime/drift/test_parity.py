@@ -10,7 +10,8 @@ import pytest
 from bundles import Bundles
 
 from vivit_export.bundle import Bundle
-from vivit_export.runtime.drift.parity import Parity, compare_pixels, graph_parity
+from vivit_export.bundle.checks import Parity
+from vivit_export.runtime.drift.parity import compare_pixels, graph_parity
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 PIXELS: dict[str, Any] = {"input_mode": "pixels"}
@@ -29,7 +30,7 @@ def test_one_bit_is_a_difference() -> None:
 
 
 def in_graph(bundle: Bundle, frames: npt.NDArray[np.uint8], crops: npt.NDArray[np.uint8]) -> Parity | None:
-    return graph_parity(bundle.path, bundle.contract, bundle.manifest["precision"], frames, crops)
+    return graph_parity(bundle.path, bundle.contract, bundle.manifest.precision, frames, crops)
 
 
 @pytest.mark.needs_onnxruntime

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import vivit_export as ve
 from vivit_export.bundle import Bundle
 from vivit_export.calibration.options import CalibrationOptions
+from vivit_export.precision import PrecisionName
 from vivit_export.runtime.session import int8_products
 from vivit_export.runtime.session.int8_products import has_vnni, use_int8_products
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession, prepare_for_cpu
@@ -33,7 +34,7 @@ def int8(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return quantised("int8", tmp_path_factory)
 
 
-def quantised(precision: str, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def quantised(precision: PrecisionName, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     if precision not in _MADE:
         _MADE[precision] = ve.export_model(
             "demo",

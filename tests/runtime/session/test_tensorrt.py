@@ -19,6 +19,7 @@ from fake_gpu import TENSORS, FakeCuda, FakeTensorRT, Status, compute
 import vivit_export as ve
 from vivit_export.bundle import Bundle
 from vivit_export.errors import BundleError, EnvironmentFault
+from vivit_export.flavour import Flavour
 from vivit_export.runtime.session.tensorrt import open_engine
 
 
@@ -155,13 +156,13 @@ def test_the_engine_that_fits_is_found_among_several(machine: Machine) -> None:
     with machine.open() as session:
         assert session.details.endswith("engine another")
     with pytest.raises(EnvironmentFault, match="tensorrt was built for TensorRT"):
-        open_engine(machine.bundle, "tensorrt", "tensorrt")
+        open_engine(machine.bundle, Flavour.TENSORRT, "tensorrt")
     with machine.open(prefer="another") as session:
         assert machine.trt.plans == [b"other", b"other"]
 
 
 def test_an_engine_swapped_after_the_check_is_refused(machine: Machine) -> None:
-    machine.bundle.engine_plan("tensorrt").write_bytes(b"ftrt evil")
+    machine.bundle.engine_path("tensorrt").write_bytes(b"ftrt evil")
     with pytest.raises(BundleError, match="was altered"):
         machine.open()
     assert not machine.trt.plans

@@ -49,7 +49,7 @@ def test_weights_keep_their_values() -> None:
 def test_weights_in_a_file_of_their_own(bundles: Bundles, tmp_path: Path, precision: str, engine: str) -> None:
     need(engine.removesuffix("-cpu"))
     bundle = bundles.demo(precision=precision)
-    external = Bundle(tmp_path, bundle.manifest, bundle.contract)
+    external = Bundle(tmp_path, bundle.manifest)
     onnx.save(onnx.load(bundle.model), external.model, save_as_external_data=True, location="model.onnx.data")
     clips = random_crops(bundle, 2)
     with ve.open_session(bundle, prefer=engine) as inside, ve.open_session(external, prefer=engine) as outside:
