@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-
-os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported
-
 from typing import TYPE_CHECKING
 
 import pytest
 from capabilities import pytest_configure, pytest_runtest_setup  # noqa: F401  hooks
 from command_line import cli, demo_bundle, demo_export, trace_once  # noqa: F401  fixtures
 from fake_nvidia_smi import smi  # noqa: F401  fixture
+from simulated_tensorrt import tensorrt_bindings, tensorrt_libraries  # noqa: F401  fixtures
 from small_bundle import home  # noqa: F401  fixture
 from small_disk import small_disk  # noqa: F401  fixture
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported, which nothing above does
 
 if TYPE_CHECKING:
     from bundles import Bundles

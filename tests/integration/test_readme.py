@@ -1,5 +1,7 @@
 """Every command in the README is run, and what it shows is compared with what they print."""
 
+from __future__ import annotations
+
 import os
 import re
 import shlex
@@ -15,6 +17,7 @@ from make_demo_clips import Format, encode_clip
 from triton_server import Served
 
 from vivit_export import demo
+from vivit_export.bundle import read_bundle
 from vivit_export.demo.motion import LABELS, render_clip
 
 ROOT = Path(__file__).parents[2]
@@ -54,8 +57,8 @@ def make_many_videos(folder: Path) -> None:
 
 
 def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    outer_make = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")  # `make test` runs us: ours shall not know
-    inherited = {name: value for name, value in os.environ.items() if name not in outer_make}
+    outer = ("MAKE", "MFLAGS", "PYTEST_")  # `make test` runs us: ours shall not know
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(outer)}
     environment = {**inherited, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
@@ -78,16 +81,6 @@ def test_command_works(command: str, workplace: Path) -> None:
     assert done.stdout
 
 
-@pytest.mark.needs_rtx
-def test_make_demo_prints_what_the_readme_shows() -> None:
-    if not (ROOT / ".venv/.ready").exists():
-        pytest.skip("needs the .venv of `make venv`; this Python is another one")
-    done = run(["make", "--no-print-directory", "--silent", "demo"], ROOT)
-    assert done.returncode == 0, done.stderr
-    (shown,) = blocks("text")[:1]
-    assert shape_of(done.stdout) == shape_of(shown)
-
-
 @pytest.mark.needs_onnxruntime
 @pytest.mark.parametrize("command", [line.split("#")[0].strip() for line in "".join(blocks("sh")).splitlines()])
 def test_command_works_on_a_server(command: str, served: Served, workplace: Path) -> None:
@@ -98,16 +91,6 @@ def test_command_works_on_a_server(command: str, served: Served, workplace: Path
     done = run(shlex.split(command), workplace)
     assert done.returncode == 0, done.stderr
     assert done.stdout and f"127.0.0.1:{served.server.grpc}" in done.stdout + done.stderr
-
-
-def test_make_test_runs_all_tests() -> None:
-    done = run(["make", "--no-print-directory", "--dry-run", "test"], ROOT)
-    assert done.returncode == 0
-    tests = shlex.split(done.stdout.splitlines()[-1])
-    assert tests[0].endswith("/python") and tests[1:3] == ["-m", "pytest"]
-    # In several processes; no path is named, nothing left out. One that dies fails the run, which else could hang.
-    how = "--numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0"
-    assert tests[3:] == how.split()
 
 
 def test_python_example_works(workplace: Path) -> None:
@@ -125,3 +108,85 @@ def test_extras_that_are_named_exist() -> None:
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+# --- make --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with the settings of this repository, and with this Python as the environment that `make venv` made."""
+    for name in ("pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    environment = tmp_path / ".venv"
+    environment.mkdir()
+    for path in BIN.parent.iterdir():
+        if path.name in ("bin", "lib", "lib64", "pyvenv.cfg"):
+            (environment / path.name).symlink_to(path)
+    (environment / ".ready").touch()
+    return tmp_path
+
+
+def make(target: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run this repository's Makefile in another folder."""
+    return run(["make", "--no-print-directory", "--silent", "--file", str(ROOT / "Makefile"), target], folder)
+
+
+@pytest.mark.needs_rtx
+def test_make_demo_prints_what_the_readme_shows_and_replaces_what_it_made_before(
+    project: Path, demo_bundle: Path
+) -> None:
+    made = Path(shutil.copytree(demo_bundle, project / "out/vivit-demo-fp16"))
+    done = make("demo", project)
+    assert done.returncode == 0, done.stderr
+    (shown,) = blocks("text")[:1]
+    assert shape_of(done.stdout) == shape_of(shown)
+    bundle = read_bundle(made)
+    assert bundle.precision == "fp16" and len(bundle.engines) == 1
+
+
+RECORD = """
+import os
+import pytest
+
+@pytest.mark.parametrize("number", range({count}))
+def test_it(number):
+    with open({record!r}, "a") as record:
+        record.write(f"{{os.getpid()}} {index}\\n")
+    {fate}
+"""
+
+
+def write_tests(project: Path, fates: dict[int, str] | None = None) -> list[int]:
+    """Every test file of this repository by name, with tests that say in which process they ran; how many each has."""
+    names = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("test_*.py"))
+    counts = [1 + index // 20 for index in range(len(names))]  # the later, the more: not to be drawn to the front
+    for index, (name, count) in enumerate(zip(names, counts, strict=True)):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        facts = {"count": count, "record": str(project / "record"), "index": index}
+        (project / name).write_text(RECORD.format(**facts, fate=(fates or {}).get(index, "")))
+    return counts
+
+
+def test_make_test_runs_all_tests_each_file_in_one_process_and_in_order(project: Path) -> None:
+    counts = write_tests(project)
+    done = make("test", project)
+    assert done.returncode == 0, done.stdout
+    assert f"{sum(counts)} passed" in done.stdout and " skipped" not in done.stdout
+    ran: dict[str, list[int]] = {}
+    for line in (project / "record").read_text().splitlines():
+        process, index = line.split()
+        ran.setdefault(process, []).append(int(index))
+    assert sorted(index for indices in ran.values() for index in set(indices)) == list(range(len(counts)))
+    assert all(indices == sorted(indices) for indices in ran.values())
+    assert len(ran) <= 4 and (len(ran) > 1 or os.cpu_count() == 1)
+
+
+@pytest.mark.parametrize(
+    ("fate", "said"), [("assert number < 0", "1 failed"), ("os._exit(0)", "crashed while running")]
+)
+def test_make_test_fails_with_one_test_and_ends_where_a_process_dies(project: Path, fate: str, said: str) -> None:
+    write_tests(project, {3: fate})
+    done = make("test", project)
+    assert done.returncode != 0
+    assert said in done.stdout, done.stdout

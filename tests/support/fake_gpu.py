@@ -82,7 +82,8 @@ class FakeCuda(ModuleType):
 
     def cudaMallocHost(self, size: int) -> Any:
         status, address = self._allocate(size)
-        self.host.add(address)
+        if address is not None:
+            self.host.add(address)
         return status, address
 
     def cudaFree(self, address: int) -> Any:

@@ -7,20 +7,16 @@ accept exactly their signatures (stub_tensorrt/tensorrt).
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 import pytest
-from capabilities import fetched, missing
 from onnx import TensorProto, helper
+from simulated_tensorrt import STUBS, assert_real_names, dotted_names
 
 import vivit_export
 from vivit_export.errors import BuildError, EnvironmentFault
@@ -28,40 +24,18 @@ from vivit_export.export.engine import compile as engine
 from vivit_export.export.engine.compile import EngineRequest, build_engine, unavailable_reason
 from vivit_export.flavour import Flavour
 
-ROOT = Path(__file__).parents[3]
-STUBS = ROOT / "tests/support/stub_tensorrt"
 SOURCES = [Path(engine.__file__).with_name(name) for name in ("compile.py", "worker.py", "plan.py")]
 
 
-@pytest.fixture(scope="session")
-def bindings() -> Path:
-    return fetched("fetch_tensorrt_bindings.py", "tensorrt-bindings")
-
-
-@pytest.fixture(scope="session")
-def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of stub libraries, with those of one GPU and of no GPU in ``gpu`` and ``none``."""
-    if shutil.which("gcc") is None:
-        missing("tensorrt-bindings", "gcc is not installed")
-    folder = tmp_path_factory.mktemp("libraries")
-    names = [f"lib{name}.so.11" for name in ("nvinfer", "nvonnxparser", "nvinfer_plugin")]
-    jobs = [(folder / name, "nvinfer.c", "") for name in names]
-    for devices, kind in enumerate(("none", "gpu")):
-        (folder / kind).mkdir()
-        jobs.append((folder / kind / "libcuda.so.1", "cuda.c", f"-DNUM_DEVICES={devices}"))
-    for path, source, define in jobs:
-        options = ["-shared", "-fPIC", f"-Wl,-soname,{path.name}", "-o", str(path), str(STUBS / source)]
-        subprocess.run(["gcc", *filter(None, [define]), *options], check=True)
-    return folder
-
-
 @pytest.fixture
-def simulated(bindings: Path, libraries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def simulated(
+    tensorrt_bindings: Path, tensorrt_libraries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """Make ``import tensorrt`` find the simulation in child processes; returns the file it records to."""
     monkeypatch.syspath_prepend(str(STUBS))
-    search = [str(STUBS), str(bindings), str(Path(vivit_export.__path__[0]).parent)]
+    search = [str(STUBS), str(tensorrt_bindings), str(Path(vivit_export.__path__[0]).parent)]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(search))
-    monkeypatch.setenv("LD_LIBRARY_PATH", os.pathsep.join([str(libraries), str(libraries / "gpu")]))
+    monkeypatch.setenv("LD_LIBRARY_PATH", os.pathsep.join([str(tensorrt_libraries), str(tensorrt_libraries / "gpu")]))
     monkeypatch.setenv("STUB_RECORD", str(tmp_path / "record.json"))
     monkeypatch.setenv("STUB_INSPECTOR", str(tmp_path / "inspector.json"))
     (tmp_path / "inspector.json").write_text(json.dumps({"Layers": [MHA, GEMM]}))
@@ -135,27 +109,14 @@ def test_a_name_that_goes_away_is_noticed(
     assert not (tmp_path / "model.plan").exists()
 
 
-def test_every_name_in_our_sources_exists(simulated: Path, libraries: Path) -> None:
-    names = {name for source in SOURCES for name in _dotted_names(ast.parse(source.read_text()), "trt")}
+def test_every_name_in_our_sources_exists(simulated: Path) -> None:
+    names = dotted_names(SOURCES, "trt")
     assert "trt.ProfilingVerbosity.DETAILED" in names
-    code = "import json, operator, sys, tensorrt_bindings as trt\n" + (
-        "for n in json.load(sys.stdin): operator.attrgetter(n.partition('.')[2])(trt)"
-    )
-    subprocess.run([sys.executable, "-c", code], input=json.dumps(sorted(names)), text=True, check=True)
-
-
-def _dotted_names(tree: ast.AST, root: str) -> set[str]:
-    """Return every attribute chain on the name ``root``, as in trt.BuilderFlag.TF32."""
-    chains = set()
-    for node in ast.walk(tree):
-        name = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
-        if re.fullmatch(rf"{root}(\.\w+)+", name):
-            chains.add(name)
-    return chains
+    assert_real_names(names, dict(os.environ))
 
 
 def test_no_gpu_is_told_with_the_way_out(
-    simulated: Path, libraries: Path, request_: EngineRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    simulated: Path, tensorrt_libraries: Path, request_: EngineRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LD_LIBRARY_PATH", os.pathsep.join([str(libraries), str(libraries / "none")]))
     reason = unavailable_reason(Flavour.TENSORRT)

@@ -1,18 +1,15 @@
 """Every name and signature of TensorRT 11.4 and of CUDA that the session uses, checked against the real ones.
 
-The libraries cannot be installed here, but their bindings can (see tests/export/test_tensorrt_names.py):
+The libraries cannot be installed here, but their bindings can (see simulated_tensorrt.py):
 the session runs in a child process on objects that have exactly the real attributes and signatures.
 """
 
 from __future__ import annotations
 
-import ast
 import importlib
 import importlib.util
 import json
 import os
-import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,12 +17,11 @@ from pathlib import Path
 import pytest
 from bundles import Bundles, add_plan, need
 from capabilities import missing
+from simulated_tensorrt import STUBS, assert_real_names, dotted_names
 
 import vivit_export
 from vivit_export.runtime.session import tensorrt
 
-ROOT = Path(__file__).parents[3]
-STUBS = ROOT / "tests/support/stub_tensorrt"
 SOURCES = [Path(tensorrt.__file__).with_name(name) for name in ("tensorrt.py", "cuda.py")]
 # Only TensorRT for RTX has these; the session does not reach for them elsewhere.
 RTX_ONLY = {"trt.DynamicShapesKernelSpecializationStrategy"}
@@ -56,28 +52,11 @@ print(json.dumps(sorted(tensorrt._used)))
 
 
 @pytest.fixture(scope="module")
-def bindings() -> Path:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tools/fetch_tensorrt_bindings.py")], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        missing("tensorrt-bindings", f"they cannot be installed: {(done.stderr.splitlines() or ['?'])[-1]}")
-    return Path(done.stdout.splitlines()[-1])
-
-
-@pytest.fixture(scope="module")
-def environment(bindings: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def environment(tensorrt_bindings: Path, tensorrt_libraries: Path) -> dict[str, str]:
     """Environment of a child in which ``import tensorrt`` finds the simulation."""
-    if shutil.which("gcc") is None:
-        missing("tensorrt-bindings", "gcc is not installed")
-    folder = tmp_path_factory.mktemp("libraries")
-    for name in ("nvinfer", "nvonnxparser", "nvinfer_plugin"):
-        library = folder / f"lib{name}.so.11"
-        options = ["-shared", "-fPIC", f"-Wl,-soname,{library.name}", "-o", str(library), str(STUBS / "nvinfer.c")]
-        subprocess.run(["gcc", *options], check=True)
-    here, package = Path(__file__).parent, Path(vivit_export.__path__[0]).parent
-    search = [STUBS, bindings, here, ROOT / "tests", package]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, search)), "LD_LIBRARY_PATH": str(folder)}
+    search = [STUBS, tensorrt_bindings, STUBS.parent, Path(vivit_export.__path__[0]).parent]
+    libraries = os.pathsep.join(map(str, (tensorrt_libraries, tensorrt_libraries / "gpu")))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, search)), "LD_LIBRARY_PATH": libraries}
 
 
 def test_the_session_runs_on_the_real_names_and_signatures(
@@ -103,25 +82,10 @@ def test_the_session_runs_on_the_real_names_and_signatures(
     }
 
 
-def dotted(root: str) -> set[str]:
-    """Attribute chains on the name ``root`` in our sources, as in trt.TensorIOMode."""
-    trees = [ast.parse(source.read_text()) for source in SOURCES]
-    nodes = (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute))
-    chains = {ast.unparse(node) for node in nodes}
-    return {m[1] for chain in chains if (m := re.search(rf"(?:^|\.)({root}(?:\.\w+)+)$", chain))} - {
-        f"{root}.__version__"
-    }
-
-
 def test_every_name_in_our_sources_exists(environment: dict[str, str]) -> None:
-    names = {name for name in dotted("trt") if not any(name.startswith(only) for only in RTX_ONLY)}
+    names = {name for name in dotted_names(SOURCES, "trt") if not any(name.startswith(only) for only in RTX_ONLY)}
     assert {"trt.Runtime", "trt.ILogger.Severity.ERROR", "trt.TensorIOMode"} <= names
-    code = "import json, operator, sys, tensorrt_bindings as trt\n" + (
-        "for n in json.load(sys.stdin): operator.attrgetter(n.partition('.')[2])(trt)"
-    )
-    subprocess.run(
-        [sys.executable, "-c", code], input=json.dumps(sorted(names)), text=True, check=True, env=environment
-    )
+    assert_real_names(names, environment)
 
 
 def test_every_name_exists_in_tensorrt_for_rtx() -> None:
@@ -130,7 +94,7 @@ def test_every_name_exists_in_tensorrt_for_rtx() -> None:
     assert trt.DynamicShapesKernelSpecializationStrategy.EAGER is not None
     assert isinstance(trt.IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy, property)
     assert "IRuntimeConfig" in str(trt.ICudaEngine.create_execution_context.__doc__)
-    for name in dotted("trt"):
+    for name in dotted_names(SOURCES, "trt"):
         value = trt
         for part in name.split(".")[1:]:
             value = getattr(value, part)
@@ -140,7 +104,7 @@ def test_every_name_of_cuda_exists() -> None:
     if importlib.util.find_spec("cuda") is None:
         missing("cuda-python", "cuda-python is not installed")
     rt = importlib.import_module("cuda.bindings.runtime")
-    names = {name.split(".")[1] for name in dotted("rt")}
+    names = {name.split(".")[1] for name in dotted_names(SOURCES, "rt")}
     assert len(names) > 15
     assert not [name for name in names if not hasattr(rt, name)]
     assert hasattr(rt.cudaStreamCaptureMode, "cudaStreamCaptureModeThreadLocal")

@@ -1,0 +1,76 @@
+"""The clips of a check: decoded, sampled and cropped as serving does it, each kind of input from the same frames."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from videos import make_video
+
+from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
+from vivit_export.demo import clips_path
+from vivit_export.errors import ClipError
+from vivit_export.export.clips import load_check_clips, num_bundled_clips, read_check_clips
+from vivit_export.runtime import Preprocessor, read_clip
+
+CLIP = Clip(8, 32, 40, (2, 8, 8))
+CONTRACT = Contract(
+    CLIP,
+    Preprocess(shortest_edge=48, crop_size=(32, 40)),
+    IO("crops", (Tensor("frames", "uint8", ("batch", 8, 32, 40, 3)),), ()),
+)
+NAMES = sorted(path.name for path in clips_path().glob("*.mp4"))
+
+
+def test_without_a_folder_the_demos_clips_are_read() -> None:
+    found = load_check_clips(CONTRACT, None, 2)
+    assert found.names == tuple(NAMES[:2])
+    assert found.source == "bundled demo clips, sampled to the shape of this checkpoint"
+    preprocessor = Preprocessor(CONTRACT.clip, CONTRACT.preprocess)
+    for row, name in enumerate(found.names):
+        frames = read_clip(clips_path() / name, CONTRACT)
+        np.testing.assert_array_equal(found.crops[row], preprocessor.crops(frames))
+        np.testing.assert_array_equal(found.pixels[row], preprocessor(frames)[0])
+    assert found.frames is found.crops
+    assert found.for_input("pixels") is found.pixels and found.for_input("crops") is found.crops
+
+
+@pytest.mark.parametrize(("limit", "count"), [(None, 3), (1, 1), (9, 3)])
+def test_a_folder_is_named_but_its_place_is_not(tmp_path: Path, limit: int | None, count: int) -> None:
+    folder = tmp_path / "my videos"
+    folder.mkdir()
+    for name in NAMES[3:6]:
+        shutil.copy(clips_path() / name, folder)
+    found = load_check_clips(CONTRACT, folder, limit)
+    assert (found.source, found.names) == ("my videos", tuple(NAMES[3 : 3 + count]))
+    assert len(found.crops) == len(found.pixels) == count
+
+
+def test_a_graph_of_whole_frames_gets_them_in_its_cameras_size() -> None:
+    io = IO("frames", (Tensor("frames", "uint8", ("batch", 8, 90, 120, 3)),), (), (90, 120))
+    found = load_check_clips(dataclasses.replace(CONTRACT, io=io), None, 1)
+    assert found.frames.shape == (1, 8, 90, 120, 3) and found.for_input("frames") is found.frames
+    stored = read_clip(clips_path() / NAMES[0], CONTRACT)
+    for got, frame in zip(found.frames[0], stored, strict=True):
+        np.testing.assert_array_equal(got, np.asarray(Image.fromarray(frame).resize((120, 90))))
+    crops = Preprocessor(CONTRACT.clip, CONTRACT.preprocess).crops(found.frames[0])
+    np.testing.assert_array_equal(found.crops[0], crops)
+
+
+def test_a_bundled_clip_that_is_too_short_is_rendered_longer_and_one_of_the_user_is_refused(tmp_path: Path) -> None:
+    longer = dataclasses.replace(CONTRACT, clip=dataclasses.replace(CLIP, num_frames=64))
+    ((name, frames),) = read_check_clips(longer, None, 1)
+    assert name == NAMES[0] and frames.shape == (64, 32, 40, 3)
+    assert np.unique(frames.reshape(64, -1), axis=0).shape[0] == 64, "frames differ: none is repeated"
+    make_video(tmp_path / "short.mp4", 10)
+    with pytest.raises(ClipError, match=r"short\.mp4 has 10 frames but the model takes 64"):
+        list(read_check_clips(longer, tmp_path, None))
+
+
+@pytest.mark.parametrize(("flops", "count"), [(1e9, 2000), (250e9, 8), (0.9e12, 2), (1e15, 1)])
+def test_a_large_network_is_checked_on_fewer_clips(flops: float, count: int) -> None:
+    assert num_bundled_clips(flops) == count
