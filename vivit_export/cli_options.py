@@ -188,7 +188,7 @@ calibration_options = options(
 output_options = options(
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
     click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
-    click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error too."),
+    click.option("-v", "--verbose", is_flag=True, help="Show details, and the traceback of an error too."),
 )
 sampling_options = options(
     click.option("--sampling", type=click.Choice(SAMPLINGS), help="How a clip is drawn from a video."),
@@ -233,7 +233,7 @@ def take_progress(given: dict[str, Any]) -> Silent:
     quiet, verbose = given.pop("quiet"), given.pop("verbose")
     if quiet and verbose:
         raise UsageError("--quiet and --verbose exclude each other; give one of them")
-    return Silent() if quiet else Console()
+    return Silent() if quiet else Console(verbose=verbose)
 
 
 def take_precision(given: dict[str, Any], default: str = "fp32") -> str:

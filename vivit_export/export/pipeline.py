@@ -45,6 +45,7 @@ from vivit_export.export.options import (
 from vivit_export.export.trials import Trials, choose_kept
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
+from vivit_export.report.html import declined_texts
 from vivit_export.runtime.drift.check import DriftReport, Outputs
 from vivit_export.runtime.drift.metrics import parse_gate
 from vivit_export.runtime.drift.parity import graph_parity
@@ -110,6 +111,8 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPlan, progress:
             quantization=quantisation,
         )
         save_graph(graph.model, work)
+    for text in declined_texts(graph.facts):
+        progress.detail(f"left as it is: {text}")
     contract = Contract(
         options.sampled(checkpoint.clip),
         checkpoint.preprocess,

@@ -62,6 +62,7 @@ def render_html(manifest: dict[str, Any]) -> str:
         ("precision", f"{precision['name']}, attention as {precision['attention']}, opset {precision['opset']}"),
         *([("quantised", text)] if (text := quantisation_text(precision)) else []),
         ("rewrites", rewrites_text(manifest) or "none"),
+        *[("declined", text) for text in declined_texts(precision)],
         *[("weights", text) for text in [weights_text(precision)] if text],
         ("clip", f"{clip['num_frames']} frames of {clip['width']}×{clip['height']}, sampling {clip['sampling']}"),
         ("inputs", _tensors(io["inputs"])),
@@ -108,6 +109,18 @@ def rewrites_text(manifest: dict[str, Any]) -> str:
         wanted = wanted_by_name.get(name, layers)
         texts.append(f"{name} {count}" if count >= wanted else f"{name} {count} of {wanted}")
     return ", ".join(texts)
+
+
+def declined_texts(precision: dict[str, Any]) -> list[str]:
+    """Which rewrites left places alone that they are meant for, and why; places of one reason together."""
+    nodes: dict[tuple[str, str], list[str]] = {}
+    for place in precision.get("declined", []):
+        nodes.setdefault((place["rewrite"], place["reason"]), []).append(place["node"])
+    texts = []
+    for (rewrite, reason), names in nodes.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        texts.append(f"{rewrite} at {names[0]}{more}: {reason}")
+    return texts
 
 
 def weights_text(precision: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from vivit_export.contract import Clip
 from vivit_export.report.html import (
     BENCH_COLUMNS,
     bench_rows,
+    declined_texts,
     parity_sentences,
     quantisation_text,
     rewrites_text,
@@ -40,6 +41,7 @@ def summary_text(bundle: Bundle) -> str:
     ]
     lines += [f"  quantised  {text}" for text in [quantisation_text(precision)] if text]
     lines += [f"  rewrites   {text}" for text in [rewrites_text(manifest)] if text]
+    lines += [f"  declined   {text}" for text in declined_texts(precision)]
     lines += [f"  weights    {text}" for text in [weights_text(precision)] if text]
     for kind, tensors in (("input", io.inputs), ("output", io.outputs)):
         lines += [f"  {kind:<10} {t.name} {t.dtype} ({', '.join(map(str, t.shape))})" for t in tensors]

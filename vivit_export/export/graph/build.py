@@ -20,7 +20,7 @@ from vivit_export.export.graph.lowering import lower_precision
 from vivit_export.export.graph.pixels import prepend_pixels
 from vivit_export.export.graph.quantize import quantize
 from vivit_export.export.graph.quantize_attention import quantize_attention
-from vivit_export.export.graph.rewrites import apply_rewrites, fold_pixels, lower_attention
+from vivit_export.export.graph.rewrites import Applied, apply_rewrites, fold_pixels, lower_attention
 from vivit_export.export.graph.rewrites.nodes import module_path
 from vivit_export.export.graph.trace import trace
 from vivit_export.precision import Precision
@@ -65,10 +65,10 @@ class Quantization:
 
 @dataclass(frozen=True)
 class Rewritten:
-    """A float32 graph after the exact rewrites, and how many places each one changed."""
+    """A float32 graph after the exact rewrites, and what they did."""
 
     model: ir.Model
-    counts: dict[str, int]
+    applied: Applied
 
 
 def rewrite_graph(
@@ -118,7 +118,9 @@ def build_graph(
         rewritten = quantization.rewritten
         model = rewritten.model.clone()
     facts: dict[str, Any] = {"name": precision.value, "attention": form, "opset": opset, "outputs": "float32"}
-    facts["rewrites"] = rewritten.counts
+    facts["rewrites"] = rewritten.applied.counts
+    if rewritten.applied.declined:
+        facts["declined"] = [place.to_json() for place in rewritten.applied.declined]
     lower_attention(model, single_query_only=form == "fused-op")
     preprocessor = Preprocessor(checkpoint.clip, checkpoint.preprocess)
     folded = False

@@ -13,17 +13,19 @@ import numpy as np
 import onnx_ir as ir
 
 from vivit_export.export.graph.rewrites.attention_block import AttentionBlock, attention_blocks
+from vivit_export.export.graph.rewrites.declined import Decline, ignore
 from vivit_export.export.graph.rewrites.nodes import Float64
 
 
-def equalize_heads(model: ir.Model) -> int:
+def equalize_heads(model: ir.Model, decline: Decline = ignore) -> int:
     """Equalize every matched block without biases on Q, K and V; return how many there were.
 
     Precondition: before `lower_attention`.
     """
     count = 0
-    for block in attention_blocks(model):
+    for block in attention_blocks(model, decline):
         if any(linear.add is not None for linear in (block.query, block.key, block.value)):
+            decline(block.attention, "Q, K or V has a bias")
             continue
         _balance_query_and_key(block)
         _level_value(block)
