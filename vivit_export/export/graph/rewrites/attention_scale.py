@@ -2,7 +2,8 @@
 
     softmax(s (x W_q + b_q) K^T) = softmax((x (s W_q) + s b_q) K^T)
 
-One multiplication per query element less, and one rounding less in fp16.
+s is a number, so it may stand anywhere in the product. One multiplication per query element less, and one
+rounding less in fp16.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
     (x g + b) W + c  =  x (diag(g) W) + (b W + c)
 
+x being what the normalization gives before its affine part: a Linear is linear, so this holds for every x.
 Outlier channels, which trained transformers keep in g, then meet the weights that undo them before
 anything is rounded to fp16.
 """
