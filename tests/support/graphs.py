@@ -60,7 +60,7 @@ def inferred_types(model: ir.Model) -> dict[str, np.dtype[Any]]:
     return {**types, **weights}
 
 
-class _Attention(OpRun):  # type: ignore[misc]
+class _Attention(OpRun):
     """ONNX's own evaluator takes the root of the scale in float32."""
 
     op_domain = ""
@@ -77,7 +77,7 @@ class _Attention(OpRun):  # type: ignore[misc]
 _Attention.__name__ = "Attention"
 
 
-class _Gelu(OpRun):  # type: ignore[misc]
+class _Gelu(OpRun):
     """ONNX's own evaluator has constants in float32."""
 
     op_domain = ""
@@ -110,6 +110,6 @@ def run_double(model: ir.Model, *feeds: Array) -> dict[str, npt.NDArray[np.float
     """Run a float64 graph in ONNX's reference evaluator."""
     evaluator = ReferenceEvaluator(ir.to_proto(model), new_ops=[_Attention, _Gelu])
     names = [str(v.name) for v in model.graph.outputs]
-    results = evaluator.run(None, dict(zip(evaluator.input_names, feeds, strict=True)))
+    results = [np.asarray(a) for a in evaluator.run(None, dict(zip(evaluator.input_names, feeds, strict=True)))]
     assert all(array.dtype == np.float64 for array in results)
     return dict(zip(names, results, strict=True))

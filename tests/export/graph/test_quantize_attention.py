@@ -95,7 +95,7 @@ def test_it_computes_attention_on_the_values_that_fp8_has() -> None:
 
     def fp8(values: Float32, scale: float) -> Float32:
         clipped = np.clip(values / np.float32(scale), -448, 448)
-        return clipped.astype(ml_dtypes.float8_e4m3fn).astype(np.float32) * np.float32(scale)
+        return np.asarray(clipped.astype(ml_dtypes.float8_e4m3fn).astype(np.float32) * np.float32(scale))
 
     q, k, v = fp8(qkv, float(np.nextafter(np.float16(4 / 448), np.float16(1))))[:, None]
     scores = q @ k.swapaxes(-1, -2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from graphs import ops, parse, run_double, to_double
 
@@ -17,9 +18,10 @@ norm (float[2, 4] x) => (float[2, 3] y{more}) {{
     {behind}
 }}
 """
+SHAPES: dict[str, tuple[int, ...]] = {"gamma": (4,), "beta": (4,), "weight": (4, 3), "bias": (3,)}
 WEIGHTS = {
     name: np.random.default_rng(i).standard_normal(shape).astype(np.float32)
-    for i, (name, shape) in enumerate({"gamma": 4, "beta": 4, "weight": (4, 3), "bias": 3}.items())
+    for i, (name, shape) in enumerate(SHAPES.items())
 }
 READ = "more than Linears reads it or its products"
 RANK = "it, or a Linear behind it, has weights of another rank"
@@ -27,7 +29,8 @@ RANK = "it, or a Linear behind it, has weights of another rank"
 
 def test_the_affine_part_goes_into_the_linear_behind() -> None:
     before = to_double(parse(GRAPH.format(more="", behind=""), **WEIGHTS))
-    after, declined = before.clone(), []
+    after = before.clone()
+    declined: list[str] = []
     assert fold_layernorm(after, lambda node, reason: declined.append(reason)) == 1
     gamma, beta = (value.const_value.numpy() for value in ops(after, "LayerNormalization")[0].inputs[1:])  # type: ignore[union-attr]
     assert (gamma == 1).all() and (beta == 0).all()
@@ -52,9 +55,7 @@ def test_the_affine_part_goes_into_the_linear_behind() -> None:
     ],
     ids=["relu", "output", "product", "rank"],
 )
-def test_what_it_leaves_alone(
-    more: str, behind: str, weights: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]], reason: str
-) -> None:
+def test_what_it_leaves_alone(more: str, behind: str, weights: dict[str, npt.NDArray[np.float32]], reason: str) -> None:
     model = parse(GRAPH.format(more=more, behind=behind), **weights)
     said: list[tuple[str, str]] = []
     assert fold_layernorm(model, lambda node, why: said.append((str(node.name), why))) == 0
