@@ -104,12 +104,12 @@ def test_entropy_agrees_with_onnxruntimes_calibrator(shape: str) -> None:
     """Both follow Migacz's slides; theirs is signed, and treats empty bins otherwise."""
     calibrate = pytest.importorskip("onnxruntime.quantization.calibrate")
     rng = np.random.default_rng(0)
-    draw: Callable[..., Any] = {
+    draw: dict[str, Callable[..., Any]] = {
         "laplace": rng.laplace,
         "normal": rng.normal,
         "t": lambda size: rng.standard_t(4, size),
-    }[shape]
-    values = draw(size=400_000).astype(np.float32)
+    }
+    values = draw[shape](size=400_000).astype(np.float32)
     collector = calibrate.HistogramCollector("entropy", True, 2048, 128, 99.99, None)
     collector.collect({"x": [values]})
     low, high = collector.compute_collection_result()["x"][:2]
