@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,15 @@ from rewriting import (
     set_constant,
 )
 
+import vivit_export as ve
 from vivit_export.errors import UsageError
 from vivit_export.export.graph import rewrites
 from vivit_export.export.graph.build import build_graph
 from vivit_export.export.graph.rewrites import apply_rewrites
 from vivit_export.export.options import ExportOptions
 from vivit_export.precision import Precision
+from vivit_export.progress import Silent
+from vivit_export.report.text import summary_text
 from vivit_export.rewrite import REWRITE_NAMES, Rewrite
 
 
@@ -109,6 +113,24 @@ def test_the_checkpoint_is_not_modified(checkpoints: Checkpoints) -> None:
     build_graph(checkpoint, precision=Precision.FP16, form="pattern", opset=20, input_mode="crops", outputs=("logits",))
     for name, parameter in checkpoint.network.named_parameters():
         assert parameter.equal(before[name]), name
+
+
+def test_an_export_tells_what_was_declined(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    details: list[str] = []
+
+    class Verbose(Silent):
+        def detail(self, text: str) -> None:
+            details.append(text)
+
+    bundle = ve.export_model(
+        str(checkpoints.folder()), tmp_path / "out", precision="fp16", targets=("onnx",), check=False,
+        skip_rewrites=("layernorm",), progress=Verbose(),
+    )  # fmt: skip
+    node, reason = "layers.0.attention/Attention", "the LayerNormalization in front has an affine part"
+    assert bundle.manifest["precision"]["declined"] == [{"rewrite": "query-bias", "node": node, "reason": reason}]
+    assert details == [f"left as it is: query-bias at {node}: {reason}"]
+    assert f"  declined   query-bias at {node}: {reason}" in summary_text(bundle).splitlines()
+    assert f"query-bias at {node}: {reason}" in (bundle.path / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.needs_onnxruntime
