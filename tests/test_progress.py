@@ -91,3 +91,10 @@ def test_silence_counts_without_a_word(capsys: pytest.CaptureFixture[str]) -> No
         advance(2)
     assert list(progress.seconds) == ["run"]
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_details_are_for_those_who_ask(capsys: pytest.CaptureFixture[str], verbose: bool) -> None:
+    Console(verbose=verbose).detail("left as it is")
+    Silent().detail("left as it is")
+    assert capsys.readouterr().err == ("  left as it is\n" if verbose else "")

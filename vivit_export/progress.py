@@ -20,6 +20,9 @@ class Progress(Protocol):
     def note(self, text: str) -> None:
         """Hear a remark that people should see."""
 
+    def detail(self, text: str) -> None:
+        """Hear a remark for those who asked for all of them."""
+
 
 class Silent:
     """Reports nothing; remembers how long each stage took.
@@ -47,14 +50,22 @@ class Silent:
     def note(self, text: str) -> None:
         """Ignore a remark."""
 
+    def detail(self, text: str) -> None:
+        """Ignore a remark."""
+
 
 class Console(Silent):
-    """A live line per stage on a terminal; plain lines where stderr is a file or a pipe."""
+    """A live line per stage on a terminal; plain lines where stderr is a file or a pipe.
 
-    def __init__(self) -> None:
+    Args:
+        verbose: show details too.
+    """
+
+    def __init__(self, *, verbose: bool = False) -> None:
         from rich.console import Console as Terminal
 
         super().__init__()
+        self._verbose = verbose
         self._terminal = Terminal(stderr=True, highlight=False, soft_wrap=True)
 
     @contextmanager
@@ -104,6 +115,11 @@ class Console(Silent):
     def note(self, text: str) -> None:
         """Print a remark."""
         self._print("  ", text)
+
+    def detail(self, text: str) -> None:
+        """Print a remark, if details are wanted."""
+        if self._verbose:
+            self.note(text)
 
     def _print(self, mark: str, text: str, aside: str = "", style: str = "") -> None:
         from rich.text import Text  # not markup: what stands in brackets is text here

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 from checkpoints import Checkpoints
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from vivit_export.bundle import MODEL
 from vivit_export.calibration import cache as cache_module
@@ -273,7 +273,7 @@ def test_a_disk_that_fills_keeps_what_was_saved(run: Run, monkeypatch: pytest.Mo
     run.cache.unlink()
     monkeypatch.setattr(collect_module, "_SECONDS_BETWEEN_SAVES", -1)
     saved: list[int] = []
-    save = cache_module.save_file
+    save = save_file
 
     def filling(*arguments: Any, **options: Any) -> None:
         saved.append(1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
@@ -101,8 +104,12 @@ def test_entropy_agrees_with_onnxruntimes_calibrator(shape: str) -> None:
     """Both follow Migacz's slides; theirs is signed, and treats empty bins otherwise."""
     calibrate = pytest.importorskip("onnxruntime.quantization.calibrate")
     rng = np.random.default_rng(0)
-    draw = {"laplace": rng.laplace, "normal": rng.normal, "t": lambda size: rng.standard_t(4, size)}[shape]
-    values = draw(size=400_000).astype(np.float32)
+    draw: dict[str, Callable[..., Any]] = {
+        "laplace": rng.laplace,
+        "normal": rng.normal,
+        "t": lambda size: rng.standard_t(4, size),
+    }
+    values = draw[shape](size=400_000).astype(np.float32)
     collector = calibrate.HistogramCollector("entropy", True, 2048, 128, 99.99, None)
     collector.collect({"x": [values]})
     low, high = collector.compute_collection_result()["x"][:2]

@@ -214,23 +214,6 @@ def test_no_clips_no_quantization(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"method": "max"}, "--calibration-method 'max' is not one of minmax, entropy, percentile, mse"),
-        ({"smooth": "2"}, "--smooth '2' is neither auto, none, nor a number from 0 to 1"),
-        ({"smooth": "much"}, "--smooth 'much' is neither"),
-        ({"num_clips": 0}, "--calibration-clips 0 must be at least 1"),
-        ({"seed": -1}, "--calibration-seed -1 must not be negative"),
-        ({"ranges": Path("x"), "method": "mse", "seed": 3}, "--ranges holds the result of a calibration"),
-    ],
-)
-def test_options_that_make_no_sense(options: Any, said: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        CalibrationOptions(**options)
-    assert str(caught.value).startswith(said)
-
-
 def test_drift_beyond_the_gate_leaves_nothing(checkpoints: Checkpoints, crops_file: CropsFile, tmp_path: Path) -> None:
     data = crops_file(40)
     with pytest.raises(DriftError, match="drift beyond the gate in onnxruntime"):

@@ -62,6 +62,20 @@ def test_rewrites_that_did_not_match_everywhere_say_so() -> None:
     assert "layernorm 3 of 4" in render_html(headless(model=model, precision=precision).manifest)
 
 
+def test_places_that_a_rewrite_left_alone_are_told_with_the_reason() -> None:
+    places = [
+        {"rewrite": name, "node": f"layers.{i}/X", "reason": "<it> is read twice"}
+        for name, count in (("key-bias", 2), ("layernorm", 1))
+        for i in range(count)
+    ]
+    bundle = headless(precision={"name": "fp16", "attention": "pattern", "opset": 20, "declined": places})
+    assert [line for line in summary_text(bundle).splitlines() if "declined" in line] == [
+        "  declined   key-bias at layers.0/X and 1 more: <it> is read twice",
+        "  declined   layernorm at layers.0/X: <it> is read twice",
+    ]
+    assert "<td>layernorm at layers.0/X: &lt;it&gt; is read twice</td>" in render_html(bundle.manifest)
+
+
 def test_the_largest_weight_is_shown() -> None:
     largest = LargestWeight("fc1.weight", 12.345)
     precision = PrecisionRecord(Precision.FP16, "pattern", 20, largest_weight=largest, subnormal_weights=0.0123)

@@ -110,7 +110,6 @@ def run_double(model: ir.Model, *feeds: Array) -> dict[str, npt.NDArray[np.float
     """Run a float64 graph in ONNX's reference evaluator."""
     evaluator = ReferenceEvaluator(ir.to_proto(model), new_ops=[_Attention, _Gelu])
     names = [str(v.name) for v in model.graph.outputs]
-    results = evaluator.run(None, dict(zip(evaluator.input_names, feeds, strict=True)))
-    arrays = [np.asarray(array) for array in results]
-    assert all(array.dtype == np.float64 for array in arrays)
-    return dict(zip(names, arrays, strict=True))
+    results = [np.asarray(a) for a in evaluator.run(None, dict(zip(evaluator.input_names, feeds, strict=True)))]
+    assert all(array.dtype == np.float64 for array in results)
+    return dict(zip(names, results, strict=True))

@@ -135,6 +135,21 @@ class LayerEffect:
 
 
 @dataclass(frozen=True, slots=True)
+class QuantizedAttention:
+    """How the tensors of attention are quantized.
+
+    Attributes:
+        type: of the codes.
+        amax: range that Q, K and V of a block share, by its module path.
+        softmax_scale: scale of the codes of the softmax.
+    """
+
+    type: str
+    amax: Mapping[str, float]
+    softmax_scale: float
+
+
+@dataclass(frozen=True, slots=True)
 class QuantizationRecord:
     """How a graph was quantized.
 
@@ -143,14 +158,29 @@ class QuantizationRecord:
         clips: what they were found on.
         layers: by name.
         sensitivity: what each layer does to the logits, where that was measured; most first.
-        attention: range that Q, K and V of a block share, by its module path, where attention is quantized too.
+        attention: how attention is quantized; None: it is not.
     """
 
     method: str
     clips: ClipsRecord
     layers: Mapping[str, QuantizedLayer]
     sensitivity: tuple[LayerEffect, ...] = ()
-    attention: Mapping[str, float] | None = None
+    attention: QuantizedAttention | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """A place that an exact rewrite left alone though it is meant for it.
+
+    Attributes:
+        rewrite: its name.
+        node: name of the node.
+        reason: why.
+    """
+
+    rewrite: str
+    node: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +193,7 @@ class PrecisionRecord:
         opset: declared ONNX opset.
         layers: type in which the weight of every Linear and convolution is stored, by module path.
         rewrites: how many places each exact rewrite changed.
+        declined: places that one left alone though it is meant for them.
         outputs: type of the outputs.
         pixels: how the arithmetic on pixels is done in the graph: None where it takes pixel values.
         largest_weight: how far the weights reach, where they were rounded.
@@ -177,6 +208,7 @@ class PrecisionRecord:
     opset: int
     layers: Mapping[str, str] = field(default_factory=dict)
     rewrites: Mapping[str, int] = field(default_factory=dict)
+    declined: tuple[Declined, ...] = ()
     outputs: str = "float32"
     pixels: str | None = None
     largest_weight: LargestWeight | None = None

@@ -74,7 +74,7 @@ def find_ranges(
 
 
 @dataclass(frozen=True)
-class _Layer:
+class _Case:
     """A layer, what was observed of its input, and what shall become of it.
 
     Attributes:
@@ -102,22 +102,22 @@ def choose(group: LinearGroup, seen: Observed, precision: Precision, method: str
         method: of `observers.METHODS`.
         smooth: ``auto``, ``none``, or an alpha from 0 to 1 for every layer that can be smoothed for free.
     """
-    layer = _Layer(group, seen, precision, method, [seen.rows @ weight for weight in group.weights])
-    chosen = _smoothed(layer, smooth)
+    case = _Case(group, seen, precision, method, [seen.rows @ weight for weight in group.weights])
+    chosen = _smoothed(case, smooth)
     if precision is not Precision.INT8 or len(group.weights) == 1 or method == "minmax":
         return chosen
-    clipped = _quantized(layer, chosen.alpha, clip=True)
+    clipped = _quantized(case, chosen.alpha, clip=True)
     return clipped if clipped.error < chosen.error else chosen
 
 
-def _smoothed(layer: _Layer, smooth: str) -> LayerRange:
-    plain, way = _quantized(layer, None), layer.group.smoothing
+def _smoothed(case: _Case, smooth: str) -> LayerRange:
+    plain, way = _quantized(case, None), case.group.smoothing
     if smooth == "none" or way == "none":
         return plain
     if smooth != "auto":
-        return _quantized(layer, float(smooth)) if way == "free" else plain
-    best = min((_quantized(layer, alpha) for alpha in ALPHAS), key=lambda found: found.error)
-    return best if best.error < _PAYS[layer.precision][way] * plain.error else plain
+        return _quantized(case, float(smooth)) if way == "free" else plain
+    best = min((_quantized(case, alpha) for alpha in ALPHAS), key=lambda found: found.error)
+    return best if best.error < _PAYS[case.precision][way] * plain.error else plain
 
 
 def smoothing_exponents(group: LinearGroup, seen: Observed, alpha: float) -> Exponents:
@@ -131,9 +131,9 @@ def smoothing_exponents(group: LinearGroup, seen: Observed, alpha: float) -> Exp
     return np.where(used, np.clip(centered, -_WIDEST, _WIDEST), 0).astype(np.int64)
 
 
-def _quantized(layer: _Layer, alpha: float | None, *, clip: bool = False) -> LayerRange:
+def _quantized(case: _Case, alpha: float | None, *, clip: bool = False) -> LayerRange:
     """Quantize with the smoothing of one alpha, None for none, and weights that are clipped or not."""
-    group, seen, precision = layer.group, layer.seen, layer.precision
+    group, seen, precision = case.group, case.seen, case.precision
     exponents = None if alpha is None else smoothing_exponents(group, seen, alpha)
     rows, weights, mean = seen.rows, group.weights, seen.channel_mean
     histogram = seen.histogram
@@ -145,17 +145,17 @@ def _quantized(layer: _Layer, alpha: float | None, *, clip: bool = False) -> Lay
         # magnitude, which is known by channel.
         histogram = Histogram()
         histogram.add(np.ascontiguousarray(rows), float((seen.channel_max / factors).max()))
-    amax = find_range(histogram, layer.method, precision)
+    amax = find_range(histogram, case.method, precision)
     percent = find_reach(group, weights, np.square(rows).mean(axis=0)) if clip else 100
     values = [weight.values for weight in quantize_weights(group, precision, weights, percent)]
     rounded = quantize_input(rows, amax, precision)
-    wrong = [rounded @ value - out for value, out in zip(values, layer.exact, strict=True)]
+    wrong = [rounded @ value - out for value, out in zip(values, case.exact, strict=True)]
     divided = None if exponents is None else tuple(map(int, exponents))
-    error = _relative_error(wrong, layer.exact)
+    error = _relative_error(wrong, case.exact)
     found = LayerRange(amax, seen.histogram.largest, divided, alpha, error, percent=percent)
     if group.biased:
         shift = (seen.channel_mean @ group.weights[0] - mean @ values[0]).astype(np.float32)
-        corrected = _relative_error([wrong[0] + shift], layer.exact)
+        corrected = _relative_error([wrong[0] + shift], case.exact)
         if corrected < error:
             # As text a float32 takes nine digits at most, and comes back as it was.
             return replace(found, error=corrected, shift=tuple(float(str(value)) for value in shift))

@@ -150,7 +150,7 @@ def _make_progress(quiet: bool, verbose: bool) -> Silent:
 
     if quiet and verbose:
         raise UsageError(f"{option('quiet')} and {option('verbose')} exclude each other; give one of them")
-    return Silent() if quiet else Console()
+    return Silent() if quiet else Console(verbose=verbose)
 
 
 def _make_precision(precision: str | None) -> Precision | None:
@@ -234,7 +234,7 @@ output_options = grouped(
     _make_progress,
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
     click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
-    click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error too."),
+    click.option("-v", "--verbose", is_flag=True, help="Show details, and the traceback of an error too."),
 )
 sampling_options = grouped(
     "sampling",

@@ -47,6 +47,7 @@ from vivit_export.export.trials import Trials, choose_kept
 from vivit_export.files import write_json
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
+from vivit_export.report.html import declined_texts
 from vivit_export.runtime.drift.check import Outputs
 from vivit_export.runtime.drift.metrics import parse_gate
 from vivit_export.runtime.drift.parity import graph_parity
@@ -115,6 +116,8 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPlan, progress:
             quantization=quantisation,
         )
         save_graph(graph.model, work)
+    for text in declined_texts(graph.facts):
+        progress.detail(f"left as it is: {text}")
     contract = Contract(
         options.sampled(checkpoint.clip),
         checkpoint.preprocess,

@@ -66,6 +66,7 @@ def render_html(content: Content) -> str:
         ("precision", f"{precision.name}, attention as {precision.attention}, opset {precision.opset}"),
         *([("quantized", quantization_text(precision.quantization))] if precision.quantization else []),
         ("rewrites", rewrites_text(content) or "none"),
+        *[("declined", text) for text in declined_texts(precision)],
         *[("weights", text) for text in [weights_text(precision)] if text],
         ("clip", f"{clip.num_frames} frames of {clip.width}×{clip.height}, sampling {clip.sampling}"),
         ("inputs", _tensors(io.inputs)),
@@ -103,6 +104,18 @@ def rewrites_text(content: Content) -> str:
         wanted = places.get(name, blocks)
         texts.append(f"{name} {count}" if count >= wanted else f"{name} {count} of {wanted}")
     return ", ".join(texts)
+
+
+def declined_texts(precision: PrecisionRecord) -> list[str]:
+    """Which rewrites left places alone that they are meant for, and why; places of one reason together."""
+    nodes: dict[tuple[str, str], list[str]] = {}
+    for place in precision.declined:
+        nodes.setdefault((place.rewrite, place.reason), []).append(place.node)
+    texts = []
+    for (rewrite, reason), names in nodes.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        texts.append(f"{rewrite} at {names[0]}{more}: {reason}")
+    return texts
 
 
 def weights_text(precision: PrecisionRecord) -> str:

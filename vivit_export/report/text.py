@@ -11,7 +11,14 @@ from vivit_export.bundle.checks import DriftReport
 from vivit_export.bundle.engines import EngineRecord
 from vivit_export.contract import Clip
 from vivit_export.records import JsonObject, to_json
-from vivit_export.report.html import BENCH_COLUMNS, bench_rows, quantization_text, rewrites_text, weights_text
+from vivit_export.report.html import (
+    BENCH_COLUMNS,
+    bench_rows,
+    declined_texts,
+    quantization_text,
+    rewrites_text,
+    weights_text,
+)
 
 if TYPE_CHECKING:
     from vivit_export.calibration.ranges import Ranges
@@ -37,6 +44,7 @@ def summary_text(bundle: Bundle) -> str:
     if precision.quantization:
         lines.append(f"  quantized  {quantization_text(precision.quantization)}")
     lines += [f"  rewrites   {text}" for text in [rewrites_text(manifest)] if text]
+    lines += [f"  declined   {text}" for text in declined_texts(precision)]
     lines += [f"  weights    {text}" for text in [weights_text(precision)] if text]
     for kind, tensors in (("input", io.inputs), ("output", io.outputs)):
         lines += [f"  {kind:<10} {t.name} {t.dtype} ({', '.join(map(str, t.shape))})" for t in tensors]

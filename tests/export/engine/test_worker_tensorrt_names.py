@@ -118,7 +118,7 @@ def test_every_name_in_our_sources_exists(simulated: Path) -> None:
 def test_no_gpu_is_told_with_the_way_out(
     simulated: Path, tensorrt_libraries: Path, request_: EngineRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LD_LIBRARY_PATH", os.pathsep.join([str(libraries), str(libraries / "none")]))
+    monkeypatch.setenv("LD_LIBRARY_PATH", os.pathsep.join([str(tensorrt_libraries), str(tensorrt_libraries / "none")]))
     reason = unavailable_reason(Flavour.TENSORRT)
     assert reason is not None
     assert "CUDA error 100" in reason
@@ -127,8 +127,8 @@ def test_no_gpu_is_told_with_the_way_out(
         build_engine(request_, tmp_path / "model.plan", tmp_path / "build.log")
 
 
-def test_missing_libraries_are_told(simulated: Path, libraries: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(libraries / "gpu"))
+def test_missing_libraries_are_told(simulated: Path, tensorrt_libraries: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tensorrt_libraries / "gpu"))
     reason = unavailable_reason(Flavour.TENSORRT)
     assert reason is not None
     assert "libnvonnxparser.so.11" in reason

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 from checkpoints import Checkpoints, normal_pixels
 from graphs import inferred_types, ops, run_double, run_ort, to_double
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from made_ranges import DEEP, LAYERS, ranges
 
-from vivit_export.calibration.linears import LinearGroup, encode, fp16_scale, quantize_input, quantize_weights
+from vivit_export.bundle.manifest import PrecisionRecord, QuantizedLayer
+from vivit_export.calibration.linears import LinearGroup, quantize_input, quantize_weights
 from vivit_export.calibration.ranges import LayerRange, Ranges
 from vivit_export.errors import CalibrationError
 from vivit_export.export.graph.build import Quantization, build_graph, rewrite_graph
 from vivit_export.export.graph.quantize import _divide, find_groups, name_inputs, quantize
-from vivit_export.export.graph.rewrites import equalize_heads
 from vivit_export.precision import Precision
 
 PRECISIONS = (Precision.INT8, Precision.FP8)
 CODES = {Precision.INT8: ir.DataType.INT8, Precision.FP8: ir.DataType.FLOAT8E4M3FN}
-LARGEST = {Precision.INT8: 127, Precision.FP8: 448}
 
-Build = Callable[..., tuple[ir.Model, dict[str, Any]]]
+Build = Callable[..., tuple[ir.Model, PrecisionRecord]]
+
+
+def told_of(facts: PrecisionRecord) -> Mapping[str, QuantizedLayer]:
+    assert facts.quantization is not None
+    return facts.quantization.layers
 
 
 @pytest.fixture
@@ -58,14 +58,14 @@ def build(checkpoints: Checkpoints) -> Build:
 @pytest.mark.parametrize("form", ["pattern", "fused-op"])
 def test_each_layer_is_quantized_once_and_qkv_share_it(build: Build, precision: Precision, form: str) -> None:
     model, facts = build(precision, form=form)
-    assert [node.name.rpartition("/")[0] for node in ops(model, "QuantizeLinear")] == LAYERS
+    assert [str(node.name).rpartition("/")[0] for node in ops(model, "QuantizeLinear")] == LAYERS
     assert len(ops(model, "DequantizeLinear")) == 8 + 12
     for place in find_groups_behind(model):
         source, matmuls = place
         assert source.op_type == "DequantizeLinear"
         assert len(matmuls) == (3 if "q_proj" in str(matmuls[0].name) else 1)
-    assert set(facts["layers"].values()) == {CODES[precision].name.lower(), "float16"}
-    assert facts["layers"]["classifier"] == facts["layers"]["embeddings.patch_embeddings.projection"] == "float16"
+    assert set(facts.layers.values()) == {CODES[precision].name.lower(), "float16"}
+    assert facts.layers["classifier"] == facts.layers["embeddings.patch_embeddings.projection"] == "float16"
 
 
 def find_groups_behind(model: ir.Model) -> list[tuple[ir.Node, list[ir.Node]]]:
@@ -112,10 +112,10 @@ def test_nothing_else_is_touched(build: Build, checkpoints: Checkpoints, precisi
 def test_kept_layers_stay_as_they_are(build: Build) -> None:
     model, facts = build(Precision.INT8, keep=("layers.1.mlp.fc2", "layers.0.attention.qkv"))
     assert len(ops(model, "QuantizeLinear")) == 6
-    kept = {name: fact["type"] for name, fact in facts["quantisation"]["layers"].items() if fact["type"] == "float16"}
-    assert set(kept) == {"layers.1.mlp.fc2", "layers.0.attention.qkv"}
-    assert facts["layers"]["layers.0.attention.k_proj"] == facts["layers"]["layers.1.mlp.fc2"] == "float16"
-    assert facts["layers"]["layers.1.attention.k_proj"] == "int8"
+    kept = {name for name, layer in told_of(facts).items() if not layer.quantized}
+    assert kept == {"layers.1.mlp.fc2", "layers.0.attention.qkv"}
+    assert facts.layers["layers.0.attention.k_proj"] == facts.layers["layers.1.mlp.fc2"] == "float16"
+    assert facts.layers["layers.1.attention.k_proj"] == "int8"
 
 
 def test_smoothing_goes_into_layernorm_or_one_multiplication(build: Build) -> None:
@@ -143,33 +143,6 @@ def test_a_layer_without_a_range_is_named_unless_it_is_kept(build: Build) -> Non
 
 
 # --- what is around the codes is exact ---------------------------------------------------------
-
-
-@pytest.mark.parametrize("fields", [DEEP, {"hidden_size": 160, **DEEP}, {"qkv_bias": False}], ids=str)
-def test_equalizing_heads_changes_no_result(checkpoints: Checkpoints, fields: dict[str, Any]) -> None:
-    checkpoint = checkpoints.load(**fields)
-    before = rewrite_graph(checkpoint, ("logits", "embedding"), Precision.FP16, ("class-token",)).model
-    after = before.clone()
-    assert equalize_heads(after) == checkpoint.num_layers
-    pixels = normal_pixels(checkpoint, 2).astype(np.float64)
-    expected, got = (run_double(to_double(model), pixels) for model in (before, after))
-    for name, array in expected.items():
-        np.testing.assert_allclose(got[name], array, rtol=0, atol=1e-12 * np.ptp(array))
-
-
-def test_equalized_weights_have_nearly_one_largest_magnitude(checkpoints: Checkpoints) -> None:
-    model = rewrite_graph(checkpoints.load(**DEEP), ("logits",), Precision.INT8).model
-    for place in find_groups(model):
-        if place.group.name.endswith("qkv"):
-            query, key, value = (np.abs(weight).max(axis=0) for weight in place.group.weights)
-            assert (np.abs(np.log2(query / key)) <= 1.0 + 1e-6).all()  # a power of two moves their ratio by four
-            top = max(query.max(), key.max())
-            assert (value <= top).all() and (value > top / 2).all()
-
-
-def test_heads_with_biases_are_left_alone(checkpoints: Checkpoints) -> None:
-    skip = ("key-bias", "value-bias", "query-bias")
-    assert rewrite_graph(checkpoints.load(**DEEP), ("logits",), Precision.INT8, skip).counts["head-scales"] == 0
 
 
 def test_smoothing_changes_no_result(checkpoints: Checkpoints) -> None:
@@ -225,51 +198,6 @@ def test_onnxruntime_reads_the_codes_as_we_do(precision: Precision) -> None:
     np.testing.assert_allclose(run_ort(model, rows)["y"], expected, rtol=1e-5, atol=1e-4)
 
 
-WEIGHTS = arrays(np.float32, (4, 3), elements=st.floats(-100, 100, width=32))
-
-
-@given(WEIGHTS, st.sampled_from(PRECISIONS))
-def test_codes_stay_in_range_and_close(weight: npt.NDArray[np.float32], precision: Precision) -> None:
-    (stored,) = quantize_weights(LinearGroup("l", "x", ("l",), (weight,), "none"), precision)
-    codes = stored.codes.astype(np.float64)
-    assert np.abs(codes).max(initial=0) <= LARGEST[precision]
-    assert (stored.scale == stored.scale.astype(np.float16)).all()
-    step = stored.scale * (1 if precision is Precision.INT8 else np.maximum(np.abs(codes) / 8, 2.0**-9))
-    assert (np.abs(stored.values - weight) <= 0.5001 * step + 1e-7 * np.abs(weight)).all()
-
-
-def test_scales_are_per_column_but_where_tensorrt_needs_one() -> None:
-    weights = tuple(np.random.default_rng(i).standard_normal((8, 4)).astype(np.float32) for i in range(3))
-    one = LinearGroup("fc1", "x", ("fc1",), weights[:1], "free")
-    three = LinearGroup("qkv", "x", ("q", "k", "v"), weights, "free")
-    assert quantize_weights(one, Precision.INT8)[0].scale.shape == (4,)
-    assert quantize_weights(one, Precision.FP8)[0].scale.shape == ()
-    for precision in PRECISIONS:
-        scales = [stored.scale for stored in quantize_weights(three, precision)]
-        assert {scale.shape for scale in scales} == {()}
-        assert len({float(scale) for scale in scales}) == 1
-
-
-def test_a_dead_column_and_a_tiny_range_have_a_scale() -> None:
-    weight = np.zeros((4, 2), np.float32)
-    (stored,) = quantize_weights(LinearGroup("l", "x", ("l",), (weight,), "none"), Precision.INT8)
-    assert (stored.scale > 0).all() and not stored.values.any()
-    assert fp16_scale(1e-12, Precision.INT8) > 0
-
-
-@given(st.floats(1e-4, 1e4), st.sampled_from(PRECISIONS))
-def test_the_scale_is_the_next_fp16_value_and_never_cuts_the_range(amax: float, precision: Precision) -> None:
-    scale = float(fp16_scale(amax, precision))
-    assert scale == float(np.float16(scale))
-    assert amax <= scale * LARGEST[precision] * (1 + 1e-12) <= amax * (1 + 2**-10) + 2**-24 * LARGEST[precision]
-
-
-def test_int8_rounds_ties_to_even_and_never_uses_minus_128() -> None:
-    values = np.array([0.5, 1.5, -0.5, -1000, 1000, 126.6], np.float32)
-    assert encode(values, np.float32(1), Precision.INT8).tolist() == [0, 2, 0, -127, 127, 127]
-    assert encode(values, np.float32(1), Precision.FP8).dtype == np.dtype(ml_dtypes.float8_e4m3fn)
-
-
 # --- bias correction ---------------------------------------------------------------------------
 
 
@@ -294,8 +222,8 @@ def test_a_shift_goes_into_the_bias_that_is_there(build: Build) -> None:
     assert changed == set(shifts)
     for name, shift in shifts.items():
         np.testing.assert_allclose(after[name] - before[name], shift, atol=1e-3)
-    told = facts["quantisation"]["layers"]
-    assert [name for name, layer in told.items() if layer["bias_corrected"]] == sorted(changed)
+    told = told_of(facts)
+    assert [name for name, layer in told.items() if layer.bias_corrected] == sorted(changed)
 
 
 def test_the_reach_of_weights_goes_into_their_scale(build: Build) -> None:
@@ -317,8 +245,8 @@ def test_the_reach_of_weights_goes_into_their_scale(build: Build) -> None:
         path: float(after[path] / before[path]) for path in after if not np.array_equal(after[path], before[path])
     }
     assert changed == {f"layers.1.attention.{n}_proj": pytest.approx(0.8, rel=2e-3) for n in "qkv"}
-    told = facts["quantisation"]["layers"]
-    assert {layer: one["weight_percent"] for layer, one in told.items()} == {**dict.fromkeys(LAYERS, 100), name: 80}
+    told = told_of(facts)
+    assert {layer: one.weight_percent for layer, one in told.items()} == {**dict.fromkeys(LAYERS, 100), name: 80}
 
 
 @pytest.mark.parametrize("field", ["shift", "exponents"])

@@ -63,9 +63,11 @@ def test_all_four_tensors_of_each_block_are_quantized(checkpoints: Checkpoints) 
     for node in ops(made.model, "MatMul"):
         if str(node.name).endswith(("/QK", "/PV")):
             assert all(v is not None and v.producer().op_type == "DequantizeLinear" for v in node.inputs)  # type: ignore[union-attr]
-    told = made.facts["quantisation"]["attention"]
-    assert (told["type"], told["amax"]) == ("float8_e4m3fn", dict.fromkeys(BLOCKS, 3.0))
-    assert told["softmax_scale"] == pytest.approx(1 / 448, rel=1e-3)
+    assert made.facts.quantization is not None
+    told = made.facts.quantization.attention
+    assert told is not None
+    assert (told.type, told.amax) == ("float8_e4m3fn", dict.fromkeys(BLOCKS, 3.0))
+    assert told.softmax_scale == pytest.approx(1 / 448, rel=1e-3)
 
 
 def test_the_graph_stays_strongly_typed(checkpoints: Checkpoints) -> None:
@@ -95,7 +97,7 @@ def test_it_computes_attention_on_the_values_that_fp8_has() -> None:
 
     def fp8(values: Float32, scale: float) -> Float32:
         clipped = np.clip(values / np.float32(scale), -448, 448)
-        return clipped.astype(ml_dtypes.float8_e4m3fn).astype(np.float32) * np.float32(scale)
+        return np.asarray(clipped.astype(ml_dtypes.float8_e4m3fn).astype(np.float32) * np.float32(scale))
 
     q, k, v = fp8(qkv, float(np.nextafter(np.float16(4 / 448), np.float16(1))))[:, None]
     scores = q @ k.swapaxes(-1, -2)
@@ -176,14 +178,16 @@ def test_ranges_of_an_export_serve_another_if_they_know_attention(
         )
 
     first = export("first", CalibrationOptions((crops,)), attention=True)
-    told = first.manifest["precision"]
-    assert (told["attention"], told["opset"]) == ("pattern", 20)
+    told = first.manifest.precision
+    assert (told.attention, told.opset) == ("pattern", 20)
     stored = json.loads((first.path / "ranges.json").read_text())["attention"]
-    assert told["quantisation"]["attention"]["amax"] == stored
+    assert told.quantization is not None and told.quantization.attention is not None
+    assert told.quantization.attention.amax == stored
     again = export("again", CalibrationOptions(ranges=first.path / "ranges.json"), attention=True)
     assert (again.path / "bundle.json").read_bytes() == (first.path / "bundle.json").read_bytes()
     plain = export("plain", CalibrationOptions((crops,)), attention=False)
-    assert "attention" not in plain.manifest["precision"]["quantisation"]
+    assert plain.manifest.precision.quantization is not None
+    assert plain.manifest.precision.quantization.attention is None
     with pytest.raises(CalibrationError, match="were calibrated without --fp8-attention"):
         export("none", CalibrationOptions(ranges=plain.path / "ranges.json"), attention=True)
     assert not (tmp_path / "none").exists()

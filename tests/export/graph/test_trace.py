@@ -73,7 +73,7 @@ def test_attention_is_one_op_of_three_inputs_per_layer(checkpoints: Checkpoints,
 def test_layer_norm_stays_one_op_with_float32_statistics(checkpoints: Checkpoints) -> None:
     found = ops(checkpoints.trace(num_hidden_layers=2), "LayerNormalization")
     before_and_after = [f"layers.{i}.layernorm_{side}" for i in range(2) for side in ("before", "after")]
-    assert [node.name.rpartition("/")[0] for node in found] == [*before_and_after, "layernorm"]
+    assert [str(node.name).rpartition("/")[0] for node in found] == [*before_and_after, "layernorm"]
     for node in found:
         assert node.attributes.get_int("stash_type", 1) == 1
         assert node.attributes["epsilon"].as_float() == np.float32(1e-6)

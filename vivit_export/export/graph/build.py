@@ -21,7 +21,7 @@ from vivit_export.export.graph.lowering import lower_precision
 from vivit_export.export.graph.pixels import prepend_pixels
 from vivit_export.export.graph.quantize import quantize
 from vivit_export.export.graph.quantize_attention import quantize_attention
-from vivit_export.export.graph.rewrites import apply_rewrites, fold_pixels, lower_attention
+from vivit_export.export.graph.rewrites import Applied, apply_rewrites, fold_pixels, lower_attention
 from vivit_export.export.graph.rewrites.nodes import module_path
 from vivit_export.export.graph.trace import trace
 from vivit_export.precision import Precision
@@ -66,10 +66,10 @@ class Quantization:
 
 @dataclass(frozen=True)
 class Rewritten:
-    """A float32 graph after the exact rewrites, and how many places each one changed."""
+    """A float32 graph after the exact rewrites, and what they did."""
 
     model: ir.Model
-    counts: dict[str, int]
+    applied: Applied
 
 
 def rewrite_graph(
@@ -143,7 +143,12 @@ def build_graph(
         facts["pixels"] = prepend_pixels(model, preprocessor, frame_size, folded=folded)
     model.graph.opset_imports[""] = opset
     model.ir_version = 10
-    return Graph(model, PrecisionRecord(precision, form, opset, layer_types(model), rewritten.counts, **facts))
+    return Graph(
+        model,
+        PrecisionRecord(
+            precision, form, opset, layer_types(model), rewritten.applied.counts, rewritten.applied.declined, **facts
+        ),
+    )
 
 
 def _overflowing_rewrite(

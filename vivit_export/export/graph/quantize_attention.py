@@ -11,11 +11,10 @@ tensorrt-rtx 1.7.1).
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx_ir as ir
 
+from vivit_export.bundle.manifest import QuantizedAttention
 from vivit_export.calibration.linears import fp16_scale
 from vivit_export.calibration.ranges import Ranges
 from vivit_export.errors import CalibrationError
@@ -47,7 +46,7 @@ def name_attention_inputs(model: ir.Model) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def quantize_attention(model: ir.Model, ranges: Ranges) -> dict[str, Any]:
+def quantize_attention(model: ir.Model, ranges: Ranges) -> QuantizedAttention:
     """Quantize Q, K, V and the softmax of every block, in place.
 
     Precondition: float32, behind `rewrites.lower_attention`.
@@ -72,7 +71,7 @@ def quantize_attention(model: ir.Model, ranges: Ranges) -> dict[str, Any]:
         for node, index, kind in ((query_key, 0, "query"), (query_key, 1, "key"), (weighted, 1, "value")):
             _quantize_input(node, index, steps, f"{path}.{kind}")
         _quantize_input(weighted, 0, (softmax_scale, zero), f"{path}.softmax")
-    return {"type": _CODES.dtype.numpy().name, "amax": dict(ranges.attention), "softmax_scale": float(_SOFTMAX_SCALE)}
+    return QuantizedAttention(str(_CODES.dtype.numpy()), dict(ranges.attention), float(_SOFTMAX_SCALE))
 
 
 def _amax(ranges: Ranges, path: str) -> float:

@@ -2,29 +2,33 @@
 
 A rewrite takes an onnx-ir model, changes it in place, and returns how many places it matched. It
 must not change the function the graph computes in real arithmetic, and leaves alone what it does not
-recognize. Nodes that it cuts off are removed at the end.
+recognize. Where it finds what it looks for but cannot match what is around it, it says why. Nodes that it
+cuts off are removed at the end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from vivit_export.bundle.manifest import Declined
 from vivit_export.export.graph.rewrites.attention import lower_attention
 from vivit_export.export.graph.rewrites.attention_biases import absorb_query_bias, drop_key_bias, move_value_bias
 from vivit_export.export.graph.rewrites.attention_scale import fold_attention_scale
 from vivit_export.export.graph.rewrites.class_token import keep_class_token
+from vivit_export.export.graph.rewrites.declined import Decline
 from vivit_export.export.graph.rewrites.equalize import equalize_heads
 from vivit_export.export.graph.rewrites.layernorm import fold_layernorm
 from vivit_export.export.graph.rewrites.patch_embedding import fold_pixels, lower_patch_embedding
 from vivit_export.precision import Precision
 from vivit_export.rewrite import Rewrite, choose_rewrites
 
-__all__ = ["apply_rewrites", "equalize_heads", "fold_pixels", "lower_attention"]
+__all__ = ["Applied", "apply_rewrites", "equalize_heads", "fold_pixels", "lower_attention"]
 
-_FUNCTIONS: dict[Rewrite, Callable[[ir.Model], int]] = {
+_FUNCTIONS: dict[Rewrite, Callable[[ir.Model, Decline], int]] = {
     Rewrite.PATCH_EMBEDDING: lower_patch_embedding,
     Rewrite.LAYERNORM: fold_layernorm,
     Rewrite.ATTENTION_SCALE: fold_attention_scale,
@@ -36,15 +40,32 @@ _FUNCTIONS: dict[Rewrite, Callable[[ir.Model], int]] = {
 }
 
 
-def apply_rewrites(model: ir.Model, precision: Precision, skip: Collection[str] = ()) -> dict[str, int]:
-    """Apply all rewrites of a precision but those named, in place.
+@dataclass(frozen=True)
+class Applied:
+    """What the rewrites did.
 
-    Returns:
-        How many places each one changed, by name.
+    Attributes:
+        counts: how many places each one changed, by name.
+        declined: places that one left alone though it was meant for them.
+    """
+
+    counts: dict[str, int]
+    declined: tuple[Declined, ...]
+
+
+def apply_rewrites(model: ir.Model, precision: Precision, skip: Collection[str] = ()) -> Applied:
+    """Apply all rewrites of a precision but those named, in place.
 
     Raises:
         UsageError: ``skip`` names a rewrite that does not exist.
     """
-    matched = {rewrite.value: _FUNCTIONS[rewrite](model) for rewrite in choose_rewrites(precision, skip)}
+    counts: dict[str, int] = {}
+    declined: list[Declined] = []
+    for rewrite in choose_rewrites(precision, skip):
+
+        def decline(node: ir.Node, reason: str, name: str = rewrite.value) -> None:
+            declined.append(Declined(name, str(node.name), reason))
+
+        counts[rewrite.value] = _FUNCTIONS[rewrite](model, decline)
     RemoveUnusedNodesPass()(model)
-    return matched
+    return Applied(counts, tuple(declined))

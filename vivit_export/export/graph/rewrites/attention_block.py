@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript.rewriter import pattern
 
+from vivit_export.export.graph.rewrites.declined import Decline, ignore
 from vivit_export.export.graph.rewrites.nodes import (
     Float64,
     TypedTape,
@@ -91,12 +92,19 @@ class AttentionBlock:
         return len(tuple(self.norm.outputs[0].uses())) == 3
 
 
-def attention_blocks(model: ir.Model) -> Iterator[AttentionBlock]:
-    """Yield the blocks in graph order; safe while a rewrite changes the one it was given."""
+def attention_blocks(model: ir.Model, decline: Decline = ignore) -> Iterator[AttentionBlock]:
+    """Yield the blocks in graph order; safe while a rewrite changes the one it was given.
+
+    Args:
+        model: the graph.
+        decline: told of each ``Attention`` that is in no block as it is known here.
+    """
     for node in [node for node in model.graph if node.op_type == "Attention"]:
         block = _match_block(model, node)
-        if block is not None:
+        if isinstance(block, AttentionBlock):
             yield block
+        else:
+            decline(node, block)
 
 
 def _insert_add(matmul: ir.Node, bias: Float64) -> None:
@@ -126,22 +134,26 @@ _PROJECTIONS = (pattern.Pattern(_projection), pattern.Pattern(_bare_projection))
 _OUTPUT = pattern.Pattern(_output)
 
 
-def _match_block(model: ir.Model, attention: ir.Node) -> AttentionBlock | None:
+def _match_block(model: ir.Model, attention: ir.Node) -> AttentionBlock | str:
+    """The block around a node, or why there is none."""
     projections = [_match_linear(model, value, _PROJECTIONS) for value in attention.inputs[:3]]
     sum_value = _follow(attention.outputs[0], "Transpose", "Reshape", "MatMul", "Add")
     output = _match_linear(model, sum_value, (_OUTPUT,))
-    if None in projections or output is None or not _is_plain_attention(attention):
-        return None
+    if not _is_plain_attention(attention):
+        return "it has a mask, a softcap or other outputs, or no scale of its own"
     query, key, value = projections
-    assert query and key and value
+    if query is None or key is None or value is None:
+        return "Q, K or V is not a Linear with constant weights, split into heads, that nothing else reads"
+    if output is None:
+        return "no Linear with constant weights alone reads the joined heads"
     if len({linear.weight.shape[1] for linear in (query, key, value)} | {len(output.weight)}) > 1:
-        return None  # heads that are shared or cut
+        return "heads are shared or cut"
     if not all(v is not None and _has_one_reader(v) for v in attention.inputs):
-        return None
+        return "more than attention reads Q, K or V"
     sources = {linear.matmul.inputs[0] for linear in (query, key, value)}
     norm = sources.pop().producer() if len(sources) == 1 else None  # type: ignore[union-attr]
     if norm is None or norm.op_type != "LayerNormalization" or len(norm.inputs) < 3:
-        return None
+        return "Q, K and V are not made of one LayerNormalization with a bias"
     return AttentionBlock(norm, query, key, value, attention, output)
 
 

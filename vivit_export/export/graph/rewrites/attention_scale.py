@@ -2,7 +2,8 @@
 
     softmax(s (x W_q + b_q) K^T) = softmax((x (s W_q) + s b_q) K^T)
 
-One multiplication per query element less, and one rounding less in fp16.
+s is a number, so it may stand anywhere in the product. One multiplication per query element less, and one
+rounding less in fp16.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from vivit_export.export.graph.rewrites.attention_block import attention_blocks
+from vivit_export.export.graph.rewrites.declined import Decline, ignore
 
 
-def fold_attention_scale(model: ir.Model) -> int:
+def fold_attention_scale(model: ir.Model, decline: Decline = ignore) -> int:
     """Leave every matched ``Attention`` with scale 1; return how many were changed."""
     count = 0
-    for block in attention_blocks(model):
+    for block in attention_blocks(model, decline):
         scale = block.attention.attributes["scale"].as_float()
         if scale == 1.0:
             continue

@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from vivit_export.export.graph.rewrites.attention_block import AttentionBlock, attention_blocks
+from vivit_export.export.graph.rewrites.declined import Decline, ignore
 from vivit_export.export.graph.rewrites.nodes import TypedTape, module_path, new_constant
 
 _CLASS_TOKEN = 0
@@ -24,23 +25,23 @@ _UNARY = frozenset({"Gelu", "Relu", "Sigmoid", "Tanh", "Erf", "Identity"})
 _BINARY = frozenset({"Add", "Sub", "Mul", "Div"})
 
 
-def keep_class_token(model: ir.Model) -> int:
+def keep_class_token(model: ir.Model, decline: Decline = ignore) -> int:
     """Drop the tokens that nothing reads behind the last attention; return 1 if there were any.
 
     Precondition: nothing but the class token is read behind the last attention, through ops that
     are known to treat tokens one by one.
     """
-    block = next(iter(reversed(list(attention_blocks(model)))), None)
     gathers = [node for node in model.graph if node.op_type == "Gather"]
-    if (
-        block is None
-        or len(gathers) != 1
-        or not _takes_class_token(gathers[0])
-        or _target(block)[1:2] != _tokens(block)
-    ):
+    gather = next(filter(_takes_tokens, gathers), None)
+    if gather is None:
         return 0
-    found = _behind(block, gathers[0])
-    if found is None:
+    block = next(iter(reversed(list(attention_blocks(model)))), None)
+    if block is None:
+        decline(gather, "no attention in front of it is as it is known")
+        return 0
+    found = _obstacle(block, gathers) or _behind(block, gather)
+    if isinstance(found, str):
+        decline(gather, found)
         return 0
     region, entering = found
     _narrow_attention(model.graph, block)
@@ -51,22 +52,35 @@ def keep_class_token(model: ir.Model) -> int:
     return 1
 
 
-def _takes_class_token(gather: ir.Node) -> bool:
-    source, index = gather.inputs
-    array = index.const_value.numpy() if index is not None and index.const_value is not None else None
-    if source is None or source.shape is None or len(source.shape) != 3 or gather.attributes.get_int("axis", 0) != 1:
+def _takes_tokens(gather: ir.Node) -> bool:
+    """Whether it picks from the tokens of a tensor (batch, tokens, channels) that has more than one."""
+    source = gather.inputs[0]
+    if source is None or source.shape is None or len(source.shape) != 3:
         return False
-    return array is not None and array.ndim == 0 and int(array) == _CLASS_TOKEN and source.shape[1] != 1
+    return gather.attributes.get_int("axis", 0) == 1 and source.shape[1] != 1
 
 
-def _behind(block: AttentionBlock, gather: ir.Node) -> tuple[list[ir.Node], list[ir.Value]] | None:
-    """Nodes from the output projection to the class token, and tensors of all tokens that enter among them."""
+def _obstacle(block: AttentionBlock, gathers: list[ir.Node]) -> str | None:
+    if len(gathers) != 1:
+        return "another Gather may read tokens too"
+    index = gathers[0].inputs[1]
+    array = index.const_value.numpy() if index is not None and index.const_value is not None else None
+    if array is None or array.ndim or int(array) != _CLASS_TOKEN:
+        return "it does not read the class token alone"
+    return None if _target(block)[1:2] == _tokens(block) else "the heads of the last block are joined in another shape"
+
+
+def _behind(block: AttentionBlock, gather: ir.Node) -> tuple[list[ir.Node], list[ir.Value]] | str:
+    """Nodes from the output projection to the class token, and tensors of all tokens that enter among them.
+
+    Or why they cannot be told.
+    """
     region, inside = [], {gather}
     tokens, entering = [gather.inputs[0]], []
     while tokens:
         value = tokens.pop()
         if value is None or value.shape is None or len(value.shape) != 3:
-            return None
+            return "a tensor on the way to it is not known to be (batch, tokens, channels)"
         node = value.producer()
         if node in inside:
             continue
@@ -75,13 +89,14 @@ def _behind(block: AttentionBlock, gather: ir.Node) -> tuple[list[ir.Node], list
             continue
         read = _tokens_read(node)
         if read is None:
-            return None
+            return f"{node.name} is not known to treat tokens one by one"
         inside.add(node)
         region.append(node)
         if node is not block.output.matmul:
             tokens += read
-    outside = [v for v in entering if v.producer() not in inside]
-    return (region, list(dict.fromkeys(outside))) if block.output.matmul in inside else None
+    if block.output.matmul not in inside:
+        return "something else reads the tokens behind the last attention"
+    return region, list(dict.fromkeys(v for v in entering if v.producer() not in inside))
 
 
 def _tokens_read(node: ir.Node) -> list[ir.Value] | None:

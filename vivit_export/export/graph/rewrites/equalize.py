@@ -1,10 +1,22 @@
-"""Give the columns of Q, K and V weights one largest magnitude, as far as that is exact.
+"""Cross-layer equalization (Nagel et al. 2019, arXiv:1906.04721, section 4.1) of the heads of attention.
+
+Two weights may be scaled against each other, channel by channel, where only linear operations lie between:
 
     q_j k_j = (q_j d_j) (k_j / d_j)          P (v_j d_j) (W_o)_j / d_j = (P v_j) (W_o)_j
 
-A channel of Q may be scaled against the same channel of K, and one of V against its row of the output
-projection. d is a power of two, so that no weight is rounded in any floating-point type. It serves
-quantization, where the three weights share one scale (see `vivit_export.calibration.linears`).
+With r the largest magnitude of a channel's weights, the paper takes d_j = sqrt(r2_j / r1_j), which brings both to
+sqrt(r1_j r2_j). It scales two layers in a row against each other, with a ReLU between, for which d > 0 is needed.
+Here
+
+- Q and K, which meet in a product, get the paper's d. Nothing but a product is between them, and between V and the
+  output projection nothing but a weighted sum.
+- V gets d_j = T / r_j instead, with T the largest of all channels of Q and K. The three weights share one scale (see
+  `vivit_export.calibration.linears`), which T decides: V may use all of it. The output projection has scales of its
+  own and takes 1 / d_j.
+- d_j is rounded to a power of two, for V downwards, and kept within 2^-10 and 2^10. Then no weight is rounded in any
+  floating-point type: the graph computes the same bits, overflow and underflow apart, where the paper's computes
+  the same function in real arithmetic; in exchange the magnitudes agree within a factor of two only.
+- biases are gone before (see `attention_biases`), so the paper's absorption of large ones has no counterpart.
 """
 
 from __future__ import annotations
@@ -13,17 +25,19 @@ import numpy as np
 import onnx_ir as ir
 
 from vivit_export.export.graph.rewrites.attention_block import AttentionBlock, attention_blocks
+from vivit_export.export.graph.rewrites.declined import Decline, ignore
 from vivit_export.export.graph.rewrites.nodes import Float64
 
 
-def equalize_heads(model: ir.Model) -> int:
+def equalize_heads(model: ir.Model, decline: Decline = ignore) -> int:
     """Equalize every matched block without biases on Q, K and V; return how many there were.
 
     Precondition: before `lower_attention`.
     """
     count = 0
-    for block in attention_blocks(model):
+    for block in attention_blocks(model, decline):
         if any(linear.add is not None for linear in (block.query, block.key, block.value)):
+            decline(block.attention, "Q, K or V has a bias")
             continue
         _balance_query_and_key(block)
         _level_value(block)

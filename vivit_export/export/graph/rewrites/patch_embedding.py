@@ -19,21 +19,30 @@ import onnx_ir as ir
 from onnxscript.rewriter import pattern
 
 from vivit_export.export.graph.rewrites.attention_block import Linear
+from vivit_export.export.graph.rewrites.declined import Decline, ignore
 from vivit_export.export.graph.rewrites.nodes import Float64, TypedTape, double_of, new_constant, replace_constant
 
 PATH = "embeddings.patch_embeddings.projection"
 CHANNELS_LAST = (0, 1, 3, 4, 2)
 
 
-def lower_patch_embedding(model: ir.Model) -> int:
+def lower_patch_embedding(model: ir.Model, decline: Decline = ignore) -> int:
     """Replace the convolution and what follows it up to the position embeddings; return 1 if it was there."""
+    reason = "what is around it is no tubelet embedding with a class token and positions"
     for node in list(model.graph):
         if node.op_type != "Add":
             continue
         match = _EMBEDDING.match(model, model.graph, node, check_nodes_are_removable=False)
-        if match and _fits(match.bindings):
+        if not match:
+            continue
+        obstacle = _obstacle(match.bindings)
+        if obstacle is None:
             _replace(model, node, match.bindings)
             return 1
+        reason = obstacle
+    for conv in model.graph:
+        if conv.op_type == "Conv":
+            decline(conv, reason)
     return 0
 
 
@@ -80,15 +89,18 @@ def _embedding(op: Any, pixels: Any, kernel: Any, bias: Any, flat: Any, cls: Any
 _EMBEDDING = pattern.Pattern(_embedding)
 
 
-def _fits(bindings: Any) -> bool:
-    """Constants where constants are needed, and a convolution that only cuts: stride = kernel, nothing padded."""
+def _obstacle(bindings: Any) -> str | None:
+    """Constants are needed, and a convolution that only cuts: stride = kernel, nothing padded."""
     if any(bindings[name].const_value is None for name in ("kernel", "bias", "cls", "positions")):
-        return False
+        return "its weights, the class token or the positions are not constant"
     attributes = bindings["grid"].producer().attributes
     wanted = {"strides": list(bindings["kernel"].const_value.shape)[2:], "pads": [0] * 6, "dilations": [1] * 3}
     plain = all(name in attributes and list(attributes[name].as_ints()) == value for name, value in wanted.items())
+    if not plain:
+        return "its tubelets overlap, or are padded: the stride is not the kernel"
     shape = bindings["pixels"].shape
-    return plain and shape is not None and all(isinstance(d, int) for d in shape[1:])
+    fixed = shape is not None and all(isinstance(d, int) for d in shape[1:])
+    return None if fixed else "the size of its input is not fixed"
 
 
 def _replace(model: ir.Model, last: ir.Node, bindings: Any) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import onnx_ir as ir
+import pillow_reference
 import pytest
 from graphs import parse, run_ort
 from hypothesis import assume, example, given, settings
@@ -19,9 +17,6 @@ from vivit_export.export.graph.pixels import prepend_pixels
 from vivit_export.export.graph.resize import MAX_TAPS, axis_weights, split_weights
 from vivit_export.export.options import ExportOptions
 from vivit_export.runtime import Preprocessor
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "runtime"))
-import pillow_reference
 
 sides = st.integers(20, 500)
 

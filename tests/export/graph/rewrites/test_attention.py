@@ -55,9 +55,9 @@ def evaluate_in_double(model: ir.Model, x: Float64) -> Float64:
     del proto.graph.value_info[:]
     for value in (*proto.graph.input, *proto.graph.output):
         value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
-    (y,) = onnx.reference.ReferenceEvaluator(proto).run(None, {"x": x})
+    (y,) = map(np.asarray, onnx.reference.ReferenceEvaluator(proto).run(None, {"x": x}))
     assert y.dtype == np.float64
-    return np.asarray(y)
+    return y
 
 
 def attend(model: ir.Model, x: Float64) -> Float64:
@@ -69,13 +69,13 @@ def attend(model: ir.Model, x: Float64) -> Float64:
         rows = x @ weight.numpy().astype(np.float64)
         split = model.graph.initializers["split"].const_value
         assert split is not None
-        return rows.reshape(len(x), *split.numpy()[1:]).swapaxes(1, 2)
+        return np.asarray(rows.reshape(len(x), *split.numpy()[1:]).swapaxes(1, 2))
 
     (node,) = ops(model, "Attention")
     q, k, v = heads("q"), heads("k"), heads("v")
     scores = node.attributes["scale"].as_float() * np.einsum("bhik,bhjk->bhij", q, k)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return np.einsum("bhij,bhjk->bihk", weights / weights.sum(axis=-1, keepdims=True), v)
+    return np.asarray(np.einsum("bhij,bhjk->bihk", weights / weights.sum(axis=-1, keepdims=True), v))
 
 
 # Scales: 1/4 and 1/8 are exact; 48**-0.5 and 80**-0.5 are rounded; the last is none of head size's.
