@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from vivit_export.bundle.bench import BenchRecord
 from vivit_export.bundle.checks import DriftReport
@@ -278,3 +278,8 @@ class Manifest(Content):
     """
 
     files: Mapping[str, FileRecord] = field(default_factory=dict)
+
+    @property
+    def content(self) -> Content:
+        """All but the list of files."""
+        return Content(**{f.name: getattr(self, f.name) for f in fields(Content)})

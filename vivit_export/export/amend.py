@@ -50,5 +50,5 @@ def amend(source: Bundle, change: Callable[[Path, Content], Content], progress: 
             copy = work / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source.path / name, copy)
-        content = change(work, source.manifest)
+        content = change(work, source.manifest.content)
         return finish(work, content, source.path, progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,21 +11,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from made_records import engine_record
 from safetensors.numpy import save_file
 from small_bundle import CONTENT, fill
 
 from vivit_export.bundle import Bundle, read_bundle, write_manifest
+from vivit_export.bundle.checks import DriftReport, Gate, Parity, Run
+from vivit_export.bundle.engines import Profile
 from vivit_export.errors import BundleError, DriftError
-from vivit_export.runtime.drift.check import (
-    DriftReport,
-    Run,
-    check_session,
-    golden_clips,
-    run_full_batches,
-    tuned_batches,
-)
-from vivit_export.runtime.drift.metrics import Gate, compare
-from vivit_export.runtime.drift.parity import Parity
+from vivit_export.records import to_json
+from vivit_export.runtime.drift.check import check_session, golden_clips, run_full_batches, tuned_batches
+from vivit_export.runtime.drift.metrics import compare
 
 GATE = Gate({"max": 0.01})
 LOGITS = np.array([[0.0, 1.0, 3.0], [4.0, 0.5, 1.0], [0.0, 5.0, 1.0]], np.float32)
@@ -87,7 +84,7 @@ def run_of(error: float, *, gated: bool = True) -> Run:
 
 
 def report(*runs: Run, parity: tuple[Parity, ...] = ()) -> DriftReport:
-    return DriftReport("eager fp32", "mine", ("a.mp4",), GATE, runs, parity)
+    return DriftReport("eager fp32", CheckedClips("mine", ("a.mp4",)), GATE, runs, parity)
 
 
 def test_within_the_gate_nothing_is_said() -> None:
@@ -112,11 +109,11 @@ def test_one_pixel_is_a_failure_where_pixels_are_gated(differing: int, gated: bo
     assert [s.startswith("1 of 9 pixel values of the graph differ") for s in found.failures()] == [True] * (not passed)
 
 
-def test_json_leaves_out_what_was_not_asked_for() -> None:
+def test_json_has_every_field() -> None:
     plain = report(run_of(0.0)).to_json()
-    assert set(plain) == {"reference", "clips", "gate", "runs"}
+    assert set(plain) == {"reference", "clips", "gate", "runs", "parity", "blocks"}
     assert plain["clips"] == {"source": "mine", "names": ["a.mp4"]} and plain["gate"] == {"max": 0.01}
-    left_out = Run("left out", 8, True, None, "too large").to_json()
+    left_out = to_json(Run("left out", 8, True, None, "too large"))
     assert (left_out["drift"], left_out["note"]) == (None, "too large")
 
 
@@ -145,11 +142,8 @@ def test_golden_clips_that_are_incomplete_are_refused(tmp_path: Path, lacking: s
 
 
 def test_batches_that_engines_are_tuned_for(tmp_path: Path) -> None:
-    profiles = {"a": [(1, 4, 8)], "b": [(1, 2, 2), (3, 4, 9)], "c": []}
-    engines = {
-        name: {"profiles": [dict(zip(("min", "opt", "max"), sizes, strict=True)) for sizes in rows]}
-        for name, rows in profiles.items()
-    }
+    profiles = {"a": Profile(1, 4, 8), "b": Profile(1, 2, 2), "c": Profile(3, 4, 9)}
+    engines = {name: engine_record(profiles=(profile,)) for name, profile in profiles.items()}
     bundle = bundle_with(tmp_path / "b", {"frames": LOGITS})
-    assert tuned_batches(Bundle(bundle.path, {**bundle.manifest, "engines": engines}, bundle.contract)) == (2, 4)
-    assert tuned_batches(Bundle(bundle.path, {**bundle.manifest, "engines": {}}, bundle.contract)) == ()
+    assert tuned_batches(Bundle(bundle.path, replace(bundle.manifest, engines=engines))) == (2, 4)
+    assert tuned_batches(Bundle(bundle.path, replace(bundle.manifest, engines={}))) == ()

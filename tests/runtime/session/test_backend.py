@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from vivit_export.precision import Precision
 from vivit_export.runtime.session.backend import Pool, arithmetic
 
 
@@ -100,4 +101,4 @@ def test_what_cannot_be_made_leaves_the_pool_as_it_was() -> None:
     ],
 )
 def test_the_arithmetic_in_words(stored: str, computed: str, words: str) -> None:
-    assert arithmetic(stored, computed) == words
+    assert arithmetic(Precision(stored), Precision(computed)) == words

@@ -55,7 +55,7 @@ def _add_cpu_graph(source: Bundle, folder: Path) -> None:
 
     model, details = prepare_for_cpu(source, for_any=True)  # who knows where it will run
     (folder / CPU_GRAPH).write_bytes(model.SerializeToString(deterministic=True))
-    write_manifest(folder, dataclasses.replace(source.manifest, cpu_graph=CpuGraph(CPU_GRAPH, details)))
+    write_manifest(folder, dataclasses.replace(source.manifest.content, cpu_graph=CpuGraph(CPU_GRAPH, details)))
 
 
 def _rendered(template: str, bundle: Bundle) -> str:
