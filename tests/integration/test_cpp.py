@@ -59,20 +59,20 @@ class Cpp:
         bundle: the demo in fp32, as it was deployed.
         video: all frames of a demo clip, as .npy; .rgb beside it, and noise as .y4m.
         vivit_run: the example program.
-        probes: the test program, by the loops that it uses.
+        probe: the test program.
     """
 
     home: Path
     bundle: Path
     video: Path
     vivit_run: Path
-    probes: dict[str, Path]
+    probe: Path
 
     def ask(self, requests: list[Request], loops: str = "portable") -> list[Any]:
-        """Let the probe answer requests in one process."""
+        """Let the probe answer requests in one process, with the loops for any processor or for this one."""
         file = self.home / "requests.json"
-        file.write_text(json.dumps(requests))
-        answers = [json.loads(line) for line in run(self.probes[loops], file).splitlines()]
+        file.write_text(json.dumps([{"loops": loops, **request} for request in requests]))
+        answers = [json.loads(line) for line in run(self.probe, file).splitlines()]
         assert len(answers) == len(requests)
         return answers
 
@@ -131,8 +131,8 @@ def cpp(options: list[str], bundles: Bundles, tmp_path_factory: pytest.TempPathF
     builds = [subprocess.Popen(["cmake", "--build", home / name]) for name in ("build", "consumer")]
     run("cmake", "--build", home / "tests", "-j", str(os.cpu_count() or 1))
     assert [build.wait() for build in builds] == [0, 0]
-    probes = {"portable": home / "tests/probe", "avx2": home / "tests/probe_asan"}
-    return Cpp(home, home / "project/bundle", make_video(home / "video"), home / "build/vivit-run", probes)
+    video = make_video(home / "video")
+    return Cpp(home, home / "project/bundle", video, home / "build/vivit-run", home / "tests/probe")
 
 
 def make_video(folder: Path) -> Path:
@@ -746,7 +746,7 @@ def vivit_run(cpp: Cpp, *arguments: str | Path) -> subprocess.CompletedProcess[s
 
 def test_the_example_shows_labels_and_latency(cpp: Cpp) -> None:
     lines = run(cpp.vivit_run, cpp.bundle, cpp.video, "--repeat", "3", "--top", "2").splitlines()
-    assert re.fullmatch(r".*up\.npy: 45 frames of 240x426, on ONNX Runtime [\d.]+, CPU, fp32, 3 lean.*", lines[0])
+    assert re.fullmatch(r".*up\.npy: 45 frames of 240x426, on ONNX Runtime [\d.]+, CPU, fp32, 3 Multi.*", lines[0])
     assert [line.split()[-1] for line in lines[1:3]] == ["up", "grow"]
     assert re.fullmatch(r" [\d.]+ %  up", lines[1])
     for line, stage in zip(lines[3:], ("preprocess", "inference"), strict=True):
