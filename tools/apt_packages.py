@@ -8,12 +8,21 @@ from __future__ import annotations
 import platform
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 
 def codename() -> str:
     """Name of the machine's own suite, as in ``bookworm``."""
     return platform.freedesktop_os_release()["VERSION_CODENAME"]
+
+
+@cache
+def installed() -> frozenset[str]:
+    """Names of the packages that this machine has."""
+    command = ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\\n"]
+    lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    return frozenset(line.split()[0] for line in lines if line.endswith(" installed"))
 
 
 class Apt:
@@ -57,9 +66,10 @@ class Apt:
         return re.split(r"[ ,(]", depends)[0]
 
     def lacking(self, package: str) -> list[str]:
-        """Names of the packages that this machine would have to install to have ``package``."""
-        found = self._run("install", "--simulate", "--no-install-recommends", package, *self._options)
-        return re.findall(r"^Inst (\S+)", found, re.MULTILINE)
+        """Names of ``package`` and all that it needs, but for what this machine has."""
+        nothing = "-oDir::State::status=/dev/null"  # a machine without packages, so none is in another's way
+        found = self._run("install", "--simulate", "--no-install-recommends", package, nothing, *self._options)
+        return [name for name in re.findall(r"^Inst (\S+)", found, re.MULTILINE) if name not in installed()]
 
     def _archive(self, package: str) -> Path:
         (archive,) = (self._home / "packages").glob(f"{package}_*.deb")

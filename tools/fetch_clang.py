@@ -8,6 +8,7 @@ download. It takes the C++ standard library of g++, which must be there.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -36,7 +37,10 @@ def fetch(folder: Path = FOLDER) -> Path:
 
 def _fill(target: Path, room: Path) -> None:
     apt = Apt(room / "apt", codename())
-    for package in apt.lacking("clang"):
+    packages = apt.lacking("clang")
+    (compiler,) = (package for package in packages if re.fullmatch(r"clang-\d+", package))
+    headers = f"lib{compiler.replace('-', '-common-')}-dev"  # clang looks for them beside itself
+    for package in dict.fromkeys((*packages, headers)):
         apt.unpack(package, target)
     (target / _MARKER).write_text(codename())
 
