@@ -5,10 +5,13 @@
 // FRAMES is a file of uint8 (T, h, w, 3); the pixel values of the first round go to OUT. The memory of the results is
 // allocated anew in every round, as the other side does it.
 #include <chrono>
+#include <cstdint>
 #include <fstream>
 #include <iostream>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 #include <vivit/preprocess.hpp>
 #include <vivit/video.hpp>
 

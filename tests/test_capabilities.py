@@ -57,6 +57,7 @@ def test_every_name_that_ci_requires_is_known() -> None:
         "openvino",
         "cuda-python",
         "cpp",
+        "clang",
         "libav",
         "tritonclient",
         "tritonserver",

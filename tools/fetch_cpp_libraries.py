@@ -2,8 +2,7 @@
 
 Debian packages, unpacked: nlohmann-json3-dev, libssl-dev, doctest-dev and FFmpeg's headers of the machine's own
 suite, and the headers of ONNX Runtime, which Debian has from trixie on (its C API is backward compatible: the
-headers serve any newer library, such as the one in the onnxruntime wheel). apt runs on a state
-folder of its own, so that the machine's own package lists stay as they are.
+headers serve any newer library, such as the one in the onnxruntime wheel).
 
 FFmpeg to run with, in ``ffmpeg/``: the libraries inside a PyAV wheel of the version whose headers trixie has. The PyAV
 of the test environment has a newer FFmpeg than any Debian's headers.
@@ -13,13 +12,11 @@ of the test environment has a newer FFmpeg than any Debian's headers.
 
 from __future__ import annotations
 
-import platform
-import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
+from apt_packages import Apt, codename
 from fetched_folder import fetch_once, pip_install
 
 FFMPEG = ("libavformat-dev", "libavcodec-dev", "libswscale-dev", "libavutil-dev")  # only to compile against
@@ -47,19 +44,19 @@ def fetch(folder: Path = FOLDER) -> Path:
 
 
 def _fill(target: Path, room: Path) -> None:
-    apt = _Apt(room / "apt")
+    apt = Apt(room / "apt", codename(), "trixie")
     for package in OWN_SUITE:
-        apt.unpack(f"{package}/{_codename()}", target)
+        apt.unpack(f"{package}/{codename()}", target)
     for package in FROM_TRIXIE:
         apt.unpack(f"{package}/trixie", target)
-    apt.unpack(f"{apt.library_of('libssl-dev')}/{_codename()}", target)  # libcrypto.so points into it
+    apt.unpack(f"{apt.library_of('libssl-dev')}/{codename()}", target)  # libcrypto.so points into it
     _add_ffmpeg(apt, target / "ffmpeg")
     for archive in target.rglob("*.a"):  # most of the size, and nothing links them
         archive.unlink()
     (target / _MARKER).write_text(_wanted())
 
 
-def _add_ffmpeg(apt: _Apt, prefix: Path) -> None:
+def _add_ffmpeg(apt: Apt, prefix: Path) -> None:
     """Make a prefix of trixie's headers and a wheel's libraries, which pkg-config finds."""
     for package in FFMPEG:
         apt.unpack(f"{package}/trixie", prefix / "debian")
@@ -87,58 +84,8 @@ Libs: -L${{prefix}}/lib -l{short}
 """
 
 
-class _Apt:
-    """apt-get with package lists of its own: the machine's suites and trixie."""
-
-    def __init__(self, home: Path) -> None:
-        self._home = home
-        for name in ("lists/partial", "parts", "cache/archives/partial", "packages"):
-            (home / name).mkdir(parents=True)
-        found = self._run("indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages").splitlines()
-        (site,) = {line.split()[0] for line in found if line.split()[1] == _codename()}
-        lines = [f"deb {site} {suite} main\n" for suite in dict.fromkeys((_codename(), "trixie"))]
-        (home / "parts/suites.list").write_text("".join(lines))
-        self._options = [
-            "-oDir::Etc::SourceList=/dev/null",
-            f"-oDir::Etc::SourceParts={home}/parts",
-            f"-oDir::State::Lists={home}/lists",
-            f"-oDir::Cache={home}/cache",
-            "-oAPT::Sandbox::User=root",
-        ]
-        self._run("update", *self._options)
-
-    def unpack(self, package: str, target: Path) -> None:
-        """Download ``NAME/SUITE`` and unpack it below ``target``."""
-        target.mkdir(parents=True, exist_ok=True)
-        name = package.partition("/")[0]
-        for other in (self._home / "packages").glob(f"{name}_*.deb"):  # of another suite
-            other.unlink()
-        self._run("download", package, *self._options)
-        subprocess.run(["dpkg", "-x", self._archive(name), target], check=True)
-
-    def library_of(self, package: str) -> str:
-        """Name of the first package that an unpacked one depends on."""
-        command = ["dpkg-deb", "--field", str(self._archive(package)), "Depends"]
-        depends = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        return re.split(r"[ ,(]", depends)[0]
-
-    def _archive(self, package: str) -> Path:
-        (archive,) = (self._home / "packages").glob(f"{package}_*.deb")
-        return archive
-
-    def _run(self, *arguments: str) -> str:
-        command = ["apt-get", "-qq", *arguments]
-        return subprocess.run(
-            command, check=True, stdout=subprocess.PIPE, text=True, cwd=self._home / "packages"
-        ).stdout
-
-
 def _wanted() -> str:
-    return " ".join((_codename(), *OWN_SUITE, *FROM_TRIXIE, AV)) + "\n"
-
-
-def _codename() -> str:
-    return platform.freedesktop_os_release()["VERSION_CODENAME"]
+    return " ".join((codename(), *OWN_SUITE, *FROM_TRIXIE, AV)) + "\n"
 
 
 if __name__ == "__main__":

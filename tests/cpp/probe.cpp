@@ -1,9 +1,21 @@
 // Does what a list of requests says and prints one JSON line for each, for a test in Python to compare.
 //
 //     probe REQUESTS.json
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <fstream>
 #include <iostream>
-#include <thread>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+#include <vivit/detail/contract_reader.hpp>
+#include <vivit/detail/file_bytes.hpp>
+#include <vivit/detail/loops.hpp>
+#include <vivit/detail/parallel.hpp>
 #include <vivit/vivit.hpp>
 
 using nlohmann::json;
@@ -108,6 +120,7 @@ static json open(const json& request) {
 
 static json answer(const json& request) {
     const std::string what = request.at("do");
+    vivit::detail::portable_loops_only = request.value("loops", "") == "portable";
     if (what == "preprocess") return preprocess(request);
     if (what == "sample") return sample(request);
     if (what == "video") return read_video(request);

@@ -3,12 +3,25 @@
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
+#include <map>
 #include <random>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+#include <vivit/detail/parallel.hpp>
+#include <vivit/tensorrt.hpp>
 #include <vivit/vivit.hpp>
 
-using vivit::detail::tensorrt_flavour;
+using vivit::detail::tensorrt_flavor;
 using vivit::detail::tensorrt_title;
 
 namespace {
@@ -35,7 +48,7 @@ struct Machine {
         fake::trt().tensors = {{io.input.name, {TensorIOMode::kINPUT, DataType::kUINT8, sides(io.input)}}};
         for (const vivit::Tensor& output : io.outputs)
             fake::trt().tensors.push_back({output.name, {TensorIOMode::kOUTPUT, DataType::kFLOAT, sides(output)}});
-        const bool rtx = tensorrt_flavour == std::string("tensorrt-rtx");
+        const bool rtx = tensorrt_flavor == std::string("tensorrt-rtx");
         const std::array<int, 4> version = rtx ? std::array<int, 4>{1, 7, 1, 116} : std::array<int, 4>{11, 4, 0, 106};
         std::copy(version.begin(), version.end(), fake::trt().version);
     }
@@ -51,7 +64,9 @@ struct Machine {
         return {tensor.clip_shape.begin(), tensor.clip_shape.end()};
     }
 
-    vivit::Session open(const vivit::Options& options = {}) const { return vivit::open_session(bundle, options); }
+    [[nodiscard]] vivit::Session open(const vivit::Options& options = {}) const {
+        return vivit::open_session(bundle, options);
+    }
 
     std::vector<std::uint8_t> clips(std::size_t count, unsigned seed = 0) const {
         std::mt19937 random(seed);
@@ -75,7 +90,7 @@ struct Machine {
 template <typename E, typename Call>
 std::string message(Call call) {
     try {
-        call();
+        static_cast<void>(call());
     } catch (const E& e) {
         return e.what();
     }
@@ -90,14 +105,18 @@ void check_contains(const std::string& text, const std::string& part) {
 
 }  // namespace
 
+static_assert(std::is_nothrow_move_constructible_v<vivit::Session> && !std::is_copy_constructible_v<vivit::Session>);
+static_assert(std::is_nothrow_move_constructible_v<vivit::Bundle> && std::is_nothrow_move_assignable_v<vivit::Bundle>);
+static_assert(!std::is_convertible_v<std::string, vivit::Bundle> && !std::is_move_constructible_v<vivit::Backend>);
+
 TEST_CASE_FIXTURE(Machine, "it is preferred and runs batches of any size") {
     const vivit::Session session = open();
-    CHECK(session.engine() == tensorrt_flavour);
+    CHECK(session.engine() == tensorrt_flavor);
     CHECK(session.batches() == std::pair<int, int>{1, 4});
     check_contains(session.details(), ", GPU 0 (sm_90), fp32, engine first");
     CHECK(session.passed_over().size() == 3);
     CHECK(fake::trt().plans.size() == 1);
-    for (std::size_t count : {1, 3, 4, 11, 3}) {
+    for (const std::size_t count : std::vector<std::size_t>{1, 3, 4, 11, 3}) {
         const auto batch = clips(count, unsigned(count));
         const vivit::Outputs results = session.run(batch);
         CHECK(results.at("logits") == expected(batch, "logits"));
@@ -107,11 +126,11 @@ TEST_CASE_FIXTURE(Machine, "it is preferred and runs batches of any size") {
 
 TEST_CASE_FIXTURE(Machine, "each batch size is captured once, and replayed") {
     const vivit::Session session = open();
-    for (int i = 0; i < 3; ++i) session.infer(clips(5));  // 4 and 1
+    for (int i = 0; i < 3; ++i) static_cast<void>(session.infer(clips(5)));  // 4 and 1
     CHECK(fake::gpu().launched == 4);
     CHECK(fake::gpu().graphs == 2);
     CHECK(fake::trt().contexts == 1);
-    CHECK(fake::trt().eager == (tensorrt_flavour == std::string("tensorrt-rtx")));
+    CHECK(fake::trt().eager == (tensorrt_flavor == std::string("tensorrt-rtx")));
 }
 
 TEST_CASE_FIXTURE(Machine, "eight threads share a session, each with a context of its own") {
@@ -146,7 +165,7 @@ TEST_CASE_FIXTURE(Machine, "a batch smaller than the profile is filled up, and c
     fake::gpu().sm = 100;
     const vivit::Session session = open();
     CHECK(session.batches() == std::pair<int, int>{2, 4});
-    for (std::size_t count : {1, 5}) {
+    for (const std::size_t count : std::vector<std::size_t>{1, 5}) {
         const auto batch = clips(count);
         CHECK(session.infer(batch) == expected(batch, "logits"));
     }
@@ -165,14 +184,14 @@ TEST_CASE_FIXTURE(Machine, "without a graph it runs, and says so") {
 
 TEST_CASE_FIXTURE(Machine, "no GPU, no TensorRT") {
     const auto refusal = [&](const vivit::Options& options) {
-        return message<vivit::EnvironmentFault>([&] { open(options); });
+        return message<vivit::EnvironmentFault>([&] { return open(options); });
     };
     fake::gpu().status = cudaErrorInsufficientDriver;
-    check_contains(refusal({tensorrt_flavour, ""}), "no NVIDIA GPU can be used here (cudaErrorInsufficientDriver)");
+    check_contains(refusal({tensorrt_flavor, ""}), "no NVIDIA GPU can be used here (cudaErrorInsufficientDriver)");
     fake::gpu().status = cudaSuccess, fake::gpu().devices = 0;
-    check_contains(refusal({tensorrt_flavour, ""}), "(none is visible); check that nvidia-smi lists it");
+    check_contains(refusal({tensorrt_flavor, ""}), "(none is visible); check that nvidia-smi lists it");
     fake::gpu().devices = 1;
-    check_contains(refusal({tensorrt_flavour, "cuda:1"}), "there is no GPU 1: this machine has 1, counted from 0");
+    check_contains(refusal({tensorrt_flavor, "cuda:1"}), "there is no GPU 1: this machine has 1, counted from 0");
     check_contains(refusal({"", "cpu"}), "it runs on cuda, and cpu was asked for");
     CHECK(fake::trt().plans.empty());
 }
@@ -180,12 +199,12 @@ TEST_CASE_FIXTURE(Machine, "no GPU, no TensorRT") {
 TEST_CASE_FIXTURE(Machine, "an engine for another machine is not touched") {
     const std::string built = title + " " + vivit::detail::tensorrt_version();
     fake::gpu().sm = 75;
-    std::string text = message<vivit::EnvironmentFault>([&] { open({tensorrt_flavour, ""}); });
+    std::string text = message<vivit::EnvironmentFault>([&] { return open({tensorrt_flavor, ""}); });
     check_contains(text,
                    "first was built for " + built + " on sm_90; this machine has " + built + " on sm_75; second was");
-    check_contains(text, "vivit build " + test_bundle() + " --target " + tensorrt_flavour);
+    check_contains(text, "vivit build " + test_bundle() + " --target " + tensorrt_flavor);
     fake::gpu().sm = 90, fake::trt().version[3] = 7;
-    text = message<vivit::EnvironmentFault>([&] { open({"first", ""}); });
+    text = message<vivit::EnvironmentFault>([&] { return open({"first", ""}); });
     check_contains(text, "this machine has " + title + " " + vivit::detail::tensorrt_version() + " on sm_90");
     CHECK(fake::trt().plans.empty());
 }
@@ -196,21 +215,21 @@ TEST_CASE_FIXTURE(Machine, "an engine that was swapped after the check is refuse
     std::filesystem::copy(test_bundle(), copy, std::filesystem::copy_options::recursive);
     const vivit::Bundle verified(copy);
     std::ofstream(copy / "engines/first.plan") << "another plan";
-    check_contains(message<vivit::BundleError>([&] { vivit::open_session(verified); }),
+    check_contains(message<vivit::BundleError>([&] { return vivit::open_session(verified); }),
                    "first.plan is not the file that bundle.json describes: it was altered");
     std::filesystem::remove_all(copy);
     CHECK(fake::trt().plans.empty());
 }
 
 TEST_CASE_FIXTURE(Machine, "an engine of another graph is refused") {
-    check_contains(message<vivit::BundleError>([&] { open({"stale", ""}); }),
+    check_contains(message<vivit::BundleError>([&] { return open({"stale", ""}); }),
                    "stale.plan was built from another model.onnx than the one beside it");
 }
 
 TEST_CASE_FIXTURE(Machine, "other inputs and outputs are refused before anything is bound") {
     auto& tensors = fake::trt().tensors;
     const auto original = tensors;
-    const auto refusal = [&] { return message<vivit::BundleError>([&] { open(); }); };
+    const auto refusal = [&] { return message<vivit::BundleError>([&] { return open(); }); };
     tensors[0].second.type = nvinfer1::DataType::kHALF;
     check_contains(refusal(),
                    "engine first has frames as HALF (8, 64, 64, 3), but the contract says uint8 (8, 64, 64, 3)");
@@ -234,7 +253,7 @@ TEST_CASE_FIXTURE(Machine, "no status is ignored, and afterwards it works again"
              {"setInputShape", "could not take a batch of 2"},
              {"enqueueV3", "could not run a batch of 2"}}) {
         fake::trt().failing = {method};
-        check_contains(message<vivit::EnvironmentFault>([&] { session.infer(batch); }), text);
+        check_contains(message<vivit::EnvironmentFault>([&] { return session.infer(batch); }), text);
         fake::trt().failing.clear();
     }
     CHECK(session.infer(batch) == expected(batch, "logits"));
@@ -242,7 +261,7 @@ TEST_CASE_FIXTURE(Machine, "no status is ignored, and afterwards it works again"
 
 TEST_CASE_FIXTURE(Machine, "what TensorRT said is told") {
     fake::trt().failing = {"deserializeCudaEngine"};
-    const std::string text = message<vivit::EnvironmentFault>([&] { open({"first", ""}); });
+    const std::string text = message<vivit::EnvironmentFault>([&] { return open({"first", ""}); });
     check_contains(text, title + " refuses the engine first ([deserializeCudaEngine] refused)");
 }
 
@@ -250,17 +269,17 @@ TEST_CASE_FIXTURE(Machine, "full memory is told, and all is freed") {
     const vivit::Session session = open();
     for (std::size_t budget : {std::size_t(100), 4 * bundle.contract().io.input.clip_bytes() + 100}) {
         fake::gpu().budget = budget;
-        check_contains(message<vivit::EnvironmentFault>([&] { session.infer(clips(1)); }),
+        check_contains(message<vivit::EnvironmentFault>([&] { return session.infer(clips(1)); }),
                        "GPU 0 failed with cudaErrorMemoryAllocation; free GPU memory, or take a smaller batch");
     }
 }
 
 TEST_CASE_FIXTURE(Machine, "clips that are none are refused") {
     const vivit::Session session = open();
-    check_contains(message<vivit::ClipError>([&] { session.run(std::vector<std::uint8_t>{}); }),
+    check_contains(message<vivit::ClipError>([&] { return session.run(std::vector<std::uint8_t>{}); }),
                    "there are no clips in the batch");
-    check_contains(message<vivit::ClipError>([&] { session.run(std::vector<std::uint8_t>(7)); }),
+    check_contains(message<vivit::ClipError>([&] { return session.run(std::vector<std::uint8_t>(7)); }),
                    "a batch of 7 values is not a whole number of clips");
-    check_contains(message<vivit::ClipError>([&] { session.run(std::vector<float>(7)); }),
+    check_contains(message<vivit::ClipError>([&] { return session.run(std::vector<float>(7)); }),
                    "clips must be uint8, got float32");
 }

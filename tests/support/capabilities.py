@@ -57,8 +57,8 @@ def _gpu() -> str | None:
 
 
 # Marker, the name VIVIT_REQUIRE knows, a function that returns why it is missing, what the marker says.
-# The TensorRT bindings, and what the C++ tests compile against, are fetched, not found: the fixtures that do so call
-# missing("tensorrt-bindings", ...) and missing("cpp", ...).
+# The TensorRT bindings, and what the C++ tests compile against and with, are fetched, not found: what does so calls
+# missing("tensorrt-bindings", ...), missing("cpp", ...) and missing("clang", ...).
 CAPABILITIES: tuple[tuple[str, str, Callable[[], str | None], str], ...] = (
     ("needs_rtx", "rtx", _rtx, "builds an engine with TensorRT for RTX"),
     ("needs_onnxruntime", "onnxruntime", _onnxruntime, "runs a graph in ONNX Runtime"),

@@ -1,10 +1,17 @@
 // Appends all frames of each video to a file, and prints a line for each: how many, width and height, or what is wrong.
 //
 //     frames OUT VIDEO...
+#include <cstddef>
 #include <cstdio>
 #include <fstream>
 #include <numeric>
+#include <string>
 #include <vivit/libav.hpp>
+#include <vivit/video.hpp>
+
+extern "C" {
+#include <libavutil/log.h>
+}
 
 int main(int count, char** words) {
     av_log_set_level(AV_LOG_QUIET);

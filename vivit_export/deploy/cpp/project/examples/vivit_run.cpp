@@ -1,17 +1,26 @@
-// Recognises one clip (.npy, .y4m, raw rgb24 with --size; any video where libav was found): the best labels, then
+// Recognizes one clip (.npy, .y4m, raw rgb24 with --size; any video where libav was found): the best labels, then
 // percentiles of the latency.
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdio>
+#include <exception>
 #include <map>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "vivit/vivit.hpp"
 #ifdef VIVIT_WITH_LIBAV
 #include "vivit/libav.hpp"
+extern "C" {
+#include <libavutil/log.h>
+}
 #endif
 
 using Arguments = std::map<std::string, std::string>;
-const char* const usage =
+
+static constexpr const char* usage =
     "usage: vivit-run BUNDLE CLIP [--size WxH] [--engine NAME] [--device cpu|cuda:N] [--repeat N] [--top K]";
 
 static Arguments parse(int count, char** words) {

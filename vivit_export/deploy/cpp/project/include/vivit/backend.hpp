@@ -1,16 +1,18 @@
-// What every back end has in common: an interface, and a pool for what only one thread may use at a time.
+// What every back end has in common.
 #pragma once
 
+#include <array>
 #include <cstddef>
-#include <functional>
 #include <map>
-#include <memory>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace vivit {
+
+/// Engines as Python names them, best first: GPU before CPU, compiled before interpreted.
+inline constexpr std::array<const char*, 4> engine_order{"tensorrt", "tensorrt-rtx", "onnxruntime-cuda",
+                                                         "onnxruntime-cpu"};
 
 /// float32 (B, ...) by output name.
 using Outputs = std::map<std::string, std::vector<float>>;
@@ -21,65 +23,41 @@ public:
     virtual ~Backend() = default;
     Backend(const Backend&) = delete;
     Backend& operator=(const Backend&) = delete;
+    Backend(Backend&&) = delete;
+    Backend& operator=(Backend&&) = delete;
 
-    /// As Python names it: tensorrt, tensorrt-rtx, onnxruntime-cuda, onnxruntime-cpu.
-    std::string name;
+    /// One of `engine_order`.
+    [[nodiscard]] const std::string& name() const noexcept { return facts_.name; }
+
     /// Version, device and arithmetic, for people.
-    std::string details;
-    /// Smallest and largest number of clips that one call takes.
-    std::pair<int, int> batches{1, 1};
+    [[nodiscard]] const std::string& details() const noexcept { return facts_.details; }
 
-    /// Run `count` clips of the contract's input, within `batches`.
-    virtual Outputs run(const void* clips, std::size_t count) = 0;
+    /// Smallest and largest number of clips that one call takes, 1 or more.
+    [[nodiscard]] std::pair<int, int> batches() const noexcept { return facts_.batches; }
+
+    /// Run a batch.
+    ///
+    /// @param clips  the contract's input for `count` clips, one behind the other; only read
+    /// @param count  clips, within `batches`
+    /// @return every output of the contract, each float32 (count, ...)
+    /// @throws EnvironmentFault  the device or its library fails
+    [[nodiscard]] virtual Outputs run(const void* clips, std::size_t count) = 0;
 
     /// What went otherwise than it should, without being an error: batches that run without a CUDA graph.
-    virtual std::vector<std::string> notes() const { return {}; }
+    [[nodiscard]] virtual std::vector<std::string> notes() const { return {}; }
 
 protected:
-    Backend() = default;
-};
+    /// What a back end says about itself; it never changes.
+    struct Facts {
+        std::string name;
+        std::string details;
+        std::pair<int, int> batches{1, 1};
+    };
 
-namespace detail {
-
-/// Lends items to threads, each to one at a time; makes another when all are lent. There are never
-/// more items than there were threads at once.
-template <typename T>
-class Pool {
-public:
-    explicit Pool(std::function<std::unique_ptr<T>()> make) : make_(std::move(make)) {}
-
-    /// Call `use(item)` with an item that nobody else uses. After an exception the item is dropped, since its
-    /// state is unknown.
-    template <typename Use>
-    auto lend(Use use) {
-        std::unique_ptr<T> item = take();
-        auto result = use(*item);
-        const std::lock_guard<std::mutex> guard(lock_);
-        idle_.push_back(std::move(item));
-        return result;
-    }
-
-    void clear() { idle_.clear(); }
+    explicit Backend(Facts facts) : facts_(std::move(facts)) {}
 
 private:
-    std::unique_ptr<T> take() {
-        {
-            const std::lock_guard<std::mutex> guard(lock_);
-            if (!idle_.empty()) {
-                std::unique_ptr<T> item = std::move(idle_.back());
-                idle_.pop_back();
-                return item;
-            }
-        }
-        const std::lock_guard<std::mutex> guard(making_);
-        return make_();
-    }
-
-    std::function<std::unique_ptr<T>()> make_;
-    std::mutex lock_, making_;
-    std::vector<std::unique_ptr<T>> idle_;
+    Facts facts_;
 };
-
-}  // namespace detail
 
 }  // namespace vivit

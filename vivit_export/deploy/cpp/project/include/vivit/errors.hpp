@@ -10,46 +10,47 @@ namespace vivit {
 /// Base of all errors that a user can act on.
 class Error : public std::runtime_error {
 public:
-    Error(const std::string& message, int exit_code) : std::runtime_error(message), exit_code_(exit_code) {}
+    /// What a program should end with, as `vivit` does: 2 to 7.
+    [[nodiscard]] int exit_code() const noexcept { return exit_code_; }
 
-    /// What a program should end with.
-    int exit_code() const noexcept { return exit_code_; }
+protected:
+    Error(const std::string& message, int exit_code) : std::runtime_error(message), exit_code_(exit_code) {}
 
 private:
     int exit_code_;
 };
 
-/// Options that conflict or are unknown.
+/// Options that conflict or are unknown. Exit code 2.
 class UsageError : public Error {
 public:
     explicit UsageError(const std::string& message) : Error(message, 2) {}
 };
 
-/// Unusable input: a clip or a bundle.
+/// Unusable input: a clip or a bundle. Exit code 3.
 class InputError : public Error {
 public:
     explicit InputError(const std::string& message) : Error(message, 3) {}
 };
 
-/// A video or an array of frames that does not fit the contract.
+/// A video or an array of frames that does not fit the contract. Exit code 3.
 class ClipError : public InputError {
 public:
     using InputError::InputError;
 };
 
-/// A bundle that is incomplete, altered, or of another format version.
+/// A bundle that is incomplete, altered, or of another format version. Exit code 3.
 class BundleError : public InputError {
 public:
     using InputError::InputError;
 };
 
-/// A graph that the engine refuses.
+/// A graph that the engine refuses. Exit code 4.
 class BuildError : public Error {
 public:
     explicit BuildError(const std::string& message) : Error(message, 4) {}
 };
 
-/// A missing driver or device, or an engine made for another machine.
+/// A missing driver or device, or an engine made for another machine. Exit code 7.
 class EnvironmentFault : public Error {
 public:
     explicit EnvironmentFault(const std::string& message) : Error(message, 7) {}

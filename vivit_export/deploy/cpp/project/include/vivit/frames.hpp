@@ -9,22 +9,24 @@ namespace vivit {
 
 /// Frames that somebody else owns: uint8 (count, height, width, 3), RGB, without gaps.
 struct Frames {
-    const std::uint8_t* data;
+    const std::uint8_t* data;  ///< must live as long as this does
     int count;
-    int height;
-    int width;
+    int height;  ///< pixels
+    int width;   ///< pixels
 
-    std::size_t frame_bytes() const { return std::size_t(height) * std::size_t(width) * 3; }
+    /// Bytes of one frame.
+    [[nodiscard]] std::size_t frame_bytes() const noexcept { return std::size_t(height) * std::size_t(width) * 3; }
 };
 
-/// Frames that own their pixels.
+/// Frames that own their pixels: uint8 (count, height, width, 3), RGB, without gaps.
 struct FrameBuffer {
     std::vector<std::uint8_t> data;
     int count = 0;
-    int height = 0;
-    int width = 0;
+    int height = 0;  ///< pixels
+    int width = 0;   ///< pixels
 
-    operator Frames() const { return {data.data(), count, height, width}; }
+    /// A view, as a string becomes a string_view; valid as long as `data` is neither destroyed nor resized.
+    operator Frames() const noexcept { return {data.data(), count, height, width}; }
 };
 
 }  // namespace vivit

@@ -5,41 +5,41 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "vivit/backend.hpp"
 #include "vivit/bundle.hpp"
+#include "vivit/contract.hpp"
+#include "vivit/detail/engine_registry.hpp"
+#include "vivit/errors.hpp"
 
 namespace vivit {
 
 /// A bundle's graph, served by ONNX Runtime. On a GPU TF32 is off, so that fp32 means fp32.
 class OnnxRuntimeBackend final : public Backend {
 public:
-    /// Args: `gpu` is the ordinal, or none for the CPU; `threads` on the CPU, 0 leaves the choice to ONNX Runtime.
-    /// Throws EnvironmentFault: the library is too old, or the GPU cannot be used; BuildError: it refuses the graph.
-    OnnxRuntimeBackend(const Bundle& bundle, std::optional<int> gpu, int threads = 0) : io_(bundle.contract().io) {
-        const std::string version = require_version();
+    /// @param bundle   whose graph is run; it need not live on
+    /// @param gpu      the ordinal, or none for the CPU
+    /// @param threads  on the CPU; 0 leaves the choice to ONNX Runtime
+    /// @throws EnvironmentFault  the library is too old, or the GPU cannot be used
+    /// @throws BuildError        it refuses the graph
+    /// @throws BundleError       the graph does not have the contract's inputs and outputs
+    explicit OnnxRuntimeBackend(const Bundle& bundle, std::optional<int> gpu = {}, int threads = 0)
+        : Backend(facts_of(bundle, gpu, require_version())), io_(bundle.contract().io) {
         env_ = std::make_unique<Ort::Env>(ORT_LOGGING_LEVEL_ERROR, "vivit");
         Ort::SessionOptions options;
         options.SetLogSeverityLevel(ORT_LOGGING_LEVEL_ERROR);
         // Or its threads go on spinning after a run, and take the processors that preprocess the next clip.
         options.AddConfigEntry("session.force_spinning_stop", "1");
         if (threads > 0) options.SetIntraOpNumThreads(threads);
-        if (gpu) {
-            name = "onnxruntime-cuda";
-            details = "ONNX Runtime " + version + ", GPU " + std::to_string(*gpu) + ", " + bundle.precision();
-            batches = {1, clips_per_call_cuda};
-            use_cuda(options, *gpu);
-        } else {
-            name = "onnxruntime-cpu";
-            details = "ONNX Runtime " + version + ", CPU, " + bundle.cpu_details();
-            batches = {1, std::max(1, tokens_per_call / bundle.contract().clip.num_tokens())};
-        }
+        if (gpu) use_cuda(options, *gpu);
         const std::filesystem::path model = gpu ? bundle.model() : bundle.cpu_model();
         try {
             session_ = std::make_unique<Ort::Session>(*env_, model.c_str(), options);
@@ -52,7 +52,7 @@ public:
         check_signature();
     }
 
-    Outputs run(const void* clips, std::size_t count) override {
+    [[nodiscard]] Outputs run(const void* clips, std::size_t count) override {
         try {
             return run_batch(clips, count);
         } catch (const Ort::Exception& e) {
@@ -64,7 +64,17 @@ private:
     // As vivit_export/runtime/session/onnxruntime.py has them.
     static constexpr int tokens_per_call = 4096, clips_per_call_cuda = 8;
 
-    static std::string require_version() {
+    [[nodiscard]] static Facts facts_of(const Bundle& bundle, std::optional<int> gpu, const std::string& version) {
+        const std::string runtime = "ONNX Runtime " + version;
+        if (gpu)
+            return {"onnxruntime-cuda",
+                    runtime + ", GPU " + std::to_string(*gpu) + ", " + bundle.precision(),
+                    {1, clips_per_call_cuda}};
+        const int most = std::max(1, tokens_per_call / bundle.contract().clip.num_tokens());
+        return {"onnxruntime-cpu", runtime + ", CPU, " + bundle.cpu_details(), {1, most}};
+    }
+
+    [[nodiscard]] static std::string require_version() {
         const OrtApiBase* base = OrtGetApiBase();
         const std::string version = base->GetVersionString();
         if (!base->GetApi(ORT_API_VERSION))
@@ -73,7 +83,7 @@ private:
         return version;
     }
 
-    static std::string said(const Ort::Exception& e) {
+    [[nodiscard]] static std::string said(const Ort::Exception& e) {
         const std::string text = e.what();
         return text.substr(0, text.find('\n'));
     }
@@ -97,7 +107,7 @@ private:
         }
     }
 
-    static ONNXTensorElementDataType type_of(const Tensor& tensor) {
+    [[nodiscard]] static ONNXTensorElementDataType type_of(const Tensor& tensor) {
         return tensor.dtype == "uint8" ? ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8 : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
     }
 
@@ -126,7 +136,7 @@ private:
         }
     }
 
-    Outputs run_batch(const void* clips, std::size_t count) {
+    [[nodiscard]] Outputs run_batch(const void* clips, std::size_t count) {
         const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
         const auto bind = [&](const Tensor& tensor, void* data) {
             std::vector<std::int64_t> shape{std::int64_t(count)};
@@ -154,5 +164,21 @@ private:
     std::unique_ptr<Ort::Env> env_;
     std::unique_ptr<Ort::Session> session_;
 };
+
+namespace detail {
+
+[[nodiscard]] inline std::unique_ptr<Backend> open_onnxruntime_cpu(const Bundle& bundle, const EngineRequest& request) {
+    return std::make_unique<OnnxRuntimeBackend>(bundle, std::nullopt, request.threads);
+}
+
+[[nodiscard]] inline std::unique_ptr<Backend> open_onnxruntime_cuda(const Bundle& bundle,
+                                                                    const EngineRequest& request) {
+    return std::make_unique<OnnxRuntimeBackend>(bundle, request.gpu, request.threads);
+}
+
+inline const bool onnxruntime_is_registered = register_engine("onnxruntime-cpu", open_onnxruntime_cpu) &&
+                                              register_engine("onnxruntime-cuda", open_onnxruntime_cuda);
+
+}  // namespace detail
 
 }  // namespace vivit

@@ -1,10 +1,12 @@
 // Open a bundle on the best engine that fits this machine, and say which and why. Nothing falls back
 // silently: every engine that was not taken has its reason in `Session::passed_over`.
+//
+// What a program can open is what its objects include: <vivit/onnxruntime.hpp>, <vivit/tensorrt.hpp>. The CMake
+// targets of these components let this header include them.
 #pragma once
 
 #include <algorithm>
-#include <array>
-#include <functional>
+#include <cstddef>
 #include <map>
 #include <memory>
 #include <optional>
@@ -12,7 +14,10 @@
 #include <utility>
 #include <vector>
 
+#include "vivit/backend.hpp"
 #include "vivit/bundle.hpp"
+#include "vivit/detail/engine_registry.hpp"
+#include "vivit/errors.hpp"
 #include "vivit/session.hpp"
 #ifdef VIVIT_WITH_ONNXRUNTIME
 #include "vivit/onnxruntime.hpp"
@@ -31,16 +36,13 @@ struct Options {
     int threads = 0;     ///< for preprocessing, and for ONNX Runtime on the CPU; 0 leaves the choice to each
 };
 
-/// Engines, best first: GPU before CPU, compiled before interpreted.
-constexpr std::array<const char*, 4> engine_order{"tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-cpu"};
-
 namespace detail {
 
+/// Options as they are understood.
 struct Wish {
-    std::vector<std::string> engines;
-    std::optional<std::string> plan;
-    std::string on;
-    int gpu = 0;
+    std::vector<std::string> engines;  ///< that may be taken, best first
+    std::string device;                ///< cpu or cuda, empty for any
+    EngineRequest request;
 };
 
 inline void read_device(const std::string& device, Wish& wish) {
@@ -50,12 +52,13 @@ inline void read_device(const std::string& device, Wish& wish) {
         !ordinal.empty() && ordinal.size() < 4 && ordinal.find_first_not_of("0123456789") == std::string::npos;
     if (!device.empty() && device != "cpu" && (kind != "cuda" || !number))
         throw UsageError("device='" + device + "' is unknown; use cpu, cuda or cuda:N");
-    wish.on = kind;
-    wish.gpu = number ? std::stoi(ordinal) : 0;
+    wish.device = kind;
+    wish.request.gpu = number ? std::stoi(ordinal) : 0;
 }
 
-inline Wish read_wish(const Bundle& bundle, const Options& options) {
+[[nodiscard]] inline Wish read_wish(const Bundle& bundle, const Options& options) {
     Wish wish;
+    wish.request.threads = options.threads;
     read_device(options.device, wish);
     const std::string& engine = options.engine;
     const auto known = std::find(engine_order.begin(), engine_order.end(), engine);
@@ -66,7 +69,7 @@ inline Wish read_wish(const Bundle& bundle, const Options& options) {
     else if (engine == "onnxruntime")
         wish.engines = {"onnxruntime-cuda", "onnxruntime-cpu"};
     else if (bundle.engines().count(engine))
-        wish.engines = {bundle.engines().at(engine).flavour}, wish.plan = engine;
+        wish.engines = {bundle.engines().at(engine).flavor}, wish.request.plan = engine;
     else {
         std::string names;
         for (const char* name : engine_order) names += std::string(name) + ", ";
@@ -76,20 +79,17 @@ inline Wish read_wish(const Bundle& bundle, const Options& options) {
     return wish;
 }
 
-/// Open one engine; throws EnvironmentFault where it does not fit the machine, the wish or this program.
-inline std::unique_ptr<Backend> open_backend(const std::string& name, const Bundle& bundle, const Wish& wish,
-                                             int threads) {
+/// Open one engine.
+///
+/// @throws EnvironmentFault  it does not fit the machine, the wish or this program
+[[nodiscard]] inline std::unique_ptr<Backend> open_engine(const std::string& name, const Bundle& bundle,
+                                                          const Wish& wish) {
     const std::string runs_on = name == "onnxruntime-cpu" ? "cpu" : "cuda";
-    if (!wish.on.empty() && wish.on != runs_on)
-        throw EnvironmentFault("it runs on " + runs_on + ", and " + wish.on + " was asked for");
-#ifdef VIVIT_WITH_ONNXRUNTIME
-    if (name == "onnxruntime-cpu") return std::make_unique<OnnxRuntimeBackend>(bundle, std::nullopt, threads);
-    if (name == "onnxruntime-cuda") return std::make_unique<OnnxRuntimeBackend>(bundle, wish.gpu, threads);
-#endif
-#ifdef VIVIT_WITH_TENSORRT
-    if (name == tensorrt_flavour) return std::make_unique<TensorRTBackend>(bundle, wish.gpu, wish.plan);
-#endif
-    (void)bundle, (void)threads;
+    if (!wish.device.empty() && wish.device != runs_on)
+        throw EnvironmentFault("it runs on " + runs_on + ", and " + wish.device + " was asked for");
+    const std::size_t place = engine_place(name);
+    if (const EngineOpener open = place < engine_order.size() ? engine_openers[place].load() : nullptr)
+        return open(bundle, wish.request);
     const bool onnxruntime = name.compare(0, 11, "onnxruntime") == 0;
     throw EnvironmentFault(
         "this program was built without it; configure with " +
@@ -98,22 +98,33 @@ inline std::unique_ptr<Backend> open_backend(const std::string& name, const Bund
 
 }  // namespace detail
 
+/// The engines that this program was built with, best first. Whether one fits the machine is found out by opening it.
+[[nodiscard]] inline std::vector<std::string> engines_of_this_program() {
+    std::vector<std::string> names;
+    for (std::size_t place = 0; place < engine_order.size(); ++place)
+        if (detail::engine_openers[place].load()) names.emplace_back(engine_order[place]);
+    return names;
+}
+
 /// Open a bundle on the best engine that fits this machine.
 ///
-/// Throws UsageError: an unknown engine or device; EnvironmentFault: the engine asked for, or every engine, is
-/// unavailable, and why; BundleError: an engine was altered.
-inline Session open_session(const Bundle& bundle, const Options& options = {}) {
+/// @param bundle   a verified bundle; it need not live on
+/// @param options  what the caller wishes for
+/// @throws UsageError        an unknown engine or device
+/// @throws EnvironmentFault  the engine asked for, or every engine, is unavailable, and why
+/// @throws BundleError       an engine was altered
+[[nodiscard]] inline Session open_session(const Bundle& bundle, const Options& options = {}) {
     const detail::Wish wish = detail::read_wish(bundle, options);
     std::map<std::string, std::string> passed_over;
     std::unique_ptr<Backend> backend;
     std::string reasons;
     for (const std::string& name : wish.engines) {
         if (backend) {
-            passed_over[name] = backend->name + " comes first in the order of preference";
+            passed_over[name] = backend->name() + " comes first in the order of preference";
             continue;
         }
         try {
-            backend = detail::open_backend(name, bundle, wish, options.threads);
+            backend = detail::open_engine(name, bundle, wish);
         } catch (const InputError&) {
             throw;
         } catch (const Error& e) {

@@ -3,44 +3,55 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "vivit/axes.hpp"
+#include "vivit/contract.hpp"
+#include "vivit/detail/loops.hpp"
+#include "vivit/detail/parallel.hpp"
+#include "vivit/detail/resize.hpp"
+#include "vivit/detail/taps.hpp"
+#include "vivit/detail/text.hpp"
 #include "vivit/errors.hpp"
 #include "vivit/frames.hpp"
-#include "vivit/parallel.hpp"
-#include "vivit/resize.hpp"
 
 namespace vivit {
 
 /// The pixel pipeline of one checkpoint. Immutable: any number of threads may use one.
 class Preprocessor {
 public:
-    /// Args: `threads` work on the frames of one clip; 0 takes one per processor, 8 at most.
-    Preprocessor(const Clip& clip, const Preprocess& preprocess, int threads = 0)
+    /// @param clip        what comes out
+    /// @param preprocess  the way there
+    /// @param threads     that work on the frames of one clip; 0 takes one per processor, 8 at most
+    /// @throws InputError  the processor makes frames of another size than `clip` has
+    explicit Preprocessor(const Clip& clip, const Preprocess& preprocess, int threads = 0)
         : clip_(clip), preprocess_(preprocess), threads_(detail::thread_count(threads)) {
         require_agreement(clip, preprocess);
         fill_table();
     }
 
+    /// @copydoc Preprocessor(const Clip&, const Preprocess&, int)
     explicit Preprocessor(const Contract& contract, int threads = 0)
         : Preprocessor(contract.clip, contract.preprocess, threads) {}
 
     /// Resize and crop one clip: what the `crops` input of an engine takes.
     ///
-    /// Args: T frames of one size; `position` of the crop along the longer side of the resized frame, 0.0 start
-    /// (top or left), 0.5 centre, 1.0 end.
-    /// Returns: uint8 (T, H, W, 3), zero where the crop reaches beyond the frame.
-    /// Throws ClipError: another number of frames, or a size that the pipeline does not bring to H x W.
-    std::vector<std::uint8_t> crops(const Frames& frames, double position = 0.5) const {
+    /// @param frames    T frames of one size
+    /// @param position  of the crop along the longer side of the resized frame: 0.0 at the start (top or left), 0.5 in
+    ///                  the center, 1.0 at the end
+    /// @return uint8 (T, H, W, 3), zero where the crop reaches beyond the frame
+    /// @throws ClipError   another number of frames, or a size that the pipeline does not bring to H x W
+    /// @throws UsageError  a position outside [0, 1]
+    [[nodiscard]] std::vector<std::uint8_t> crops(const Frames& frames, double position = 0.5) const {
         std::vector<std::uint8_t> out(clip_.num_bytes());
         crops(frames, out.data(), position);
         return out;
     }
 
-    /// The same into memory of the caller's.
+    /// The same into memory of the caller's: `out` has room for clip.num_bytes().
     void crops(const Frames& frames, std::uint8_t* out, double position = 0.5) const {
         if (frames.count != clip_.num_frames)
             throw ClipError("the clip has " + std::to_string(frames.count) + " frames but the model takes " +
@@ -49,7 +60,13 @@ public:
         crop_frames(frames, out, position);
     }
 
-    /// Resize and crop any number of frames, each by itself: uint8 (n, H, W, 3) to `out`.
+    /// Resize and crop any number of frames, each by itself.
+    ///
+    /// @param frames    n frames of one size
+    /// @param out       room for uint8 (n, H, W, 3)
+    /// @param position  as for `crops`
+    /// @throws ClipError   a size that the pipeline does not bring to H x W
+    /// @throws UsageError  a position outside [0, 1]
     void crop_frames(const Frames& frames, std::uint8_t* out, double position = 0.5) const {
         const Plan plan(*this, frames, position);
         const std::size_t size = clip_.num_bytes() / std::size_t(clip_.num_frames);
@@ -58,36 +75,51 @@ public:
         });
     }
 
-    /// Rescale, offset and normalise: uint8 (B, T, H, W, 3) to float32 (B, T, 3, H, W), `num_clips` = B.
+    /// Rescale, offset and normalize.
+    ///
+    /// @param crops      uint8 (B, T, H, W, 3)
+    /// @param num_clips  B
+    /// @param out        room for float32 (B, T, 3, H, W)
     void to_pixels(const std::uint8_t* crops, std::size_t num_clips, float* out) const {
         struct None {};
         const int count = int(num_clips) * clip_.num_frames;
         detail::in_parallel<None>(count, threads_, [&](int i, None&) { look_up(crops, std::size_t(i), out); });
     }
 
-    /// The whole pipeline on one clip: float32 (T, 3, H, W), the bits that VivitImageProcessor gives.
-    std::vector<float> pixels(const Frames& frames, double position = 0.5) const {
+    /// The whole pipeline on one clip: the bits that VivitImageProcessor gives.
+    ///
+    /// @param frames    T frames of one size
+    /// @param position  as for `crops`
+    /// @return float32 (T, 3, H, W)
+    /// @throws ClipError, UsageError  as for `crops`
+    [[nodiscard]] std::vector<float> pixels(const Frames& frames, double position = 0.5) const {
         std::vector<float> out(clip_.num_bytes());
         to_pixels(crops(frames, position).data(), 1, out.data());
         return out;
     }
 
     /// The pixel value of each 8-bit level, per channel R, G, B.
-    const std::array<std::array<float, 256>, 3>& table() const { return table_; }
+    [[nodiscard]] const std::array<std::array<float, 256>, 3>& table() const noexcept { return table_; }
 
-    /// (rows, columns) of the way from a frame of that size to its crop; throws ClipError.
-    std::array<Axis, 2> axes(int height, int width, double position = 0.5) const {
+    /// The way from a frame to its crop.
+    ///
+    /// @param height, width  of the frame in pixels
+    /// @param position       as for `crops`
+    /// @return (rows, columns)
+    /// @throws ClipError   a size that the pipeline does not bring to H x W
+    /// @throws UsageError  a position outside [0, 1]
+    [[nodiscard]] std::array<Axis, 2> axes(int height, int width, double position = 0.5) const {
         if (!(position >= 0 && position <= 1))
             throw UsageError("a crop's position is from 0.0 (start) to 1.0 (end), got position = " +
                              std::to_string(position));
         if (height < 1 || width < 1)
-            throw ClipError("frames of " + by(height, width) + " (height x width) hold no pixels");
+            throw ClipError("frames of " + detail::by(height, width) + " (height x width) hold no pixels");
         const Size resized = preprocess_.do_resize ? resized_size(height, width, preprocess_) : Size{height, width};
         const Size target = preprocess_.do_center_crop ? preprocess_.crop_size : resized;
         if (target != Size{clip_.height, clip_.width})
             throw ClipError(
-                "frames of " + by(height, width) + " become " + by(target[0], target[1]) + " but the model takes " +
-                by(clip_.height, clip_.width) +
+                "frames of " + detail::by(height, width) + " become " + detail::by(target[0], target[1]) +
+                " but the model takes " + detail::by(clip_.height, clip_.width) +
                 " (height x width), and the processor does not crop; give frames that end up at that size, or "
                 "set do_center_crop in preprocessor_config.json and export again");
         const bool tall = resized[0] >= resized[1];
@@ -154,13 +186,14 @@ private:
         detail::Loops loops_ = detail::loops();
     };
 
-    /// transformers' NumPy arithmetic, in its order and types, on the 256 levels.
+    /// The NumPy arithmetic of transformers, in its order and types, on the 256 levels.
     void fill_table() {
         for (std::size_t c = 0; c < 3; ++c)
             for (int level = 0; level < 256; ++level) {
                 float value = preprocess_.do_rescale ? float(level * preprocess_.rescale_factor) : float(level);
                 if (preprocess_.offset) value -= 1.0f;
-                if (preprocess_.do_normalize) value = (value - float(preprocess_.mean[c])) / float(preprocess_.std[c]);
+                if (preprocess_.do_normalize)
+                    value = (value - float(preprocess_.mean[c])) / float(preprocess_.standard_deviation[c]);
                 table_[c][std::size_t(level)] = value;
             }
     }

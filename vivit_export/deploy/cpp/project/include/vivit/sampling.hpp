@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -12,15 +13,18 @@
 
 namespace vivit {
 
+/// Numbers of frames, from 0.
 using Indices = std::vector<std::int64_t>;
 
 /// How many frames a video must have so that no index lies beyond it.
-inline std::int64_t frames_needed(const Clip& clip) { return std::int64_t(clip.num_frames - 1) * clip.stride + 1; }
+[[nodiscard]] inline std::int64_t frames_needed(const Clip& clip) noexcept {
+    return std::int64_t(clip.num_frames - 1) * clip.stride + 1;
+}
 
 namespace detail {
 
 /// The length to draw from: the video's, or that of the shortest usable one where it is continued.
-inline std::int64_t extended(std::int64_t num_frames, const Clip& clip, const std::string& source) {
+[[nodiscard]] inline std::int64_t extended(std::int64_t num_frames, const Clip& clip, const std::string& source) {
     const std::int64_t needed = frames_needed(clip);
     if (num_frames < 1) throw ClipError(source + " holds no video frames; it is empty or cut short");
     if (num_frames < needed && clip.when_short == Short::refuse) {
@@ -34,23 +38,29 @@ inline std::int64_t extended(std::int64_t num_frames, const Clip& clip, const st
 }
 
 /// How far the window can move.
-inline std::int64_t room(std::int64_t num_frames, const Clip& clip) {
+[[nodiscard]] inline std::int64_t room(std::int64_t num_frames, const Clip& clip) noexcept {
     return std::max<std::int64_t>(0, num_frames - std::int64_t(clip.num_frames) * clip.stride);
 }
 
-inline std::int64_t inside(std::int64_t index, std::int64_t num_frames, const Clip& clip) {
+[[nodiscard]] inline std::int64_t inside(std::int64_t index, std::int64_t num_frames, const Clip& clip) noexcept {
     return clip.when_short == Short::loop ? index % num_frames : std::min(index, num_frames - 1);
 }
 
 }  // namespace detail
 
-/// Choose the frames of one clip: T indices in [0, N); throws ClipError for a video that is too short.
+/// Choose the frames of one clip.
 ///
-/// Args: `source` is what the error message calls the video.
-inline Indices clip_indices(std::int64_t num_frames, const Clip& clip, const std::string& source = "the video") {
+/// @param num_frames  of the video, N
+/// @param clip        the rule
+/// @param source      what an error calls the video
+/// @return T indices in [0, N)
+/// @throws ClipError  the video is empty, or too short for a rule that refuses
+[[nodiscard]] inline Indices clip_indices(std::int64_t num_frames, const Clip& clip,
+                                          const std::string& source = "the video") {
     const std::int64_t total = detail::extended(num_frames, clip, source), count = clip.num_frames;
     const std::int64_t start = detail::room(total, clip) / 2;
     Indices indices;
+    indices.reserve(std::size_t(count));
     for (std::int64_t i = 0; i < count; ++i) {
         const std::int64_t index = clip.sampling == Sampling::uniform ? i * total / count
                                    : clip.sampling == Sampling::head  ? i
@@ -60,16 +70,24 @@ inline Indices clip_indices(std::int64_t num_frames, const Clip& clip, const std
     return indices;
 }
 
-/// Choose the frames of every temporal view, one after the other: V * T indices.
-inline Indices view_indices(std::int64_t num_frames, const Clip& clip, const std::string& source = "the video") {
+/// Choose the frames of every temporal view, one after the other.
+///
+/// @param num_frames  of the video, N
+/// @param clip        the rule; V = clip.views[0]
+/// @param source      what an error calls the video
+/// @return V * T indices in [0, N)
+/// @throws ClipError  the video is empty, or too short for a rule that refuses
+[[nodiscard]] inline Indices view_indices(std::int64_t num_frames, const Clip& clip,
+                                          const std::string& source = "the video") {
     const int num_views = clip.views[0];
     if (num_views == 1) return clip_indices(num_frames, clip, source);
-    const std::int64_t room = detail::room(detail::extended(num_frames, clip, source), clip);
+    const std::int64_t space = detail::room(detail::extended(num_frames, clip, source), clip);
     Indices indices;
+    indices.reserve(std::size_t(num_views) * std::size_t(clip.num_frames));
     for (int view = 0; view < num_views; ++view)
         for (int i = 0; i < clip.num_frames; ++i)
             indices.push_back(
-                detail::inside(view * room / (num_views - 1) + std::int64_t(i) * clip.stride, num_frames, clip));
+                detail::inside(view * space / (num_views - 1) + std::int64_t(i) * clip.stride, num_frames, clip));
     return indices;
 }
 

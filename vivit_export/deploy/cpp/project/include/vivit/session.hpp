@@ -3,63 +3,36 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <chrono>
-#include <cmath>
+#include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <map>
 #include <memory>
-#include <numeric>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "vivit/backend.hpp"
-#include "vivit/bundle.hpp"
+#include "vivit/contract.hpp"
+#include "vivit/detail/text.hpp"
+#include "vivit/errors.hpp"
+#include "vivit/frame_source.hpp"
+#include "vivit/frames.hpp"
+#include "vivit/prediction.hpp"
 #include "vivit/preprocess.hpp"
-#include "vivit/video.hpp"
+#include "vivit/sampling.hpp"
 
 namespace vivit {
-
-/// What the model says about one clip.
-struct Prediction {
-    std::vector<float> logits;     ///< (num_labels,), empty for a bundle without that output
-    std::vector<float> embedding;  ///< (hidden,), empty for a bundle without that output
-    std::vector<std::string> labels;
-    double preprocess_ms = 0;  ///< resize and crop
-    double inference_ms = 0;   ///< everything after it
-
-    /// Softmax of the logits, computed in double; throws UsageError where there are none.
-    std::vector<float> probabilities() const {
-        if (logits.empty())
-            throw UsageError("this bundle has an embedding but no logits; export it with --outputs logits,embedding");
-        const float largest = *std::max_element(logits.begin(), logits.end());
-        std::vector<double> powers;
-        for (float logit : logits) powers.push_back(std::exp(double(logit) - double(largest)));
-        const double sum = std::accumulate(powers.begin(), powers.end(), 0.0);
-        std::vector<float> chances;
-        for (double power : powers) chances.push_back(float(power / sum));
-        return chances;
-    }
-
-    /// The k most probable labels, best first, each with its probability.
-    std::vector<std::pair<std::string, float>> top(int k = 5) const {
-        const std::vector<float> chances = probabilities();
-        std::vector<std::size_t> order(chances.size());
-        std::iota(order.begin(), order.end(), std::size_t(0));
-        std::stable_sort(order.begin(), order.end(),
-                         [&](std::size_t a, std::size_t b) { return chances[a] > chances[b]; });
-        std::vector<std::pair<std::string, float>> best;
-        for (std::size_t i = 0; i < order.size() && int(i) < k; ++i)
-            best.emplace_back(labels[order[i]], chances[order[i]]);
-        return best;
-    }
-};
 
 /// An opened bundle; any number of threads may use one at once. Opening one is `open_session` (open.hpp).
 class Session {
 public:
+    /// @param contract     of the bundle
+    /// @param backend      what runs it; never nullptr
+    /// @param passed_over  why each other engine was not taken, by name
+    /// @param threads      for preprocessing; 0 takes one per processor, 8 at most
+    /// @throws InputError  the contract does not agree with itself
     Session(Contract contract, std::unique_ptr<Backend> backend, std::map<std::string, std::string> passed_over,
             int threads = 0)
         : contract_(std::move(contract)),
@@ -67,18 +40,30 @@ public:
           backend_(std::move(backend)),
           passed_over_(std::move(passed_over)) {}
 
-    const Contract& contract() const { return contract_; }
-    const Preprocessor& preprocessor() const { return preprocessor_; }
-    const std::string& engine() const { return backend_->name; }
-    const std::string& details() const { return backend_->details; }
-    std::pair<int, int> batches() const { return backend_->batches; }
-    /// Why each other engine was not taken, by name.
-    const std::map<std::string, std::string>& passed_over() const { return passed_over_; }
-    /// What went otherwise than it should, without being an error.
-    std::vector<std::string> notes() const { return backend_->notes(); }
+    [[nodiscard]] const Contract& contract() const noexcept { return contract_; }
+    [[nodiscard]] const Preprocessor& preprocessor() const noexcept { return preprocessor_; }
 
-    /// Preprocess and run one clip of T frames; throws ClipError where they do not fit the contract.
-    Prediction operator()(const Frames& frames) const {
+    /// The engine that runs the bundle, one of `engine_order`.
+    [[nodiscard]] const std::string& engine() const noexcept { return backend_->name(); }
+
+    /// Version, device and arithmetic, for people.
+    [[nodiscard]] const std::string& details() const noexcept { return backend_->details(); }
+
+    /// Smallest and largest number of clips that one call of the engine takes; `run` takes any number.
+    [[nodiscard]] std::pair<int, int> batches() const noexcept { return backend_->batches(); }
+
+    /// Why each other engine was not taken, by name.
+    [[nodiscard]] const std::map<std::string, std::string>& passed_over() const noexcept { return passed_over_; }
+
+    /// What went otherwise than it should, without being an error.
+    [[nodiscard]] std::vector<std::string> notes() const { return backend_->notes(); }
+
+    /// Preprocess and run one clip.
+    ///
+    /// @param frames  T frames of one size
+    /// @throws ClipError         they do not fit the contract
+    /// @throws EnvironmentFault  the engine fails
+    [[nodiscard]] Prediction operator()(const Frames& frames) const {
         const auto start = Clock::now();
         const std::vector<std::uint8_t> clip = prepare(frames, 0.5);
         const double preprocess_ms = milliseconds_since(start);
@@ -86,9 +71,13 @@ public:
         return predicted(run(clip), preprocess_ms, middle);
     }
 
-    /// All views of the contract (temporal windows, spatial crops) of one video; their logits, and embeddings,
-    /// are averaged. With one view, that of `read_clip` and `operator()`. Memory: the frames of one window.
-    Prediction operator()(Video& video) const {
+    /// Preprocess and run all views of the contract (temporal windows, spatial crops) of one video; their logits, and
+    /// embeddings, are averaged. With one view, that of `read_clip` and `operator()`. Memory: the frames of one window.
+    ///
+    /// @throws ClipError         the video is too short, cannot be read, or does not fit the contract
+    /// @throws UsageError        several spatial views of a model that does not crop
+    /// @throws EnvironmentFault  the engine fails
+    [[nodiscard]] Prediction operator()(Video& video) const {
         const int spatial = contract_.clip.views[1];
         require_moving_crop(spatial);
         const Indices indices = view_indices(video.num_frames(), contract_.clip, video.name());
@@ -107,8 +96,13 @@ public:
         return predicted(run(clips), preprocess_ms, start);
     }
 
-    /// Logits (B, num_labels) of a batch, as for `run`; throws UsageError where the bundle has none.
-    std::vector<float> infer(const std::vector<std::uint8_t>& clips) const {
+    /// Logits of a batch.
+    ///
+    /// @param clips  as for `run`
+    /// @return float32 (B, num_labels)
+    /// @throws UsageError                   the bundle has no logits
+    /// @throws ClipError, EnvironmentFault  as for `run`
+    [[nodiscard]] std::vector<float> infer(const std::vector<std::uint8_t>& clips) const {
         if (!contract_.output("logits"))
             throw UsageError("this bundle has an embedding but no logits; take run(clips)[\"embedding\"]");
         return run(clips)["logits"];
@@ -116,14 +110,17 @@ public:
 
     /// Every output of a batch of any size.
     ///
-    /// Args: uint8 (B, T, H, W, 3), resized and cropped (Preprocessor::crops); for a bundle of input mode `frames`
-    /// (B, T, h, w, 3) at its frame size. Not modified.
-    Outputs run(const std::vector<std::uint8_t>& clips) const {
+    /// @param clips  uint8 (B, T, H, W, 3), resized and cropped (Preprocessor::crops); for a bundle of input mode
+    ///               `frames` (B, T, h, w, 3) at its frame size
+    /// @return float32 (B, ...) by name
+    /// @throws ClipError         no clips, or not a whole number of them
+    /// @throws EnvironmentFault  the engine fails
+    [[nodiscard]] Outputs run(const std::vector<std::uint8_t>& clips) const {
         return run(clips.data(), whole_clips(clips.size(), byte_clip()));
     }
 
     /// The same for memory of the caller's: `count` clips, one behind the other.
-    Outputs run(const std::uint8_t* clips, std::size_t count) const {
+    [[nodiscard]] Outputs run(const std::uint8_t* clips, std::size_t count) const {
         if (contract_.io.mode != InputMode::pixels)
             return run_parts(clips, count, byte_clip(), [](const std::uint8_t* part, std::size_t) { return part; });
         std::vector<float> pixels;
@@ -134,8 +131,13 @@ public:
         });
     }
 
-    /// For a bundle of input mode `pixels`: float32 (B, T, 3, H, W).
-    Outputs run(const std::vector<float>& pixels) const {
+    /// Every output of a batch of any size, for a bundle of input mode `pixels`.
+    ///
+    /// @param pixels  float32 (B, T, 3, H, W), as Preprocessor::to_pixels makes them
+    /// @return float32 (B, ...) by name
+    /// @throws ClipError         no clips, not a whole number of them, or a bundle of another input mode
+    /// @throws EnvironmentFault  the engine fails
+    [[nodiscard]] Outputs run(const std::vector<float>& pixels) const {
         if (contract_.io.mode != InputMode::pixels)
             throw ClipError("clips must be uint8, got float32; only a bundle of input mode pixels takes that");
         const std::size_t count = whole_clips(pixels.size(), contract_.io.input.clip_elements());
@@ -146,16 +148,16 @@ public:
 private:
     using Clock = std::chrono::steady_clock;
 
-    static double milliseconds_since(Clock::time_point start) {
+    [[nodiscard]] static double milliseconds_since(Clock::time_point start) {
         return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
     }
 
     /// Bytes of one uint8 clip as `run` takes it.
-    std::size_t byte_clip() const {
+    [[nodiscard]] std::size_t byte_clip() const noexcept {
         return contract_.io.mode == InputMode::frames ? contract_.io.input.clip_bytes() : contract_.clip.num_bytes();
     }
 
-    static std::size_t whole_clips(std::size_t size, std::size_t clip) {
+    [[nodiscard]] static std::size_t whole_clips(std::size_t size, std::size_t clip) {
         if (size % clip)
             throw ClipError("a batch of " + std::to_string(size) + " values is not a whole number of clips of " +
                             std::to_string(clip));
@@ -163,19 +165,15 @@ private:
     }
 
     /// Do what the graph does not do itself: one uint8 clip for `run`.
-    std::vector<std::uint8_t> prepare(const Frames& frames, double position) const {
+    [[nodiscard]] std::vector<std::uint8_t> prepare(const Frames& frames, double position) const {
         if (contract_.io.mode != InputMode::frames) return preprocessor_.crops(frames, position);
         const auto [height, width] = *contract_.io.frame_size;
         if (frames.count != contract_.clip.num_frames || frames.height != height || frames.width != width)
             throw ClipError("this bundle resizes in the graph and takes uint8 frames " +
-                            shape(contract_.clip.num_frames, height, width) + ", got uint8 " +
-                            shape(frames.count, frames.height, frames.width) +
+                            detail::tuple(std::array{contract_.clip.num_frames, height, width, 3}) + ", got uint8 " +
+                            detail::tuple(std::array{frames.count, frames.height, frames.width, 3}) +
                             "; for videos of other sizes export with --input crops");
         return {frames.data, frames.data + std::size_t(frames.count) * frames.frame_bytes()};
-    }
-
-    static std::string shape(int count, int height, int width) {
-        return "(" + std::to_string(count) + ", " + std::to_string(height) + ", " + std::to_string(width) + ", 3)";
     }
 
     void require_moving_crop(int spatial) const {
@@ -186,7 +184,8 @@ private:
     }
 
     /// The mean over the clips of a run.
-    Prediction predicted(const Outputs& results, double preprocess_ms, Clock::time_point inference_start) const {
+    [[nodiscard]] Prediction predicted(const Outputs& results, double preprocess_ms,
+                                       Clock::time_point inference_start) const {
         Prediction prediction;
         prediction.preprocess_ms = preprocess_ms;
         prediction.inference_ms = milliseconds_since(inference_start);
@@ -203,9 +202,10 @@ private:
 
     /// Run a batch in parts that the engine takes, each prepared just before it is run.
     template <typename Ready>
-    Outputs run_parts(const std::uint8_t* clips, std::size_t count, std::size_t clip_bytes, Ready ready) const {
+    [[nodiscard]] Outputs run_parts(const std::uint8_t* clips, std::size_t count, std::size_t clip_bytes,
+                                    Ready ready) const {
         if (!count) throw ClipError("there are no clips in the batch; pass at least one");
-        const auto low = std::size_t(backend_->batches.first), high = std::size_t(backend_->batches.second);
+        const auto low = std::size_t(batches().first), high = std::size_t(batches().second);
         Outputs results;
         for (std::size_t start = 0; start < count; start += high) {
             const std::size_t size = std::min(high, count - start);

@@ -11,7 +11,7 @@
 namespace vivit::detail {
 
 /// As many threads as asked for, or where that is 0 as there are processors, 8 at most.
-inline int thread_count(int wanted) {
+[[nodiscard]] inline int thread_count(int wanted) {
     return wanted > 0 ? wanted : int(std::clamp(std::thread::hardware_concurrency(), 1u, 8u));
 }
 

@@ -7,7 +7,6 @@
 #include <memory>
 #include <string>
 #include <type_traits>
-#include <utility>
 
 #include "vivit/errors.hpp"
 
@@ -16,7 +15,8 @@ namespace vivit::detail {
 /// One GPU.
 class Cuda {
 public:
-    /// Throws EnvironmentFault: there is no driver, or no such GPU.
+    /// @param gpu  its ordinal
+    /// @throws EnvironmentFault  there is no driver, or no such GPU
     explicit Cuda(int gpu) : gpu_(gpu) {
         // The first call of all: TensorRT without a working driver crashes or hands out what cannot be used.
         int count = 0;
@@ -35,13 +35,14 @@ public:
         sm_ = 10 * major + minor;
     }
 
-    int gpu() const { return gpu_; }
+    [[nodiscard]] int gpu() const noexcept { return gpu_; }
     /// Compute capability, as in 90.
-    int sm() const { return sm_; }
+    [[nodiscard]] int sm() const noexcept { return sm_; }
 
     /// Make this GPU the calling thread's own; CUDA keeps that choice per thread.
     void use() const { check(cudaSetDevice(gpu_)); }
 
+    /// Throw EnvironmentFault for every status but success.
     void check(cudaError_t status) const {
         if (status == cudaSuccess) return;
         const std::string hint =
@@ -50,7 +51,8 @@ public:
     }
 
 private:
-    int gpu_, sm_ = 0;
+    int gpu_;
+    int sm_ = 0;
 };
 
 /// What CUDA hands out, freed by `free`.
@@ -66,16 +68,17 @@ using Graph = Owned<cudaGraph_t, cudaGraphDestroy>;
 using GraphExec = Owned<cudaGraphExec_t, cudaGraphExecDestroy>;
 
 /// A stream that does not wait for the default one.
-inline Stream make_stream(const Cuda& cuda) {
+[[nodiscard]] inline Stream make_stream(const Cuda& cuda) {
     cudaStream_t stream = nullptr;
     cuda.check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     return Stream(stream);
 }
 
 /// One tensor at its largest batch: pinned memory on the host and its twin on the GPU.
-class Buffer {
+class PinnedBuffer {
 public:
-    Buffer(const Cuda& cuda, std::size_t clip_bytes, std::size_t max_clips) : cuda_(cuda), clip_bytes_(clip_bytes) {
+    PinnedBuffer(const Cuda& cuda, std::size_t clip_bytes, std::size_t max_clips)
+        : cuda_(cuda), clip_bytes_(clip_bytes) {
         void* memory = nullptr;
         cuda.check(cudaMallocHost(&memory, clip_bytes * max_clips));
         host_.reset(memory);
@@ -83,9 +86,9 @@ public:
         device_.reset(memory);
     }
 
-    void* host() const { return host_.get(); }
-    void* device() const { return device_.get(); }
-    std::size_t bytes(std::size_t clips) const { return clips * clip_bytes_; }
+    [[nodiscard]] void* host() const noexcept { return host_.get(); }
+    [[nodiscard]] void* device() const noexcept { return device_.get(); }
+    [[nodiscard]] std::size_t bytes(std::size_t clips) const noexcept { return clips * clip_bytes_; }
 
     void upload(std::size_t clips, cudaStream_t stream) const {
         cuda_.check(cudaMemcpyAsync(device(), host(), bytes(clips), cudaMemcpyHostToDevice, stream));

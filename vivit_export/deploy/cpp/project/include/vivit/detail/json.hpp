@@ -1,15 +1,16 @@
-// From JSON to the types of the contract, with the checks and sentences of vivit_export/contract.py.
+// From JSON to types, with the checks and sentences of vivit_export/contract.py.
 #pragma once
 
 #include <array>
 #include <cmath>
-#include <cstdint>
+#include <cstddef>
 #include <initializer_list>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "vivit/errors.hpp"
@@ -19,7 +20,7 @@ namespace vivit::detail {
 using nlohmann::json;
 
 /// A text as Python shows it.
-inline std::string quoted(const std::string& text) {
+[[nodiscard]] inline std::string quoted(const std::string& text) {
     const char quote = text.find('\'') != std::string::npos && text.find('"') == std::string::npos ? '"' : '\'';
     std::string result(1, quote);
     for (const char c : text) {
@@ -33,7 +34,7 @@ inline std::string quoted(const std::string& text) {
 }
 
 /// A value as Python shows it, which the sentences on both sides quote.
-inline std::string shown(const json& value) {
+[[nodiscard]] inline std::string shown(const json& value) {
     if (value.is_null()) return "None";
     if (value.is_boolean()) return value.get<bool>() ? "True" : "False";
     if (value.is_string()) return quoted(value.get<std::string>());
@@ -49,12 +50,12 @@ inline std::string shown(const json& value) {
 }
 
 /// The same, cut to 60 characters.
-inline std::string shown_shortly(const json& value) {
+[[nodiscard]] inline std::string shown_shortly(const json& value) {
     const std::string text = shown(value);
     return text.size() <= 60 ? text : text.substr(0, 60) + "…";
 }
 
-/// Names of an enum's values in JSON, in order; specialised beside each enum.
+/// Names of an enum's values in JSON, in order; specialized beside each enum.
 template <typename E>
 struct Names;
 
@@ -122,7 +123,9 @@ struct As<E, std::enable_if_t<std::is_enum_v<E>>> {
     }
 };
 
-inline std::string at(const std::string& where, std::size_t i) { return where + "[" + std::to_string(i) + "]"; }
+[[nodiscard]] inline std::string at(const std::string& where, std::size_t i) {
+    return where + "[" + std::to_string(i) + "]";
+}
 
 template <typename T, std::size_t N>
 struct As<std::array<T, N>> {
@@ -176,7 +179,7 @@ public:
 
     /// A field that must be there.
     template <typename T>
-    T get(const char* name) const {
+    [[nodiscard]] T get(const char* name) const {
         const auto found = data_.find(name);
         if (found == data_.end()) throw InputError(where_ + " lacks the field '" + name + "'; it is incomplete");
         return As<T>::read(*found, where_ + "." + name);

@@ -1,0 +1,96 @@
+"""The C++ library deployed, built and installed as a user would: once, however many processes run the tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import Bundles, add_plan
+from capabilities import fetched, missing
+from cpp_project import BUILD_SECONDS, TESTS, Cpp, Libraries, run, shared_folder, write_y4m
+from filelock import FileLock
+
+from vivit_export import demo
+from vivit_export.deploy.cpp.deploy import deploy_cpp
+from vivit_export.runtime.clips.video import read_sampled
+
+
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Libraries:
+    """What the C++ code is compiled against, on a machine on which nothing was installed for this."""
+    if lacking := [tool for tool in ("cmake", "g++", "make") if shutil.which(tool) is None]:
+        missing("cpp", f"{', '.join(lacking)} is not installed")
+    usr = fetched("fetch_cpp_libraries.py", "cpp") / "usr"
+    return Libraries(usr, _onnxruntime_root(tmp_path_factory, usr))
+
+
+def _onnxruntime_root(tmp_path_factory: pytest.TempPathFactory, usr: Path) -> Path:
+    """A folder like an unpacked release of ONNX Runtime: Debian's headers and the wheel's own library."""
+    root = tmp_path_factory.mktemp("onnxruntime")
+    spec = importlib.util.find_spec("onnxruntime")
+    assert spec is not None
+    assert spec.origin is not None
+    (library,) = Path(spec.origin).parent.glob("capi/libonnxruntime.so.1*")
+    (root / "lib").mkdir()
+    (root / "lib/libonnxruntime.so.1").symlink_to(library)
+    (root / "lib/libonnxruntime.so").symlink_to("libonnxruntime.so.1")
+    (root / "include").symlink_to(usr / "include/onnxruntime")
+    return root
+
+
+@pytest.fixture(scope="session")
+def cpp(libraries: Libraries, bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Cpp:
+    """The project deployed, built and installed; the test programs built against the installed package."""
+    home = shared_folder(tmp_path_factory) / "cpp"
+    with FileLock(home.with_name("cpp.lock")):
+        if not home.exists():  # or another process has built it
+            work = home.with_name("cpp-failed")
+            shutil.rmtree(work, ignore_errors=True)
+            home.mkdir()
+            try:
+                _build(home, libraries, bundles)
+            except BaseException:
+                home.rename(work)
+                raise
+    return Cpp(home)
+
+
+def _build(home: Path, libraries: Libraries, bundles: Bundles) -> None:
+    deploy_cpp(bundles.demo(), home / "project")
+    _make_engines(bundles, home / "engines")
+    _make_video(home / "video")
+    prefix = f"-DCMAKE_INSTALL_PREFIX={home / 'prefix'}"
+    run("cmake", "-S", home / "project", "-B", home / "headers", *libraries.cmake(), prefix, "-DVIVIT_EXAMPLE=OFF")
+    run("cmake", "--install", home / "headers")
+    found = libraries.cmake(home / "prefix")
+    run("cmake", "-S", TESTS, "-B", home / "tests", *found, f"-DVIVIT_TEST_BUNDLES={home / 'engines'}")
+    run("cmake", "-S", TESTS / "consumer", "-B", home / "consumer", *found)
+    run("cmake", "-S", home / "project", "-B", home / "build", *libraries.cmake(), "-DCMAKE_CXX_FLAGS=-Werror")
+    builds = [subprocess.Popen(["cmake", "--build", home / name]) for name in ("build", "consumer")]
+    run("cmake", "--build", home / "tests", "-j", str(os.cpu_count() or 1), timeout=BUILD_SECONDS)
+    assert [build.wait() for build in builds] == [0, 0]
+
+
+def _make_video(folder: Path) -> None:
+    """Write a demo clip as files that need no decoder."""
+    folder.mkdir()
+    frames = read_sampled(demo.clips_path() / "up_240x426_30fps.mp4", lambda count: np.arange(count))
+    np.save(folder / "up.npy", frames)
+    frames.tofile(folder / "up.rgb")
+    write_y4m(folder / "up.y4m", frames.shape[2], frames.shape[1], "420jpeg", seed=1, count=20)
+
+
+def _make_engines(bundles: Bundles, folder: Path) -> None:
+    """Make bundles with made-up engines for the double in tests/cpp/fake."""
+    folder.mkdir()
+    for flavour, version in (("tensorrt", "11.4.0.106"), ("tensorrt-rtx", "1.7.1.116")):
+        bundle = bundles.copy(folder / flavour)
+        common = {"flavour": flavour, "version": version}
+        add_plan(bundle, "first", b"plan", **common)
+        add_plan(bundle, "second", b"plan", **common, sms=[100], profiles=[{"min": 2, "opt": 2, "max": 4}])
+        add_plan(bundle, "stale", b"plan", **common, onnx_sha256="0" * 64)

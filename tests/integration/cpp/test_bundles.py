@@ -1,0 +1,122 @@
+"""A bundle that is damaged is refused as in Python."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bundles import Bundles
+from cpp_project import Cpp, flip_a_byte
+
+from vivit_export.bundle import read_bundle
+from vivit_export.errors import VivitExportError
+
+pytestmark = pytest.mark.needs_onnxruntime
+
+
+Damage = Callable[[Path, dict[str, Any]], None]
+
+
+def edit(*path: str, value: Any) -> Damage:
+    """Change one value of the manifest."""
+
+    def damage(_folder: Path, manifest: dict[str, Any]) -> None:
+        *parents, last = path
+        for key in parents:
+            manifest = manifest[key]
+        manifest[last] = value
+
+    return damage
+
+
+def drop(*path: str) -> Damage:
+    """Remove one value of the manifest."""
+
+    def damage(_folder: Path, manifest: dict[str, Any]) -> None:
+        *parents, last = path
+        for key in parents:
+            manifest = manifest[key]
+        del manifest[last]
+
+    return damage
+
+
+def cut(folder: Path, _manifest: dict[str, Any]) -> None:
+    (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:-1])
+
+
+def lose(folder: Path, _manifest: dict[str, Any]) -> None:
+    (folder / "model.onnx").unlink()
+
+
+def link_out(folder: Path, _manifest: dict[str, Any]) -> None:
+    (folder / "model.onnx").rename(folder.parent / f"{folder.name}.onnx")
+    (folder / "model.onnx").symlink_to(folder.parent / f"{folder.name}.onnx")
+
+
+ENTRY = {"sha256": "0" * 64, "size": 1}
+DAMAGES: dict[str, Damage] = {
+    "a flipped byte": flip_a_byte,
+    "a cut file": cut,
+    "a lost file": lose,
+    "a link out": link_out,
+    "another format": edit("format", value="vivit-bundle/2"),
+    "a format of another type": edit("format", value=1),
+    "no contract": drop("contract"),
+    "no labels": drop("contract", "labels"),
+    "a model that is not listed": drop("files", "model.onnx"),
+    "an engine that is not listed": edit("engines", "x", value={}),
+    "a path above": edit("files", "../x", value=ENTRY),
+    "an absolute path": edit("files", "/etc/passwd", value=ENTRY),
+    "a backslash": edit("files", "a\\b", value=ENTRY),
+    "a size that is none": edit("files", "model.onnx", "size", value="1"),
+    "an entry that is none": edit("files", "model.onnx", value=[]),
+    "labels that do not match the head": edit("contract", "labels", value=["a", "b"]),
+    "an unknown field": edit("contract", "clip", "frames", value=3),
+    "a field that is missing": drop("contract", "clip", "height"),
+    "a number that is a string": edit("contract", "clip", "height", value="64"),
+    "a number that is a boolean": edit("contract", "clip", "stride", value=True),
+    "an unknown rule": edit("contract", "clip", "sampling", value="random"),
+    "a list that is too long": edit("contract", "clip", "views", value=[1, 2, 3]),
+    "a list of something else": edit("contract", "clip", "views", value=[1, "a"]),
+    "a size that is an object": edit("contract", "preprocess", "size", value={"height": 3}),
+    "a stride of another rule": edit("contract", "clip", "stride", value=2),
+    "views of another rule": edit("contract", "clip", "views", value=[4, 3]),
+    "two views": edit("contract", "clip", "views", value=[1, 2]),
+    "a clip that the tubelet does not divide": edit("contract", "clip", "num_frames", value=7),
+    "a filter that is none": edit("contract", "preprocess", "resample", value=6),
+    "a size of zero": edit("contract", "preprocess", "shortest_edge", value=0),
+    "two sizes": edit("contract", "preprocess", "size", value=[64, 64]),
+    "a deviation of zero": edit("contract", "preprocess", "std", value=[0.5, 0, 0.5]),
+    "an offset without a scale": edit("contract", "preprocess", "do_rescale", value=False),
+    "a crop of another size": edit("contract", "preprocess", "crop_size", value=[32, 64]),
+    "two inputs": edit("contract", "io", "inputs", value=[]),
+    "a frame size of another mode": edit("contract", "io", "frame_size", value=[10, 20]),
+}
+
+
+def test_a_damaged_bundle_is_refused_with_pythons_own_sentence(cpp: Cpp, bundles: Bundles, tmp_path: Path) -> None:
+    folders = [bundles.copy(tmp_path / str(i)) for i in range(len(DAMAGES))]
+    for folder, damage in zip(folders, DAMAGES.values(), strict=True):
+        manifest = json.loads((folder / "bundle.json").read_text())
+        damage(folder, manifest)
+        (folder / "bundle.json").write_text(json.dumps(manifest))
+    folders += [tmp_path / "nowhere", tmp_path]
+    answers = cpp.ask([{"do": "bundle", "bundle": str(folder)} for folder in folders], "avx2")
+    for name, folder, answer in zip([*DAMAGES, "nowhere", "no bundle"], folders, answers, strict=True):
+        with pytest.raises(VivitExportError) as e:
+            read_bundle(folder)
+        assert answer == {"error": str(e.value), "code": e.value.exit_code}, name
+
+
+def test_a_manifest_that_is_no_json_is_refused(cpp: Cpp, bundles: Bundles, tmp_path: Path) -> None:
+    for i, text in enumerate(("{", "[" * 100_000, '{"a": "\xff"}', "[]")):
+        folder = bundles.copy(tmp_path / str(i))
+        (folder / "bundle.json").write_bytes(text.encode("latin-1"))
+    requests = [{"do": "bundle", "bundle": str(tmp_path / str(i))} for i in range(4)]
+    answers = cpp.ask(requests, "avx2")
+    assert all("bundle.json cannot be read as JSON (" in answer["error"] for answer in answers[:3])
+    assert "has format None; this version reads 'vivit-bundle/1'" in answers[3]["error"]

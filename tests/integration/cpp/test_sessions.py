@@ -1,0 +1,165 @@
+"""Sessions on ONNX Runtime give the logits of the Python runtime, and say what they run on."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from bundles import Bundles, random_crops
+from cpp_project import Cpp
+
+import vivit_export
+from vivit_export.bundle import read_bundle, sha256_of
+from vivit_export.deploy.cpp.deploy import deploy_cpp
+from vivit_export.runtime import Preprocessor
+from vivit_export.runtime.clips.views import average_views, read_views
+from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
+from vivit_export.runtime.session.session import Prediction
+
+pytestmark = pytest.mark.needs_onnxruntime
+
+
+GPU_ENGINES = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_logits_are_pythons(cpp: Cpp, bundles: Bundles, tmp_path: Path, precision: str) -> None:
+    bundle = bundles.demo(precision=precision)
+    deploy_cpp(bundle, tmp_path / "app")
+    clips = random_crops(bundle, 35)  # more than one call takes
+    clips.tofile(tmp_path / "clips")
+    folders = [str(tmp_path / "app/bundle"), str(bundle.path)]
+    requests = [{"do": "infer", "bundle": folder, "clips": str(tmp_path / "clips")} for folder in folders]
+    deployed, portable = cpp.ask(requests, "avx2")
+    with vivit_export.open_session(bundle, prefer="onnxruntime-cpu") as session:
+        require_close(deployed, session.run(clips))
+        assert deployed["details"] == session.details
+    # A bundle that was not deployed has no graph for the CPU: the portable one runs.
+    require_close(portable, OnnxRuntimeSession(bundle.model).run(clips))
+    assert portable["details"] == re.sub(r"CPU, .*", f"CPU, {precision}", deployed["details"])
+    assert portable["passed_over"] == dict.fromkeys(GPU_ENGINES, "onnxruntime-cpu was asked for")
+
+
+def require_close(answer: Any, expected: dict[str, npt.NDArray[np.float32]]) -> None:
+    """Compare every output to 1e-6."""
+    for name, values in expected.items():
+        np.testing.assert_allclose(np.reshape(answer[name], values.shape), values, rtol=0, atol=1e-6)
+
+
+def test_a_cpu_graph_that_is_not_listed_is_refused(cpp: Cpp, tmp_path: Path) -> None:
+    values = ["model.cpu.onnx", {"file": "other.onnx", "details": ""}, {"file": 3, "details": ""}]
+    for i, value in enumerate(values):
+        shutil.copytree(cpp.bundle, tmp_path / str(i))
+        manifest = json.loads((tmp_path / str(i) / "bundle.json").read_text())
+        (tmp_path / str(i) / "bundle.json").write_text(json.dumps({**manifest, "cpu_graph": value}))
+    answers = cpp.ask([{"do": "bundle", "bundle": str(tmp_path / str(i))} for i in range(3)], "avx2")
+    assert "bundle.json has no file and details in cpu_graph" in answers[0]["error"]
+    assert "bundle.json does not list other.onnx; deploy the bundle again" in answers[1]["error"]
+    assert "bundle.json has no file and details in cpu_graph" in answers[2]["error"]
+
+
+def test_every_input_mode_gives_pythons_logits(cpp: Cpp, bundles: Bundles, tmp_path: Path) -> None:
+    pixels = bundles.demo(input_mode="pixels")
+    frames = bundles.demo(input_mode="frames", frame_size=(96, 128))
+    crops = random_crops(pixels, 3)
+    whole = np.random.default_rng(1).integers(0, 256, (3, *frames.contract.io.inputs[0].shape[1:]), dtype=np.uint8)
+    crops.tofile(tmp_path / "crops")
+    whole.tofile(tmp_path / "whole")
+    answers = cpp.ask(
+        [
+            {"do": "infer_pixels", "bundle": str(pixels.path), "clips": str(tmp_path / "crops")},
+            {"do": "infer", "bundle": str(frames.path), "clips": str(tmp_path / "whole")},
+            {"do": "predict", "bundle": str(frames.path), "path": str(cpp.video)},
+            {"do": "infer_pixels", "bundle": str(cpp.bundle), "clips": str(tmp_path / "crops")},
+        ],
+        "avx2",
+    )
+    values = Preprocessor.from_bundle(pixels.path).to_pixels(crops)
+    expected = OnnxRuntimeSession(pixels.model).run(values)["logits"]
+    assert answers[0]["from_pixels"] == answers[0]["from_crops"]
+    np.testing.assert_allclose(np.reshape(answers[0]["from_crops"], expected.shape), expected, rtol=0, atol=1e-6)
+    expected = OnnxRuntimeSession(frames.model).run(whole)["logits"]
+    np.testing.assert_allclose(np.reshape(answers[1]["logits"], expected.shape), expected, rtol=0, atol=1e-6)
+    assert (
+        "this bundle resizes in the graph and takes uint8 frames (8, 96, 128, 3), got uint8 (8, 426, 240, 3)"
+        in (answers[2]["error"])
+    )
+    assert answers[3] == {
+        "error": "clips must be uint8, got float32; only a bundle of input mode pixels takes that",
+        "code": 3,
+    }
+
+
+def test_a_video_is_recognized_as_in_python(cpp: Cpp, bundles: Bundles, tmp_path: Path) -> None:
+    by_view = {(1, 1): bundles.demo().path, (4, 3): bundles.copy(tmp_path / "views")}
+    manifest = json.loads((by_view[4, 3] / "bundle.json").read_text())
+    manifest["contract"]["clip"].update(sampling="stride", stride=2, views=[4, 3])
+    (by_view[4, 3] / "bundle.json").write_text(json.dumps(manifest))
+    # The codec of the .y4m is what both sides read bit for bit.
+    path = cpp.video.with_suffix(".y4m")
+    answers = cpp.ask(
+        [{"do": "predict", "bundle": str(folder), "path": str(path)} for folder in by_view.values()], "avx2"
+    )
+    for folder, answer in zip(by_view.values(), answers, strict=True):
+        bundle = read_bundle(folder)
+        logits = OnnxRuntimeSession(bundle.model).run(read_views(path, bundle.contract))["logits"]
+        np.testing.assert_allclose(answer["logits"], average_views(logits), rtol=0, atol=1e-6)
+        best = Prediction(average_views(logits), None, bundle.contract.labels).top(3)
+        assert [label for label, _ in answer["top"]] == [label for label, _ in best]
+        np.testing.assert_allclose([c for _, c in answer["top"]], [c for _, c in best], rtol=0, atol=1e-6)
+    assert answers[0]["one"] == answers[0]["logits"]
+
+
+def test_eight_threads_share_a_session(cpp: Cpp, bundles: Bundles, tmp_path: Path) -> None:
+    random_crops(bundles.demo(), 3).tofile(tmp_path / "clips")
+    (answer,) = cpp.ask([{"do": "share", "bundle": str(cpp.bundle), "clips": str(tmp_path / "clips")}], "avx2")
+    assert answer == {"different": 0}
+
+
+def test_nothing_falls_back_silently(cpp: Cpp, bundles: Bundles, tmp_path: Path) -> None:
+    broken = bundles.copy(tmp_path / "broken")
+    (broken / "model.onnx").write_bytes(b"no graph")
+    rehash(broken)
+    other = bundles.copy(tmp_path / "other")
+    shutil.copy(bundles.demo(input_mode="pixels").model, other)
+    rehash(other)
+    asked = {
+        "onnxruntime": "onnxruntime-cpu",
+        "": "onnxruntime-cpu",
+        "cpu": "engine 'cpu' is unknown; use one of tensorrt, ",
+        "tensorrt": "built without it; configure with -DVIVIT_TENSORRT=ON -DTENSORRT_ROOT=FOLDER",
+        "onnxruntime-cuda": "onnxruntime-cuda was asked for and is not available: this ONNX Runtime has no CUDA",
+    }
+    devices = {
+        "gpu": "device='gpu' is unknown",
+        "cuda:x": "is unknown",
+        "cuda": "it runs on cpu, and cuda was asked for",
+    }
+    requests = [{"engine": name} for name in asked] + [{"device": name} for name in devices]
+    folders = [cpp.bundle] * len(requests) + [broken, other]
+    requests += [{"engine": "onnxruntime-cpu"}] * 2
+    expected = [
+        *asked.values(),
+        *devices.values(),
+        "ONNX Runtime cannot load model.onnx: ",
+        "does not have frames as the",
+    ]
+    codes = [0, 0, 2, 7, 7, 2, 2, 7, 7, 3]
+    answers = cpp.ask([{"do": "open", "bundle": str(f), **r} for f, r in zip(folders, requests, strict=True)])
+    for answer, part, code in zip(answers, expected, codes, strict=True):
+        assert part in answer.get("error", answer.get("engine")), part
+        assert answer.get("code", 0) == code
+
+
+def rehash(folder: Path) -> None:
+    """Make the manifest agree with a model that was exchanged."""
+    manifest = json.loads((folder / "bundle.json").read_text())
+    entry = {"sha256": sha256_of(folder / "model.onnx"), "size": (folder / "model.onnx").stat().st_size}
+    manifest["files"]["model.onnx"] = entry
+    (folder / "bundle.json").write_text(json.dumps(manifest))

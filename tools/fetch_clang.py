@@ -1,0 +1,49 @@
+"""Put clang++ beside the test environment, without installing it: the tests compile the C++ headers with it.
+
+Debian's package of the machine's own suite and what it needs beyond what the machine has, unpacked: 50 MB at most to
+download. It takes the C++ standard library of g++, which must be there.
+
+    python tools/fetch_clang.py    # prints the folder; does nothing if it is complete
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from apt_packages import Apt, codename
+from fetched_folder import fetch_once
+
+FOLDER = Path(sys.prefix) / "share" / "clang"
+_MARKER = "complete.txt"
+
+
+def is_complete(folder: Path) -> bool:
+    """Return whether clang++ of this machine's suite lies in ``folder``."""
+    marker = folder / _MARKER
+    return marker.is_file() and marker.read_text() == codename()
+
+
+def fetch(folder: Path = FOLDER) -> Path:
+    """Unpack the packages to ``folder`` unless they are there, and return it: a prefix with ``usr`` in it.
+
+    Raises:
+        subprocess.CalledProcessError: apt could not find or download a package.
+        FileNotFoundError: this machine has no apt.
+    """
+    return fetch_once(folder, is_complete, _fill)
+
+
+def _fill(target: Path, room: Path) -> None:
+    apt = Apt(room / "apt", codename())
+    packages = apt.lacking("clang")
+    (compiler,) = (package for package in packages if re.fullmatch(r"clang-\d+", package))
+    headers = f"lib{compiler.replace('-', '-common-')}-dev"  # clang looks for them beside itself
+    for package in dict.fromkeys((*packages, headers)):
+        apt.unpack(package, target)
+    (target / _MARKER).write_text(codename())
+
+
+if __name__ == "__main__":
+    print(fetch())

@@ -1,0 +1,50 @@
+// What a bundle's manifest says, as plain types; detail/manifest_reader.hpp fills them.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "vivit/contract.hpp"
+#include "vivit/errors.hpp"
+
+namespace vivit {
+
+/// What the bundle says about one compiled engine; its bytes are engines/NAME.plan.
+struct Engine {
+    std::string flavor;                 ///< tensorrt or tensorrt-rtx
+    std::string version;                ///< of the compiler, as in 11.4.0.106
+    std::vector<int> sms;               ///< compute capabilities it runs on, as in 90
+    std::pair<int, int> batches{1, 1};  ///< smallest and largest of its profile, in clips
+    std::string onnx_sha256;            ///< of the graph it was compiled from
+};
+
+namespace detail {
+
+inline constexpr const char* bundle_format = "vivit-bundle/1";
+inline constexpr const char* manifest_name = "bundle.json";
+inline constexpr const char* model_name = "model.onnx";
+
+/// The name of a compiled engine's file, as bundle.json lists it.
+[[nodiscard]] inline std::string plan_name(const std::string& engine) { return "engines/" + engine + ".plan"; }
+
+/// The manifest of a bundle whose files were verified.
+struct Manifest {
+    std::string text;                            ///< bundle.json as it was read
+    std::map<std::string, std::string> sha256s;  ///< by name of the file
+    std::map<std::string, Engine> engines;
+    std::string precision;               ///< empty where it has no name
+    std::string cpu_model = model_name;  ///< the graph for ONNX Runtime on the CPU
+    std::string cpu_details;             ///< its arithmetic, empty where it is the portable graph
+    Contract contract;
+};
+
+[[nodiscard]] inline BundleError altered(const std::filesystem::path& path) {
+    return BundleError(path.string() + " is not the file that bundle.json describes: it was altered or cut short");
+}
+
+}  // namespace detail
+
+}  // namespace vivit
