@@ -30,7 +30,7 @@ def test_what_may_be_left_out_is_named() -> None:
     assert choose_rewrites(Precision.FP16, REWRITE_NAMES) == ()
     assert choose_rewrites(Precision.INT8, REWRITE_NAMES) == (Rewrite.HEAD_SCALES,)
     for name in ("kay-bias", "head-scales"):
-        with pytest.raises(UsageError, match=f"--no-rewrite '{name}' is not one of patch-embedding, .*, class-token$"):
+        with pytest.raises(UsageError, match=f"skip_rewrites='{name}' is not one of patch-embedding, .*, class-token$"):
             choose_rewrites(Precision.INT8, ("key-bias", name))
 
 

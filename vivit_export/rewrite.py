@@ -10,7 +10,7 @@ from collections.abc import Collection
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from vivit_export.errors import UsageError
+from vivit_export.errors import UsageError, option
 from vivit_export.precision import Precision
 
 
@@ -81,5 +81,5 @@ def choose_rewrites(precision: Precision, skip: Collection[str] = ()) -> tuple[R
     """
     for name in sorted(skip):
         if name not in REWRITE_NAMES:
-            raise UsageError(f"--no-rewrite {name!r} is not one of {', '.join(REWRITE_NAMES)}")
+            raise UsageError(f"{option('skip_rewrites', repr(name))} is not one of {', '.join(REWRITE_NAMES)}")
     return tuple(rewrite for rewrite in Rewrite if rewrite.serves(precision) and rewrite not in skip)

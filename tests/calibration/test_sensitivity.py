@@ -12,6 +12,7 @@ from vivit_export.bundle.manifest import ClipsRecord, LayerEffect
 from vivit_export.calibration.ranges import LayerRange, Ranges
 from vivit_export.calibration.sensitivity import fewest_kept, measure
 from vivit_export.precision import Precision
+from vivit_export.records import to_json
 
 ERRORS = {"a": 0.1, "b": 0.4, "c": 0.2, "d": 0.3}
 HARM = {"a": 4.0, "b": 1.0, "c": 2.0, "d": 8.0}  # what each layer adds to the logits
@@ -43,7 +44,7 @@ def test_the_error_of_the_output_decides_for_the_rest() -> None:
     ranked = found(2)  # b and d have the largest errors
     assert [one.layer for one in ranked] == ["d", "b", "c", "a"]
     assert [one.alone is None for one in ranked] == [False, False, True, True]
-    assert ranked[-1].to_json() == {"layer": "a", "error": 0.1, "alone": None, "without": None, "share": 0.25}
+    assert to_json(ranked[-1]) == {"layer": "a", "error": 0.1, "alone": None, "without": None, "share": 0.25}
 
 
 @given(st.integers(0, 60), st.integers(1, 60))

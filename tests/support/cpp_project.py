@@ -28,7 +28,7 @@ def run(*command: str | Path, timeout: float = 300, **options: Any) -> str:
     """Run a program that must succeed; return what it prints."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)
     assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
+    return str(done.stdout)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vivit_export.errors import InputError
 from vivit_export.flavour import Flavour
 from vivit_export.precision import Precision
 
@@ -69,6 +70,13 @@ class Profile:
     opt: int
     max: int
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.min <= self.opt <= self.max:
+            raise InputError(
+                f"an engine has the profile min={self.min}, opt={self.opt}, max={self.max}, which must rise from 1 or "
+                "more; build it again"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class EngineRecord:
@@ -95,6 +103,10 @@ class EngineRecord:
     onnx_sha256: str
     proof: tuple[str, ...]
     plan: PlanSummary
+
+    def __post_init__(self) -> None:
+        if not self.profiles:
+            raise InputError("an engine has no profile; build it again")
 
     @property
     def profile(self) -> Profile:

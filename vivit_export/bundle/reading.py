@@ -119,7 +119,7 @@ def _parse(folder: Path, path: Path) -> JsonObject:
         what = "is not a folder" if not folder.is_dir() else f"has no {MANIFEST}"
         raise BundleError(f"{folder} {what}; make a bundle with: vivit-export MODEL -o {folder}")
     if path.stat().st_size > _MAX_MANIFEST_BYTES:
-        raise BundleError(f"{path} is larger than {_MAX_MANIFEST_BYTES >> 20} MiB; that is not a manifest of ours")
+        raise BundleError(f"{path} is larger than {_MAX_MANIFEST_BYTES >> 20} MiB; it is not a bundle's manifest")
     try:
         data = parse_json(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as e:

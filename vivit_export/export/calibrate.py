@@ -27,7 +27,7 @@ from vivit_export.calibration.ranges import Ranges, read_ranges
 from vivit_export.calibration.smoothing import find_ranges
 from vivit_export.contract import Clip, Contract
 from vivit_export.demo.motion import LABELS, render_clip
-from vivit_export.errors import UsageError
+from vivit_export.errors import UsageError, option
 from vivit_export.export.checkpoint.load import Checkpoint
 from vivit_export.export.graph.build import Rewritten, save_graph, signature
 from vivit_export.export.graph.pixels import prepend_pixels
@@ -154,8 +154,8 @@ def layers_to_keep(ranges: Ranges, keep: str | None) -> tuple[str, ...]:
     kept = tuple(name for name in ranges.layers if re.search(keep, name))
     if len(kept) in (0, len(ranges.layers)):
         raise UsageError(
-            f"--keep-fp16 {keep!r} matches {len(kept)} of {len(ranges.layers)} layers; they are named like "
-            f"{', '.join(list(ranges.layers)[:4])}"
+            f"{option('keep_fp16', repr(keep))} matches {len(kept)} of {len(ranges.layers)} layers; they are named "
+            f"like {', '.join(list(ranges.layers)[:4])}"
         )
     return kept
 

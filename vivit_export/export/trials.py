@@ -16,7 +16,7 @@ from vivit_export.bundle.manifest import LayerEffect
 from vivit_export.calibration.linears import LinearGroup
 from vivit_export.calibration.ranges import Ranges
 from vivit_export.calibration.sensitivity import CONFIRMED, fewest_kept, measure
-from vivit_export.errors import DriftError
+from vivit_export.errors import DriftError, option
 from vivit_export.export.calibrate import calibration_graph
 from vivit_export.export.checkpoint.load import Checkpoint
 from vivit_export.export.graph.build import Rewritten, save_graph
@@ -124,7 +124,8 @@ def choose_kept(
     with progress.counting("find the fewest layers to keep in fp16", len(order), "trials") as count:
         kept = fewest_kept(order, passes, count)
     if kept is None:
-        way = "--gate changes a limit" + (", or leave out --fp8-attention" if attention else "")
+        leave_out = f", or leave out {option('fp8_attention')}" if attention else ""
+        way = f"{option('gate')} changes a limit{leave_out}"
         raise DriftError(f"the drift is beyond the gate even with all layers in fp16; nothing was written ({way})")
     progress.note(kept_text(kept, trials.shares))
     return kept, ranges

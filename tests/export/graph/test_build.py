@@ -184,12 +184,13 @@ def test_a_rewrite_that_leaves_the_range_is_named(checkpoints: Checkpoints, tmp_
     with pytest.raises(BuildError) as caught:
         build_graph(checkpoint, outputs=("logits",), **options)
     assert str(caught.value) == (
-        "weight layers.0.mlp.fc1.weight reaches 1e+05, beyond the fp16 range of 6.55e+04; use --bf16, "
-        "or --no-rewrite layernorm, which made it so large"
+        "weight layers.0.mlp.fc1.weight reaches 1e+05, beyond the fp16 range of 6.55e+04; use precision=bf16, "
+        "or skip_rewrites=layernorm, which made it so large"
     )
     made = build_graph(checkpoint, outputs=("logits",), skip_rewrites=("layernorm",), **options)
-    assert made.facts["largest_weight"]["magnitude"] == 1e4
+    assert made.facts.largest_weight is not None
+    assert made.facts.largest_weight.magnitude == 1e4
     with torch.no_grad():
         layer.mlp.fc1.weight[5, 3] = 1e5  # now the checkpoint's own
-    with pytest.raises(BuildError, match=r"reaches 1e\+09, beyond .*; use --bf16$"):
+    with pytest.raises(BuildError, match=r"reaches 1e\+09, beyond .*; use precision=bf16$"):
         build_graph(checkpoint, outputs=("logits",), **options)

@@ -13,6 +13,7 @@ import pytest
 from checkpoints import Checkpoints, normal_pixels
 from graphs import inferred_types, ops, run_ort, serialize
 
+from vivit_export.contract import AttentionForm
 from vivit_export.errors import BuildError
 from vivit_export.export.graph.build import build_graph
 from vivit_export.export.graph.lowering import Lowered, lower_precision
@@ -173,7 +174,7 @@ VALID = [
 
 @pytest.mark.parametrize(("precision", "form", "opset"), VALID)
 def test_graph_is_valid_at_every_opset(
-    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch, precision: Precision, form: str, opset: int
+    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch, precision: Precision, form: AttentionForm, opset: int
 ) -> None:
     monkeypatch.setattr("vivit_export.export.graph.build.trace", lambda *_: checkpoints.trace())
     graph = build_graph(

@@ -13,9 +13,10 @@ from checkpoints import Checkpoints, normal_pixels
 from graphs import inferred_types, ops, run_double, run_ort, to_double
 from made_ranges import DEEP, LAYERS, ranges
 
-from vivit_export.bundle.manifest import PrecisionRecord, QuantizedLayer
+from vivit_export.bundle.manifest import ClipsRecord, PrecisionRecord, QuantizedLayer
 from vivit_export.calibration.linears import LinearGroup, quantize_input, quantize_weights
 from vivit_export.calibration.ranges import LayerRange, Ranges
+from vivit_export.contract import AttentionForm
 from vivit_export.errors import CalibrationError
 from vivit_export.export.graph.build import Quantization, build_graph, rewrite_graph
 from vivit_export.export.graph.quantize import _divide, find_groups, name_inputs, quantize
@@ -34,7 +35,9 @@ def told_of(facts: PrecisionRecord) -> Mapping[str, QuantizedLayer]:
 
 @pytest.fixture
 def build(checkpoints: Checkpoints) -> Build:
-    def make(precision: Precision, *, keep: tuple[str, ...] = (), form: str = "pattern", **options: Any) -> Any:
+    def make(
+        precision: Precision, *, keep: tuple[str, ...] = (), form: AttentionForm = "pattern", **options: Any
+    ) -> Any:
         checkpoint = checkpoints.load(**DEEP)
         rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), Precision.INT8)
         made = build_graph(
@@ -131,13 +134,11 @@ def test_smoothing_goes_into_layernorm_or_one_multiplication(build: Build) -> No
 def test_ranges_that_lack_a_layer_are_refused(checkpoints: Checkpoints) -> None:
     model = rewrite_graph(checkpoints.load(**DEEP), ("logits",), Precision.INT8).model
     with pytest.raises(CalibrationError, match=r"the ranges say nothing about layers\.0\.attention\.qkv; calibrate"):
-        quantize(model, Ranges(Precision.INT8, "mse", {}, {}, {}))
+        quantize(model, Ranges(Precision.INT8, "mse", {}, ClipsRecord("", 0), {}))
 
 
 def test_a_layer_without_a_range_is_named_unless_it_is_kept(build: Build) -> None:
-    with pytest.raises(
-        CalibrationError, match=r"the input of layers\.0\.attention\.qkv is zero on all 1 .* --keep-fp16"
-    ):
+    with pytest.raises(CalibrationError, match=r"the input of layers\.0\.attention\.qkv is zero on all 1 .* keep_fp16"):
         build(Precision.INT8, amax=0.0)
     build(Precision.INT8, amax=0.0, keep=tuple(LAYERS))
 
@@ -191,7 +192,7 @@ def test_onnxruntime_reads_the_codes_as_we_do(precision: Precision) -> None:
     out.name, out.type, out.shape = "y", ir.TensorType(ir.DataType.FLOAT), ir.Shape(["n", 8])
     graph = ir.Graph([x], [out], nodes=[matmul], initializers=[constant], opset_imports={"": 20}, name="g")
     model = ir.Model(graph, ir_version=10)
-    quantize(model, Ranges(precision, "mse", {}, {}, {group.name: LayerRange(2.5, 4, None, None, 0)}))
+    quantize(model, Ranges(precision, "mse", {}, ClipsRecord("", 0), {group.name: LayerRange(2.5, 4, None, None, 0)}))
     rows = (2 * rng.standard_normal((50, 16))).astype(np.float32)
     (stored,) = quantize_weights(group, precision)
     expected = quantize_input(rows, 2.5, precision) @ stored.values

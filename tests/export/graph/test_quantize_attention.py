@@ -21,7 +21,7 @@ import vivit_export as ve
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.errors import CalibrationError, PrecisionError
 from vivit_export.export.calibrate import calibration_graph, obtain_ranges
-from vivit_export.export.engine.plan import Plan, prove
+from vivit_export.export.engine.plan import prove
 from vivit_export.export.graph.build import Graph, Quantization, build_graph, rewrite_graph
 from vivit_export.export.graph.quantize_attention import name_attention_inputs, quantize_attention
 from vivit_export.export.graph.rewrites import lower_attention
@@ -113,7 +113,7 @@ def test_a_block_without_a_range_is_named(checkpoints: Checkpoints) -> None:
     lower_attention(model)
     with pytest.raises(CalibrationError, match=r"nothing about layers\.0\.attention: .*; calibrate with it"):
         quantize_attention(model.clone(), ranges(Precision.FP8))
-    with pytest.raises(CalibrationError, match=r"layers\.0\.attention are zero on all 1 .* leave out --fp8-attention"):
+    with pytest.raises(CalibrationError, match=r"layers\.0\.attention are zero on all 1 .* leave out fp8_attention"):
         quantize_attention(model.clone(), with_attention(0.0))
 
 
@@ -188,7 +188,7 @@ def test_ranges_of_an_export_serve_another_if_they_know_attention(
     plain = export("plain", CalibrationOptions((crops,)), attention=False)
     assert plain.manifest.precision.quantization is not None
     assert plain.manifest.precision.quantization.attention is None
-    with pytest.raises(CalibrationError, match="were calibrated without --fp8-attention"):
+    with pytest.raises(CalibrationError, match="were calibrated without fp8_attention"):
         export("none", CalibrationOptions(ranges=plain.path / "ranges.json"), attention=True)
     assert not (tmp_path / "none").exists()
 
@@ -217,9 +217,9 @@ def test_the_kernel_reads_fp8(tmp_path: Path) -> None:
         calibration=CalibrationOptions(num_clips=32),
         targets=("tensorrt-rtx",),
     )
-    (sidecar,) = bundle.engines.values()
-    assert sidecar["proof"][0] == "attention fused in 4 of 4 blocks (FP8)"
-    plan = Plan.from_json(sidecar["plan"])
+    (engine,) = bundle.engines.values()
+    assert engine.proof[0] == "attention fused in 4 of 4 blocks (FP8)"
+    plan = engine.plan
     assert plan.attention_dtypes == {"FP8": 4}
     with pytest.raises(PrecisionError, match="attention was promised in Half, and the plan has 4 in FP8"):
-        prove(plan, precision="fp8", num_attention=4, attention_dtype="Half")
+        prove(plan, precision=Precision.FP8, num_attention=4, attention_dtype="Half")

@@ -10,6 +10,7 @@ import pytest
 from checkpoints import outliers as outliers_tool
 from safetensors.numpy import save_file
 
+from vivit_export.bundle.checks import Drift
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.export.calibrate import calibration_contract, calibration_graph, motion_clips, obtain_ranges
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
@@ -19,7 +20,6 @@ from vivit_export.precision import Precision
 from vivit_export.progress import Silent
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.drift.check import Outputs
-from vivit_export.runtime.drift.metrics import Drift
 
 pytestmark = pytest.mark.needs_onnxruntime
 

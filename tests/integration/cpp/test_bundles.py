@@ -63,7 +63,7 @@ DAMAGES: dict[str, Damage] = {
     "a cut file": cut,
     "a lost file": lose,
     "a link out": link_out,
-    "another format": edit("format", value="vivit-bundle/2"),
+    "another format": edit("format", value="vivit-bundle/3"),
     "a format of another type": edit("format", value=1),
     "no contract": drop("contract"),
     "no labels": drop("contract", "labels"),
@@ -119,4 +119,4 @@ def test_a_manifest_that_is_no_json_is_refused(cpp: Cpp, bundles: Bundles, tmp_p
     requests = [{"do": "bundle", "bundle": str(tmp_path / str(i))} for i in range(4)]
     answers = cpp.ask(requests, "avx2")
     assert all("bundle.json cannot be read as JSON (" in answer["error"] for answer in answers[:3])
-    assert "has format None; this version reads 'vivit-bundle/1'" in answers[3]["error"]
+    assert "has format None; this version reads 'vivit-bundle/2' and 'vivit-bundle/1'" in answers[3]["error"]

@@ -42,7 +42,14 @@ def libav(libraries: Libraries, cpp: Cpp, tmp_path_factory: pytest.TempPathFacto
         missing("libav", "pkg-config is not installed")
     home, lib = tmp_path_factory.mktemp("libav"), libraries.usr.parent / "ffmpeg/lib"
     env = {**os.environ, "PKG_CONFIG_PATH": str(lib / "pkgconfig"), "LD_LIBRARY_PATH": str(lib)}
-    project = ["cmake", "-S", cpp.home / "project", *libraries.cmake(), "-DVIVIT_LIBAV=ON", "-DCMAKE_CXX_FLAGS=-Werror"]
+    project: list[str | Path] = [
+        "cmake",
+        "-S",
+        cpp.home / "project",
+        *libraries.cmake(),
+        "-DVIVIT_LIBAV=ON",
+        "-DCMAKE_CXX_FLAGS=-Werror",
+    ]
     run(*project, "-B", home / "headers", "-DVIVIT_EXAMPLE=OFF", f"-DCMAKE_INSTALL_PREFIX={home / 'prefix'}", env=env)
     run("cmake", "--install", home / "headers", env=env)
     run(*project, "-B", home / "build", env=env)
@@ -78,7 +85,7 @@ def test_a_video_whose_end_is_missing_is_refused_as_in_python(libav: Libav, tmp_
 
     source = demo.clips_path() / "up_240x426_30fps.mp4"
     with av.open(source) as container:
-        starts = sorted(packet.pos for packet in container.demux(video=0) if packet.size)
+        starts = sorted(packet.pos or 0 for packet in container.demux(video=0) if packet.size)
     paths = [tmp_path / "between.mp4", tmp_path / "inside.mp4"]  # of two packets, of one
     for path, end in zip(paths, (starts[20], starts[20] + 5), strict=True):
         path.write_bytes(source.read_bytes()[:end])

@@ -26,7 +26,14 @@ def test_ten_lines_find_the_package_and_use_it(cpp: Cpp) -> None:
 def test_a_component_that_was_not_installed_is_told(cpp: Cpp, libraries: Libraries, tmp_path: Path) -> None:
     text = (TESTS / "consumer/CMakeLists.txt").read_text().replace("COMPONENTS onnxruntime", "COMPONENTS tensorrt")
     (tmp_path / "CMakeLists.txt").write_text(text)
-    command = ["cmake", "-S", tmp_path, "-B", tmp_path / "build", *libraries.cmake(cpp.home / "prefix")]
+    command: list[str | Path] = [
+        "cmake",
+        "-S",
+        tmp_path,
+        "-B",
+        tmp_path / "build",
+        *libraries.cmake(cpp.home / "prefix"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode
     assert "vivit was installed without its component tensorrt" in done.stderr
@@ -34,7 +41,7 @@ def test_a_component_that_was_not_installed_is_told(cpp: Cpp, libraries: Librari
 
 def test_tensorrt_is_found_where_its_root_says(cpp: Cpp, libraries: Libraries, tmp_path: Path) -> None:
     root, build, prefix = tmp_path / "TensorRT", tmp_path / "build", tmp_path / "prefix"
-    command = ["cmake", "-S", cpp.home / "project", "-B", build, *libraries.cmake()]
+    command: list[str | Path] = ["cmake", "-S", cpp.home / "project", "-B", build, *libraries.cmake()]
     command += ["-DVIVIT_EXAMPLE=OFF", "-DVIVIT_TENSORRT=ON"]
     command += [f"-DCMAKE_MODULE_PATH={TESTS / 'fake/cmake'}", f"-DCMAKE_INSTALL_PREFIX={prefix}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -15,8 +15,9 @@ from bundles import Bundles, random_crops
 from cpp_project import Cpp
 
 import vivit_export
-from vivit_export.bundle import read_bundle, sha256_of
+from vivit_export.bundle import read_bundle
 from vivit_export.deploy.cpp.deploy import deploy_cpp
+from vivit_export.files import sha256_of
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.clips.views import average_views, read_views
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
@@ -59,16 +60,17 @@ def test_a_cpu_graph_that_is_not_listed_is_refused(cpp: Cpp, tmp_path: Path) -> 
         manifest = json.loads((tmp_path / str(i) / "bundle.json").read_text())
         (tmp_path / str(i) / "bundle.json").write_text(json.dumps({**manifest, "cpu_graph": value}))
     answers = cpp.ask([{"do": "bundle", "bundle": str(tmp_path / str(i))} for i in range(3)], "avx2")
-    assert "bundle.json has no file and details in cpu_graph" in answers[0]["error"]
-    assert "bundle.json does not list other.onnx; deploy the bundle again" in answers[1]["error"]
-    assert "bundle.json has no file and details in cpu_graph" in answers[2]["error"]
+    assert "bundle.json: cpu_graph must be a JSON object, got str" in answers[0]["error"]
+    assert "bundle.json does not list other.onnx; the bundle is incomplete, deploy it again" in answers[1]["error"]
+    assert "bundle.json: cpu_graph.file must be str, got 3" in answers[2]["error"]
 
 
 def test_every_input_mode_gives_pythons_logits(cpp: Cpp, bundles: Bundles, tmp_path: Path) -> None:
     pixels = bundles.demo(input_mode="pixels")
     frames = bundles.demo(input_mode="frames", frame_size=(96, 128))
     crops = random_crops(pixels, 3)
-    whole = np.random.default_rng(1).integers(0, 256, (3, *frames.contract.io.inputs[0].shape[1:]), dtype=np.uint8)
+    shape = (3, *(int(side) for side in frames.contract.io.inputs[0].shape[1:]))
+    whole = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
     crops.tofile(tmp_path / "crops")
     whole.tofile(tmp_path / "whole")
     answers = cpp.ask(

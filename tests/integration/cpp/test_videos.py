@@ -30,7 +30,7 @@ def test_the_same_frames_are_sampled(cpp: Cpp) -> None:
         )
         for short in ("refuse", "repeat", "loop")
     ]
-    requests = [
+    requests: list[Request] = [
         {"do": "sample", "clip": asdict(rule), "frames": n} for rule in rules for n in (0, 1, 3, 7, 16, 19, 300)
     ]
     rules_by_request = [rule for rule in rules for _ in range(7)]

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from small_bundle import CONTENT, fill
 
 from vivit_export.bundle import Bundle, read_bundle, write_manifest
-from vivit_export.bundle.checks import DriftReport, Gate, Parity, Run
+from vivit_export.bundle.checks import CheckedClips, DriftReport, Gate, Parity, Run
 from vivit_export.bundle.engines import Profile
 from vivit_export.errors import BundleError, DriftError
 from vivit_export.records import to_json

@@ -15,7 +15,7 @@ from vivit_export.bundle import MODEL, MODEL_DATA
 from vivit_export.bundle.manifest import LargestWeight, PrecisionRecord, QuantizationRecord
 from vivit_export.calibration.ranges import Ranges
 from vivit_export.contract import IO, AttentionForm, InputMode, Tensor
-from vivit_export.errors import BuildError
+from vivit_export.errors import BuildError, option
 from vivit_export.export.checkpoint.load import Checkpoint
 from vivit_export.export.graph.lowering import lower_precision
 from vivit_export.export.graph.pixels import prepend_pixels
@@ -134,7 +134,10 @@ def build_graph(
             lowered = lower_precision(model, precision.base, float_inputs=not folded)
         except BuildError as e:
             culprit = _overflowing_rewrite(checkpoint, outputs, precision.base, skip_rewrites)
-            raise BuildError(f"{e}, or --no-rewrite {culprit}, which made it so large") if culprit else e from None
+            if culprit is None:
+                raise
+            remedy = option("skip_rewrites", culprit)
+            raise BuildError(f"{e.args[0]}, or {remedy}, which made it so large") from None
         facts["largest_weight"] = LargestWeight(*lowered.largest_weight)
         facts["subnormal_weights"] = lowered.subnormal
         facts["float32_ops"] = lowered.float32_ops

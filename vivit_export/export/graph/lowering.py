@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from vivit_export.errors import BuildError
+from vivit_export.errors import BuildError, option
 from vivit_export.export.graph.rewrites.nodes import TypedTape
 from vivit_export.precision import Precision
 
@@ -90,7 +90,7 @@ def _convert_weights(graph: ir.Graph, precision: Precision) -> tuple[int, tuple[
         if peak > limit:
             raise BuildError(
                 f"weight {name} reaches {peak:.4g}, beyond the {precision} range of {limit:.4g}; "
-                f"use --{precision.wider}"
+                f"use {option('precision', precision.wider)}"
             )
         if peak > largest[1]:
             largest = (name, peak)

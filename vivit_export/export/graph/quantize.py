@@ -24,7 +24,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from vivit_export.bundle.manifest import QuantizedLayer, Smoothing
 from vivit_export.calibration.linears import LinearGroup, fp16_scale, quantize_weights
 from vivit_export.calibration.ranges import LayerRange, Ranges
-from vivit_export.errors import CalibrationError
+from vivit_export.errors import CalibrationError, option
 from vivit_export.export.graph.rewrites.nodes import TypedTape, array_of, module_path, new_constant, replace_constant
 from vivit_export.precision import Precision
 
@@ -135,7 +135,7 @@ def quantize(model: ir.Model, ranges: Ranges, keep: Collection[str] = ()) -> dic
         if not found.amax:
             raise CalibrationError(
                 f"the input of {name} is zero on all {ranges.clips.used} calibration clips, so it has no range; "
-                f"leave that layer in fp16 with --keep-fp16 '{name}', or check the weights in front of it"
+                f"leave that layer in fp16 with {option('keep_fp16', repr(name))}, or check the weights in front of it"
             )
         _quantize_layer(model.graph, place, found, ranges.precision)
         facts[name] = QuantizedLayer(

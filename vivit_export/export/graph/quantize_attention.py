@@ -17,7 +17,7 @@ import onnx_ir as ir
 from vivit_export.bundle.manifest import QuantizedAttention
 from vivit_export.calibration.linears import fp16_scale
 from vivit_export.calibration.ranges import Ranges
-from vivit_export.errors import CalibrationError
+from vivit_export.errors import CalibrationError, option
 from vivit_export.export.graph.quantize import quantize_value
 from vivit_export.export.graph.rewrites.nodes import module_path, new_constant
 from vivit_export.precision import Precision
@@ -77,12 +77,13 @@ def quantize_attention(model: ir.Model, ranges: Ranges) -> QuantizedAttention:
 def _amax(ranges: Ranges, path: str) -> float:
     if path not in ranges.attention:
         raise CalibrationError(
-            f"the ranges say nothing about {path}: they were calibrated without --fp8-attention; calibrate with it"
+            f"the ranges say nothing about {path}: they were calibrated without "
+            f"{option('fp8_attention')}; calibrate with it"
         )
     if not ranges.attention[path]:
         raise CalibrationError(
             f"Q, K and V of {path} are zero on all {ranges.clips.used} calibration clips, so they have no range; "
-            "leave out --fp8-attention, or check the weights in front of them"
+            f"leave out {option('fp8_attention')}, or check the weights in front of them"
         )
     return ranges.attention[path]
 

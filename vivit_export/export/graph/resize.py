@@ -21,7 +21,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from vivit_export.errors import UsageError
+from vivit_export.errors import UsageError, option
 
 PRECISION_BITS = 22
 SPLIT_BITS = 11
@@ -74,8 +74,8 @@ def split_weights(weights: Weights) -> npt.NDArray[np.float32]:
     taps = int((weights != 0).sum(axis=1).max(initial=0))
     if taps > MAX_TAPS:
         raise UsageError(
-            f"--frame-size shrinks by too much: {taps} pixels go into one where {MAX_TAPS} stay exact; "
-            "use --input crops and resize before the graph"
+            f"{option('frame_size')} shrinks by too much: {taps} pixels go into one where {MAX_TAPS} stay exact; "
+            f"use {option('input_mode', 'crops')} and resize before the graph"
         )
     high = weights >> SPLIT_BITS
     low = weights - (high << SPLIT_BITS)

@@ -27,6 +27,7 @@ from rewriting import (
 
 import vivit_export as ve
 from vivit_export.bundle.manifest import Declined
+from vivit_export.contract import AttentionForm
 from vivit_export.errors import UsageError
 from vivit_export.export.graph import rewrites
 from vivit_export.export.graph.build import build_graph
@@ -137,7 +138,9 @@ def test_an_export_tells_what_was_declined(checkpoints: Checkpoints, tmp_path: P
 @pytest.mark.needs_onnxruntime
 @pytest.mark.parametrize("form", ["fused-op", "pattern"])
 @pytest.mark.parametrize("network", ["plain", "head-80", "no-qkv-bias", "non-square"])
-def test_float32_graph_computes_what_transformers_computes(checkpoints: Checkpoints, network: str, form: str) -> None:
+def test_float32_graph_computes_what_transformers_computes(
+    checkpoints: Checkpoints, network: str, form: AttentionForm
+) -> None:
     fields = NETWORKS[network]
     checkpoint = checkpoints.load(**fields)
     made = build_graph(

@@ -7,8 +7,8 @@ from checkpoints import Checkpoints
 from graphs import ops
 from rewriting import DEEP, LAYERS, constant
 
+from vivit_export.bundle.manifest import Declined
 from vivit_export.export.graph.rewrites import apply_rewrites
-from vivit_export.export.graph.rewrites.declined import Declined
 from vivit_export.precision import Precision
 
 

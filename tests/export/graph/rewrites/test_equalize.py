@@ -10,10 +10,10 @@ from checkpoints import Checkpoints, normal_pixels
 from graphs import run_double, to_double
 from rewriting import DEEP, LAYERS
 
+from vivit_export.bundle.manifest import Declined
 from vivit_export.export.graph.build import rewrite_graph
 from vivit_export.export.graph.quantize import find_groups
 from vivit_export.export.graph.rewrites import equalize_heads
-from vivit_export.export.graph.rewrites.declined import Declined
 from vivit_export.precision import Precision
 
 

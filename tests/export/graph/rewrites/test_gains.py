@@ -10,12 +10,14 @@ import pytest
 from checkpoints import outliers
 from graphs import run_ort
 
+from vivit_export.bundle.engines import PlanSummary
 from vivit_export.demo.motion import LABELS, render_clip
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.engine.compile import EngineRequest, build_engine
-from vivit_export.export.engine.plan import Plan, prove
+from vivit_export.export.engine.plan import prove
 from vivit_export.export.graph.build import build_graph, save_graph
 from vivit_export.export.graph.emulate import emulate_low_precision
+from vivit_export.flavour import Flavour
 from vivit_export.precision import Precision
 from vivit_export.rewrite import REWRITE_NAMES
 from vivit_export.runtime import Preprocessor
@@ -83,7 +85,7 @@ def test_outlier_channels_round_better_with_them(
 
 @pytest.mark.needs_rtx
 def test_demo_compiles_to_fewer_kernels(demo_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    def plan(name: str, skip: tuple[str, ...]) -> Plan:
+    def plan(name: str, skip: tuple[str, ...]) -> PlanSummary:
         folder = tmp_path / name
         folder.mkdir()
         model = build_graph(
@@ -93,14 +95,14 @@ def test_demo_compiles_to_fewer_kernels(demo_checkpoint: Checkpoint, tmp_path: P
         save_graph(model, folder)
         clip = demo_checkpoint.clip
         request = EngineRequest(
-            "tensorrt-rtx", folder / "model.onnx", "frames",
+            Flavour.TENSORRT_RTX, folder / "model.onnx", "frames",
             (clip.num_frames, clip.height, clip.width, 3), (1, 4, 8), (89,),
         )  # fmt: skip
         return build_engine(request, folder / "engine.plan", folder / "build.log").plan
 
     layers = demo_checkpoint.num_layers
     ours, plain = plan("ours", ()), plan("plain", REWRITE_NAMES)
-    prove(ours, precision="fp16", num_attention=layers)
+    prove(ours, precision=Precision.FP16, num_attention=layers)
     assert ours.attention_fused == plain.attention_fused == layers == 4
     assert ours.kernels <= 35 < plain.kernels
     assert ours.activation_bytes < plain.activation_bytes

@@ -10,10 +10,10 @@ from checkpoints import Checkpoints
 from graphs import ops, run_double, serialize, to_double
 from rewriting import DEEP
 
+from vivit_export.bundle.manifest import Declined
 from vivit_export.export.checkpoint.load import Checkpoint
 from vivit_export.export.graph.pixels import prepend_pixels
 from vivit_export.export.graph.rewrites import apply_rewrites, fold_pixels
-from vivit_export.export.graph.rewrites.declined import Declined
 from vivit_export.precision import Precision
 from vivit_export.rewrite import REWRITE_NAMES
 from vivit_export.runtime import Preprocessor

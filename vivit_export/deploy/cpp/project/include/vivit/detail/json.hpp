@@ -1,9 +1,10 @@
-// From JSON to types, with the checks and sentences of vivit_export/contract.py.
+// From JSON to types, with the checks and sentences of vivit_export/records.py.
 #pragma once
 
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <initializer_list>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -76,6 +77,15 @@ struct As<int> {
         if (!value.is_number_integer() || std::fabs(value.get<double>()) > std::numeric_limits<int>::max())
             refuse<int>(value, where);
         return value.get<int>();
+    }
+};
+
+template <>
+struct As<std::int64_t> {
+    static std::string words() { return "int"; }
+    static std::int64_t read(const json& value, const std::string& where) {
+        if (!value.is_number_integer()) refuse<std::int64_t>(value, where);
+        return value.get<std::int64_t>();
     }
 };
 
@@ -180,9 +190,14 @@ public:
     /// A field that must be there.
     template <typename T>
     [[nodiscard]] T get(const char* name) const {
-        const auto found = data_.find(name);
-        if (found == data_.end()) throw InputError(where_ + " lacks the field '" + name + "'; it is incomplete");
-        return As<T>::read(*found, where_ + "." + name);
+        require({name});
+        return As<T>::read(data_[name], where_ + "." + name);
+    }
+
+    /// Refuse an object that lacks one of these.
+    void require(std::initializer_list<const char*> fields) const {
+        for (const char* field : fields)
+            if (!data_.contains(field)) throw InputError(where_ + " lacks the field '" + field + "'; it is incomplete");
     }
 
     /// A field that keeps its default where it is absent.

@@ -23,7 +23,8 @@ struct Engine {
 
 namespace detail {
 
-inline constexpr const char* bundle_format = "vivit-bundle/1";
+inline constexpr const char* bundle_format = "vivit-bundle/2";
+inline constexpr const char* earlier_bundle_format = "vivit-bundle/1";  // says the same in what is read here
 inline constexpr const char* manifest_name = "bundle.json";
 inline constexpr const char* model_name = "model.onnx";
 
@@ -35,7 +36,7 @@ struct Manifest {
     std::string text;                            ///< bundle.json as it was read
     std::map<std::string, std::string> sha256s;  ///< by name of the file
     std::map<std::string, Engine> engines;
-    std::string precision;               ///< empty where it has no name
+    std::string precision;
     std::string cpu_model = model_name;  ///< the graph for ONNX Runtime on the CPU
     std::string cpu_details;             ///< its arithmetic, empty where it is the portable graph
     Contract contract;

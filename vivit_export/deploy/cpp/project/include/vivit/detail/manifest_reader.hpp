@@ -1,13 +1,13 @@
-// Reads bundle.json and verifies the files it lists. The same checks and sentences as vivit_export/bundle.py; no other
-// header knows how the manifest is written.
+// Reads bundle.json and verifies the files it lists. The same sentences as vivit_export/bundle/reading.py for what is
+// read here; no other header knows how the manifest is written.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <ios>
 #include <iterator>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
@@ -21,6 +21,64 @@
 
 namespace vivit::detail {
 
+/// A file of the bundle, as the manifest describes it.
+struct FileRecord {
+    std::string sha256;
+    std::int64_t size = 0;
+};
+
+template <typename T>
+struct As<std::map<std::string, T>> {
+    static std::string words() { return "a JSON object"; }
+    static std::map<std::string, T> read(const json& value, const std::string& where) {
+        if (!value.is_object()) refuse<std::map<std::string, T>>(value, where);
+        std::map<std::string, T> items;
+        for (const auto& [key, item] : value.items()) items.emplace(key, As<T>::read(item, where + "." + key));
+        return items;
+    }
+};
+
+template <>
+struct As<FileRecord> {
+    static std::string words() { return "a JSON object"; }
+    static FileRecord read(const json& value, const std::string& where) {
+        const Object object(value, where, {"sha256", "size"});
+        object.require({"sha256", "size"});
+        return {object.get<std::string>("sha256"), object.get<std::int64_t>("size")};
+    }
+};
+
+/// Smallest and largest batch of a profile.
+template <>
+struct As<std::pair<int, int>> {
+    static std::string words() { return "a JSON object"; }
+    static std::pair<int, int> read(const json& value, const std::string& where) {
+        const Object object(value, where, {"min", "opt", "max"});
+        object.require({"min", "opt", "max"});
+        const std::pair<int, int> batches{object.get<int>("min"), object.get<int>("max")};
+        if (batches.first < 1 || object.get<int>("opt") < batches.first || batches.second < object.get<int>("opt"))
+            throw InputError("an engine has the profile min=" + std::to_string(batches.first) + ", opt=" +
+                             std::to_string(object.get<int>("opt")) + ", max=" + std::to_string(batches.second) +
+                             ", which must rise from 1 or more; build it again");
+        return batches;
+    }
+};
+
+template <>
+struct As<Engine> {
+    static std::string words() { return "a JSON object"; }
+    static Engine read(const json& value, const std::string& where) {
+        const auto fields = {"flavour", "version",     "sms",   "profiles", "precision",
+                             "size",    "onnx_sha256", "proof", "plan"};
+        const Object object(value, where, fields);
+        object.require(fields);
+        const auto profiles = object.get<std::vector<std::pair<int, int>>>("profiles");
+        if (profiles.empty()) throw InputError("an engine has no profile; build it again");
+        return {object.get<std::string>("flavour"), object.get<std::string>("version"),
+                object.get<std::vector<int>>("sms"), profiles.front(), object.get<std::string>("onnx_sha256")};
+    }
+};
+
 /// Reads one bundle; `read` is called once.
 class ManifestReader {
 public:
@@ -30,18 +88,13 @@ public:
     [[nodiscard]] Manifest read() {
         try {
             read_json();
-            for (const auto& [name, entry] : json_["files"].items()) check_file(name, entry);
-            for (const auto& [name, sidecar] : json_["engines"].items()) read_engine(name, sidecar);
-            read_cpu_graph();
+            read_sections();
+            for (const auto& [name, file] : files_) check_file(name, file);
         } catch (const std::filesystem::filesystem_error& e) {
             throw BundleError(e.path1().string() + " cannot be read: " + e.code().message() +
                               "; copy the bundle again");
-        }
-        const json& precision = json_["precision"]["name"];
-        if (precision.is_string()) manifest_.precision = precision.get<std::string>();
-        try {
-            manifest_.contract = As<Contract>::read(json_["contract"], "contract");
         } catch (const InputError& e) {
+            if (dynamic_cast<const BundleError*>(&e)) throw;
             refuse(": " + std::string(e.what()));
         }
         return std::move(manifest_);
@@ -67,81 +120,52 @@ private:
             refuse(" cannot be read as JSON (at byte " + std::to_string(e.byte) + "); copy the bundle again");
         }
         const json found = json_.is_object() && json_.contains("format") ? json_["format"] : json();
-        if (found != bundle_format)
-            refuse(" has format " + shown(found) + "; this version reads '" + bundle_format + "'");
-        require_sections();
+        if (found != bundle_format && found != earlier_bundle_format)
+            refuse(" has format " + shown(found) + "; this version reads '" + bundle_format + "' and '" +
+                   earlier_bundle_format + "'");
+        for (const char* section : {"model", "contract", "precision", "engines", "checks", "files"})
+            if (!json_.contains(section))
+                refuse(std::string(" lacks '") + section + "'; the bundle is incomplete, export it again");
     }
 
-    void require_sections() const {
-        static constexpr std::array<std::pair<const char*, std::array<const char*, 4>>, 6> sections{{
-            {"model", {"id", "config", "parameters"}},
-            {"contract", {"clip", "preprocess", "io", "labels"}},
-            {"precision", {"name", "attention", "opset"}},
-            {"engines", {}},
-            {"checks", {}},
-            {"files", {}},
-        }};
-        const auto refuse_lack = [&](const std::string& what) {
-            refuse(" lacks '" + what + "'; the bundle is incomplete, export it again");
-        };
-        for (const auto& [section, keys] : sections) {
-            if (!json_.contains(section) || !json_[section].is_object()) refuse_lack(section);
-            for (const char* key : keys)
-                if (key && !json_[section].contains(key)) refuse_lack(std::string(section) + "." + key);
-        }
-        std::vector<std::string> needed{model_name};
-        for (const auto& [name, sidecar] : json_["engines"].items()) needed.push_back(plan_name(name));
-        for (const std::string& name : needed)
-            if (!json_["files"].contains(name))
-                refuse(" does not list " + name + "; the bundle is incomplete, export it again");
+    void read_sections() {
+        manifest_.contract = As<Contract>::read(json_["contract"], "contract");
+        const json& precision = json_["precision"];
+        if (precision.is_object() && precision.contains("name"))
+            manifest_.precision = As<std::string>::read(precision["name"], "precision.name");
+        manifest_.engines = As<std::map<std::string, Engine>>::read(json_["engines"], "engines");
+        files_ = As<std::map<std::string, FileRecord>>::read(json_["files"], "files");
+        require_listed(model_name, "export it again");
+        for (const auto& [name, engine] : manifest_.engines) require_listed(plan_name(name), "export it again");
+        read_cpu_graph();
     }
 
-    void check_file(const std::string& name, const json& entry) {
+    void require_listed(const std::string& name, const char* remedy) const {
+        if (!files_.count(name)) refuse(" does not list " + name + "; the bundle is incomplete, " + remedy);
+    }
+
+    void check_file(const std::string& name, const FileRecord& file) {
         namespace fs = std::filesystem;
         const fs::path relative(name);
         bool outside = relative.is_absolute() || name.find('\\') != std::string::npos;
         for (const auto& part : relative) outside = outside || part == "..";
         if (outside) refuse(" lists " + quoted(name) + ", which lies outside the bundle");
-        if (!entry.is_object() || !entry.contains("sha256") || !entry["sha256"].is_string() ||
-            !entry.contains("size") || !entry["size"].is_number_integer())
-            refuse(" has no size and sha256 for " + name);
-        const auto file = folder_ / relative;
-        if (!fs::is_regular_file(file) ||
-            fs::canonical(file).parent_path() != (fs::canonical(folder_) / relative).parent_path())
-            throw BundleError(file.string() +
+        const auto path = folder_ / relative;
+        if (!fs::is_regular_file(path) ||
+            fs::canonical(path).parent_path() != (fs::canonical(folder_) / relative).parent_path())
+            throw BundleError(path.string() +
                               " is missing (or a link out of the bundle); export again or restore the file");
-        const auto sha256 = entry["sha256"].get<std::string>();
-        if (json(fs::file_size(file)) != entry["size"] || sha256_of(file) != sha256) throw altered(file);
-        manifest_.sha256s[name] = sha256;
-    }
-
-    void read_engine(const std::string& name, const json& sidecar) {
-        Engine& engine = manifest_.engines[name];
-        try {
-            const json& profile = sidecar.at("profiles").at(0);
-            engine = {sidecar.at("flavour").get<std::string>(),
-                      sidecar.at("version").get<std::string>(),
-                      sidecar.at("sms").get<std::vector<int>>(),
-                      {profile.at("min").get<int>(), profile.at("max").get<int>()},
-                      sidecar.at("onnx_sha256").get<std::string>()};
-        } catch (const json::exception&) {
-            refuse(" does not say what the engine " + name + " was built for; build it again");
-        }
-        if (const auto [low, high] = engine.batches; low < 1 || high < low)
-            refuse(" gives the engine " + name + " a profile of " + std::to_string(low) + " to " +
-                   std::to_string(high) + " clips; build it again");
+        if (json(fs::file_size(path)) != json(file.size) || sha256_of(path) != file.sha256) throw altered(path);
+        manifest_.sha256s[name] = file.sha256;
     }
 
     void read_cpu_graph() {
-        if (!json_.contains("cpu_graph")) return;
-        const json& entry = json_["cpu_graph"];
-        if (!entry.is_object() || !entry.contains("file") || !entry["file"].is_string() || !entry.contains("details") ||
-            !entry["details"].is_string())
-            refuse(" has no file and details in cpu_graph; deploy the bundle again");
-        manifest_.cpu_model = entry["file"].get<std::string>();
-        manifest_.cpu_details = entry["details"].get<std::string>();
-        if (!json_["files"].contains(manifest_.cpu_model))
-            refuse(" does not list " + manifest_.cpu_model + "; deploy the bundle again");
+        if (!json_.contains("cpu_graph") || json_["cpu_graph"].is_null()) return;
+        const Object graph(json_["cpu_graph"], "cpu_graph", {"file", "details"});
+        graph.require({"file", "details"});
+        manifest_.cpu_model = graph.get<std::string>("file");
+        manifest_.cpu_details = graph.get<std::string>("details");
+        require_listed(manifest_.cpu_model, "deploy it again");
     }
 
     static constexpr std::uintmax_t max_manifest_bytes = std::uintmax_t(64) << 20;
@@ -149,6 +173,7 @@ private:
     std::filesystem::path folder_;
     std::string file_;
     json json_;
+    std::map<std::string, FileRecord> files_;
     Manifest manifest_;
 };
 
