@@ -73,7 +73,7 @@ def main(
         book.part("model", partial(ask_child, ["facts", str(folder)]))
         book.part("gemm_gflops", partial(ask_child, ["gemm", str(folder), device, str(max(sizes))]))
         commands = {
-            f"pytorch {kind}": ["-m", "vivit_export.export.bench_worker", "", str(folder), kind, device]
+            f"pytorch {kind}": ["-m", "vivit_export.export.eager_worker", "", str(folder), kind, device]
             for kind in given["against"].split(",")
         }
         commands |= our_commands(book, folder, bundle or Path(work, "fp16"), device)

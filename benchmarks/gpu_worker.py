@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
-from vivit_export.export.bench_worker import Eager
 from vivit_export.export.checkpoint.load import load_checkpoint
+from vivit_export.export.eager_worker import Eager
 from vivit_export.runtime.bench.worker import Contender, Served
 
 _SQUARE = (8192, 8192, 8192)  # large enough for any GPU's best

@@ -150,7 +150,7 @@ def test_no_circle_between_folders() -> None:
 
 
 def test_imports_by_name_are_seen() -> None:
-    assert {name(p) for p in own_modules_used(PACKAGE / "export/bench.py")} >= {"export/bench_worker.py"}
+    assert {name(p) for p in own_modules_used(PACKAGE / "export/bench.py")} >= {"export/eager_worker.py"}
 
 
 def test_every_heavy_dependency_has_one_home() -> None:

@@ -17,7 +17,7 @@ from vivit_export.cli.options import flag
 from vivit_export.errors import ClipError, EnvironmentFault, MissingDependencyError, OutputError, UsageError
 from vivit_export.export.engine import options as engine_options
 from vivit_export.export.engine.options import EngineOptions
-from vivit_export.export.options import ExportFields, ExportOptions, plan_export
+from vivit_export.export.options import ExportFields, ExportOptions, preview_export
 from vivit_export.flavour import Flavour
 from vivit_export.precision import Precision, PrecisionName
 
@@ -183,7 +183,7 @@ def test_what_was_asked_for_by_name_must_be_there(
 def test_plan_decides_all_before_the_checkpoint_is_read(machine: Any, tmp_path: Path) -> None:
     machine(Flavour.TENSORRT_RTX)
     options = ExportOptions(Precision.FP16, batches=(1, 2, 4), outputs=("logits",))
-    plan = plan_export("no/such/model", tmp_path / "out", options)
+    plan = preview_export("no/such/model", tmp_path / "out", options)
     assert (plan.attention, plan.opset, plan.flavours) == ("pattern", 20, ("tensorrt-rtx",))
     told = plan.to_json()
     assert told["engines"] == {"tensorrt-rtx": {"sms": [86, 89, 120]}}
@@ -198,7 +198,7 @@ def test_plan_decides_all_before_the_checkpoint_is_read(machine: Any, tmp_path: 
 )
 def test_target_is_named_after_the_model(machine: Any, model: str, name: str) -> None:
     machine()
-    assert plan_export(model, None, ExportOptions(Precision.BF16, targets=ONNX)).target == Path(name)
+    assert preview_export(model, None, ExportOptions(Precision.BF16, targets=ONNX)).target == Path(name)
 
 
 def test_plan_refuses_what_would_fail_in_the_end(machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,15 +206,15 @@ def test_plan_refuses_what_would_fail_in_the_end(machine: Any, tmp_path: Path, m
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter.txt").touch()
     with pytest.raises(OutputError, match="thesis exists and is not a bundle"):
-        plan_export("demo", tmp_path / "thesis", ExportOptions(force=True))
+        preview_export("demo", tmp_path / "thesis", ExportOptions(force=True))
     with pytest.raises(UsageError, match="'accuracy' is not a metric"):
-        plan_export("demo", tmp_path / "out", ExportOptions(gate="accuracy=1"))
+        preview_export("demo", tmp_path / "out", ExportOptions(gate="accuracy=1"))
     with pytest.raises(ClipError, match="none"):
-        plan_export("demo", tmp_path / "out", ExportOptions(clips=tmp_path / "none"))
+        preview_export("demo", tmp_path / "out", ExportOptions(clips=tmp_path / "none"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(MissingDependencyError, match=r"vivit-export\[cpu\].*check=False"):
-        plan_export("demo", tmp_path / "out", ExportOptions())
-    plan_export("demo", tmp_path / "out", ExportOptions(check=False))
+        preview_export("demo", tmp_path / "out", ExportOptions())
+    preview_export("demo", tmp_path / "out", ExportOptions(check=False))
 
 
 def test_mistakes_are_told_without_importing_anything_heavy() -> None:

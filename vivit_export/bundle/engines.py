@@ -117,3 +117,37 @@ class EngineRecord:
     def compiler(self) -> str:
         """Flavour and version, for people."""
         return f"{self.flavour} {self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRecord:
+    """One entry of a compiled plan, as the sidecar has it; a tensor is text, as in ``Half[-1,257,64] q``.
+
+    Attributes:
+        name: the compiler's.
+        kind: what the compiler calls this kind of layer, in lower case.
+        inputs: activations.
+        constants: weights and scalars.
+        outputs: activations.
+        tactic: the kernel, where the compiler names it.
+        nodes: names of the ONNX nodes it carries out.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    constants: tuple[str, ...]
+    outputs: tuple[str, ...]
+    tactic: str
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar(EngineRecord):
+    """``engines/NAME.json``: what the manifest says, and the whole plan.
+
+    Attributes:
+        layers: the plan in order of execution; empty in a bundle from before they were recorded.
+    """
+
+    layers: tuple[LayerRecord, ...] = ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -17,6 +16,8 @@ from safetensors.numpy import save_file
 
 from vivit_export.calibration.observers import Histogram
 from vivit_export.errors import CalibrationError, OutputError
+from vivit_export.files import replacing
+from vivit_export.records import JsonObject
 
 _FORMAT = "vivit-observations/1"
 
@@ -83,7 +84,7 @@ def load_observations(path: Path, key: dict[str, str]) -> Observations | None:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        state: dict[str, Any] = json.loads(metadata["state"])
+        state: JsonObject = json.loads(metadata["state"])
         if metadata["format"] != _FORMAT:
             raise KeyError(metadata["format"])
     except (OSError, SafetensorError, KeyError, ValueError) as e:
@@ -115,21 +116,17 @@ def save_observations(path: Path, key: dict[str, str], state: Observations) -> N
         }
     facts = {n: {"largest": t.histogram.largest, "num_rows": t.num_rows} for n, t in state.tensors.items()}
     text = json.dumps({"key": key, "done": state.done, "set_aside": state.set_aside, "tensors": facts})
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(arrays, part, metadata={"format": _FORMAT, "state": text})
-        os.replace(part, path)
+        with replacing(path) as part:
+            save_file(arrays, part, metadata={"format": _FORMAT, "state": text})
     except (OSError, SafetensorError) as e:
         full = getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(e).lower()
         why = "the disk is full; free some space" if full else f"it cannot be written ({e}); choose another file"
         raise OutputError(f"the calibration cache {path} was not written: {why} and run again") from e
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
-def _observed(arrays: dict[str, npt.NDArray[Any]], name: str, facts: dict[str, Any]) -> Observed:
+def _observed(arrays: dict[str, npt.NDArray[Any]], name: str, facts: JsonObject) -> Observed:
     histogram = Histogram(largest=float(facts["largest"]))
     histogram.counts[arrays[f"{name}#bins"]] = arrays[f"{name}#counts"]
     return Observed(

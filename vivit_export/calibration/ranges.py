@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,7 @@ import numpy.typing as npt
 from vivit_export.bundle.manifest import ClipsRecord, LayerEffect
 from vivit_export.errors import CalibrationError, InputError, option
 from vivit_export.precision import Precision
-from vivit_export.records import from_json, parse_json, to_json
+from vivit_export.records import JsonObject, from_json, parse_json, to_json
 
 Exponents = npt.NDArray[np.int64]
 
@@ -74,7 +73,7 @@ class Ranges:
     attention: Mapping[str, float] = field(default_factory=dict)
     sensitivity: tuple[LayerEffect, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return JSON types."""
         return {"format": FORMAT, **to_json(self)}
 

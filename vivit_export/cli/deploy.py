@@ -15,7 +15,7 @@ from vivit_export.cli.options import (
 )
 from vivit_export.cli.show import show_deployment
 from vivit_export.cli.values import FILE, PATH
-from vivit_export.deploy.triton.config import Backend
+from vivit_export.deploy.triton.config import ServerBackend
 
 if TYPE_CHECKING:
     from vivit_export.progress import Silent
@@ -43,7 +43,7 @@ def deploy_cpp(bundle: Path, target: Path, force: bool, as_json: bool, progress:
 @click.argument("target", metavar="REPO", type=PATH)
 @click.option("--name", metavar="NAME", help="Of the model.  [default: the last part of the model's id]")
 @click.option(
-    "--backend", type=click.Choice(("auto", *get_args(Backend))), default="auto", show_default=True,
+    "--backend", type=click.Choice(("auto", *get_args(ServerBackend))), default="auto", show_default=True,
     help="What runs it; auto: TensorRT where BUNDLE has such an engine.",
 )  # fmt: skip
 @click.option("--instances", type=int, metavar="K", help="Copies of the engine on each GPU.  [default: 1]")
@@ -81,6 +81,6 @@ def deploy_triton(
 
     own = read_bundle(bundle, verify=False).contract  # the files are verified when it is deployed
     contract = adapt_contract(own, labels=labels, **sampling._asdict())
-    chosen = cast("Backend | None", None if backend == "auto" else backend)
+    chosen = cast("ServerBackend | None", None if backend == "auto" else backend)
     options = TritonOptions(name, chosen, instances, delay_us, contract, ensemble)
     show_deployment(deploy_triton(bundle, target, options, force=force, progress=progress), as_json)

@@ -113,7 +113,7 @@ def vivit_export(
     progress: Silent,
 ) -> None:
     """Export MODEL (a hub id, a checkpoint folder, or "demo") into a verified bundle."""
-    from vivit_export.export.options import ExportOptions, plan_export
+    from vivit_export.export.options import ExportOptions, preview_export
 
     options = ExportOptions(
         precision or Precision.FP32,
@@ -137,7 +137,7 @@ def vivit_export(
         keep_fp16=keep_fp16,
         fp8_attention=fp8_attention,
     )
-    plan = plan_export(model, output, options)
+    plan = preview_export(model, output, options)
     if dry_run:
         show_export(plan, as_json)
         return

@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from vivit_export.bundle import Bundle
     from vivit_export.deploy.listing import Deployment
-    from vivit_export.export.options import ExportPlan
+    from vivit_export.export.options import ExportPreview
     from vivit_export.runtime.predict import VideoPrediction
 
 
@@ -21,7 +21,7 @@ def show_prediction(result: VideoPrediction, top_k: int, as_line: bool) -> None:
     click.echo(json.dumps(result.to_json(top_k)) if as_line else prediction_text(result, top_k))
 
 
-def show_export(plan: ExportPlan, as_json: bool) -> None:
+def show_export(plan: ExportPreview, as_json: bool) -> None:
     """Print what an export would do."""
     facts = plan.to_json()
     if as_json:

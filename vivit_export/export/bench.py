@@ -10,7 +10,7 @@ from vivit_export.progress import Progress
 from vivit_export.runtime.bench.report import BenchReport, parse_kind
 from vivit_export.runtime.bench.run import served_commands, take_turns
 
-_EAGER_WORKER = "vivit_export.export.bench_worker"  # by name: importing it loads torch
+_EAGER_WORKER = "vivit_export.export.eager_worker"  # by name: importing it loads torch
 
 
 def bench(

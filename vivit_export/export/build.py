@@ -67,7 +67,7 @@ def add_engine(folder: Path, content: Content, flavour: Flavour, options: Engine
         proof=tuple(_prove(built.plan, content, options)),
         plan=built.plan,
     )
-    layers = [layer.to_json() for layer in built.layers]
+    layers = [to_json(layer.record()) for layer in built.layers]
     write_json(engines / f"{name}.json", {**to_json(record), "layers": layers})
     return replace(content, engines={**content.engines, name: record})
 

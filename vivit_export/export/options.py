@@ -9,7 +9,7 @@ import importlib.util
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict, get_args
+from typing import Literal, TypedDict, get_args
 
 from vivit_export import runtime
 from vivit_export.bundle import check_target
@@ -19,6 +19,7 @@ from vivit_export.errors import MissingDependencyError, UsageError, option
 from vivit_export.export.engine.options import EngineOptions
 from vivit_export.flavour import Flavour
 from vivit_export.precision import Precision, PrecisionName, find_precision
+from vivit_export.records import JsonObject
 from vivit_export.rewrite import REWRITE_NAMES
 from vivit_export.runtime.clips.sampling import choose_sampling
 from vivit_export.runtime.drift.metrics import parse_gate
@@ -240,7 +241,7 @@ class ExportOptions:
 
 
 @dataclass(frozen=True)
-class ExportPlan:
+class ExportPreview:
     """What an export would do: the answer to ``--dry-run``.
 
     Attributes:
@@ -265,7 +266,7 @@ class ExportPlan:
         """Compute capabilities to build an engine for ahead of time; empty: the GPU at hand."""
         return flavour.check_sms(self.options.engine.for_flavour(flavour).sms, self.options.precision)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return JSON types."""
         o = self.options
         return {
@@ -295,7 +296,7 @@ def model_name(model: str) -> str:
     return folder.resolve().name if folder.is_dir() else folder.name
 
 
-def plan_export(model: str, target: Path | None, options: ExportOptions) -> ExportPlan:
+def preview_export(model: str, target: Path | None, options: ExportOptions) -> ExportPreview:
     """Decide everything that can be decided before the checkpoint is read.
 
     Raises:
@@ -318,7 +319,7 @@ def plan_export(model: str, target: Path | None, options: ExportOptions) -> Expo
             "the check runs the graph in ONNX Runtime, which is not installed; "
             'pip install "vivit-export[cpu]", or pass ' + option("check", False)
         )
-    return ExportPlan(model, target, options, tuple(flavours), skipped, form, options.opset_for(form))
+    return ExportPreview(model, target, options, tuple(flavours), skipped, form, options.opset_for(form))
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

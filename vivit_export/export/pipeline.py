@@ -39,9 +39,9 @@ from vivit_export.export.options import (
     OUTPUTS,
     ExportFields,
     ExportOptions,
-    ExportPlan,
+    ExportPreview,
     model_name,
-    plan_export,
+    preview_export,
 )
 from vivit_export.export.trials import Trials, choose_kept
 from vivit_export.files import write_json
@@ -81,7 +81,7 @@ def export_model(
     """
     options = _with_fields(options or ExportOptions(), fields)
     progress = progress if progress is not None else Silent()
-    plan = plan_export(model, None if target is None else Path(target), options)
+    plan = preview_export(model, None if target is None else Path(target), options)
     with progress.stage("load the checkpoint"):
         checkpoint = load_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
     with bundle.writing(plan.target, force=options.force) as work:
@@ -97,7 +97,7 @@ def _with_fields(options: ExportOptions, fields: ExportFields) -> ExportOptions:
     return dataclasses.replace(options, **fields)  # type: ignore[arg-type]  # a name stands for its precision
 
 
-def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPlan, progress: Progress) -> Content:
+def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progress: Progress) -> Content:
     options = plan.options
     outputs = _choose_outputs(checkpoint, options.outputs)
     quantisation = None

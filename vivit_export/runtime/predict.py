@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,8 +21,10 @@ from safetensors.numpy import save
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.contract import Contract, Sampling, Short
 from vivit_export.errors import ClipError, OutputError, UsageError, option
+from vivit_export.files import replacing
 from vivit_export.precision import CpuPrecision
 from vivit_export.progress import Progress
+from vivit_export.records import JsonObject
 from vivit_export.runtime.clips.sampling import choose_sampling
 from vivit_export.runtime.clips.video import find_clips
 from vivit_export.runtime.clips.views import average_views, read_fitting_views, require_size
@@ -70,9 +71,9 @@ class VideoPrediction:
     prediction: Prediction
     span_seconds: tuple[float, float] | None = None
 
-    def to_json(self, k: int = 5) -> dict[str, Any]:
+    def to_json(self, k: int = 5) -> JsonObject:
         """Return JSON types: the video, its window if it is one, and the k most probable labels."""
-        facts: dict[str, Any] = {"video": str(self.path)}
+        facts: JsonObject = {"video": str(self.path)}
         if self.span_seconds is not None:
             facts |= {"start_seconds": self.span_seconds[0], "end_seconds": self.span_seconds[1]}
         if self.prediction.logits is not None:
@@ -301,12 +302,10 @@ def save_embeddings(path: Path, predictions: Sequence[VideoPrediction]) -> None:
     if len(spans) == len(predictions):
         tensors["span_seconds"] = np.array(spans, np.float64)
     content = save(tensors, {"videos": json.dumps([str(p.path) for p in predictions])})
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_bytes(content)
-        os.replace(part, path)
+        with replacing(path) as part:
+            part.write_bytes(content)
     except OSError as e:
-        part.unlink(missing_ok=True)
         raise OutputError(f"the embeddings cannot be written to {path}: {e.strerror}") from e
 
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError, UsageError
@@ -35,14 +36,14 @@ class _Wish:
 
     Attributes:
         engines: candidates in the order to try.
-        plan: name of one engine file of the bundle, or None for any.
+        engine_name: one compiled engine of the bundle, or None for any.
         on: ``cpu``, ``cuda`` or None for either.
         gpu: ordinal of the GPU.
         cpu_precision: what CPU engines shall compute in.
     """
 
     engines: tuple[str, ...]
-    plan: str | None
+    engine_name: str | None
     on: str | None
     gpu: int
     cpu_precision: Precision
@@ -119,14 +120,15 @@ def _nothing_fits(prefer: str | None, passed_over: dict[str, str], faults: list[
 
 def _read_wish(bundle: Bundle, prefer: str | None, device: str | None, cpu_precision: CpuPrecision | None) -> _Wish:
     on, gpu = _read_device(device)
-    if cpu_precision not in (None, "fp32", "bf16"):
+    if cpu_precision not in (None, *get_args(CpuPrecision)):
         raise UsageError(f"cpu_precision={cpu_precision!r} is unknown; use fp32 or bf16")
-    engines, plan = _read_preference(bundle, prefer)
-    if cpu_precision == "bf16" and (on == "cuda" or not CPU_ENGINES.intersection(engines)):
+    engines, name = _read_preference(bundle, prefer)
+    low = Precision(cpu_precision or Precision.FP32).rounds
+    if low and (on == "cuda" or not CPU_ENGINES.intersection(engines)):
         raise UsageError("cpu_precision=bf16 is for CPU engines; drop it, or choose device=cpu")
-    if cpu_precision == "bf16":
+    if low:
         on = "cpu"
-    return _Wish(engines, plan, on, gpu, Precision(cpu_precision or "fp32"))
+    return _Wish(engines, name, on, gpu, Precision(cpu_precision or Precision.FP32))
 
 
 def _read_device(device: str | None) -> tuple[str | None, int]:
@@ -168,7 +170,7 @@ def _open_tensorrt(flavour: Flavour) -> Callable[[Bundle, _Wish], Backend]:
     def open_(bundle: Bundle, wish: _Wish) -> Backend:
         from vivit_export.runtime.session.tensorrt import open_engine
 
-        return open_engine(bundle, flavour, wish.plan, wish.gpu)
+        return open_engine(bundle, flavour, wish.engine_name, wish.gpu)
 
     return open_
 

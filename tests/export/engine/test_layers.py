@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from plan_logs import LOGS, log
 
+from vivit_export.bundle.engines import LayerRecord
 from vivit_export.errors import InputError
 from vivit_export.export.engine.layers import Layer, PlanTensor, layers_from_log
 from vivit_export.export.engine.plan import parse_rtx_log
+from vivit_export.records import from_json, to_json
 
 
 @pytest.mark.parametrize("name", LOGS)
@@ -27,8 +29,8 @@ def test_every_layer_has_one_role_and_the_summary_counts_them(name: str) -> None
 @pytest.mark.parametrize("name", LOGS)
 def test_layers_survive_their_json(name: str) -> None:
     layers = layers_from_log(log(name))
-    stored = json.loads(json.dumps([layer.to_json() for layer in layers]))
-    assert tuple(Layer.from_json(layer) for layer in stored) == layers
+    stored = json.loads(json.dumps([to_json(layer.record()) for layer in layers]))
+    assert tuple(Layer.from_record(from_json(LayerRecord, layer, "layer")) for layer in stored) == layers
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,6 @@ def test_a_tensor_is_one_string(tensor: PlanTensor, text: str) -> None:
 
 @pytest.mark.parametrize("change", [{"name": None}, {"inputs": ["no tensor"]}, {"nodes": 3}])
 def test_a_damaged_layer_is_refused(change: dict[str, Any]) -> None:
-    data = {**layers_from_log(log(LOGS[0]))[0].to_json(), **change}
-    with pytest.raises(InputError, match="damaged or of another version"):
-        Layer.from_json({k: v for k, v in data.items() if v is not None})
+    data = {**to_json(layers_from_log(log(LOGS[0]))[0].record()), **change}
+    with pytest.raises(InputError, match="damaged or of another version|lacks the field 'name'|nodes must be a list"):
+        Layer.from_record(from_json(LayerRecord, {k: v for k, v in data.items() if v is not None}, "layer"))

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from vivit_export.bundle.bench import Machine
-from vivit_export.runtime.bench.report import BenchReport, Contender, parse_kind
+from vivit_export.runtime.bench.report import BenchReport, ContenderTimes, parse_kind
 
 
 def test_speed_is_a_ratio_of_one_round_with_its_spread() -> None:
-    base, ours = Contender("base"), Contender("ours")
+    base, ours = ContenderTimes("base"), ContenderTimes("ours")
     base.seconds, ours.seconds = {2: [1.0, 2.0, 3.0]}, {2: [0.5, 0.5, 1.0]}
     base.cpu_seconds = ours.cpu_seconds = {2: [1.0]}
     report = BenchReport((base, ours), 3, False, Machine("cpu", 2, 0.0, "Linux", "3.11"))

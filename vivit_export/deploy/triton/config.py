@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from vivit_export.bundle import MODEL, MODEL_DATA, Bundle
 from vivit_export.bundle.engines import EngineRecord
@@ -21,8 +21,8 @@ from vivit_export.flavour import Flavour
 from vivit_export.precision import Precision
 from vivit_export.runtime.session.triton.protocol import CONTRACT, ENGINE, ONNX_SHA256
 
-Backend = Literal["tensorrt", "onnxruntime", "onnxruntime-tensorrt"]
-BACKENDS: tuple[Backend, ...] = ("tensorrt", "onnxruntime", "onnxruntime-tensorrt")
+ServerBackend = Literal["tensorrt", "onnxruntime", "onnxruntime-tensorrt"]
+BACKENDS: tuple[ServerBackend, ...] = ("tensorrt", "onnxruntime", "onnxruntime-tensorrt")
 
 CONFIG = "config.pbtxt"
 LABELS = "labels.txt"
@@ -53,14 +53,14 @@ class Engine:
         batches: sizes that it is tuned for or was checked at, ascending; the last is its largest.
     """
 
-    backend: Backend
+    backend: ServerBackend
     title: str
     files: dict[str, Path]
     by_capability: dict[str, str]
     batches: tuple[int, ...]
 
 
-def choose_engine(bundle: Bundle, backend: Backend | None = None) -> Engine:
+def choose_engine(bundle: Bundle, backend: ServerBackend | None = None) -> Engine:
     """Choose what Triton shall run.
 
     Args:
@@ -119,13 +119,13 @@ def engine_config(
     }
 
 
-def tensor_message(tensor: Tensor) -> dict[str, Any]:
+def tensor_message(tensor: Tensor) -> Message:
     """Return an input or output without its batch dimension."""
     dims = [int(d) for d in tensor.shape[1:]]
     return {"name": tensor.name, "data_type": Symbol(_TYPES[tensor.dtype]), "dims": dims}
 
 
-def output_message(tensor: Tensor, contract: Contract) -> dict[str, Any]:
+def output_message(tensor: Tensor, contract: Contract) -> Message:
     """Return an output; logits with the file of their names."""
     labels = {"label_filename": LABELS} if tensor.name == "logits" and contract.labels else {}
     return {**tensor_message(tensor), **labels}
@@ -184,7 +184,7 @@ def _batches_of_all(plans: Iterable[EngineRecord]) -> tuple[int, ...]:
     return _ascending({1, largest, *(size for size in tuned if size < largest)})
 
 
-def _onnxruntime(bundle: Bundle, backend: Backend) -> Engine:
+def _onnxruntime(bundle: Bundle, backend: ServerBackend) -> Engine:
     files = {name: bundle.path / name for name in (MODEL, MODEL_DATA) if name in bundle.manifest.files}
     checks = bundle.manifest.checks
     checked = {run.batch for run in checks.runs} if checks else set()
@@ -198,14 +198,14 @@ def _ascending(sizes: Iterable[int]) -> tuple[int, ...]:
     return tuple(sorted(sizes))
 
 
-def _platform(engine: Engine) -> dict[str, Any]:
+def _platform(engine: Engine) -> Message:
     if engine.backend != "tensorrt":
         return {"backend": "onnxruntime"}
     names = {"cc_model_filenames": map_field(dict(engine.by_capability))} if engine.by_capability else {}
     return {"platform": "tensorrt_plan", **names}
 
 
-def _instance_group(engine: Engine, instances: int | None) -> dict[str, Any]:
+def _instance_group(engine: Engine, instances: int | None) -> Message:
     """Without a number Triton makes one on every GPU; where there is none, two of ONNX Runtime on the CPU."""
     if instances is None and engine.backend != "onnxruntime-tensorrt":  # that one is nothing on a CPU
         return {}

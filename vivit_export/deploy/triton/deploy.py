@@ -17,8 +17,8 @@ from vivit_export.deploy.listing import README, Deployment
 from vivit_export.deploy.triton.config import (
     CONFIG,
     LABELS,
-    Backend,
     Engine,
+    ServerBackend,
     choose_delay_us,
     choose_engine,
     engine_config,
@@ -31,7 +31,7 @@ from vivit_export.errors import BundleError, InputError, UsageError, option
 from vivit_export.files import sha256_of
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.clips.preprocess import Preprocessor
-from vivit_export.runtime.clips.views import Shrink
+from vivit_export.runtime.clips.views import ViewCropper
 from vivit_export.runtime.drift.check import golden_clips
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -52,7 +52,7 @@ class TritonOptions:
     """
 
     name: str | None = None
-    backend: Backend | None = None
+    backend: ServerBackend | None = None
     instances: int | None = None
     delay_us: int | None = None
     contract: Contract | None = None
@@ -98,7 +98,7 @@ def deploy_triton(
     contract = options.contract or source.contract
     _require_lines(contract.labels)
     if options.ensemble:
-        Shrink(contract)  # refuses views that this model cannot be given
+        ViewCropper(contract)  # refuses views that this model cannot be given
     engine = choose_engine(source, options.backend)
     name = options.name or _default_name(source.manifest.model.id)
     delay_us = options.delay_us if options.delay_us is not None else choose_delay_us(source, engine)

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from vivit_export.bundle import Bundle
 from vivit_export.contract import Contract
@@ -69,7 +68,7 @@ def front_models(name: str, bundle: Bundle, contract: Contract, engine: Engine) 
     ]
 
 
-def _common(engine: Engine, outputs: list[dict[str, Any]]) -> dict[str, Any]:
+def _common(engine: Engine, outputs: list[Message]) -> Message:
     """Fields of all: a file's bytes as they are, so that no client has to frame them."""
     return {
         "max_batch_size": engine.batches[-1],
@@ -79,14 +78,12 @@ def _common(engine: Engine, outputs: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _python(name: str, engine: Engine, outputs: list[dict[str, Any]], facts: list[Message]) -> Message:
+def _python(name: str, engine: Engine, outputs: list[Message], facts: list[Message]) -> Message:
     common = _common(engine, outputs)
     return {"name": name, "backend": "python", **common, "instance_group": [_DECODERS], "parameters": facts}
 
 
-def _ensemble(
-    name: str, engine: Engine, outputs: list[dict[str, Any]], steps: list[Message], facts: list[Message]
-) -> Message:
+def _ensemble(name: str, engine: Engine, outputs: list[Message], steps: list[Message], facts: list[Message]) -> Message:
     return {
         "name": name,
         "platform": "ensemble",

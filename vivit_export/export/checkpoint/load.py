@@ -25,6 +25,7 @@ from vivit_export.errors import CheckpointError
 from vivit_export.export.checkpoint.files import locate, weight_files
 from vivit_export.files import sha256_of
 from vivit_export.precision import Precision
+from vivit_export.records import JsonObject
 from vivit_export.runtime.clips.processor_config import read_clip_geometry, read_preprocess
 
 _OF_A_LAYER = re.compile(r"\blayers?\.\d+\.")  # named so by transformers 5.9+, and before
@@ -49,7 +50,7 @@ class Checkpoint:
     source: str
     revision: str | None
     network: Any
-    config: dict[str, Any]
+    config: JsonObject
     clip: Clip
     preprocess: Preprocess
     labels: tuple[str, ...]
@@ -208,7 +209,7 @@ def load_checkpoint(model: str, *, revision: str | None = None, allow_pickle: bo
     )
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> JsonObject:
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text())
@@ -231,16 +232,16 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return dict(config)
 
 
-def _positive(config: dict[str, Any], name: str, default: int, path: Path) -> int:
+def _positive(config: JsonObject, name: str, default: int, path: Path) -> int:
     value = config.get(name, default)
     if type(value) is not int or value < 1:
         raise CheckpointError(f"{path}: {name} must be a positive integer, got {value!r}")
     return value
 
 
-def _load_network(folder: Path, config: dict[str, Any], weights: Path) -> Any:
+def _load_network(folder: Path, config: JsonObject, weights: Path) -> Any:
     headless = "VivitModel" in (config.get("architectures") or [])
-    options: dict[str, Any] = {"add_pooling_layer": False} if headless else {}
+    options: JsonObject = {"add_pooling_layer": False} if headless else {}
     cls = transformers.VivitModel if headless else transformers.VivitForVideoClassification
     try:
         with _quiet():
@@ -296,7 +297,7 @@ def _labels(network: Any) -> tuple[str, ...]:
     return tuple(str(names.get(i, f"LABEL_{i}")) for i in range(network.config.num_labels))
 
 
-def _portable(config: dict[str, Any]) -> dict[str, Any]:
+def _portable(config: JsonObject) -> JsonObject:
     """Drop what says where the checkpoint lay or how it was loaded, not what it is."""
     local = {"_name_or_path", "_attn_implementation_autoset", "dtype", "torch_dtype", "transformers_version"}
     plain = {k: v for k, v in config.items() if k not in local}

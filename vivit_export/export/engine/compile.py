@@ -24,7 +24,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vivit_export.bundle.engines import PlanSummary
 from vivit_export.errors import (
@@ -38,7 +37,9 @@ from vivit_export.errors import (
 )
 from vivit_export.export.engine.layers import Layer, layers_from_inspector, layers_from_log
 from vivit_export.export.engine.plan import memory_from_log, sum_up
+from vivit_export.files import replacing
 from vivit_export.flavour import Flavour
+from vivit_export.records import JsonObject
 
 _WORKER = "vivit_export.export.engine.worker"
 _FULL_BYTES = 1 << 20  # a disk with less left is full: no engine fits
@@ -233,9 +234,8 @@ def _copy_cache(source: Path | None, target: Path | None) -> None:
     """Copy a timing cache if there is one; a reader never sees half of it."""
     if source is None or target is None or not source.is_file():
         return
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.copyfile(source, partial)
-    os.replace(partial, target)
+    with replacing(target) as part:
+        shutil.copyfile(source, part)
 
 
 # --- failures ----------------------------------------------------------------------------------
@@ -264,10 +264,10 @@ _ADVICE = (
 _NOISE = re.compile(r"ModelImporter\.cpp|catchCudaError|Could not parse ONNX correctly|Invalid Engine")
 
 
-def _read_result(work: Path, flavour: Flavour, status: int, log_text: str) -> dict[str, Any]:
+def _read_result(work: Path, flavour: Flavour, status: int, log_text: str) -> JsonObject:
     """Return what the worker reported, or raise what went wrong."""
     try:
-        result: dict[str, Any] = json.loads((work / "result.json").read_text())
+        result: JsonObject = json.loads((work / "result.json").read_text())
     except (FileNotFoundError, ValueError) as e:  # it crashed, or could not even write that
         if shutil.disk_usage(work).free < _FULL_BYTES:
             raise OutputError(f"{flavour.product} stopped as the disk is full; free some space and run again") from e

@@ -8,7 +8,6 @@ tensor under several shapes. Weights are listed, not stored.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from onnx import TensorProto, ValueInfoProto, helper
 
 from vivit_export.errors import OutputError
 from vivit_export.export.engine.layers import Layer, PlanTensor
+from vivit_export.files import replacing
 
 DOMAIN = "vivit_export.plan"
 _ELEMENTS = {
@@ -53,12 +53,10 @@ def write_plan_onnx(layers: Iterable[Layer], name: str, path: Path) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_bytes(plan_to_onnx(layers, name).SerializeToString(deterministic=True))
-        os.replace(part, path)
+        with replacing(path) as part:
+            part.write_bytes(plan_to_onnx(layers, name).SerializeToString(deterministic=True))
     except OSError as e:
-        part.unlink(missing_ok=True)
         raise OutputError(f"{path} cannot be written: {e.strerror}; choose another place") from e
 
 

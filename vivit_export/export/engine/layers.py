@@ -11,9 +11,11 @@ import json
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from vivit_export.bundle.engines import LayerRecord
 from vivit_export.errors import BuildError, InputError
+from vivit_export.records import JsonObject
 
 Role = Literal["attention", "gemm", "product", "copy", "other", "host"]
 
@@ -53,7 +55,7 @@ class PlanTensor:
         return cls(found[3], tuple(int(d) for d in found[2].split(",") if d), found[1])
 
     @classmethod
-    def read(cls, data: dict[str, Any]) -> PlanTensor:
+    def read(cls, data: JsonObject) -> PlanTensor:
         """Read a tensor as the inspector's JSON has it."""
         dims = re.findall(r"-?\d+", str(data.get("Dimensions", "")))
         text = str(data.get("Datatype") or data.get("Format/Datatype") or "")
@@ -110,23 +112,24 @@ class Layer:
         """Constants of at least two dimensions."""
         return [t for t in self.constants if len(t.dims) > 1 and set(t.dims) - {1}]
 
-    def to_json(self) -> dict[str, Any]:
+    def record(self) -> LayerRecord:
         """Return a compact form: a tensor is one string."""
-        tensors = {k: [str(t) for t in getattr(self, k)] for k in ("inputs", "constants", "outputs")}
-        return {"name": self.name, "kind": self.kind, **tensors, "tactic": self.tactic, "nodes": list(self.nodes)}
+        inputs, constants, outputs = (tuple(map(str, g)) for g in (self.inputs, self.constants, self.outputs))
+        return LayerRecord(self.name, self.kind, inputs, constants, outputs, self.tactic, self.nodes)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Layer:
-        """Rebuild a layer from `to_json`.
+    def from_record(cls, record: LayerRecord) -> Layer:
+        """Rebuild a layer from `record`.
 
         Raises:
-            InputError: a field is missing or not what it should be.
+            InputError: a tensor of it is none.
         """
+        groups = (record.inputs, record.constants, record.outputs)
         try:
-            tensors = {k: tuple(PlanTensor.from_text(t) for t in data[k]) for k in ("inputs", "constants", "outputs")}
-            return cls(data["name"], data["kind"], **tensors, tactic=data["tactic"], nodes=tuple(data["nodes"]))
-        except (KeyError, TypeError, ValueError) as e:
+            inputs, constants, outputs = (tuple(map(PlanTensor.from_text, group)) for group in groups)
+        except ValueError as e:
             raise InputError(f"a layer of the plan is damaged or of another version: {e}") from e
+        return cls(record.name, record.kind, inputs, constants, outputs, record.tactic, record.nodes)
 
 
 def layers_from_log(text: str) -> tuple[Layer, ...]:
@@ -167,14 +170,14 @@ def _layer_from_line(line: str) -> Layer:
     flat = re.sub(r"\{.*?\}", lambda m: m.group().replace(", ", ";").replace(": ", "="), line)
     marks = list(re.finditer(r"(?:^\s*|, )([A-Z]\w*):(?: |$)", flat))
     ends = [m.start() for m in marks[1:]] + [len(flat)]
-    data: dict[str, Any] = {m[1]: flat[m.end() : end].strip() for m, end in zip(marks, ends, strict=True)}
+    data: JsonObject = {m[1]: flat[m.end() : end].strip() for m, end in zip(marks, ends, strict=True)}
     for field in ("Inputs", "Constants", "Outputs"):
         bodies = [body.split(";") for body in re.findall(r"\{(.*?)\}", data.get(field, ""))]
         data[field] = [dict(part.strip().split("=", 1) for part in body if "=" in part) for body in bodies]
     return _layer_from_json(data)
 
 
-def _layer_from_json(data: dict[str, Any]) -> Layer:
+def _layer_from_json(data: JsonObject) -> Layer:
     inputs = [PlanTensor.read(t) for t in data.get("Inputs", ())]
     constants = [PlanTensor.read(t) for t in data.get("Constants", ())]
     # Before the field Constants existed, weights stood among the inputs under a telling name.

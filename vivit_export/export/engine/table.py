@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 from vivit_export.bundle import ENGINES, Bundle
-from vivit_export.bundle.engines import EngineRecord
+from vivit_export.bundle.engines import EngineRecord, Sidecar
 from vivit_export.errors import BundleError, InputError, UsageError, option
 from vivit_export.export.engine.layers import Layer, Role
+from vivit_export.records import JsonObject, from_json, parse_json, to_json
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class EnginePlan:
         """Modules whose attention is fused."""
         return [_module(layer) for layer in self.by_role("attention")]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return counts by role, the modules with fused attention, and all layers."""
         roles = Counter(layer.role for layer in self.layers)
-        layers = [{**layer.to_json(), "role": layer.role} for layer in self.layers]
+        layers = [{**to_json(layer.record()), "role": layer.role} for layer in self.layers]
         return {"roles": dict(sorted(roles.items())), "attention": self.attention, "layers": layers}
 
 
@@ -53,9 +53,9 @@ def read_plan(bundle: Bundle, engine: str) -> EnginePlan:
     """
     path = bundle.path / ENGINES / f"{engine}.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8")).get("layers", [])
-        layers = tuple(Layer.from_json(layer) for layer in found)
-    except (OSError, ValueError, AttributeError, InputError) as e:
+        sidecar = from_json(Sidecar, parse_json(path.read_text(encoding="utf-8")), "sidecar")
+        layers = tuple(map(Layer.from_record, sidecar.layers))
+    except (OSError, ValueError, RecursionError, InputError) as e:
         raise BundleError(f"{path} cannot be read ({e}); build the engine again with {option('force')}") from e
     return EnginePlan(engine, bundle.engines[engine], layers)
 

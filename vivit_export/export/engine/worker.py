@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from vivit_export.flavour import Flavour
+from vivit_export.records import JsonObject
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _CU_COMPUTE_CAPABILITY_MAJOR, _CU_COMPUTE_CAPABILITY_MINOR = 75, 76  # CUdevice_attribute in cuda.h
@@ -65,7 +66,7 @@ def probe(flavour: Flavour) -> str | None:
     return None
 
 
-def compile_request(request: dict[str, Any], folder: Path) -> dict[str, Any]:
+def compile_request(request: JsonObject, folder: Path) -> JsonObject:
     """Compile a request of `compile` into ``folder``.
 
     Returns:
@@ -123,7 +124,7 @@ def _import_compiler(flavour: Flavour) -> Any:
         ) from e
 
 
-def _engine_bytes(trt: Any, request: dict[str, Any], sms: list[int]) -> Any:
+def _engine_bytes(trt: Any, request: JsonObject, sms: list[int]) -> Any:
     """Compile and return the bytes as the compiler's own buffer (``IHostMemory``)."""
     from polygraphy.backend.trt import CreateConfig, EngineBytesFromNetwork, NetworkFromOnnxPath, Profile
     from polygraphy.logger import G_LOGGER

@@ -109,7 +109,7 @@ def _smoothing(source: ir.Value, nodes: tuple[ir.Node, ...]) -> str:
     return "mul" if producer.op_type != "Reshape" else "none"  # behind attention `equalize` has done it
 
 
-def quantize(model: ir.Model, ranges: Ranges, keep: Collection[str] = ()) -> dict[str, Any]:
+def quantize(model: ir.Model, ranges: Ranges, keep: Collection[str] = ()) -> dict[str, QuantizedLayer]:
     """Quantize in place.
 
     Args:

@@ -18,7 +18,7 @@ _PERCENTILES = (50, 90, 95, 99)
 
 
 @dataclass
-class Contender:
+class ContenderTimes:
     """One that takes part.
 
     Attributes:
@@ -61,7 +61,7 @@ class BenchReport:
         machine: processor, cores, load before.
     """
 
-    contenders: tuple[Contender, ...]
+    contenders: tuple[ContenderTimes, ...]
     rounds: int
     interrupted: bool
     machine: Machine
@@ -72,11 +72,11 @@ class BenchReport:
         return self.interrupted or any(c.seconds and c.error for c in self.contenders)
 
     @property
-    def baseline(self) -> Contender | None:
+    def baseline(self) -> ContenderTimes | None:
         """What speeds are relative to."""
         return next((c for c in self.contenders if c.seconds), None)
 
-    def figures(self, contender: Contender, batch: int) -> Figures:
+    def figures(self, contender: ContenderTimes, batch: int) -> Figures:
         """What a contender's calls at one batch came to; see `Figures`."""
         seconds = np.array(contender.seconds[batch])
         p50, p90, p95, p99 = (1e3 * float(np.percentile(seconds, p)) for p in _PERCENTILES)
@@ -115,7 +115,7 @@ class BenchReport:
         """Return JSON types."""
         return dict(to_json(self.record()))
 
-    def _contender(self, c: Contender) -> ContenderRecord:
+    def _contender(self, c: ContenderTimes) -> ContenderRecord:
         return ContenderRecord(
             engine=c.engine,
             batches={str(batch): self.figures(c, batch) for batch in c.seconds},

@@ -26,9 +26,10 @@ from vivit_export.bundle import Bundle
 from vivit_export.bundle.bench import Machine
 from vivit_export.errors import ClipError, EnvironmentFault, UsageError, option
 from vivit_export.progress import Progress, Silent
+from vivit_export.records import JsonObject
 from vivit_export.runtime.bench import worker
 from vivit_export.runtime.bench.nvidia_smi import gpu_clocks
-from vivit_export.runtime.bench.report import BenchReport, Contender
+from vivit_export.runtime.bench.report import BenchReport, ContenderTimes
 from vivit_export.runtime.select import ORDER
 from vivit_export.runtime.session.triton.address import is_address
 
@@ -71,7 +72,7 @@ def take_turns(
             "not below 0"
         )
     machine = _machine()
-    contenders = [Contender(name) for name in commands]
+    contenders = [ContenderTimes(name) for name in commands]
     interrupted = False
     with contextlib.ExitStack() as stack:
         try:
@@ -123,7 +124,7 @@ class _Worker:
             text=True, start_new_session=True,
         )  # fmt: skip
 
-    def ask(self, **request: Any) -> dict[str, Any]:
+    def ask(self, **request: Any) -> JsonObject:
         """Send a request and wait for the answer; one of ``error`` where the process is gone."""
         assert self._child.stdin is not None and self._child.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -153,7 +154,7 @@ def _start(command: Sequence[str], stack: contextlib.ExitStack) -> _Worker:
     return worker
 
 
-def _admit(contender: Contender, worker: _Worker, anyway: bool) -> None:
+def _admit(contender: ContenderTimes, worker: _Worker, anyway: bool) -> None:
     """Ask a contender whether it runs and passes its gate."""
     answer = worker.ask(check=True)
     contender.engine = answer.get("engine", "")
@@ -172,7 +173,7 @@ def _admit(contender: Contender, worker: _Worker, anyway: bool) -> None:
 
 
 def _run_rounds(
-    contenders: Sequence[Contender],
+    contenders: Sequence[ContenderTimes],
     workers: dict[str, _Worker],
     batches: Sequence[int],
     rounds: int,
@@ -190,7 +191,7 @@ def _run_rounds(
                     advance(1)
 
 
-def _turn(contender: Contender, worker: _Worker, batch: int, number: int) -> None:
+def _turn(contender: ContenderTimes, worker: _Worker, batch: int, number: int) -> None:
     answer = worker.ask(run=[batch, number + 1000])
     for size in ("peak_bytes", "gpu_bytes", "gpu_tensor_bytes"):
         setattr(contender, size, answer.get(size, getattr(contender, size)))
@@ -205,7 +206,11 @@ def _turn(contender: Contender, worker: _Worker, batch: int, number: int) -> Non
 
 
 def _time_steps(
-    contenders: Sequence[Contender], workers: dict[str, _Worker], video: Path | None, rounds: int, progress: Progress
+    contenders: Sequence[ContenderTimes],
+    workers: dict[str, _Worker],
+    video: Path | None,
+    rounds: int,
+    progress: Progress,
 ) -> None:
     running = [c for c in contenders if c.seconds and not c.error]
     for contender in running:

@@ -2,7 +2,7 @@
 
 ``python -m vivit_export.runtime.bench.worker BUNDLE ENGINE`` answers requests, lines of JSON: ``{"check": true}``,
 ``{"run": [B, seed]}``, ``{"split": VIDEO}``. Every answer has the peak of its memory. What libraries print goes to
-stderr. `vivit_export.export.bench_worker` does the same for the eager network.
+stderr. `vivit_export.export.eager_worker` does the same for the eager network.
 
 On a GPU each timed call follows an untimed one, as what ran in between has cooled caches and clocks, and then the
 network is timed once more with its input on the GPU.
@@ -26,6 +26,7 @@ from vivit_export.bundle import read_bundle
 from vivit_export.contract import Contract
 from vivit_export.errors import VivitExportError
 from vivit_export.precision import CpuPrecision
+from vivit_export.records import JsonObject
 from vivit_export.runtime.bench.nvidia_smi import gpu_used_bytes
 from vivit_export.runtime.clips.sampling import choose_sampling
 from vivit_export.runtime.drift.check import check_session, golden_clips
@@ -152,10 +153,10 @@ def work(make: Callable[[], Contender]) -> int:
     # What libraries print goes to stderr from here on; stdout is for answers alone.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
-        clerk: _Clerk | None = None
+        clerk: RequestHandler | None = None
         for line in sys.stdin:
             try:
-                clerk = clerk or _Clerk(make)
+                clerk = clerk or RequestHandler(make)
             except Exception as e:  # whatever the engine's own libraries raise
                 answers.write(json.dumps({"error": _reason(e)}) + "\n")
                 return e.exit_code if isinstance(e, VivitExportError) else 1
@@ -164,7 +165,7 @@ def work(make: Callable[[], Contender]) -> int:
     return 0
 
 
-class _Clerk:
+class RequestHandler:
     """Answers for a contender."""
 
     def __init__(self, make: Callable[[], Contender]) -> None:
@@ -173,7 +174,7 @@ class _Clerk:
         self._memory.end()
         self._batches: set[int] = set()
 
-    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, request: JsonObject) -> JsonObject:
         """Do what is asked for, or say why that failed."""
         try:
             if "check" in request:
@@ -185,13 +186,13 @@ class _Clerk:
         except Exception as e:  # out of memory, or whatever the engine's own libraries raise
             return {"error": _reason(e)}
 
-    def _check(self) -> dict[str, Any]:
+    def _check(self) -> JsonObject:
         self._memory.begin()
         answer = {"engine": self._contender.engine, "failures": self._contender.failures()}
         self._memory.end()
         return answer
 
-    def _run(self, count: int, batch: Any) -> dict[str, Any]:
+    def _run(self, count: int, batch: Any) -> JsonObject:
         gpu = self._contender.gpu
         if gpu is None:
             return self._timed(batch)
@@ -208,7 +209,7 @@ class _Clerk:
             self._memory.end()
         return {**answer, "gpu_bytes": self._memory.peak, "gpu_tensor_bytes": gpu.tensor_bytes()}
 
-    def _timed(self, batch: Any) -> dict[str, Any]:
+    def _timed(self, batch: Any) -> JsonObject:
         start, busy = time.perf_counter(), time.process_time()
         self._contender.run(batch)
         return {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy}

@@ -17,6 +17,7 @@ import PIL
 
 from vivit_export.contract import Clip, Preprocess, ResizeOrder
 from vivit_export.errors import CheckpointError
+from vivit_export.records import JsonObject
 
 _IMAGE_PROCESSORS = ("VivitImageProcessor", "VivitImageProcessorFast")  # Fast: an alias since transformers 5.0
 _VIDEO_PROCESSOR = "VivitVideoProcessor"
@@ -111,7 +112,7 @@ def installed_resize_order() -> ResizeOrder:
     return "pillow-13" if int(PIL.__version__.split(".")[0]) >= 13 else "horizontal-first"
 
 
-def _find_fields(folder: Path, default_crop: tuple[int, int]) -> tuple[dict[str, Any], str, str]:
+def _find_fields(folder: Path, default_crop: tuple[int, int]) -> tuple[JsonObject, str, str]:
     """The processor's fields, the name of where they stand, and the class that saves there."""
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder; give the checkpoint folder that holds config.json")
@@ -134,7 +135,7 @@ def _find_fields(folder: Path, default_crop: tuple[int, int]) -> tuple[dict[str,
     )
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path) -> JsonObject:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
@@ -144,7 +145,7 @@ def _load(path: Path) -> dict[str, Any]:
     return data
 
 
-def _processor_name(fields: dict[str, Any], origin: str, kind: str) -> str:
+def _processor_name(fields: JsonObject, origin: str, kind: str) -> str:
     keys = ("image_processor_type", "video_processor_type", "feature_extractor_type")
     name = next((fields[key] for key in keys if fields.get(key)), kind)
     if name not in (*_IMAGE_PROCESSORS, _VIDEO_PROCESSOR):
@@ -155,14 +156,14 @@ def _processor_name(fields: dict[str, Any], origin: str, kind: str) -> str:
     return str(name)
 
 
-def _flag(fields: dict[str, Any], name: str, origin: str, default: bool = True) -> bool:
+def _flag(fields: JsonObject, name: str, origin: str, default: bool = True) -> bool:
     value = fields.get(name, default)
     if value is not None and not isinstance(value, bool):
         raise CheckpointError(f"{origin}: {name} must be true or false, got {value!r}")
     return bool(value)
 
 
-def _size(fields: dict[str, Any], origin: str) -> tuple[int | None, tuple[int, int] | None]:
+def _size(fields: JsonObject, origin: str) -> tuple[int | None, tuple[int, int] | None]:
     """(shortest_edge, None) or (None, (height, width)), by the rules of transformers' get_size_dict."""
     value = fields.get("size")
     if value is None:
@@ -179,7 +180,7 @@ def _size(fields: dict[str, Any], origin: str) -> tuple[int | None, tuple[int, i
     raise CheckpointError(f"{origin}: size must have shortest_edge, or height and width; got {value!r}")
 
 
-def _crop_size(fields: dict[str, Any], origin: str) -> tuple[int, int]:
+def _crop_size(fields: JsonObject, origin: str) -> tuple[int, int]:
     value = fields.get("crop_size")
     if value is None:
         return 224, 224
@@ -190,14 +191,14 @@ def _crop_size(fields: dict[str, Any], origin: str) -> tuple[int, int]:
     return _pair(value if isinstance(value, list) else [value] * 2, "crop_size", origin)
 
 
-def _resample(fields: dict[str, Any], origin: str) -> int:
+def _resample(fields: JsonObject, origin: str) -> int:
     value = fields.get("resample", 2)
     if type(value) is not int or value not in range(6):
         raise CheckpointError(f"{origin}: resample must be the number of a Pillow filter, 0 to 5; got {value!r}")
     return value
 
 
-def _channels(fields: dict[str, Any], name: str, origin: str, used: bool) -> tuple[float, float, float]:
+def _channels(fields: JsonObject, name: str, origin: str, used: bool) -> tuple[float, float, float]:
     value = fields.get(name)
     if value is None or not used:
         return (0.5, 0.5, 0.5)

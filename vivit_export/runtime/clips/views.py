@@ -51,7 +51,7 @@ def read_views(path: str | Path, contract: Contract) -> UInt8:
         UsageError: spatial views of a model that does not crop here.
     """
     temporal, spatial = contract.clip.views
-    shrink = Shrink(contract)
+    shrink = ViewCropper(contract)
     frames = read_sampled(
         Path(path),
         lambda num_frames: view_indices(num_frames, contract.clip, source=str(path)).reshape(-1),
@@ -107,7 +107,7 @@ def average_views(logits: Float32) -> Float32:
     return mean
 
 
-class Shrink:
+class ViewCropper:
     """From a frame to what the model's input takes of it, once per spatial view.
 
     Raises:

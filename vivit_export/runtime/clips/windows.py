@@ -33,7 +33,7 @@ from vivit_export.contract import Clip, Contract
 from vivit_export.errors import UsageError
 from vivit_export.runtime.clips.sampling import Indices, clip_indices
 from vivit_export.runtime.clips.video import Timeline, decode_frames, read_timeline, require_all_decoded
-from vivit_export.runtime.clips.views import Shrink
+from vivit_export.runtime.clips.views import ViewCropper
 
 UInt8 = npt.NDArray[np.uint8]
 Unit = Literal["seconds", "frames"]
@@ -159,7 +159,7 @@ def _indices(span: Span, clip: Clip, path: Path) -> Indices:
 
 
 def _stream(path: Path, contract: Contract, spans: Sequence[Span], num_frames: int) -> Iterator[Window]:
-    windows, shrink, decoded = _OpenWindows(path, contract.clip, spans), Shrink(contract, spatial=1), 0
+    windows, shrink, decoded = _OpenWindows(path, contract.clip, spans), ViewCropper(contract, spatial=1), 0
     for index, frame in decode_frames(path, windows.want):
         decoded = index + 1
         if frame is not None:

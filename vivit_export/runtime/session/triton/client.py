@@ -18,6 +18,7 @@ import numpy.typing as npt
 from vivit_export.bundle import MODEL, Bundle
 from vivit_export.contract import Contract, Tensor
 from vivit_export.errors import BundleError, ClipError, EnvironmentFault, InputError, UsageError, VivitExportError
+from vivit_export.records import JsonObject
 from vivit_export.runtime.session.backend import Float32
 from vivit_export.runtime.session.session import Session
 from vivit_export.runtime.session.triton.address import Address, parse_address
@@ -158,7 +159,7 @@ class TritonBackend:
         self.cancel()
         in_background(self._close()).result()
 
-    async def _open(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    async def _open(self) -> tuple[JsonObject, JsonObject, JsonObject]:
         await self._connection.open()
         try:
             return await self._connection.describe()
@@ -281,7 +282,7 @@ def _what(address: Address) -> str:
     return f"the model {address.model!r} of the Triton server at {address.title}"
 
 
-def _read_contract(address: Address, metadata: dict[str, Any], config: dict[str, Any]) -> tuple[Contract, str, bool]:
+def _read_contract(address: Address, metadata: JsonObject, config: JsonObject) -> tuple[Contract, str, bool]:
     """Read contract and hash of the graph from a configuration, and hold the contract to the metadata.
 
     Returns:
@@ -317,7 +318,7 @@ def _read_contract(address: Address, metadata: dict[str, Any], config: dict[str,
 _Signature = dict[str, tuple[str | None, list[int]]]
 
 
-def _signature(metadata: dict[str, Any], kind: str) -> _Signature:
+def _signature(metadata: JsonObject, kind: str) -> _Signature:
     return {t["name"]: (t["datatype"], [int(d) for d in t["shape"]]) for t in metadata.get(kind, ())}
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.errors import EnvironmentFault, MissingDependencyError
+from vivit_export.records import JsonObject
 from vivit_export.runtime.session.backend import Float32
 from vivit_export.runtime.session.triton.address import Address
 from vivit_export.runtime.session.triton.shared_memory import Region
@@ -98,7 +99,7 @@ class Connection:
         """Close the client."""
         await self._client.close()
 
-    async def describe(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    async def describe(self) -> tuple[JsonObject, JsonObject, JsonObject]:
         """Return the server's metadata, the model's metadata and the model's configuration, as JSON has them.
 
         Raises:

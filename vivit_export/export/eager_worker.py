@@ -1,6 +1,6 @@
 """The child process of `vivit_export.runtime.bench.run` for the eager network: what engines are compared with.
 
-``python -m vivit_export.export.bench_worker BUNDLE CHECKPOINT KIND DEVICE``, where KIND is as in `parse_kind`. An
+``python -m vivit_export.export.eager_worker BUNDLE CHECKPOINT KIND DEVICE``, where KIND is as in `parse_kind`. An
 empty BUNDLE takes the checkpoint as it is; then nothing can be read from videos.
 """
 
