@@ -182,10 +182,19 @@ def _short(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def json_schema(cls: type, title: str) -> JsonObject:
-    """Return the JSON schema (draft 2020-12) of what `from_json` reads."""
+def json_schema(cls: type, title: str, file_format: str | None = None) -> JsonObject:
+    """Return the JSON schema (draft 2020-12) of what `from_json` reads.
+
+    Args:
+        cls: the record.
+        title: name of the file.
+        file_format: value of its field ``format``; None: the file has none.
+    """
     definitions: dict[str, Any] = {}
     body = _definition(cls, definitions)
+    if file_format is not None:
+        body["properties"] = {"format": {"const": file_format}, **body["properties"]}
+        body["required"] = ["format", *body["required"]]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": title,

@@ -37,7 +37,7 @@ class Bundles:
 
     def demo(self, **options: Any) -> Bundle:
         """A bundle, shared by all tests: not to be changed."""
-        key = json.dumps(options, sort_keys=True)
+        key = json.dumps(options, sort_keys=True, default=repr)
         if key not in self._made:
             target = self._root / str(len(self._made))
             with pytest.MonkeyPatch.context() as patch:

@@ -16,6 +16,8 @@ from vivit_export.files import write_json
 from vivit_export.records import to_json
 from vivit_export.rewrite import Rewrite
 
+FORMAT = "vivit-report/2"
+
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem }
@@ -27,7 +29,7 @@ th { text-align: left; font-weight: 600 } td { font-variant-numeric: tabular-num
 
 def write_report(folder: Path, content: Content) -> None:
     """Write ``report.json`` and ``report.html`` from what a bundle says about itself."""
-    write_json(folder / REPORT, {"format": "vivit-report/2", **to_json(content)})
+    write_json(folder / REPORT, {"format": FORMAT, **to_json(content)})
     (folder / REPORT_HTML).write_text(render_html(content), encoding="utf-8")
 
 

@@ -48,5 +48,5 @@ def test_a_tensor_is_one_string(tensor: PlanTensor, text: str) -> None:
 @pytest.mark.parametrize("change", [{"name": None}, {"inputs": ["no tensor"]}, {"nodes": 3}])
 def test_a_damaged_layer_is_refused(change: dict[str, Any]) -> None:
     data = {**to_json(layers_from_log(log(LOGS[0]))[0].record()), **change}
-    with pytest.raises(InputError, match="damaged or of another version|lacks the field 'name'|nodes must be a list"):
+    with pytest.raises(InputError, match=r"damaged or of another version|lacks the field 'name'|nodes must be a list"):
         Layer.from_record(from_json(LayerRecord, {k: v for k, v in data.items() if v is not None}, "layer"))

@@ -1,0 +1,91 @@
+"""Bundles of the format before this one still open, predict, pass their check and take engines.
+
+``tests/data/vivit-bundle-1`` was exported by the last version that wrote ``vivit-bundle/1`` from
+``tests/data/vivit-4.46``; ``tests/data/manifest-1`` has the manifest and an engine's sidecar of its INT8 demo.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vivit_export as ve
+from vivit_export.bundle.engines import Profile, Sidecar
+from vivit_export.bundle.manifest import ClipsRecord, LayerEffect
+from vivit_export.bundle.reading import read_manifest
+from vivit_export.demo import clips_path
+from vivit_export.errors import BundleError
+from vivit_export.flavour import Flavour
+from vivit_export.precision import Precision
+from vivit_export.records import from_json
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A copy of the bundle."""
+    return Path(shutil.copytree(DATA / "vivit-bundle-1", tmp_path / "old"))
+
+
+def test_it_opens(old: Path) -> None:
+    assert json.loads((old / "bundle.json").read_text())["format"] == "vivit-bundle/1"
+    bundle = ve.read_bundle(old)
+    assert (bundle.precision, bundle.manifest.precision.attention) == (Precision.FP16, "pattern")
+    assert bundle.manifest.model.num_blocks == 2
+    assert bundle.manifest.checks is not None and bundle.manifest.checks.passed
+
+
+@pytest.mark.needs_onnxruntime
+def test_it_predicts_and_passes_its_check(old: Path) -> None:
+    video = next(clips_path().glob("left*"))
+    with ve.open_session(old, prefer="onnxruntime-cpu") as session:
+        prediction = session(ve.runtime.read_clip(video, session.contract))
+    assert prediction.logits is not None and np.isfinite(prediction.logits).all()
+    assert ve.assert_no_drift(old, engine="onnxruntime-cpu").passed
+
+
+@pytest.mark.needs_rtx
+def test_it_takes_an_engine_and_is_of_the_new_format_then(old: Path) -> None:
+    bundle = ve.build_engines(old, ("tensorrt-rtx",), sms=(89,), batches=(1, 1, 2))
+    engine = bundle.engines["tensorrt-rtx-sm89"]
+    assert (engine.flavour, engine.profile) == (Flavour.TENSORRT_RTX, Profile(1, 1, 2))
+    assert engine.proof[0] == "attention fused in 2 of 2 blocks (Half)"
+    assert json.loads((old / "bundle.json").read_text())["format"] == "vivit-bundle/2"
+
+
+def test_every_section_is_read() -> None:
+    manifest = read_manifest(DATA / "manifest-1")
+    quantization = manifest.precision.quantization
+    assert quantization is not None
+    assert quantization.clips == ClipsRecord("motion clips rendered for the demo", 256)
+    assert len(quantization.layers) == 16 and quantization.attention is None
+    assert quantization.layers["layers.0.attention.qkv"].smoothing is not None
+    assert all(isinstance(effect, LayerEffect) for effect in quantization.sensitivity)
+    engine = manifest.engines["tensorrt-rtx"]
+    assert engine.plan.gemms == {"Half": 2, "Int8": 16} and len(engine.plan.gemm_layers) == 18
+    sidecar = from_json(Sidecar, json.loads((DATA / "manifest-1/tensorrt-rtx.json").read_text()), "sidecar")
+    assert len(sidecar.layers) == engine.plan.layers
+    assert (sidecar.plan, sidecar.proof) == (engine.plan, engine.proof)
+
+
+def test_what_was_not_checked_says_so(old: Path) -> None:
+    path = old / "bundle.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "checks": {}}))
+    assert ve.read_bundle(old).manifest.checks is None
+
+
+@pytest.mark.parametrize("section", ["model", "precision", "checks"])
+@pytest.mark.parametrize("value", [None, [], "x", 3])
+def test_a_section_that_is_none_is_refused(old: Path, section: str, value: object) -> None:
+    path = old / "bundle.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), section: value}))
+    if (section, value) in (("checks", None), ("checks", [])):  # nothing was checked
+        assert ve.read_bundle(old).manifest.checks is None
+        return
+    with pytest.raises(BundleError, match=r"bundle\.json"):
+        ve.read_bundle(old)
