@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,28 +13,26 @@ from vivit_export.errors import MissingDependencyError, VivitExportError
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
-def kinds(base: type[VivitExportError] = VivitExportError) -> Iterator[type[VivitExportError]]:
-    for kind in base.__subclasses__():
-        yield kind
-        yield from kinds(kind)
+# Not __subclasses__(): modules may have kinds of their own, and which are loaded differs from one process to another.
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, VivitExportError)]
 
 
 def test_the_codes_are_those_of_the_readme() -> None:
     (told,) = re.findall(r"^Exit codes: (.*?)\.$", README, re.DOTALL | re.MULTILINE)
     promised = {int(part.split()[0]) for part in told.split("·")}
     # Done, and what ends a process without an error of ours.
-    assert promised == {kind.exit_code for kind in kinds()} | {VivitExportError.exit_code} | {0, 130}
+    assert promised == {kind.exit_code for kind in KINDS} | {0, 130}
 
 
 def test_a_kind_of_a_kind_keeps_its_code() -> None:
-    for kind in VivitExportError.__subclasses__():
-        assert {inner.exit_code for inner in kinds(kind)} <= {kind.exit_code}
-        assert kind.exit_code not in (0, 1, 130)
+    for kind in KINDS:
+        assert kind is VivitExportError or kind.exit_code not in (0, 1, 130)
+        if VivitExportError not in kind.__bases__ and kind is not VivitExportError:
+            assert "exit_code" not in vars(kind)
 
 
-@pytest.mark.parametrize("kind", [*kinds()], ids=lambda kind: kind.__name__)
-def test_every_error_can_be_raised_with_one_sentence(kind: type[VivitExportError]) -> None:
-    assert vars(errors)[kind.__name__] is kind
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_an_error_is_one_sentence(kind: type[VivitExportError]) -> None:
     assert str(kind("one sentence")) == "one sentence"
 
 

@@ -8,7 +8,6 @@ from capabilities import fetched
 
 from vivit_export.demo import clips_path
 
-ROOT = Path(__file__).parents[2]
 FETCHED = ("bigbuckbunny.mp4", "bikes.mp4", "carphone_distorted.mp4", "carphone_pristine.mp4")
 NAMES = (*FETCHED, *sorted(p.name for p in clips_path().glob("*.mp4")))
 
