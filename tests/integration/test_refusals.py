@@ -42,7 +42,7 @@ SHAPE = "is not possible: the checkpoint's position embeddings fix frames, heigh
         ("--min-batch 0", "batches min=0, opt=4, max=8 must rise from 1 or more to at most 1024"),
         ("--min-batch 4 --opt-batch 2", "batches min=4, opt=2, max=8 must rise"),
         ("--max-batch 2000", "batches min=1, opt=4, max=2000 must rise"),
-        ("--outputs logits,tokens", "outputs 'tokens' is not one of logits, embedding"),
+        ("--outputs logits,tokens", "--outputs 'tokens' is not one of logits, embedding"),
         ("--target onnx --allow-unfused", "--allow-unfused is about engines and --target onnx builds none"),
         ("--target onnx --min-batch 2", "--min-batch is about engines and --target onnx builds none"),
         ("--target onnx --timing-cache x", "--timing-cache is TensorRT's; add --target tensorrt or leave it out"),

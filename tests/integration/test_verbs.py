@@ -199,7 +199,7 @@ def test_check_shows_drift_pixels_and_gate(cli: Cli, bundle: Path) -> None:
 def test_check_as_json(cli: Cli, bundle: Path) -> None:
     facts = json.loads(cli("check", bundle, "--json", "-q", *QUICK).stdout)
     assert facts["passed"] is True
-    assert set(facts) == {"reference", "clips", "gate", "runs", "parity", "passed"}
+    assert set(facts) == {"reference", "clips", "gate", "runs", "parity", "blocks", "passed"}
 
 
 def test_beyond_the_gate_the_report_is_shown_and_the_exit_code_is_5(bundle: Path, tmp_path: Path) -> None:

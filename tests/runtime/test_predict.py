@@ -265,7 +265,7 @@ def test_window_options_that_do_not_go_together_are_refused() -> None:
     assert window_rule((2.0, "seconds"), None) == WindowRule(2.0)
     assert window_rule((8.0, "frames"), (4.0, "frames")) == WindowRule(8.0, 4.0, "frames")
     for arguments, said in (
-        ((None, (1.0, "seconds")), "give --window too"),
+        ((None, (1.0, "seconds")), "give window too"),
         (((1.0, "seconds"), (4.0, "frames")), "count both in one unit"),
         (((1.0, "seconds"), None, (4, 3)), "exclude each other"),
     ):
@@ -284,9 +284,9 @@ def test_what_the_bundle_does_not_put_out_is_refused(bundles: Bundles, tmp_path:
     embedding = bundles.demo(outputs=("embedding",)).contract
     require_outputs(both, tmp_path / "e.safetensors")
     require_outputs(embedding, tmp_path / "e.safetensors")
-    with pytest.raises(UsageError, match="no logits, only an embedding; write that with --embedding"):
+    with pytest.raises(UsageError, match="no logits, only an embedding; write that with embedding=FILE"):
         require_outputs(embedding, None)
-    with pytest.raises(UsageError, match="--embedding: this bundle has none"):
+    with pytest.raises(UsageError, match="embedding: this bundle has none"):
         require_outputs(logits, tmp_path / "e.safetensors")
     with pytest.raises(OutputError, match="there is no such folder"):
         require_outputs(both, tmp_path / "none" / "e.safetensors")

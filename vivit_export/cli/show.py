@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vivit_export.records import to_json
+
 if TYPE_CHECKING:
     from vivit_export.bundle import Bundle
     from vivit_export.deploy.listing import Deployment
@@ -50,7 +52,7 @@ def show_deployment(deployment: Deployment, as_json: bool) -> None:
     """Print what was deployed."""
     if as_json:
         facts = {"folder": str(deployment.path), "kind": deployment.kind, "model": deployment.model}
-        click.echo(json.dumps({**facts, "files": deployment.files}, indent=2, sort_keys=True))
+        click.echo(json.dumps({**facts, "files": to_json(deployment.files)}, indent=2, sort_keys=True))
         return
     size = f"{deployment.size_bytes / 1e6:.1f} MB, {len(deployment.files)} files"
     click.echo(f"{deployment.path}  {size}, hashes verified\n  next       {deployment.readme} has the commands")

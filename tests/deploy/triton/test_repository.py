@@ -91,7 +91,7 @@ def test_a_listing_does_not_reach_out_of_its_deployment(tmp_path: Path, shared: 
     listing = shared / "m/deployment.json"
     content = json.loads(listing.read_text())
     for name in ("../bundle/model.onnx", "/etc/hostname", "theirs/config.pbtxt"):
-        content["files"][name] = {"size": 1}
+        content["files"][name] = {"sha256": "0" * 64, "size": 1}
     listing.write_text(json.dumps(content))
     deploy_triton(tmp_path / "bundle", shared, TritonOptions(name="m"), force=True)
     assert (shared / "theirs/config.pbtxt").is_file() and (tmp_path / "bundle/model.onnx").is_file()

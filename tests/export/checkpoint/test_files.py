@@ -37,5 +37,5 @@ def test_a_file_instead_of_a_folder(checkpoints: Checkpoints) -> None:
 def test_a_revision_of_what_is_not_on_the_hub(checkpoints: Checkpoints) -> None:
     folder = checkpoints.folder()
     said = refusal(folder, revision="v2")
-    assert said == f"{folder} is a local folder; --revision v2 applies to hub ids only"
-    assert "--revision v2" in refusal("demo", revision="v2")
+    assert said == f"{folder} is a local folder; revision=v2 applies to hub ids only"
+    assert "revision=v2" in refusal("demo", revision="v2")

@@ -128,7 +128,11 @@ def to_bfloat16(array: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
 
 @pytest.mark.parametrize(
     ("precision", "value", "advice"),
-    [(Precision.FP16, 65505.0, "--bf16"), (Precision.FP16, -1e9, "--bf16"), (Precision.BF16, 3.4e38, "--fp32")],
+    [
+        (Precision.FP16, 65505.0, "precision=bf16"),
+        (Precision.FP16, -1e9, "precision=bf16"),
+        (Precision.BF16, 3.4e38, "precision=fp32"),
+    ],
 )
 def test_a_weight_beyond_the_range_is_named(
     checkpoints: Checkpoints, precision: Precision, value: float, advice: str
