@@ -13,7 +13,7 @@ _EAGER, _SDPA = "pytorch eager", "pytorch sdpa"
 def gpu_section(content: dict[str, Any]) -> str:
     """Write it from whatever parts were measured."""
     parts, missing = content["parts"], content["not_measured"]
-    written = ["**Partial**: the run did not come to its end."] if content["partial"] else []
+    written = ["**Partial**: the run did not finish."] if content["partial"] else []
     if "gemm_gflops" in parts:
         written += _rates(parts["gemm_gflops"])
     batches = {int(name.split()[1].strip(",")): part for name, part in parts.items() if name.startswith("batch ")}
@@ -39,7 +39,7 @@ def _rates(rates: dict[str, Any]) -> list[str]:
         for precision in ("fp32", "fp16", "bf16", "fp8")
     ]
     columns = ("TFLOP/s", *(f"{name}, {shape}" for name, shape in shapes.items()))
-    return ["What matrix products reach here in PyTorch (fp32 without TF32):", table(columns, rows)]
+    return ["Matrix product rates on this machine in PyTorch (fp32 without TF32):", table(columns, rows)]
 
 
 def _contenders(batches: dict[int, dict[str, Any]], parts: dict[str, Any]) -> str:
@@ -55,14 +55,12 @@ def _contenders(batches: dict[int, dict[str, Any]], parts: dict[str, Any]) -> st
             rows.append((marked, batch, f"{per_clip:.2f}", f"{f['p50_ms'] / batch:.2f}", speed, memory, share))
     columns = ("contender", "batch", "ms per clip", "with copies", "x eager fp32", "GPU MB", "of its type's GEMM rate")
     words = (
-        "Medians; ms per clip is the network alone, its input being on the GPU, and beside it from host memory to host "
-        "memory. GPU MB is what the GPU's used memory grew by, CUDA's context included."
+        'Figures are medians. "ms per clip" is the network alone, with its input already on the GPU; "with copies" is '
+        'from host memory to host memory. "GPU MB" is the growth of used GPU memory, including the CUDA context.'
     )
     if "model" in parts:
         total, linear = (f"{parts['model'][name] / 1e9:.0f}" for name in ("flop_per_clip", "linear_flop_per_clip"))
-        words += (
-            f" The last column is all {total} GFLOP of a clip, {linear} of them in Linears, over the best rate above."
-        )
+        words += f" The last column divides a clip's {total} GFLOP ({linear} in Linears) by the best rate above."
     return f"{words}\n\n{table(columns, rows)}"
 
 
@@ -84,8 +82,8 @@ def _kernels(split: dict[str, Any]) -> list[str]:
             yield name.replace("|", "\\|"), f"{ms:.3f}", f"{100 * ms / split['total_ms']:.1f} %"
 
     return [
-        f"Where the time of {split['contender']} goes at batch {split['batch']}, {split['total_ms']:.2f} ms in "
-        f"{split['num_kernels']} different kernels:",
+        f"Time of {split['contender']} at batch {split['batch']} by kernel: {split['total_ms']:.2f} ms in "
+        f"{split['num_kernels']} different kernels.",
         table(("kernels", "ms", "share"), rows(split["classes"])),
         table(("kernel", "ms", "share"), ((f"`{n[:80]}`", ms, share) for n, ms, share in rows(split["kernels"]))),
     ]
@@ -108,12 +106,12 @@ def _documented(batches: dict[int, dict[str, Any]], parts: dict[str, Any], docum
         rows.append(_against(name, times, [t["peak_bytes"] for t in trained if t], documented["training"]))
     if not rows:
         return []
-    words = f"Eager attention and SDPA in float32, beside the {documented['source']} (memory is that of tensors):"
+    words = f"Eager attention and SDPA in float32, compared with the {documented['source']} (memory of tensors only):"
     return [words, table(columns, rows)]
 
 
 def _against(name: str, ms: list[float], sizes: list[float], theirs: dict[str, float]) -> tuple[str, ...]:
-    """One row: time and memory of eager and SDPA, and what is documented."""
+    """Return one row: time and memory of eager and SDPA, and the documented figures."""
     return (
         name,
         *(f"{t:.2f}" for t in ms),

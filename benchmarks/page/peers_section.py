@@ -10,7 +10,7 @@ _GEMM_FLOP, _FLOP = 533e9, 903e9  # of a clip: in Linears, and in all
 
 
 def peers_section(content: dict[str, Any]) -> str:
-    """Tables of all contenders against each other and their limit, of the limit, and of what making them takes."""
+    """Write tables of the contenders and their limit, of the rates behind the limit, and of the cost of making them."""
     differences, artefacts = content["max_logit_difference"], content["artefacts"]
     rows = []
     fastest_first = sorted(content["bench"]["contenders"].items(), key=_clips_per_second, reverse=True)
@@ -42,15 +42,15 @@ def peers_section(content: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             table(columns, rows),
-            "The limit is what a clip's matrix products would take at this machine's best rate for their type "
-            f"(below): {_GEMM_FLOP / 1e9:.0f} GFLOP of Linears, which INT8 contenders do in int8, and "
-            f"{(_FLOP - _GEMM_FLOP) / 1e9:.0f} of attention and the rest, which they do in float32, or in bf16 where "
-            "that is said. Our graphs leave out most of the last layer, where only the class token counts. "
+            "The limit is the time for a clip's matrix products at this machine's best rate for their type "
+            f"(below). A clip has {_GEMM_FLOP / 1e9:.0f} GFLOP in Linears, which INT8 contenders compute in int8, and "
+            f"{(_FLOP - _GEMM_FLOP) / 1e9:.0f} GFLOP in attention and the rest, which they compute in float32, or in "
+            "bf16 if their name says so. Our graphs skip most of the last layer, because only its class token is read. "
             f"The logits span {content['logit_range']:.3g}.",
             _gemm_table(content["gemm_gflops"]),
-            table(("artefact", "seconds to make", "peak MB then", "MB"), made),
-            "Ours in fp32 differ from PyTorch by the rounding of float32 alone, as transformers' export does. An "
-            "export of ours takes more memory than that one, as it holds the rewritten weights beside the network's "
+            table(("artifact", "seconds to make", "peak MB while making", "MB"), made),
+            "Our fp32 contenders differ from PyTorch only by float32 rounding, as does the transformers export. Our "
+            "export takes more memory than the transformers export: it holds the rewritten weights and the network's "
             "own, which its check compares with.",
             *(["Left out: " + "; ".join(left_out) + "."] if left_out else []),
         ]
@@ -58,7 +58,7 @@ def peers_section(content: dict[str, Any]) -> str:
 
 
 def _least_seconds(contender: str, rates: dict[str, dict[str, float]]) -> float:
-    """Seconds for the matrix products of a ViViT-B clip at the best rates, in the contender's types."""
+    """Return the seconds for the matrix products of a ViViT-B clip at the best rates for the contender's types."""
     around = "bfloat16" if "bf16" in contender else "float32"
     linears = "int8" if "int8" in contender else around
     best = {kind: 1e9 * max(of.values()) for kind, of in rates.items()}

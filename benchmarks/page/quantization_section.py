@@ -1,4 +1,4 @@
-"""What ``docs/performance.md`` says of INT8 and FP8."""
+"""The performance page's sections on INT8 and FP8."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PLANS, _TIME = "plans", "calibration time"
 
 
 def quantization_section(content: dict[str, Any]) -> str:
-    """Accuracy, memory and time beside the peers, then the compiled plans."""
+    """Write accuracy, memory and time beside the peers, then the compiled plans."""
     models = {title: found for title, found in content.items() if "float32" in found and title != _TIME}
     rows = [
         (title, name, *_figures(one))
@@ -18,12 +18,13 @@ def quantization_section(content: dict[str, Any]) -> str:
         for name, one in sorted(found.items(), key=lambda item: item[1].get("rms", 1.0))
         if name != "float32"
     ]
-    columns = ("model", "quantiser", "top-1 agreement", "accuracy", "max |Δ|", "RMS", "cosine", "seconds", "peak MB")
+    columns = ("model", "quantizer", "top-1 agreement", "accuracy", "max |Δ|", "RMS", "cosine", "seconds", "peak MB")
     words = (
-        "Differences are to the float32 graph, relative to the logit range. All quantise the same Linears of the same "
-        f"graph, whose heads were levelled, on the same clips, and are compared on others"
-        f" ({_used({title: found['float32'] for title, found in models.items()})}). "
-        "Seconds and memory are those of the whole process."
+        "Differences are from the float32 graph, relative to the logit range. All quantizers work on the same Linears "
+        "of the same graph, whose heads were equalized. They calibrate on the same clips and are compared on other "
+        "clips. Clips to calibrate on and to compare on: "
+        f"{_used({title: found['float32'] for title, found in models.items()})}. "
+        "Seconds and memory are for the whole process."
     )
     parts = [words, table(columns, rows)]
     if _TIME in content:
@@ -39,9 +40,9 @@ def _calibration_time(found: dict[str, Any]) -> str:
     )
     seconds = sum(stages.values())
     return (
-        f"Calibrating ViViT-B for INT8 on {clips} clips takes {seconds:.0f} s once the graph is there (running them, "
-        f"observing, choosing ranges and smoothing): {seconds / (clips * forward):.2f} times {clips} forward passes of "
-        f"the same float32 graph, at {forward:.2f} s each."
+        f"Calibrating ViViT-B for INT8 on {clips} clips takes {seconds:.0f} s once the graph exists (running clips, "
+        f"observing, choosing ranges and smoothing). That is {seconds / (clips * forward):.2f} times as long as "
+        f"{clips} forward passes of the same float32 graph, at {forward:.2f} s each."
     )
 
 
@@ -70,7 +71,7 @@ def _plan_table(plans: dict[str, Any]) -> str:
 
 
 def ideas_section(content: dict[str, Any]) -> str:
-    """What bias correction and clipping of weights bring, and what another form of the former would."""
+    """Write what bias correction and weight clipping gain, and what another form of bias correction would gain."""
     parts = {title: found for title, found in content.items() if "int8" in found}
     rows = [
         (title, precision, idea, f"{100 * one['max']:.2f} %", f"{100 * one['rms']:.4f} %", f"{one['cosine']:.6f}")
@@ -78,8 +79,12 @@ def ideas_section(content: dict[str, Any]) -> str:
         for precision in ("int8", "fp8")
         for idea, one in found[precision].items()
     ]
-    columns = ("model", "precision", "what is done", "max |Δ|", "RMS", "cosine")
-    return f"To the float32 graph, on clips that were not calibrated on ({_used(parts)}).\n\n{table(columns, rows)}"
+    columns = ("model", "precision", "variant", "max |Δ|", "RMS", "cosine")
+    words = (
+        "Differences are from the float32 graph, on clips that were not used for calibration. Clips to calibrate on "
+        f"and to compare on: {_used(parts)}."
+    )
+    return f"{words}\n\n{table(columns, rows)}"
 
 
 def _used(parts: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
     python benchmarks/page/write_performance_page.py
 
-A test runs it and compares. A result that is not there is listed as not measured.
+A test runs it and compares. A missing result is listed as not measured.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ PAGE = ROOT / "docs/performance.md"
 
 _INTRO = """# Performance
 
-Made by `benchmarks/page/write_performance_page.py` from `benchmarks/results/`; below each table stand the command that
-measured it and the machine. Contenders take turns in processes of their own, so ratios hold on a machine whose speed
-changes; seconds are this machine's. ViViT-B/16x2 (32 frames of 224x224, 3137 tokens, 903 GFLOP per clip, 533 of them in
-Linears) has random weights, as no checkpoint could be downloaded; the demo is trained.
+`benchmarks/page/write_performance_page.py` writes this page from `benchmarks/results/`. Below each table are the
+command that measured it and the machine. Contenders take turns, each in a process of its own, so ratios hold even when
+the speed of the machine changes; seconds are specific to this machine. ViViT-B/16x2 (32 frames of 224x224, 3137 tokens,
+903 GFLOP per clip, 533 of them in Linears) has random weights, because no checkpoint could be downloaded. The demo is
+trained.
 """
 
 
 def machine(environment: dict[str, Any]) -> str:
-    """Where and how a result was measured."""
+    """Say where and how a result was measured."""
     packages = environment.get("packages", environment)
     names = ("torch", "transformers", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx")
     versions = ", ".join(f"{name} {packages[name]}" for name in names if packages.get(name))
@@ -44,7 +45,7 @@ def machine(environment: dict[str, Any]) -> str:
 
 
 def page(results: Path = RESULTS) -> str:
-    """The whole page."""
+    """Write the whole page."""
     parts, missing = [_INTRO], []
     for name, title, write in SECTIONS:
         path = results / f"{name}.json"
@@ -76,7 +77,7 @@ def _plans(content: dict[str, Any]) -> str:
     models = {
         title: graphs for title, graphs in content.items() if title not in ("environment", "batches", "geometries")
     }
-    models |= {f"a small one, {title}": graphs for title, graphs in content["geometries"].items()}
+    models |= {f"small ViViT, {title}": graphs for title, graphs in content["geometries"].items()}
     rows = []
     for title, graphs in models.items():
         for name, by_sm in graphs.items():
@@ -133,11 +134,11 @@ def _export(content: dict[str, Any]) -> str:
         [
             f"`vivit-export … {main['options']}`: {main['seconds']:.0f} s, peak {megabytes(main['peak_bytes'])} MB.",
             table(("stage", "seconds"), stages),
-            "Without check and engine, with all rewrites and with none:",
+            "Without check and engine, with and without the rewrites:",
             table(("rewrites", "seconds", "peak MB"), cost),
-            "Float32 on N(0, 1) pixels:",
+            "In float32, on N(0, 1) pixels:",
             table(columns, noise),
-            "The demo on 200 generated clips that it has never seen:",
+            "The demo, on 200 generated clips that it was not trained on:",
             table(("run", "top-1 agreement", "max |Δ logit|"), agreement),
         ]
     )
@@ -157,7 +158,7 @@ def _preprocess_cpp(content: dict[str, Any]) -> str:
         for r in content["results"]
     ]
     columns = ("clip", "VivitImageProcessor, ms", "C++ pixels, ms", "x", "C++ crops, ms")
-    return table(columns, rows) + f"\n\nMedians, on {content['threads']} threads."
+    return table(columns, rows) + f"\n\nFigures are medians, on {content['threads']} threads."
 
 
 def _sdpa(content: dict[str, Any]) -> str:
@@ -208,7 +209,7 @@ _SERIES = {
 
 
 def growth_charts(content: dict[str, Any]) -> dict[str, str]:
-    """One chart by file name for each of what was varied."""
+    """Draw one chart, by file name, for each quantity that was varied."""
     charts = {}
     for key, x_name in _varied(content).items():
         rows = _rows(content, key)
@@ -220,12 +221,12 @@ def growth_charts(content: dict[str, Any]) -> dict[str, str]:
 
 
 def _varied(content: dict[str, Any]) -> dict[str, str]:
-    """The series that were measured."""
+    """Return the series that were measured."""
     return {key: x_name for key, x_name in _GROWTH.items() if key in content}
 
 
 def _rows(content: dict[str, Any], key: str) -> dict[str, Any]:
-    """Rows of a series from small to large; JSON has them in the order of letters."""
+    """Return the rows of a series from small to large; JSON sorts them as text."""
     rows = content[key]["rows"] if key == "calibration" else content[key]
     return dict(sorted(rows.items(), key=lambda item: int(item[0])))
 
@@ -240,22 +241,22 @@ def _scaling(content: dict[str, Any]) -> str:
     layers, tokens = exponents["layers"], exponents["tokens"]
     first, shallow = next(iter(_rows(content, "layers").items()))
     words = (
-        "The exponent b of y = a x^b, fitted over each series: 1 is proportional, 0 does not grow. In ViViT-B's "
-        f"width, latency grows as layers^{layers['seconds_per_call']}: {first} layers take "
-        f"{shallow['seconds_per_call']:.2f} s and each one more "
-        f"{_step(content, 'layers', 'seconds_per_call'):.2f} s, since the last computes the class token alone. "
-        "It grows as "
-        f"tokens^{tokens['seconds_per_call']} (attention is quadratic, the Linears are not), and the engine's "
-        f"activations as tokens^{tokens['activation_bytes']}, since fused attention keeps no matrix of tokens by "
-        f"tokens. The engine's size follows the weights alone (tokens^{tokens['engine_bytes']}), "
-        f"{megabytes(_step(content, 'layers', 'engine_bytes'))} MB a layer."
+        "The table shows the exponent b of y = a x^b, fitted over each series: 1 is proportional, 0 is constant. At "
+        f"the width of ViViT-B, latency grows as layers^{layers['seconds_per_call']}: {first} layers take "
+        f"{shallow['seconds_per_call']:.2f} s and each further layer "
+        f"{_step(content, 'layers', 'seconds_per_call'):.2f} s, because the last layer computes only the class token. "
+        "Latency grows as "
+        f"tokens^{tokens['seconds_per_call']} (attention is quadratic, the Linears are not). Engine activations grow "
+        f"as tokens^{tokens['activation_bytes']}, because fused attention stores no tokens-by-tokens matrix. "
+        f"The size of the engine follows the weights alone (tokens^{tokens['engine_bytes']}), "
+        f"{megabytes(_step(content, 'layers', 'engine_bytes'))} MB per layer."
     )
     columns = ("", *(f"over {x_name}" for x_name in varied.values()))
     return "\n\n".join([words, *_calibration_growth(content), table(columns, rows), *pictures])
 
 
 def _step(content: dict[str, Any], key: str, figure: str) -> float:
-    """How much a figure grows for each one more, from the smallest to the largest of a series."""
+    """Return how much a figure grows per step, averaged from the smallest to the largest of a series."""
     (few, least), *_, (many, most) = _rows(content, key).items()
     return float(most[figure] - least[figure]) / (int(many) - int(few))
 
@@ -270,10 +271,10 @@ def _calibration_growth(content: dict[str, Any]) -> list[str]:
         for count, row in (rows[0], rows[-1])
     )
     return [
-        f"Calibration, at {calibration['layers']} layers and {calibration['tokens']} tokens, observes in "
-        f"{', '.join(ends)}: {_step(content, 'calibration', 'calibration_seconds'):.2f} s for each one more. The time "
-        f"to find the ranges then grows as clips^{b['ranges_seconds']}, and memory as "
-        f"clips^{b['calibration_peak_bytes']}: one clip is held at a time, and of each tensor a summary of fixed size.",
+        f"At {calibration['layers']} layers and {calibration['tokens']} tokens, observing the activations takes "
+        f"{' and '.join(ends)}: {_step(content, 'calibration', 'calibration_seconds'):.2f} s per further clip. The "
+        f"time to find the ranges grows as clips^{b['ranges_seconds']}, memory as clips^{b['calibration_peak_bytes']}: "
+        "calibration holds one clip at a time and a summary of fixed size for each tensor.",
         machine(calibration["environment"]),
     ]
 
@@ -284,9 +285,9 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("session", "Sessions on the CPU, ViViT-B", _sessions),
     ("sdpa", "Eager attention and SDPA, as in the Transformers documentation", _sdpa),
     ("quantization", "INT8 and FP8", quantization_section),
-    ("quantization_ideas", "INT8 and FP8: what bias correction and clipped weights bring", ideas_section),
+    ("quantization_ideas", "INT8 and FP8: what bias correction and clipped weights gain", ideas_section),
     ("plan", "What TensorRT for RTX compiles", _plans),
-    ("rewrites", "What the exact rewrites change", _rewrites),
+    ("rewrites", "How the exact rewrites change the results", _rewrites),
     ("export", "The export", _export),
     ("preprocess", "Preprocessing 32 frames", _preprocess),
     ("preprocess_cpp", "Preprocessing 32 frames in C++", _preprocess_cpp),

@@ -1,4 +1,4 @@
-"""Every command in the README is run, and what it shows is compared with what they print."""
+"""Every command in the README and the pages of docs/ is run; the output that the README shows is compared in shape."""
 
 from __future__ import annotations
 
@@ -21,12 +21,17 @@ from vivit_export.bundle import read_bundle
 from vivit_export.demo.motion import LABELS, render_clip
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+# The README comes first: its commands make the bundle that the other pages use.
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = PAGES[0].read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+def blocks(language: str, pages: list[Path] = PAGES) -> list[str]:
+    texts = (page.read_text(encoding="utf-8") for page in pages)
+    return [
+        block for text in texts for block in re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    ]
 
 
 COMMANDS = [
@@ -39,7 +44,7 @@ COMMANDS = [
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the README's example paths exist; commands run in it one after the other."""
+    """A folder in which the example paths exist; commands run in it one after the other."""
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(demo.checkpoint_path(), folder / "path/to/checkpoint")
     shutil.copytree(demo.clips_path(), folder / "path/to/videos")
@@ -69,8 +74,8 @@ def shape_of(output: str) -> list[str]:
     return [re.sub(r"\s+", " ", line) for line in lines]
 
 
-def test_the_readme_has_commands() -> None:
-    assert len(COMMANDS) >= 6
+def test_the_pages_have_commands() -> None:
+    assert len(COMMANDS) >= 16
 
 
 @pytest.mark.needs_rtx
@@ -105,9 +110,14 @@ def test_extras_that_are_named_exist() -> None:
     assert named <= set(metadata("vivit-export").get_all("Provides-Extra") or ())
 
 
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+def test_the_cpp_example_is_the_one_that_is_built() -> None:
+    assert blocks("cpp") == [(ROOT / "tests/cpp/consumer/main.cpp").read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
 
 
 # --- make --------------------------------------------------------------------------------------
@@ -139,7 +149,7 @@ def test_make_demo_prints_what_the_readme_shows_and_replaces_what_it_made_before
     made = Path(shutil.copytree(demo_bundle, project / "out/vivit-demo-fp16"))
     done = make("demo", project)
     assert done.returncode == 0, done.stderr
-    (shown,) = blocks("text")[:1]
+    (shown,) = blocks("text", PAGES[:1])[:1]
     assert shape_of(done.stdout) == shape_of(shown)
     bundle = read_bundle(made)
     assert bundle.precision == "fp16" and len(bundle.engines) == 1

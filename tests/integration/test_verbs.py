@@ -191,7 +191,7 @@ def test_check_shows_drift_pixels_and_gate(cli: Cli, bundle: Path) -> None:
     assert shown[0].startswith("drift      against eager fp32, PyTorch ") and "(golden), 3 clips: " in shown[0]
     assert sum("top-1 100.0 %" in line for line in shown) == 3
     assert re.fullmatch(
-        r"pixels     the graph gives the pixel values of the runtime, bit for bit \(\d+ values\)", shown[4]
+        r"pixels     the graph reproduces the pixel values of the runtime bit for bit \(\d+ values\)", shown[4]
     )
     assert shown[5].startswith("gate       passed: clear_flips 0, cosine 0.9999, ")
 
@@ -213,7 +213,7 @@ def test_check_against_eager_on_clips(cli: Cli, bundle: Path) -> None:
     result = cli("check", bundle, "--clips", LEFT, "--per-block", *QUICK)
     assert "1 clips: left_320x240_25fps.mp4" in result.stdout
     assert result.stdout.count("\nblock      layers.") == 4
-    assert "the runtime gives the pixel values of VivitImageProcessor, bit for bit" in result.stdout
+    assert "the runtime reproduces the pixel values of VivitImageProcessor bit for bit" in result.stdout
     stages = [re.sub(r" \d+\.\d s$", "", line) for line in result.stderr.splitlines()]
     assert stages[0] == "verify the bundle" and "run eager fp32 on 1 clips" in stages
 

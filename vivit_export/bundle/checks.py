@@ -153,7 +153,7 @@ class Parity:
     def sentence(self) -> str:
         """The result in words."""
         if not self.differing:
-            return f"{self.ours} gives the pixel values of {self.reference}, bit for bit ({self.values} values)"
+            return f"{self.ours} reproduces the pixel values of {self.reference} bit for bit ({self.values} values)"
         note = f" ({self.note})" if self.note else ""
         count = f"{self.differing} of {self.values} pixel values of {self.ours}"
         return f"{count} differ from {self.reference}, by at most {self.max_abs:.2g}{note}"

@@ -1,4 +1,4 @@
-"""The commands that write what another program needs."""
+"""The commands that prepare a bundle for another program."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 @click.group()
 def deploy() -> None:
-    """Write what another program needs to run a bundle."""
+    """Prepare a bundle for another program to run."""
 
 
 @deploy.command("cpp", cls=Command)
 @click.argument("bundle", type=PATH)
 @click.argument("target", metavar="DIR", type=PATH)
-@click.option("--force", is_flag=True, help="Replace a deployment that exists.")
+@click.option("--force", is_flag=True, help="Replace an existing deployment.")
 @output_options
 def deploy_cpp(bundle: Path, target: Path, force: bool, as_json: bool, progress: Silent) -> None:
-    """Write DIR: a CMake project with BUNDLE, a C++17 library that runs it, and an example."""
+    """Write a CMake project to DIR: BUNDLE, a C++17 library that runs it, and an example."""
     from vivit_export.deploy.cpp.deploy import deploy_cpp
 
     show_deployment(deploy_cpp(bundle, target, force=force, progress=progress), as_json)
@@ -41,19 +41,19 @@ def deploy_cpp(bundle: Path, target: Path, force: bool, as_json: bool, progress:
 @deploy.command("triton", cls=Command)
 @click.argument("bundle", type=PATH)
 @click.argument("target", metavar="REPO", type=PATH)
-@click.option("--name", metavar="NAME", help="Of the model.  [default: the last part of the model's id]")
+@click.option("--name", metavar="NAME", help="Name of the served model.  [default: the last part of the model's id]")
 @click.option(
     "--backend", type=click.Choice(("auto", *get_args(ServerBackend))), default="auto", show_default=True,
-    help="What runs it; auto: TensorRT where BUNDLE has such an engine.",
+    help="Triton back end. auto: TensorRT if BUNDLE has a TensorRT engine, else ONNX Runtime.",
 )  # fmt: skip
 @click.option("--instances", type=int, metavar="K", help="Copies of the engine on each GPU.  [default: 1]")
 @click.option(
-    "--max-delay-us", "delay_us", type=int, metavar="D", help="Wait so long to fill a batch.  [default: see above]"
+    "--max-delay-us", "delay_us", type=int, metavar="D", help="Longest wait to fill a batch.  [default: see above]"
 )
-@click.option("--labels", type=FILE, help="Names of the logits: one per line, or JSON.")
-@click.option("--ensemble", is_flag=True, help="Also serve NAME-video, which takes encoded videos.")
+@click.option("--labels", type=FILE, help="File with the label of each logit: one per line, or JSON.")
+@click.option("--ensemble", is_flag=True, help="Also serve NAME-video, which accepts encoded videos.")
 @sampling_options
-@click.option("--force", is_flag=True, help="Replace a model of that name that was deployed before.")
+@click.option("--force", is_flag=True, help="Replace an existing model of the same name.")
 @output_options
 def deploy_triton(
     bundle: Path,
@@ -69,11 +69,11 @@ def deploy_triton(
     as_json: bool,
     progress: Silent,
 ) -> None:
-    """Write BUNDLE as a model to REPO, a model repository of Triton Inference Server.
+    """Add BUNDLE as a model to REPO, a model repository for Triton Inference Server.
 
-    A repository that is there keeps its other models, and --force replaces only the one of that name.
-    A request waits for others to share its batch: a tenth of what one clip takes where vivit bench --save has
-    measured that, else 1000 µs, or --max-delay-us.
+    An existing repository keeps its other models; --force replaces only the model of the same name.
+    Requests wait up to --max-delay-us to share a batch. By default this is a tenth of the time for one clip if
+    vivit bench --save has measured that, else 1000 µs.
     """
     from vivit_export.bundle import read_bundle
     from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton

@@ -42,7 +42,7 @@ DEFAULT_MODEL = "google/vivit-b-16x2-kinetics400"
 
 @click.command("export", cls=Command)
 @click.argument("model", default=DEFAULT_MODEL)
-@click.option("-o", "--output", type=PATH, help="Bundle folder to write.  [default: NAME-PRECISION]")
+@click.option("-o", "--output", type=PATH, help="Folder to write the bundle to.  [default: NAME-PRECISION]")
 @precision_options
 @target_options
 @engine_options
@@ -53,13 +53,19 @@ DEFAULT_MODEL = "google/vivit-b-16x2-kinetics400"
     type=click.Choice(get_args(InputMode)),
     default="crops",
     show_default=True,
-    help="What the graph takes.",
+    help="Input of the graph: crops or whole frames (uint8), or preprocessed pixels (float32).",
 )
 @click.option(
-    "--frame-size", callback=frame_size, metavar="WxH", help="Resize in the graph, from this size; --input frames."
+    "--frame-size",
+    callback=frame_size,
+    metavar="WxH",
+    help="Size of the frames that --input frames takes; the graph resizes them.",
 )
 @click.option(
-    "--outputs", callback=name_list, metavar="LIST", help="logits, embedding or both.  [default: all there are]"
+    "--outputs",
+    callback=name_list,
+    metavar="LIST",
+    help="logits, embedding or both.  [default: all that the model has]",
 )
 @sampling_options
 @click.option(
@@ -67,20 +73,22 @@ DEFAULT_MODEL = "google/vivit-b-16x2-kinetics400"
     type=click.Choice(("auto", *get_args(AttentionForm))),
     default="auto",
     show_default=True,
-    help="One op, or MatMuls that fuse.",
+    help="Attention as one op, or as MatMuls that compilers fuse.",
 )
 @rewrite_options
-@click.option("--opset", type=int, help="ONNX opset.  [default: the lowest that fits]")
-@click.option("--clips", type=PATH, help="Videos to check on.  [default: the bundled clips]")
-@click.option("--num-clips", type=int, help="Use at most so many of them.")
+@click.option("--opset", type=int, help="ONNX opset.  [default: the lowest that has the ops needed]")
+@click.option("--clips", type=PATH, help="Videos to check drift on.  [default: the bundled clips]")
+@click.option("--num-clips", type=int, help="Check on at most this many clips.")
 @click.option("--gate", metavar="LIMITS", help="Drift limits, e.g. top1=0.99,max=0.02.")
-@click.option("--no-check", is_flag=True, help="Do not compare with the eager model.")
+@click.option("--no-check", is_flag=True, help="Skip the comparison with the eager model.")
 @calibration_options
 @fp8_attention_option
-@click.option("--ranges", type=FILE, help="ranges.json of an earlier calibration of this model.")
-@click.option("--keep-fp16", metavar="REGEX", help="Layers left out of INT8 or FP8; auto: as few as the gate needs.")
+@click.option("--ranges", type=FILE, help="ranges.json from an earlier calibration of this model.")
+@click.option(
+    "--keep-fp16", metavar="REGEX", help="Layers to keep in fp16. auto: as few as possible while meeting the gate."
+)
 @hub_options
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and stop.")
 @output_options
 @fixed_shape_options
 @click.version_option(__version__, prog_name="vivit-export")
@@ -112,7 +120,7 @@ def vivit_export(
     as_json: bool,
     progress: Silent,
 ) -> None:
-    """Export MODEL (a hub id, a checkpoint folder, or "demo") into a verified bundle."""
+    """Export MODEL (a hub id, a checkpoint folder, or "demo") to a verified bundle."""
     from vivit_export.export.options import ExportOptions, preview_export
 
     options = ExportOptions(
@@ -154,7 +162,7 @@ def vivit_export(
 @calibration_options
 @fp8_attention_option
 @sampling_options
-@click.option("--sensitivity", is_flag=True, help="Measure what each layer does to the logits.")
+@click.option("--sensitivity", is_flag=True, help="Also measure how quantizing each layer changes the logits.")
 @rewrite_options
 @hub_options
 @force_option
@@ -174,7 +182,7 @@ def calibrate(
     as_json: bool,
     progress: Silent,
 ) -> None:
-    """Find the INT8 (or FP8) ranges of MODEL on real clips, for exports with --ranges."""
+    """Find the INT8 or FP8 ranges of MODEL on real clips, for use with --ranges."""
     from vivit_export.export.options import ExportOptions
 
     options = ExportOptions(
@@ -205,7 +213,7 @@ def calibrate(
 def build(
     bundle: Path, targets: tuple[str, ...], engine: EngineOptions, force: bool, as_json: bool, progress: Silent
 ) -> None:
-    """Add engines for this machine to BUNDLE; needs no torch."""
+    """Build engines for this machine and add them to BUNDLE; needs no torch."""
     from vivit_export.export.build import build_engines
 
     built = build_engines(bundle, targets, **dataclasses.asdict(engine), force=force, progress=progress)

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how a command ends. Nothing heavy is imported."""
+"""Options that several commands share, and how commands report errors. Nothing heavy is imported."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class Command(click.Command):
-    """Turns our errors into one sentence and their exit code; nothing else is caught."""
+    """Report a `VivitExportError` as one sentence and its exit code; catch nothing else."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="replace")  # a terminal that has no Δ still shows the figures
+            sys.stdout.reconfigure(errors="replace")  # a terminal without Δ still shows the figures
         try:
             with ended_like_ctrl_c():
                 return super().invoke(ctx)
@@ -53,7 +53,7 @@ class Command(click.Command):
             _fail("interrupted; nothing was written", 130)
 
 
-# Options whose flag is not their name.
+# Options whose flag differs from their name.
 _FLAGS = {
     "batches": "--batch",
     "batches.min": "--min-batch",
@@ -74,7 +74,7 @@ _FLAGS = {
 
 
 def flag(name: str, value: str | None) -> str:
-    """Word an option as the command line writes it; see `vivit_export.errors.option`."""
+    """Return an option as the user types it on the command line; see `vivit_export.errors.option`."""
     if (name, value) == ("check", "False"):
         return "--no-check"
     if name == "precision" and value in set(Precision):
@@ -105,7 +105,7 @@ def _note_precision(ctx: click.Context, param: click.Parameter, value: bool) -> 
 
 
 def options(*decorators: Callable[[_F], _F]) -> Callable[[_F], _F]:
-    """Make one decorator of several, which keep their order in ``--help``."""
+    """Combine several decorators into one; options keep their order in ``--help``."""
 
     def apply(function: _F) -> _F:
         for decorator in reversed(decorators):
@@ -116,11 +116,11 @@ def options(*decorators: Callable[[_F], _F]) -> Callable[[_F], _F]:
 
 
 def grouped(name: str, make: Callable[..., Any], *decorators: Callable[[_F], _F]) -> Callable[[_F], _F]:
-    """Make one decorator of several options; the command is given one argument instead of theirs.
+    """Combine several options into one decorator that passes a single argument to the command.
 
     Args:
-        name: of that argument.
-        make: makes it of the options, which are its parameters.
+        name: name of that argument.
+        make: builds its value; the parameters are the options' names.
         decorators: the options.
     """
     names = tuple(inspect.signature(make).parameters)
@@ -137,7 +137,7 @@ def grouped(name: str, make: Callable[..., Any], *decorators: Callable[[_F], _F]
 
 
 class SamplingChoice(NamedTuple):
-    """How a clip is drawn from a video; None: as the bundle, or the checkpoint, has it."""
+    """How a clip is drawn from a video; None keeps what the bundle or the checkpoint says."""
 
     sampling: Sampling | None
     stride: int | None
@@ -194,69 +194,73 @@ target_options = options(
         multiple=True,
         type=click.Choice(("auto", "onnx", *map(str, Flavour))),
         default=("auto",),
-        help="Repeatable.  [default: auto]",
+        help="What to build. Repeatable.  [default: auto]",
     ),
 )
 engine_options = grouped(
     "engine",
     _make_engine_options,
-    click.option("--sm", "sms", callback=sm_list, metavar="LIST", help="GPUs of TensorRT-RTX, such as 86,89,120."),
-    click.option("--timing-cache", type=FILE, help="TensorRT's timing cache, read and updated."),
-    click.option("--allow-unfused", is_flag=True, help="Accept an engine whose attention is not fused everywhere."),
-    click.option("--min-batch", type=int, default=1, show_default=True, help="Smallest batch of the engine profile."),
+    click.option(
+        "--sm",
+        "sms",
+        callback=sm_list,
+        metavar="LIST",
+        help="Compute capabilities for TensorRT for RTX, such as 86,89,120.",
+    ),
+    click.option("--timing-cache", type=FILE, help="TensorRT timing cache to read and update."),
+    click.option("--allow-unfused", is_flag=True, help="Accept an engine with unfused attention."),
+    click.option("--min-batch", type=int, default=1, show_default=True, help="Smallest batch that the engine accepts."),
     click.option("--opt-batch", type=int, help="Batch the engine is tuned for.  [default: 4, or --max-batch if lower]"),
-    click.option("--max-batch", type=int, default=8, show_default=True, help="Largest batch of the engine profile."),
+    click.option("--max-batch", type=int, default=8, show_default=True, help="Largest batch that the engine accepts."),
 )
 calibration_options = grouped(
     "calibration",
     _make_calibration,
     click.option(
         "--calibration-data", "data", multiple=True, type=PATH, metavar="PATH",
-        help="Videos to calibrate INT8 or FP8 on: folder, file, .txt list, or .safetensors of crops. Repeatable.",
+        help="Videos to calibrate on: a folder, a file, a .txt list, or crops in .safetensors. Repeatable.",
     ),
     click.option(
         "--calibration-method", "method", type=click.Choice(get_args(Method)), default="mse", show_default=True,
-        help="How ranges are found.",
+        help="How to choose ranges.",
     ),
-    click.option("--calibration-clips", type=int, help="Use at most so many of the videos."),
-    click.option("--calibration-seed", type=int, default=0, show_default=True, help="Of their order."),
-    click.option("--calibration-cache", type=FILE, help="Keeps what was observed.  [default: in ~/.cache]"),
+    click.option("--calibration-clips", type=int, help="Calibrate on at most this many videos."),
+    click.option("--calibration-seed", type=int, default=0, show_default=True, help="Seed for their order."),
+    click.option("--calibration-cache", type=FILE, help="File that lets a calibration resume.  [default: in ~/.cache]"),
     click.option(
-        "--smooth", metavar="ALPHA", default="auto", show_default=True, help="SmoothQuant: auto, none, or 0 to 1."
+        "--smooth", metavar="ALPHA", default="auto", show_default=True, help="SmoothQuant alpha: auto, none, or 0 to 1."
     ),
 )  # fmt: skip
-force_option = click.option("--force", is_flag=True, help="Replace what exists.")
+force_option = click.option("--force", is_flag=True, help="Replace existing output.")
 fp8_attention_option = click.option(
-    "--fp8-attention", is_flag=True, help="With --fp8, quantize Q, K, V and the softmax too."
+    "--fp8-attention", is_flag=True, help="With --fp8: quantize Q, K, V and the softmax too."
 )
 output_options = grouped(
     "progress",
     _make_progress,
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
-    click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
-    click.option("-v", "--verbose", is_flag=True, help="Show details, and the traceback of an error too."),
+    click.option("-q", "--quiet", is_flag=True, help="Print no progress."),
+    click.option("-v", "--verbose", is_flag=True, help="Print details, and tracebacks of errors."),
 )
 sampling_options = grouped(
     "sampling",
     SamplingChoice,
-    click.option("--sampling", type=click.Choice(get_args(Sampling)), help="How a clip is drawn from a video."),
-    click.option("--stride", type=int, metavar="K", help="Take every K-th frame; means --sampling stride."),
-    click.option(
-        "--short", type=click.Choice(get_args(Short)), help="What to do with a video that has too few frames."
-    ),
-    click.option("--views", callback=views, metavar="TxS", help="Average over T temporal and S spatial views, as 4x3."),
+    click.option("--sampling", type=click.Choice(get_args(Sampling)), help="How to draw a clip from a video."),
+    click.option("--stride", type=int, metavar="K", help="Take every K-th frame; implies --sampling stride."),
+    click.option("--short", type=click.Choice(get_args(Short)), help="What to do with a video that is too short."),
+    click.option("--views", callback=views, metavar="TxS", help="Average T temporal and S spatial views, such as 4x3."),
 )
 device_options = options(
-    click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N.  [default: the first GPU, else the CPU]"),
+    click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N.  [default: the first GPU, or the CPU]"),
     click.option(
-        "--cpu-precision", type=click.Choice(get_args(CpuPrecision)), help="Arithmetic of CPU engines.  [fp32]"
+        "--cpu-precision", type=click.Choice(get_args(CpuPrecision)), help="Arithmetic of CPU engines.  [default: fp32]"
     ),
 )
 session_options = options(
     click.option(
         "--engine",
         metavar="NAME",
-        help="tensorrt, onnxruntime …, or triton://HOST:PORT/MODEL.  [default: the best here]",
+        help="tensorrt, onnxruntime, …, or triton://HOST:PORT/MODEL.  [default: the best for this machine]",
     ),
     device_options,
 )
@@ -264,7 +268,9 @@ precision_options = grouped(
     "precision",
     _make_precision,
     click.option(
-        "--precision", type=click.Choice([*map(str, Precision)]), help="Type of weights and GEMMs.  [default: fp32]"
+        "--precision",
+        type=click.Choice([*map(str, Precision)]),
+        help="Type of the weights and GEMMs.  [default: fp32; to calibrate: int8]",
     ),
     *(
         click.option(
@@ -274,13 +280,15 @@ precision_options = grouped(
     ),
 )
 rewrite_options = options(
-    click.option("--no-rewrite", "skip_rewrites", multiple=True, metavar="NAME", help="Leave an exact rewrite out."),
+    click.option(
+        "--no-rewrite", "skip_rewrites", multiple=True, metavar="NAME", help="Leave out an exact rewrite. Repeatable."
+    ),
 )
 hub_options = options(
-    click.option("--revision", help="Hub branch, tag or commit."),
-    click.option("--allow-pickle", is_flag=True, help="Also read pytorch_model.bin (a pickle)."),
+    click.option("--revision", help="Branch, tag or commit on the hub."),
+    click.option("--allow-pickle", is_flag=True, help="Allow weights from a pickle (pytorch_model.bin)."),
 )
-# Asked for by people who know other exporters; hidden, as they are always refused.
+# People who know other exporters try these; hidden because they are always refused.
 fixed_shape_options = options(
     *(
         click.option(name, hidden=True, expose_value=False, callback=_refuse_shape)

@@ -1,4 +1,4 @@
-"""What the commands print of their results."""
+"""Print the results of the commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def show_prediction(result: VideoPrediction, top_k: int, as_line: bool) -> None:
-    """Print what was predicted for one video, or one of its windows."""
+    """Print the prediction for one video, or for one of its windows."""
     from vivit_export.report.text import prediction_text
 
     click.echo(json.dumps(result.to_json(top_k)) if as_line else prediction_text(result, top_k))
@@ -39,7 +39,7 @@ def show_export(plan: ExportPreview, as_json: bool) -> None:
 
 
 def show_bundle(bundle: Bundle, as_json: bool, seconds: dict[str, float] | None = None) -> None:
-    """Print what a bundle holds."""
+    """Print what is in a bundle."""
     from vivit_export.report.text import summary_json, summary_text
 
     if as_json:

@@ -1,4 +1,4 @@
-"""The commands that look at a bundle, run it, check it and time it."""
+"""The commands that inspect, run, check and time a bundle."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("bundle", type=PATH)
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest and all layers of the plans as JSON.")
-@click.option("--plan-onnx", type=FILE, help="Write the compiled plan as an ONNX file, to look at in Netron.")
-@click.option("--engine", help="Engine whose plan that is.  [default: the only one]")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest and every layer of the plans as JSON.")
+@click.option("--plan-onnx", type=FILE, help="Write the plan as an ONNX file, to view in Netron.")
+@click.option("--engine", help="Engine whose plan to write.  [default: the only one]")
 def inspect(bundle: Path, as_json: bool, plan_onnx: Path | None, engine: str | None) -> None:
-    """Verify BUNDLE and show what it holds, with the plan of each engine."""
+    """Verify BUNDLE and show its contents and the plan of each engine."""
     from vivit_export.bundle import read_bundle
     from vivit_export.export.engine.table import choose_engine, plan_text, read_plan
     from vivit_export.report.text import summary_json, summary_text
@@ -63,12 +63,15 @@ def inspect(bundle: Path, as_json: bool, plan_onnx: Path | None, engine: str | N
 @session_options
 @sampling_options
 @click.option(
-    "--window", callback=length, metavar="LENGTH", help="Predict sliding windows: 2.5 (seconds), 64f (frames)."
+    "--window",
+    callback=length,
+    metavar="LENGTH",
+    help="Predict sliding windows of this length: 2.5 (seconds) or 64f (frames).",
 )
-@click.option("--hop", callback=length, metavar="LENGTH", help="From one window to the next.  [default: --window]")
-@click.option("--labels", type=FILE, help="Names of the logits: one per line, or JSON.")
-@click.option("--top-k", default=5, show_default=True, type=click.IntRange(min=1), help="Show so many labels.")
-@click.option("--embedding", type=FILE, help="Also write the embeddings, as safetensors.")
+@click.option("--hop", callback=length, metavar="LENGTH", help="Distance between windows.  [default: --window]")
+@click.option("--labels", type=FILE, help="File with the label of each logit: one per line, or JSON.")
+@click.option("--top-k", default=5, show_default=True, type=click.IntRange(min=1), help="Show this many labels.")
+@click.option("--embedding", type=FILE, help="Also write the embeddings to this safetensors file.")
 @output_options
 def predict(
     bundle: Path | str,
@@ -85,12 +88,12 @@ def predict(
     as_json: bool,
     progress: Silent,
 ) -> None:
-    """Name what happens in each VIDEO (or folder of videos); needs no torch.
+    """Classify each VIDEO (or every video in a folder); needs no torch.
 
-    BUNDLE may also be a model that Triton serves: triton://HOST:PORT/MODEL, or triton+http:// for HTTP. To a MODEL
-    that takes videos (NAME-video) the files themselves are sent.
-    One video is shown as a table, several as JSON lines. Videos that cannot be used are listed at the
-    end; the others are still predicted.
+    BUNDLE may also be a model served by Triton: triton://HOST:PORT/MODEL, or triton+http:// for HTTP. If MODEL
+    accepts videos (NAME-video), the files themselves are sent.
+    One video is shown as a table, several as JSON lines. Unusable videos are listed at the end; the others are
+    still predicted.
     """
     from vivit_export.errors import ClipError
     from vivit_export.runtime import predict as run
@@ -129,12 +132,16 @@ def predict(
 @click.command(cls=Command)
 @click.argument("bundle", type=PATH)
 @session_options
-@click.option("--against", type=click.Choice(get_args(Against)), help="What to compare with.  [default: golden]")
-@click.option("--clips", type=PATH, help="Videos to check on, against eager.")
-@click.option("--num-clips", type=int, help="Use at most so many clips.")
-@click.option("--checkpoint", metavar="MODEL", help="What BUNDLE was exported from, for eager.")
+@click.option(
+    "--against",
+    type=click.Choice(get_args(Against)),
+    help="Compare with the golden clips or the eager model.  [default: golden]",
+)
+@click.option("--clips", type=PATH, help="Videos to check on; compares with the eager model.")
+@click.option("--num-clips", type=int, help="Check on at most this many clips.")
+@click.option("--checkpoint", metavar="MODEL", help="Checkpoint that BUNDLE was exported from, for the eager model.")
 @click.option("--gate", metavar="LIMITS", help="Drift limits, e.g. top1=0.99,max=0.02.  [default: the bundle's]")
-@click.option("--per-block", is_flag=True, help="Also show the drift behind each encoder block.")
+@click.option("--per-block", is_flag=True, help="Also show the drift after each encoder block.")
 @output_options
 def check(
     bundle: Path,
@@ -150,9 +157,9 @@ def check(
     as_json: bool,
     progress: Silent,
 ) -> None:
-    """Measure the drift of BUNDLE where it is served; exit 5 beyond the gate.
+    """Measure the drift of BUNDLE on this machine; exit with 5 if it is beyond the gate.
 
-    Against the golden results in the bundle (needs no torch), or against the eager model.
+    Compares with the golden clips in the bundle (needs no torch), or with the eager model.
     """
     from vivit_export.export.recheck import check as run
     from vivit_export.report.text import drift_text
@@ -179,16 +186,35 @@ def check(
 
 @click.command(cls=Command)
 @click.argument("bundle", type=PATH)
-@click.option("--engine", "engines", multiple=True, metavar="NAME", help="Repeatable.  [default: all that run here]")
-@click.option("--against", multiple=True, metavar="KIND", help="eager, sdpa or compile, also with -fp16 or -bf16.")
-@click.option("--checkpoint", metavar="MODEL", help="What BUNDLE was exported from, for --against.")
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    metavar="NAME",
+    help="Engine to time. Repeatable.  [default: all that run on this machine]",
+)
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="KIND",
+    help="PyTorch mode to time too: eager, sdpa or compile, or one with -fp16 or -bf16.",
+)
+@click.option("--checkpoint", metavar="MODEL", help="Checkpoint that BUNDLE was exported from, for --against.")
 @device_options
-@click.option("--batch", "batches", callback=int_list, default="1", show_default=True, metavar="LIST", help="As 1,4,8.")
-@click.option("--rounds", type=int, default=10, show_default=True, help="Timed calls of each.")
-@click.option("--warmup", type=int, default=2, show_default=True, help="Calls before these.")
-@click.option("--video", type=FILE, help="For the steps from a file to a result.  [default: a bundled one]")
-@click.option("--anyway", is_flag=True, help="Also time what is beyond its drift gate.")
-@click.option("--save", is_flag=True, help="Add the result to BUNDLE and its report.html.")
+@click.option(
+    "--batch",
+    "batches",
+    callback=int_list,
+    default="1",
+    show_default=True,
+    metavar="LIST",
+    help="Batch sizes, such as 1,4,8.",
+)
+@click.option("--rounds", type=int, default=10, show_default=True, help="Timed calls of each contender.")
+@click.option("--warmup", type=int, default=2, show_default=True, help="Calls before the timed ones.")
+@click.option("--video", type=FILE, help="Video for timing the steps from file to result.  [default: a bundled one]")
+@click.option("--anyway", is_flag=True, help="Also time engines that are beyond their drift gate.")
+@click.option("--save", is_flag=True, help="Add the result to BUNDLE and its report.")
 @output_options
 def bench(
     bundle: Path,
@@ -206,7 +232,7 @@ def bench(
     as_json: bool,
     progress: Silent,
 ) -> None:
-    """Time the engines of BUNDLE that run here, in turns, and eager PyTorch beside them."""
+    """Time the engines of BUNDLE in turns, and optionally PyTorch beside them."""
     from vivit_export.bundle import read_bundle
     from vivit_export.demo import clips_path
     from vivit_export.export.amend import amend

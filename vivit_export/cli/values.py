@@ -1,4 +1,4 @@
-"""Values on the command line, from text to what they stand for. Nothing heavy is imported."""
+"""Parse values from the command line. Nothing heavy is imported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vivit_export.runtime.session.triton.address import is_address
 
 
 class _Path(click.Path):
-    """A path; an empty one is no name for the current folder but a variable of a script that was not set."""
+    """A path. An empty one is refused: it is an unset variable of a script, not the current folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return super().convert(value, param, ctx) if value else self.fail("an empty path names nothing", param, ctx)

@@ -75,7 +75,7 @@ def test_a_gpu_s_figures_are_set_beside_the_limit_and_the_documentation(tmp_path
     (tmp_path / "gpu.json").write_text(json.dumps(GPU))
     written = page(tmp_path)
     for line in (
-        "**Partial**: the run did not come to its end.",
+        "**Partial**: the run did not finish.",
         "| fp16 | 500.0 | 600.0 |",
         "| fp8 | – | 1200.0 |",
         "| ours fp16, tensorrt (beyond its drift gate) | 8 | 2.00 | 3.75 | 5.00 | 1000 | 75 % |",
@@ -93,7 +93,7 @@ def test_a_gpu_s_figures_are_set_beside_the_limit_and_the_documentation(tmp_path
 
 def test_of_a_gpu_run_that_hardly_began_what_there_is_is_shown() -> None:
     nothing = {"parts": {}, "not_measured": {}, "partial": True, "documented": DOCUMENTED}
-    assert gpu_section(nothing) == "**Partial**: the run did not come to its end."
+    assert gpu_section(nothing) == "**Partial**: the run did not finish."
     some = {**nothing, "parts": {"batch 8": {"pytorch sdpa": FIGURES}}}
     assert "| pytorch sdpa | 8 | 3.75 | 3.75 | – | – | – |" in gpu_section(some)
 
@@ -147,8 +147,8 @@ def test_growth_is_drawn_from_small_to_large_and_calibration_where_it_was_measur
     written = {name: write for name, _, write in SECTIONS}["scaling"](content)
     assert "| calibration memory | – | – | – | 0.0 |" in written and "![growth with calibration clips]" in written
     assert (
-        "at 2 layers and 3137 tokens, observes in 4.0 s and 500 MB for 2 clips, 32.0 s and 500 MB for 16 clips: "
-        "2.00 s for each one more." in written
+        "At 2 layers and 3137 tokens, observing the activations takes 4.0 s and 500 MB for 2 clips and 32.0 s and 500 "
+        "MB for 16 clips: 2.00 s per further clip." in written
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from checkpoints import Checkpoints, assert_as_hugging_face, normal_pixels
 from graphs import ops, parse, run_ort
 
+from vivit_export.bundle.manifest import Declined
 from vivit_export.contract import Tensor
 from vivit_export.errors import BuildError
 from vivit_export.export.checkpoint.load import load_checkpoint
@@ -47,27 +48,27 @@ def test_layers_are_listed_with_the_type_of_their_weights(build: Any, precision:
     made = build(precision=precision, form="pattern")
     names = [f"layers.{i}.{linear}" for i in range(LAYERS) for linear in LINEARS]
     expected = dict.fromkeys(["embeddings.patch_embeddings.projection", *names, "classifier"], weight)
-    assert made.facts["layers"] == expected
+    assert made.facts.layers == expected
     assert layer_types(made.model) == expected
 
 
 def test_facts_say_what_was_done(build: Any) -> None:
     facts = build(precision=Precision.FP16, form="pattern", opset=22, input_mode="crops").facts
-    assert (facts["name"], facts["attention"], facts["opset"]) == ("fp16", "pattern", 22)
-    assert facts["float32_ops"] == [f"layers.{i}.attention/Softmax" for i in range(LAYERS)]
-    assert facts["largest_weight"]["magnitude"] > 1
-    assert facts["pixels"] == "folded"
+    assert (facts.name, facts.attention, facts.opset) == ("fp16", "pattern", 22)
+    assert facts.float32_ops == tuple(f"layers.{i}.attention/Softmax" for i in range(LAYERS))
+    assert facts.largest_weight.magnitude > 1
+    assert facts.pixels == "folded"
     matched = dict.fromkeys(("attention-scale", "key-bias", "value-bias", "query-bias"), LAYERS)
-    assert facts["rewrites"] == {"patch-embedding": 1, "layernorm": 2 * LAYERS, **matched, "class-token": 1}
-    in_float32 = build(precision=Precision.FP32).facts["rewrites"]
-    assert in_float32 == {name: count for name, count in facts["rewrites"].items() if name != "query-bias"}
-    assert "declined" not in facts
-    places = build(precision=Precision.FP16, skip_rewrites=("layernorm",)).facts["declined"]
+    assert facts.rewrites == {"patch-embedding": 1, "layernorm": 2 * LAYERS, **matched, "class-token": 1}
+    in_float32 = build(precision=Precision.FP32).facts.rewrites
+    assert in_float32 == {name: count for name, count in facts.rewrites.items() if name != "query-bias"}
+    assert facts.declined == ()
+    places = build(precision=Precision.FP16, skip_rewrites=("layernorm",)).facts.declined
     reason = "the LayerNormalization in front has an affine part"
-    assert places[0] == {"rewrite": "query-bias", "node": "layers.0.attention/Attention", "reason": reason}
+    assert places[0] == Declined("query-bias", "layers.0.attention/Attention", reason)
     plain = build(skip_rewrites=REWRITE_NAMES).facts
-    assert plain["rewrites"] == {}
-    assert not {"pixels", "float32_ops", "largest_weight"} & set(plain)
+    assert plain.rewrites == {}
+    assert (plain.pixels, plain.float32_ops, plain.largest_weight) == (None, (), None)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_facts_say_what_was_done(build: Any) -> None:
 )
 def test_pixels_are_folded_below_float32_only(build: Any, options: dict[str, Any], form: str) -> None:
     made = build(input_mode="crops", **options)
-    assert made.facts["pixels"] == form
+    assert made.facts.pixels == form
     assert bool(ops(made.model, "Conv")) == ("patch-embedding" in options.get("skip_rewrites", ()))
 
 

@@ -26,7 +26,7 @@ def test_one_bit_is_a_difference() -> None:
     assert found.max_abs == pytest.approx(1.19e-7, rel=1e-2)
     both = found + compare_pixels("a", "b", a, a)
     assert (both.values, both.differing, both.max_abs) == (192, 1, found.max_abs)
-    assert compare_pixels("a", "b", a, a).sentence == "a gives the pixel values of b, bit for bit (96 values)"
+    assert compare_pixels("a", "b", a, a).sentence == "a reproduces the pixel values of b bit for bit (96 values)"
 
 
 def in_graph(bundle: Bundle, frames: npt.NDArray[np.uint8], crops: npt.NDArray[np.uint8]) -> Parity | None:
