@@ -19,7 +19,8 @@ import click
 from common import environment, load_tool, write_results
 
 from vivit_export.bundle import MODEL
-from vivit_export.contract import AttentionForm, InputMode
+from vivit_export.choices import AttentionForm
+from vivit_export.contract import InputMode
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.engine.compile import EngineRequest, build_engine
 from vivit_export.export.engine.plan import prove

@@ -26,6 +26,7 @@ ROOMS = (
     "lazy",
     "errors",
     "records",
+    "choices",
     "signals",
     "progress",
     "contract",

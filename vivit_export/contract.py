@@ -13,7 +13,6 @@ from vivit_export.errors import InputError
 from vivit_export.records import JsonObject, from_json, to_json
 
 InputMode = Literal["crops", "pixels", "frames"]
-AttentionForm = Literal["fused-op", "pattern"]
 ResizeOrder = Literal["horizontal-first", "pillow-13"]
 Sampling = Literal["uniform", "center", "head", "stride"]
 Short = Literal["refuse", "repeat", "loop"]

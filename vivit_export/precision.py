@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 PrecisionName = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 """What callers may write for a `Precision`."""
 
-CpuPrecision = Literal["fp32", "bf16"]
-"""What CPU engines compute in."""
-
 
 def _gate(largest: float, cosine: float) -> Mapping[str, float]:
     return MappingProxyType(

@@ -75,7 +75,7 @@ def test_ranges_of_another_model_are_refused(state: Observations, part: str) -> 
     found.require({**KEY, "clips": "other"}, Precision.INT8, Path("ranges.json"))
     with pytest.raises(CalibrationError, match=rf"^ranges\.json was calibrated for another {part}; calibrate this one"):
         found.require({**KEY, part: "x"}, Precision.INT8, Path("ranges.json"))
-    with pytest.raises(CalibrationError, match="holds ranges for int8; use --int8 with them"):
+    with pytest.raises(CalibrationError, match="holds ranges for int8; use precision=int8 with them"):
         found.require(KEY, Precision.FP8, Path("ranges.json"))
 
 
@@ -83,7 +83,7 @@ def test_ranges_of_another_model_are_refused(state: Observations, part: str) -> 
     ("change", "said"),
     [
         ({"format": "vivit-ranges/0"}, "its format is not vivit-ranges/1"),
-        ({"layers": {"a": {"amax": 1.0}}}, "exponents"),
+        ({"layers": {"a": {"amax": 1.0}}}, "ranges.layers.a lacks the field 'largest'"),
         (
             {"layers": {"a": {"amax": -1, "largest": 1, "exponents": None, "alpha": None, "error": 0}}},
             "range of a is",
@@ -92,8 +92,8 @@ def test_ranges_of_another_model_are_refused(state: Observations, part: str) -> 
             {"layers": {"a": {"amax": 1, "largest": 1, "exponents": None, "alpha": None, "error": 0, "percent": 0}}},
             "weights of a cannot span 0 percent",
         ),
-        ({"layers": []}, "no attribute"),
-        ({"extra": 1}, "unexpected keyword"),
+        ({"layers": []}, r"ranges.layers must be a JSON object, got \[\]"),
+        ({"extra": 1}, "ranges has an unknown field 'extra'"),
     ],
 )
 def test_a_damaged_file_is_refused(state: Observations, tmp_path: Path, change: dict[str, Any], said: str) -> None:

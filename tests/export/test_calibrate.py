@@ -16,7 +16,8 @@ from safetensors.numpy import load_file, save_file
 import vivit_export as ve
 from vivit_export import demo
 from vivit_export.bundle.manifest import ClipsRecord
-from vivit_export.calibration.options import CalibrationOptions, Method
+from vivit_export.calibration.options import CalibrationOptions
+from vivit_export.choices import CalibrationMethod
 from vivit_export.errors import CalibrationError, ClipError, DriftError, UsageError, VivitExportError
 from vivit_export.export import calibrate as calibrate_module
 from vivit_export.export.calibrate import graph_sha256, motion_clips, obtain_ranges
@@ -157,7 +158,7 @@ def test_the_cache_serves_another_method(
     rewritten = rewrite_graph(checkpoint, ("logits",), Precision.INT8)
     data = crops_file(40)
 
-    def ranges(method: Method, precision: Precision = Precision.INT8) -> Any:
+    def ranges(method: CalibrationMethod, precision: Precision = Precision.INT8) -> Any:
         options = CalibrationOptions((data,), method=method, cache=tmp_path / "kept")
         return obtain_ranges(checkpoint, rewritten, checkpoint.clip, precision, options, Silent())
 

@@ -18,7 +18,7 @@ def test_build_adds_engines_and_keeps_what_is_there(
     cli: Cli, demo_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reasons = {"tensorrt": "there is no NVIDIA driver", "tensorrt-rtx": None}
-    monkeypatch.setattr("vivit_export.export.options.unavailable_reason", reasons.get)
+    monkeypatch.setattr("vivit_export.export.engine.options.unavailable_reason", reasons.get)
     before = tree(demo_bundle)
     result = cli("build", demo_bundle, "--target", "tensorrt-rtx", "--sm", "89", "--max-batch", "2")
     assert "  engine     tensorrt-rtx-sm89: tensorrt-rtx " in result.stdout
@@ -91,6 +91,6 @@ def test_build_of_no_bundle(cli: Cli) -> None:
 def test_where_nothing_can_be_built_each_reason_is_told(
     cli: Cli, demo_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vivit_export.export.options.unavailable_reason", lambda flavour: f"no {flavour} here")
+    monkeypatch.setattr("vivit_export.export.engine.options.unavailable_reason", lambda flavour: f"no {flavour} here")
     sentence = error_of(cli("build", demo_bundle, code=7))
     assert sentence == "no engine can be built here: tensorrt: no tensorrt here; tensorrt-rtx: no tensorrt-rtx here"

@@ -132,7 +132,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(cli: Cli, tmp_path
 
 def test_a_dry_run_as_json_names_what_auto_leaves_out(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     reasons = {"tensorrt": "there is no NVIDIA driver", "tensorrt-rtx": None}
-    monkeypatch.setattr("vivit_export.export.options.unavailable_reason", reasons.get)
+    monkeypatch.setattr("vivit_export.export.engine.options.unavailable_reason", reasons.get)
     facts = json.loads(cli("export", "demo", "--fp16", "--dry-run", "--json").stdout)
     assert facts["engines"] == {"tensorrt-rtx": {"sms": [86, 89, 120]}}
     assert facts["skipped"] == {"tensorrt": "there is no NVIDIA driver"}

@@ -53,13 +53,13 @@ def test_a_target_this_machine_cannot_build_is_exit_7(
     cli: Cli, demo_bundle: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], sentence: str
 ) -> None:
     reasons = {"tensorrt": "there is no NVIDIA driver", "tensorrt-rtx": None}
-    monkeypatch.setattr("vivit_export.export.options.unavailable_reason", reasons.get)
+    monkeypatch.setattr("vivit_export.export.engine.options.unavailable_reason", reasons.get)
     assert error_of(cli("export", "demo", *options, code=7)).startswith(sentence)
     assert error_of(cli("build", demo_bundle, *options, code=7)).startswith(sentence)
 
 
 def test_an_sm_is_not_ignored_where_its_compiler_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vivit_export.export.options.unavailable_reason", lambda _: "it is not installed")
+    monkeypatch.setattr("vivit_export.export.engine.options.unavailable_reason", lambda _: "it is not installed")
     assert error_of(cli("export", "demo", "--sm", "89", code=7)) == "--sm: it is not installed"
 
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from vivit_export.errors import DriftError
 from vivit_export.records import JsonObject, to_json
-
-Against = Literal["golden", "eager"]
-"""What a check compares with: the results in the bundle, or the eager model itself."""
 
 _AT_LEAST = frozenset({"top1", "top5", "cosine", "embedding_cosine"})
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, fields
 from vivit_export.bundle.bench import BenchRecord
 from vivit_export.bundle.checks import DriftReport
 from vivit_export.bundle.engines import EngineRecord
-from vivit_export.contract import AttentionForm, Contract
+from vivit_export.choices import AttentionForm
+from vivit_export.contract import Contract
 from vivit_export.precision import Precision
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
+from vivit_export.choices import CalibrationMethod
 from vivit_export.errors import ClipError, UsageError, option
-
-Method = Literal["minmax", "entropy", "percentile", "mse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class CalibrationOptions:
     """
 
     data: tuple[Path, ...] = ()
-    method: Method = "mse"
+    method: CalibrationMethod = "mse"
     smooth: str = "auto"
     num_clips: int | None = None
     seed: int = 0
@@ -35,10 +34,9 @@ class CalibrationOptions:
     ranges: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(Method):
-            raise UsageError(
-                f"{option('calibration.method', repr(self.method))} is not one of {', '.join(get_args(Method))}"
-            )
+        if self.method not in get_args(CalibrationMethod):
+            known = ", ".join(get_args(CalibrationMethod))
+            raise UsageError(f"{option('calibration.method', repr(self.method))} is not one of {known}")
         if self.smooth not in ("auto", "none") and not _is_share(self.smooth):
             raise UsageError(
                 f"{option('calibration.smooth', repr(self.smooth))} is neither auto, none, nor a number from 0 to 1"

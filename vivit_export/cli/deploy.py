@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast, get_args
 
 import click
 
+from vivit_export.choices import ServerBackend
 from vivit_export.cli.options import (
     Command,
     SamplingChoice,
@@ -15,7 +16,6 @@ from vivit_export.cli.options import (
 )
 from vivit_export.cli.show import show_deployment
 from vivit_export.cli.values import FILE, PATH
-from vivit_export.deploy.triton.config import ServerBackend
 
 if TYPE_CHECKING:
     from vivit_export.progress import Silent

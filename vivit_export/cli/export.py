@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from vivit_export import __version__
+from vivit_export.choices import AttentionForm
 from vivit_export.cli.options import (
     Command,
     SamplingChoice,
@@ -27,7 +28,7 @@ from vivit_export.cli.options import (
 )
 from vivit_export.cli.show import show_bundle, show_export
 from vivit_export.cli.values import FILE, PATH, frame_size, name_list
-from vivit_export.contract import AttentionForm, InputMode
+from vivit_export.contract import InputMode
 from vivit_export.precision import Precision
 
 if TYPE_CHECKING:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args
 
 import click
 
-from vivit_export.calibration.options import CalibrationOptions, Method
+from vivit_export.calibration.options import CalibrationOptions
+from vivit_export.choices import CalibrationMethod, CpuPrecision
 from vivit_export.cli.values import FILE, PATH, sm_list, views
 from vivit_export.contract import Sampling, Short
 from vivit_export.errors import EnvironmentFault, UsageError, VivitExportError, option
 from vivit_export.flavour import Flavour
-from vivit_export.precision import CpuPrecision, Precision
+from vivit_export.precision import Precision
 from vivit_export.signals import ended_like_ctrl_c, ignore_from_now_on
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def _make_engine_options(
 
 def _make_calibration(
     data: tuple[Path, ...],
-    method: Method,
+    method: CalibrationMethod,
     calibration_clips: int | None,
     calibration_seed: int,
     calibration_cache: Path | None,
@@ -221,8 +222,8 @@ calibration_options = grouped(
         help="Videos to calibrate on: a folder, a file, a .txt list, or crops in .safetensors. Repeatable.",
     ),
     click.option(
-        "--calibration-method", "method", type=click.Choice(get_args(Method)), default="mse", show_default=True,
-        help="How to choose ranges.",
+        "--calibration-method", "method", type=click.Choice(get_args(CalibrationMethod)), default="mse",
+        show_default=True, help="How to choose ranges.",
     ),
     click.option("--calibration-clips", type=int, help="Calibrate on at most this many videos."),
     click.option("--calibration-seed", type=int, default=0, show_default=True, help="Seed for their order."),

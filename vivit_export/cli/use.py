@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from vivit_export.bundle.checks import Against
+from vivit_export.choices import Against, CpuPrecision
 from vivit_export.cli.options import (
     Command,
     SamplingChoice,
@@ -22,7 +22,6 @@ from vivit_export.cli.options import (
 from vivit_export.cli.show import show_prediction
 from vivit_export.cli.values import FILE, PATH, SOURCE, int_list, length
 from vivit_export.errors import UsageError, option
-from vivit_export.precision import CpuPrecision
 from vivit_export.records import to_json
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import Literal, TypedDict, get_args
 from vivit_export import runtime
 from vivit_export.bundle import check_target
 from vivit_export.calibration.options import CalibrationOptions
-from vivit_export.contract import AttentionForm, Clip, InputMode, Sampling, Short
+from vivit_export.choices import AttentionForm
+from vivit_export.contract import Clip, InputMode, Sampling, Short
 from vivit_export.errors import MissingDependencyError, UsageError, option
 from vivit_export.export.engine.options import EngineOptions
 from vivit_export.flavour import Flavour

@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.bundle import Bundle, read_bundle
-from vivit_export.bundle.checks import Against, BlockDrift, CheckedClips, DriftReport, Gate, Parity, Run
+from vivit_export.bundle.checks import BlockDrift, CheckedClips, DriftReport, Gate, Parity, Run
+from vivit_export.choices import Against, CpuPrecision
 from vivit_export.errors import CheckpointError, UsageError, option
 from vivit_export.export.clips import load_check_clips, num_bundled_clips
-from vivit_export.precision import CpuPrecision, Precision
+from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.drift.check import (

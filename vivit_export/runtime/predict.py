@@ -19,10 +19,10 @@ import numpy.typing as npt
 from safetensors.numpy import save
 
 from vivit_export.bundle import Bundle, read_bundle
+from vivit_export.choices import CpuPrecision
 from vivit_export.contract import Contract, Sampling, Short
 from vivit_export.errors import ClipError, OutputError, UsageError, option
 from vivit_export.files import replacing
-from vivit_export.precision import CpuPrecision
 from vivit_export.progress import Progress
 from vivit_export.records import JsonObject
 from vivit_export.runtime.clips.sampling import choose_sampling

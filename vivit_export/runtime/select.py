@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import get_args
 
 from vivit_export.bundle import Bundle, read_bundle
+from vivit_export.choices import CpuPrecision
 from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError, UsageError
 from vivit_export.flavour import Flavour
-from vivit_export.precision import CpuPrecision, Precision
+from vivit_export.precision import Precision
 from vivit_export.runtime.session.backend import Backend
 from vivit_export.runtime.session.session import Session
 from vivit_export.runtime.session.triton.address import is_address

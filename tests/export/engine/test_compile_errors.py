@@ -12,7 +12,7 @@ import pytest
 from checkpoints import Checkpoints
 
 from vivit_export.bundle import MODEL
-from vivit_export.contract import AttentionForm
+from vivit_export.choices import AttentionForm
 from vivit_export.errors import BuildError
 from vivit_export.export.engine.compile import EngineRequest, build_engine
 from vivit_export.export.graph.build import build_graph

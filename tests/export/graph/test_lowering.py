@@ -13,7 +13,7 @@ import pytest
 from checkpoints import Checkpoints, normal_pixels
 from graphs import inferred_types, ops, run_ort, serialize
 
-from vivit_export.contract import AttentionForm
+from vivit_export.choices import AttentionForm
 from vivit_export.errors import BuildError
 from vivit_export.export.graph.build import build_graph
 from vivit_export.export.graph.lowering import Lowered, lower_precision

@@ -16,7 +16,7 @@ from made_ranges import DEEP, LAYERS, ranges
 from vivit_export.bundle.manifest import ClipsRecord, PrecisionRecord, QuantizedLayer
 from vivit_export.calibration.linears import LinearGroup, quantize_input, quantize_weights
 from vivit_export.calibration.ranges import LayerRange, Ranges
-from vivit_export.contract import AttentionForm
+from vivit_export.choices import AttentionForm
 from vivit_export.errors import CalibrationError
 from vivit_export.export.graph.build import Quantization, build_graph, rewrite_graph
 from vivit_export.export.graph.quantize import _divide, find_groups, name_inputs, quantize

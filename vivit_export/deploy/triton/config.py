@@ -10,10 +10,11 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 from vivit_export.bundle import MODEL, MODEL_DATA, Bundle
 from vivit_export.bundle.engines import EngineRecord
+from vivit_export.choices import ServerBackend
 from vivit_export.contract import Contract, Tensor
 from vivit_export.deploy.triton.pbtxt import Message, Symbol, map_field
 from vivit_export.errors import BundleError, UsageError, option
@@ -21,8 +22,7 @@ from vivit_export.flavour import Flavour
 from vivit_export.precision import Precision
 from vivit_export.runtime.session.triton.protocol import CONTRACT, ENGINE, ONNX_SHA256
 
-ServerBackend = Literal["tensorrt", "onnxruntime", "onnxruntime-tensorrt"]
-BACKENDS: tuple[ServerBackend, ...] = ("tensorrt", "onnxruntime", "onnxruntime-tensorrt")
+BACKENDS: tuple[ServerBackend, ...] = get_args(ServerBackend)
 
 CONFIG = "config.pbtxt"
 LABELS = "labels.txt"

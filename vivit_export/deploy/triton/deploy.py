@@ -12,17 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.bundle import Bundle, read_bundle
+from vivit_export.choices import ServerBackend
 from vivit_export.contract import Contract
 from vivit_export.deploy.listing import README, Deployment
-from vivit_export.deploy.triton.config import (
-    CONFIG,
-    LABELS,
-    Engine,
-    ServerBackend,
-    choose_delay_us,
-    choose_engine,
-    engine_config,
-)
+from vivit_export.deploy.triton.config import CONFIG, LABELS, Engine, choose_delay_us, choose_engine, engine_config
 from vivit_export.deploy.triton.front_config import front_models
 from vivit_export.deploy.triton.pbtxt import Message, render
 from vivit_export.deploy.triton.readme import readme_text

@@ -14,7 +14,8 @@ import onnx_ir as ir
 from vivit_export.bundle import MODEL, MODEL_DATA
 from vivit_export.bundle.manifest import LargestWeight, PrecisionRecord, QuantizationRecord
 from vivit_export.calibration.ranges import Ranges
-from vivit_export.contract import IO, AttentionForm, InputMode, Tensor
+from vivit_export.choices import AttentionForm
+from vivit_export.contract import IO, InputMode, Tensor
 from vivit_export.errors import BuildError, option
 from vivit_export.export.checkpoint.load import Checkpoint
 from vivit_export.export.graph.lowering import lower_precision

@@ -23,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.bundle import read_bundle
+from vivit_export.choices import CpuPrecision
 from vivit_export.contract import Contract
 from vivit_export.errors import VivitExportError
-from vivit_export.precision import CpuPrecision
 from vivit_export.records import JsonObject
 from vivit_export.runtime.bench.nvidia_smi import gpu_used_bytes
 from vivit_export.runtime.clips.sampling import choose_sampling

@@ -27,7 +27,7 @@ from rewriting import (
 
 import vivit_export as ve
 from vivit_export.bundle.manifest import Declined
-from vivit_export.contract import AttentionForm
+from vivit_export.choices import AttentionForm
 from vivit_export.errors import UsageError
 from vivit_export.export.graph import rewrites
 from vivit_export.export.graph.build import build_graph

@@ -1,0 +1,23 @@
+"""What options choose from, where no record says it: shared by the library and the command line, and light to import.
+
+The choices that describe the input (`InputMode`, `Sampling`, `Short`) are in `vivit_export.contract`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+AttentionForm = Literal["fused-op", "pattern"]
+"""Attention in the graph: one ``Attention`` op, or the MatMuls and the Softmax that compilers fuse."""
+
+Against = Literal["golden", "eager"]
+"""What a check compares with: the results in the bundle, or the eager model itself."""
+
+CalibrationMethod = Literal["minmax", "entropy", "percentile", "mse"]
+"""How a calibration finds the range of a tensor."""
+
+CpuPrecision = Literal["fp32", "bf16"]
+"""What CPU engines compute in."""
+
+ServerBackend = Literal["tensorrt", "onnxruntime", "onnxruntime-tensorrt"]
+"""What Triton Inference Server runs a model with."""
