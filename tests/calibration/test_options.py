@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from vivit_export.calibration.options import CalibrationOptions
+from vivit_export.cli.options import flag
 from vivit_export.errors import UsageError
 
 
@@ -25,4 +26,4 @@ from vivit_export.errors import UsageError
 def test_options_that_make_no_sense(options: Any, said: str) -> None:
     with pytest.raises(UsageError) as caught:
         CalibrationOptions(**options)
-    assert str(caught.value).startswith(said)
+    assert caught.value.worded(flag).startswith(said)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headless_bundle import CHECKS, ENGINE, headless
 
-from vivit_export.bundle.manifest import LargestWeight, ModelRecord, PrecisionRecord
+from vivit_export.bundle.manifest import Declined, LargestWeight, ModelRecord, PrecisionRecord
 from vivit_export.precision import Precision
 from vivit_export.records import to_json
 from vivit_export.report.html import render_html
@@ -47,7 +47,7 @@ def test_an_engine_and_its_proof() -> None:
 
 def test_json_is_the_manifest_and_what_this_run_adds() -> None:
     bundle = headless()
-    added = {"bundle": "out", "size": 1_234_000}
+    added = {"bundle": "out", "size": 1_234_000, "format": "vivit-bundle/2"}
     manifest = to_json(bundle.manifest)
     assert summary_json(bundle, None) == {**added, **manifest}
     assert summary_json(bundle, {"load": 1.0}) == {**added, **manifest, "seconds": {"load": 1.0}}
@@ -63,12 +63,12 @@ def test_rewrites_that_did_not_match_everywhere_say_so() -> None:
 
 
 def test_places_that_a_rewrite_left_alone_are_told_with_the_reason() -> None:
-    places = [
-        {"rewrite": name, "node": f"layers.{i}/X", "reason": "<it> is read twice"}
+    places = tuple(
+        Declined(name, f"layers.{i}/X", "<it> is read twice")
         for name, count in (("key-bias", 2), ("layernorm", 1))
         for i in range(count)
-    ]
-    bundle = headless(precision={"name": "fp16", "attention": "pattern", "opset": 20, "declined": places})
+    )
+    bundle = headless(precision=PrecisionRecord(Precision.FP16, "pattern", 20, declined=places))
     assert [line for line in summary_text(bundle).splitlines() if "declined" in line] == [
         "  declined   key-bias at layers.0/X and 1 more: <it> is read twice",
         "  declined   layernorm at layers.0/X: <it> is read twice",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vivit_export.bundle import Bundle
+from vivit_export.bundle import FORMAT, Bundle
 from vivit_export.bundle.bench import BenchRecord
 from vivit_export.bundle.checks import DriftReport
 from vivit_export.bundle.engines import EngineRecord
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 def summary_json(bundle: Bundle, seconds: dict[str, float] | None) -> JsonObject:
     """The manifest, where it lies, and how long each stage of this command took."""
-    content = {"bundle": str(bundle.path), "size": bundle.size_bytes, **to_json(bundle.manifest)}
+    where = {"bundle": str(bundle.path), "size": bundle.size_bytes}
+    content = {**where, "format": FORMAT, **to_json(bundle.manifest)}
     return {**content, "seconds": seconds} if seconds is not None else content
 
 
