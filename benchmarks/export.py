@@ -4,7 +4,7 @@
     python benchmarks/export.py /tmp/vivit-b
 
 ViViT-B has random weights: those of `tools/make_checkpoint.py`, whose logits spread over 26 units, and
-for float32 noise also those that transformers initialises it with (seed 0), whose logits spread over 3.
+for float32 noise also those that transformers initializes it with (seed 0), whose logits spread over 3.
 The demo is trained. Writes ``results/export.json``.
 """
 

@@ -138,7 +138,7 @@ def _times(profile: Any, *, on_gpu: bool) -> dict[str, float]:
 
 def _class_of(name: str) -> str:
     found = (title for title, pattern in _CLASSES.items() if re.search(pattern, name, re.IGNORECASE))
-    return next(found, "elementwise, normalisation and the rest")
+    return next(found, "elementwise, normalization and the rest")
 
 
 if __name__ == "__main__":

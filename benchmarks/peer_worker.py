@@ -1,4 +1,4 @@
-"""The processes of `peers.py`: make a peer's artefact, run it for its logits, or answer as a bench worker does.
+"""The processes of `peers.py`: make a peer's artifact, run it for its logits, or answer as a bench worker does.
 
 peer_worker.py export CHECKPOINT TARGET FUSIONS     transformers' OnnxExporter
 peer_worker.py nncf MODEL.onnx CLIPS TARGET         INT8 by NNCF on a file of clips
@@ -34,7 +34,7 @@ def export_by_transformers(checkpoint: str, target: str, fusions: str) -> None:
 
 
 def quantize_by_nncf(model: str, clips: str, target: str) -> None:
-    """Quantise with NNCF's transformer preset, calibrated on the file's clips."""
+    """Quantize with NNCF's transformer preset, calibrated on the file's clips."""
     import nncf  # type: ignore[import-not-found]  # not one of ours: `peers.py` says which Python has it
     import openvino
     from safetensors.numpy import load_file

@@ -5,7 +5,7 @@
     python benchmarks/peers.py /tmp/vivit-b --peer-python /tmp/peers/bin/python     # one that has nncf and openvino
 
 PyTorch eager, SDPA, compiled, and in bf16; transformers' own ``OnnxExporter``, as it is and with its fusions for
-ONNX Runtime; the same graph in OpenVINO, also quantised by NNCF; and our bundles in fp32 and INT8, calibrated on NNCF's
+ONNX Runtime; the same graph in OpenVINO, also quantized by NNCF; and our bundles in fp32 and INT8, calibrated on NNCF's
 clips, the latter also with all that is not INT8 in bf16. All take turns in processes of their own
 (`vivit_export.runtime.bench.run`). Beside time and memory: largest logit difference to eager fp32 on clips, what making
 each takes, size of what is shipped, and the share of what this machine's GEMMs can do. Writes ``results/peers.json``.
@@ -87,7 +87,7 @@ def main(checkpoint: Path, rounds: int, batches: str, peer_python: Path | None, 
 def make_contenders(
     checkpoint: Path, work: Path, peer_python: Path | None
 ) -> tuple[dict[str, Any], dict[str, list[str]], Any]:
-    """Export everything; facts of each artefact, arguments of each peer's worker, and our fp32 bundle."""
+    """Export everything; facts of each artifact, arguments of each peer's worker, and our fp32 bundle."""
     facts: dict[str, Any] = {}
     commands: dict[str, list[str]] = {}
 

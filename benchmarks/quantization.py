@@ -1,11 +1,11 @@
-"""Measure INT8 and FP8: accuracy, memory and time of calibration, beside ONNX Runtime's own quantiser; plans.
+"""Measure INT8 and FP8: accuracy, memory and time of calibration, beside ONNX Runtime's own quantizer; plans.
 
     python tools/make_checkpoint.py /tmp/vivit-b
     python benchmarks/quantization.py /tmp/vivit-b
 
 On the demo, 500 fresh motion clips say how often the class stays; on the demo with outlier channels
 (``tools/outliers.py``) plain W8A8 falls apart, and on ViViT-B/16x2 with random weights the logits of a
-few clips are compared. All quantisers get the same clips and the same rewritten graph. Each calibration runs
+few clips are compared. All quantizers get the same clips and the same rewritten graph. Each calibration runs
 in a process of its own, so that its memory is its own. Writes ``results/quantization.json``; ``--part`` measures
 some of it, and keeps the rest of that file.
 
@@ -120,7 +120,7 @@ def setting(title: str, checkpoint: Path, clips: int, evaluation_clips: int, fol
 def contend(
     model: str, work: Path, calibrate: int, evaluate: int, names: Sequence[str], modelopt: Path | None
 ) -> dict[str, Any]:
-    """Let each quantiser make its graph in a process of its own, then compare all graphs on the same clips."""
+    """Let each quantizer make its graph in a process of its own, then compare all graphs on the same clips."""
     work.mkdir()
     checkpoint = load_checkpoint(model)
     rewritten = rewrite_graph(checkpoint, ("logits",), Precision.INT8).model
@@ -175,7 +175,7 @@ def accuracy(outputs: Outputs, truth: npt.NDArray[np.int64]) -> float | None:
 
 
 def serve(name: str, model: str, work: Path, modelopt: str) -> None:
-    """Quantise in this process; print the path of the graph."""
+    """Quantize in this process; print the path of the graph."""
     data, stages = work / "calibration.safetensors", Silent()
     out = work / name.replace(" ", "-").replace(",", "")
     out.mkdir()
@@ -209,7 +209,7 @@ def quantise_ourselves(name: str, checkpoint: Checkpoint, data: Path, out: Path,
 def quantise_with_onnxruntime(graph: Path, data: Path, out: Path) -> None:
     """``quantize_static`` as its documentation advises for transformers: Q/DQ, signed, symmetric, per channel.
 
-    Left to itself it quantises the products' outputs too, which costs accuracy, and ONNX Runtime 1.32 cannot load the
+    Left to itself it quantizes the products' outputs too, which costs accuracy, and ONNX Runtime 1.32 cannot load the
     result.
     """
     from onnxruntime import quantization as q

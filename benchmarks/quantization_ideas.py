@@ -3,7 +3,7 @@
     python tools/make_checkpoint.py /tmp/vivit-b
     python benchmarks/quantization_ideas.py /tmp/vivit-b
 
-Bias correction (arXiv:1906.04721) adds what quantisation takes from the mean of a layer's output to its bias. What
+Bias correction (arXiv:1906.04721) adds what quantization takes from the mean of a layer's output to its bias. What
 ships takes the weights' part from the channel means of all clips (`calibration.smoothing`); from the kept rows it can
 be had with the inputs' part. INT8 weights of Q, K and V, which share a scale, reach as far as gives the least error of
 the output (`calibration.smoothing.find_reach`), or as the largest of them. Each is taken out of the same ranges. Writes
@@ -109,7 +109,7 @@ def run(model: ir.Model, folder: Path, crops: npt.NDArray[np.uint8]) -> Outputs:
 
 
 def with_idea(idea: str, checkpoint: Checkpoint, rewritten: Rewritten, ranges: Ranges, seen: Observations) -> ir.Model:
-    """The quantised float32 graph, with one of `IDEAS`."""
+    """The quantized float32 graph, with one of `IDEAS`."""
     model = rewritten.model.clone()
     if idea == IDEAS[0]:
         quantize(model, ranges)
@@ -135,7 +135,7 @@ def with_idea(idea: str, checkpoint: Checkpoint, rewritten: Rewritten, ranges: R
 
 
 def shift(group: LinearGroup, ranges: Ranges, seen: Observations, *, rows: bool) -> Float32:
-    """What quantisation takes from the mean of a layer's output, float32 (out,)."""
+    """What quantization takes from the mean of a layer's output, float32 (out,)."""
     found, tensor = ranges.layers[group.name], seen.tensors[group.tensor]
     factors = factors_of(group, ranges)
     (weight,) = group.weights

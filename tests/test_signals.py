@@ -15,7 +15,7 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
-    """Those of a fresh Python, and those of the test runner again afterwards."""
+    """Those of a fresh Python, and those of the test runner again afterward."""
     before = {number: signal.getsignal(number) for number in NUMBERS}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in NUMBERS[1:]:

@@ -47,7 +47,7 @@ Clips = npt.NDArray[np.uint8]
 class MotionBatches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Item ``step`` is the batch of that step; a pure function of (seed, step).
 
-    Each clip comes with itself played backwards under the opposite label: the two differ
+    Each clip comes with itself played backward under the opposite label: the two differ
     in nothing but the order of the frames, which is the only thing worth learning.
     """
 

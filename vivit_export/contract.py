@@ -34,8 +34,8 @@ class Clip:
         short: what to do with a video that has too few frames: ``refuse`` it, ``repeat`` its last
             frame, or ``loop`` it.
         views: (temporal, spatial) clips per video whose logits are averaged: temporal windows
-            equally spaced (1, or any number with sampling ``stride``), and 1 (centre) or 3 (start,
-            centre, end) crops along the longer side.
+            equally spaced (1, or any number with sampling ``stride``), and 1 (center) or 3 (start,
+            center, end) crops along the longer side.
     """
 
     num_frames: int
@@ -80,8 +80,8 @@ class Clip:
 class Preprocess:
     """The fields of ``VivitImageProcessor``, as the checkpoint's own JSON has them.
 
-    The order of the steps is fixed: resize (uint8, Pillow), centre crop (zero padded),
-    rescale, offset, normalise.
+    The order of the steps is fixed: resize (uint8, Pillow), center crop (zero padded),
+    rescale, offset, normalize.
 
     Attributes:
         do_resize: whether frames are resized at all.
@@ -132,7 +132,7 @@ class Preprocess:
         if self.resample not in range(6):
             raise InputError(f"preprocess: resample={self.resample} is not a Pillow filter (0 to 5)")
         if self.do_normalize and any(s == 0 for s in self.std):
-            raise InputError(f"preprocess: image_std={list(self.std)} contains a zero; normalising would divide by it")
+            raise InputError(f"preprocess: image_std={list(self.std)} contains a zero; normalizing would divide by it")
         if self.offset and not self.do_rescale:
             raise InputError("preprocess: offset=true needs do_rescale=true (VivitImageProcessor refuses it too)")
 

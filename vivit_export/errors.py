@@ -44,7 +44,7 @@ class VivitExportError(Exception):
 
 
 class UsageError(VivitExportError):
-    """Options that conflict, that a target cannot honour, or that are out of range."""
+    """Options that conflict, that a target cannot honor, or that are out of range."""
 
     exit_code = 2
 
@@ -68,7 +68,7 @@ class BundleError(InputError):
 
 
 class CalibrationError(InputError):
-    """Activations, ranges or a cache that cannot be used to quantise this model."""
+    """Activations, ranges or a cache that cannot be used to quantize this model."""
 
 
 class OutputError(InputError):

@@ -84,7 +84,7 @@ class Console(Silent):
 
     @contextmanager
     def counting(self, name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        """Show a bar with speed and time left on a terminal, and what was done at which speed afterwards."""
+        """Show a bar with speed and time left on a terminal, and what was done at which speed afterward."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         done = 0

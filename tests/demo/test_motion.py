@@ -16,7 +16,7 @@ Image = npt.NDArray[np.float64]
 
 
 def middle_frames(label: str, seed: int) -> tuple[Image, Image]:
-    """Two grey frames (96, 96), 3/16 of the clip apart, around its middle."""
+    """Two gray frames (96, 96), 3/16 of the clip apart, around its middle."""
     clip = render_clip(label, seed=seed, num_frames=16, height=SIDE, width=SIDE)
     return clip[6].mean(axis=2), clip[9].mean(axis=2)
 
@@ -57,7 +57,7 @@ def test_labels_come_in_opposite_pairs() -> None:
     assert len(LABELS) == 8
     assert set(OPPOSITE) == set(LABELS)
     assert all(OPPOSITE[OPPOSITE[label]] == label != OPPOSITE[label] for label in LABELS)
-    # The trainer relies on neighbours being opposites.
+    # The trainer relies on neighbors being opposites.
     assert all(OPPOSITE[a] == b for a, b in zip(LABELS[::2], LABELS[1::2], strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Options are refused where they conflict or cannot be honoured, before any work starts."""
+"""Options are refused where they conflict or cannot be honored, before any work starts."""
 
 from __future__ import annotations
 

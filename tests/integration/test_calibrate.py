@@ -18,7 +18,7 @@ def test_calibrate_prints_a_table_and_an_export_takes_its_file(cli: Cli) -> None
     assert printed[1].split() == ["layer", "range", "largest", "alpha", "error"]
     assert len(printed) == 2 + 16 + 1
     out = cli("export", "demo", "--int8", "--ranges", "ranges.json", "--target", "onnx", "-o", "out", "-q").stdout
-    assert "  quantised  16 of 16 layers by mse, " in out
+    assert "  quantized  16 of 16 layers by mse, " in out
     assert read_bundle("out").precision == "int8"
 
 

@@ -1,7 +1,7 @@
 """A GPU made of NumPy: enough of cuda.bindings.runtime and of TensorRT's runtime to run our session.
 
-Work is queued on streams and done when they are synchronised, or recorded while they are captured,
-so that a missing synchronisation or a graph of stale addresses gives wrong results, as on a GPU.
+Work is queued on streams and done when they are synchronized, or recorded while they are captured,
+so that a missing synchronization or a graph of stale addresses gives wrong results, as on a GPU.
 "Device memory" is host memory that only copies and the fake engine touch. ``make`` decides what the
 objects of TensorRT are: plain ones here, or ones with the real names and signatures elsewhere.
 """

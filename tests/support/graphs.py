@@ -16,7 +16,7 @@ Array = npt.NDArray[Any]
 
 
 def run_ort(model: ir.Model, feed: Array) -> dict[str, Array]:
-    """Run a graph of one input in ONNX Runtime, with its default optimisations."""
+    """Run a graph of one input in ONNX Runtime, with its default optimizations."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

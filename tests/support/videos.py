@@ -30,7 +30,7 @@ def make_video(
     marked: bool = False,
     audio_seconds: float = 0,
 ) -> Path:
-    """Write ``num_frames`` grey frames of ``size`` (width, height) at 25 fps.
+    """Write ``num_frames`` gray frames of ``size`` (width, height) at 25 fps.
 
     Args:
         marked: the first row's left half is white, so that turns and flips show.
@@ -131,7 +131,7 @@ def make_picture_video(
 
 
 def moving_picture(number: int, width: int, height: int) -> np.ndarray:
-    """Slopes of all three colours that move, with the frame's number burnt in as text."""
+    """Slopes of all three colors that move, with the frame's number burnt in as text."""
     y, x = np.mgrid[:height, :width]
     red, green, blue = (x * 255 // width + 9 * number) % 256, y * 255 // height, ((x + y) * 2 + 5 * number) % 256
     image = Image.fromarray(np.stack([red, green, blue], -1).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""What a calibration has observed so far, kept in a file: to continue, and to try another method."""
+"""A calibration's observations so far, in a file, so that it can resume or try another method."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _FORMAT = "vivit-observations/1"
 
 @dataclass
 class Observed:
-    """What is kept of one tensor (…, channels), in the same memory for any number of clips.
+    """The observations of one tensor (…, channels), in constant memory for any number of clips.
 
     Attributes:
-        histogram: of all its values.
-        channel_max: float32 (channels,), largest magnitude of each.
-        channel_sum: float64 (channels,).
-        num_rows: how many vectors of channels were seen.
-        rows: float32 (n, channels), some of them: the first token of every clip and others at random.
+        histogram: histogram of all its values.
+        channel_max: float32 (channels,), largest magnitude of each channel.
+        channel_sum: float64 (channels,), sum of each channel.
+        num_rows: number of observed rows (vectors of channels).
+        rows: float32 (n, channels), a sample of the rows: the first token of every clip and others at random.
     """
 
     histogram: Histogram
@@ -42,7 +42,7 @@ class Observed:
 
     @property
     def channel_mean(self) -> npt.NDArray[np.float64]:
-        """Mean of each channel over all clips."""
+        """Return the mean of each channel over all clips."""
         return self.channel_sum / max(1, self.num_rows)
 
 
@@ -51,8 +51,8 @@ class Observations:
     """The state of a calibration run.
 
     Attributes:
-        tensors: by name.
-        done: digest of each clip that is in, in order.
+        tensors: observations by tensor name.
+        done: digest of each observed clip, in order.
         set_aside: clips that could not be used, and why.
     """
 
@@ -62,21 +62,21 @@ class Observations:
 
 
 def default_cache(key: dict[str, str]) -> Path:
-    """Return where the observations of one model and data are kept if the user names no file."""
+    """Return the default file for the observations of one model and data."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     name = "-".join(key[part][:12] for part in sorted(key))
     return Path(root) / "vivit-export" / "calibration" / f"{name}.safetensors"
 
 
 def load_observations(path: Path, key: dict[str, str]) -> Observations | None:
-    """Read what an earlier run left, or None where there is nothing.
+    """Read the observations of an earlier run; return None if there are none.
 
     Args:
         path: the cache.
-        key: hash of everything the observations depend on, by what it is.
+        key: hash of everything that the observations depend on, by name.
 
     Raises:
-        CalibrationError: the file is no such cache, is damaged, or is that of another model or data.
+        CalibrationError: the file is not a calibration cache, is damaged, or belongs to another model or other data.
     """
     if not path.exists():
         return None
@@ -99,10 +99,10 @@ def load_observations(path: Path, key: dict[str, str]) -> Observations | None:
 
 
 def save_observations(path: Path, key: dict[str, str], state: Observations) -> None:
-    """Write the cache beside its place, then rename it: a file that was there stays whole until then.
+    """Write the cache to a temporary file, then rename it; an existing file stays intact until then.
 
     Raises:
-        OutputError: there is no room, or the folder cannot be written.
+        OutputError: the disk is full, or the folder cannot be written.
     """
     arrays: dict[str, npt.NDArray[Any]] = {}
     for name, seen in state.tensors.items():

@@ -1,7 +1,7 @@
-"""The clips a calibration sees: found, shuffled, and read one at a time by the contract.
+"""The clips for a calibration: found, shuffled, and read one at a time according to the contract.
 
-What cannot be used is set aside with its reason, up to a tenth of the clips; beyond that, or where
-too few are left, the calibration is refused. Random data is never made up.
+Unusable clips are set aside with a reason, up to a tenth of all clips. Beyond that, or if too few are
+left, the calibration is refused. Random data is never used instead.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from vivit_export.runtime import Preprocessor, find_clips, read_clip
 UInt8 = npt.NDArray[np.uint8]
 
 FEWEST_CLIPS = 32
-"""Fewer say too little about the largest activations."""
+"""Fewer clips say too little about the largest activations."""
 GOOD_CLIPS = 256
-"""From here on more clips hardly move a range; fewer are taken with a remark."""
+"""More clips than this hardly change a range; fewer are accepted with a warning."""
 _TOLERATED_SHARE = 0.1
 _FRAMES = "frames"
 _SHOWN = 3
@@ -51,8 +51,8 @@ class CalibrationClips:
 
     Attributes:
         contract: says how a clip is drawn from a video, and its shape.
-        sources: what there is, shuffled.
-        fewest: usable clips without which a calibration is refused.
+        sources: all clips, shuffled.
+        fewest: a calibration with fewer usable clips is refused.
         set_aside: why clips were not used, by name; filled while they are read.
     """
 
@@ -66,7 +66,7 @@ class CalibrationClips:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the files' content and of the order: the same data gives the same hash, wherever they lie."""
+        """Return a hash of the files' content and order, which does not depend on where the files are."""
         files = {path: sha256_of(path) for path in {source.path for source in self.sources}}
         lines = (f"{files[source.path]} {source.row}\n" for source in self.sources)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
@@ -75,8 +75,8 @@ class CalibrationClips:
         """Yield the name and the crops, uint8 (T, H, W, 3), of each usable clip; one is in memory at a time.
 
         Args:
-            done: digests of the clips that an earlier run used: they are read again only to be
-                recognized when a copy of them comes later, so pass what `digest` gave.
+            done: digests (from `digest`) of the clips that an earlier run used. They are read again only
+                to recognize later copies of them.
 
         Raises:
             ClipError: more than a tenth of the clips are unusable, or too few are left.
@@ -119,7 +119,7 @@ class CalibrationClips:
             )
 
     def require_enough(self, used: int) -> None:
-        """Raise ClipError where fewer clips than `fewest` could be used."""
+        """Raise ClipError if fewer clips than `fewest` could be used."""
         if used < self.fewest:
             aside = f" ({len(self.set_aside)} set aside: {self._reasons()})" if self.set_aside else ""
             raise ClipError(
@@ -134,7 +134,7 @@ class CalibrationClips:
 
 
 def digest(crops: UInt8) -> str:
-    """Return what tells a clip from all others."""
+    """Return a digest that distinguishes a clip from all others."""
     return hashlib.sha256(crops.data).hexdigest()
 
 
@@ -146,15 +146,15 @@ def find_calibration_clips(
     seed: int = 0,
     fewest: int = FEWEST_CLIPS,
 ) -> CalibrationClips:
-    """Find clips and bring them into a random order, without decoding any.
+    """Find clips and shuffle them, without decoding any.
 
     Args:
-        data: folders of videos, videos, ``.txt`` files with one path a line (relative to the file;
+        data: folders of videos, videos, ``.txt`` files with one path per line (relative to the file;
             ``#`` starts a comment), or ``.safetensors`` files with crops ``frames`` uint8
             (N, T, H, W, 3), such as a bundle's ``golden.safetensors``.
-        contract: of the model.
-        limit: take at most so many, after shuffling.
-        seed: of the order.
+        contract: contract of the model.
+        limit: use at most this many, after shuffling.
+        seed: seed of the order.
         fewest: see `CalibrationClips`.
 
     Raises:

@@ -1,8 +1,8 @@
 """Run the float32 graph on calibration clips and observe the tensors that will be quantized.
 
-One batch of clips is in memory at a time; what is kept of it (`cache.Observed`) does not grow with
-the number of clips. An interrupted run continues where its cache stops, and the cache serves every
-method of `observers.METHODS` without another run of the model.
+One batch of clips is in memory at a time, and the observations (`cache.Observed`) take constant memory.
+An interrupted run resumes from its cache. The cache serves every method of `observers.METHODS` without
+another run of the model.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ def collect(
 ) -> Observations:
     """Observe ``tensors`` on all clips.
 
-    On the first GPU where ONNX Runtime has CUDA, else on the CPU. Memory: ONNX Runtime's own, and for each tensor
-    one batch of it and about 3 MB.
+    Runs on the first GPU if ONNX Runtime has CUDA, else on the CPU. Memory: ONNX Runtime's own, and one batch plus
+    about 3 MB for each tensor.
 
     Args:
         model: float32 graph that takes uint8 crops.
         tensors: names of values in it, float32 (B, tokens, channels).
         clips: what to run.
-        cache: file to continue from and to keep the result in.
+        cache: file to resume from and to store the result in.
         key: see `load_observations`.
-        count: told how many clips were just done.
+        count: called with the number of clips just done.
 
     Raises:
         ClipError: see `CalibrationClips.read`.
-        CalibrationError: an activation is NaN or infinite, or the cache is another's.
+        CalibrationError: an activation is NaN or infinite, or the cache belongs to another model or other data.
         OutputError: the cache cannot be written.
     """
     state = load_observations(cache, key)
@@ -100,17 +100,17 @@ def _run(
 def observe(
     state: Observations, values: dict[str, Float32], tensors: Iterable[str], names: Sequence[str], rows_per_clip: int
 ) -> None:
-    """Add one batch to the observations, all tensors or none.
+    """Add one batch to the observations, for all tensors or none.
 
     Args:
         state: changed in place.
         values: float32 (B, tokens, channels) by name.
         tensors: the names to observe.
-        names: of the B clips, for messages.
-        rows_per_clip: how many vectors to keep of each clip, until there are `ROWS`.
+        names: names of the B clips, for messages.
+        rows_per_clip: how many rows to keep of each clip, until there are `ROWS`.
 
     Raises:
-        CalibrationError: a value is NaN or infinite; names the tensor and the clip.
+        CalibrationError: a value is NaN or infinite; the message names the tensor and the clip.
     """
     seen = {name: _observe_one(name, values[name], names) for name in tensors}
     for name, new in seen.items():
@@ -148,7 +148,7 @@ def _joined(old: Observed, new: Observed) -> Observed:
 
 
 def _some_rows(values: Float32, count: int, clips_before: int) -> Float32:
-    """The first token of each clip (the class token, all that the logits see) and ``count`` - 1 at random."""
+    """Select the first token of each clip (the class token, which the logits depend on) and ``count`` - 1 at random."""
     kept = []
     for i, clip in enumerate(values):
         rng = np.random.default_rng(clips_before + i)

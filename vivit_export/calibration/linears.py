@@ -1,7 +1,7 @@
-"""Linears that read one tensor: the unit of quantization, and its arithmetic in NumPy.
+"""Linears that read one tensor form a layer: the unit of quantization, with its arithmetic in NumPy.
 
 One activation scale serves all Linears of a layer (Q, K and V read the same tensor), so they are
-quantized, smoothed, measured and taken out together.
+quantized, smoothed, measured and kept in fp16 together.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class LinearGroup:
     """Linears that share their input.
 
     Attributes:
-        name: module path of the Linear, or of what its Linears have in common.
+        name: module path of the Linear, or the common part of the paths of its Linears.
         tensor: name of the input's value in the calibration graph.
         linears: module path of each.
         weights: float32 (in, out) of each.
-        smoothing: what divides the input by channel: ``free`` where the op in front takes the factors
-            into weights of its own, ``mul`` where it takes a multiplication, ``none`` where neither is exact.
-        biased: whether it is one Linear with a bias, which can take a correction.
+        smoothing: how to divide the input by channel: ``free`` if the op before absorbs the factors into its
+            weights, ``mul`` if a multiplication is needed, ``none`` if neither is exact.
+        biased: whether it is one Linear with a bias, which can absorb a correction.
     """
 
     name: str
@@ -42,7 +42,7 @@ class LinearGroup:
 
     @property
     def joined(self) -> Float32:
-        """All weights side by side, float32 (in, out)."""
+        """Return all weights side by side, float32 (in, out)."""
         return np.concatenate(self.weights, axis=1) if len(self.weights) > 1 else self.weights[0]
 
 
@@ -60,12 +60,12 @@ class QuantizedWeight:
 
     @property
     def values(self) -> Float32:
-        """What the codes stand for, float32 (in, out)."""
+        """Return the values that the codes stand for, float32 (in, out)."""
         return self.codes.astype(np.float32) * self.scale
 
 
 def fp16_scale(amax: npt.ArrayLike, precision: Precision) -> npt.NDArray[np.float32]:
-    """Scale that maps [-amax, amax] onto the codes: the next fp16 value not below amax / largest code."""
+    """Return the scale that maps [-amax, amax] to the codes: the next fp16 value not below amax / largest code."""
     wanted = np.maximum(np.asarray(amax, np.float64) / float(precision.dtype.max), _SMALLEST_SCALE)
     near = wanted.astype(np.float16)
     up = np.where(near.astype(np.float64) < wanted, np.nextafter(near, np.float16(np.inf)), near)
@@ -75,13 +75,13 @@ def fp16_scale(amax: npt.ArrayLike, precision: Precision) -> npt.NDArray[np.floa
 def encode(values: Float32, scale: npt.NDArray[np.float32], precision: Precision) -> npt.NDArray[np.generic]:
     """Return the codes of ``values / scale``: rounded to the nearest, ties to even, clipped.
 
-    INT8 stays within [-127, 127] here, so that a weight and its negative have the same size.
+    INT8 stays within [-127, 127] here, so that a weight and its negative have the same magnitude.
     """
     return _codes(values / scale, precision, -float(precision.dtype.max))
 
 
 def quantize_input(rows: Float32, amax: float, precision: Precision) -> Float32:
-    """What the quantized layer sees of ``rows``: QuantizeLinear, which has -128 too, then DequantizeLinear."""
+    """Return ``rows`` as the quantized layer sees them: QuantizeLinear, which also has -128, then DequantizeLinear."""
     scale = fp16_scale(amax, precision)
     codes = _codes(rows / scale, precision, float(precision.dtype.min))
     return codes.astype(np.float32) * scale
@@ -102,15 +102,15 @@ def quantize_weights(
 ) -> list[QuantizedWeight]:
     """Quantize a layer's weights, each column by its largest magnitude.
 
-    FP8, and the Linears of a layer that has several, get one scale together. For Q, K and V that is what
-    lets TensorRT merge them and hand their product to the attention kernel without a copy (`equalize`
-    makes it cost little); for FP8 a scale per column brings nothing, as E4M3 is a floating-point type.
+    FP8 layers, and layers with several Linears, get a single scale. For Q, K and V, this lets TensorRT
+    merge them and pass their product to the attention kernel without a copy (`equalize` keeps this cheap).
+    For FP8, a scale per column gains nothing, because E4M3 is a floating-point type.
 
     Args:
         group: what to quantize.
         precision: type of the codes.
-        weights: instead of the layer's own, such as smoothed ones.
-        percent: of the largest magnitude that the codes span.
+        weights: weights to use instead of the layer's own, such as smoothed ones.
+        percent: percentage of the largest magnitude that the codes span.
     """
     weights = group.weights if weights is None else weights
     peaks = [np.abs(weight).max(axis=0) for weight in weights]

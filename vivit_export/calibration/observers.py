@@ -1,12 +1,12 @@
-"""What is remembered of a tensor's values, and the ranges that follow from it.
+"""Histograms of a tensor's values, and the ranges that follow from them.
 
 Values are counted by the upper 16 bits of their float32 pattern: sign, exponent and 7 bits of the
-mantissa, which is truncated bfloat16. Such a histogram has bins of at most 1/128 of the value, covers
-every float32 from the start, and so is never widened, rescaled or read twice: counts of clips add up
-exactly, in any order, and NaN and infinity have bins of their own. It takes 512 KiB per tensor,
-however many clips there are. The largest magnitude is kept exactly beside it.
+mantissa, which is truncated bfloat16. The bins of such a histogram are at most 1/128 of the value wide and
+cover every float32 from the start. The histogram therefore never needs widening, rescaling or a second
+pass: counts of clips add up exactly, in any order, and NaN and infinity have bins of their own. It takes
+512 KiB per tensor for any number of clips. The largest magnitude is stored exactly in addition.
 
-All ranges are symmetric: [-amax, amax]. TensorRT's INT8 has no zero point, and FP8 no use for one.
+All ranges are symmetric: [-amax, amax]. TensorRT's INT8 has no zero point, and FP8 does not need one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Histogram:
 
         Args:
             values: little-endian and C-contiguous; not modified.
-            largest: their largest magnitude, for a caller who has it.
+            largest: their largest magnitude, if the caller knows it.
         """
         patterns = values.reshape(-1).view("<u2")[1::2]
         signed = np.zeros(_PATTERNS, np.int64)
@@ -59,29 +59,29 @@ class Histogram:
 
     @property
     def nonfinite(self) -> int:
-        """How many values were NaN or infinite."""
+        """Return how many values were NaN or infinite."""
         return int(self.counts[_INFINITY:].sum())
 
     def occupied(self) -> tuple[Float64, Float64, npt.NDArray[np.int64]]:
-        """(lower edges, upper edges, counts) of the bins that hold finite values, ascending."""
+        """Return (lower edges, upper edges, counts) of the bins that hold finite values, ascending."""
         bins = np.flatnonzero(self.counts[:_INFINITY])
         low, high = (((bins + i).astype(np.uint32) << 16).view(np.float32).astype(np.float64) for i in (0, 1))
         return low, np.minimum(high, max(self.largest, 0.0)), self.counts[bins]
 
 
 def joined(histograms: Sequence[Histogram]) -> Histogram:
-    """One histogram of the values of several."""
+    """Merge several histograms into one."""
     counts = np.sum([histogram.counts for histogram in histograms], axis=0)
     return Histogram(counts, max(histogram.largest for histogram in histograms))
 
 
 def minmax(histogram: Histogram, _round: Callable[[Float64], Float64]) -> float:
-    """Take the largest magnitude: nothing is clipped."""
+    """Return the largest magnitude: nothing is clipped."""
     return histogram.largest
 
 
 def percentile(histogram: Histogram, _round: Callable[[Float64], Float64], share: float = 0.9999) -> float:
-    """Take the magnitude that 99.99 % of the values do not exceed, interpolated inside its bin."""
+    """Return the magnitude that 99.99 % of the values do not exceed, interpolated inside its bin."""
     low, high, counts = histogram.occupied()
     if not len(counts):
         return 0.0
@@ -93,10 +93,10 @@ def percentile(histogram: Histogram, _round: Callable[[Float64], Float64], share
 
 
 def mse(histogram: Histogram, rounded: Callable[[Float64], Float64]) -> float:
-    """Take the range whose clipping and rounding together have the least mean squared error.
+    """Return the range with the least mean squared error from clipping and rounding together.
 
-    Each bin stands for its center; a bin is at most 1/128 wide, narrower than a step of INT8
-    everywhere but at the very top.
+    Each bin is represented by its center. A bin is at most 1/128 wide, narrower than a step of INT8
+    everywhere except at the very top.
     """
     low, high, counts = histogram.occupied()
     if not len(counts):
@@ -111,11 +111,12 @@ def mse(histogram: Histogram, rounded: Callable[[Float64], Float64]) -> float:
 
 
 def entropy(histogram: Histogram, _round: Callable[[Float64], Float64]) -> float:
-    """Take the range that loses the least information, by the KL divergence.
+    """Return the range that loses the least information, by the KL divergence.
 
-    The procedure of TensorRT's former calibrator (S. Migacz, "8-bit inference with TensorRT", GTC
-    2017): the distribution clipped at a threshold, with what lies beyond it heaped on the last bin,
-    against the same in 128 levels. On 2048 linear bins, over which each of our bins is spread evenly.
+    This is the procedure of TensorRT's former calibrator (S. Migacz, "8-bit inference with TensorRT", GTC
+    2017). It compares the distribution clipped at a threshold, with everything beyond added to the last
+    bin, with the same distribution in 128 levels, on 2048 linear bins. Each of our bins is spread over
+    these evenly.
     """
     linear = _linear_counts(histogram)
     if not linear.any():
@@ -146,7 +147,7 @@ def _linear_counts(histogram: Histogram) -> Float64:
 
 
 def _in_levels(counts: Float64) -> Float64:
-    """``counts`` after quantization to 128 levels: the mean of each level's occupied bins, in those bins."""
+    """Return ``counts`` after quantization to 128 levels: the mean of each level's occupied bins, in those bins."""
     level = np.arange(len(counts)) * _KL_LEVELS // len(counts)
     occupied = counts > 0
     sums = np.bincount(level, counts, _KL_LEVELS)
@@ -170,11 +171,11 @@ METHODS: dict[str, Callable[[Histogram, Callable[[Float64], Float64]], float]] =
     "percentile": percentile,
     "mse": mse,
 }
-"""Ranges by name: each takes a histogram and the rounding of the target type; see `find_range`."""
+"""Methods by name: each takes a histogram and the rounding of the target type; see `find_range`."""
 
 
 def rounding(precision: Precision) -> Callable[[Float64], Float64]:
-    """Return what rounds values that were divided by amax to codes, the largest code at 1, clipped to [-1, 1]."""
+    """Return a function that rounds values / amax to codes, scaled to a largest code of 1, clipped to [-1, 1]."""
     dtype = precision.dtype
     largest, codes = float(dtype.max), dtype.numpy()
 
@@ -186,14 +187,14 @@ def rounding(precision: Precision) -> Callable[[Float64], Float64]:
 
 
 def find_range(histogram: Histogram, method: str, precision: Precision) -> float:
-    """Return amax, or 0 for a tensor that is zero throughout.
+    """Return amax, or 0 for a tensor that is all zeros.
 
-    Where nearly all values are zero (behind a ReLU), a method may find no use for the others; they
-    are what carries information, so their largest is taken then.
+    If nearly all values are zero (after a ReLU), a method may ignore the others. Because these carry
+    the information, the range is then their largest magnitude.
 
     Args:
-        histogram: of the tensor.
-        method: of `METHODS`.
+        histogram: histogram of the tensor.
+        method: one of `METHODS`.
         precision: type of the codes.
     """
     if not histogram.largest:

@@ -1,4 +1,4 @@
-"""What a calibration was asked to do. Nothing heavy is imported."""
+"""The options of a calibration. Nothing heavy is imported."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class CalibrationOptions:
     """How INT8 and FP8 find their ranges; names follow the command line.
 
     Attributes:
-        data: folders, videos, lists or crops; see `calibration.clips.find_calibration_clips`. Empty: for the
-            demo its own motions, rendered; any other model is refused.
+        data: folders, videos, lists or crops; see `calibration.clips.find_calibration_clips`. Empty: the demo
+            renders its own motions, and any other model is refused.
         method: how ranges are found; see `calibration.observers`.
-        smooth: ``auto``, ``none``, or the alpha of SmoothQuant for every layer that has it for free.
-        num_clips: at most so many, after shuffling; None: all.
-        seed: of the order.
-        cache: file that keeps what was observed; None: one in the user's cache folder.
-        ranges: ``ranges.json`` of an earlier calibration of this model, instead of a new one.
+        smooth: ``auto``, ``none``, or SmoothQuant's alpha for every layer that can be smoothed for free.
+        num_clips: use at most this many, after shuffling; None: all.
+        seed: seed of the order.
+        cache: file that lets a calibration resume; None: one in the user's cache folder.
+        ranges: ``ranges.json`` of an earlier calibration of this model, instead of a new calibration.
     """
 
     data: tuple[Path, ...] = ()
@@ -52,11 +52,11 @@ class CalibrationOptions:
             )
 
     def require_data(self, model: str) -> None:
-        """Refuse to calibrate on nothing, which other tools do on random numbers.
+        """Refuse to calibrate without clips; other tools would use random numbers.
 
         Raises:
             UsageError: there are neither clips nor ranges.
-            InputError: one of the places named does not exist.
+            InputError: a named file or folder does not exist.
         """
         if not self.data and self.ranges is None and model != "demo":
             raise UsageError(

@@ -1,6 +1,6 @@
 """The result of a calibration: how each layer is quantized, for which model, from which clips.
 
-``ranges.json`` travels in the bundle, and can be given to another export of the same model.
+``ranges.json`` is part of the bundle, and can be given to another export of the same model.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ FORMAT = "vivit-ranges/1"
 
 @dataclass(frozen=True)
 class LayerRange:
-    """How one layer is quantized, and how well that went on the rows that the calibration kept.
+    """How one layer is quantized, and its error on the rows that the calibration kept.
 
     Attributes:
-        amax: [-amax, amax] is what the codes of the input span, after smoothing; 0 where it was zero on all clips.
-        largest: largest magnitude of the input that was observed, before smoothing.
-        exponents: channel j of the input is divided by ``2 ** exponents[j]`` first; None: it is not.
-        alpha: of the formula that they were found by; None: they were not.
+        amax: the codes of the input span [-amax, amax], after smoothing; 0 if the input was zero on all clips.
+        largest: largest observed magnitude of the input, before smoothing.
+        exponents: channel j of the input is first divided by ``2 ** exponents[j]``; None: no smoothing.
+        alpha: alpha of the SmoothQuant formula that found them; None: another formula, or no smoothing.
         error: mean squared error of the layer's output, relative to its mean square.
-        shift: what is added to the bias of each output; None: nothing.
-        percent: of the largest weight that the codes of the weights span.
+        shift: correction that is added to the bias of each output; None: none.
+        percent: percentage of the largest weight that the codes of the weights span.
     """
 
     amax: float
@@ -46,23 +46,23 @@ class LayerRange:
 
     @property
     def divisors(self) -> Exponents | None:
-        """The exponents as an array."""
+        """Return the exponents as an array."""
         return None if self.exponents is None else np.array(self.exponents, np.int64)
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """What quantizing a model takes.
+    """Everything that is needed to quantize a model.
 
     Attributes:
         precision: type of the codes.
-        method: of `observers.METHODS`.
-        key: hash of what they were found from (model, weights, contract, clips).
-        clips: where they come from, how many were used, and which were set aside and why.
-        layers: by name.
-        attention: range that Q, K and V of a block share for ``--fp8-attention``, by its module path, where
-            that was calibrated.
-        sensitivity: what each layer does to the logits (`calibration.sensitivity`), where that was measured.
+        method: one of `observers.METHODS`.
+        key: hash of everything that the ranges depend on (model, weights, contract, clips).
+        clips: where the clips come from, how many were used, and which were set aside and why.
+        layers: layers by name.
+        attention: for ``--fp8-attention``, the range that Q, K and V of a block share, by its module path, if it
+            was calibrated.
+        sensitivity: effect of each layer on the logits (`calibration.sensitivity`), if it was measured.
     """
 
     precision: Precision
@@ -81,7 +81,7 @@ class Ranges:
         """Refuse ranges of another model.
 
         Raises:
-            CalibrationError: says what differs.
+            CalibrationError: the model differs; the message says how.
         """
         other = [part for part in ("model", "weights", "contract") if self.key.get(part) != key[part]]
         if other:
@@ -99,7 +99,7 @@ def read_ranges(path: Path) -> Ranges:
     """Read ``ranges.json``.
 
     Raises:
-        CalibrationError: it is not one, or is damaged.
+        CalibrationError: the file is not a file of ranges, or is damaged.
     """
     try:
         data = parse_json(path.read_text(encoding="utf-8"))

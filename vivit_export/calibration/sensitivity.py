@@ -1,8 +1,8 @@
-"""Which layers quantization hurts most, and the fewest to leave out of it.
+"""Find the layers that quantization hurts most, and the fewest layers to keep in fp16.
 
-The error of a layer's own output, which the calibration knows, ranks all layers for free. What counts is
-the logits: for those at the top of the ranking it is measured what happens to them when that layer
-alone is quantized, and when it alone is not.
+The error of a layer's own output, which the calibration knows, ranks all layers for free. But the logits are
+what counts. For the layers at the top of the ranking, we therefore measure the logits with only that layer
+quantized, and with all layers but that one quantized.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from vivit_export.bundle.manifest import LayerEffect
 from vivit_export.calibration.ranges import Ranges
 
 Rms = Callable[[Sequence[str]], float]
-"""RMS logit difference to fp32, relative to the logit range, with the layers named kept as they are."""
+"""RMS logit difference from fp32, relative to the logit range, with the named layers unquantized."""
 
 CONFIRMED = 12
 """Layers measured on the logits: two runs of the model on some clips each."""
@@ -22,13 +22,13 @@ CONFIRMED = 12
 def measure(
     ranges: Ranges, shares: dict[str, float], rms: Rms, count: Callable[[int], None], confirmed: int = CONFIRMED
 ) -> list[LayerEffect]:
-    """Rank layers, the most harmful first: by ``without`` where it was measured, the rest by ``error``.
+    """Rank layers, the most harmful first: by ``without`` if it was measured, the rest by ``error``.
 
     Args:
-        ranges: of the layers.
-        shares: of the multiplications, by layer.
+        ranges: ranges of the layers.
+        shares: share of the multiplications, by layer.
         rms: runs the model.
-        count: told after each layer.
+        count: called after each layer.
         confirmed: how many layers to measure on the logits.
     """
     names = sorted(ranges.layers, key=lambda name: -ranges.layers[name].error)
@@ -47,15 +47,15 @@ def measure(
 def fewest_kept(
     order: Sequence[str], passes: Callable[[Sequence[str]], bool], count: Callable[[int], None]
 ) -> tuple[str, ...] | None:
-    """Return the shortest beginning of ``order`` with which ``passes`` holds, or None where none does.
+    """Return the shortest beginning of ``order`` for which ``passes`` holds, or None.
 
-    It is tried in ever longer steps, then halved, so that few of many layers cost few trials; one that
-    passes is taken to pass with more layers too.
+    The steps first grow and are then halved, so that keeping a few of many layers takes few trials. A set
+    that passes is assumed to pass with more layers too.
 
     Args:
         order: layers, the most harmful first.
-        passes: runs the model with layers kept, and holds it against the gate.
-        count: told after each trial.
+        passes: runs the model with these layers kept, and checks it against the gate.
+        count: called after each trial.
     """
 
     def tried(length: int) -> bool:

@@ -1,22 +1,22 @@
-"""Choose how each layer is quantized: its range, smoothing, the reach of its weights, and what is added to its bias.
+"""Choose how to quantize each layer: its range, smoothing, weight clipping and bias correction.
 
 SmoothQuant (arXiv:2211.10438) by powers of two moves the spread of activations into the weights:
 
     x W  =  (x / s) (diag(s) W),     s_j = max|x_j|^a / max|W_j|^(1 - a)
 
-Channels far larger than the rest would leave the rest a few levels of a shared scale. s_j is rounded to
-a power of two, so that neither the division nor the product rounds in any floating-point type: the
-fp16 graph computes the same bits with it. alpha is chosen for each layer by the error of its output
+Without smoothing, channels far larger than the rest would leave only a few levels of a shared scale to the
+rest. s_j is rounded to a power of two, so neither the division nor the product rounds in any floating-point
+type: the fp16 graph computes the same bits with it. alpha is chosen for each layer by the error of its output
 on the rows that the calibration kept.
 
-Rounding the weights shifts the mean of the output, by the same on every clip. Bias correction (arXiv:1906.04721)
-gives it back: E[x] W - E[x / s] Q(diag(s) W), with the channel means of all tokens of all clips. It costs nothing, and
-is left out where it does not lower the error on the kept rows.
+Rounding the weights shifts the mean of the output, by the same amount on every clip. Bias correction
+(arXiv:1906.04721) undoes the shift: E[x] W - E[x / s] Q(diag(s) W), with the channel means of all tokens of all clips.
+It costs nothing, and is skipped if it does not lower the error on the kept rows.
 
-Linears that share a scale need not have codes up to the largest weight of them all: a smaller step rounds all others
-less. For INT8 they get the reach with the least squared error of the output, by the mean square of each input channel
-(channels taken as uncorrelated). A scale of its own fits a column to 1/127 already, and E4M3, whose steps grow with the
-value, gains nothing. With ``minmax`` nothing is clipped.
+The codes of Linears that share a scale need not reach the largest weight of them all: clipping it allows a smaller
+step, which rounds all other weights less. For INT8, the clipping with the least squared error of the output is chosen,
+by the mean square of each input channel (assuming uncorrelated channels). Columns with scales of their own fit to 1/127
+already, and E4M3, whose steps grow with the value, gains nothing. With ``minmax``, nothing is clipped.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ Float32 = npt.NDArray[np.float32]
 
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 REACHES = range(70, 101, 2)
-"""Percent of the largest weight that INT8 codes may span."""
+"""Percentages of the largest weight that INT8 codes may span."""
 _WIDEST = 10  # exponents are kept within this of the median: fp16 has room for them
 _PAYS = {
     Precision.INT8: {"free": 0.98, "mul": 0.7},
     Precision.FP8: {"free": 0.8, "mul": 0.7},
 }
-"""What smoothing must bring the squared error down to, to be worth having. A multiplication by channel costs
-the CPU engines a pass over the activations (TensorRT does it inside the GELU kernel). E4M3 has an exponent
-of its own: a small gain on the kept rows did not show in the logits of the demo."""
+"""Smoothing must reduce the squared error to this share to be used. A multiplication by channel costs the CPU
+engines a pass over the activations (TensorRT does it inside the GELU kernel). E4M3 has an exponent of its own:
+a small gain on the kept rows had no effect on the logits of the demo."""
 
 
 def find_ranges(
@@ -61,7 +61,7 @@ def find_ranges(
     clips: ClipsRecord,
     count: Callable[[int], None],
 ) -> Ranges:
-    """Turn observations into ranges: of each layer, and of the tensors that share one in each ``attention`` block."""
+    """Turn observations into ranges: of each layer, and of each ``attention`` block's tensors, which share one."""
     found = {}
     for group in layers:
         found[group.name] = choose(group, state.tensors[group.tensor], precision, method, smooth)
@@ -75,14 +75,14 @@ def find_ranges(
 
 @dataclass(frozen=True)
 class _Case:
-    """A layer, what was observed of its input, and what shall become of it.
+    """A layer, the observations of its input, and how to quantize it.
 
     Attributes:
-        group: what reads the tensor.
-        seen: what was observed of that.
+        group: the layer.
+        seen: observations of its input.
         precision: type of the codes.
-        method: of `observers.METHODS`.
-        exact: its outputs on the kept rows, of each Linear.
+        method: one of `observers.METHODS`.
+        exact: outputs of each Linear on the kept rows.
     """
 
     group: LinearGroup
@@ -96,10 +96,10 @@ def choose(group: LinearGroup, seen: Observed, precision: Precision, method: str
     """Find range and smoothing of one layer.
 
     Args:
-        group: what reads the tensor.
-        seen: what was observed of it.
+        group: the layer.
+        seen: observations of its input.
         precision: type of the codes.
-        method: of `observers.METHODS`.
+        method: one of `observers.METHODS`.
         smooth: ``auto``, ``none``, or an alpha from 0 to 1 for every layer that can be smoothed for free.
     """
     case = _Case(group, seen, precision, method, [seen.rows @ weight for weight in group.weights])
@@ -121,7 +121,7 @@ def _smoothed(case: _Case, smooth: str) -> LayerRange:
 
 
 def smoothing_exponents(group: LinearGroup, seen: Observed, alpha: float) -> Exponents:
-    """log2 of the formula's s, rounded; 0 for the median channel, and for channels that are always 0."""
+    """Return log2 of the formula's s, rounded; 0 for the median channel, and for channels that are always 0."""
     activation = seen.channel_max.astype(np.float64)
     weight = np.abs(group.joined).max(axis=1).astype(np.float64)
     used = (activation > 0) & (weight > 0)
@@ -132,7 +132,7 @@ def smoothing_exponents(group: LinearGroup, seen: Observed, alpha: float) -> Exp
 
 
 def _quantized(case: _Case, alpha: float | None, *, clip: bool = False) -> LayerRange:
-    """Quantize with the smoothing of one alpha, None for none, and weights that are clipped or not."""
+    """Quantize with the smoothing of one alpha (None: no smoothing), with or without clipped weights."""
     group, seen, precision = case.group, case.seen, case.precision
     exponents = None if alpha is None else smoothing_exponents(group, seen, alpha)
     rows, weights, mean = seen.rows, group.weights, seen.channel_mean
@@ -163,10 +163,10 @@ def _quantized(case: _Case, alpha: float | None, *, clip: bool = False) -> Layer
 
 
 def find_reach(group: LinearGroup, weights: Sequence[Float32], power: Float32) -> int:
-    """Percent of the largest weight that INT8 codes shall span, by the error of the output.
+    """Return the percentage of the largest weight that INT8 codes should span, by the error of the output.
 
     Args:
-        group: what is quantized.
+        group: the layer.
         weights: its weights, smoothed, float32 (in, out) of each Linear.
         power: mean square of each channel of the smoothed input, float32 (in,).
     """

@@ -1,4 +1,4 @@
-"""A small trained ViViT checkpoint and labelled clips, so that everything runs offline.
+"""A small trained ViViT checkpoint and labeled clips, so that everything runs offline.
 
 The checkpoint tells eight motions of a random texture apart (`vivit_export.demo.motion`);
 ``tools/train_demo.py`` trains it and ``tools/make_demo_clips.py`` renders the clips.

@@ -3,7 +3,7 @@
 A clip is a stationary random texture, a sum of plane waves, seen through a moving camera.
 An affine motion maps a plane wave to a plane wave, so every frame is evaluated in closed
 form, at any size, without resampling. Labels come in pairs, and the second of a pair is
-the first played backwards: whatever tells them apart is the order of the frames.
+the first played backward: whatever tells them apart is the order of the frames.
 
 numpy only: neither torch nor a video library is needed here.
 """
@@ -34,9 +34,9 @@ OPPOSITE = {
     "turn_left": "turn_right",
     "turn_right": "turn_left",
 }
-"""What each label becomes when the clip is played backwards."""
+"""What each label becomes when the clip is played backward."""
 
-# label -> (kind of motion, whether that film is played backwards)
+# label -> (kind of motion, whether that film is played backward)
 _FILMS: dict[str, tuple[Kind, bool]] = {
     "right": ("horizontal", False),
     "left": ("horizontal", True),
@@ -158,7 +158,7 @@ def _draw_path(rng: np.random.Generator, kind: Kind) -> _Path:
 
 
 def _coordinates(height: int, width: int) -> tuple[Float, Float]:
-    """Return pixel centres in short sides from the middle of the frame: x (width,), y (height,)."""
+    """Return pixel centers in short sides from the middle of the frame: x (width,), y (height,)."""
     short = min(height, width)
     x = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / short
     y = (np.arange(height, dtype=np.float32) + 0.5 - height / 2) / short

@@ -1,4 +1,4 @@
-"""Finish a bundle, and change a finished one: as a whole, or not at all."""
+"""Finish a bundle, or change a finished one, completely or not at all."""
 
 from __future__ import annotations
 

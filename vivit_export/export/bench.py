@@ -1,4 +1,4 @@
-"""Time the engines of a bundle, and eager PyTorch beside them, in one run. Needs torch for the latter only."""
+"""Time the engines of a bundle and eager PyTorch in one run. Only the latter needs torch."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ def bench(
 
     Args:
         bundle: a bundle or its folder.
-        engines: names that `open_session` knows; none: every engine that runs here.
-        against: see `parse_kind`; the first one is what speeds are relative to.
-        checkpoint: for these: what the bundle was exported from, where it does not say so itself.
+        engines: names that `open_session` knows; empty: every engine that runs on this machine.
+        against: PyTorch modes, see `parse_kind`; speeds are relative to the first.
+        checkpoint: for these: what the bundle was exported from, if the bundle does not say so.
         device: see `open_session`.
         cpu_precision: see `open_session`.
-        batches: clips per call; an engine that takes fewer at once is called several times, as a session does.
+        batches: clips per call; an engine that takes fewer is called several times, as a session does.
         rounds: timed calls for each contender and batch.
-        warmup: calls before these.
-        others: more contenders by name, given as for `take_turns`.
-        video: for the steps from a file to a result; they are left out where None.
-        anyway: also time what is beyond the drift gate, or has nothing to be held to.
-        progress: told about each stage.
+        warmup: calls before the timed ones.
+        others: more contenders by name, as for `take_turns`.
+        video: for timing the steps from file to result; None leaves them out.
+        anyway: also time contenders that are beyond the drift gate or cannot be checked.
+        progress: receives each stage.
 
     Returns:
-        The report; ``partial`` where Ctrl-C came in between, or a contender was stopped on its way.
+        The report; ``partial`` if Ctrl-C ended the run or a contender stopped.
 
     Raises:
-        UsageError: nothing, or nonsense, was asked for.
-        EnvironmentFault: no contender can run here.
+        UsageError: there is nothing to time, or a number is out of range.
+        EnvironmentFault: no contender can run on this machine.
     """
     for kind in against:
         parse_kind(kind)

@@ -1,7 +1,7 @@
-"""Where drift begins: the residual stream behind each encoder block, against the eager network's.
+"""Where drift begins: compare the residual stream after each encoder block with the eager network's.
 
-The exact rewrites leave that stream as it is, so it can be compared. A graph in fp16 or bf16 runs with its
-roundings emulated, since CPU engines leave them out (`vivit_export.export.graph.emulate`).
+The exact rewrites do not change that stream, so it can be compared. A graph in fp16 or bf16 runs with its
+rounding emulated, because CPU engines skip it (`vivit_export.export.graph.emulate`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Float32 = npt.NDArray[np.float32]
 
 
 def block_drift(bundle: Bundle, checkpoint: Checkpoint, clips: npt.NDArray[Any], pixels: Float32) -> list[BlockDrift]:
-    """Compare clip by clip; memory holds the streams of one.
+    """Compare clip by clip, holding the streams of one clip in memory.
 
     Args:
         bundle: a verified bundle.
@@ -31,7 +31,7 @@ def block_drift(bundle: Bundle, checkpoint: Checkpoint, clips: npt.NDArray[Any],
         pixels: float32 (N, T, 3, H, W): the same clips for the eager network.
 
     Returns:
-        One row per block, the worst of the clips.
+        One row per block: the worst of the clips.
 
     Raises:
         BuildError: the graph's blocks cannot be told apart.
@@ -48,7 +48,7 @@ def block_drift(bundle: Bundle, checkpoint: Checkpoint, clips: npt.NDArray[Any],
 
 
 def _streams(model: ir.Model, num_layers: int) -> list[str]:
-    """What each block puts out: the input of the next one's first LayerNormalization, and of the encoder's last."""
+    """Return each block's output: the input of the next block's first LayerNormalization, or of the encoder's last."""
     norms = [node for node in model.graph if node.op_type == "LayerNormalization"]
     if len(norms) != 2 * num_layers + 1:
         raise BuildError(
@@ -59,7 +59,7 @@ def _streams(model: ir.Model, num_layers: int) -> list[str]:
 
 
 def _worse(known: BlockDrift, ours: Float32, expected: Float32) -> BlockDrift:
-    # The last block may put out the class token alone, the first: see `rewrites.class_token`.
+    # The last block may output only the class token, which comes first: see `rewrites.class_token`.
     expected = expected[:, : ours.shape[1]]
     difference = ours.astype(np.float64) - expected
     rms = float(np.sqrt(np.mean(difference**2) / np.mean(expected.astype(np.float64) ** 2)))

@@ -1,4 +1,4 @@
-"""Add compiled engines to a bundle, during an export or long after it, without torch."""
+"""Add compiled engines to a bundle, during or after an export, without torch."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def add_engine(folder: Path, content: Content, flavour: Flavour, options: Engine
     """Compile ``folder/model.onnx`` and prove the plan.
 
     Args:
-        folder: bundle under construction; the engine and its sidecar, which also lists the layers of the plan, are
+        folder: bundle under construction; the engine and its sidecar, which lists the layers of the plan, are
             written to ``folder/engines``.
         content: what the bundle says about itself so far.
         flavour: which compiler.
-        options: what this flavour cannot be told is passed over.
+        options: how to build; options that this flavour does not have are ignored.
 
     Returns:
         The content with the engine.
 
     Raises:
         BuildError: the compiler failed.
-        PrecisionError: the plan keeps less than was promised.
+        PrecisionError: the plan shows less than was promised.
     """
     options = options.for_flavour(flavour)
     name = options.engine_name(flavour)
@@ -87,7 +87,7 @@ def _prove(plan: PlanSummary, content: Content, options: EngineOptions) -> list[
 
 
 def _promised_linears(quantization: QuantizationRecord | None) -> list[str]:
-    """ONNX nodes of the quantized Linears, where some were kept in fp16; empty: all of the encoder is promised."""
+    """ONNX nodes of the quantized Linears if some stay in fp16; empty: all of the encoder is promised."""
     layers = [] if quantization is None else [*quantization.layers.values()]
     if all(layer.quantized for layer in layers):
         return []
@@ -105,7 +105,7 @@ def build_engines(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Bundle:
-    """Add engines to an existing bundle; the bundle is replaced as a whole, or not at all.
+    """Add engines to an existing bundle, completely or not at all.
 
     Args:
         path: the bundle.
@@ -115,7 +115,7 @@ def build_engines(
         timing_cache: TensorRT's timing cache file.
         allow_unfused: do not insist on fused attention.
         force: replace an engine of the same name.
-        progress: told about each stage.
+        progress: receives each stage.
 
     Returns:
         The bundle, read back from disk with its hashes verified.
@@ -123,8 +123,8 @@ def build_engines(
     Raises:
         UsageError: the options conflict.
         BundleError: the bundle is damaged.
-        EnvironmentFault: nothing can be built here.
-        OutputError: an engine of that name is there already, or the bundle cannot be replaced.
+        EnvironmentFault: nothing can be built on this machine.
+        OutputError: an engine of that name exists, or the bundle cannot be replaced.
     """
     progress = progress if progress is not None else Silent()
     with progress.stage("verify the bundle"):

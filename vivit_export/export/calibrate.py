@@ -58,8 +58,8 @@ def obtain_ranges(
         rewritten: the float32 graph; not modified.
         clip: how clips are drawn from videos.
         precision: type of the codes.
-        options: how.
-        progress: told about each stage.
+        options: how to calibrate.
+        progress: receives each stage.
         attention: also find the ranges of Q, K and V.
 
     Raises:
@@ -85,16 +85,16 @@ def obtain_ranges(
 
 @dataclasses.dataclass(frozen=True)
 class _Calibration:
-    """A calibration that is going to be run.
+    """A calibration to run.
 
     Attributes:
         model: from `calibration_graph`.
         groups: its layers.
-        blocks: names of Q, K and V by block, where attention shall be quantized.
+        blocks: names of Q, K and V by block, if attention is quantized too.
         contract: of the graph.
-        key: hash of everything that the ranges depend on but the clips.
+        key: hash of everything that the ranges depend on, except the clips.
         precision: type of the codes.
-        options: how.
+        options: how to calibrate.
     """
 
     model: ir.Model
@@ -107,7 +107,7 @@ class _Calibration:
 
     @property
     def tensors(self) -> list[str]:
-        """Names of what is observed."""
+        """Return the names of the observed tensors."""
         return [*(group.tensor for group in self.groups), *(name for names in self.blocks.values() for name in names)]
 
 
@@ -144,7 +144,7 @@ def _calibrate(job: _Calibration, progress: Progress) -> Ranges:
 
 
 def layers_to_keep(ranges: Ranges, keep: str | None) -> tuple[str, ...]:
-    """Names of the layers that stay in fp16 by a regular expression.
+    """Return the names of the layers that a regular expression keeps in fp16.
 
     Raises:
         UsageError: it matches none, or all.
@@ -161,7 +161,7 @@ def layers_to_keep(ranges: Ranges, keep: str | None) -> tuple[str, ...]:
 
 
 def calibration_graph(checkpoint: Checkpoint, model: ir.Model) -> list[LinearGroup]:
-    """Turn a rewritten graph into the one that is run: uint8 crops in, layer inputs named; return the layers."""
+    """Prepare a rewritten graph for calibration: uint8 crops in, layer inputs named; return the layers."""
     layers = name_inputs(model)
     prepend_pixels(model, Preprocessor(checkpoint.clip, checkpoint.preprocess))
     model.graph.opset_imports[""] = _OPSET
@@ -170,13 +170,13 @@ def calibration_graph(checkpoint: Checkpoint, model: ir.Model) -> list[LinearGro
 
 
 def calibration_contract(checkpoint: Checkpoint, model: ir.Model, clip: Clip) -> Contract:
-    """The contract of a graph from `calibration_graph`."""
+    """Return the contract of a graph from `calibration_graph`."""
     return Contract(clip, checkpoint.preprocess, signature(model, "crops"), checkpoint.labels)
 
 
 @contextmanager
 def find_clips_of(contract: Contract, options: CalibrationOptions) -> Iterator[tuple[CalibrationClips, str]]:
-    """Find the clips that options name, and what to call them; the demo's are rendered to a file for the while."""
+    """Find the clips that the options name, and a title for them; the demo's are rendered to a temporary file."""
     find = partial(
         find_calibration_clips, contract=contract, limit=options.num_clips, seed=options.seed, fewest=FEWEST_CLIPS
     )
@@ -220,7 +220,7 @@ def motion_clips(
 
 
 def graph_sha256(model: ir.Model) -> str:
-    """Hash of a graph's encoder and embeddings: nodes, attributes and weights, whatever its outputs are."""
+    """Return the hash of a graph's encoder and embeddings: nodes, attributes and weights, but not its outputs."""
     digest = hashlib.sha256()
     for node in model.graph:
         if not str(node.name).startswith(("layers.", "embeddings")):

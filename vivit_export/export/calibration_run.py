@@ -1,4 +1,4 @@
-"""``vivit calibrate``: find the ranges of a model once, look at them, and use them in any number of exports."""
+"""``vivit calibrate``: find the ranges of a model once, inspect them, and use them in any number of exports."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def calibrate_model(
     sensitivity: bool = False,
     progress: Progress | None = None,
 ) -> Ranges:
-    """Calibrate a checkpoint and write ``ranges.json``, beside its place first, then renamed.
+    """Calibrate a checkpoint and write ``ranges.json``, to a temporary file that is then renamed.
 
     Args:
         model: hub id, checkpoint folder, or ``demo``.
         output: file to write.
-        options: of the exports that shall use it: precision, calibration, sampling, rewrites.
-        sensitivity: also measure what each layer does to the logits.
-        progress: told about each stage.
+        options: as for the exports that will use the ranges: precision, calibration, sampling, rewrites.
+        sensitivity: also measure how quantizing each layer changes the logits.
+        progress: receives each stage.
 
     Raises:
         UsageError: the precision needs no ranges.
@@ -96,7 +96,7 @@ def _with_sensitivity(
 
 
 def _some_crops(checkpoint: Checkpoint, rewritten: Rewritten, options: ExportOptions) -> npt.NDArray[np.uint8]:
-    """The first of the calibration clips."""
+    """Return the first of the calibration clips."""
     model = rewritten.model.clone()
     calibration_graph(checkpoint, model)
     contract = calibration_contract(checkpoint, model, options.sampled(checkpoint.clip))

@@ -1,12 +1,12 @@
-"""Prove the graph before it ships: run it on real clips and compare with the eager network.
+"""Check the graph before it ships: run it on real clips and compare it with the eager network.
 
 Three kinds of runs, each compared with eager fp32:
 
-- eager in the target type (fp16 around INT8 and FP8): what the precision costs by itself, never gated;
+- eager in the target type (fp16 around INT8 and FP8): the drift of the precision by itself, never gated;
 - the shipped file in ONNX Runtime, at batch 1, opt and max (gated). Not for bf16, which the CPU
   provider cannot run;
-- for all but fp32, a graph that rounds as the shipped one is typed (gated), since ONNX Runtime's
-  CPU provider would not; see `vivit_export.export.graph.emulate`.
+- for all but fp32, a graph that emulates the rounding of the shipped graph's types (gated), because ONNX
+  Runtime's CPU provider does not round; see `vivit_export.export.graph.emulate`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vivit_export.runtime.drift.parity import compare_pixels
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 _SCORES_BYTES = 512 << 20
-"""Batches whose attention scores exceed this are left out of the check on the CPU, and said so."""
+"""The check on the CPU skips, and reports, batches whose attention scores exceed this."""
 
 
 def run_checks(
@@ -47,17 +47,17 @@ def run_checks(
     batches: tuple[int, int, int],
     scores_bytes: int,
 ) -> list[Run]:
-    """Execute the runs that this machine can.
+    """Execute the runs that this machine supports.
 
     Args:
-        folder: holds the saved graph; a temporary one is made and removed in it.
+        folder: folder with the saved graph; a temporary graph is made in it and removed.
         model: the graph in memory.
         precision: its type.
         mode: its input mode.
         clips: what to run.
         reference: eager fp32 results.
         eager_low: eager results in the target type, or None for fp32.
-        gate: for the margin that makes a flip near.
+        gate: sets the margin below which a flip counts as near.
         batches: (min, opt, max).
         scores_bytes: size of one clip's attention scores of one layer in float32.
     """
@@ -95,10 +95,10 @@ def _run(
 
 
 def processor_parity(contract: Contract, folder: Path | None, limit: int | None) -> Parity:
-    """Compare transformers' image processor with the runtime, on the clips of a check as they come from the videos.
+    """Compare transformers' image processor with the runtime, on the clips of a check as read from the videos.
 
-    Where the installed Pillow, which transformers calls, resizes in another order than the contract
-    records, the difference is told but not gated.
+    If the installed Pillow, which transformers calls, resizes in a different order than the contract
+    records, the difference is reported but not gated.
 
     Args:
         contract: says how clips are drawn and preprocessed.

@@ -1,4 +1,4 @@
-"""The clips an export is checked on: the user's own, or those that come with the demo."""
+"""The clips that an export is checked on: the user's own, or the demo's."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class CheckClips:
     Attributes:
         source: where they come from, for the report.
         names: file names.
-        frames: uint8 (N, T, h, w, 3): what a graph of uint8 takes, crops or whole frames.
+        frames: uint8 (N, T, h, w, 3): input for a uint8 graph, crops or whole frames.
         crops: uint8 (N, T, H, W, 3): the frames after the runtime's resize and crop.
-        pixels: float32 (N, T, 3, H, W), what the eager network takes.
+        pixels: float32 (N, T, 3, H, W): input for the eager network.
     """
 
     source: str
@@ -36,27 +36,27 @@ class CheckClips:
     pixels: npt.NDArray[np.float32]
 
     def for_input(self, mode: str) -> npt.NDArray[Any]:
-        """The array that the graph's input takes."""
+        """Return the array for the graph's input."""
         return self.pixels if mode == "pixels" else self.frames
 
 
 _BUNDLED_FLOPS = 2e12
-"""Eager work that a check on the bundled clips may cost: 8 clips of a small model, 2 of ViViT-B/16x2,
-for which each takes about a minute on two cores (three runs, one of them in eager fp16)."""
+"""Eager work that a check on the bundled clips may cost: 8 clips of a small model, or 2 of ViViT-B/16x2,
+each of which takes about a minute on two cores (three runs, one of them in eager fp16)."""
 
 
 def num_bundled_clips(flops_per_clip: float) -> int:
-    """How many of the bundled clips to check on where the user names neither clips nor a number."""
+    """Return how many of the bundled clips to check on if the user names neither clips nor a number."""
     return max(1, int(_BUNDLED_FLOPS / flops_per_clip))
 
 
 def load_check_clips(contract: Contract, folder: Path | None, limit: int | None) -> CheckClips:
-    """Decode, sample and crop clips by the contract.
+    """Decode, sample and crop clips according to the contract.
 
     Args:
-        contract: says how.
+        contract: says how to sample and crop.
         folder: the user's videos, or None for the bundled ones.
-        limit: take at most so many, in sorted order.
+        limit: read at most this many, in sorted order.
 
     Raises:
         ClipError: no video is found, or one cannot be used.
@@ -83,7 +83,7 @@ def read_check_clips(
 ) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
     """Yield the name and the sampled frames, uint8 (T, h, w, 3), of each clip; see `load_check_clips`.
 
-    Frames have the video's own size, or that of the graph's input where it takes whole frames.
+    Frames have the video's own size or, if the graph takes whole frames, the size of its input.
     """
     for path in find_clips(demo.clips_path() if folder is None else folder)[:limit]:
         clip = _read(path, contract, bundled=folder is None)
@@ -91,7 +91,7 @@ def read_check_clips(
 
 
 def _as_camera(clip: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """The clip as a camera of another size would have filmed it; untouched where the size fits."""
+    """Return the clip as a camera with another frame size would have filmed it; unchanged if the size fits."""
     height, width = size
     return np.stack([np.asarray(Image.fromarray(frame).resize((width, height))) for frame in clip])
 

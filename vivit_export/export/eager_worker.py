@@ -1,7 +1,7 @@
-"""The child process of `vivit_export.runtime.bench.run` for the eager network: what engines are compared with.
+"""The child process of `vivit_export.runtime.bench.run` for the eager network that engines are compared with.
 
 ``python -m vivit_export.export.eager_worker BUNDLE CHECKPOINT KIND DEVICE``, where KIND is as in `parse_kind`. An
-empty BUNDLE takes the checkpoint as it is; then nothing can be read from videos.
+empty BUNDLE times the checkpoint alone; then no videos can be read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vivit_export.runtime.bench.worker import timed_decoding, work
 
 
 class Eager:
-    """PyTorch's network, on the GPU where there is one and no device is named, else on the CPU."""
+    """PyTorch's network, on the named device or, by default, on the GPU if there is one."""
 
     def __init__(self, folder: str, checkpoint: str, kind: str, device: str = "") -> None:
         attention, precision, compiled = parse_kind(kind)
@@ -41,7 +41,7 @@ class Eager:
         self.gpu = self._network if self._network.on_gpu else None
 
     def batch(self, count: int, seed: int) -> Pixels:
-        """Noise as the network takes it, float32 (B, T, 3, H, W): preprocessing is not timed here."""
+        """Return noise as the network takes it, float32 (B, T, 3, H, W): preprocessing is not timed here."""
         shape = (count, self._clip.num_frames, 3, self._clip.height, self._clip.width)
         return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
@@ -63,7 +63,7 @@ class Eager:
         return {"decode": decode, "preprocess": preprocess, "compute": time.perf_counter() - start - preprocess}
 
     def failures(self) -> list[str]:
-        """The reference itself is held to nothing."""
+        """Return None: the reference has no gate."""
         return []
 
 

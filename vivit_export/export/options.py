@@ -1,6 +1,6 @@
-"""What an export was asked to do and what it comes to here, decided before any work starts.
+"""What an export is asked to do, and what that means on this machine, decided before any work starts.
 
-Nothing heavy is imported, so that a mistake on the command line is told at once.
+Nothing heavy is imported, so that a mistake on the command line is reported at once.
 """
 
 from __future__ import annotations
@@ -70,34 +70,34 @@ class ExportOptions:
 
     Attributes:
         precision: type of weights and GEMMs.
-        targets: ``onnx``, ``tensorrt``, ``tensorrt-rtx``, or ``auto``: every engine that can be built here.
+        targets: ``onnx``, ``tensorrt``, ``tensorrt-rtx``, or ``auto``: every engine that this machine can build.
         sms: compute capabilities to compile for ahead of time (TensorRT-RTX), such as 89.
-        batches: (min, opt, max) of the engine's optimisation profile, in clips.
+        batches: (min, opt, max) of the engine's optimization profile, in clips.
         input_mode: ``crops`` (uint8), ``pixels`` (float32), or ``frames`` (uint8, resized in the graph).
         frame_size: (height, width) of ``frames``.
-        sampling: rule that draws a clip from a video, as for ``stride``, ``short`` and ``views`` the field of
-            `Clip` of that name, recorded in the bundle; None: what the checkpoint implies.
-        stride: distance between the frames; given alone it means sampling ``stride``.
+        sampling: rule that draws a clip from a video. Like ``stride``, ``short`` and ``views``, it sets the field
+            of `Clip` of that name, which the bundle records; None: what the checkpoint implies.
+        stride: distance between the frames; given alone, it implies sampling ``stride``.
         short: what to do with a video that has too few frames.
         views: (temporal, spatial) clips per video whose logits are averaged.
-        outputs: subset of ``logits`` and ``embedding``; empty means all the checkpoint has.
+        outputs: subset of ``logits`` and ``embedding``; empty: all that the checkpoint has.
         attention: form of attention in the graph; ``auto``: see `attention_form`.
         skip_rewrites: names of exact graph rewrites to leave out; see `vivit_export.rewrite`.
-        opset: ONNX opset, or None for the lowest that holds the graph's ops.
+        opset: ONNX opset, or None for the lowest that has the graph's ops.
         clips: folder of videos (or one video) to check on; None: the bundled clips.
-        num_clips: at most so many of them; None: all of the user's, and of the bundled ones as many as
+        num_clips: use at most this many of them; None: all of the user's, or as many of the bundled ones as
             two TFLOP of eager work allow.
-        check: whether the graph is compared with eager before anything is written.
+        check: whether to compare the graph with eager before anything is written.
         gate: limits such as ``top1=0.99,max=0.02``, over the precision's defaults.
-        allow_unfused: accept an engine whose plan keeps less than was promised.
+        allow_unfused: accept an engine with unfused attention.
         timing_cache: file that keeps TensorRT's kernel timings between builds.
         force: replace an existing bundle.
         allow_pickle: accept weights stored as a pickle.
         revision: hub revision.
         calibration: for ``int8`` and ``fp8``.
-        keep_fp16: layers that stay in fp16 there: ``auto`` (the fewest that bring the drift inside the gate), or
-            a regular expression that their names match; None: none.
-        fp8_attention: for ``fp8``, quantise attention too.
+        keep_fp16: for these, layers that stay in fp16: ``auto`` (as few as possible while meeting the gate), or
+            a regular expression that matches their names; None: none.
+        fp8_attention: for ``fp8``, quantize attention too.
     """
 
     precision: Precision = Precision.FP32
@@ -148,7 +148,7 @@ class ExportOptions:
         return EngineOptions(self.batches, self.sms, self.timing_cache, self.allow_unfused)
 
     def sampled(self, clip: Clip) -> Clip:
-        """Return a clip with the sampling asked for."""
+        """Return a clip with the requested sampling."""
         return choose_sampling(clip, self.sampling, self.stride, self.short, self.views)
 
     def _check_precision(self) -> None:
@@ -223,11 +223,11 @@ class ExportOptions:
             )
 
     def attention_form(self, builds_engine: bool) -> AttentionForm:
-        """Resolve ``auto``: the pattern where an engine is built, the op otherwise.
+        """Resolve ``auto``: the pattern if an engine is built, the op otherwise.
 
-        As a pattern, TensorRT fuses it with fewer copies around it (126 layers against 144 for
-        ViViT-B fp16) and still compiles fp32, where it has no fused kernel. As an op, ONNX
-        Runtime needs half the memory.
+        TensorRT fuses the pattern with fewer copies around it (126 layers against 144 for ViViT-B
+        fp16) and still compiles it in fp32, where it has no fused kernel. With the op, ONNX Runtime
+        needs half the memory.
         """
         if self.attention != "auto":
             return self.attention
@@ -235,7 +235,7 @@ class ExportOptions:
         return "pattern" if builds_engine or low_opset or self.fp8_attention else "fused-op"
 
     def opset_for(self, form: AttentionForm) -> int:
-        """The opset asked for, or the lowest that holds the graph's ops."""
+        """Return the requested opset, or the lowest that has the graph's ops."""
         if self.opset is not None:
             return self.opset
         return _ATTENTION_OPSET if form == "fused-op" else self.precision.lowest_opset
@@ -243,12 +243,12 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class ExportPreview:
-    """What an export would do: the answer to ``--dry-run``.
+    """What an export would do, as ``--dry-run`` prints it.
 
     Attributes:
         model: checkpoint as named.
         target: folder to write.
-        options: as asked.
+        options: the requested options.
         flavours: engines that will be built.
         skipped: engines that ``auto`` leaves out on this machine, and why.
         attention: form in the graph.
@@ -264,7 +264,7 @@ class ExportPreview:
     opset: int
 
     def sms(self, flavour: Flavour) -> tuple[int, ...]:
-        """Compute capabilities to build an engine for ahead of time; empty: the GPU at hand."""
+        """Return the compute capabilities to build an engine for ahead of time; empty: this machine's GPU."""
         return flavour.check_sms(self.options.engine.for_flavour(flavour).sms, self.options.precision)
 
     def to_json(self) -> JsonObject:
@@ -286,13 +286,13 @@ class ExportPreview:
 
 
 def default_target(model: str, precision: Precision) -> Path:
-    """Folder used when none is named: the model's own name and the precision, in the current folder."""
+    """Return the default folder: the model's own name and the precision, in the current folder."""
     name = "vivit-demo" if model == "demo" else model_name(model)
     return Path(f"{name}-{precision}")
 
 
 def model_name(model: str) -> str:
-    """Name of a folder (of ``.`` too), or of a model on the hub without its owner."""
+    """Return the name of a folder (also of ``.``), or of a model on the hub without its owner."""
     folder = Path(model).expanduser()
     return folder.resolve().name if folder.is_dir() else folder.name
 
@@ -302,7 +302,7 @@ def preview_export(model: str, target: Path | None, options: ExportOptions) -> E
 
     Raises:
         UsageError: the options conflict.
-        EnvironmentFault: a target asked for cannot be built here.
+        EnvironmentFault: this machine cannot build a requested target.
         OutputError: the folder exists or cannot be written.
         ClipError: there are no clips to check on.
     """

@@ -1,6 +1,6 @@
 """The export from end to end: checkpoint in, verified bundle out.
 
-Read `export_model` from top to bottom for the order of things. Everything is written to a hidden
+Read `export_model` from top to bottom to follow the steps. Everything is written to a hidden
 sibling of the target and renamed at the very end, so a failure at any stage leaves nothing behind.
 """
 
@@ -64,20 +64,20 @@ def export_model(
     progress: Progress | None = None,
     **fields: Unpack[ExportFields],
 ) -> Bundle:
-    """Export a checkpoint into a verified bundle.
+    """Export a checkpoint to a verified bundle.
 
     Args:
         model: hub id, checkpoint folder, or ``demo``.
         target: folder to write; by default named after the model and the precision.
         options: what to do; see `ExportOptions`.
-        progress: told about each stage.
-        **fields: of `ExportOptions`, such as ``precision="fp16"``, in place of those in ``options``.
+        progress: receives each stage.
+        **fields: fields of `ExportOptions`, such as ``precision="fp16"``, which override those in ``options``.
 
     Returns:
         The bundle, read back from disk with its hashes verified.
 
     Raises:
-        VivitExportError: of the kind that says what failed; the target is as it was before.
+        VivitExportError: the export failed; the subclass says how. The target is as it was before.
     """
     options = _with_fields(options or ExportOptions(), fields)
     progress = progress if progress is not None else Silent()
@@ -103,7 +103,7 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
     quantisation = None
     if options.precision.quantized:
         quantisation = _quantisation(work, checkpoint, outputs, options, progress)
-    with progress.stage("trace the network" if quantisation is None else "quantise the graph"):
+    with progress.stage("trace the network" if quantisation is None else "quantize the graph"):
         graph = build_graph(
             checkpoint,
             precision=Precision(options.precision),
@@ -159,7 +159,7 @@ def _quantisation(
 def _check_clips(
     checkpoint: Checkpoint, rewritten: Rewritten, clip: Clip, options: ExportOptions
 ) -> npt.NDArray[np.uint8]:
-    """Crops of the clips that the check will be made on."""
+    """Return crops of the clips that the check will use."""
     contract = Contract(clip, checkpoint.preprocess, signature(rewritten.model, "pixels"), checkpoint.labels)
     limit = options.num_clips or (None if options.clips else num_bundled_clips(checkpoint.flops_per_clip))
     return load_check_clips(contract, options.clips, limit).crops

@@ -1,7 +1,7 @@
 """Check a finished bundle again: on the clips it was exported with, or on any clips against the eager model.
 
-The first needs no torch. What is run is the session that serves, on the engine that it chooses; beside it,
-for all but fp32 on a CPU, a graph that rounds as typed, since CPU engines do not
+The first needs no torch. The check runs the session that serves, on the engine that it chooses. On a CPU, for
+all but fp32, it also runs a graph that emulates the rounding of its types, because CPU engines do not round
 (`vivit_export.export.graph.emulate`).
 """
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Reference:
-    """Clips with the results that a bundle is held to."""
+    """Clips with the reference results for a bundle."""
 
     name: str
     source: str
@@ -71,24 +71,24 @@ def check(
 
     Args:
         bundle: a bundle or its folder.
-        clips: video or folder of videos; they are compared with the eager model.
+        clips: video or folder of videos, on which to compare with the eager model.
         engine: see `open_session`, as for ``device`` and ``cpu_precision``.
         device: see `open_session`.
         cpu_precision: see `open_session`.
         against: ``golden``: results of the eager fp32 model stored in the bundle, which needs no torch;
-            ``eager``: that model itself. Default: golden, or eager where clips, a checkpoint or blocks are asked for.
+            ``eager``: that model itself. Default: golden, or eager with ``clips``, ``checkpoint`` or ``per_block``.
         checkpoint: what the bundle was exported from: a folder, a hub id or ``demo``. Default: the
             hub id that the bundle names.
-        num_clips: use at most so many clips.
-        gate: limits over those that the bundle was exported with, such as ``top1=0.99``.
-        per_block: also measure the drift behind each encoder block.
-        progress: told about each stage.
+        num_clips: use at most this many clips.
+        gate: limits such as ``top1=0.99``, which override those that the bundle was exported with.
+        per_block: also measure the drift after each encoder block.
+        progress: receives each stage.
 
     Raises:
         UsageError: options that conflict.
         BundleError: the bundle is damaged, or has no golden clips.
         CheckpointError: the checkpoint is not the one that the bundle was exported from.
-        ClipError: no clip, or one that cannot be used.
+        ClipError: there is no clip, or one cannot be used.
         EnvironmentFault: the engine, or torch, is not available.
     """
     progress = progress if progress is not None else Silent()
@@ -125,10 +125,10 @@ def assert_no_drift(
     device: str | None = None,
     cpu_precision: CpuPrecision | None = None,
 ) -> DriftReport:
-    """Check a bundle in a test: one line that fails when the model drifts.
+    """Check a bundle in a test, in one line that fails if the model drifts.
 
     Args:
-        bundle: as for `check`, and so are the others.
+        bundle: as for `check`, like all other arguments.
         clips: see there.
         against: see there.
         checkpoint: see there.
@@ -142,7 +142,7 @@ def assert_no_drift(
         The report.
 
     Raises:
-        DriftError: a run is beyond the gate, or preprocessing differs; also all that `check` raises.
+        DriftError: a run is beyond the gate, or preprocessing differs; and everything that `check` raises.
     """
     report = check(
         bundle,
@@ -223,15 +223,15 @@ def _eager(
 
 
 def load_exported_checkpoint(bundle: Bundle, checkpoint: str | None) -> Checkpoint:
-    """Load what a bundle was exported from.
+    """Load the checkpoint that a bundle was exported from.
 
     Args:
         bundle: a verified bundle.
-        checkpoint: a folder, hub id or ``demo``; None: what the bundle names, unless that was a folder.
+        checkpoint: a folder, hub id or ``demo``; None: the one that the bundle names, unless that was a folder.
 
     Raises:
         UsageError: the bundle was exported from a folder, which must be named.
-        CheckpointError: the weights are others.
+        CheckpointError: the weights differ.
     """
     from vivit_export.export.checkpoint.load import load_checkpoint
 

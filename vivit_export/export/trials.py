@@ -1,4 +1,4 @@
-"""Run a quantized model with any of its layers kept in floating point, to learn what each one costs."""
+"""Run a quantized model with any of its layers kept in floating point, to measure the effect of each."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from vivit_export.runtime.drift.metrics import compare
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 _OF_THE_GATE = 0.8
-"""Share of what the gate allows that a trial may use: the bundle has fp16 roundings too, and is checked in
-several ways, each of which rounds a few values to another code."""
+"""Share of the gate that a trial may use: the bundle also rounds to fp16, and is checked in several ways, each
+of which rounds a few values to a different code."""
 
 
 class Trials:
-    """The model on a few clips, once for each set of layers that is kept.
+    """The model on a few clips, once for each set of layers to keep.
 
-    What is not quantized is float32 here, where it is fp16 in a bundle: a hundredth of INT8's error.
+    Whatever is not quantized is float32 here and fp16 in a bundle; the difference is a hundredth of INT8's error.
 
     Args:
         checkpoint: where the graph comes from.
         rewritten: the float32 graph; not modified.
-        ranges: of its layers.
+        ranges: ranges of its layers.
         crops: uint8 (N, T, H, W, 3).
         reference: results of the float32 model on them; None: the graph's own.
     """
@@ -60,13 +60,13 @@ class Trials:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Share of each layer in the multiplications of all of them: every layer sees every token."""
+        """Return each layer's share of all multiplications: every layer sees every token."""
         sizes = {group.name: group.joined.size for group in self.layers}
         total = sum(sizes.values())
         return {name: size / total for name, size in sizes.items()}
 
     def outputs(self, keep: Sequence[str], *, attention: bool = False) -> Outputs:
-        """Results with the layers named ``keep`` left as they are, and attention too unless asked for."""
+        """Return the results with the layers ``keep`` unquantized, and attention too unless requested."""
         model = self._rewritten.model.clone()
         quantize(model, self._ranges, keep)
         if attention:
@@ -86,7 +86,7 @@ class Trials:
         return compare(reference, found, tie_margin)
 
     def rms(self, keep: Sequence[str]) -> float:
-        """RMS difference of the logits relative to their range; of the embedding where there are none."""
+        """Return the RMS difference of the logits relative to their range, or of the embedding if there are none."""
         drift = self.drift(keep)
         return drift.rms if drift.rms is not None else 1 - (drift.embedding_cosine or 0.0)
 
@@ -101,13 +101,13 @@ def measure_sensitivity(trials: Trials, ranges: Ranges, progress: Progress) -> l
 def choose_kept(
     trials: Trials, ranges: Ranges, gate: Gate, progress: Progress, *, attention: bool = False
 ) -> tuple[tuple[str, ...], Ranges]:
-    """Find the fewest layers to keep in fp16 so that the drift is inside the gate, attention quantized or not.
+    """Find the fewest layers to keep in fp16 so that the drift meets the gate, with or without quantized attention.
 
     Returns:
-        Their names, and the ranges with what each layer does to the logits, if that had to be measured.
+        Their names, and the ranges with the effect of each layer on the logits, if that had to be measured.
 
     Raises:
-        DriftError: it is beyond even with all of them kept.
+        DriftError: the drift is beyond the gate even with all of them kept.
     """
     strict = gate.tightened(_OF_THE_GATE)
 
@@ -132,6 +132,6 @@ def choose_kept(
 
 
 def kept_text(kept: Sequence[str], shares: dict[str, float]) -> str:
-    """What keeping layers costs, for people."""
+    """Return what keeping layers costs, for people."""
     share = sum(shares[name] for name in kept)
     return f"kept in fp16: {', '.join(kept)} ({100 * share:.1f} % of the quantizable multiplications)"

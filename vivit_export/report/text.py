@@ -123,7 +123,7 @@ def _sampling(clip: Clip) -> str:
 
 
 def ranges_text(ranges: Ranges, path: Path) -> str:
-    """A table of layers for people: how each is quantised, and what that does where it was measured."""
+    """A table of layers for people: how each is quantized, and what that does where it was measured."""
     clips = ranges.clips
     aside = f", {len(clips.set_aside)} set aside" if clips.set_aside else ""
     lines = [
@@ -142,7 +142,7 @@ def ranges_text(ranges: Ranges, path: Path) -> str:
     lines += [f"  {f'{path}: Q, K, V':<28} {amax:>8.3g}" for path, amax in ranges.attention.items()]
     lines.append("  error: RMS of the layer's output, relative; on the calibration's rows")
     if measured:
-        lines.append("  alone, without: RMS of the logits where only, or all but, this layer is quantised")
+        lines.append("  alone, without: RMS of the logits where only, or all but, this layer is quantized")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""From a video to the tensor the engine takes, without torch or transformers.
+"""From a video to the engine's input tensor, without torch or transformers.
 
 Names are loaded on first use, so that importing the package costs nothing and machines that feed
 the engine with their own frames need no video decoder.

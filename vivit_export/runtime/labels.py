@@ -1,4 +1,4 @@
-"""Names for logits from a file, where a checkpoint only has ``LABEL_0`` and so on."""
+"""Read the names of the logits from a file, for checkpoints that only have ``LABEL_0`` and so on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_labels(path: Path, num_labels: int) -> tuple[str, ...]:
         num_labels: how many the model has.
 
     Raises:
-        InputError: the file cannot be read, or names another number of labels.
+        InputError: the file cannot be read, or has the wrong number of labels.
     """
     try:
         text = path.read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """Predict videos with an opened session: read ahead, fill batches across videos, average views.
 
-Videos that cannot be used are handed back in their place with the reason, and the others go on.
+An unusable video yields the reason in its place; the others continue.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class WindowRule:
     """Sliding windows: see `vivit_export.runtime.read_windows`.
 
     Attributes:
-        length: of a window.
-        hop: from the beginning of one to the next; None: the length.
-        unit: what both are counted in.
+        length: length of a window.
+        hop: from the beginning of one window to the next; None: the length.
+        unit: unit of both.
     """
 
     length: float
@@ -59,10 +59,10 @@ class WindowRule:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoPrediction:
-    """What the model says about a video, or about one window of it.
+    """The prediction for a video, or for one window of it.
 
     Attributes:
-        path: of the video.
+        path: path of the video.
         prediction: averaged over the views.
         span_seconds: (start, end) of the window, or None for the whole video.
     """
@@ -72,7 +72,7 @@ class VideoPrediction:
     span_seconds: tuple[float, float] | None = None
 
     def to_json(self, k: int = 5) -> JsonObject:
-        """Return JSON types: the video, its window if it is one, and the k most probable labels."""
+        """Return JSON types: the video, its window if there is one, and the k most probable labels."""
         facts: JsonObject = {"video": str(self.path)}
         if self.span_seconds is not None:
             facts |= {"start_seconds": self.span_seconds[0], "end_seconds": self.span_seconds[1]}
@@ -86,8 +86,8 @@ class VideoFault:
     """A video that could not be used.
 
     Attributes:
-        path: of the video.
-        error: why.
+        path: path of the video.
+        error: why it could not be used.
     """
 
     path: Path
@@ -96,7 +96,7 @@ class VideoFault:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Item:
-    """Clips that give one prediction: the views of a video, or one window."""
+    """Clips that lead to one prediction: the views of a video, or one window."""
 
     path: Path
     clips: UInt8
@@ -104,11 +104,11 @@ class _Item:
 
 
 def read_source(source: Path | str, progress: Progress) -> tuple[Bundle | str, Contract]:
-    """Verify a bundle, or ask a server what it serves.
+    """Verify a bundle, or query a server for its model.
 
     Args:
         source: a bundle's folder, or an address (`vivit_export.runtime.session.triton.address`).
-        progress: told about the stage.
+        progress: receives the stage.
 
     Returns:
         What `predict_bundle` takes, and its contract.
@@ -166,7 +166,7 @@ def adapt_contract(
     """Return a contract with other labels (`read_labels`) and another sampling (`choose_sampling`).
 
     Raises:
-        UsageError: the sampling options do not go together, or the model has no logits to name.
+        UsageError: the sampling options conflict, or the model has no logits to name.
         InputError: the labels are for another model.
     """
     names = contract.labels
@@ -179,11 +179,11 @@ def adapt_contract(
 
 
 def require_outputs(contract: Contract, embeddings: Path | None) -> None:
-    """Refuse to predict what the bundle does not put out, and to write where nothing can be written.
+    """Refuse outputs that the bundle does not have, and a target that cannot be written.
 
     Raises:
         UsageError: it has no logits to show, or no embedding to write.
-        OutputError: there is no such folder.
+        OutputError: the folder does not exist.
     """
     outputs = {tensor.name for tensor in contract.io.outputs}
     if embeddings is None and "logits" not in outputs:
@@ -201,10 +201,10 @@ def require_outputs(contract: Contract, embeddings: Path | None) -> None:
 def window_rule(
     window: tuple[float, Unit] | None, hop: tuple[float, Unit] | None, views: tuple[int, int] | None = None
 ) -> WindowRule | None:
-    """Make a rule of lengths with their units, or None where there is no window.
+    """Make a window rule from lengths with units; return None without a window.
 
     Raises:
-        UsageError: they do not go together.
+        UsageError: they conflict.
     """
     if window is None:
         if hop is not None:
@@ -220,7 +220,7 @@ def window_rule(
 
 
 def list_videos(paths: Iterable[Path]) -> list[Path]:
-    """Replace each folder by its videos, in sorted order; a file stays, whether it can be used or not.
+    """Replace each folder with its videos, in sorted order; keep each file, usable or not.
 
     Raises:
         ClipError: a folder holds no video.
@@ -229,7 +229,7 @@ def list_videos(paths: Iterable[Path]) -> list[Path]:
 
 
 def describe_faults(faults: Sequence[VideoFault], num_videos: int) -> str:
-    """The faults as an error message: one sentence for a single video, else a list."""
+    """Return the faults as an error message: one sentence for a single video, else a list."""
     if num_videos == 1:
         return str(faults[0].error)
     lines = (f"  {fault.error}" for fault in faults)
@@ -246,22 +246,22 @@ def predict_videos(
 ) -> Iterator[VideoPrediction | VideoFault]:
     """Predict videos in order, one result each, or one for each window.
 
-    Memory: the clips of a few videos; of windows, those of one batch; ``in_flight`` times as much.
+    Memory: the clips of a few videos, or of one batch of windows; with ``in_flight``, that many times as much.
 
     Args:
         session: an opened bundle, or a served model that takes videos.
         paths: video files.
-        contract: another sampling rule or other labels than the bundle's; its shapes are the bundle's.
-        windows: predict windows instead of the whole video; of the contract's ``views`` the central one is taken.
-        in_flight: for a session on a server, which batches by itself: send each clip's views at once, and go on
-            reading while so many requests are under way. 0: fill batches here, run one at a time.
+        contract: may have a different sampling rule or labels than the bundle's; its shapes are the bundle's.
+        windows: predict windows instead of whole videos, with the central one of the contract's ``views``.
+        in_flight: for a session on a server, which forms batches itself: send each clip's views at once, and
+            continue reading while this many requests are in flight. 0: fill batches here, and run one at a time.
 
     Yields:
         A prediction, or the fault of a video that cannot be read or does not fit. A video that
-        fails after some of its windows were predicted gives those, then its fault.
+        fails after some of its windows were predicted yields those predictions, then its fault.
 
     Raises:
-        UsageError: views or windows that are not possible with this bundle; another sampling than a server's.
+        UsageError: views or windows that this bundle does not support; a sampling rule that differs from the server's.
         EnvironmentFault: the engine failed.
     """
     contract = contract or session.contract
@@ -289,10 +289,10 @@ def predict_videos(
 
 
 def save_embeddings(path: Path, predictions: Sequence[VideoPrediction]) -> None:
-    """Write embeddings as safetensors; beside, then renamed.
+    """Write embeddings as safetensors, to a temporary file that is then renamed.
 
-    The file holds ``embedding`` float32 (N, hidden) and, where windows were predicted, ``span_seconds`` float64
-    (N, 2); its metadata holds ``videos``, a JSON list of the N paths.
+    The file holds ``embedding`` float32 (N, hidden) and, for windows, ``span_seconds`` float64 (N, 2). Its metadata
+    holds ``videos``, a JSON list of the N paths.
 
     Raises:
         OutputError: the file cannot be written.
@@ -351,7 +351,7 @@ def _read_windows(files: Sequence[Path], contract: Contract, rule: WindowRule) -
 def _run_concurrently(
     run: Callable[[_T], list[VideoPrediction | VideoFault]], items: Iterator[_T], in_flight: int
 ) -> Iterator[VideoPrediction | VideoFault]:
-    """Run each item as a request of its own, several at once, and give the results out in their order."""
+    """Run each item as a separate request, several at once, and yield the results in order."""
     pool = ThreadPoolExecutor(max(1, in_flight))
     under_way: deque[Future[list[VideoPrediction | VideoFault]]] = deque()
     try:
@@ -376,7 +376,7 @@ def _sent(model: VideoModel, contract: Contract, path: Path) -> VideoPrediction 
 def _run(
     session: Session, contract: Contract, items: Sequence[_Item | VideoFault]
 ) -> Iterator[VideoPrediction | VideoFault]:
-    """Run what waits as one batch, and give it out in its order."""
+    """Run the waiting items as one batch, and yield their results in order."""
     batches = [item.clips for item in items if isinstance(item, _Item)]
     outputs = session.run(batches[0] if len(batches) == 1 else np.concatenate(batches)) if batches else {}
     start = 0

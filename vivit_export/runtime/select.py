@@ -1,7 +1,7 @@
-"""Open a bundle on the best engine that fits this machine, and say which and why.
+"""Open a bundle on the best engine for this machine, and say which and why.
 
-Nothing falls back silently: every engine that was not taken has its reason in
-``session.passed_over``, and one that was asked for by name is opened or refused.
+Nothing falls back silently: ``session.passed_over`` has the reason against every other engine, and an
+engine that is requested by name is either opened or refused.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from vivit_export.runtime.session.session import Session
 from vivit_export.runtime.session.triton.address import is_address
 
 ORDER = (*Flavour, "onnxruntime-cuda", "onnxruntime-cpu", "openvino")
-"""Engines, best first: GPU before CPU, compiled before interpreted (not measured, for want of a GPU).
-On the CPU OpenVINO is at most 7 % faster than ONNX Runtime with lean attention, in fp32 not at all, and ONNX
-Runtime takes a third to a half less memory beyond the weights (``benchmarks/results/session.json``)."""
+"""Engines, best first: GPU before CPU, compiled before interpreted (not measured, because no GPU was available).
+On the CPU, OpenVINO is at most 7 % faster than ONNX Runtime with lean attention, and no faster in fp32. ONNX
+Runtime uses a third to a half less memory beyond the weights (``benchmarks/results/session.json``)."""
 
 CPU_ENGINES = frozenset({"openvino", "onnxruntime-cpu"})
 _ALIASES = {"onnxruntime": ("onnxruntime-cuda", "onnxruntime-cpu")}
@@ -33,14 +33,14 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """What the caller asked for, checked.
+    """The caller's request, checked.
 
     Attributes:
         engines: candidates in the order to try.
         engine_name: one compiled engine of the bundle, or None for any.
         on: ``cpu``, ``cuda`` or None for either.
         gpu: ordinal of the GPU.
-        cpu_precision: what CPU engines shall compute in.
+        cpu_precision: arithmetic of CPU engines.
     """
 
     engines: tuple[str, ...]
@@ -56,23 +56,23 @@ def open_session(
     device: str | None = None,
     cpu_precision: CpuPrecision | None = None,
 ) -> Session:
-    """Open a bundle on the best engine that fits this machine.
+    """Open a bundle on the best engine for this machine.
 
     Args:
         bundle: a bundle or its folder, whose files are verified first; or the address of a model
             served by Triton, ``triton://HOST:PORT/MODEL`` (`vivit_export.runtime.session.triton.address`).
-        prefer: an engine of `ORDER`, ``onnxruntime`` (CUDA, then CPU), or the name of a compiled
-            engine in the bundle: this one or none. Or an address where this very bundle is served.
-        device: ``cpu``, ``cuda`` or ``cuda:N``: only engines that run there. Default: the first
-            GPU, else the CPU.
+        prefer: the only engine to accept: one of `ORDER`, ``onnxruntime`` (CUDA, then CPU), the name of a
+            compiled engine in the bundle, or an address that serves this bundle.
+        device: ``cpu``, ``cuda`` or ``cuda:N``: accept only engines that run there. Default: the first
+            GPU, or the CPU.
         cpu_precision: ``bf16`` lets a CPU engine compute in bfloat16, which changes results; only
-            OpenVINO can. Default: ``fp32``, also for a bundle in fp16 or bf16, whose weights are
+            OpenVINO supports it. Default: ``fp32``, also for a bundle in fp16 or bf16, whose weights are
             widened.
 
     Raises:
         BundleError: the bundle is damaged.
         UsageError: an unknown engine or device, or options that conflict.
-        EnvironmentFault: the preferred engine, or every engine, is unavailable; names why.
+        EnvironmentFault: the preferred engine, or every engine, is unavailable; the message says why.
     """
     address = next((text for text in (bundle, prefer) if is_address(text)), None)
     if address is not None:

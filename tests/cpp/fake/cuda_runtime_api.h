@@ -1,7 +1,7 @@
 // A GPU made of host memory: the dozen calls of the CUDA runtime that vivit uses, under their own names.
 //
-// Work is queued on streams and done when they are synchronised, or recorded while they are captured, so that a
-// missing synchronisation or a graph of stale addresses gives wrong results, as on a GPU. Wrong use aborts.
+// Work is queued on streams and done when they are synchronized, or recorded while they are captured, so that a
+// missing synchronization or a graph of stale addresses gives wrong results, as on a GPU. Wrong use aborts.
 #pragma once
 
 #include <cstddef>

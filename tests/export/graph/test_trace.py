@@ -175,7 +175,7 @@ def test_nothing_of_this_machine_is_in_the_file(checkpoints: Checkpoints) -> Non
     assert not [t for t in texts if t.strip() in (getpass.getuser().encode(), socket.gethostname().encode())]
 
 
-# --- the network afterwards --------------------------------------------------------------------
+# --- the network afterward --------------------------------------------------------------------
 
 
 def snapshot(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def assert_same_bits(p: Preprocess, frames: np.ndarray) -> None:
     expected = hf_processor(p)(list(frames), return_tensors="np")["pixel_values"]
     assert got.dtype == np.float32
     assert got.shape == expected.shape
-    # Without rescale and normalise transformers returns uint8; the value is the same.
+    # Without rescale and normalize transformers returns uint8; the value is the same.
     np.testing.assert_array_equal(got.view(np.uint32), expected.astype(np.float32).view(np.uint32))
 
 
@@ -251,7 +251,7 @@ def test_to_pixels_refuses_other_crops(crops: np.ndarray) -> None:
 def test_table_has_the_processors_values_and_is_read_only() -> None:
     table = Preprocessor(CLIP, DEFAULT).table
     assert table.shape == (3, 256) and table.dtype == np.float32
-    assert table[0, [0, 255]].tolist() == [-3.0, 1.0]  # not [-1, 1]: offset and normalise both centre
+    assert table[0, [0, 255]].tolist() == [-3.0, 1.0]  # not [-1, 1]: offset and normalize both center
     with pytest.raises(ValueError, match="read-only"):
         table[0, 0] = 0
 

@@ -1,4 +1,4 @@
-"""`read_clip` against OpenCV's decoder, frame by frame, and against the arithmetic of colour."""
+"""`read_clip` against OpenCV's decoder, frame by frame, and against the arithmetic of color."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_deep_video_with_halved_chroma_differs_by_the_filter_alone(tmp_path: Pat
         assert np.abs(mine.astype(int) - other).max() <= 5
 
 
-# --- the rule of colour ----------------------------------------------------------------------------
+# --- the rule of color ----------------------------------------------------------------------------
 
 KR_KB = {"601": (0.299, 0.114), "709": (0.2126, 0.0722)}
 

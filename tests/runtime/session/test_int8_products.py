@@ -84,7 +84,7 @@ def test_integer_products_are_exact(int8: Bundle) -> None:
 
 
 def product(*, bias: str = "vector", extra_output: bool = False) -> onnx.ModelProto:
-    """Quantise, multiply 3 channels by 2 columns, add; input (4, 3)."""
+    """Quantize, multiply 3 channels by 2 columns, add; input (4, 3)."""
     rng = np.random.default_rng(0)
     constants: dict[str, np.ndarray] = {
         "s": np.array(0.05, np.float32),

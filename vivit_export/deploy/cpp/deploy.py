@@ -28,7 +28,7 @@ def deploy_cpp(
     Args:
         bundle: a bundle or its folder; its files are verified before and after they are copied. The
             copy also has the graph that ONNX Runtime takes on the CPU.
-        target: the folder; complete afterwards, or as it was.
+        target: the folder; complete afterward, or as it was.
         force: replace a deployment that is there. Never one in which somebody keeps files of their
             own, such as a build folder.
         progress: told about the stages.

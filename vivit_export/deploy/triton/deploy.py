@@ -74,7 +74,7 @@ def deploy_triton(
 
     Args:
         bundle: a bundle or its folder; its files are verified before and after they are copied.
-        target: the repository's folder; complete afterwards, or as it was. Other models in it are left alone.
+        target: the repository's folder; complete afterward, or as it was. Other models in it are left alone.
         options: how it is to be served.
         force: replace a deployment of the same name.
         progress: told about the stages.

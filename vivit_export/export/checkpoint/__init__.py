@@ -1,1 +1,1 @@
-"""The eager side: a checkpoint, its contract and its network, which everything else is compared with."""
+"""The eager side: a checkpoint, its contract and its network, the reference for everything else."""

@@ -1,4 +1,4 @@
-"""Find the files of a checkpoint: in a folder or on the hub. Nothing of them is loaded here."""
+"""Find the files of a checkpoint, in a folder or on the hub, without loading them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _HUB_FILES = ["config.json", "*preprocessor_config.json", "processor_config.json
 
 
 def locate(model: str, revision: str | None, allow_pickle: bool) -> tuple[Path, str | None]:
-    """Find a checkpoint, from the hub if need be.
+    """Find a checkpoint, downloading it from the hub if necessary.
 
     Args:
         model: ``demo``, a folder, or a hub id.
         revision: hub branch, tag or commit.
-        allow_pickle: whether pickled weights are fetched too.
+        allow_pickle: whether to download pickled weights too.
 
     Returns:
-        Its folder, and the hub commit or None.
+        The folder, and the hub commit or None.
 
     Raises:
         CheckpointError: it does not exist, or the hub cannot be reached.
@@ -73,10 +73,10 @@ def _download(model: str, revision: str | None, allow_pickle: bool) -> tuple[Pat
 
 
 def weight_files(folder: Path, allow_pickle: bool) -> list[Path]:
-    """Return the file or the shards that hold a checkpoint's weights.
+    """Return the file, or the shards, with a checkpoint's weights.
 
     Raises:
-        CheckpointError: there are none, only pickled ones, or a shard is missing.
+        CheckpointError: there are no weights, only pickled ones, or a shard is missing.
     """
     for names in (_WEIGHTS, _PICKLES) if allow_pickle else (_WEIGHTS,):
         single, index = folder / names[0], folder / names[1]

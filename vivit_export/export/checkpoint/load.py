@@ -63,7 +63,7 @@ class Checkpoint:
 
     @property
     def framework(self) -> str:
-        """What runs the network, for reports."""
+        """The framework that runs the network, for reports."""
         return f"PyTorch {torch.__version__}"
 
     @property
@@ -73,7 +73,7 @@ class Checkpoint:
 
     @property
     def flops_per_clip(self) -> float:
-        """Multiplications and additions of the encoder's GEMMs for one clip (ViViT-B/16x2: 0.90e12)."""
+        """Multiplications and additions in the encoder's GEMMs for one clip (ViViT-B/16x2: 0.90e12)."""
         hidden, inner = int(self.config["hidden_size"]), int(self.config["intermediate_size"])
         tokens = self.clip.num_tokens
         per_token = 4 * hidden**2 + 2 * hidden * inner + 2 * tokens * hidden
@@ -124,7 +124,7 @@ class Checkpoint:
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
     def run_blocks(self, pixels: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
-        """Run the eager fp32 network on one clip; return the residual stream behind each encoder block.
+        """Run the eager fp32 network on one clip; return the residual stream after each encoder block.
 
         Args:
             pixels: float32 (1, T, 3, H, W).
@@ -298,7 +298,7 @@ def _labels(network: Any) -> tuple[str, ...]:
 
 
 def _portable(config: JsonObject) -> JsonObject:
-    """Drop what says where the checkpoint lay or how it was loaded, not what it is."""
+    """Drop fields that say where the checkpoint was or how it was loaded, not what it is."""
     local = {"_name_or_path", "_attn_implementation_autoset", "dtype", "torch_dtype", "transformers_version"}
     plain = {k: v for k, v in config.items() if k not in local}
     return dict(json.loads(json.dumps(plain)))
@@ -311,7 +311,7 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence transformers' loading bars and reports: what they say is checked and told by us."""
+    """Silence transformers' progress bars and reports: we check and report the same facts."""
     level = transformers.logging.get_verbosity()
     bars = transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()
@@ -326,7 +326,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _in_dtype(network: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """Hold the parameters in ``dtype``; the float32 originals come back untouched."""
+    """Convert the parameters to ``dtype`` for a while; the float32 originals come back untouched."""
     if dtype == torch.float32:
         yield
         return
@@ -341,6 +341,6 @@ def _in_dtype(network: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]:
 
 
 def torch_dtype(precision: Precision) -> torch.dtype:
-    """Type that PyTorch calculates in; of a quantized precision, its base."""
+    """Return the type that PyTorch computes in; for a quantized precision, its base."""
     found: torch.dtype = getattr(torch, str(precision.base.dtype.numpy()))
     return found

@@ -1,4 +1,4 @@
-"""The network of a checkpoint on a device, for timing: what engines are compared with."""
+"""The network of a checkpoint on a device, which engines are timed against."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Pixels = npt.NDArray[np.float32]
 
 
 class TimedNetwork:
-    """PyTorch's network with one attention and one precision; it uses the checkpoint up.
+    """PyTorch's network with one kind of attention and one precision; the checkpoint cannot be used afterward.
 
     Args:
-        checkpoint: loaded.
+        checkpoint: the loaded checkpoint.
         attention: ``eager`` or ``sdpa``.
         precision: of weights and arithmetic; fp32 is without TF32.
-        compiled: whether ``torch.compile`` shall make kernels, at the first call of each batch.
-        device: ``cpu``, ``cuda`` or ``cuda:N``; None: the first GPU, else the CPU.
+        compiled: whether to use ``torch.compile``, which makes kernels at the first call of each batch.
+        device: ``cpu``, ``cuda`` or ``cuda:N``; None: the first GPU, or the CPU.
 
     Attributes:
         device: its name, for people.
-        on_gpu: whether `compute`, `tensor_bytes` and `rest` mean anything.
+        on_gpu: whether `compute`, `tensor_bytes` and `rest` apply.
 
     Raises:
         EnvironmentFault: PyTorch cannot use that GPU.
@@ -62,7 +62,7 @@ class TimedNetwork:
             return {name: out.float().cpu().numpy() for name, out in self._outputs(self._upload(pixels)).items()}
 
     def compute(self, pixels: Pixels) -> float:
-        """Return the seconds between two CUDA events around the network, its input being on the GPU already."""
+        """Return the seconds between two CUDA events around the network, with its input already on the GPU."""
         event: Any = torch.cuda.Event  # without annotations
         start, end = event(enable_timing=True), event(enable_timing=True)
         with torch.inference_mode(), torch.cuda.device(self._device):
@@ -74,11 +74,11 @@ class TimedNetwork:
         return float(start.elapsed_time(end)) / 1e3
 
     def tensor_bytes(self) -> int:
-        """Most GPU memory that tensors took at once."""
+        """Return the peak GPU memory of tensors."""
         return int(torch.cuda.max_memory_allocated(self._device))
 
     def rest(self) -> None:
-        """Free GPU memory that is kept for the next call only."""
+        """Free GPU memory that is only kept for the next call."""
         torch.cuda.empty_cache()
 
     def _upload(self, pixels: Pixels) -> torch.Tensor:
@@ -87,7 +87,7 @@ class TimedNetwork:
 
 
 def _compile(outputs: Any) -> Any:
-    """Compile for static shapes: each batch has kernels of its own, as an engine has."""
+    """Compile for static shapes, so that each batch has kernels of its own, as in an engine."""
     import torch._dynamo.config as settings  # takes a second, as all of the compiler
 
     settings.recompile_limit = settings.accumulated_recompile_limit  # after 8 batch sizes it would fall back to eager

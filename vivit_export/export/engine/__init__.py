@@ -1,1 +1,1 @@
-"""From an ONNX graph to a compiled engine, and the proof of what its plan does. Works without torch."""
+"""From an ONNX graph to a compiled engine and the proof of what its plan does. Works without torch."""

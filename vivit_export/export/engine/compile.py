@@ -1,9 +1,9 @@
 """Build a TensorRT engine in a child process, for this machine's GPU or ahead of time for RTX GPUs.
 
-One child per build (`worker`), because Polygraphy chooses between TensorRT and TensorRT
-for RTX once per process, because a compiler that crashes must not take the caller along, and
-because its verbose log, which is written at the level of file descriptors, is the input of the
-plan proof. Nothing here imports tensorrt, polygraphy or torch.
+Each build runs in a child process of its own (`worker`) for three reasons. Polygraphy chooses between
+TensorRT and TensorRT for RTX once per process. A crash of the compiler must not crash the caller. And
+the compiler's verbose log, which it writes directly to file descriptors, is the input of the plan proof.
+Nothing here imports tensorrt, polygraphy or torch.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class EngineRequest:
 
     Attributes:
         flavour: which TensorRT.
-        onnx: strongly typed model; external data is looked up beside it.
+        onnx: strongly typed model, with any external data beside it.
         input_name: name of its one input.
         input_shape: shape of that input without the batch.
         batches: (min, opt, max) batch of the optimization profile.
-        sms: compute capabilities to build for, as in (89, 120); RTX only. Empty: 86, 89 and 120.
+        sms: compute capabilities to build for, such as (89, 120); RTX only. Empty: 86, 89 and 120.
         timing_cache: file of kernel timings, read and updated; full TensorRT only.
     """
 
@@ -86,7 +86,7 @@ class BuiltEngine:
 
     Attributes:
         flavour: which TensorRT.
-        version: its exact version; an engine runs on no other one.
+        version: its exact version; the engine runs on no other.
         sms: compute capabilities the engine runs on, ascending.
         batches: (min, opt, max) batch of the optimization profile.
         plan: summary of the layer plan, shared by all of ``sms``.
@@ -106,9 +106,9 @@ class BuiltEngine:
 
 
 def unavailable_reason(flavour: Flavour) -> str | None:
-    """Return why this machine cannot build a flavour, with the way out, or None if it can.
+    """Return why this machine cannot build a flavour, and the remedy, or None if it can.
 
-    The package is imported and the GPU asked for in a child, once per process.
+    A child process imports the package and looks for the GPU, once per process.
     """
     if importlib.util.find_spec(flavour.module) is None:
         return f'{flavour.product} is not installed; pip install "vivit-export[{flavour.extra}]"'
@@ -120,8 +120,8 @@ def build_engine(
 ) -> BuiltEngine:
     """Compile ``request.onnx`` to ``out``; the compiler's verbose log goes to ``log``.
 
-    The engine bytes are the compiler's own, renamed into place when all is done. On any
-    exception, KeyboardInterrupt included, the child and all it started are killed and ``out``
+    The engine bytes are the compiler's own, renamed into place when everything is done. On any
+    exception, including KeyboardInterrupt, the child and everything it started are killed and ``out``
     is as it was before; ``log`` stays.
 
     Args:
@@ -174,7 +174,7 @@ def _read_layers(flavour: Flavour, log_text: str, work: Path) -> tuple[Layer, ..
 
 
 def _run_worker(request: EngineRequest, work: Path, log: Path, on_start: Callable[[int], None] | None) -> int:
-    """Run the worker on a request to its end and return its exit status, negative for a signal."""
+    """Run the worker on a request and return its exit status, negative for a signal."""
     message = {
         **dataclasses.asdict(request),
         "onnx": str(request.onnx.resolve()),
@@ -207,7 +207,7 @@ def _environment(flavour: Flavour) -> dict[str, str]:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Kill a child and its process group; ask first, as the compiler may hold GPU memory."""
+    """End a child and its process group; ask first, because the compiler may hold GPU memory."""
     for sent in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, sent)
@@ -231,7 +231,7 @@ def _probe(flavour: Flavour) -> str | None:
 
 
 def _copy_cache(source: Path | None, target: Path | None) -> None:
-    """Copy a timing cache if there is one; a reader never sees half of it."""
+    """Copy a timing cache if there is one; a reader never sees a partial file."""
     if source is None or target is None or not source.is_file():
         return
     with replacing(target) as part:
@@ -265,7 +265,7 @@ _NOISE = re.compile(r"ModelImporter\.cpp|catchCudaError|Could not parse ONNX cor
 
 
 def _read_result(work: Path, flavour: Flavour, status: int, log_text: str) -> JsonObject:
-    """Return what the worker reported, or raise what went wrong."""
+    """Return what the worker reported, or raise the error."""
     try:
         result: JsonObject = json.loads((work / "result.json").read_text())
     except (FileNotFoundError, ValueError) as e:  # it crashed, or could not even write that
@@ -288,14 +288,14 @@ def _read_result(work: Path, flavour: Flavour, status: int, log_text: str) -> Js
 
 
 def explain_failure(log_text: str, error: str = "") -> tuple[str, str]:
-    """Return (what the compiler complained of, the usual way out) from a log; "" where unknown.
+    """Return (the compiler's error, the usual remedy) from a log; "" if unknown.
 
-    The first complaint counts, as later ones follow from it. Without a GPU the compiler
-    complains about the CUDA driver too, which means nothing (tensorrt-rtx 1.7.1).
+    The first error counts, because later ones follow from it. Without a GPU, the compiler also
+    reports an error about the CUDA driver, which can be ignored (tensorrt-rtx 1.7.1).
 
     Args:
         log_text: verbose log of a failed build.
-        error: what its Python bindings raised, for where the log holds no complaint.
+        error: what its Python bindings raised, in case the log has no error.
     """
     complaints = re.findall(r"^(?:\[E\]|Internal Error:)\s*(.+)$", log_text, re.MULTILINE)
     real = [_stripped(c) for c in complaints if not _NOISE.search(c)] or [error]
@@ -311,7 +311,7 @@ def explain_failure(log_text: str, error: str = "") -> tuple[str, str]:
 
 
 def _stripped(complaint: str) -> str:
-    """Take a complaint out of its wrapping: error codes, source lines, links, C++ remedies."""
+    """Strip an error of its wrapping: error codes, source lines, links, C++ remedies."""
     for wrapping in (
         r"^\w+::\w+: Error Code \d+: ",
         r"^(?:API Usage Error|Internal Error|Myelin)\s*(?=\()",

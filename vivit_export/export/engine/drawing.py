@@ -1,9 +1,9 @@
-"""A compiled plan as an ONNX file, to look at in Netron: one node per layer, named as in the plan.
+"""A plan as an ONNX file, to view in Netron: one node per layer, named as in the plan.
 
-It cannot be run. Nodes are of the domain ``vivit_export.plan``; their op type is the layer's role
-(`Layer.role`), and attributes tell the rest: the compiler's kind and tactic, the type it computes in,
-the ONNX nodes it carries out, and its tensors as this layer sees them, since a plan reads one
-tensor under several shapes. Weights are listed, not stored.
+It cannot be run. Nodes belong to the domain ``vivit_export.plan``. Their op type is the layer's role
+(`Layer.role`), and attributes hold the rest: the compiler's kind and tactic, the type it computes in,
+the ONNX nodes it executes, and its tensors as this layer sees them, because a plan reads one tensor
+under several shapes. Weights are listed, not stored.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def plan_to_onnx(layers: Iterable[Layer], name: str) -> onnx.ModelProto:
 
     Args:
         layers: in order of execution.
-        name: of the graph.
+        name: name of the graph.
     """
     drawing = _Drawing()
     nodes = [drawing.node(layer) for layer in layers]
@@ -48,7 +48,7 @@ def plan_to_onnx(layers: Iterable[Layer], name: str) -> onnx.ModelProto:
 
 
 def write_plan_onnx(layers: Iterable[Layer], name: str, path: Path) -> None:
-    """Write the drawing beside ``path`` and rename it into place.
+    """Write the drawing to a temporary file and rename it to ``path``.
 
     Raises:
         OutputError: it cannot be written.
@@ -61,7 +61,7 @@ def write_plan_onnx(layers: Iterable[Layer], name: str, path: Path) -> None:
 
 
 class _Drawing:
-    """Turns tensor names of a plan, which are written more than once, into edges that are written once."""
+    """Turn tensor names of a plan, which may be written more than once, into edges that are written once."""
 
     def __init__(self) -> None:
         self.inputs: list[ValueInfoProto] = []
@@ -91,11 +91,11 @@ class _Drawing:
         return helper.make_node(layer.role, inputs, outputs or [f"{name}.done"], name=name, domain=DOMAIN, **told)
 
     def results(self) -> list[ValueInfoProto]:
-        """What is written and never read."""
+        """Return the tensors that are written and never read."""
         return [value for edge, value in self._values.items() if edge not in self._read]
 
     def between(self) -> list[ValueInfoProto]:
-        """What is written and read."""
+        """Return the tensors that are written and read."""
         return [value for edge, value in self._values.items() if edge in self._read]
 
     def _reading(self, tensor: PlanTensor) -> str:

@@ -1,8 +1,8 @@
-"""The layers of a compiled plan: read them from what a TensorRT compiler prints, and tell what each one does.
+"""The layers of a plan: read them from the output of a TensorRT compiler, and classify what each one does.
 
 Both flavours describe an engine built with ``ProfilingVerbosity.DETAILED`` layer by layer:
 TensorRT for RTX in its verbose log (without a GPU it cannot load an engine), TensorRT through
-``EngineInspector`` as JSON, with the same fields, as the same back end (Myelin) writes them.
+``EngineInspector`` as JSON. The fields are the same, because the same compiler core (Myelin) writes them.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class PlanTensor:
     """What a layer reads or writes, as the plan spells it.
 
     Attributes:
-        name: its name; a layer may read a tensor under another shape than it was written with.
+        name: its name; a layer may read a tensor under a different shape than it was written with.
         dims: -1 where dynamic.
-        dtype: Half, BFloat16, Float, Int8, FP8, or what else the compiler says.
+        dtype: Half, BFloat16, Float, Int8, FP8, or another name that the compiler uses.
     """
 
     name: str
@@ -48,7 +48,7 @@ class PlanTensor:
 
     @classmethod
     def from_text(cls, text: str) -> PlanTensor:
-        """Rebuild a tensor from its text, as in ``Half[-1,257,64] q``."""
+        """Rebuild a tensor from its text, such as ``Half[-1,257,64] q``."""
         found = re.fullmatch(r"(.*?)\[([-\d,]*)\] (.*)", text)
         if found is None:
             raise ValueError(f"{text!r} is not a tensor of a plan")
@@ -56,7 +56,7 @@ class PlanTensor:
 
     @classmethod
     def read(cls, data: JsonObject) -> PlanTensor:
-        """Read a tensor as the inspector's JSON has it."""
+        """Read a tensor from the inspector's JSON."""
         dims = re.findall(r"-?\d+", str(data.get("Dimensions", "")))
         text = str(data.get("Datatype") or data.get("Format/Datatype") or "")
         words = [_DTYPE_WORDS[w.upper()] for w in text.split() if w.upper() in _DTYPE_WORDS]
@@ -68,13 +68,13 @@ class Layer:
     """One entry of a plan, in order of execution.
 
     Attributes:
-        name: the compiler's.
+        name: the compiler's name.
         kind: its ``LayerType``, lower case: gemm, kgen (a generated kernel), runtime_fusion, shape_call, ...
         inputs: activations.
         constants: weights and scalars.
         outputs: activations.
-        tactic: the kernel, where the compiler names it.
-        nodes: names of the ONNX nodes it carries out.
+        tactic: the kernel, if the compiler names it.
+        nodes: names of the ONNX nodes that it executes.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Layer:
 
     @property
     def role(self) -> Role:
-        """What it does.
+        """The role of the layer.
 
         ``attention`` is fused; ``gemm`` multiplies with weights; ``product`` multiplies two activations (an
         unfused attention has two); ``copy`` only changes a layout, at most adding, scaling or rounding on the
@@ -97,14 +97,14 @@ class Layer:
 
     @property
     def dtype(self) -> str:
-        """The wider of its narrowest activation (a residual may be wider) and its narrowest weights (a bias may be)."""
+        """The wider of its narrowest activation and its narrowest weights: a residual or a bias may be wider."""
         activation = min((t.dtype for t in self.factors or self.inputs), key=_BITS.__getitem__, default="?")
         weights = min((t.dtype for t in self.weights), key=_BITS.__getitem__, default=activation)
         return max(activation, weights, key=_BITS.__getitem__)
 
     @property
     def factors(self) -> list[PlanTensor]:
-        """Activations that are no scalars."""
+        """Activations that are not scalars."""
         return [t for t in self.inputs if set(t.dims) - {1}]
 
     @property
@@ -122,7 +122,7 @@ class Layer:
         """Rebuild a layer from `record`.
 
         Raises:
-            InputError: a tensor of it is none.
+            InputError: a tensor of it has the wrong form.
         """
         groups = (record.inputs, record.constants, record.outputs)
         try:
@@ -135,8 +135,8 @@ class Layer:
 def layers_from_log(text: str) -> tuple[Layer, ...]:
     """Read the layers from the verbose log of a TensorRT for RTX build.
 
-    It holds one ``Layers:`` block however many compute capabilities are built for: they share
-    the plan, and the lowest one decides it (1.7.1: with SM 75 added, SM 89 gets that of SM 75).
+    The log has one ``Layers:`` block for any number of compute capabilities: they share the plan,
+    and the lowest one decides it (1.7.1: with SM 75 added, SM 89 gets the plan of SM 75).
 
     Raises:
         BuildError: the log holds no plan, or several.
@@ -154,7 +154,7 @@ def layers_from_inspector(json_text: str) -> tuple[Layer, ...]:
     """Read the layers from ``EngineInspector.get_engine_information(JSON)``.
 
     Raises:
-        BuildError: the text is no JSON, or the engine was built without layer details.
+        BuildError: the text is not JSON, or the engine was built without layer details.
     """
     try:
         return tuple(_layer_from_json(layer) for layer in json.loads(json_text)["Layers"])
@@ -205,7 +205,7 @@ def _role(layer: Layer) -> Role:
 
 
 def _product(layer: Layer) -> Literal["gemm", "product"] | None:
-    """What a layer multiplies its input with: weights, or another activation (Q·Kᵀ and P·V)."""
+    """Return what a layer multiplies its input with: weights, or another activation (Q·Kᵀ and P·V)."""
     # "correlation" is Myelin's convolution: with stride = kernel, the patch embedding is a GEMM.
     pattern, where = r"^gemm$|^fc$|^correlation$|matrix_?multiply|conv", layer.kind
     if layer.kind.endswith("fusion"):

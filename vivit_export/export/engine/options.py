@@ -1,4 +1,4 @@
-"""Which engines are wanted and how they are built, decided before any work starts. Nothing heavy is imported."""
+"""Which engines to build and how, decided before any work starts. Nothing heavy is imported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class EngineOptions:
         batches: (min, opt, max) of the optimization profile, in clips.
         sms: compute capabilities to compile for ahead of time, such as 89; empty: the flavour's default.
         timing_cache: file that keeps kernel timings between builds.
-        allow_unfused: accept an engine whose plan keeps less than was promised.
+        allow_unfused: accept an engine with unfused attention.
     """
 
     batches: tuple[int, int, int] = (1, 4, 8)
@@ -40,7 +40,7 @@ class EngineOptions:
             )
 
     def for_flavour(self, flavour: Flavour) -> EngineOptions:
-        """Return the options with only what this flavour can be told."""
+        """Return the options with only those that this flavour has."""
         return replace(
             self,
             sms=self.sms if flavour.ahead_of_time else (),
@@ -48,14 +48,14 @@ class EngineOptions:
         )
 
     def engine_name(self, flavour: Flavour) -> str:
-        """Name of an engine in the bundle: its flavour, and the SMs that it is compiled ahead of time for."""
+        """Return the name of an engine in the bundle: its flavour and, ahead of time, its SMs."""
         return "-".join([flavour, *(f"sm{sm}" for sm in sorted(set(self.for_flavour(flavour).sms)))])
 
     def check_targets(self, targets: Sequence[str], precision: Precision) -> None:
-        """Refuse unknown targets, and options that none of the targets can honor.
+        """Refuse unknown targets, and options that none of the targets has.
 
         Raises:
-            UsageError: says which.
+            UsageError: a target or an option is refused; the message says which.
             OutputError: the timing cache could not be kept.
         """
         for target in targets:
@@ -79,10 +79,10 @@ class EngineOptions:
         Flavour.TENSORRT_RTX.check_sms(self.sms, precision)
 
     def choose_flavours(self, targets: Sequence[str]) -> tuple[list[Flavour], dict[Flavour, str]]:
-        """Return the engines to build here, and for ``auto`` what this machine cannot build and why.
+        """Return the engines to build on this machine and, for ``auto``, what it cannot build and why.
 
         Raises:
-            EnvironmentFault: what cannot be built here was asked for by name, or by an option of its own.
+            EnvironmentFault: an engine that cannot be built here was requested by name, or by an option of its own.
         """
         wanted: list[Flavour] = []
         skipped: dict[Flavour, str] = {}
@@ -100,7 +100,7 @@ class EngineOptions:
         return wanted, skipped
 
     def _own_option(self, flavour: Flavour) -> str | None:
-        """An option that was given and that only this flavour honors."""
+        """Return an option that was given and that only this flavour has."""
         if flavour.ahead_of_time and self.sms:
             return option("sms")
         return option("timing_cache") if flavour.times_kernels and self.timing_cache else None

@@ -1,4 +1,4 @@
-"""The plan of a compiled engine, summed up from its layers, and the proof that it keeps the promised precision."""
+"""The plan of an engine: a summary of its layers, and the proof that they keep the promised precision."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _NAMES_SHOWN = 5
 
 
 def parse_rtx_log(text: str) -> PlanSummary:
-    """Sum up the plan in the verbose log of a TensorRT for RTX build; see `layers_from_log`."""
+    """Summarize the plan in the verbose log of a TensorRT for RTX build; see `layers_from_log`."""
     return sum_up(layers_from_log(text), *memory_from_log(text))
 
 
 def parse_inspector(json_text: str, *, activation_bytes: int = 0, weight_bytes: int = 0) -> PlanSummary:
-    """Sum up the plan that an engine inspector tells, without memory sizes; see `layers_from_inspector`."""
+    """Summarize the plan from an engine inspector, without memory sizes; see `layers_from_inspector`."""
     return sum_up(layers_from_inspector(json_text), activation_bytes, weight_bytes)
 
 
 def memory_from_log(text: str) -> tuple[int, int]:
-    """Return (activation, weight) bytes as the last engine in a verbose log reports them, else 0."""
+    """Return the (activation, weight) bytes that the last engine in a verbose log reports, else 0."""
     sizes = dict(re.findall(r"Total (Activation|Weights) Memory: (\d+) bytes", text))
     return int(sizes.get("Activation", 0)), int(sizes.get("Weights", 0))
 
@@ -63,19 +63,19 @@ def prove(
     attention_dtype: str | None = None,
     allow_unfused: bool = False,
 ) -> list[str]:
-    """Check that a plan keeps what a precision promises, and say so in sentences for the report.
+    """Check that a plan keeps what a precision promises, and return sentences for the report.
 
-    Promised is: attention fused in every block (except fp32, for which no fused kernel exists
-    up to tensorrt-rtx 1.7.1), and every GEMM of the encoder in `Precision.plan_type`.
+    The promise: attention is fused in every block (except in fp32, for which no fused kernel exists up to
+    tensorrt-rtx 1.7.1), and every GEMM of the encoder runs in `Precision.plan_type`.
 
     Args:
         plan: the compiled plan.
-        precision: what the graph is typed in.
+        precision: type of the graph.
         num_attention: attention blocks of the model.
-        single_query: how many of them attend from one token only (`rewrites.keep_class_token`): without a
-            fused kernel they write no tokens x tokens matrix either.
-        linears: ONNX nodes the precision was promised for, if not for all of the encoder.
-        attention_dtype: type that the attention kernels must read, in the compiler's words; None: any.
+        single_query: how many of them attend from only one token (`rewrites.keep_class_token`); these write no
+            tokens x tokens matrix even without a fused kernel.
+        linears: ONNX nodes that the precision was promised for; empty: all of the encoder.
+        attention_dtype: type that the attention kernels must read, as the compiler names it; None: any.
         allow_unfused: report unfused attention instead of failing.
 
     Raises:
@@ -99,7 +99,7 @@ def prove(
         raise PrecisionError(
             f"{len(wrong)} of {len(promised)} encoder GEMMs run in {'/'.join(_count(g.dtype for g in wrong))} "
             f"instead of {wanted} ({precision}): {_listed([g.name for g in wrong])}; "
-            "type or quantise them in the graph, or name them as fallbacks of the recipe"
+            "type or quantize them in the graph, or name them as fallbacks of the recipe"
         )
     evidence.append(f"{len(promised)} of {len(promised)} encoder GEMMs in {wanted}")
     others = _count(g.dtype for g in plan.gemm_layers if g not in promised)
@@ -133,7 +133,7 @@ def _prove_attention_dtype(plan: PlanSummary, promised: str) -> None:
 
 
 def _encoder_span(layers: Sequence[Layer], roles: Sequence[Role]) -> range:
-    """Return the layers from what feeds the first attention to the third product after the last one (fc2)."""
+    """Return the layers from the inputs of the first attention to the third product after the last one (fc2)."""
     anchors = [i for i, role in enumerate(roles) if role in ("attention", "product")]
     if not anchors:
         return range(len(layers))

@@ -1,4 +1,4 @@
-"""The compiled plan of an engine in a bundle, as ``vivit inspect`` shows it."""
+"""The plan of an engine in a bundle, as ``vivit inspect`` shows it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vivit_export.records import JsonObject, from_json, parse_json, to_json
 
 @dataclass(frozen=True)
 class EnginePlan:
-    """A plan and where it belongs.
+    """A plan and the engine that it belongs to.
 
     Attributes:
         engine: name of the engine in the bundle.
@@ -61,10 +61,10 @@ def read_plan(bundle: Bundle, engine: str) -> EnginePlan:
 
 
 def choose_engine(bundle: Bundle, engine: str | None) -> str:
-    """The engine that is named, or the only one there is.
+    """Return the engine of that name, or the only engine.
 
     Raises:
-        UsageError: it is not there, or there are several or none to choose from.
+        UsageError: there is no such engine; or no name is given, and there are several engines or none.
     """
     names = sorted(bundle.engines)
     if not names:
@@ -79,7 +79,7 @@ def choose_engine(bundle: Bundle, engine: str | None) -> str:
 
 
 def plan_text(plan: EnginePlan) -> str:
-    """The plan as a table: one row for each kind of work, with what matters about it."""
+    """Return the plan as a table: one row for each kind of work, with the facts that matter."""
     summary = plan.record.plan
     sms = " ".join(f"SM{sm}" for sm in plan.record.sms)
     lines = [f"  plan       {plan.engine}: {sms}, {summary.kernels} kernels in {summary.layers} layers"]
@@ -110,12 +110,12 @@ def _types(dtypes: Iterable[str]) -> str:
 
 
 def _module(layer: Layer) -> str:
-    """Path of the module that a layer carries out: nodes are named MODULE/OP."""
+    """Return the path of the module that a layer executes: nodes are named MODULE/OP."""
     return min((node.partition("/")[0] for node in layer.nodes), key=len, default=layer.name)
 
 
 def _condensed(names: Iterable[str]) -> str:
-    """``layers.0.attention, layers.1.attention, ...`` as ``layers.0-11.attention``."""
+    """Return ``layers.0.attention, layers.1.attention, ...`` as ``layers.0-11.attention``."""
     groups: dict[tuple[str, str], list[int]] = {}
     single = []
     for name in names:

@@ -74,7 +74,7 @@ def compile_request(request: JsonObject, folder: Path) -> JsonObject:
 
     Raises:
         _FaultError: the compiler cannot be loaded, there is no GPU, or the engine cannot be written.
-        Exception: the compiler refused; what Polygraphy raises says less than the log.
+        Exception: the compiler refused; the log says more than the exception that Polygraphy raises.
     """
     flavour = Flavour(request["flavour"])
     trt = _import_compiler(flavour)
@@ -93,10 +93,10 @@ def compile_request(request: JsonObject, folder: Path) -> JsonObject:
 
 
 def current_sm() -> int:
-    """Return the compute capability of the first visible GPU, as in 90, asked of the driver alone.
+    """Return the compute capability of the first visible GPU, such as 90, using only the driver.
 
     Raises:
-        _FaultError: there is no driver or no GPU.
+        _FaultError: the driver or the GPU is missing.
     """
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
@@ -165,7 +165,7 @@ def _inspect(trt: Any, engine: memoryview) -> str:
 
 
 def _die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent dies without having had the time to."""
+    """Ask Linux to kill this process if its parent dies before it can do so."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -37,7 +37,7 @@ _GEMMS = frozenset({"MatMul", "Gemm", "Conv"})
 
 @dataclass(frozen=True)
 class Graph:
-    """A finished graph and what was done to it.
+    """A finished graph and the facts about it.
 
     Attributes:
         model: onnx-ir model.
@@ -67,7 +67,7 @@ class Quantization:
 
 @dataclass(frozen=True)
 class Rewritten:
-    """A float32 graph after the exact rewrites, and what they did."""
+    """A float32 graph after the exact rewrites, and what they changed."""
 
     model: ir.Model
     applied: Applied
@@ -81,7 +81,7 @@ def rewrite_graph(
     Args:
         checkpoint: not modified.
         outputs: names, in order.
-        precision: of the graph that it is going to be.
+        precision: precision of the final graph.
         skip: names of rewrites to leave out; see `vivit_export.rewrite`.
     """
     model = trace(checkpoint, outputs)
@@ -111,7 +111,7 @@ def build_graph(
         outputs: names, in order.
         frame_size: (height, width) of ``frames``.
         skip_rewrites: names of rewrites to leave out; see `vivit_export.rewrite`.
-        quantization: for a precision that has codes; it brings its own rewritten graph, which is not modified.
+        quantization: for INT8 and FP8; it has its own rewritten graph, which is not modified.
     """
     if quantization is None:
         rewritten = rewrite_graph(checkpoint, outputs, precision, skip_rewrites)
@@ -129,7 +129,7 @@ def build_graph(
         attention = quantize_attention(model, ranges) if quantization.attention else None
         facts["quantization"] = QuantizationRecord(ranges.method, ranges.clips, layers, ranges.sensitivity, attention)
     if precision.rounds:
-        # In float32 the pixel values stay those of the processor, bit for bit.
+        # In float32, the pixel values stay bit-equal to the processor's.
         folded = input_mode != "pixels" and fold_pixels(model, preprocessor.table) > 0
         try:
             lowered = lower_precision(model, precision.base, float_inputs=not folded)
@@ -158,7 +158,7 @@ def build_graph(
 def _overflowing_rewrite(
     checkpoint: Checkpoint, outputs: Sequence[str], base: Precision, left_out: Collection[str]
 ) -> Rewrite | None:
-    """The rewrite that takes a weight beyond the type's range, or None if the checkpoint itself does."""
+    """Return the rewrite that moves a weight beyond the type's range, or None if the checkpoint itself is beyond it."""
     model, limit = trace(checkpoint, outputs), float(base.dtype.max)
 
     def overflows() -> bool:
@@ -175,7 +175,7 @@ def _overflowing_rewrite(
 
 
 def layer_types(model: ir.Model) -> dict[str, str]:
-    """Type in which the weight of every Linear and convolution is stored, by module path."""
+    """Return the type that stores the weight of every Linear and convolution, by module path."""
     types = {}
     for node in model.graph:
         weight = node.inputs[1] if node.op_type in _GEMMS else None
@@ -188,7 +188,7 @@ def layer_types(model: ir.Model) -> dict[str, str]:
 
 
 def signature(model: ir.Model, mode: str, frame_size: tuple[int, int] | None = None) -> IO:
-    """Read the graph's own inputs and outputs; a contract never states what was not exported."""
+    """Read the inputs and outputs from the graph, so that the contract states only what was exported."""
     return IO(
         mode=cast("InputMode", mode),
         inputs=tuple(_tensor(v) for v in model.graph.inputs),
@@ -204,7 +204,7 @@ def _tensor(value: ir.Value) -> Tensor:
 
 
 def save_graph(model: ir.Model, folder: Path) -> None:
-    """Write ``model.onnx`` (and ``model.onnx.data`` when large) and check it by the ONNX specification.
+    """Write ``model.onnx`` (and ``model.onnx.data`` if large) and check it against the ONNX specification.
 
     Raises:
         BuildError: the checker refuses the graph.

@@ -1,10 +1,9 @@
 """Make a float32 graph that rounds like a strongly typed fp16 or bf16 one.
 
-ONNX Runtime's CPU provider has no bf16 kernels, and runs an fp16 graph in float32 with most
-roundings between ops removed: measured on a 4-layer ViViT its fp16 logits lie three times closer
-to fp32 than eager fp16 does, so it would pass a model that drifts on a GPU. Here every op computes
-in float32 (what tensor cores accumulate in) and each of its results that the graph types low is
-rounded to that type.
+ONNX Runtime's CPU provider has no bf16 kernels, and runs an fp16 graph in float32 with most of the
+rounding between ops removed. On a 4-layer ViViT, its fp16 logits are three times closer to fp32 than
+eager fp16's, so it would pass a model that drifts on a GPU. Here, every op computes in float32, as
+tensor cores accumulate, and each result that the graph types as fp16 or bf16 is rounded to that type.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _MOVES = frozenset(
 
 
 def emulate_low_precision(model: ir.Model) -> ir.Model:
-    """Return a float32 copy of ``model`` with explicit roundings; ``model`` is not modified.
+    """Return a float32 copy of ``model`` with explicit rounding; ``model`` is not modified.
 
     Args:
         model: a graph from `vivit_export.export.graph.lowering.lower_precision`.
@@ -52,8 +51,8 @@ def emulated_session(
 
     Args:
         model: as for `emulate_low_precision`; a float32 graph runs as it is.
-        near: folder for a temporary copy of its weights in float32; the system's own where None.
-        outputs: names of inner values to give instead of the graph's outputs.
+        near: folder for a temporary copy of its weights in float32; None: the system's temporary folder.
+        outputs: names of inner values to return instead of the graph's outputs.
     """
     copy = emulate_low_precision(model)
     if outputs:

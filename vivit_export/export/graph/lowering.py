@@ -1,12 +1,12 @@
 """Turn the float32 graph into a strongly typed fp16 or bf16 one.
 
-TensorRT 11 has no precision flags: a tensor has the type the graph gives it. Here every weight,
-GEMM, GELU and residual becomes ``dtype``, while
+TensorRT 11 has no precision flags: a tensor has the type that the graph says. Here every weight,
+GEMM, GELU and residual becomes ``dtype``, with these exceptions:
 
 - LayerNormalization stays one op with ``stash_type=1``, so its statistics are float32 (with fp16
   accumulation the variance overflows from sigma 9 on at 768 channels);
 - Softmax runs in float32 between two casts, as eager Hugging Face attention does;
-- inputs come in, and logits and embedding go out, as float32.
+- inputs, logits and embedding stay float32.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from vivit_export.precision import Precision
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """What a conversion did.
+    """What a conversion changed.
 
     Attributes:
         precision: the type, fp16 or bf16.
         num_weights: tensors converted.
         largest_weight: name and magnitude of the largest value among them.
-        subnormal: share of the values other than 0 that lie below the type's normal range and lose bits there.
+        subnormal: share of the nonzero values that are below the type's normal range and lose bits there.
         float32_ops: names of the nodes that still compute in float32.
     """
 
@@ -46,10 +46,10 @@ def lower_precision(model: ir.Model, precision: Precision, *, float_inputs: bool
     Args:
         model: float32 graph with float32 inputs and outputs.
         precision: the type, fp16 or bf16.
-        float_inputs: False gives the inputs the low type too, for a caller who puts ops in front.
+        float_inputs: False converts the inputs too, for a caller who puts ops before them.
 
     Raises:
-        BuildError: a weight lies outside the finite range of the type.
+        BuildError: a weight is outside the finite range of the type.
     """
     low, graph = precision.dtype, model.graph
     num_weights, largest, subnormal = _convert_weights(graph, precision)
@@ -73,7 +73,7 @@ def cast(tape: TypedTape, value: ir.Value, to: ir.DataType, name: str) -> ir.Val
 
 
 def retype(value: ir.Value, to: ir.DataType) -> None:
-    """Give ``value`` its own type: clones share type objects, so setting ``dtype`` would change them too."""
+    """Set the type of ``value`` alone: clones share type objects, so setting ``dtype`` would change them too."""
     value.type = ir.TensorType(to)
 
 

@@ -1,8 +1,8 @@
-"""Put the pixel pipeline in front of the graph, so that a bundle takes uint8 crops or frames.
+"""Put the pixel pipeline before the graph, so that a bundle takes uint8 crops or frames.
 
 An 8-bit pixel has 256 values per channel, so the processor's rescale, offset and normalize are a
-table. In the graph they are a few float32 ops where those give the table's very bits for all 256
-values (checked here, for every checkpoint), and a Gather on the table itself otherwise. Frames of
+table. In the graph they are a few float32 ops if these reproduce the table bit for bit for all 256
+values (checked here, for every checkpoint), and otherwise a Gather on the table itself. Frames of
 a camera's size are resized in the graph as Pillow does it; see `vivit_export.export.graph.resize`.
 """
 
@@ -31,20 +31,20 @@ _CENTERED: list[Step] = [("Sub", np.array([128], np.float32)), ("Mul", np.array(
 def prepend_pixels(
     model: ir.Model, preprocessor: Preprocessor, frame_size: tuple[int, int] | None = None, *, folded: bool = False
 ) -> str:
-    """Replace the input ``pixel_values`` by uint8 ``frames`` (batch, T, h, w, 3).
+    """Replace the input ``pixel_values`` with uint8 ``frames`` (batch, T, h, w, 3).
 
     Args:
         model: changed in place.
         preprocessor: the pipeline to add.
         frame_size: (height, width) of the frames, which are resized and cropped in the graph; None
-            for crops, which are H x W already.
+            for crops, which already are H x W.
         folded: the graph takes ``(level - 128) / 64``; see `rewrites.fold_pixels`.
 
     Returns:
         ``folded``, ``arithmetic`` or ``table``: the form that was used. All are exact.
 
     Raises:
-        ClipError: frames of that size do not end up at H x W.
+        ClipError: the pipeline does not turn frames of that size into H x W.
         UsageError: they shrink by more than the graph can do exactly.
     """
     clip, graph = preprocessor.clip, model.graph
@@ -70,7 +70,7 @@ def prepend_pixels(
 def _normalize(
     chain: _Chain, preprocessor: Preprocessor, folded: bool, channel_shape: tuple[int, ...], dtype: ir.DataType | None
 ) -> str:
-    """Add the arithmetic that turns levels into what the graph takes."""
+    """Add the arithmetic that turns levels into the graph's input."""
     steps = _CENTERED if folded else exact_steps(preprocessor.preprocess, preprocessor.table)
     if steps is None:
         _look_up(chain, preprocessor.table, channel_shape)
@@ -84,7 +84,7 @@ def _normalize(
 
 
 def _channels_last_reader(pixels: ir.Value) -> ir.Node | None:
-    """The transpose to (batch, T, H, W, 3) through which alone the graph reads its input, if there is one."""
+    """Return the transpose to (batch, T, H, W, 3) if it is the only reader of the graph's input."""
     readers = [use.node for use in pixels.uses()]
     if len(readers) != 1 or readers[0].op_type != "Transpose":
         return None
@@ -92,7 +92,7 @@ def _channels_last_reader(pixels: ir.Value) -> ir.Node | None:
 
 
 class _Chain:
-    """A straight line of ops from uint8 frames (batch, T, h, w, 3), built in front of a graph."""
+    """A chain of ops from uint8 frames (batch, T, h, w, 3), built before a graph."""
 
     def __init__(self, graph: ir.Graph, batch: ir.SymbolicDim | int, num_frames: int, height: int, width: int) -> None:
         shape = ir.Shape([batch, num_frames, height, width, 3])
@@ -124,7 +124,7 @@ class _Chain:
         return self._tape.add_many(op, values, name, dtype, outputs, **attributes)
 
     def replace(self, pixels: ir.Value, layout: ir.Node | None) -> None:
-        """Put the chain in front of the graph, in place of its input ``pixels``, or of ``layout`` behind it."""
+        """Put the chain before the graph, in place of its input ``pixels``, or of ``layout`` after that."""
         replaced = pixels if layout is None else layout.outputs[0]
         assert pixels.dtype is not None
         self.value.type = ir.TensorType(pixels.dtype)
@@ -137,7 +137,7 @@ class _Chain:
 
 
 def _resize(chain: _Chain, preprocessor: Preprocessor) -> None:
-    """Resize and crop: the crop is folded into the weights, which only make the pixels it keeps."""
+    """Resize and crop: the crop is folded into the weights, which only produce the pixels it keeps."""
     clip = preprocessor.clip
     shape = chain.source.shape
     assert shape is not None
@@ -181,10 +181,10 @@ def _one_pass(chain: _Chain, axis: Axis, vertical: bool, preprocess: Preprocess)
 
 
 def exact_steps(preprocess: Preprocess, table: Float32) -> list[Step] | None:
-    """Float32 ops that map levels 0..255 to exactly ``table``, or None where there are none.
+    """Return float32 ops that map levels 0..255 exactly to ``table``, or None if there are none.
 
-    NumPy rescales in float64 and rounds once; dividing by the float32 reciprocal gives the same
-    bits for 1/127.5 and 1/255, multiplying by the factor does not. Both are tried.
+    NumPy rescales in float64 and rounds once. Dividing by the float32 reciprocal produces the same
+    bits for 1/127.5 and 1/255; multiplying by the factor does not. Both are tried.
     """
     tail: list[Step] = []
     if preprocess.offset:

@@ -5,9 +5,9 @@ For each layer (`calibration.linears.LinearGroup`: Q, K and V together, the outp
     x -> [Mul 2^-k] -> QuantizeLinear -> DequantizeLinear --\
                                      codes -> Dequantize --> MatMul -> Add -> ...
 
-The graph stays strongly typed: scales are of the floating-point type around them, the zero point is
-zero, weights are stored as codes. Attention (but see `quantize_attention`), LayerNormalization, GELU, patch
-embedding and head are not touched.
+The graph stays strongly typed: scales have the floating-point type around them, the zero point is
+zero, and weights are stored as codes. Attention (but see `quantize_attention`), LayerNormalization, GELU, the
+patch embedding and the head do not change.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Place:
     """A layer in a graph.
 
     Attributes:
-        group: its name, weights and how it can be smoothed.
+        group: its name, its weights, and how it can be smoothed.
         matmuls: its products.
         source: the value that they read.
-        bias: the sum behind its only product, and which input of that is the bias; None: there is none.
+        bias: the Add after its only product, and which input of that is the bias; None: there is none.
     """
 
     group: LinearGroup
@@ -51,7 +51,7 @@ class Place:
 
 
 def find_groups(model: ir.Model) -> list[Place]:
-    """Find the encoder's Linears, those that share an input together, in graph order."""
+    """Find the encoder's Linears in graph order; those that share an input form one layer."""
     by_source: dict[ir.Value, list[ir.Node]] = {}
     for node in model.graph:
         weight = node.inputs[1] if node.op_type == "MatMul" else None
@@ -61,7 +61,7 @@ def find_groups(model: ir.Model) -> list[Place]:
 
 
 def _whole(value: ir.Value | None) -> ir.Value:
-    """The tensor of all tokens: the last block's queries are made of a slice of it (see `rewrites.class_token`)."""
+    """Return the tensor of all tokens, of which the last block's queries are a slice (see `rewrites.class_token`)."""
     assert value is not None
     producer = value.producer()
     source = producer.inputs[0] if producer is not None and producer.op_type in _PARTS else None
@@ -69,7 +69,7 @@ def _whole(value: ir.Value | None) -> ir.Value:
 
 
 def name_inputs(model: ir.Model) -> list[LinearGroup]:
-    """Name the inputs of all layers after them, so that messages and caches can speak of them; return the layers."""
+    """Name the inputs of all layers after them, so that messages and caches can name them; return the layers."""
     places = find_groups(model)
     for place in places:
         place.source.name = place.group.tensor
@@ -86,7 +86,7 @@ def _place(source: ir.Value, nodes: tuple[ir.Node, ...]) -> Place:
 
 
 def _bias(matmul: ir.Node) -> tuple[ir.Node, int] | None:
-    """The Add of a constant vector that alone reads a product."""
+    """Return the Add of a constant vector, if it is the only reader of a product."""
     product = matmul.outputs[0]
     uses = tuple(product.uses())
     if len(uses) != 1 or uses[0].node.op_type != "Add" or product.is_graph_output():
@@ -98,7 +98,7 @@ def _bias(matmul: ir.Node) -> tuple[ir.Node, int] | None:
 
 
 def _smoothing(source: ir.Value, nodes: tuple[ir.Node, ...]) -> str:
-    """How ``source`` can be divided by channel: in LayerNormalization's affine part, or by a Mul behind a GELU."""
+    """Return how to divide ``source`` by channel: in LayerNormalization's affine part, or by a Mul after a GELU."""
     producer = source.producer()
     readers = {use.node for use in source.uses()}
     known = {*nodes, *(node.inputs[0].producer() for node in nodes if node.inputs[0] is not None)}
@@ -113,15 +113,15 @@ def quantize(model: ir.Model, ranges: Ranges, keep: Collection[str] = ()) -> dic
     """Quantize in place.
 
     Args:
-        model: float32 graph, rewritten as it was for the calibration; afterwards it is lowered to fp16.
-        ranges: of all layers that are quantized.
+        model: float32 graph, rewritten as it was for the calibration; afterward it is lowered to fp16.
+        ranges: ranges of all layers to quantize.
         keep: names of layers to leave as they are.
 
     Returns:
         For the manifest: how each layer is quantized, or that it is not.
 
     Raises:
-        CalibrationError: a layer that shall be quantized has no range, or one of another size.
+        CalibrationError: a layer to quantize has no range, or one of the wrong size.
     """
     facts: dict[str, QuantizedLayer] = {}
     for place in find_groups(model):
@@ -196,7 +196,7 @@ def _check_sizes(group: LinearGroup, found: LayerRange) -> None:
 def quantize_value(
     before: ir.Node, value: ir.Value, steps: tuple[ir.Value, ir.Value], path: str, precision: Precision
 ) -> ir.Value:
-    """Quantize a float32 value and bring it back, ahead of a node; ``steps`` are its scale and zero point."""
+    """Quantize and dequantize a float32 value before a node; ``steps`` are its scale and zero point."""
     tape = TypedTape()
     codes = tape.add("QuantizeLinear", [value, *steps], f"{path}/Quantize", precision.dtype, value.shape)
     values = tape.add("DequantizeLinear", [codes, *steps], f"{path}/Dequantize", ir.DataType.FLOAT, value.shape)
@@ -205,7 +205,7 @@ def quantize_value(
 
 
 def _divide(graph: ir.Graph, place: Place, factors: Any) -> ir.Value:
-    """Divide the layer's input by channel; return the value that then holds it."""
+    """Divide the layer's input by channel; return the resulting value."""
     producer = place.source.producer()
     assert producer is not None
     if place.group.smoothing == "free":

@@ -2,10 +2,10 @@
 
     Softmax(Q K^T) V   ->   DQ(Q8(Softmax(DQ(Q8(Q)) DQ(Q8(K))^T))) DQ(Q8(V))
 
-All four or none: with the softmax left out no kernel fuses, and the score matrix is written to memory. The
-softmax is at most 1, so its scale is 1/448, known without calibration. Q, K and V of a block share one range:
-E4M3 has an exponent of its own, so little is lost, and with a scale each the compiler adds a kernel per block
-to bring the products of their merged GEMM together (148 kernels for ViViT-B/16x2 and SM89 instead of 136;
+All four tensors or none are quantized: without the softmax, no kernel fuses and the score matrix is written to
+memory. The softmax is at most 1, so its scale is 1/448, known without calibration. Q, K and V of a block share
+one range. E4M3 has an exponent of its own, so little is lost. With a scale for each, the compiler adds a kernel
+per block to combine the products of their merged GEMM (148 kernels for ViViT-B/16x2 and SM89 instead of 136;
 tensorrt-rtx 1.7.1).
 """
 
@@ -49,13 +49,13 @@ def name_attention_inputs(model: ir.Model) -> dict[str, tuple[str, ...]]:
 def quantize_attention(model: ir.Model, ranges: Ranges) -> QuantizedAttention:
     """Quantize Q, K, V and the softmax of every block, in place.
 
-    Precondition: float32, behind `rewrites.lower_attention`.
+    Precondition: float32, after `rewrites.lower_attention`.
 
     Returns:
         For the manifest: the ranges, and the softmax's scale.
 
     Raises:
-        CalibrationError: the calibration did not observe attention, or saw nothing but zeros.
+        CalibrationError: the calibration did not observe attention, or observed only zeros.
     """
     graph = model.graph
     zero = new_constant(graph, "attention.zero_point", np.zeros((), _CODES.dtype.numpy()))
@@ -95,7 +95,7 @@ def _quantize_input(node: ir.Node, index: int, steps: tuple[ir.Value, ir.Value],
 
 
 def _projected(value: ir.Value | None) -> ir.Value:
-    """What the heads were split from."""
+    """Return the value that the heads were split from."""
     while value is not None and (producer := value.producer()) is not None and producer.op_type in _HEADS:
         value = producer.inputs[0]
     assert value is not None

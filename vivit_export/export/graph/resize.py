@@ -1,12 +1,12 @@
-"""Pillow's resize as graph ops, exact to the bit.
+"""Pillow's resize as graph ops, bit for bit.
 
 Pillow resizes 8-bit images with fixed-point weights ``k``, 22 bits after the point, one axis at a
 time, rounding to 8 bits in between (Pillow, src/libImaging/Resample.c)::
 
     out = clip8((2^21 + sum(p * k)) >> 22)
 
-A GEMM in float32 cannot hold 22 + 8 bits, so a weight is split, k = 2^11 hi + lo with 0 <= lo < 2^11,
-and one MatMul gives both sums. Every partial sum is an integer below 2^24, hence exact::
+A GEMM in float32 cannot hold 22 + 8 bits, so each weight is split, k = 2^11 hi + lo with 0 <= lo < 2^11,
+and one MatMul computes both sums. Every partial sum is an integer below 2^24, hence exact::
 
     out = clip(floor((sum(p * hi) + floor(sum(p * lo) / 2^11) + 2^10) / 2^11), 0, 255)
 
@@ -26,13 +26,13 @@ from vivit_export.errors import UsageError, option
 PRECISION_BITS = 22
 SPLIT_BITS = 11
 MAX_TAPS = (1 << 24) // (255 * ((1 << SPLIT_BITS) - 1))
-"""Longest filter whose lower sums stay exact: 32 taps, bilinear shrinking by up to 15."""
+"""Longest filter whose lower sums stay exact: 32 taps, enough for bilinear shrinking by up to 15."""
 
 Weights = npt.NDArray[np.int64]
 
 
 def axis_weights(source: int, target: int, resample: int) -> Weights:
-    """Fixed-point weights of one pass.
+    """Return the fixed-point weights of one pass.
 
     Args:
         source: pixels along the axis.
@@ -66,7 +66,7 @@ def axis_weights(source: int, target: int, resample: int) -> Weights:
 
 
 def split_weights(weights: Weights) -> npt.NDArray[np.float32]:
-    """Halves of the weights, stacked: float32 (2 * target, source), high rows first.
+    """Return the halves of the weights, stacked: float32 (2 * target, source), high rows first.
 
     Raises:
         UsageError: the filter is too long for the sums to stay exact.

@@ -1,10 +1,9 @@
 """Trace a checkpoint into an ONNX graph: one ``Attention`` op per layer, nothing decomposed.
 
-The graph takes ``pixel_values`` float32 (batch, T, 3, H, W) and gives ``logits`` and/or
+The graph takes ``pixel_values`` float32 (batch, T, 3, H, W) and returns ``logits`` and/or
 ``embedding``; only the batch is dynamic. It is the same for checkpoints saved with eager and with
-SDPA attention, and names every node after the module it came from
-(``layers.0.attention.q_proj/MatMul``), so that a layer can be found again in a drift table or in
-the compiler's plan.
+SDPA attention. Every node is named after the module it came from
+(``layers.0.attention.q_proj/MatMul``), so that you can find a layer in a drift table or in the plan.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from vivit_export.errors import BuildError
 from vivit_export.export.checkpoint.load import Checkpoint
 
 TRACE_OPSET = 23
-"""First opset with ``Attention``; `vivit_export.export.graph.rewrites` lowers it where asked."""
+"""First opset with ``Attention``; `vivit_export.export.graph.rewrites` lowers it on request."""
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _TANH_GELUS = tuple(
@@ -54,17 +53,17 @@ def trace(checkpoint: Checkpoint, outputs: Sequence[str]) -> ir.Model:
 
     Args:
         checkpoint: the loaded network; it is not modified.
-        outputs: names from ``logits`` and ``embedding``, in the order they shall have.
+        outputs: names from ``logits`` and ``embedding``, in order.
 
     Returns:
-        An onnx-ir model in float32 whose weights still share memory with the network.
+        An onnx-ir model in float32, whose weights share memory with the network.
 
     Raises:
-        BuildError: torch cannot trace the network, or attention did not come out as one
-            ``Attention`` per layer.
+        BuildError: torch cannot trace the network, or the trace does not have one ``Attention``
+            per layer.
     """
     clip = checkpoint.clip
-    # Two clips: torch.export takes a dimension of 1 for a constant.
+    # Two clips: torch.export treats a dimension of 1 as a constant.
     example = torch.zeros(2, clip.num_frames, 3, clip.height, clip.width)
     with _export_friendly(checkpoint), _silent_exporter(), torch.no_grad():
         try:
@@ -101,7 +100,7 @@ def _require_attention(model: ir.Model, num_layers: int) -> None:
 
 
 def _drop_idle_reshapes(model: ir.Model) -> None:
-    """Remove every Reshape to the shape it is given; torch leaves one behind attention with a single head."""
+    """Remove every Reshape that changes nothing; torch leaves one after attention with a single head."""
     for node in list(model.graph):
         source, result = node.inputs[0] if node.op_type == "Reshape" else None, node.outputs[0]
         if source is None or source.shape is None or result.shape is None or result.is_graph_output():
@@ -114,7 +113,7 @@ def _drop_idle_reshapes(model: ir.Model) -> None:
 
 @contextmanager
 def _export_friendly(checkpoint: Checkpoint) -> Iterator[None]:
-    """Make the network traceable into single ops, and put everything back afterwards.
+    """Make the network traceable into single ops, and restore everything afterward.
 
     - transformers 5.9+ builds an all-true attention mask when traced; without it attention is
       the same function and compilers can fuse it.
@@ -147,7 +146,7 @@ def _export_friendly(checkpoint: Checkpoint) -> Iterator[None]:
 
 @contextmanager
 def _silent_exporter() -> Iterator[None]:
-    """Keep torch's notes about missing torchvision and its own deprecations off the screen."""
+    """Hide torch's messages about missing torchvision and its own deprecations."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -183,7 +182,7 @@ def _name_by_module(model: ir.Model) -> None:
 
 
 def _name_weights(model: ir.Model) -> None:
-    """Name weights after the module of their first consumer: folding left them as ``val_13``."""
+    """Name weights after the module of their first consumer; constant folding named them ``val_13``."""
     renamed: dict[str, ir.Value] = {}
     for value in list(model.graph.initializers.values()):
         uses = tuple(value.uses())
@@ -208,7 +207,7 @@ def _role(node: ir.Node, index: int) -> str:
 
 
 def _forget_origin(model: ir.Model) -> None:
-    """Remove stack traces and file paths: same weights, same bytes, on every machine."""
+    """Remove stack traces and file paths, so that the same weights produce the same bytes on every machine."""
     model.metadata_props.clear()
     model.graph.metadata_props.clear()
     model.producer_name, model.producer_version = "vivit-export", None

@@ -1,4 +1,4 @@
-"""What ``nvidia-smi`` says; nothing where there is none."""
+"""Read facts from ``nvidia-smi``; return nothing if it is missing."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import subprocess
 
 
 def gpu_clocks() -> str:
-    """Name, clocks and temperature of the first GPU; empty where there is none."""
+    """Return name, clocks and temperature of the first GPU, or nothing if there is none."""
     lines = _ask("--query-gpu=name,clocks.sm,clocks.max.sm,clocks.mem,temperature.gpu")
     return lines[0] if lines else ""
 
 
 def gpu_model() -> str:
-    """Name, driver, memory and power limit of the first GPU; empty where there is none."""
+    """Return name, driver, memory and power limit of the first GPU, or nothing if there is none."""
     lines = _ask("--query-gpu=name,driver_version,memory.total,power.limit")
     return lines[0] if lines else ""
 
 
 def gpu_used_bytes() -> int | None:
-    """Memory in use on all GPUs, by whichever process; None where it cannot tell.
+    """Return the memory in use on all GPUs by any process, or None if it is unknown.
 
-    A process sees what it holds itself by how this grows: counted by process id it is missing in containers.
+    A process measures its own share by how this grows: nvidia-smi's count per process is missing in containers.
     """
     sizes = [line.split()[0] for line in _ask("--query-gpu=memory.used")]
     return sum(int(mebibytes) << 20 for mebibytes in sizes) if sizes and all(s.isdigit() for s in sizes) else None

@@ -1,4 +1,4 @@
-"""What timing a bundle gave: contenders, their calls, and the figures made of them."""
+"""The result of timing a bundle: contenders, their calls, and the figures computed from them."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _PERCENTILES = (50, 90, 95, 99)
 
 @dataclass
 class ContenderTimes:
-    """One that takes part.
+    """One engine, or PyTorch mode, that is timed.
 
     Attributes:
-        name: as asked for.
+        name: as the caller wrote it.
         engine: name, version, device and arithmetic.
         seconds: of each timed call, by batch.
         cpu_seconds: processor time of the same calls.
-        compute_seconds: on a GPU, of as many calls with their input there already.
+        compute_seconds: on a GPU: of the same number of calls whose input is already there.
         steps: seconds from a video file to its result, one clip, medians.
         peak_bytes: largest resident memory of its process.
-        gpu_bytes: what the GPU's used memory grew by in its turns, from loading on, at most.
-        gpu_tensor_bytes: most GPU memory that PyTorch's tensors took at once, for PyTorch.
-        gpu: what ``nvidia-smi`` said of the clocks after its last call.
-        beyond_gate: limits of its drift gate that it breaks and is timed all the same.
-        error: why it is out, or was stopped.
+        gpu_bytes: largest growth of used GPU memory during its turns, loading included.
+        gpu_tensor_bytes: for PyTorch: peak GPU memory of its tensors.
+        gpu: clocks that ``nvidia-smi`` reported after its last call.
+        beyond_gate: limits of its drift gate that it exceeds, if it was timed anyway.
+        error: why it was left out or stopped.
     """
 
     name: str
@@ -55,9 +55,9 @@ class BenchReport:
     """What was measured.
 
     Attributes:
-        contenders: in the order they took their turns; the first that ran is what ratios are to.
-        rounds: timed calls per batch that were asked for.
-        interrupted: Ctrl-C came in between.
+        contenders: in the order of their turns; ratios are relative to the first that ran.
+        rounds: requested timed calls per batch.
+        interrupted: whether Ctrl-C ended the run.
         machine: processor, cores, load before.
     """
 
@@ -68,16 +68,16 @@ class BenchReport:
 
     @property
     def partial(self) -> bool:
-        """Whether less was measured than was asked for: interrupted, or a contender stopped on its way."""
+        """Whether less was measured than requested: the run was interrupted, or a contender stopped."""
         return self.interrupted or any(c.seconds and c.error for c in self.contenders)
 
     @property
     def baseline(self) -> ContenderTimes | None:
-        """What speeds are relative to."""
+        """The contender that speeds are relative to."""
         return next((c for c in self.contenders if c.seconds), None)
 
     def figures(self, contender: ContenderTimes, batch: int) -> Figures:
-        """What a contender's calls at one batch came to; see `Figures`."""
+        """Return the figures of a contender's calls at one batch; see `Figures`."""
         seconds = np.array(contender.seconds[batch])
         p50, p90, p95, p99 = (1e3 * float(np.percentile(seconds, p)) for p in _PERCENTILES)
         base = self.baseline.seconds.get(batch, []) if self.baseline else []
@@ -130,7 +130,7 @@ class BenchReport:
 
 
 def parse_kind(kind: str) -> tuple[str, Precision, bool]:
-    """Read what to compare with: ``eager``, ``sdpa`` or ``compile``, with ``-fp16`` or ``-bf16`` behind it.
+    """Parse a PyTorch mode: ``eager``, ``sdpa`` or ``compile``, optionally followed by ``-fp16`` or ``-bf16``.
 
     Returns:
         Attention implementation, precision, and whether to compile.

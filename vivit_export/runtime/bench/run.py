@@ -1,9 +1,9 @@
 """Time contenders in one run.
 
-Every contender is a process of its own (`worker`), so that peak memory is its own. They take
-turns, one call each, round after round: what else the machine does, and how fast it happens to be,
-hits all alike, and ratios of one round with spread are what to look at. A contender that is beyond
-its drift gate is not timed: a wrong answer has no speed.
+Each contender is a process of its own (`worker`), so its peak memory is its own. They take turns, one
+call each, round after round. Other load on the machine then affects all of them alike: compare ratios
+within a round, with their spread. A contender beyond its drift gate is not timed: a wrong answer has
+no speed.
 """
 
 from __future__ import annotations
@@ -46,24 +46,24 @@ def take_turns(
     anyway: bool = False,
     progress: Progress | None = None,
 ) -> BenchReport:
-    """Time contenders that are given by the command of each one's process.
+    """Time contenders, each given by the command that starts its process.
 
     Args:
-        commands: arguments of a Python that answers as `worker` does, by the contender's name; the first one is
-            what speeds are relative to.
-        batches: clips per call; an engine that takes fewer at once is called several times, as a session does.
+        commands: arguments for a Python process that answers as `worker` does, by the contender's name; speeds are
+            relative to the first.
+        batches: clips per call; an engine that takes fewer is called several times, as a session does.
         rounds: timed calls for each contender and batch.
-        warmup: calls before these.
-        video: for the steps from a file to a result; they are left out where None.
-        anyway: also time what is beyond the drift gate, or has nothing to be held to.
-        progress: told about each stage.
+        warmup: calls before the timed ones.
+        video: for timing the steps from file to result; None leaves them out.
+        anyway: also time contenders that are beyond the drift gate or cannot be checked.
+        progress: receives each stage.
 
     Returns:
-        The report; ``partial`` where Ctrl-C came in between, or a contender was stopped on its way.
+        The report; ``partial`` if Ctrl-C ended the run or a contender stopped.
 
     Raises:
-        UsageError: nonsense was asked for.
-        EnvironmentFault: no contender can run here.
+        UsageError: a number is out of range.
+        EnvironmentFault: no contender can run on this machine.
     """
     progress = progress if progress is not None else Silent()
     if rounds < 1 or warmup < 0 or not batches or min(batches) < 1:
@@ -96,16 +96,16 @@ def take_turns(
 def served_commands(
     bundle: Bundle, engines: Sequence[str] = (), device: str | None = None, cpu_precision: str | None = None
 ) -> dict[str, Sequence[str]]:
-    """Return the command of each engine's process, by the engine's name, for `take_turns`.
+    """Return the command that starts each engine's process, by engine name, for `take_turns`.
 
     Args:
         bundle: a verified bundle.
-        engines: names that `open_session` knows; none: every engine that runs here.
+        engines: names that `open_session` knows; empty: every engine that runs on this machine.
         device: see `open_session`.
         cpu_precision: see `open_session`.
 
     Raises:
-        UsageError: an engine that is unknown.
+        UsageError: an engine is unknown.
     """
     known = {*ORDER, "onnxruntime", *bundle.engines}
     for engine in engines:
@@ -116,7 +116,7 @@ def served_commands(
 
 
 class _Worker:
-    """A contender's process, asked by lines of JSON."""
+    """A contender's process, which takes requests as lines of JSON."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._child = subprocess.Popen(
@@ -125,7 +125,7 @@ class _Worker:
         )  # fmt: skip
 
     def ask(self, **request: Any) -> JsonObject:
-        """Send a request and wait for the answer; one of ``error`` where the process is gone."""
+        """Send a request and wait for the answer; if the process is gone, the answer has an ``error``."""
         assert self._child.stdin is not None and self._child.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             self._child.stdin.write(json.dumps(request) + "\n")
@@ -139,7 +139,7 @@ class _Worker:
         return {"error": f"its process ended with status {status}"}
 
     def close(self) -> None:
-        """End it, whatever it does; closing twice does nothing."""
+        """End the process, whatever it is doing; closing twice does nothing."""
         self._child.kill()
         self._child.wait()
         for pipe in (self._child.stdin, self._child.stdout):
@@ -155,7 +155,7 @@ def _start(command: Sequence[str], stack: contextlib.ExitStack) -> _Worker:
 
 
 def _admit(contender: ContenderTimes, worker: _Worker, anyway: bool) -> None:
-    """Ask a contender whether it runs and passes its gate."""
+    """Check that a contender runs and passes its gate."""
     answer = worker.ask(check=True)
     contender.engine = answer.get("engine", "")
     contender.error = answer.get("error", "")

@@ -1,11 +1,11 @@
-"""The child process of `bench`: one contender, so that its memory and its threads are its own.
+"""The child process of `bench`: one contender, with memory and threads of its own.
 
 ``python -m vivit_export.runtime.bench.worker BUNDLE ENGINE`` answers requests, lines of JSON: ``{"check": true}``,
-``{"run": [B, seed]}``, ``{"split": VIDEO}``. Every answer has the peak of its memory. What libraries print goes to
+``{"run": [B, seed]}``, ``{"split": VIDEO}``. Every answer has the peak memory. Whatever libraries print goes to
 stderr. `vivit_export.export.eager_worker` does the same for the eager network.
 
-On a GPU each timed call follows an untimed one, as what ran in between has cooled caches and clocks, and then the
-network is timed once more with its input on the GPU.
+On a GPU, each timed call follows an untimed one, because caches and clocks cooled while others ran. The network is then
+timed once more with its input already on the GPU.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ Batch = npt.NDArray[Any]
 
 
 class OnGpu(Protocol):
-    """What a contender on a GPU can tell besides."""
+    """What a contender on a GPU measures in addition."""
 
     def compute(self, batch: Any) -> float:
         """Run a batch and return the seconds without copies to and from the GPU."""
 
     def tensor_bytes(self) -> int:
-        """Most GPU memory that its tensors took at once; 0 where it does not count them."""
+        """Return the peak GPU memory of its tensors, or 0 if it does not count them."""
 
     def rest(self) -> None:
-        """Free GPU memory that it keeps for its next call only: others take their turns."""
+        """Free GPU memory that it keeps only for its next call, because others run in between."""
 
 
 class Contender(Protocol):
@@ -61,10 +61,10 @@ class Contender(Protocol):
 
     @property
     def gpu(self) -> OnGpu | None:
-        """What it tells on a GPU; None on the CPU."""
+        """What it measures on a GPU; None on the CPU."""
 
     def batch(self, count: int, seed: int) -> Any:
-        """Make the input of one call in host memory; not timed."""
+        """Make the input of one call in host memory; this is not timed."""
 
     def run(self, batch: Any) -> object:
         """Run it, until the result is in host memory."""
@@ -73,7 +73,7 @@ class Contender(Protocol):
         """Return the seconds of each step from a video file to its result, for one clip."""
 
     def failures(self) -> list[str] | None:
-        """Say what is beyond the drift gate; None where there is nothing to hold it to."""
+        """Return what is beyond the drift gate, or None if there is nothing to check against."""
 
 
 class Served:
@@ -89,7 +89,7 @@ class Served:
         self.gpu = ServedOnGpu(self._session) if local else None
 
     def batch(self, count: int, seed: int) -> Batch:
-        """Noise: what the pixels show does not change how long a transformer takes."""
+        """Return noise: what the pixels show does not change how long a transformer takes."""
         return random_batch(self._bundle.contract, count, seed)
 
     def split(self, video: Path) -> dict[str, float]:
@@ -101,7 +101,7 @@ class Served:
         return {"decode": decode, "preprocess": preprocess, **self._session.run_in_steps(clip[None])}
 
     def failures(self) -> list[str] | None:
-        """Hold the golden clips to the bundle's gate, at the smallest batch."""
+        """Check the golden clips against the bundle's gate, at the smallest batch."""
         if self._bundle.golden is None:
             return None
         frames, reference = golden_clips(self._bundle)
@@ -118,18 +118,18 @@ class ServedOnGpu:
         self._session = session
 
     def compute(self, batch: Batch) -> float:
-        """Sum over calls of as many clips as the engine takes."""
+        """Return the sum over calls of as many clips as the engine takes."""
         low, high = self._session.batches
         parts = [batch[i : i + high] for i in range(0, len(batch), high)]
         filled = (part[np.arange(max(low, len(part))) % len(part)] for part in parts)
         return sum(self._session.run_in_steps(part)["compute"] for part in filled)
 
     def tensor_bytes(self) -> int:
-        """Engines do not count."""
+        """Return 0: engines do not count their tensors."""
         return 0
 
     def rest(self) -> None:
-        """Engines keep what they need."""
+        """Do nothing: engines keep only what they need."""
 
 
 def random_batch(contract: Contract, count: int, seed: int) -> Batch:
@@ -143,14 +143,14 @@ def random_batch(contract: Contract, count: int, seed: int) -> Batch:
 
 
 def work(make: Callable[[], Contender]) -> int:
-    """Make a contender at the first request and answer until stdin ends; a failure to make it is the only answer.
+    """Make a contender at the first request, and answer until stdin ends; if making it fails, answer only that.
 
-    Contenders are asked one after the other, so what the GPU's memory grows by meanwhile is this one's.
+    Contenders are asked one after the other, so any growth of GPU memory in the meantime is this one's.
 
     Returns:
         The exit status.
     """
-    # What libraries print goes to stderr from here on; stdout is for answers alone.
+    # From here on, whatever libraries print goes to stderr: stdout is for answers only.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
         clerk: RequestHandler | None = None
@@ -175,7 +175,7 @@ class RequestHandler:
         self._batches: set[int] = set()
 
     def answer(self, request: JsonObject) -> JsonObject:
-        """Do what is asked for, or say why that failed."""
+        """Carry out a request, or return why that failed."""
         try:
             if "check" in request:
                 return self._check()
@@ -216,7 +216,7 @@ class RequestHandler:
 
 
 class _GpuMemory:
-    """What a contender takes of the GPU: by how much its used memory grows while nobody else has a turn.
+    """A contender's GPU memory: how much the used memory grows while no other contender runs.
 
     Attributes:
         peak: bytes; 0 where ``nvidia-smi`` does not tell.
@@ -231,11 +231,11 @@ class _GpuMemory:
         self._start = gpu_used_bytes()
 
     def look(self) -> None:
-        """It holds most now."""
+        """Record the memory at its largest."""
         self.peak = max(self.peak, self._held + self._grown())
 
     def end(self) -> None:
-        """Its turn ends; what it has now it keeps."""
+        """End a turn; what the contender holds now, it keeps."""
         self._held += self._grown()
 
     def _grown(self) -> int:

@@ -1,1 +1,1 @@
-"""From a video to the tensor that the engine takes: decoding, sampling, views, windows, preprocessing."""
+"""From a video to the engine's input tensor: decoding, sampling, views, windows, preprocessing."""

@@ -1,6 +1,6 @@
-"""Where the pixels of a crop come from: sizes and ranges along each axis, no pixels.
+"""Where the pixels of a crop come from: sizes and ranges along each axis, without any pixels.
 
-Resize and crop treat rows and columns apart, so all that is to be known is one `Axis` for each.
+Resize and crop treat rows and columns independently, so one `Axis` describes each.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Axis:
         return self.stop - self.start
 
     def needed(self, resample: int) -> tuple[int, int]:
-        """A range of source pixels that holds all that the kept ones are computed from."""
+        """Return a range of source pixels that covers everything the kept pixels are computed from."""
         scale = self.source / self.resized
         reach = _REACH[resample] * max(1.0, scale)
         low = math.floor((self.start + 0.5) * scale - reach) - 1
@@ -56,8 +56,8 @@ def crop_axis(source: int, resized: int, length: int, position: float) -> Axis:
         source: pixels of the frame.
         resized: pixels after the resize.
         length: pixels of the crop.
-        position: 0.0 start, 0.5 centre, 1.0 end. In the centre an odd pixel too many goes off the
-            end; a missing one is always padded in front, as transformers does both.
+        position: 0.0 start, 0.5 center, 1.0 end. As in transformers, a centered crop drops an odd extra pixel
+            at the end, and an odd missing pixel is padded in front.
     """
     if resized >= length:
         start = int((resized - length) * position)

@@ -1,10 +1,10 @@
-"""Frames to pixel values, bit-equal to ``VivitImageProcessor``, without transformers.
+"""Turn frames into pixel values, bit-equal to ``VivitImageProcessor``, without transformers.
 
-Two facts make it both exact and fast. Pillow resizes 8-bit images in two independent passes with
-8-bit pixels in between, so each pass runs as its own one-axis resize, on only the pixels that the
-crop depends on, in the order that the contract records, on any Pillow. And what follows the resize
-is a function of one 8-bit value per channel, so rescale, offset and normalise are a table of
-3 x 256 floats. Reading videos is not done here (`vivit_export.runtime.clips.video`).
+Two facts make this both exact and fast. First, Pillow resizes 8-bit images in two independent passes with
+8-bit pixels in between. Each pass can therefore run as a one-axis resize, on only the pixels that the crop
+depends on, in the order that the contract records, with any version of Pillow. Second, everything after the
+resize is a function of one 8-bit value per channel, so rescale, offset and normalize are a table of
+3 x 256 floats. `vivit_export.runtime.clips.video` reads the videos.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Preprocessor:
             frames: as for `crops`.
 
         Returns:
-            float32 (1, T, 3, H, W), the bits that ``VivitImageProcessor(list(frames))`` gives.
+            float32 (1, T, 3, H, W), bit-equal to ``VivitImageProcessor(list(frames))``.
 
         Raises:
             ClipError: the frames do not fit the model.
@@ -86,13 +86,13 @@ class Preprocessor:
         return self.to_pixels(self.crops(frames)[None])
 
     def crops(self, frames: Frames, position: float = 0.5) -> UInt8:
-        """Resize and crop one clip: what the ``crops`` input of an engine takes.
+        """Resize and crop one clip, for an engine with the input ``crops``.
 
         Args:
             frames: T frames of one size: a uint8 array (T, h, w, 3), a list of uint8 arrays
                 (h, w, 3), or a list of RGB Pillow images; RGB order, 0 to 255. Not modified.
             position: where the crop lies along the longer side of the resized frame: 0.0 start
-                (top or left), 0.5 centre, as ``VivitImageProcessor`` has it, 1.0 end.
+                (top or left), 0.5 center, as ``VivitImageProcessor`` has it, 1.0 end.
 
         Returns:
             uint8 (T, H, W, 3); zero where the crop reaches beyond the frame.
@@ -108,14 +108,14 @@ class Preprocessor:
         return out
 
     def crop(self, frame: UInt8 | Image.Image, position: float = 0.5) -> UInt8:
-        """Resize and crop one frame, for callers that meet them one by one.
+        """Resize and crop one frame, for callers that receive frames one by one.
 
         Args:
-            frame: one of those that `crops` takes.
+            frame: as one of the frames of `crops`.
             position: as for `crops`.
 
         Returns:
-            uint8 (H, W, 3): the frame that `crops` gives.
+            uint8 (H, W, 3): the same frame as from `crops`.
 
         Raises:
             ClipError: as for `crops`.
@@ -135,13 +135,13 @@ class Preprocessor:
             inner[...] = frame[rows.start : rows.stop, columns.start : columns.stop]
 
     def to_pixels(self, crops: UInt8) -> Float32:
-        """Rescale, offset and normalise crops.
+        """Rescale, offset and normalize crops.
 
         Args:
             crops: uint8 (B, T, H, W, 3), from `crops`.
 
         Returns:
-            float32 (B, T, 3, H, W): what the ``pixels`` input of an engine takes.
+            float32 (B, T, 3, H, W), for an engine with the input ``pixels``.
 
         Raises:
             ClipError: another dtype or shape.
@@ -163,7 +163,7 @@ class Preprocessor:
         return out
 
     def _check(self, frames: Frames) -> tuple[_Images, int, int]:
-        """The frames, and the (height, width) they share."""
+        """Return the frames and their common (height, width)."""
         if isinstance(frames, np.ndarray):
             if frames.ndim != 4:
                 raise ClipError(f"frames must be an array (T, h, w, 3) or a list of frames, got {_describe(frames)}")
@@ -187,7 +187,7 @@ class Preprocessor:
         return frames, sizes[0][0], sizes[0][1]
 
     def axes(self, height: int, width: int, position: float = 0.5) -> tuple[Axis, Axis]:
-        """Return (rows, columns) of the way from a frame of that size to its crop.
+        """Return the axes (rows, columns) that lead from a frame of this size to its crop.
 
         Args:
             height: rows of the frame.
@@ -195,7 +195,7 @@ class Preprocessor:
             position: as for `crops`; in a square the longer side is the height.
 
         Raises:
-            ClipError: the pipeline does not bring that size to H x W.
+            ClipError: the pipeline does not turn that size into H x W.
             ValueError: a position outside [0, 1].
         """
         if not 0 <= position <= 1:

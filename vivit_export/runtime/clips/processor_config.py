@@ -1,9 +1,9 @@
 """Read a checkpoint's preprocessing and clip geometry from its own JSON, without transformers.
 
 The reference is ``VivitImageProcessor`` (Pillow and NumPy): a field that the JSON lacks takes that
-class's default, as it does when transformers loads the same file, and what that class would refuse
-at its first frame is refused here. ``VivitVideoProcessor`` (torchvision) is another arithmetic that
-differs by a level here and there; its JSON is read for its fields only.
+class's default, as it does when transformers loads the same file. Anything that the class would refuse
+at its first frame is refused here. ``VivitVideoProcessor`` (torchvision) computes differently, by a level
+here and there; its JSON is read for its fields only.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def read_preprocess(folder: str | Path, default_crop: tuple[int, int]) -> Prepro
     Args:
         folder: a checkpoint in Hugging Face form.
         default_crop: (height, width) of the model's input: recorded as the crop where the JSON
-            switches cropping off, and named in the message where there is no JSON at all. It never
-            stands in for a missing ``crop_size``; that is 224 x 224, as in transformers.
+            switches cropping off, and named in the message if there is no JSON at all. It never
+            replaces a missing ``crop_size``; that is 224 x 224, as in transformers.
 
     Returns:
         The fields, with the resize order of the Pillow that is installed.

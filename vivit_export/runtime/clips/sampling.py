@@ -9,10 +9,10 @@ A video has N frames, [0, N); a clip takes T of them, i in [0, T). Drawn for N =
     head               ^  ^  ^  ^                                        i
     stride, k = 2                  ^     ^     ^     ^     |             (N - T * k) // 2 + i * k
 
-``uniform`` is what transformers' video pipeline takes where the checkpoint has a video processor;
-``head`` what it takes without one. ``stride`` looks at the window [s, s + T * k) in the middle of the
-video and takes its frames s, s + k, …: scenic's central test clip (the paper: T = 32, k = 2), bit for
-bit. ``center`` is ``stride`` with k = 1.
+``uniform`` is the rule of transformers' video pipeline if the checkpoint has a video processor; ``head``
+is its rule without one. ``stride`` takes the frames s, s + k, … of the window [s, s + T * k) in the middle
+of the video. This is scenic's central test clip (the paper: T = 32, k = 2), bit for bit. ``center`` is
+``stride`` with k = 1.
 
 V temporal views with stride k are V such windows, equally spaced from the first frame to the last,
 s(v) = v * (N - T * k) // (V - 1), as scenic's test clips are (N = 16, T = 4, k = 2, V = 3)::
@@ -21,10 +21,9 @@ s(v) = v * (N - T * k) // (V - 1), as scenic's test clips are (N = 16, T = 4, k 
     view 1                         ^     ^     ^     ^     |
     view 2                                     ^     ^     ^     ^     |
 
-Where N < T * k the window starts at 0. A video is too short where the last index would lie beyond
-it: N < T, with stride N < (T - 1) * k + 1. It is then refused, or its indices are drawn as if it went
-on: ``repeat`` shows the last frame again, index min(j, N - 1); ``loop`` begins anew, index j % N, as
-scenic does.
+If N < T * k, the window starts at 0. A video is too short if the last index would lie beyond it: N < T, or
+with stride N < (T - 1) * k + 1. It is then refused, or its indices are drawn as if it continued: ``repeat``
+shows the last frame again, index min(j, N - 1); ``loop`` starts over, index j % N, as scenic does.
 """
 
 from __future__ import annotations
@@ -47,10 +46,10 @@ def choose_sampling(
     short: Short | None = None,
     views: tuple[int, int] | None = None,
 ) -> Clip:
-    """Change how clips are drawn; what is None stays, and a stride alone means sampling ``stride``.
+    """Change how clips are drawn; None keeps the current value, and a stride alone implies sampling ``stride``.
 
     Raises:
-        UsageError: the choices do not go together.
+        UsageError: the choices conflict.
     """
     if stride is not None and sampling is None:
         sampling = "stride"
@@ -74,7 +73,7 @@ def frames_needed(clip: Clip) -> int:
 
 
 def clip_indices(num_frames_in_video: int, clip: Clip, *, source: str = "the video") -> Indices:
-    """Choose the frames of one clip: the whole rule but for ``views``, which `view_indices` has.
+    """Choose the frames of one clip; `view_indices` does the same for several ``views``.
 
     Args:
         num_frames_in_video: N.

@@ -1,16 +1,16 @@
 """Read frames from a video file. The only module that imports PyAV.
 
-Frames are decoded in full and in presentation order, never sought: seeking is wrong on many
-streams, and the frame count that a container states is often absent or off. The exact count comes
-from the packets, and is checked against what the decoder really gives. Which frames are taken is
-said in `vivit_export.runtime.clips.sampling`.
+Videos are decoded in full and in presentation order, without seeking: seeking is wrong on many streams,
+and the frame count in a container's header is often missing or wrong. The exact count comes from the packets,
+and is checked against the number of frames that are actually decoded. `vivit_export.runtime.clips.sampling`
+says which frames are taken.
 
-Colour: each frame becomes 8-bit RGB in swscale with PyAV's defaults. Matrix and range are those the
-stream declares; where it declares none, BT.601 and limited range, whatever the size. Halved chroma is
+Color: each frame becomes 8-bit RGB in swscale with PyAV's defaults. Matrix and range are those the
+stream declares. If it declares none, they are BT.601 and limited range, whatever the size. Halved chroma is
 repeated in 8-bit sources, and interpolated (bilinear) in deeper ones, which are rounded to 8 bits.
-OpenCV, another user of FFmpeg, gives the same bits except for deep sources with halved chroma, which
+OpenCV, which also uses FFmpeg, produces the same bits except for deep sources with halved chroma, which
 it interpolates by a cubic.
-Pixels are taken as square. Nothing is resized here (`vivit_export.runtime.clips.preprocess`).
+Pixels are assumed to be square. Nothing is resized here (see `vivit_export.runtime.clips.preprocess`).
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ def read_clip(path: str | Path, contract: Contract) -> UInt8:
 def read_sampled(
     path: Path, choose: Callable[[int], Indices], store: Callable[[UInt8], UInt8] = lambda frame: frame
 ) -> UInt8:
-    """Decode a video and keep what the chosen frames become.
+    """Decode a video and store the chosen frames.
 
     Args:
         path: a video file.
-        choose: from the number of frames N to n frame numbers in [0, N), in any order; it may
-            raise. It is called again where the decoder shows that N was another.
-        store: from an upright RGB frame, uint8 (h, w, 3), to the array to keep; always of one shape.
+        choose: maps the number of frames N to n frame numbers in [0, N), in any order; it may
+            raise. It is called again if decoding shows a different N.
+        store: maps an upright RGB frame, uint8 (h, w, 3), to the array to keep, always of the same shape.
 
     Returns:
         uint8 (n, *shape of what is stored), in the order of ``choose``.
@@ -121,10 +121,10 @@ def find_clips(folder_or_file: str | Path) -> list[Path]:
 
 
 def require_file(path: Path) -> None:
-    """Refuse what is no file.
+    """Refuse a path that is not a file.
 
     Raises:
-        ClipError: it is a folder, or not there.
+        ClipError: it is a folder, or does not exist.
     """
     if path.is_dir():
         raise ClipError(f"{path} is a folder; give one video file")
@@ -170,7 +170,7 @@ class Timeline:
 
 
 def read_timeline(path: Path) -> Timeline:
-    """Find out when each frame is shown: from the packets, or by decoding where these may hide some.
+    """Find out when each frame is shown: from the packets, or by decoding if packets may hide frames.
 
     Memory: less than 100 bytes per frame.
 
@@ -191,14 +191,14 @@ def read_timeline(path: Path) -> Timeline:
 
 @dataclass(frozen=True, slots=True)
 class _Scan:
-    """What the packets of a video tell, without decoding.
+    """What the packets of a video say, without decoding.
 
     Attributes:
         starts: when each frame is shown, in seconds or None, in order of decoding. The total that
-            the container states is not used: it includes what an edit list hides.
-        end_seconds: when the last frame ends, where that is known.
+            the container states is not used: it includes frames that an edit list hides.
+        end_seconds: when the last frame ends, if known.
         rate: mean number of frames per second.
-        has_index: the container keeps a frame index of its own, so each packet must give a frame.
+        has_index: the container has a frame index of its own, so each packet must hold a frame.
         shows_each_packet: neither the codec nor the beginning hides frames.
     """
 
@@ -238,7 +238,7 @@ def _scan(path: Path) -> _Scan:
 
 
 def _shown(packet: av.Packet[Any]) -> tuple[float | None, float]:
-    """When a packet's frame begins to be shown, if that is stated, and when it ends, or 0."""
+    """Return when a packet's frame is first shown, or None, and when it ends, or 0."""
     if packet.pts is None or packet.time_base is None:
         return None, 0.0
     tick = float(packet.time_base)
@@ -252,9 +252,9 @@ def _decoded_starts(path: Path) -> list[float | None]:
 
 
 def _collect(path: Path, indices: Indices, store: Callable[[UInt8], UInt8]) -> tuple[UInt8, int]:
-    """What is stored of the frames at ``indices``, and the number of frames decoded.
+    """Return the stored frames at ``indices``, and the number of frames decoded.
 
-    The array is complete only if all those frames came.
+    The array is complete only if all those frames were decoded.
     """
     slots: dict[int, list[int]] = {}
     for slot, index in enumerate(indices.tolist()):
@@ -280,10 +280,10 @@ def decode_frames(path: Path, is_wanted: Callable[[int], bool]) -> Iterator[tupl
         is_wanted: asked once for each frame number, just before that frame is yielded.
 
     Yields:
-        The frame's number and, where wanted, the frame: uint8 (h, w, 3), upright RGB.
+        The frame's number and, if wanted, the frame: uint8 (h, w, 3), upright RGB.
 
     Raises:
-        ClipError: as for `read_clip`, but for the number of frames, which is not checked here.
+        ClipError: as for `read_clip`, except that the number of frames is not checked.
     """
     shape: tuple[int, ...] = ()
     with _as_clip_error(path), _open(path) as (container, video):
@@ -303,7 +303,7 @@ def decode_frames(path: Path, is_wanted: Callable[[int], bool]) -> Iterator[tupl
 
 
 def require_all_decoded(path: Path, decoded: int, num_frames: int) -> None:
-    """Refuse a video that did not give as many frames as its packets promised.
+    """Refuse a video with fewer or more frames than its packets promised.
 
     Raises:
         ClipError: the numbers differ.

@@ -5,12 +5,12 @@
 
     landscape                             portrait     top
     +--------+-----+--------+             +-------+
-    |        |     |        |             |#######|    centre: between
-    | start  |centre  end   |             |       |
+    |        |     |        |             |#######|    center: between
+    | start  |center  end   |             |       |
     |        |     |        |             +-------+    bottom
     +--------+-----+--------+
 
-Across the longer side each crop is centred; the centre crop is ``VivitImageProcessor``'s.
+Across the longer side each crop is centered; the center crop is ``VivitImageProcessor``'s.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def read_views(path: str | Path, contract: Contract) -> UInt8:
 
 
 def read_fitting_views(path: Path, contract: Contract) -> UInt8:
-    """`read_views`, and refuse frames of a size that the graph does not take.
+    """Do `read_views`, and refuse frames of a size that the graph does not accept.
 
     Raises:
         ClipError: as for `read_views` and `require_size`.
@@ -74,7 +74,7 @@ def read_fitting_views(path: Path, contract: Contract) -> UInt8:
 
 
 def require_size(clips: UInt8, path: Path, contract: Contract) -> None:
-    """Refuse clips of another size than the one that a graph takes which resizes by itself.
+    """Refuse clips whose size differs from the frame size of a graph that resizes by itself.
 
     Args:
         clips: uint8 (V, T, h, w, 3).
@@ -99,7 +99,7 @@ def average_views(logits: Float32) -> Float32:
         logits: (V, num_labels), one row per view.
 
     Returns:
-        float32 (num_labels,): the mean, added up in double precision.
+        float32 (num_labels,): the mean, summed in double precision.
     """
     if logits.ndim != 2 or not len(logits):
         raise ValueError(f"the logits of the views must be an array (V, num_labels), got {logits.shape = }")
@@ -108,7 +108,7 @@ def average_views(logits: Float32) -> Float32:
 
 
 class ViewCropper:
-    """From a frame to what the model's input takes of it, once per spatial view.
+    """Turn a frame into the model's input, once per spatial view.
 
     Raises:
         UsageError: spatial views of a model that does not crop here.

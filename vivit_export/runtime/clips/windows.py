@@ -1,8 +1,8 @@
 """Sliding windows over long videos, in bounded memory.
 
-A window is a stretch [start, end) of a video of length L, and gives one clip by the contract's
-sampling rule, as if it were a video of its own. Windows begin at 0, hop, 2 * hop, … as long as they
-fit; where frames would be left over at the end, one more ends with the video::
+A window is a span [start, end) of a video of length L. One clip is drawn from it by the contract's
+sampling rule, as if it were a separate video. Windows begin at 0, hop, 2 * hop, … as long as they
+fit. If frames would be left over, one more window ends with the video::
 
     video    |--------------------------------|   L
     0        [--------------)
@@ -10,12 +10,12 @@ fit; where frames would be left over at the end, one more ends with the video::
     2                            [--------------) does not fit, and is moved:
     2                          [--------------)   L - window
 
-A video shorter than one window is one window. With hop > window the gaps are wanted, and nothing is
-moved. Seconds count from the first frame; a window holds the frames that begin to be shown in it, or,
-where none does, the one that is on screen.
+A video shorter than one window is one window. With hop > window the gaps are intended, and nothing is
+moved. Seconds count from the first frame. A window holds the frames that are first shown in it, or, if
+there are none, the frame that is on screen.
 
-Frames are decoded once, in order. Only those that a window takes are converted and cropped, and only
-crops that an open window still needs are held.
+Frames are decoded once, in order. Only frames that a window takes are converted and cropped, and only
+crops that an open window still needs are kept in memory.
 """
 
 from __future__ import annotations
@@ -79,20 +79,20 @@ def read_windows(
 ) -> Iterator[Window]:
     """Read a video window by window.
 
-    Memory: one crop for each frame that open windows have taken so far, at most T times the
-    windows that overlap; the result of the current window; less than 200 bytes per frame of the video.
+    Memory: one crop for each frame that open windows have taken so far, at most T times the number of
+    overlapping windows; the result of the current window; less than 200 bytes per frame of the video.
 
     Args:
         path: a video file.
-        contract: says how many frames a window gives, and how they are drawn. Of its ``views`` the
-            central one is read.
+        contract: says how many frames to draw from a window, and how. Only the central one of its
+            ``views`` is read.
         window: length of a window.
-        hop: from the beginning of one window to the next; the window's length where None.
-        unit: what both are counted in.
+        hop: from the beginning of one window to the next; None: the window's length.
+        unit: unit of both.
 
     Returns:
-        An iterator over the windows in order of time. The file is looked at now, decoded as the
-        iterator is used, and closed when it ends or is closed.
+        An iterator over the windows in order of time. The file is opened now, decoded as the
+        iterator is used, and closed when the iterator ends or is closed.
 
     Raises:
         ClipError: as for `read_clip`; also while iterating.

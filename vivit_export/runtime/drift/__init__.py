@@ -1,1 +1,1 @@
-"""How far results lie from the reference: metrics, gates, runs of a session, pixel parity."""
+"""Drift from the reference: metrics, gates, runs of a session, pixel parity."""

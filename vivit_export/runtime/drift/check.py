@@ -1,4 +1,4 @@
-"""Hold what runs a graph to reference results on the same clips. Needs no torch."""
+"""Compare results with reference results on the same clips. Needs no torch."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def run_full_batches(
     Args:
         execute: runs a batch (B, ...).
         engine: name for the report.
-        clips: (N, ...). Fewer than the batch holds are repeated, so that the batch itself is tried.
+        clips: (N, ...). If there are fewer than ``size``, they are repeated to fill the batch.
         reference: arrays (N, ...) by output name.
-        gate: for the margin that makes a flip near.
+        gate: sets the margin below which a flip counts as near.
         size: clips per call.
     """
     rows = np.arange(max(size, len(clips))) % len(clips)
@@ -46,14 +46,14 @@ def run_full_batches(
 def check_session(
     session: Session, clips: npt.NDArray[Any], reference: Outputs, gate: Gate, batches: Iterable[int] = ()
 ) -> list[Run]:
-    """Run clips in a session at batch 1, at its largest batch, and at those named that it can take.
+    """Run clips in a session at batch 1, at its largest batch, and at the given batches that it accepts.
 
     Args:
         session: an opened bundle.
         clips: as `Session.run` takes them.
         reference: results for these clips, by output name.
-        gate: for the margin that makes a flip near.
-        batches: more sizes to try, such as what an engine is tuned for.
+        gate: sets the margin below which a flip counts as near.
+        batches: more sizes to try, such as the one an engine is tuned for.
     """
     low, high = session.batches
     sizes = sorted({max(1, low), high, *(size for size in batches if low <= size <= high)})
@@ -61,7 +61,7 @@ def check_session(
 
 
 def tuned_batches(bundle: Bundle) -> tuple[int, ...]:
-    """Batches that the bundle's engines are tuned for."""
+    """Return the batches that the bundle's engines are tuned for."""
     return tuple(sorted({engine.profile.opt for engine in bundle.engines.values()}))
 
 
@@ -72,7 +72,7 @@ def golden_clips(bundle: Bundle) -> tuple[npt.NDArray[np.uint8], dict[str, npt.N
         bundle: a verified bundle.
 
     Returns:
-        uint8 frames as `Session.run` takes them, and what the eager fp32 network gave for each, by output name.
+        uint8 frames as `Session.run` takes them, and the results of the eager fp32 network, by output name.
 
     Raises:
         BundleError: it has none.

@@ -1,7 +1,7 @@
-"""Drift: how far results lie from the reference, in the terms a user of the model cares about.
+"""Drift: how far results are from the reference, in terms that matter to a user of the model.
 
-The reference is the eager fp32 network on the same clips. Differences of logits are given relative
-to the range (max - min) of the reference's logits, since logits have no unit of their own.
+The reference is the eager fp32 network on the same clips. Logit differences are relative to the range
+(max - min) of the reference's logits, because logits have no unit.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Float = npt.NDArray[np.float32]
 
 
 def parse_gate(text: str | None, precision: Precision, base: Mapping[str, float] | None = None) -> Gate:
-    """Read ``top1=0.99,max=0.02``: the default limits with these replaced or added.
+    """Parse ``top1=0.99,max=0.02``: the default limits, with these replaced or added.
 
     Args:
-        text: as on the command line.
+        text: as written on the command line.
         precision: whose defaults to start from.
         base: limits to start from instead, such as those a bundle was exported with.
 
@@ -88,7 +88,7 @@ def compare(reference: Mapping[str, Float], result: Mapping[str, Float], tie_mar
 
 
 def _margins(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Best minus second best logit of each clip."""
+    """Return the best minus the second-best logit of each clip."""
     if logits.shape[1] < 2:
         return np.full(len(logits), np.inf)
     top = np.sort(logits, axis=1)

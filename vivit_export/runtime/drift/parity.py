@@ -1,4 +1,4 @@
-"""Preprocessing done twice, compared value by value: the claim is that no bit differs."""
+"""Compare two ways of preprocessing value by value; no bit may differ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vivit_export.runtime.clips.preprocess import Preprocessor
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 from vivit_export.runtime.session.widen import widen_to_float32
 
-_PREFIX = "preprocess/"  # of the names of the nodes that `export.preprocess` puts in front of a graph
+_PREFIX = "preprocess/"  # of the names of the nodes that do the preprocessing in a graph
 
 
 def compare_pixels(
@@ -43,17 +43,17 @@ def graph_parity(
     frames: npt.NDArray[np.uint8],
     crops: npt.NDArray[np.uint8],
 ) -> Parity | None:
-    """Compare what the graph's own preprocessing gives with what the runtime's does.
+    """Compare the graph's own preprocessing with the runtime's.
 
-    A graph in fp16 or bf16 may have the normalisation folded into its weights; it then computes
+    A graph in fp16 or bf16 may have the normalization folded into its weights. It then computes
     ``(level - 128) / 64`` from the 8-bit level, which is exact in those types too, and is compared with that.
 
     Args:
-        folder: holds the graph: a verified bundle, or one in the making.
+        folder: folder with the graph: a verified bundle, or one being written.
         contract: its input and output.
         precision: the manifest's section of that name.
         frames: uint8 (N, T, h, w, 3) for the graph's input.
-        crops: uint8 (N, T, H, W, 3): the runtime's for these frames; the same array where the graph takes crops.
+        crops: uint8 (N, T, H, W, 3): the runtime's crops of these frames; the same array if the graph takes crops.
 
     Returns:
         The comparison, or None for a graph that takes pixels and has no preprocessing.
@@ -77,7 +77,7 @@ def graph_parity(
 
 
 def _preprocessing_part(folder: Path) -> onnx.ModelProto:
-    """The nodes in front of the network, as a graph of their own with its constants."""
+    """Return the nodes before the network as a graph of their own, with its constants."""
     model = onnx.load(folder / MODEL, load_external_data=False)
     last = [node for node in model.graph.node if node.name.startswith(_PREFIX)][-1]
     part = Extractor(model).extract_model([model.graph.input[0].name], [last.output[0]])

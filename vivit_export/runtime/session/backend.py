@@ -1,4 +1,4 @@
-"""What every back end has in common: a protocol, and a pool for what only one thread may use at a time."""
+"""What all back ends share: a protocol, and a pool of items that only one thread may use at a time."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ T = TypeVar("T")
 
 
 class Backend(Protocol):
-    """Executes one graph or engine; any number of threads may call `run` at once.
+    """Run one graph or engine; any number of threads may call `run` at once.
 
     Attributes:
         name: as in `vivit_export.runtime.select.ORDER`.
         details: version, device and arithmetic, for people.
-        batches: (smallest, largest) number of clips that one call takes.
+        batches: (smallest, largest) number of clips per call.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what is held; no call is in progress and none follows."""
+        """Free all resources; no call is in progress and none follows."""
         ...
 
 
 def arithmetic(stored: Precision, computed: Precision) -> str:
-    """Say what a CPU engine computes in.
+    """Describe the arithmetic of a CPU engine.
 
     Args:
         stored: precision of the bundle.
@@ -57,7 +57,7 @@ def arithmetic(stored: Precision, computed: Precision) -> str:
 
 
 class Pool(Generic[T]):
-    """Lends items to threads, each to one at a time; makes another when all are lent.
+    """Lend items to threads, each to one thread at a time; make another when all are lent.
 
     There are never more items than there were threads at once, however many threads come and go.
 
@@ -74,7 +74,7 @@ class Pool(Generic[T]):
 
     @contextmanager
     def lend(self) -> Iterator[T]:
-        """Yield an item that nobody else uses. After an exception it is freed, since its state is unknown."""
+        """Yield an item that no other thread uses. After an exception it is freed, because its state is unknown."""
         with self._lock:
             item = self._idle.pop() if self._idle else None
         if item is None:

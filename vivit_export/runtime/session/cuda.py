@@ -1,4 +1,4 @@
-"""The few calls of the CUDA runtime that a session needs, each with its status checked."""
+"""The few CUDA runtime calls that a session needs, each with its status checked."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Cuda:
 
     Args:
         gpu: ordinal.
-        extra: extra of this package to name where cuda-python is missing.
+        extra: extra of this package to name if cuda-python is missing.
 
     Attributes:
-        sm: compute capability, as in 90.
+        sm: compute capability, such as 90.
 
     Raises:
         MissingDependencyError: cuda-python is not installed.
-        EnvironmentFault: there is no driver, or no such GPU.
+        EnvironmentFault: the driver or the GPU is missing.
     """
 
     def __init__(self, gpu: int, extra: str) -> None:
@@ -52,11 +52,11 @@ class Cuda:
         self.sm = 10 * int(major) + int(minor)
 
     def use(self) -> None:
-        """Make this GPU the calling thread's own; CUDA keeps that choice per thread."""
+        """Select this GPU for the calling thread; CUDA stores the choice per thread."""
         self.check(self.rt.cudaSetDevice(self.gpu))
 
     def check(self, result: Any) -> Any:
-        """Return what a call of cuda-python gave besides its status.
+        """Return the result of a cuda-python call without its status.
 
         Raises:
             EnvironmentFault: the status is not success.
@@ -68,7 +68,7 @@ class Cuda:
         return values[0] if len(values) == 1 else None
 
     def stream(self) -> Any:
-        """Make a stream that does not wait for the default one."""
+        """Make a stream that does not wait for the default stream."""
         return self.check(self.rt.cudaStreamCreateWithFlags(self.rt.cudaStreamNonBlocking))
 
     def synchronize(self, stream: Any) -> None:
@@ -86,7 +86,7 @@ class Cuda:
 
 
 class Buffer:
-    """One tensor at its largest batch: pinned memory on the host and its twin on the GPU.
+    """One tensor at its largest batch: pinned host memory and a buffer on the GPU.
 
     Attributes:
         host: array (max batch, ...) in pinned memory.
@@ -116,7 +116,7 @@ class Buffer:
         self._cuda.copy(self._host, self.device, count * self.clip_bytes, stream, to_gpu=False)
 
     def free(self) -> None:
-        """Free both; `host` must not be used afterwards."""
+        """Free both; `host` must not be used afterward."""
         if self._host:
             self._cuda.rt.cudaFreeHost(self._host)
         if self.device:

@@ -1,4 +1,4 @@
-r"""Rewrite quantised products for ONNX Runtime on the CPU: one integer GEMM each.
+r"""Rewrite quantized products for ONNX Runtime on the CPU: one integer GEMM each.
 
 ::
 
@@ -7,12 +7,12 @@ r"""Rewrite quantised products for ONNX Runtime on the CPU: one integer GEMM eac
 
     becomes   QuantizeLinear -> MatMulIntegerToFloat(codes, scales, bias)   of the domain com.microsoft
 
-It is the same function: the integer sums are exact, and are scaled once. ONNX Runtime does so by itself
-only where one product reads the tensor, and would multiply Q, K and V in float32 (1.32).
+The function is the same: the integer sums are exact and are scaled once. ONNX Runtime does this by itself
+only if a single product reads the tensor, and would multiply Q, K and V in float32 (1.32).
 
-Activations are made unsigned on the way, by a zero point of 128 for the same 256 steps: x86 multiplies
-unsigned by signed bytes (VPDPBUSD, of the VNNI extensions), and takes five times as long for signed by
-signed (1.32). Without VNNI the instruction for that saturates sums of 16 bits, so there nothing is changed.
+Activations become unsigned, with a zero point of 128 for the same 256 steps: x86 multiplies unsigned by
+signed bytes (VPDPBUSD, of the VNNI extensions), and takes five times as long for signed by signed (1.32).
+Without VNNI, that instruction saturates 16-bit sums, so nothing is changed there.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 
 def has_vnni() -> bool:
-    """Return whether this CPU multiplies unsigned by signed bytes without saturation; False where it does not say."""
+    """Return whether this CPU multiplies unsigned by signed bytes without saturation; False if that is unknown."""
     try:
         flags = _CPU_INFO.read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -87,7 +87,7 @@ def use_int8_products(model: onnx.ModelProto) -> int:
 def _codes(
     node: onnx.NodeProto, producers: dict[str, onnx.NodeProto], constants: dict[str, TensorProto]
 ) -> tuple[onnx.NodeProto, onnx.NodeProto] | None:
-    """The two DequantizeLinear in front of a MatMul, where both are of INT8."""
+    """Return the two DequantizeLinear nodes before a MatMul, if both are INT8."""
     if node.op_type != "MatMul":
         return None
     left, right = (producers.get(name) for name in node.input)
@@ -102,7 +102,7 @@ def _codes(
 
 
 def _bias(add: onnx.NodeProto | None, product: str, constants: dict[str, TensorProto]) -> str | None:
-    """The constant that alone is added to the product, a vector; None where there is none."""
+    """Return the only constant vector added to the product, or None."""
     if add is None or add.op_type != "Add":
         return None
     other = add.input[1] if add.input[0] == product else add.input[0]
@@ -110,7 +110,7 @@ def _bias(add: onnx.NodeProto | None, product: str, constants: dict[str, TensorP
 
 
 def _unsigned(quantize: onnx.NodeProto) -> onnx.NodeProto:
-    """The same steps counted from 0 to 255."""
+    """Return the same steps, counted from 0 to 255."""
     inputs = [*quantize.input[:2], _ZERO]
     return helper.make_node("QuantizeLinear", inputs, [_name(quantize.output[0])], name=_name(quantize.name))
 

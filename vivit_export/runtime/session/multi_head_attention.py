@@ -1,4 +1,4 @@
-r"""Rewrite attention for ONNX Runtime: one operator that never holds the scores.
+r"""Rewrite attention for ONNX Runtime as one operator that never stores the scores.
 
 ::
 
@@ -8,9 +8,9 @@ r"""Rewrite attention for ONNX Runtime: one operator that never holds the scores
 
     becomes   MultiHeadAttention(q, k, v; H, scale)   of the domain com.microsoft
 
-``Attention`` may also be its written-out form, Softmax((scale Q) K^T) V. It is the same function
-in exact arithmetic, and rounds as little. What changes is memory, since the portable forms make
-the scores of all heads (472 MB per clip of ViViT-B), and this operator one block of rows at a time.
+``Attention`` may also be in its pattern form, Softmax((scale Q) K^T) V. The function is the same in exact
+arithmetic, and the rounding is no worse. What changes is memory: the portable forms compute the scores of
+all heads (472 MB per clip of ViViT-B), this operator one block of rows at a time.
 
 The bundle keeps its portable graph; this happens at load time, without touching the weights.
 """
@@ -41,8 +41,8 @@ class _Match:
 def use_multi_head_attention(model: onnx.ModelProto) -> int:
     """Replace every attention of the two forms, in place.
 
-    Precondition: attention is float32, apart from Casts to float32, or on a GPU of one narrow type. A node of
-    another form, such as one with a mask, is left as it is.
+    Precondition: attention is float32, apart from Casts to float32, or on a GPU in one narrow type. A node of
+    any other form, such as one with a mask, is left as it is.
 
     Args:
         model: loaded with or without its external data.
@@ -146,7 +146,7 @@ class _Graph:
         return _Match((q[0], k[0], v[0]), end[0], heads, 1 / math.sqrt(head_size) if scale is None else scale, name)
 
     def _split(self, name: str, perm: list[int]) -> tuple[str, tuple[int, ...]] | None:
-        """(B, S, H d) tensor that ``name`` has split into heads, and the 4-D shape; None if it is otherwise."""
+        """The (B, S, H d) tensor that ``name`` splits into heads, and the 4-D shape; None for any other form."""
         transpose = self._producer(name, "Transpose")
         if transpose is None or list(transpose.attribute[0].ints) != perm:
             return None
@@ -155,7 +155,7 @@ class _Graph:
         return (reshape.input[0], shape) if reshape is not None and len(shape) == 4 and min(shape[1:]) > 0 else None
 
     def _joined(self, name: str) -> tuple[onnx.NodeProto, tuple[int, ...]] | None:
-        """Reshape that joins the heads of ``name`` again, and its 3-D shape; None if it is otherwise."""
+        """Return the Reshape that joins the heads of ``name``, and its 3-D shape; None if it has another form."""
         transpose = self._user(name, "Transpose")
         if transpose is None or list(transpose.attribute[0].ints) != _SPLIT:
             return None
@@ -174,19 +174,19 @@ class _Graph:
         return name
 
     def _user(self, name: str, op: str) -> onnx.NodeProto | None:
-        """The only user of a value, Casts to float32 aside."""
+        """Return the only user of a value, ignoring Casts to float32."""
         users = self._users.get(name, [])
         while len(users) == 1 and _is_cast(users[0]):
             users = self._users.get(users[0].output[0], [])
         return users[0] if len(users) == 1 and users[0].op_type == op else None
 
     def _shape(self, reshape: onnx.NodeProto | None) -> tuple[int, ...]:
-        """Target of a Reshape, or () where it is not a constant."""
+        """Return the target of a Reshape, or () if it is not a constant."""
         tensor = self._constants.get(reshape.input[1]) if reshape is not None else None
         return () if tensor is None else tuple(int(d) for d in numpy_helper.to_array(tensor))
 
     def _scaled(self, name: str) -> tuple[str, float | None]:
-        """The value before a multiplication, and the factor: 1 without one, None if it is no constant scalar."""
+        """The value before a multiplication and the factor: 1 without one, None if not a constant scalar."""
         multiply = self._producer(name, "Mul")
         return (name, 1.0) if multiply is None else (multiply.input[0], self._scalar(multiply.input[1]))
 

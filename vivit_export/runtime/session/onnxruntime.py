@@ -1,4 +1,4 @@
-"""Run a bundle's graph in ONNX Runtime: as it is, or prepared for serving on the CPU."""
+"""Run a bundle's graph in ONNX Runtime: unchanged, or prepared for serving on the CPU."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 class OnnxRuntimeSession:
-    """One ONNX graph, called with whole batches: what a check or a calibration runs, on the CPU unless allowed more.
+    """One ONNX graph, run with whole batches for checks and calibration; on the CPU unless a GPU is allowed.
 
     Args:
-        model: path of the ``.onnx`` file, whose external data lies beside it; or a whole graph, serialised.
-        taps: values inside the graph to return besides its outputs; with ``prepared`` only.
-        prepared: let a graph of float32 (and INT8 codes) run as a session would run it, with lean attention and
-            integer products; otherwise it is not modified.
-        gpu_if_there: run on the first GPU, without TF32, where this ONNX Runtime can; it goes on without otherwise.
+        model: path of the ``.onnx`` file, with its external data beside it; or a whole graph, serialized.
+        taps: values inside the graph to return in addition to its outputs; only with ``prepared``.
+        prepared: run a float32 graph (with or without INT8 codes) as a session would, with lean attention and
+            integer products; otherwise the graph is not modified.
+        gpu_if_there: run on the first GPU, without TF32, if this ONNX Runtime can; otherwise use the CPU.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
@@ -85,16 +85,15 @@ class OnnxRuntimeSession:
 class OnnxRuntimeBackend:
     """A bundle's graph, served by ONNX Runtime; see `backend.Backend`.
 
-    On the CPU the graph is prepared in memory (`widen`, `multi_head_attention`, `int8_products`). On a GPU it runs
-    as the bundle has it, with TF32 off, so that fp32 means fp32; in fp16 and bf16 with fused attention where that
-    loads.
+    On the CPU, the graph is prepared in memory (`widen`, `multi_head_attention`, `int8_products`). On a GPU, it runs
+    as it is in the bundle, with TF32 off, so that fp32 means fp32; fp16 and bf16 use fused attention if that loads.
 
     Args:
         bundle: a verified bundle.
         gpu: ordinal of the GPU, or None for the CPU.
 
     Raises:
-        MissingDependencyError: onnxruntime is not installed, or only for the CPU.
+        MissingDependencyError: onnxruntime is not installed, or supports only the CPU.
         EnvironmentFault: the GPU cannot be used.
         BuildError: ONNX Runtime refuses the graph.
     """
@@ -160,7 +159,7 @@ def _import_onnxruntime() -> Any:
 
 
 def _prepared(model: Path, taps: Sequence[str]) -> bytes:
-    """The graph as a session runs it and with more outputs, without its external weights."""
+    """Return the graph as a session runs it, with more outputs, without its external weights."""
     import onnx
 
     from vivit_export.runtime.session.int8_products import has_vnni, use_int8_products
@@ -188,11 +187,11 @@ def _load(onnxruntime: Any, model: str | bytes, options: Any, providers: list[An
 
 
 def prepare_for_cpu(bundle: Bundle, *, for_any: bool = False) -> tuple[ModelProto, str]:
-    """Return a bundle's graph as the CPU runs it best, and what was done to it; external weights stay in their file.
+    """Return a bundle's graph prepared for the CPU, and what was changed; external weights stay in their file.
 
     Args:
         bundle: a verified bundle.
-        for_any: make it for any CPU, without the integer products that are exact on this one only (`int8_products`).
+        for_any: prepare it for any CPU, without the integer products that only this CPU may support (`int8_products`).
     """
     from vivit_export.runtime.session.int8_products import has_vnni, use_int8_products
     from vivit_export.runtime.session.multi_head_attention import use_multi_head_attention
@@ -207,7 +206,7 @@ def prepare_for_cpu(bundle: Bundle, *, for_any: bool = False) -> tuple[ModelProt
 
 
 def _open_on_cpu(onnxruntime: Any, bundle: Bundle) -> tuple[Any, str]:
-    """Return the loaded graph and what was done to it."""
+    """Return the loaded graph and what was changed."""
     model, notes = prepare_for_cpu(bundle)
     options = _options(onnxruntime)
     # A model given as bytes has no folder; its weights are mapped from the bundle's all the same.
@@ -216,7 +215,7 @@ def _open_on_cpu(onnxruntime: Any, bundle: Bundle) -> tuple[Any, str]:
 
 
 def _open_on_gpu(onnxruntime: Any, bundle: Bundle, gpu: int) -> tuple[Any, str]:
-    """Return the loaded graph and what became of its attention."""
+    """Return the loaded graph and the form of its attention."""
     if _CUDA not in onnxruntime.get_available_providers():
         raise MissingDependencyError(
             'this ONNX Runtime has no CUDA; replace it with: pip uninstall onnxruntime; pip install "vivit-export[gpu]"'
@@ -237,7 +236,7 @@ def _open_on_gpu(onnxruntime: Any, bundle: Bundle, gpu: int) -> tuple[Any, str]:
 
 
 def _load_fused(onnxruntime: Any, bundle: Bundle, options: Any, providers: list[Any]) -> tuple[Any, str]:
-    """Load with fused attention where the type has such kernels and this build has them, else the graph as it is."""
+    """Load with fused attention if the type and this build have such kernels, else load the graph unchanged."""
     as_it_is = "attention as in the graph"
     if bundle.precision.rounds and not bundle.precision.quantized:
         import onnx

@@ -22,7 +22,7 @@ _CORE_LOCK = threading.Lock()
 class OpenVinoBackend:
     """A bundle's graph, compiled for this CPU; see `backend.Backend`.
 
-    The arithmetic is always set: left alone, OpenVINO computes in bf16 wherever the CPU can.
+    The arithmetic is always set explicitly: by default, OpenVINO computes in bf16 if the CPU can.
 
     Args:
         bundle: a verified bundle.
@@ -75,9 +75,9 @@ class OpenVinoBackend:
 def _core() -> Any:
     """The only Core of this process, kept until it ends.
 
-    A Core's CPU plugin gives the thread that makes it a signal stack and takes it back with the Core. Where two are
-    gone in the order they came, the stack of the first stays set and is unmapped: then the next signal that Python
-    handles (Ctrl-C) is a segmentation fault (2026.4; ``SigAltStackSetup`` in its intel_cpu plugin).
+    A Core's CPU plugin gives the thread that makes it a signal stack, and takes it back with the Core. If two Cores are
+    destroyed in the order they were made, the first one's stack stays set but is unmapped. The next signal that Python
+    handles (Ctrl-C) is then a segmentation fault (2026.4; ``SigAltStackSetup`` in its intel_cpu plugin).
     """
     with _CORE_LOCK:  # two threads at once would make two
         return _make_core()
@@ -89,10 +89,10 @@ def _make_core() -> Any:
 
 
 def _source(bundle: Bundle) -> Any:
-    """The bundle's file; or, with narrow types, its widened graph, read from memory.
+    """Return the bundle's file or, for narrow types, its widened graph in memory.
 
-    OpenVINO would do the arithmetic in fp32 by itself, but keep some of the roundings: a bf16 graph
-    came out four times further from fp32 than its weights alone explain (2026.4).
+    OpenVINO would compute in fp32 by itself, but keep some of the roundings: the drift of a bf16 graph
+    was four times as large as its weights alone explain (2026.4).
     """
     if not bundle.precision.rounds:
         return str(bundle.model)

@@ -1,7 +1,7 @@
 """A session: an opened bundle that turns clips into logits and embeddings.
 
-It owns everything that does not depend on what executes the graph: checking clips against the
-contract, preprocessing, batches of any size, closing. Opening one is `select.open_session`.
+It does everything that does not depend on the back end: checking clips against the contract,
+preprocessing, batches of any size, closing. `select.open_session` opens one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vivit_export.runtime.session.backend import Backend, Float32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """What the model says about one clip.
+    """The model's prediction for one clip.
 
     Attributes:
         logits: float32 (num_labels,), or None for a bundle without that output.
@@ -67,10 +67,10 @@ class Session:
 
     Attributes:
         contract: input, output and preprocessing.
-        engine: name of what executes it, as in `select.ORDER`.
-        details: the same with version, device and arithmetic, for people.
-        passed_over: why each other engine was not taken, by name.
-        batches: (smallest, largest) number of clips that the engine takes at once.
+        engine: name of the engine, as in `select.ORDER`.
+        details: the engine with version, device and arithmetic, for people.
+        passed_over: why each other engine was not chosen, by name.
+        batches: (smallest, largest) number of clips per call of the engine.
     """
 
     def __init__(self, contract: Contract, backend: Backend, passed_over: Mapping[str, str]) -> None:
@@ -135,7 +135,7 @@ class Session:
         return self._run(clips)
 
     def prepare(self, frames: Frames) -> npt.NDArray[Any]:
-        """Do what the graph does not do itself: one clip for its input.
+        """Do the preprocessing that the graph does not do itself, for one clip.
 
         Args:
             frames: as for calling the session.
@@ -163,7 +163,7 @@ class Session:
         return stacked
 
     def run_in_steps(self, clips: npt.NDArray[Any]) -> dict[str, float]:
-        """Run one batch and return the seconds of each step: copies and computing, each waited for.
+        """Run one batch, waiting after each step, and return the seconds of each: copies and computation.
 
         A CPU engine has one step, ``compute``.
 
@@ -186,8 +186,8 @@ class Session:
         """Free the engine; closing twice does nothing.
 
         Args:
-            wait: for calls in progress. False gives up those on a server, which raise
-                `concurrent.futures.CancelledError`; an engine on this machine is always waited for.
+            wait: wait for calls in progress. False cancels those on a server, which raise
+                `concurrent.futures.CancelledError`; calls of an engine on this machine are always waited for.
         """
         with self._state:
             if self._closed:
@@ -222,7 +222,7 @@ class Session:
                 self._state.notify_all()
 
     def _check(self, clips: npt.NDArray[Any]) -> None:
-        """Refuse what is not a batch for this bundle."""
+        """Refuse anything that is not a batch for this bundle."""
         clip = self.contract.clip
         accepted = [(np.dtype(self._input.dtype), tuple(int(d) for d in self._input.shape[1:]))]
         if self.contract.io.mode == "pixels":
@@ -234,7 +234,7 @@ class Session:
             raise ClipError("there are no clips in the batch; pass at least one")
 
     def _run(self, clips: npt.NDArray[Any], prepare: Any = None) -> dict[str, Float32]:
-        """Run a batch in parts that the engine takes, each prepared just before it is run."""
+        """Run a batch in parts that the engine accepts, each prepared just before it runs."""
         low, high = self.batches
         parts = []
         with self._open():
@@ -251,7 +251,7 @@ class Session:
 
 
 def _stacked(frames: Any) -> Any:
-    """Frames of a list as one array, or the list itself where they do not fit together."""
+    """Return a list of frames as one array, or the list itself if their shapes differ."""
     arrays = [np.asarray(frame) for frame in frames]
     return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else frames
 

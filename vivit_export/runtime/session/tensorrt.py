@@ -1,9 +1,9 @@
 """Run a compiled engine of a bundle: TensorRT and TensorRT for RTX, which share one API.
 
-Whether an engine fits is decided from its sidecar before anything is deserialised: an engine holds
-machine code for one compiler version and GPU. Host code inside an engine is never allowed. Each
-thread runs in an execution context of its own, with its own stream and pinned buffers; for each
-batch size the copies and the network are captured once into a CUDA graph and replayed.
+An engine's sidecar decides whether it fits, before anything is deserialized: an engine holds machine
+code for one compiler version and GPU. Host code inside an engine is never allowed. Each thread runs in
+an execution context of its own, with its own stream and pinned buffers. For each batch size, the copies
+and the network are captured once into a CUDA graph and replayed.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def incompatibility(engine: EngineRecord, version: str, sm: int) -> str | None:
 
     Args:
         engine: what the bundle says about it.
-        version: of the installed package.
+        version: version of the installed package.
         sm: compute capability of the GPU.
     """
     if engine.version == version and sm in engine.sms:
@@ -80,7 +80,7 @@ class TensorRTBackend:
 
     Args:
         bundle: a verified bundle.
-        engine: name of the engine in it; it fits (`incompatibility`).
+        engine: name of an engine in it that fits (`incompatibility`).
         trt: module ``tensorrt`` or ``tensorrt_rtx``.
         cuda: the GPU.
 
@@ -110,7 +110,7 @@ class TensorRTBackend:
         self._contexts: Pool[_Context] = Pool(self._make_context, _Context.free)
 
     def run(self, batch: npt.NDArray[Any]) -> dict[str, Float32]:
-        """Run one batch in a context that no other thread uses."""
+        """Run one batch in a context that no other thread is using."""
         self._cuda.use()
         with self._contexts.lend() as context:
             return context.run(batch)
@@ -199,7 +199,7 @@ class _Context:
         return time.perf_counter() - start
 
     def free(self) -> None:
-        """Free everything, once what was enqueued before a failure is done with the buffers."""
+        """Free everything, after any work that was enqueued before a failure is done with the buffers."""
         rt = self._cuda.rt
         rt.cudaStreamSynchronize(self._stream)
         for graph in filter(None, self._graphs.values()):
@@ -227,7 +227,7 @@ class _Context:
             self._buffers[name].download(count, self._stream)
 
     def _capture(self, count: int) -> Any:
-        """Record copies and network for a batch size; None, with a warning, where that is impossible."""
+        """Record copies and network for a batch size; return None, with a warning, if that is impossible."""
         rt = self._cuda.rt
         # Thread-local: what other threads allocate meanwhile does not spoil it.
         mode = rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
@@ -259,7 +259,7 @@ def _import(flavour: Flavour) -> Any:
 
 
 def _read_plan(bundle: Bundle, engine: str) -> bytes:
-    """Read an engine, and make sure that these very bytes are the ones the manifest describes."""
+    """Read an engine, and verify that its bytes are the ones the manifest describes."""
     path, files = bundle.engine_path(engine), bundle.manifest.files
     plan = path.read_bytes()
     if hashlib.sha256(plan).hexdigest() != files[path.relative_to(bundle.path).as_posix()].sha256:
@@ -290,7 +290,7 @@ def _clip_shape(tensor: Tensor) -> tuple[int, ...]:
 
 
 def _make_logger(trt: Any) -> Any:
-    """Make a logger that keeps the last complaint for our own messages instead of printing it."""
+    """Make a logger that keeps the last error for our own messages instead of printing it."""
 
     class Complaints(trt.ILogger):  # type: ignore[misc] # the module is only known at run time
         def __init__(self) -> None:

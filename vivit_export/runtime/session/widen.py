@@ -1,8 +1,8 @@
 """Widen an fp16 or bf16 graph to float32, for CPUs that have no such arithmetic.
 
-The weights keep their values, as every fp16 and bf16 number is a float32 number; what goes away
-are the roundings of the activations. Results therefore lie closer to the fp32 model than those of
-an engine that computes in the narrow type, and the session's ``details`` say so.
+The weights keep their values, because every fp16 and bf16 number is a float32 number; only the roundings of
+the activations disappear. Results are therefore closer to the fp32 model than those of an engine that
+computes in the narrow type, and the session's ``details`` say so.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LARGE = 1 << 16  # elements
 
 
 def load_widened(bundle: Bundle, *, weights: bool) -> onnx.ModelProto:
-    """Load a bundle's graph, widened where it is narrow.
+    """Load a bundle's graph, and widen its narrow types.
 
     Args:
         bundle: its files are not modified.

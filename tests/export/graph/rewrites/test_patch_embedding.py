@@ -47,7 +47,7 @@ def test_folded_pixels_give_the_same_logits(checkpoints: Checkpoints, others: bo
     for folded in (False, True):
         model = checkpoints.trace(**DEEP)
         apply_rewrites(model, Precision.FP16, skip)
-        # Constants of the processor's arithmetic are float32: doubled afterwards, they are the same.
+        # Constants of the processor's arithmetic are float32: doubled afterward, they are the same.
         if not folded:
             assert prepend_pixels(model, preprocessor) == "arithmetic"
             model = to_double(model)

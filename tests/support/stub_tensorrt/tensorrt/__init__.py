@@ -1,4 +1,4 @@
-"""TensorRT without its libraries: the real names and signatures, made-up behaviour.
+"""TensorRT without its libraries: the real names and signatures, made-up behavior.
 
 Importable as ``tensorrt`` in a child process that has the real ``tensorrt_bindings`` on its path
 and stub libraries to load (see test_tensorrt_names.py). Every object is a `Simulated` of a real

@@ -1,9 +1,9 @@
 """Exact rewrites of the traced graph, one module each; `vivit_export.rewrite` lists them in order.
 
-A rewrite takes an onnx-ir model, changes it in place, and returns how many places it matched. It
-must not change the function the graph computes in real arithmetic, and leaves alone what it does not
-recognize. Where it finds what it looks for but cannot match what is around it, it says why. Nodes that it
-cuts off are removed at the end.
+A rewrite takes an onnx-ir model, changes it in place, and returns how many places it matched. It must
+not change the function that the graph computes in real arithmetic, and leaves alone whatever it does not
+recognize. If it finds its target but cannot match the nodes around it, it says why. Nodes that become
+unused are removed at the end.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _FUNCTIONS: dict[Rewrite, Callable[[ir.Model, Decline], int]] = {
 
 @dataclass(frozen=True)
 class Applied:
-    """What the rewrites did.
+    """What the rewrites changed.
 
     Attributes:
         counts: how many places each one changed, by name.
-        declined: places that one left alone though it was meant for them.
+        declined: places that a rewrite left alone although it is meant for them.
     """
 
     counts: dict[str, int]
@@ -54,7 +54,7 @@ class Applied:
 
 
 def apply_rewrites(model: ir.Model, precision: Precision, skip: Collection[str] = ()) -> Applied:
-    """Apply all rewrites of a precision but those named, in place.
+    """Apply all rewrites of a precision, except those named, in place.
 
     Raises:
         UsageError: ``skip`` names a rewrite that does not exist.

@@ -2,10 +2,10 @@
 
     Attention(Q, K, V; s)  =  Softmax((s Q) K^T) V          (ONNX operator spec, Attention-23)
 
-The scale goes on Q before the product, not on the scores after it: with |q.k| near 65504 / s the
-scores would overflow fp16 first, and TensorRT asks for this form ("Fused Attention" in its docs).
-As an op, attention is an error for every TensorRT flavour where no fused kernel exists (fp32); as
-a pattern it is merely slower, so the pattern is the portable form.
+The scale is applied to Q before the product, not to the scores after it: with |q.k| near 65504 / s, the
+scores would overflow fp16, and TensorRT asks for this form ("Fused Attention" in its docs). As an op,
+attention is an error for every TensorRT flavour if no fused kernel exists (fp32). As a pattern it is
+merely slower, so the pattern is the portable form.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from vivit_export.export.graph.rewrites.nodes import TypedTape, module_path, new
 
 
 def lower_attention(model: ir.Model, *, single_query_only: bool = False) -> int:
-    """Replace every ``Attention`` by Mul, MatMul, Softmax, MatMul.
+    """Replace every ``Attention`` with Mul, MatMul, Softmax, MatMul.
 
     Precondition: float32; 4-D Q, K, V (batch, heads, tokens, head size), no mask, one output, an explicit
-    ``scale``: what `vivit_export.export.graph.trace` produces.
+    ``scale``, as `vivit_export.export.graph.trace` produces it.
 
     Args:
         model: changed in place.
-        single_query_only: only those that attend from one token (see `class_token`): their scores are a row
-            per head, which an op need not hide, and as an op TensorRT for RTX has no kernel for some (1.7.1).
+        single_query_only: only those that attend from one token (see `class_token`). Their scores are one row
+            per head, so the op saves nothing, and TensorRT for RTX has no kernel for some of them (1.7.1).
 
     Returns:
         Number of ``Attention`` nodes replaced.
@@ -65,7 +65,7 @@ def _lower(graph: ir.Graph, attention: ir.Node) -> None:
 
 
 def _transposed(tape: TypedTape, graph: ir.Graph, key: ir.Value, attention: ir.Node, path: str) -> ir.Value:
-    """K as (batch, heads, head size, tokens); merged into the transpose that split the heads."""
+    """Return K as (batch, heads, head size, tokens), merged into the transpose that splits the heads."""
     split = key.producer()
     perm = [0, 1, 3, 2]
     if split is not None and split.op_type == "Transpose" and len(key.uses()) == 1:

@@ -1,4 +1,4 @@
-"""Take the biases off Q, K and V, exactly; each left there costs a copy kernel per block.
+"""Fold the biases of Q, K and V away, exactly; each one that stays costs a copy kernel per block.
 
 *Key*. q.(k + b) = q.k + q.b adds the same number to all keys of a query, which softmax does not
 see: the bias is dropped.
@@ -6,15 +6,15 @@ see: the bias is dropped.
 *Value*. Rows of P = softmax(.) sum to one, so P (V + 1 b^T) = P V + 1 b^T: the bias moves through the
 output projection, b_o <- b_o + b W_o.
 
-*Query*. q.k_j gains b.k_j, a number per key, which softmax does see. The way out is LayerNormalization
-itself: without its affine part its output x has zero mean over the N channels, so adding any constant
-to a column of a weight behind it changes nothing: x (W + 1 u^T) = x W. Let it put out x + c instead, with
+*Query*. q.k_j gains b.k_j, a number per key, which softmax does see. The solution is LayerNormalization
+itself. Without its affine part, its output x has zero mean over the N channels, so adding any constant
+to a column of the weight after it changes nothing: x (W + 1 u^T) = x W. Let it output x + c instead, with
 c the same for all channels. Then
 
     (x + c 1^T) W'  =  x W + b     for     W' = W - 1 mean(W) + 1 b / (c N),
 
-mean(W) being the mean of each column: the first term is unchanged, and c 1^T W' = b. With b = 0 the same
-form makes K and V blind to c. No bias remains, no kernel is added, and it holds for every checkpoint.
+where mean(W) is the mean of each column: the first term is unchanged, and c 1^T W' = b. With b = 0, the same
+form makes K and V independent of c. No bias remains, no kernel is added, and this holds for every checkpoint.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from vivit_export.export.graph.rewrites.declined import Decline, ignore
 from vivit_export.export.graph.rewrites.nodes import Float64, double_of, replace_constant
 
 CONSTANT = 0.25
-"""c: a power of two, so that x + c rounds as x does. fp16 and bf16 drift of the demo is flat in c from
-1/8 to 2. A smaller c needs larger weights; a larger one takes range from x where x + c is quantized: INT8
-logits of the demo came out a tenth closer to fp32 (RMS) with 1/4 than with 1, and FP8 gains more."""
+"""c: a power of two, so that x + c rounds as x does. From 1/8 to 2, c has no effect on the fp16 and bf16 drift
+of the demo. A smaller c needs larger weights; a larger one takes range from x if x + c is quantized. The demo's
+INT8 logits are a tenth closer to fp32 (RMS) with 1/4 than with 1, and FP8 gains more."""
 
 
 def drop_key_bias(model: ir.Model, decline: Decline = ignore) -> int:
@@ -38,7 +38,7 @@ def drop_key_bias(model: ir.Model, decline: Decline = ignore) -> int:
 
 
 def move_value_bias(model: ir.Model, decline: Decline = ignore) -> int:
-    """Move the value bias behind the output projection; return how many blocks had one."""
+    """Move the value bias through the output projection; return how many blocks had one."""
     count = 0
     for block in attention_blocks(model, decline):
         moved = block.value.bias @ block.output.weight
@@ -49,10 +49,10 @@ def move_value_bias(model: ir.Model, decline: Decline = ignore) -> int:
 
 
 def absorb_query_bias(model: ir.Model, decline: Decline = ignore) -> int:
-    """Put the query bias into the weights behind LayerNormalization; return how many blocks had one.
+    """Fold the query bias into the weights after LayerNormalization; return how many blocks had one.
 
     Precondition: the normalization has no affine part left (see `fold_layernorm`) and serves only
-    the three projections; K and V have no bias. Other blocks keep theirs.
+    the three projections; K and V have no bias. Other blocks keep their query bias.
     """
     count = 0
     for block in attention_blocks(model, decline):

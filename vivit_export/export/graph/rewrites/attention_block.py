@@ -1,6 +1,6 @@
 """Find the attention blocks of a traced graph, and change their weights.
 
-Matching is onnxscript's; a block that does not match is left alone by every rewrite that needs it.
+onnxscript does the matching. Rewrites that need a block leave alone any that does not match.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def attention_blocks(model: ir.Model, decline: Decline = ignore) -> Iterator[Att
 
     Args:
         model: the graph.
-        decline: told of each ``Attention`` that is in no block as it is known here.
+        decline: called for each ``Attention`` that does not match a known block.
     """
     for node in [node for node in model.graph if node.op_type == "Attention"]:
         block = _match_block(model, node)
@@ -135,7 +135,7 @@ _OUTPUT = pattern.Pattern(_output)
 
 
 def _match_block(model: ir.Model, attention: ir.Node) -> AttentionBlock | str:
-    """The block around a node, or why there is none."""
+    """Return the block around a node, or why there is none."""
     projections = [_match_linear(model, value, _PROJECTIONS) for value in attention.inputs[:3]]
     sum_value = _follow(attention.outputs[0], "Transpose", "Reshape", "MatMul", "Add")
     output = _match_linear(model, sum_value, (_OUTPUT,))
@@ -169,7 +169,7 @@ def _has_one_reader(value: ir.Value) -> bool:
 
 
 def _follow(value: ir.Value, *op_types: str) -> ir.Value | None:
-    """The value at the end of a chain of ops, each the only reader of the one before."""
+    """Return the value at the end of a chain of ops, each the only reader of the one before."""
     for op_type in op_types:
         uses = tuple(value.uses())
         if not _has_one_reader(value) or uses[0].node.op_type != op_type:
@@ -179,7 +179,7 @@ def _follow(value: ir.Value, *op_types: str) -> ir.Value | None:
 
 
 def _match_linear(model: ir.Model, value: ir.Value | None, patterns: tuple[pattern.Pattern, ...]) -> Linear | None:
-    """The Linear behind ``value``, if it is all constants and nothing else reads what lies between."""
+    """The Linear that produces ``value``, if it has constant weights and nothing else reads its inner values."""
     root = value.producer() if value is not None else None
     if root is None:
         return None

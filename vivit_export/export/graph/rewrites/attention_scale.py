@@ -2,8 +2,8 @@
 
     softmax(s (x W_q + b_q) K^T) = softmax((x (s W_q) + s b_q) K^T)
 
-s is a number, so it may stand anywhere in the product. One multiplication per query element less, and one
-rounding less in fp16.
+s is a number, so it may be anywhere in the product. This saves one multiplication per query element and, in
+fp16, one rounding.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vivit_export.export.graph.rewrites.declined import Decline, ignore
 
 
 def fold_attention_scale(model: ir.Model, decline: Decline = ignore) -> int:
-    """Leave every matched ``Attention`` with scale 1; return how many were changed."""
+    """Give every matched ``Attention`` the scale 1; return how many changed."""
     count = 0
     for block in attention_blocks(model, decline):
         scale = block.attention.attributes["scale"].as_float()

@@ -1,13 +1,13 @@
-"""Compute the class token alone where no other token is read.
+"""After the last attention, compute only the class token, because nothing else is read.
 
-Embedding and logits are made of the class token of the last block. Tokens meet in attention only: the
-output projection, the residual, LayerNormalization and the MLP work on each token by itself, so
-that f(x)[0] = f(x[0]), and a row of attention needs its own query only,
+Embedding and logits depend only on the class token of the last block. Tokens interact only in attention: the
+output projection, the residual, LayerNormalization and the MLP process each token by itself, so
+f(x)[0] = f(x[0]), and a row of attention needs only its own query,
 
     softmax(Q K^T)[0] V  =  softmax(Q[0] K^T) V.
 
-Behind the last attention, and among its queries, all other tokens are dropped; its keys and values stay. For
-ViViT-B/16x2 that is 7 % of a clip's arithmetic.
+After the last attention, and among its queries, all other tokens are dropped; its keys and values stay. For
+ViViT-B/16x2 this saves 7 % of a clip's arithmetic.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from vivit_export.export.graph.rewrites.declined import Decline, ignore
 from vivit_export.export.graph.rewrites.nodes import TypedTape, module_path, new_constant
 
 _CLASS_TOKEN = 0
-# Ops on a tensor (batch, tokens, channels) that treat each token alike and by itself.
+
+# Ops on a tensor (batch, tokens, channels) that treat each token in the same way and by itself.
 _UNARY = frozenset({"Gelu", "Relu", "Sigmoid", "Tanh", "Erf", "Identity"})
 _BINARY = frozenset({"Add", "Sub", "Mul", "Div"})
 
 
 def keep_class_token(model: ir.Model, decline: Decline = ignore) -> int:
-    """Drop the tokens that nothing reads behind the last attention; return 1 if there were any.
+    """Drop the tokens that nothing reads after the last attention; return 1 if there were any.
 
-    Precondition: nothing but the class token is read behind the last attention, through ops that
-    are known to treat tokens one by one.
+    Precondition: only the class token is read after the last attention, through ops that are known to
+    treat tokens one by one.
     """
     gathers = [node for node in model.graph if node.op_type == "Gather"]
     gather = next(filter(_takes_tokens, gathers), None)
@@ -53,7 +54,7 @@ def keep_class_token(model: ir.Model, decline: Decline = ignore) -> int:
 
 
 def _takes_tokens(gather: ir.Node) -> bool:
-    """Whether it picks from the tokens of a tensor (batch, tokens, channels) that has more than one."""
+    """Return whether it selects from the tokens of a tensor (batch, tokens, channels) that has several."""
     source = gather.inputs[0]
     if source is None or source.shape is None or len(source.shape) != 3:
         return False
@@ -71,9 +72,9 @@ def _obstacle(block: AttentionBlock, gathers: list[ir.Node]) -> str | None:
 
 
 def _behind(block: AttentionBlock, gather: ir.Node) -> tuple[list[ir.Node], list[ir.Value]] | str:
-    """Nodes from the output projection to the class token, and tensors of all tokens that enter among them.
+    """Return the nodes from the output projection to the class token, and the tensors of all tokens that they read.
 
-    Or why they cannot be told.
+    If they cannot be determined, return why.
     """
     region, inside = [], {gather}
     tokens, entering = [gather.inputs[0]], []
@@ -100,7 +101,7 @@ def _behind(block: AttentionBlock, gather: ir.Node) -> tuple[list[ir.Node], list
 
 
 def _tokens_read(node: ir.Node) -> list[ir.Value] | None:
-    """The inputs (batch, tokens, channels) of a node that works token by token, or None if it does not."""
+    """Return the inputs (batch, tokens, channels) of a node that works token by token, or None if it does not."""
     source = node.inputs[0]
     if source is not None and (
         node.op_type in _UNARY
@@ -121,7 +122,7 @@ def _tokens(block: AttentionBlock) -> list[int]:
 
 
 def _target(block: AttentionBlock) -> list[int]:
-    """What the heads are joined to: (batch, tokens, channels)."""
+    """Return the shape that the heads are joined to: (batch, tokens, channels)."""
     reshape = _join(block)
     shape = reshape.inputs[1]
     return [] if shape is None or shape.const_value is None else [int(d) for d in shape.const_value.numpy()]

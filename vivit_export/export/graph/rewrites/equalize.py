@@ -1,22 +1,22 @@
 """Cross-layer equalization (Nagel et al. 2019, arXiv:1906.04721, section 4.1) of the heads of attention.
 
-Two weights may be scaled against each other, channel by channel, where only linear operations lie between:
+Two weights may be scaled against each other, channel by channel, if there are only linear operations between them:
 
     q_j k_j = (q_j d_j) (k_j / d_j)          P (v_j d_j) (W_o)_j / d_j = (P v_j) (W_o)_j
 
-With r the largest magnitude of a channel's weights, the paper takes d_j = sqrt(r2_j / r1_j), which brings both to
-sqrt(r1_j r2_j). It scales two layers in a row against each other, with a ReLU between, for which d > 0 is needed.
-Here
+With r the largest magnitude of a channel's weights, the paper uses d_j = sqrt(r2_j / r1_j), which brings both to
+sqrt(r1_j r2_j). It scales two consecutive layers against each other, with a ReLU between them, which requires d > 0.
+Here:
 
-- Q and K, which meet in a product, get the paper's d. Nothing but a product is between them, and between V and the
-  output projection nothing but a weighted sum.
-- V gets d_j = T / r_j instead, with T the largest of all channels of Q and K. The three weights share one scale (see
-  `vivit_export.calibration.linears`), which T decides: V may use all of it. The output projection has scales of its
-  own and takes 1 / d_j.
-- d_j is rounded to a power of two, for V downwards, and kept within 2^-10 and 2^10. Then no weight is rounded in any
-  floating-point type: the graph computes the same bits, overflow and underflow apart, where the paper's computes
-  the same function in real arithmetic; in exchange the magnitudes agree within a factor of two only.
-- biases are gone before (see `attention_biases`), so the paper's absorption of large ones has no counterpart.
+- Q and K meet in a product and get the paper's d. There is only a product between them, and only a weighted sum
+  between V and the output projection.
+- V gets d_j = T / r_j instead, with T the largest over all channels of Q and K. The three weights share one scale
+  (see `vivit_export.calibration.linears`), which T determines, so V may use all of it. The output projection has
+  scales of its own and absorbs 1 / d_j.
+- d_j is rounded to a power of two, for V downward, and kept between 2^-10 and 2^10. Then no weight is rounded in any
+  floating-point type, and the graph computes the same bits, apart from overflow and underflow; the paper's computes
+  the same function in real arithmetic. In exchange, the magnitudes agree only within a factor of two.
+- The biases are folded away before (see `attention_biases`), so the paper's absorption of large biases does not apply.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def equalize_heads(model: ir.Model, decline: Decline = ignore) -> int:
 
 
 def _balance_query_and_key(block: AttentionBlock) -> None:
-    """Query and key of a channel meet in the middle."""
+    """Bring the query and the key of each channel to the same magnitude."""
     query, key = block.query.weight, block.key.weight
     factor = _power_of_two(np.sqrt(_ratio(_peaks(key), _peaks(query))))
     block.query.set_weight(query * factor)
@@ -54,7 +54,7 @@ def _balance_query_and_key(block: AttentionBlock) -> None:
 
 
 def _level_value(block: AttentionBlock) -> None:
-    """Columns of V come up to the largest of Q and K."""
+    """Scale the columns of V up to the largest of Q and K."""
     value = block.value.weight
     target = max(_peaks(block.query.weight).max(), _peaks(block.key.weight).max())
     factor = _power_of_two(_ratio(np.full(value.shape[1], target), _peaks(value)), np.floor)
@@ -68,7 +68,7 @@ def _peaks(weight: Float64) -> Float64:
 
 
 def _ratio(a: Float64, b: Float64) -> Float64:
-    """A / b, and 1 where a channel is dead."""
+    """Return A / b, and 1 where a channel is zero."""
     return np.divide(a, b, out=np.ones_like(a), where=(a > 0) & (b > 0))
 
 
@@ -78,4 +78,4 @@ def _power_of_two(factor: Float64, rounding: np.ufunc = np.rint) -> Float64:
 
 
 _WIDEST = 10
-"""Largest exponent: fp16 activations keep room above and below."""
+"""Largest exponent, so that fp16 activations keep room above and below."""

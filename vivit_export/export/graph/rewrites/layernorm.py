@@ -1,10 +1,10 @@
-"""Fold LayerNormalization's affine part into the Linears behind it.
+"""Fold LayerNormalization's affine part into the Linears after it.
 
     (x g + b) W + c  =  x (diag(g) W) + (b W + c)
 
-x being what the normalization gives before its affine part: a Linear is linear, so this holds for every x.
-Outlier channels, which trained transformers keep in g, then meet the weights that undo them before
-anything is rounded to fp16.
+where x is the normalized value before the affine part: a Linear is linear, so this holds for every x.
+Trained transformers have outlier channels in g. These then meet the weights that undo them before anything is
+rounded to fp16.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vivit_export.export.graph.rewrites.nodes import double_of, replace_constant
 
 
 def fold_layernorm(model: ir.Model, decline: Decline = ignore) -> int:
-    """Fold every LayerNormalization whose output only feeds Linears; return how many were changed.
+    """Fold every LayerNormalization whose output only feeds Linears; return how many changed.
 
     The last one of the encoder keeps its affine part: its output is the embedding.
     """
@@ -54,7 +54,7 @@ def fold_layernorm(model: ir.Model, decline: Decline = ignore) -> int:
 
 
 def _linear(node: ir.Node, index: int) -> Linear | None:
-    """The Linear that a node, by its input of that index, belongs to; None where it belongs to none."""
+    """Return the Linear that a node belongs to by its input of that index, or None."""
     if node.op_type != "MatMul" or index != 0 or _constant(node, 1) is None:
         return None
     readers = [use.node for use in node.outputs[0].uses()]

@@ -1,4 +1,4 @@
-"""Make nodes and constants, and read constants: the one way in which the graph room does, rewrites or not."""
+"""Make nodes and constants, and read constants; everything under ``export/graph`` uses these functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Float64 = npt.NDArray[np.float64]
 
 
 class TypedTape(Tape):
-    """Nodes in a line, not in a graph yet; each has one name, and its output is named after it and typed."""
+    """Nodes in order, not yet in a graph; each has a name, and a typed output named after it."""
 
     def add(
         self,
@@ -24,22 +24,22 @@ class TypedTape(Tape):
         shape: ir.Shape | None = None,
         **attributes: Any,
     ) -> ir.Value:
-        """Record a node of one output; return that."""
+        """Record a node with one output; return the output."""
         return self.op(op_type, inputs, attributes, name=name, output=_output(name, 0, dtype, shape))
 
     def add_many(
         self, op_type: str, inputs: list[ir.Value], name: str, dtype: ir.DataType, count: int, **attributes: Any
     ) -> list[ir.Value]:
-        """Record a node of several outputs, whose shapes are left open; return them."""
+        """Record a node with several outputs of unknown shape; return the outputs."""
         outputs = [_output(name, i, dtype, None) for i in range(count)]
         return list(self.op_multi_out(op_type, inputs, attributes, name=name, outputs=outputs))
 
     def insert_before(self, node: ir.Node) -> None:
-        """Put what was recorded in front of a node."""
+        """Insert the recorded nodes before a node."""
         graph_of(node).insert_before(node, self.nodes)
 
     def insert_after(self, node: ir.Node) -> None:
-        """Put what was recorded behind a node."""
+        """Insert the recorded nodes after a node."""
         graph_of(node).insert_after(node, self.nodes)
 
 
@@ -48,29 +48,29 @@ def _output(name: str, index: int, dtype: ir.DataType | None, shape: ir.Shape | 
 
 
 def graph_of(node: ir.Node) -> ir.Graph:
-    """The graph that a node is in."""
+    """Return the graph that a node is in."""
     assert isinstance(node.graph, ir.Graph)
     return node.graph
 
 
 def module_path(node: ir.Node) -> str:
-    """Path of the module that a node was traced from; nodes are named ``PATH/OP``."""
+    """Return the path of the module that a node was traced from; nodes are named ``PATH/OP``."""
     return str(node.name).rpartition("/")[0]
 
 
 def array_of(value: ir.Value | None) -> npt.NDArray[Any]:
-    """A constant, in its own dtype."""
+    """Return a constant in its own dtype."""
     assert value is not None and value.const_value is not None
     return value.const_value.numpy()
 
 
 def double_of(value: ir.Value | None) -> Float64:
-    """A constant in float64."""
+    """Return a constant in float64."""
     return array_of(value).astype(np.float64)
 
 
 def new_constant(graph: ir.Graph, name: str, array: npt.NDArray[Any]) -> ir.Value:
-    """Register an initializer under a name that is still free."""
+    """Register an initializer under a free name."""
     while name in graph.initializers:
         name += "_"
     tensor = ir.tensor(np.array(array, order="C"), name=name)
@@ -80,7 +80,7 @@ def new_constant(graph: ir.Graph, name: str, array: npt.NDArray[Any]) -> ir.Valu
 
 
 def replace_constant(node: ir.Node, index: int, array: npt.NDArray[Any]) -> None:
-    """Give ``node`` a constant of its own in the dtype of the one it had; the old one stays for others."""
+    """Give ``node`` a constant of its own, in the dtype of the old one; other readers keep the old one."""
     old = node.inputs[index]
     assert old is not None
     values = array.astype(array_of(old).dtype, order="C")

@@ -1,12 +1,12 @@
-"""The tubelet embedding as one GEMM, with everything constant in it folded into one addition.
+"""Rewrite the tubelet embedding as one GEMM, with all its constants folded into one addition.
 
 A convolution whose stride is its kernel cuts the clip into tubelets and multiplies each by one matrix
 (ViViT, arXiv:2103.15691, section 3.2)::
 
     (B, T, 3, H, W) -> (B, tokens, t h w 3) @ (t h w 3, hidden)
 
-Its bias, the position embeddings and the class token are constants: a row of zeros is put in front
-of the tokens for the class, and one array (1, tokens + 1, hidden) is added.
+Its bias, the position embeddings and the class token are constants: a row of zeros is inserted before the
+tokens for the class, and one array (1, tokens + 1, hidden) is added.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHANNELS_LAST = (0, 1, 3, 4, 2)
 
 
 def lower_patch_embedding(model: ir.Model, decline: Decline = ignore) -> int:
-    """Replace the convolution and what follows it up to the position embeddings; return 1 if it was there."""
+    """Replace the convolution and all nodes up to the position embeddings; return 1 if it was found."""
     reason = "what is around it is no tubelet embedding with a class token and positions"
     for node in list(model.graph):
         if node.op_type != "Add":
@@ -47,17 +47,17 @@ def lower_patch_embedding(model: ir.Model, decline: Decline = ignore) -> int:
 
 
 def fold_pixels(model: ir.Model, table: npt.NDArray[np.float32]) -> int:
-    """Let the embedding take ``(v - 128) / 64`` instead of the normalized pixel; return 1 if it could.
+    """Let the embedding take ``(v - 128) / 64`` instead of the normalized pixel; return 1 if that was possible.
 
     The processor's arithmetic is affine in the 8-bit level v, x = a v + o per channel, so with
     y = (v - 128) / 64, x = 64 a y + (128 a + o): the factor goes into the weight, the rest into the
-    constant. y is exact in fp16 and bf16, which x is not.
+    constant. y is exact in fp16 and bf16, unlike x.
 
     Args:
         model: after `lower_patch_embedding`; changed in place.
         table: float32 (3, 256), the normalized pixel of each level and channel.
 
-    See `vivit_export.export.graph.pixels.prepend_pixels` for the other half, which makes y.
+    `vivit_export.export.graph.pixels.prepend_pixels` is the other half, which computes y.
     """
     found = [n for n in model.graph if n.name == f"{PATH}/MatMul"]
     if not found:
@@ -90,7 +90,7 @@ _EMBEDDING = pattern.Pattern(_embedding)
 
 
 def _obstacle(bindings: Any) -> str | None:
-    """Constants are needed, and a convolution that only cuts: stride = kernel, nothing padded."""
+    """Return why this is no plain embedding: constants, and a convolution with stride = kernel and no padding."""
     if any(bindings[name].const_value is None for name in ("kernel", "bias", "cls", "positions")):
         return "its weights, the class token or the positions are not constant"
     attributes = bindings["grid"].producer().attributes
@@ -118,7 +118,7 @@ def _replace(model: ir.Model, last: ir.Node, bindings: Any) -> None:
         operands = [new_constant(graph, f"{where}.{i}", constant) for i, constant in enumerate(constants, 1)]
         return tape.add(op, [value, *operands], f"{where}/{op}", pixels.dtype, **attributes)
 
-    # Channels last, as uint8 frames come: in front of those this transpose is left out again.
+    # Channels last, like uint8 frames: before those, this transpose is removed again.
     value = chain("Transpose", pixels, f"{PATH}.layout", perm=CHANNELS_LAST)
     cut = np.array([-1, counts[0], t, counts[1], h, counts[2], w, channels], np.int64)
     value = chain("Reshape", value, f"{PATH}.cut", cut)
@@ -133,7 +133,7 @@ def _replace(model: ir.Model, last: ir.Node, bindings: Any) -> None:
 
 
 def _constants(bindings: Any) -> Float64:
-    """Class token, position embeddings and the convolution's bias as one (1, tokens + 1, hidden) array."""
+    """Return class token, position embeddings and the convolution's bias as one (1, tokens + 1, hidden) array."""
     constant = double_of(bindings["positions"]).copy()
     constant[:, :1] += double_of(bindings["cls"])
     constant[:, 1:] += double_of(bindings["bias"])

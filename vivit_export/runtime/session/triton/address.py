@@ -17,17 +17,17 @@ _FORM = "triton://HOST:PORT/MODEL (gRPC) or triton+http://HOST:PORT/MODEL"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a model is served, and how to ask for it.
+    """Where a model is served, and how to call it.
 
     Attributes:
         protocol: ``grpc`` or ``http``.
         host: name or IP address.
         port: of that protocol.
-        model: its name.
-        version: of the model; empty for the one that the server chooses.
+        model: name of the model.
+        version: version of the model; empty: the server chooses.
         timeout_seconds: how long one attempt of a request may take.
-        retries: how often a request is sent again after the server could not be reached or had no room.
-        shared_memory: whether clips are handed over in memory that both processes see; only on one machine.
+        retries: how often to send a request again if the server cannot be reached or its queue is full.
+        shared_memory: whether to pass clips in shared memory; only if client and server run on one machine.
     """
 
     protocol: Protocol
@@ -51,7 +51,7 @@ class Address:
 
 
 def is_address(text: object) -> bool:
-    """Return whether something names a served model rather than a file, with a protocol that exists or not."""
+    """Return whether a value names a served model rather than a file, even if its protocol is unknown."""
     if not isinstance(text, str):
         return False
     scheme, mark, _ = text.partition("://")
@@ -59,14 +59,14 @@ def is_address(text: object) -> bool:
 
 
 def parse_address(text: str) -> Address:
-    """Read an address.
+    """Parse an address.
 
     Args:
         text: ``triton[+http]://HOST[:PORT]/MODEL[/VERSION][?timeout=SECONDS&retries=N&shared_memory=yes]``.
-            The ports are 8001 for gRPC and 8000 for HTTP where none is given.
+            The default ports are 8001 for gRPC and 8000 for HTTP.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the text is not an address.
     """
     try:
         parts = urlsplit(text)

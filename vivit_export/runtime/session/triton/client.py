@@ -1,7 +1,7 @@
-"""Sessions on a Triton server: one that serves a repository of `vivit_export.deploy.triton.deploy`.
+"""Sessions on a Triton server that serves a repository from `vivit_export.deploy.triton.deploy`.
 
-Which input the model takes is read from the server: the contract lies in the model's configuration and is
-held to the model's own metadata. Models that take encoded videos: `vivit_export.runtime.session.triton.videos`.
+The server says which input the model takes: the contract is in the model's configuration, and is checked against
+the model's own metadata. For models that take encoded videos, see `vivit_export.runtime.session.triton.videos`.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def open_server(address: str, bundle: Bundle | None = None) -> Session:
 
     Args:
         address: see `vivit_export.runtime.session.triton.address.parse_address`.
-        bundle: what the server is expected to serve; None: whatever it serves.
+        bundle: the bundle that the server must serve; None: any.
 
     Raises:
         UsageError: not an address.
         MissingDependencyError: tritonclient is not installed.
         EnvironmentFault: no server, no such model, a model that is not ready, was not deployed by us or takes videos.
-        BundleError: it serves another graph than the bundle's.
+        BundleError: the server serves a graph other than the bundle's.
     """
     backend = TritonBackend(parse_address(address))
     try:
@@ -65,16 +65,16 @@ def open_server(address: str, bundle: Bundle | None = None) -> Session:
 class TritonBackend:
     """A served model; see `vivit_export.runtime.session.backend.Backend`.
 
-    Any number of threads may call `run`, and any coroutine `run_async`; what is under way at once the server's
-    dynamic batcher runs together.
+    Any number of threads may call `run`, and any coroutine `run_async`. The server's dynamic batcher combines requests
+    that are in flight at the same time.
 
     Attributes:
-        contract: input, output, preprocessing and labels, as the server's configuration has them.
+        contract: input, output, preprocessing and labels, from the server's configuration.
         takes_videos: whether its input is the bytes of one video, uint8 (1, N), instead of clips.
 
     Raises:
         MissingDependencyError: tritonclient is not installed.
-        UsageError: videos cannot be handed over in shared memory.
+        UsageError: videos cannot be passed in shared memory.
         EnvironmentFault: as for `open_server`.
     """
 
@@ -115,7 +115,7 @@ class TritonBackend:
             )
 
     def require(self, bundle: Bundle | None) -> None:
-        """Refuse a server that serves another graph, or another signature, than a bundle's.
+        """Refuse a server whose graph or signature differs from a bundle's.
 
         Raises:
             BundleError: it does.
@@ -138,24 +138,24 @@ class TritonBackend:
         return wait_for(self.submit(batch))
 
     async def run_async(self, batch: npt.NDArray[Any]) -> dict[str, Float32]:
-        """`run`, from any event loop."""
+        """Do `run` from any event loop."""
         return await asyncio.wrap_future(self.submit(batch))
 
     def submit(self, batch: npt.NDArray[Any]) -> Future[dict[str, Float32]]:
-        """Send one batch and return at once; ``batch`` must not change until there is a result."""
+        """Send one batch and return at once; ``batch`` must not change until the result arrives."""
         future = in_background(self._run(batch))
         self._under_way.add(future)
         future.add_done_callback(self._under_way.discard)
         return future
 
     def cancel(self) -> None:
-        """Give up what is under way, and all that follows: who waits for it gets a `CancelledError` at once."""
+        """Cancel requests in flight and all that follow; waiting callers get a `CancelledError` at once."""
         self._is_cancelled = True  # read by `_run`, which may not have begun
         for future in list(self._under_way):
             future.cancel()
 
     def close(self) -> None:
-        """Close the connection; what is under way is given up, shared memory is given back."""
+        """Close the connection; cancel requests in flight and release shared memory."""
         self.cancel()
         in_background(self._close()).result()
 
@@ -255,7 +255,7 @@ class TritonBackend:
             return await self._connection.infer(self._name, batch, region, self._outputs)
 
     def _lend(self, batch: npt.NDArray[Any]) -> Region | None:
-        """A region, or none for a batch that is beyond the largest: the server shall say so."""
+        """Return a region, or None for a batch larger than the largest, which the server must refuse."""
         if len(batch) > self.batches[1]:
             return None
         if self._idle:
@@ -273,7 +273,7 @@ class TritonBackend:
 
 
 def model_behind(address: Address) -> str:
-    """Name of the model that takes clips, for the name of one in front of it."""
+    """Return the name of the model that takes clips, given the name of the model before it."""
     suffix = next((end for end in (VIDEO_SUFFIX, FRAMES_SUFFIX) if address.model.endswith(end)), "")
     return address.model.removesuffix(suffix)
 
@@ -283,7 +283,7 @@ def _what(address: Address) -> str:
 
 
 def _read_contract(address: Address, metadata: JsonObject, config: JsonObject) -> tuple[Contract, str, bool]:
-    """Read contract and hash of the graph from a configuration, and hold the contract to the metadata.
+    """Read contract and graph hash from a configuration, and check the contract against the metadata.
 
     Returns:
         Both, and whether the model takes encoded videos.

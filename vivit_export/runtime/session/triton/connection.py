@@ -1,8 +1,8 @@
-"""One connection to a Triton server, over gRPC or HTTP alike. The only module that imports tritonclient.
+"""One connection to a Triton server, over gRPC or HTTP. The only module that imports tritonclient.
 
 Both protocols are driven by tritonclient's asyncio clients, on one event loop in a thread of its own:
-gRPC's library wants a single loop per process, and the synchronous HTTP client may not change threads.
-Everything else, synchronous calls included, is built on that (`vivit_export.runtime.session.triton.client`).
+gRPC's library needs a single loop per process, and the synchronous HTTP client may not change threads.
+Everything else, including synchronous calls, is built on that (`vivit_export.runtime.session.triton.client`).
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _PASSING = frozenset({"StatusCode.UNAVAILABLE", "503"})
 
 
 class Unreachable(EnvironmentFault):
-    """The server could not be reached, or had no room: worth another try."""
+    """The server could not be reached, or its queue was full; a retry may succeed."""
 
 
 class Refused(EnvironmentFault):
-    """The server answered that it will not do that; the message ends with its own sentence."""
+    """The server refused the request; the message ends with the server's own sentence."""
 
 
 class _Loop:
@@ -60,12 +60,12 @@ _LOOP = _Loop()
 
 
 def in_background(work: Coroutine[Any, Any, _T]) -> Future[_T]:
-    """Start a coroutine on the loop that all connections share; nothing else may run theirs."""
+    """Start a coroutine on the loop that all connections share; their coroutines may run nowhere else."""
     return _LOOP.submit(work)
 
 
 def wait_for(future: Future[_T]) -> _T:
-    """Wait for what runs on the loop, and give it up if the wait is interrupted (Ctrl-C)."""
+    """Wait for a task on the loop, and cancel it if the wait is interrupted (Ctrl-C)."""
     try:
         return future.result()
     except BaseException:
@@ -74,7 +74,7 @@ def wait_for(future: Future[_T]) -> _T:
 
 
 class Connection:
-    """Asks one server; every method is a coroutine for `in_background`.
+    """Talk to one server; every method is a coroutine for `in_background`.
 
     Args:
         address: where the model is served.
@@ -89,7 +89,7 @@ class Connection:
         self._client: Any = None
 
     async def open(self) -> None:
-        """Make the client: only here is the loop known."""
+        """Make the client here, because only here is the loop known."""
         if self._address.protocol == "grpc":
             self._client = self._client_class(self._address.server, channel_args=_GRPC_OPTIONS)
         else:
@@ -100,7 +100,7 @@ class Connection:
         await self._client.close()
 
     async def describe(self) -> tuple[JsonObject, JsonObject, JsonObject]:
-        """Return the server's metadata, the model's metadata and the model's configuration, as JSON has them.
+        """Return the server's metadata, the model's metadata and the model's configuration, as JSON.
 
         Raises:
             Unreachable: there is no server.
@@ -114,7 +114,7 @@ class Connection:
         return server, metadata, config.get("config", config)
 
     async def models(self) -> dict[str, str]:
-        """Return why each model of the server is not ready, or nothing, by name."""
+        """Return why each model of the server is not ready, by name; empty if it is."""
         as_json = {"as_json": True} if self._address.protocol == "grpc" else {}
         index = await self._ask(self._client.get_model_repository_index(**as_json))
         entries = index.get("models", []) if isinstance(index, dict) else index
@@ -123,12 +123,12 @@ class Connection:
     async def infer(
         self, name: str, batch: npt.NDArray[Any], region: Region | None, outputs: list[str]
     ) -> dict[str, Float32]:
-        """Run one batch, which lies in ``region`` if there is one; one attempt.
+        """Run one batch, from ``region`` if there is one, in a single attempt.
 
         Raises:
-            Unreachable: the server is gone or has no room.
-            Refused: the server says no.
-            TimeoutError: the address's timeout is over.
+            Unreachable: the server is gone or its queue is full.
+            Refused: the server refuses the batch.
+            TimeoutError: the address's timeout expired.
         """
         from tritonclient.utils import np_to_triton_dtype
 
@@ -151,7 +151,7 @@ class Connection:
         await self._ask(self._client.unregister_system_shared_memory(region.name))
 
     async def _ask(self, call: Awaitable[Any]) -> Any:
-        """Await an answer, and say what went wrong in our words."""
+        """Await an answer, and report errors in our words."""
         from aiohttp import ClientError, ClientResponseError
         from tritonclient.utils import InferenceServerException
 

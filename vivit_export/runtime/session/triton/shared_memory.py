@@ -1,4 +1,4 @@
-"""Memory that a client and a server on one machine both see: clips are written there instead of being sent."""
+"""Memory shared by a client and a server on one machine: clips are written there instead of being sent."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Region:
     If the process dies, Python's resource tracker removes the block.
 
     Attributes:
-        name: what the server calls it.
-        key: its name for the operating system.
+        name: its name on the server.
+        key: its name in the operating system.
         size_bytes: its size.
         is_registered: whether the server knows it.
     """
@@ -36,7 +36,7 @@ class Region:
         np.copyto(view, batch, casting="no")
 
     def free(self) -> None:
-        """Give the block back to the operating system; who has it mapped may go on using it."""
+        """Release the block; processes that have it mapped may continue to use it."""
         self._memory.unlink()
         with contextlib.suppress(BufferError):  # a thread still writes to it
             self._memory.close()

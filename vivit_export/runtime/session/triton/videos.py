@@ -1,4 +1,4 @@
-"""Served models that take whole videos (``NAME-video``): the server decodes, samples and crops, here a file is sent."""
+"""Served models that take whole videos (``NAME-video``): we send a file, and the server decodes, samples and crops."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class VideoModel:
     """A served model that takes encoded videos. Any number of threads may call it.
 
     Attributes:
-        contract: as the server has it; what is sampled, and which views, is decided there.
+        contract: the server's; it decides the sampling and the views.
         engine: ``triton``.
         details: server, model and engine, for people.
     """
@@ -68,10 +68,10 @@ class VideoModel:
         return Prediction(first.get("logits"), first.get("embedding"), self.contract.labels)
 
     def require_own_sampling(self, contract: Contract) -> None:
-        """Refuse another sampling than the server's.
+        """Refuse a sampling rule that differs from the server's.
 
         Raises:
-            UsageError: it is another.
+            UsageError: it differs.
         """
         if contract.clip != self.contract.clip:
             clip = self.contract.clip
@@ -82,7 +82,7 @@ class VideoModel:
             )
 
     def close(self) -> None:
-        """Close the connection; calls in progress are given up and raise `concurrent.futures.CancelledError`."""
+        """Close the connection; calls in progress are canceled and raise `concurrent.futures.CancelledError`."""
         if self._closed:
             return
         self._closed = True

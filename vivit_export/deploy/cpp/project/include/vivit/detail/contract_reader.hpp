@@ -106,7 +106,7 @@ inline void require_valid(const Preprocess& p) {
     if (p.do_normalize &&
         (p.standard_deviation[0] == 0 || p.standard_deviation[1] == 0 || p.standard_deviation[2] == 0))
         throw InputError("preprocess: image_std=" + shown(json(p.standard_deviation)) +
-                         " contains a zero; normalising would divide by it");
+                         " contains a zero; normalizing would divide by it");
     if (p.offset && !p.do_rescale)
         throw InputError("preprocess: offset=true needs do_rescale=true (VivitImageProcessor refuses it too)");
 }

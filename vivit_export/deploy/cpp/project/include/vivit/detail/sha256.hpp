@@ -30,7 +30,7 @@ public:
         if (EVP_DigestUpdate(context_.get(), data, size) != 1) throw EnvironmentFault("OpenSSL failed in SHA-256");
     }
 
-    /// 64 hexadecimal digits; nothing can be added afterwards.
+    /// 64 hexadecimal digits; nothing can be added afterward.
     [[nodiscard]] std::string hex() {
         std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
         unsigned size = 0;

@@ -49,7 +49,7 @@ public:
         last()[length] = '\0';
     }
 
-    /// What was said last on this thread, in brackets; forgotten afterwards.
+    /// What was said last on this thread, in brackets; forgotten afterward.
     [[nodiscard]] static std::string said() {
         const std::string text = last().data();
         last()[0] = '\0';
