@@ -23,9 +23,10 @@ from real_clips import NAMES, real_clip
 from safetensors.numpy import load_file
 
 import vivit_export as ve
+from vivit_export.bundle.bench import BenchRecord
 from vivit_export.demo import clip_labels, clips_path
 from vivit_export.export.checkpoint.load import Checkpoint, hugging_face_pixels
-from vivit_export.records import to_json
+from vivit_export.records import from_json, to_json
 from vivit_export.runtime import read_clip
 
 pytestmark = pytest.mark.needs_onnxruntime
@@ -253,10 +254,10 @@ def test_bench_can_be_kept_in_the_bundle(cli: Cli, bundle: Path, tmp_path: Path)
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
     facts = json.loads(cli("bench", copy, *BENCH, "--save", "--json", "-q").stdout)
     kept = ve.read_bundle(copy)
-    assert to_json(kept.manifest.bench) == facts
+    assert kept.manifest.bench == from_json(BenchRecord, facts, "bench")
     page = (copy / "report.html").read_text()
     assert "<h2>Speed</h2>" in page and "<svg " in page and "onnxruntime-cpu, batch 1" in page
-    assert json.loads((copy / "report.json").read_text())["bench"] == facts
+    assert json.loads((copy / "report.json").read_text())["bench"] == to_json(kept.manifest.bench)
 
 
 @pytest.mark.parametrize(

@@ -112,8 +112,9 @@ class BenchReport:
         )
 
     def to_json(self) -> JsonObject:
-        """Return JSON types."""
-        return dict(to_json(self.record()))
+        """Return JSON types, without what does not apply to a contender."""
+        data: JsonObject = to_json(self.record())
+        return {**data, "contenders": {name: _that_applies(c) for name, c in data["contenders"].items()}}
 
     def _contender(self, c: ContenderTimes) -> ContenderRecord:
         return ContenderRecord(
@@ -144,6 +145,14 @@ def parse_kind(kind: str) -> tuple[str, Precision, bool]:
             f"{option('against', repr(kind))} is not eager, sdpa or compile, with -fp16 or -bf16 behind it where wanted"
         )
     return "eager" if name == "eager" else "sdpa", Precision(precision or "fp32"), name == "compile"
+
+
+def _that_applies(contender: JsonObject) -> JsonObject:
+    batches = {
+        batch: {name: figure for name, figure in figures.items() if figure is not None}
+        for batch, figures in contender["batches"].items()
+    }
+    return {**{name: fact for name, fact in contender.items() if fact}, "batches": batches}
 
 
 def _median(values: Sequence[float]) -> float | None:
