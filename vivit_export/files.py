@@ -221,7 +221,7 @@ def _refusals(target: Path, any_reason: bool = False) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        reason = errno.ENOSPC if e.errno is None else e.errno  # NumPy names none where a file takes no more
+        reason = errno.ENOSPC if e.errno is None else e.errno  # NumPy gives no number if the disk is full
         if reason in _FULL:
             raise OutputError(f"{target} was not written: {_FULL[reason]}") from e
         if any_reason or e.errno in _CLOSED:

@@ -122,6 +122,6 @@ class Console(Silent):
             self.note(text)
 
     def _print(self, mark: str, text: str, aside: str = "", style: str = "") -> None:
-        from rich.text import Text  # not markup: what stands in brackets is text here
+        from rich.text import Text  # not markup: text in brackets is plain text here
 
         self._terminal.print(Text.assemble((mark, style), text, (aside, "dim")))

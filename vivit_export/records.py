@@ -126,7 +126,7 @@ def _read(hint: Any, value: Any, where: str) -> Any:
         return [_read(args[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
     elif origin in (dict, Mapping) and isinstance(value, dict):
         return {key: _read(args[1], item, f"{where}.{key}") for key, item in value.items()}
-    elif hint is object:  # whatever another program keeps there
+    elif hint is object:  # data of another program
         return value
     elif _fits(hint, value):
         return hint(value) if isinstance(hint, type) else value

@@ -143,7 +143,7 @@ def _draw_path(rng: np.random.Generator, kind: Kind) -> _Path:
     slide = rng.uniform(*_SLIDE)
     zoom = rng.uniform(np.log(_ZOOM[0]), np.log(_ZOOM[1]))
     turn = np.deg2rad(rng.uniform(*_TURN_DEGREES))
-    # Every clip drifts a little in every way: a motion is told by what dominates.
+    # Every clip drifts a little in every way; the dominant motion is the label.
     drift = rng.uniform(0, 0.05) * np.exp(1j * rng.uniform(0, 2 * np.pi))
     drift_zoom, drift_turn = rng.uniform(-0.04, 0.04), np.deg2rad(rng.uniform(-4, 4))
     # A clip that does not zoom is frozen at a random moment of one that does, so that the

@@ -63,7 +63,7 @@ def test_facts_say_what_was_done(build: Any) -> None:
     assert in_float32 == {name: count for name, count in facts["rewrites"].items() if name != "query-bias"}
     assert "declined" not in facts
     places = build(precision=Precision.FP16, skip_rewrites=("layernorm",)).facts["declined"]
-    reason = "the LayerNormalization in front has an affine part"
+    reason = "the LayerNormalization before it has an affine part"
     assert places[0] == {"rewrite": "query-bias", "node": "layers.0.attention/Attention", "reason": reason}
     plain = build(skip_rewrites=REWRITE_NAMES).facts
     assert plain["rewrites"] == {}

@@ -53,7 +53,7 @@ def _add_cpu_graph(source: Bundle, folder: Path) -> None:
     """Add the graph that the Python session makes when it opens the bundle on a CPU; C++ reads it from a file."""
     from vivit_export.runtime.session.onnxruntime import prepare_for_cpu
 
-    model, details = prepare_for_cpu(source, for_any=True)  # who knows where it will run
+    model, details = prepare_for_cpu(source, for_any=True)  # it may run anywhere
     (folder / CPU_GRAPH).write_bytes(model.SerializeToString(deterministic=True))
     write_manifest(folder, dataclasses.replace(source.manifest.content, cpu_graph=CpuGraph(CPU_GRAPH, details)))
 

@@ -33,7 +33,7 @@ busy, requests gather anyway; a single client pays the full delay on every reque
 
 _ONNXRUNTIME = option("backend", "onnxruntime")
 _TENSORRT_MODES = {Precision.FP32: "FP32", Precision.FP16: "FP16"}  # of ONNX Runtime's TensorRT provider
-_DELAY_SHARE = 0.1  # of what one clip takes, where that was measured: what a lone client may lose
+_DELAY_SHARE = 0.1  # of the time for one clip, if it was measured: what a single client may lose
 _TIMED_AS = {"tensorrt": ("tensorrt",), "onnxruntime": ("onnxruntime-cuda", "onnxruntime-cpu")}  # by backend
 _UNCHECKED_BATCH = 8  # largest batch of a graph that was never run: what a profile has by default
 _TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "float16": "TYPE_FP16"}
@@ -75,7 +75,7 @@ def choose_engine(bundle: Bundle, backend: Backend | None = None) -> Engine:
         raise UsageError(f"{option('backend', backend)} is unknown; use auto, {', '.join(BACKENDS)}")
     plans = {name: e for name, e in sorted(bundle.engines.items()) if e.flavour is Flavour.TENSORRT}
     if backend == "tensorrt" and not plans:
-        found = f" (its {', '.join(sorted(bundle.engines))} is not what that back end loads)" if bundle.engines else ""
+        found = f" (that back end cannot load its {', '.join(sorted(bundle.engines))})" if bundle.engines else ""
         raise BundleError(
             f"{bundle.path} has no full TensorRT engine for Triton{found}; add one with: vivit build {bundle.path} "
             f"--target tensorrt, or use {_ONNXRUNTIME}"
@@ -84,7 +84,7 @@ def choose_engine(bundle: Bundle, backend: Backend | None = None) -> Engine:
         return _tensorrt(bundle, plans)
     if backend == "onnxruntime-tensorrt" and bundle.precision not in _TENSORRT_MODES:
         raise BundleError(
-            f"{bundle.path} is in {bundle.precision}, which ONNX Runtime's TensorRT provider has no mode for; use "
+            f"{bundle.path} is in {bundle.precision}, which ONNX Runtime's TensorRT provider does not support; use "
             f"{_ONNXRUNTIME}, or export with {option('precision', 'fp16')}"
         )
     return _onnxruntime(bundle, backend or "onnxruntime")

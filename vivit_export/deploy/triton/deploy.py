@@ -61,7 +61,7 @@ class TritonOptions:
     def __post_init__(self) -> None:
         if self.name is not None and not _NAME.fullmatch(self.name):
             raise UsageError(
-                f"{option('name', repr(self.name))} is not a model name: letters, digits, '_', '-' and '.' are taken"
+                f"{option('name', repr(self.name))} is not a model name: letters, digits, '_', '-' and '.' are allowed"
             )
         if self.instances is not None and self.instances < 1:
             raise UsageError(f"{option('instances', self.instances)} must be 1 or more")

@@ -47,7 +47,7 @@ class FramesModel:
 
     def _answer(self, request: Any) -> Any:
         try:
-            # DLPack: Triton's own conversion copies, and breaks where it was compiled for another NumPy.
+            # DLPack: Triton's own conversion copies, and breaks if it was compiled for another NumPy.
             videos = np.from_dlpack(self._pb.get_input_tensor_by_name(request, VIDEO))
             outputs = self._run([read_video(video.tobytes(), self._contract) for video in videos])
         except VivitExportError as e:

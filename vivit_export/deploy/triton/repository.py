@@ -72,7 +72,7 @@ def _check(repository: Path, names: Sequence[str], force: bool) -> None:
     require_writable(repository, repository)
     for listing in (MANIFEST, LISTING, CONFIG):
         if os.path.lexists(repository / listing):
-            raise OutputError(f"{repository} has a {listing}, so it is no model repository; choose another folder")
+            raise OutputError(f"{repository} has a {listing}, so it is not a model repository; choose another folder")
     replaceable = _folders(repository, names[0])
     for name in names:
         if name not in replaceable and os.path.lexists(repository / name):

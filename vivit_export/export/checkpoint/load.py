@@ -43,7 +43,7 @@ class Checkpoint:
         clip: geometry of its input.
         preprocess: pixel pipeline.
         labels: name of each logit; empty without a head.
-        weights_sha256: hash of each weight file as it lies on disk.
+        weights_sha256: hash of each weight file on disk.
     """
 
     source: str

@@ -270,7 +270,9 @@ def _read_result(work: Path, flavour: Flavour, status: int, log_text: str) -> di
         result: dict[str, Any] = json.loads((work / "result.json").read_text())
     except (FileNotFoundError, ValueError) as e:  # it crashed, or could not even write that
         if shutil.disk_usage(work).free < _FULL_BYTES:
-            raise OutputError(f"{flavour.product} stopped as the disk is full; free some space and run again") from e
+            raise OutputError(
+                f"{flavour.product} stopped because the disk is full; free some space and run again"
+            ) from e
         result = {}
     if status == 0 and "version" in result:
         return result

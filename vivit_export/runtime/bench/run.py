@@ -75,7 +75,7 @@ def take_turns(
     interrupted = False
     with contextlib.ExitStack() as stack:
         try:
-            with progress.stage("start the contenders and hold them to the gate"):
+            with progress.stage("start the contenders and check their drift"):
                 workers = {c.name: _start(commands[c.name], stack) for c in contenders}
                 for contender in contenders:
                     _admit(contender, workers[contender.name], anyway)
@@ -161,10 +161,12 @@ def _admit(contender: Contender, worker: _Worker, anyway: bool) -> None:
     failures = answer.get("failures", [])
     if not contender.error and not anyway:
         if failures is None:
-            contender.error = f"it has no golden clips to be held to; export with the check, or pass {option('anyway')}"
+            contender.error = (
+                f"it has no golden clips to check against; export with the check, or pass {option('anyway')}"
+            )
         elif failures:
             contender.error = (
-                f"it is beyond its drift gate ({'; '.join(failures)}); {option('anyway')} times it all the same"
+                f"it is beyond its drift gate ({'; '.join(failures)}); {option('anyway')} times it nevertheless"
             )
     contender.beyond_gate = tuple(failures or ())
     if contender.error:

@@ -130,8 +130,8 @@ class TensorRTBackend:
     def _make_context(self) -> _Context:
         if self.flavour is Flavour.TENSORRT_RTX:
             config = self._engine.create_runtime_config()
-            # Kernels for a new batch size are compiled before it runs, not while a slow one stands in:
-            # that one would be captured.
+            # Kernels for a new batch size are compiled before it runs: otherwise a slower kernel would run
+            # first, and the graph would capture that one.
             strategies = self._trt.DynamicShapesKernelSpecializationStrategy
             config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
             context = self._engine.create_execution_context(config)

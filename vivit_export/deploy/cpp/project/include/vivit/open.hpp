@@ -86,7 +86,7 @@ inline void read_device(const std::string& device, Wish& wish) {
                                                           const Wish& wish) {
     const std::string runs_on = name == "onnxruntime-cpu" ? "cpu" : "cuda";
     if (!wish.device.empty() && wish.device != runs_on)
-        throw EnvironmentFault("it runs on " + runs_on + ", and " + wish.device + " was asked for");
+        throw EnvironmentFault("it runs on " + runs_on + ", but " + wish.device + " was requested");
     const std::size_t place = engine_place(name);
     if (const EngineOpener open = place < engine_order.size() ? engine_openers[place].load() : nullptr)
         return open(bundle, wish.request);
@@ -135,10 +135,10 @@ inline void read_device(const std::string& device, Wish& wish) {
     if (!backend)
         throw EnvironmentFault(options.engine.empty()
                                    ? "no engine can run this bundle here: " + reasons
-                                   : options.engine + " was asked for and is not available: " + reasons);
+                                   : options.engine + " was requested but is not available: " + reasons);
     for (const char* name : engine_order)
         if (std::find(wish.engines.begin(), wish.engines.end(), name) == wish.engines.end())
-            passed_over[name] = options.engine + " was asked for";
+            passed_over[name] = options.engine + " was requested";
     return Session(bundle.contract(), std::move(backend), std::move(passed_over), options.threads);
 }
 
