@@ -1,7 +1,7 @@
 """Load a ViViT checkpoint: hub id, local folder, or ``demo``.
 
-Only safetensors are read unless pickles are allowed by name; remote code never runs. What the
-network takes and gives is written into a `Contract` here, from the checkpoint's own JSON.
+Only safetensors are read, unless the caller allows pickles; remote code never runs. The contract's facts
+about the network's input and output come from the checkpoint's own JSON.
 """
 
 from __future__ import annotations

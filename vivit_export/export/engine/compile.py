@@ -180,7 +180,7 @@ def _run_worker(request: EngineRequest, work: Path, log: Path, on_start: Callabl
         "sms": request.flavour.check_sms(request.sms),
         "timing_cache": "timing.cache" if request.timing_cache else None,
     }
-    # A session of its own: a terminal's Ctrl-C reaches the parent only, which then ends the whole
+    # A session of its own: a terminal's Ctrl-C reaches only the parent, which then ends the whole
     # group. In the work folder no file of the user can shadow a module ("-m" puts it first).
     with log.open("wb") as sink, subprocess.Popen(
         _worker_command(), cwd=work, env=_environment(request.flavour), start_new_session=True,

@@ -229,7 +229,7 @@ class _Context:
     def _capture(self, count: int) -> Any:
         """Record copies and network for a batch size; return None, with a warning, if that is impossible."""
         rt = self._cuda.rt
-        # Thread-local: what other threads allocate meanwhile does not spoil it.
+        # Thread-local, so that allocations of other threads do not invalidate the capture.
         mode = rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._cuda.check(rt.cudaStreamBeginCapture(self._stream, mode))
         try:
