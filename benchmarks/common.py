@@ -1,4 +1,4 @@
-"""What every benchmark needs: the environment, a measured child process, and where results go."""
+"""What all benchmarks share: the environment, a measured child process, and the results folder."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
     python tools/make_checkpoint.py /tmp/vivit-b
     python benchmarks/export.py /tmp/vivit-b
 
-ViViT-B has random weights: those of `tools/make_checkpoint.py`, whose logits spread over 26 units, and
-for float32 noise also those that transformers initializes it with (seed 0), whose logits spread over 3.
+ViViT-B has random weights: those of `tools/make_checkpoint.py`, whose logits spread over 26 units. For
+float32 noise it also has transformers' own initial weights (seed 0), whose logits spread over 3.
 The demo is trained. Writes ``results/export.json``.
 """
 

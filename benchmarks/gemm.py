@@ -18,8 +18,8 @@ Run = Callable[[], object]
 def gemm_rates() -> dict[str, dict[str, float]]:
     """GFLOP/s of the fastest of several calls, by type and library.
 
-    No library alone is the limit: PyTorch's float32 product is half as fast as the others' on some processors. The
-    int8 product is a MatMul between Q/DQ pairs, as in our INT8 graphs: it takes and gives float32.
+    No single library is the limit: PyTorch's float32 product is half as fast as the others' on some processors. The
+    int8 product is a MatMul between Q/DQ pairs, as in our INT8 graphs, with float32 input and output.
     """
     import openvino
 

@@ -1,8 +1,8 @@
-"""All that needs a GPU, in one command: how fast ViViT runs there, against PyTorch and against the limit.
+"""Measure everything that needs a GPU in one command: the speed of ViViT against PyTorch and against the limit.
 
     python tools/make_checkpoint.py /tmp/vivit-b
     python benchmarks/gpu.py /tmp/vivit-b
-    python benchmarks/gpu.py /tmp/vivit-b --resume      # goes on where it was interrupted
+    python benchmarks/gpu.py /tmp/vivit-b --resume      # resumes an interrupted run
 
 The rate of matrix products; PyTorch eager, SDPA and compiled, each in fp32 (without TF32), fp16 and bf16, and our fp16
 bundle in every engine that runs there, in turns, batch by batch in processes of their own; training as the Transformers

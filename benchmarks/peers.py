@@ -6,9 +6,10 @@
 
 PyTorch eager, SDPA, compiled, and in bf16; transformers' own ``OnnxExporter``, as it is and with its fusions for
 ONNX Runtime; the same graph in OpenVINO, also quantized by NNCF; and our bundles in fp32 and INT8, calibrated on NNCF's
-clips, the latter also with all that is not INT8 in bf16. All take turns in processes of their own
-(`vivit_export.runtime.bench.run`). Beside time and memory: largest logit difference to eager fp32 on clips, what making
-each takes, size of what is shipped, and the share of what this machine's GEMMs can do. Writes ``results/peers.json``.
+clips, the latter also with everything that is not INT8 in bf16. All take turns in processes of their own
+(`vivit_export.runtime.bench.run`). Also measured: the largest logit difference from eager fp32 on clips,
+the cost of making each artifact, its size, and the share of this machine's GEMM rate. Writes
+``results/peers.json``.
 """
 
 from __future__ import annotations

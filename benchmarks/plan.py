@@ -1,12 +1,12 @@
-"""Read the plans TensorRT for RTX compiles, on the CPU: what the rewrites are worth, counted.
+"""Read the plans that TensorRT for RTX compiles, on the CPU, to count what the rewrites gain.
 
     python tools/make_checkpoint.py /tmp/vivit-b
     python benchmarks/plan.py /tmp/vivit-b
 
 For ViViT-B/16x2 and the demo: the plain Hugging Face graph (no rewrites, ``pixels`` in, attention as
 the pattern and as the op), and ours (all rewrites, uint8 ``crops`` in). For other geometries, two
-blocks each with random weights: ours. Nothing is executed: kernels, fused attention, GEMM types and
-scratch memory at the largest batch are what the compiler decided. Writes ``results/plan.json``.
+blocks each with random weights: ours. Nothing is executed: the compiler decides the kernels, fused attention,
+GEMM types and scratch memory at the largest batch. Writes ``results/plan.json``.
 """
 
 from __future__ import annotations

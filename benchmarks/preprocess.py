@@ -1,7 +1,7 @@
 """Time `Preprocessor` against ``VivitImageProcessor`` on one clip of 32 frames.
 
-The two run in turn. Read the ratio of the fastest rounds: on a busy machine the median also counts
-who else wanted a core, and ours wants two.
+The two take turns. Read the ratio of the fastest rounds: on a busy machine, the median also includes
+waiting for a core, and ours uses two.
 Run from the repository root: ``python benchmarks/preprocess.py``.
 """
 

@@ -1,8 +1,8 @@
 """Time the C++ ``Preprocessor`` against ``VivitImageProcessor`` on one clip of 32 frames, on two threads.
 
-The two run in turn, and must give the same bits. Each builds its result in fresh memory; both start
-from frames in memory. ``pixels`` is the whole pipeline, as transformers has it; ``crops`` is what a
-bundle with the default input needs of it. Read the ratio of the fastest rounds on a busy machine.
+The two take turns, and must produce the same bits. Each builds its result in fresh memory; both start
+from frames in memory. ``pixels`` is the whole pipeline, as in transformers; ``crops`` is the part that a
+bundle with the default input needs. On a busy machine, read the ratio of the fastest rounds.
 Run from the repository root: ``python benchmarks/preprocess_cpp.py`` (fetches what it compiles against).
 """
 

@@ -3,13 +3,13 @@
     python tools/make_checkpoint.py /tmp/vivit-b
     python benchmarks/quantization.py /tmp/vivit-b
 
-On the demo, 500 fresh motion clips say how often the class stays; on the demo with outlier channels
-(``tools/outliers.py``) plain W8A8 falls apart, and on ViViT-B/16x2 with random weights the logits of a
-few clips are compared. All quantizers get the same clips and the same rewritten graph. Each calibration runs
-in a process of its own, so that its memory is its own. Writes ``results/quantization.json``; ``--part`` measures
-some of it, and keeps the rest of that file.
+On the demo, 500 fresh motion clips show how often the class stays the same. On the demo with outlier channels
+(``tools/outliers.py``), plain W8A8 fails. On ViViT-B/16x2 with random weights, the logits of a few clips are
+compared. All quantizers get the same clips and the same rewritten graph. Each calibration runs in a process of
+its own, so that its memory is its own. Writes ``results/quantization.json``; ``--part`` measures a part again, and
+keeps the rest of that file.
 
-NVIDIA ModelOpt takes part where its Python is named; it wants an environment of its own::
+NVIDIA ModelOpt takes part if you name its Python; it needs an environment of its own::
 
     python -m venv /tmp/modelopt && /tmp/modelopt/bin/pip install "nvidia-modelopt[onnx]"
     python benchmarks/quantization.py /tmp/vivit-b --modelopt /tmp/modelopt/bin/python

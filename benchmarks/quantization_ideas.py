@@ -3,10 +3,10 @@
     python tools/make_checkpoint.py /tmp/vivit-b
     python benchmarks/quantization_ideas.py /tmp/vivit-b
 
-Bias correction (arXiv:1906.04721) adds what quantization takes from the mean of a layer's output to its bias. What
-ships takes the weights' part from the channel means of all clips (`calibration.smoothing`); from the kept rows it can
-be had with the inputs' part. INT8 weights of Q, K and V, which share a scale, reach as far as gives the least error of
-the output (`calibration.smoothing.find_reach`), or as the largest of them. Each is taken out of the same ranges. Writes
+Bias correction (arXiv:1906.04721) corrects the mean shift caused by quantization in the bias. What ships corrects the
+weights' part, from the channel means of all clips (`calibration.smoothing`); the kept rows could correct the inputs'
+part too. INT8 weights of Q, K and V, which share a scale, span the range with the least error of the output
+(`calibration.smoothing.find_reach`), or all of the largest weight. Each idea is removed from the same ranges. Writes
 ``results/quantization_ideas.json``.
 """
 

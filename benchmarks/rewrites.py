@@ -1,4 +1,4 @@
-"""What the rewrites change in the results: nothing in real arithmetic, and less than nothing in fp16.
+"""Measure how the rewrites change the results: not at all in real arithmetic, and for the better in fp16.
 
     python tools/make_checkpoint.py /tmp/vivit-b
     python tools/outliers.py /tmp/vivit-b /tmp/vivit-b-outliers

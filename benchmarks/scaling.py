@@ -1,13 +1,13 @@
-"""How things grow: export, engine and latency against layers, tokens and batch, in ViViT-B's width.
+"""Measure growth: export, engine and latency against layers, tokens and batch, at the width of ViViT-B.
 
     python benchmarks/scaling.py
-    python benchmarks/scaling.py --calibration-only     # that series again, into the results that are there
+    python benchmarks/scaling.py --calibration-only     # only that series again, into the existing results
 
 Checkpoints have random weights (`tools/make_checkpoint.py`): 2 to 12 layers at 32 frames, and 8 to 128 frames at 2
-layers. The export and its RTX compile run as the command does; latency is that of the CPU session, which is told
-in the result. Calibration runs on rendered clips, 2 layers and 32 frames: its time and memory are those of observing
-and of finding the ranges, in a process of its own. Writes ``results/scaling.json`` with the exponent b of a fit
-y = a x^b over each series.
+layers. The export and its RTX compilation run as in the command; latency is the CPU session's, which the result names.
+Calibration runs on rendered clips, with 2 layers and 32 frames: its time and memory are for observing and finding the
+ranges, in a process of its own. Writes ``results/scaling.json`` with the exponent b of a fit y = a x^b over each
+series.
 """
 
 from __future__ import annotations

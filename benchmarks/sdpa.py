@@ -1,4 +1,4 @@
-"""The tables of the Transformers documentation again: ViViT with eager attention against SDPA.
+"""Measure the tables of the Transformers documentation again: ViViT with eager attention against SDPA.
 
     python tools/make_checkpoint.py /tmp/vivit-b
     python benchmarks/sdpa.py /tmp/vivit-b                     # on the CPU: one timed call of each

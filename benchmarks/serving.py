@@ -1,10 +1,10 @@
-"""Measure a served model under load: clips per second and latency, by number of requests under way.
+"""Measure a served model under load: clips per second and latency, by number of requests in flight.
 
     python benchmarks/serving.py triton://HOST:8001/MODEL --in-flight 1,8,32
 
-Each request is one clip of random pixels, sent as soon as another was answered, so that the server always has
-as many as are written; what it makes of them (batches, queue) is its own statistics' matter. Prints JSON, with
-the machine that asked; the server's is for whoever runs this to write down. Writes no file.
+Each request is one clip of random pixels, sent as soon as another is answered, so the server always has the given
+number of requests. The server's own statistics show its batches and queue. Prints JSON with the client's machine;
+note the server's machine yourself. Writes no file.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
     python tools/make_checkpoint.py /tmp/vivit-b
     python benchmarks/session.py /tmp/vivit-b
 
-Every contender lives in a process of its own, so that memory is its own; they take turns, one clip
-each, round after round, so that whatever else the machine does hits all of them alike. Writes
-``results/session.json``: the ratios count (``speed_to_sdpa`` is the median over rounds, the other
-one compares the fastest runs), the seconds are this machine's, under the load that is written down.
+Each contender runs in a process of its own, so its memory is its own. They take turns, one clip each, round
+after round, so other load on the machine affects all of them alike. Writes ``results/session.json``. The
+ratios are what counts (``speed_to_sdpa`` is the median over rounds; the other one compares the fastest
+runs). The seconds are specific to this machine and the recorded load.
 """
 
 from __future__ import annotations

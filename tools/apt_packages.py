@@ -1,6 +1,6 @@
 """Debian packages, unpacked without installing them.
 
-apt runs on a state folder of its own, so that the machine's own package lists stay as they are.
+apt uses a state folder of its own, so that the machine's package lists do not change.
 """
 
 from __future__ import annotations

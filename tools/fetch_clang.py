@@ -1,7 +1,7 @@
 """Put clang++ beside the test environment, without installing it: the tests compile the C++ headers with it.
 
-Debian's package of the machine's own suite and what it needs beyond what the machine has, unpacked: 50 MB at most to
-download. It takes the C++ standard library of g++, which must be there.
+Unpacks the package of the machine's own Debian suite and its missing dependencies: at most 50 MB to download. clang++
+uses the C++ standard library of g++, which must be installed.
 
     python tools/fetch_clang.py    # prints the folder; does nothing if it is complete
 """

@@ -1,8 +1,8 @@
 """Install the Python bindings of full TensorRT, without its libraries, beside the test environment.
 
-The bindings (6 MB) tell every class, method, enum member and signature of the real package; the
-libraries (2 GB, and of no use without a GPU) are replaced by stubs where a test imports them. The
-folder is not on sys.path: nothing but those tests can mistake it for an installed TensorRT.
+The bindings (6 MB) have every class, method, enum member and signature of the real package. Tests that
+import them replace the libraries (2 GB, useless without a GPU) with stubs. The folder is not on
+sys.path, so nothing else mistakes it for an installed TensorRT.
 
     python tools/fetch_tensorrt_bindings.py    # prints the folder; does nothing if it is complete
 """

@@ -1,7 +1,7 @@
 """Put a real tritonserver beside the test environment, without installing it.
 
-The binary, its libraries and its Python back end come out of the nvidia-pytriton wheel (55 MB), whose
-dependencies are not needed. The folder is not on sys.path: no import can pick anything up from it.
+The binary, its libraries and its Python back end come from the nvidia-pytriton wheel (55 MB), whose
+dependencies are not needed. The folder is not on sys.path, so nothing can import from it.
 
     python tools/fetch_triton.py    # prints the folder; does nothing if it is complete
 """

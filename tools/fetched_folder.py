@@ -1,4 +1,4 @@
-"""A folder that the tests fetch once: it appears whole, however many processes want it at the same time."""
+"""A folder that the tests fetch once: it appears completely, even if several processes want it at the same time."""
 
 from __future__ import annotations
 

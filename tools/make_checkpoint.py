@@ -1,7 +1,7 @@
 """Make a ViViT checkpoint with seeded random weights, for benchmarks and tests.
 
 The default is the full-size ViViT-B/16x2 of Hugging Face (``VivitConfig`` defaults, 400 labels,
-355 MB), which cannot be downloaded where no hub is reached and is too large to commit::
+355 MB), which cannot be downloaded without access to the hub and is too large to commit::
 
     python tools/make_checkpoint.py /tmp/vivit-b
 

@@ -3,10 +3,10 @@
     python tools/make_checkpoint.py /tmp/vivit-b
     python tools/outliers.py /tmp/vivit-b /tmp/vivit-b-outliers
 
-Random weights have neither, so a graph that is safe on them proves little: outlier channels are what
-rounds badly in fp16 and takes the range of INT8 (LLM.int8, arXiv:2208.07339; SmoothQuant,
-arXiv:2211.10438). Here they are made from symmetries of the network, so that logits before and after
-are equal in real arithmetic and drift is measured against a known truth. Per block:
+Random weights have neither, so a graph that is safe on them proves little: outlier channels round badly in
+fp16 and use up the range of INT8 (LLM.int8, arXiv:2208.07339; SmoothQuant, arXiv:2211.10438). Here they are
+made from symmetries of the network. Logits before and after are therefore equal in real arithmetic, and
+drift is measured against a known truth. Per block:
 
 - *inputs of Q, K, V and of fc1*: gamma and beta of a LayerNorm channel times ``factor``, the next
   weights' columns divided by it;

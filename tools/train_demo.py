@@ -1,10 +1,9 @@
 """Train the demo checkpoint: a 0.6-million-parameter ViViT that names the motion of a clip.
 
-Clips are rendered fresh for every step, so nothing is ever seen twice and there is no data
-set to keep. On one machine with one set of library versions, the same ``--seed`` and
-``--steps`` give the same weights bit for bit: clip seeds follow from the step, the number
-of threads is fixed, and rendering ahead in a worker changes when a clip is made, not what
-is in it.
+Clips are rendered fresh for every step, so no clip is seen twice and there is no data set to
+store. On one machine with one set of library versions, the same ``--seed`` and ``--steps``
+produce the same weights bit for bit: clip seeds follow from the step, the number of threads is
+fixed, and rendering ahead in a worker changes when a clip is made, not its contents.
 
     python tools/train_demo.py --out vivit_export/demo/checkpoint
 """

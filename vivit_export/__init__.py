@@ -1,4 +1,4 @@
-"""ViViT to production: export, prove and run video vision transformers.
+"""Export ViViT (video vision transformers) to ONNX and TensorRT, check the result, and run it.
 
     import vivit_export as ve
     bundle = ve.export_model("demo", "out", precision="fp16")

@@ -20,7 +20,7 @@ Short = Literal["refuse", "repeat", "loop"]
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """Geometry of one clip as the network takes it, and how it is drawn from a video.
+    """Geometry of one clip for the network, and how it is drawn from a video.
 
     Attributes:
         num_frames: frames per clip (T), fixed by the checkpoint.
@@ -78,15 +78,15 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """The fields of ``VivitImageProcessor``, as the checkpoint's own JSON has them.
+    """The fields of ``VivitImageProcessor``, from the checkpoint's own JSON.
 
     The order of the steps is fixed: resize (uint8, Pillow), center crop (zero padded),
     rescale, offset, normalize.
 
     Attributes:
         do_resize: whether frames are resized at all.
-        shortest_edge: target of the short side in pixels, or None where ``size`` rules.
-        size: (height, width) target, or None where ``shortest_edge`` rules.
+        shortest_edge: target of the short side in pixels, or None if ``size`` applies.
+        size: (height, width) target, or None if ``shortest_edge`` applies.
         resample: Pillow filter number (0 nearest, 1 lanczos, 2 bilinear, 3 bicubic, 4 box,
             5 hamming).
         do_center_crop: whether the resized frame is cropped (or padded) to ``crop_size``.
@@ -138,7 +138,7 @@ class Preprocess:
 
     @property
     def produces(self) -> tuple[int, int] | None:
-        """(height, width) of every frame that comes out, or None where it depends on the video."""
+        """(height, width) of every output frame, or None if it depends on the video."""
         if self.do_center_crop:
             return self.crop_size
         return self.size if self.do_resize else None
@@ -146,7 +146,7 @@ class Preprocess:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One input or output of the graph: ``shape`` holds ints, or a name where it is dynamic."""
+    """One input or output of the graph: ``shape`` has numbers, and names for dynamic dimensions."""
 
     name: str
     dtype: str
@@ -180,7 +180,7 @@ class IO:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """Clip, preprocessing, signature and labels of one model; plain JSON both ways.
+    """Clip, preprocessing, signature and labels of one model; converts to and from plain JSON.
 
     Attributes:
         clip: geometry and sampling.
@@ -203,7 +203,7 @@ class Contract:
             )
 
     def to_json(self) -> JsonObject:
-        """Return a dict of JSON types only."""
+        """Return a dict of JSON types."""
         return dict(to_json(self))
 
     @classmethod

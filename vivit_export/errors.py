@@ -1,9 +1,9 @@
 """The error hierarchy: one base class, one exit code per kind of failure.
 
-Every message is one sentence that names the thing, the value that was met and the fix, in the words
-of whoever called: `option` stands for an option, which Python callers know by its name and the command
-line by its flag. The command line prints the sentence after ``error:`` and exits with ``exit_code``; a
-traceback is reserved for faults of our own.
+Every message is one sentence that names the thing, its value and the fix, in the caller's words: `option`
+marks an option, which Python callers know by its name and the command line by its flag. The command line
+prints the sentence after ``error:`` and exits with ``exit_code``; only bugs in this package show a
+traceback.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-# Delimiters that no text of a user has: private-use characters.
+# Delimiters that no text from a user contains: private-use characters.
 _FIELD = re.compile("\ue000([^\ue000-\ue002]*)\ue001(?:([^\ue000-\ue002]*)\ue002)?")
 
 
@@ -19,14 +19,14 @@ def option(name: str, value: object = None) -> str:
     """Name an option in the message of an error.
 
     Args:
-        name: of the parameter or of the field of an options class; ``batches.min`` for a part of one.
-        value: what it was given, or should be; None: the option itself is meant.
+        name: name of the parameter or of the field of an options class; ``batches.min`` for a part of one.
+        value: its current or suggested value; None: only the option is named.
     """
     return f"\ue000{name}\ue001" if value is None else f"\ue000{name}\ue001{value}\ue002"
 
 
 def in_python(name: str, value: str | None) -> str:
-    """Word an option as Python callers write it."""
+    """Return an option as Python callers write it."""
     return name if value is None else f"{name}={value}"
 
 
@@ -39,12 +39,12 @@ class VivitExportError(Exception):
         return self.worded(in_python)
 
     def worded(self, word: Callable[[str, str | None], str]) -> str:
-        """Return the message with every `option` in it as ``word(name, value)`` has it."""
+        """Return the message with every `option` replaced with ``word(name, value)``."""
         return _FIELD.sub(lambda found: word(found[1], found[2]), super().__str__())
 
 
 class UsageError(VivitExportError):
-    """Options that conflict, that a target cannot honor, or that are out of range."""
+    """Options that conflict, that a target does not support, or that are out of range."""
 
     exit_code = 2
 
@@ -72,7 +72,7 @@ class CalibrationError(InputError):
 
 
 class OutputError(InputError):
-    """A target folder that exists, cannot be written, or has no room left."""
+    """A target folder that exists, cannot be written, or is on a full disk."""
 
 
 class BuildError(VivitExportError):

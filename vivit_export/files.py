@@ -1,7 +1,7 @@
 """Write one file, or one folder, completely or not at all.
 
-A file is written beside its place and renamed into it. A folder is filled as a hidden sibling of its target and
-renamed at the very end, so a target is either complete or untouched, whatever ends the work.
+A file is written under a temporary name and then renamed. A folder is filled as a hidden sibling of its target and
+renamed at the very end, so a target is either complete or untouched, however the work ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vivit_export.signals import uninterrupted
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path beside ``path`` to write to; rename it into place on success, remove it on any failure.
+    """Yield a temporary path beside ``path``; rename it to ``path`` on success, remove it on any failure.
 
     Raises:
         OSError: it cannot be renamed.
@@ -47,7 +47,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file, read in pieces."""
+    """Return the SHA-256 of a file in hexadecimal, reading it in pieces."""
     digest = hashlib.sha256()
     with path.open("rb") as f:
         while piece := f.read(1 << 20):
@@ -57,11 +57,11 @@ def sha256_of(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FolderKind:
-    """A kind of folder that we write whole, and replace whole.
+    """A kind of folder that is written and replaced as a whole.
 
     Attributes:
-        name: what messages call one.
-        listed: the files that one consists of, relative; raises `BundleError` where it is none.
+        name: what messages call such a folder.
+        listed: returns the files in such a folder as relative paths; raises `BundleError` for any other folder.
     """
 
     name: str
@@ -69,13 +69,13 @@ class FolderKind:
 
 
 def check_target(target: Path, force: bool, kind: FolderKind) -> None:
-    """Refuse a target that must not, or could not, be replaced by a new folder of a kind.
+    """Refuse a target that must not, or cannot, be replaced with a new folder of a kind.
 
-    An empty folder may be, and with ``force`` one of the same kind. Nothing else is ever deleted: no folder
-    that merely has a file of the right name, none in which somebody keeps files of their own.
+    An empty folder may be replaced and, with ``force``, one of the same kind. Nothing else is ever deleted: no
+    folder that merely contains a file of the right name, and none that contains other files.
 
     Raises:
-        OutputError: it is none of these, or its parent is not writable.
+        OutputError: the target is neither, or its parent is not writable.
     """
     with _refusals(target, any_reason=True):
         _require_replaceable(target, force, kind)
@@ -83,11 +83,11 @@ def check_target(target: Path, force: bool, kind: FolderKind) -> None:
 
 
 def require_writable(target: Path, folder: Path) -> None:
-    """Refuse a folder that cannot take something new, or cannot be made.
+    """Refuse a folder that is not writable, or cannot be created.
 
     Args:
-        target: what messages name.
-        folder: where the new thing would be; it may not be there yet.
+        target: the path that messages name.
+        folder: where the target will be; it may not exist yet.
 
     Raises:
         OutputError: nothing can be written there.
@@ -128,9 +128,9 @@ def writing(target: Path, *, force: bool, kind: FolderKind) -> Iterator[Path]:
     """Yield a hidden sibling folder to fill; rename it to ``target`` on success, remove it on any failure.
 
     Args:
-        target: where the folder shall be; behind a symbolic link, the folder it leads to.
-        force: replace a folder of this kind that is there.
-        kind: what is written, and what may be replaced.
+        target: where to put the folder; a symbolic link is followed.
+        force: replace an existing folder of this kind.
+        kind: the kind of folder to write, and to replace.
 
     Raises:
         OutputError: see `check_target`; or the disk is full, or the folder cannot be written.
@@ -146,13 +146,13 @@ def filling(
     """Yield a hidden sibling folder to fill; put it in place on success, remove it on any failure.
 
     Args:
-        target: what shall be made, or made another; behind a symbolic link, the folder it leads to.
-        check: refuses a target as it is; called before, and again when the work is done.
-        put: from the filled folder and the target's place: renames into that, or raises `OSError` with nothing changed.
-        within: a folder on the target's disk where the work is done, where that is not its parent.
+        target: the folder to create or change; a symbolic link is followed.
+        check: refuses a target; called before the work, and again after it.
+        put: takes the filled folder and the target: renames into place, or raises `OSError` with nothing changed.
+        within: folder on the target's disk to work in, if not the target's parent.
 
     Raises:
-        OutputError: ``check`` does; or the disk is full, or the folder cannot be written.
+        OutputError: ``check`` refuses the target, the disk is full, or the folder cannot be written.
     """
     with _refusals(target, any_reason=True):
         check()
@@ -182,7 +182,7 @@ def filling(
 
 
 def _make_parents(parent: Path, created: list[Path]) -> None:
-    """Create missing parents and add each to ``created``, so that they can be undone."""
+    """Create missing parents and add each to ``created``, so that they can be removed again."""
     if parent.exists():
         return
     _make_parents(parent.parent, created)
@@ -191,7 +191,7 @@ def _make_parents(parent: Path, created: list[Path]) -> None:
 
 
 def _swap(work: Path, place: Path) -> None:
-    """Put ``work`` in the place of a folder that may be there; if that fails, that folder is back."""
+    """Put ``work`` in place of a folder that may exist; if that fails, restore the folder."""
     if not place.exists():
         work.rename(place)
         return
@@ -217,11 +217,11 @@ _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENAMETOOLONG
 
 @contextmanager
 def _refusals(target: Path, any_reason: bool = False) -> Iterator[None]:
-    """Turn what the file system says into an `OutputError`; with ``any_reason``, whatever it says."""
+    """Turn errors of the file system into an `OutputError`: a full disk or, with ``any_reason``, any error."""
     try:
         yield
     except OSError as e:
-        reason = errno.ENOSPC if e.errno is None else e.errno  # NumPy names none where a file takes no more
+        reason = errno.ENOSPC if e.errno is None else e.errno  # NumPy gives no number if the disk is full
         if reason in _FULL:
             raise OutputError(f"{target} was not written: {_FULL[reason]}") from e
         if any_reason or e.errno in _CLOSED:

@@ -1,4 +1,4 @@
-"""What a kind of TensorRT is: one frozen record each, and the only place that states a fact about one.
+"""The kinds of TensorRT: one frozen record each, and the only place that states facts about them.
 
 Nothing heavy is imported.
 """
@@ -27,8 +27,8 @@ class Flavour(str, Enum):
         extra: extra of our package that installs it.
         times_kernels: whether it chooses kernels by timing them, so that a timing cache saves time.
         known_sms: compute capabilities that it compiles for ahead of time, on any machine; empty: it compiles for
-            the GPU present (tensorrt_rtx.ComputeCapability, 1.7.1: no datacenter GPU except SM 80).
-        default_sms: those that it takes where none is named (support matrix 1.0 to 1.5: Turing is opt-in).
+            this machine's GPU (tensorrt_rtx.ComputeCapability, 1.7.1: no datacenter GPU except SM 80).
+        default_sms: those that it compiles for by default (support matrix 1.0 to 1.5: Turing is opt-in).
     """
 
     TENSORRT = "tensorrt", "TensorRT", "tensorrt", "gpu", True
@@ -66,8 +66,8 @@ class Flavour(str, Enum):
         """Return the compute capabilities to build for: those given, ascending, or the default.
 
         Args:
-            sms: compute capabilities such as 89; empty: the default, less those without the arithmetic.
-            precision: what they must have arithmetic for; None: anything.
+            sms: compute capabilities such as 89; empty: the default ones that have the arithmetic.
+            precision: the arithmetic that they must have; None: any.
 
         Raises:
             UsageError: it cannot build for one of them, or not in this precision.

@@ -13,7 +13,7 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], 
 
     Args:
         package: its ``__name__``.
-        homes: module below the package by the name that it defines; empty: the name is that of a module itself.
+        homes: submodule that defines each name; empty: the name is itself a submodule.
     """
 
     def load(name: str) -> Any:

@@ -1,6 +1,6 @@
-"""What a precision is: one frozen record each, and the only place that states a fact about one.
+"""The precisions: one frozen record each, and the only place that states facts about them.
 
-Nothing heavy is imported, so that a mistake on the command line is answered at once.
+Nothing heavy is imported, so that a mistake on the command line is reported at once.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ def _gate(largest: float, cosine: float) -> Mapping[str, float]:
 
 
 class Precision(str, Enum):
-    """Type of the encoder's weights and GEMMs; equal to its name, which is how JSON and Python callers write it.
+    """Type of the encoder's weights and GEMMs; equal to its name, which JSON and Python callers use.
 
     Attributes:
         onnx_type: name of the element type in ONNX.
-        plan_type: name of the type in a compiled plan; every GEMM of the encoder is promised in it.
+        plan_type: name of the type in a plan; the promise is that every GEMM of the encoder runs in it.
         lowest_opset: first ONNX opset whose ops take the type (Gelu is an op since 20, bfloat16 Conv since 22).
         oldest_sm: first compute capability with arithmetic in the type.
         cpu_kernels: whether ONNX Runtime's CPU provider computes in it (1.32).
-        gate: default drift limits by metric of `vivit_export.runtime.drift.metrics.Drift`, about five times what the
-            demo and a random ViViT-B/16x2 were measured at (``benchmarks/results/export.json``). For INT8 the demo
-            came to 0.002 of the range and ViViT-B to 0.015, with a cosine of 0.9997; FP8 drifts up to three times
-            as far on the demo and has twice the room. A flipped top-1 counts as clear where the reference's margin
-            is more than twice the allowed ``max``: below that, an error within the gate can flip it. Without a head
-            the embedding's cosine is all there is to hold a model to; it drifts as the logits' does.
+        gate: default drift limits by metric of `vivit_export.runtime.drift.metrics.Drift`, about five times the drift
+            of the demo and of a random ViViT-B/16x2 (``benchmarks/results/export.json``). In INT8, the drift was
+            0.002 of the range for the demo and 0.015 for ViViT-B, with a cosine of 0.9997. FP8 drifts up to three
+            times as far on the demo, and its limits are twice as wide. A flip is clear if the reference's margin is
+            more than twice the allowed ``max``: below that, an error within the gate can flip the class. Without a
+            head, only the embedding's cosine can be limited; it drifts like the cosine of the logits.
     """
 
     #       name    ONNX            plan        base    wider  opset SM  CPU
@@ -79,12 +79,12 @@ class Precision(str, Enum):
 
     @property
     def base(self) -> Precision:
-        """Type of everything that is not quantized: itself, or what surrounds the codes."""
+        """Type of everything that is not quantized: itself, or the type around the codes."""
         return Precision(self._base)
 
     @property
     def wider(self) -> Precision | None:
-        """What to use where a value does not fit; None: nothing is wider."""
+        """Precision to use if a value does not fit; None: nothing is wider."""
         return Precision(self._wider) if self._wider else None
 
     @property
@@ -109,7 +109,7 @@ def find_precision(name: str) -> Precision:
     """Return the precision of a name.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is no such precision.
     """
     try:
         return Precision(name)

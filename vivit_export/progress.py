@@ -9,23 +9,23 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Told which stage runs and what it found."""
+    """Receives stages and remarks."""
 
     def stage(self, name: str) -> AbstractContextManager[None]:
-        """Enter a stage; it ends when the context is left."""
+        """Enter a stage, which ends with the context."""
 
     def counting(self, name: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], None]]:
-        """Enter a stage of ``total`` steps; what it gives is called with the number of steps just done."""
+        """Enter a stage of ``total`` steps; the result is called with the number of steps just done."""
 
     def note(self, text: str) -> None:
-        """Hear a remark that people should see."""
+        """Receive a remark that people should see."""
 
     def detail(self, text: str) -> None:
-        """Hear a remark for those who asked for all of them."""
+        """Receive a remark for people who asked for details."""
 
 
 class Silent:
-    """Reports nothing; remembers how long each stage took.
+    """Report nothing; record how long each stage takes.
 
     Attributes:
         seconds: wall time by stage, in order.
@@ -55,7 +55,7 @@ class Silent:
 
 
 class Console(Silent):
-    """A live line per stage on a terminal; plain lines where stderr is a file or a pipe.
+    """A live line per stage on a terminal; plain lines if stderr is a file or a pipe.
 
     Args:
         verbose: show details too.
@@ -84,7 +84,7 @@ class Console(Silent):
 
     @contextmanager
     def counting(self, name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        """Show a bar with speed and time left on a terminal, and what was done at which speed afterward."""
+        """On a terminal, show a bar with speed and time left; at the end, print the steps done and the speed."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         done = 0
@@ -122,6 +122,6 @@ class Console(Silent):
             self.note(text)
 
     def _print(self, mark: str, text: str, aside: str = "", style: str = "") -> None:
-        from rich.text import Text  # not markup: what stands in brackets is text here
+        from rich.text import Text  # not markup: text in brackets is plain text here
 
         self._terminal.print(Text.assemble((mark, style), text, (aside, "dim")))

@@ -1,7 +1,7 @@
 """Frozen dataclasses as JSON: written plainly, read strictly, described by a JSON schema.
 
-The annotations of a dataclass are its format. Reading refuses a field that is missing, unknown, or of another type,
-and names it with its path, its value and what it must be; nobody else looks at raw JSON.
+The annotations of a dataclass are its format. Reading refuses a field that is missing, unknown or of the wrong type,
+with a message that names its path, its value and the required type. No other module looks at raw JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar, Union
 from vivit_export.errors import InputError
 
 JsonObject = dict[str, Any]
-"""What is about to become JSON, or has just been parsed; nothing else is typed so loosely."""
+"""An object that is about to become JSON, or was just parsed; nothing else is typed so loosely."""
 
 T = TypeVar("T")
 
@@ -31,14 +31,14 @@ _SHOWN = 60  # characters of a wrong value
 
 
 class DuplicateKeyError(ValueError):
-    """A JSON object that has a key twice: readers would differ in which value counts."""
+    """A JSON object with a duplicate key: readers would disagree about its value."""
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON, but for what only some readers accept.
+    """Parse JSON strictly, refusing what only some readers accept.
 
     Raises:
-        ValueError: it is not JSON, has a key twice, or a number that is none.
+        ValueError: it is not JSON, or has a duplicate key or an invalid number.
     """
     return json.loads(text, object_pairs_hook=_object, parse_constant=_not_a_number)
 
@@ -77,8 +77,8 @@ def from_json(cls: Callable[..., T], data: Any, where: str) -> T:
     """Read a record.
 
     Args:
-        cls: a dataclass, whose fields are of types that `describe` knows.
-        data: as parsed.
+        cls: a dataclass with field types that `describe` supports.
+        data: the parsed JSON.
         where: what messages call it, such as ``contract``.
 
     Raises:
@@ -126,7 +126,7 @@ def _read(hint: Any, value: Any, where: str) -> Any:
         return [_read(args[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
     elif origin in (dict, Mapping) and isinstance(value, dict):
         return {key: _read(args[1], item, f"{where}.{key}") for key, item in value.items()}
-    elif hint is object:  # whatever another program keeps there
+    elif hint is object:  # data of another program
         return value
     elif _fits(hint, value):
         return hint(value) if isinstance(hint, type) else value
@@ -148,7 +148,7 @@ def _read_union(hint: Any, value: Any, where: str) -> Any:
 
 
 def _fits(hint: Any, value: Any) -> bool:
-    """Whether a value that holds no others is of a type; true is no integer, and an integer is a number."""
+    """Return whether a simple value is of a type; true is not an integer, and an integer is a number."""
     if typing.get_origin(hint) is Literal:
         return type(value) is str and value in typing.get_args(hint)
     if hint is float:
@@ -159,7 +159,7 @@ def _fits(hint: Any, value: Any) -> bool:
 
 
 def _words(hint: Any) -> str:
-    """Say what an annotation asks for."""
+    """Return an annotation in words."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (tuple, list):
         counted = origin is tuple and args[-1] is not Ellipsis
@@ -214,7 +214,7 @@ def _definition(cls: type, definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of one annotation; records that it names are added to ``definitions``."""
+    """Return the schema of one annotation; add the records that it names to ``definitions``."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if inner := getattr(hint, _STANDS_FOR, None):

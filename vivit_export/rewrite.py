@@ -1,7 +1,7 @@
-"""What an exact rewrite of the graph is: one frozen record each, in the order in which they are applied.
+"""The exact rewrites of the graph: one frozen record each, in the order in which they are applied.
 
-Their functions are in `vivit_export.export.graph.rewrites`; nothing heavy is imported here, so that a
-mistake on the command line is answered at once, and a report can be made without a graph.
+Their functions are in `vivit_export.export.graph.rewrites`. Nothing heavy is imported here, so that a
+mistake on the command line is reported at once, and a report can be made without a graph.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from vivit_export.precision import Precision
 
 
 class Rewrite(str, Enum):
-    """An exact rewrite; equal to its name, which is how the command line and the bundle write it.
+    """An exact rewrite; equal to its name, which the command line and the bundle use.
 
     Attributes:
-        per_layer: places of a network in which it is expected, for each layer of the encoder; 0: one in all.
-        low_precision_only: float32 does without it. The constant that ``query-bias`` puts into
-            LayerNormalization's output takes bits from it (the logits' RMS error grows by a fifth on ViViT-B),
-            and saves copies around a fused attention that float32 never gets.
-        quantized_only: it serves scales that weights share, and is part of a graph that has any: it cannot be
-            left out.
+        per_layer: expected places per layer of the encoder; 0: one place in the whole network.
+        low_precision_only: whether float32 graphs skip it. ``query-bias`` adds a constant to the output of
+            LayerNormalization, which costs bits (the logits' RMS error grows by a fifth on ViViT-B). It saves
+            copies around fused attention, which float32 never has.
+        quantized_only: whether it exists only for scales that several weights share. A quantized graph always has
+            it: it cannot be left out.
     """
 
     #                  name            per layer  low only  quantized only
@@ -57,24 +57,24 @@ class Rewrite(str, Enum):
         return format(self.value, spec)
 
     def places(self, num_layers: int) -> int:
-        """In how many places of a network it is expected."""
+        """Return in how many places of a network it is expected."""
         return self.per_layer * num_layers or 1
 
     def serves(self, precision: Precision) -> bool:
-        """Whether a graph of that precision gets it."""
+        """Return whether a graph of that precision gets it."""
         return (precision.rounds or not self.low_precision_only) and (precision.quantized or not self.quantized_only)
 
 
 REWRITE_NAMES = tuple(rewrite.value for rewrite in Rewrite if not rewrite.quantized_only)
-"""Those that an export may leave out."""
+"""Names of the rewrites that an export may leave out."""
 
 
 def choose_rewrites(precision: Precision, skip: Collection[str] = ()) -> tuple[Rewrite, ...]:
     """Return the rewrites of a graph, in order.
 
     Args:
-        precision: of the graph.
-        skip: names of those to leave out.
+        precision: precision of the graph.
+        skip: names of rewrites to leave out.
 
     Raises:
         UsageError: ``skip`` names one that does not exist.

@@ -1,4 +1,4 @@
-"""What Ctrl-C and its like do: everything that asks the process to end raises KeyboardInterrupt, once."""
+"""Handle Ctrl-C and similar signals: every request to end the process raises KeyboardInterrupt, once."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def ended_like_ctrl_c() -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ignore such signals for a moment, where renames or removals must not be left half done."""
+    """Ignore such signals for a moment, so that renames and removals are never half done."""
     with _handled(dict.fromkeys(_ENDING, signal.SIG_IGN)):
         yield
 
 
 def ignore_from_now_on() -> None:
-    """Ignore such signals to the end of the process, which is near: a second Ctrl-C has nothing to add."""
+    """Ignore such signals until the process ends, which is soon: a second Ctrl-C changes nothing."""
     for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
 

@@ -80,7 +80,9 @@ def test_the_hash_is_that_of_content_and_order(contract: Contract, crops_file: C
 
 
 def test_too_few_are_refused_before_any_is_read(contract: Contract, crops_file: CropsFile) -> None:
-    with pytest.raises(ClipError, match=r"31 usable calibration clips are too few: 32 are the least, 256 or more"):
+    with pytest.raises(
+        ClipError, match=r"31 usable calibration clips are too few: at least 32 are needed, 256 or more"
+    ):
         find_calibration_clips(crops_file(31), contract)
     assert ClipError.exit_code == 3
 

@@ -192,7 +192,7 @@ TEST_CASE_FIXTURE(Machine, "no GPU, no TensorRT") {
     check_contains(refusal({tensorrt_flavor, ""}), "(none is visible); check that nvidia-smi lists it");
     fake::gpu().devices = 1;
     check_contains(refusal({tensorrt_flavor, "cuda:1"}), "there is no GPU 1: this machine has 1, counted from 0");
-    check_contains(refusal({"", "cpu"}), "it runs on cuda, and cpu was asked for");
+    check_contains(refusal({"", "cpu"}), "it runs on cuda, but cpu was requested");
     CHECK(fake::trt().plans.empty());
 }
 

@@ -203,7 +203,7 @@ def test_an_expression_that_keeps_none_or_all_is_refused(
     [
         ({}, UsageError, "INT8 and FP8 need ranges calibrated on real clips: name a folder"),
         ({"data": (Path("nowhere"),)}, ClipError, "nowhere does not exist"),
-        ({"data": (demo.clips_path(),)}, ClipError, r"8 usable calibration clips are too few: 32 are the least"),
+        ({"data": (demo.clips_path(),)}, ClipError, r"8 usable calibration clips are too few: at least 32 are needed"),
         ({"ranges": Path("nowhere.json")}, ClipError, r"nowhere\.json does not exist"),
     ],
 )

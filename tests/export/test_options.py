@@ -30,8 +30,8 @@ ONNX, RTX, TRT = ("onnx",), ("tensorrt-rtx",), ("tensorrt",)
     ("options", "sentence"),
     [
         ({"precision": "fp64"}, r"^precision 'fp64' is not one of fp32, fp16, bf16, int8, fp8$"),
-        ({"precision": "fp16", "keep_fp16": "fc2"}, r"^options of calibration have no effect on --fp16; add --int8"),
-        ({"precision": "fp32", "calibration": SEEDED}, r"^options of calibration have no effect on --fp32"),
+        ({"precision": "fp16", "keep_fp16": "fc2"}, r"^calibration options have no effect on --fp16; add --int8"),
+        ({"precision": "fp32", "calibration": SEEDED}, r"^calibration options have no effect on --fp32"),
         ({"precision": "int8", "keep_fp16": "("}, r"^--keep-fp16 '\(' is not a regular expression"),
         ({"precision": "int8", "fp8_attention": True}, r"^--fp8-attention has no effect on --int8; add --fp8"),
         (

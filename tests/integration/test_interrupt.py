@@ -181,7 +181,7 @@ def test_what_a_bench_measured_is_kept_and_labelled_partial(demo_export: Exporte
         process = subprocess.Popen(
             [BIN / "vivit", "bench", demo_export.bundle, *options], stdout=subprocess.PIPE, stderr=stderr, text=True
         )
-    wait_for(lambda: "hold them to the gate" in said.read_text())
+    wait_for(lambda: "check their drift" in said.read_text())
     time.sleep(1)
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)

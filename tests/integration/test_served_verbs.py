@@ -64,7 +64,7 @@ def test_what_a_model_that_takes_videos_cannot_do(cli: Cli, served: Served) -> N
         assert len(cli("predict", url, LEFT, *options, "-q", code=2).stderr.splitlines()) == 1
     for verb in ("check", "bench"):
         refused = cli(verb, served.bundle.path, "--engine", url, "-q", code=7).stderr
-        assert refused.endswith("where clips are sent, name the one behind it: demo\n")
+        assert refused.endswith("to send clips, use the model demo\n")
     named = lines(cli("predict", url, LEFT, "--json", "-q", "--embedding", "e.safetensors"))
     assert Path("e.safetensors").is_file() and named[0]["top"][0]["label"] == "left"  # type: ignore[index]
 

@@ -122,7 +122,7 @@ def test_views_short_videos_and_labels(cli: Cli, bundle: Path, tmp_path: Path) -
         (("--window", "1", "--views", "1x3"), 2, "--views and --window exclude each other"),
         (("--engine", "nonsense"), 2, "engine 'nonsense' is unknown"),
         (("--engine", "tensorrt"), 7, "the bundle has no TensorRT engine; add one with: vivit build"),
-        (("--device", "cuda", "--engine", "onnxruntime"), 7, "onnxruntime was asked for and is not available"),
+        (("--device", "cuda", "--engine", "onnxruntime"), 7, "onnxruntime was requested but is not available"),
         (("--labels", "none.txt"), 3, "the labels in none.txt cannot be read"),
         (("--embedding", "none/e.safetensors"), 3, "there is no such folder"),
         (("--top-k", "0"), 2, "0 is not in the range x>=1"),

@@ -18,7 +18,7 @@ def test_every_engine_is_taken_or_has_its_reason(bundles: Bundles) -> None:
     with ve.open_session(bundles.demo(), device="cpu") as session:
         assert session.engine == next(name for name in ORDER if name in ("openvino", "onnxruntime-cpu"))
         assert {session.engine, *session.passed_over} == set(ORDER)
-        assert session.passed_over["tensorrt"] == "it runs on cuda, and cpu was asked for"
+        assert session.passed_over["tensorrt"] == "it runs on cuda, but cpu was requested"
         other = ({"openvino", "onnxruntime-cpu"} - {session.engine}).pop()
         assert session.passed_over[other] == f"{session.engine} comes first in the order of preference"
         assert session.contract == bundles.demo().contract
@@ -41,7 +41,7 @@ def test_a_cpu_build_of_onnxruntime_names_the_other(bundles: Bundles, monkeypatc
     with ve.open_session(bundles.demo(), prefer="onnxruntime") as session:
         assert session.engine == "onnxruntime-cpu"
         assert "has no CUDA" in session.passed_over["onnxruntime-cuda"]
-        assert session.passed_over["openvino"] == "onnxruntime was asked for"
+        assert session.passed_over["openvino"] == "onnxruntime was requested"
 
 
 def test_cuda_that_does_not_start_is_no_silent_cpu(bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def test_a_missing_package_names_its_extra(
     add_plan(folder, "tensorrt", b"plan")
     bundle = add_plan(folder, "tensorrt-rtx", b"plan", flavour="tensorrt-rtx")
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingDependencyError, match=rf"{engine} was asked for.*vivit-export\[{extra}\]"):
+    with pytest.raises(MissingDependencyError, match=rf"{engine} was requested.*vivit-export\[{extra}\]"):
         ve.open_session(bundle, prefer=engine)
 
 

@@ -1,4 +1,4 @@
-"""The artifact on disk: a folder that says everything about itself.
+"""The bundle: a folder that describes itself completely.
 
 ``bundle.json`` names every other file with its size and SHA-256. A bundle is built in a hidden sibling of its target
 and renamed into place, so a target folder is either complete or untouched.

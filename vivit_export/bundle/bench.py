@@ -1,4 +1,4 @@
-"""What ``vivit bench`` measured: the records behind the bundle's section ``bench``."""
+"""The results of ``vivit bench``: the records of the bundle's section ``bench``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where it was measured.
+    """The machine that measured.
 
     Attributes:
         cpu: model of the processor.
         cores: how many the system has.
-        load_before: average of one minute, before the first contender started.
+        load_before: one-minute load average before the first contender started.
         platform: operating system.
         python: version.
     """
@@ -27,7 +27,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one contender's calls at one batch came to.
+    """The figures of one contender at one batch.
 
     Attributes:
         rounds: timed calls.
@@ -35,13 +35,13 @@ class Figures:
         p90_ms: see above.
         p95_ms: see above.
         p99_ms: see above.
-        clips_per_second: by the median.
+        clips_per_second: at the median latency.
         cpu_seconds: processor time of a call, median.
-        speed: median over rounds of the baseline's time by this one's; None where that was not timed.
+        speed: median over rounds of the baseline's time divided by this one's; None if the baseline was not timed.
         speed_low: 10th percentile of those ratios.
         speed_high: 90th percentile.
         compute_ms: on a GPU, median without copies to and from it.
-        compute_speed: the baseline's by this one's.
+        compute_speed: the baseline's ``compute_ms`` divided by this one's.
     """
 
     rounds: int
@@ -60,18 +60,18 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class ContenderRecord:
-    """One that took part.
+    """One engine, or PyTorch mode, that was timed.
 
     Attributes:
         engine: name, version, device and arithmetic.
         batches: figures by number of clips in a call.
         peak_bytes: largest resident memory of its process.
         steps_seconds: from a video file to its result, one clip, medians.
-        gpu: what ``nvidia-smi`` said of the clocks after its last call.
-        gpu_bytes: what the GPU's used memory grew by in its turns, from loading on, at most.
-        gpu_tensor_bytes: most GPU memory that PyTorch's tensors took at once, for PyTorch.
-        beyond_gate: limits of its drift gate that it breaks and is timed all the same.
-        error: why it is out, or was stopped.
+        gpu: clocks that ``nvidia-smi`` reported after its last call.
+        gpu_bytes: largest growth of used GPU memory during its turns, loading included.
+        gpu_tensor_bytes: for PyTorch: peak GPU memory of its tensors.
+        beyond_gate: limits of its drift gate that it exceeds, if it was timed anyway.
+        error: why it was left out or stopped.
     """
 
     engine: str = ""
@@ -90,9 +90,9 @@ class BenchRecord:
     """One comparison of contenders that took turns.
 
     Attributes:
-        machine: where it was measured.
-        rounds: timed calls per batch that were asked for.
-        partial: whether less was measured than was asked for.
+        machine: the machine that measured.
+        rounds: requested timed calls per batch.
+        partial: whether less was measured than requested.
         excluded: what was not timed.
         baseline: the contender that speeds are relative to.
         contenders: by name, in the order they took their turns.

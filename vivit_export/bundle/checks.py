@@ -1,4 +1,4 @@
-"""What checks found: records of drift and of preprocessed pixels, the gate that they are held to, and the report."""
+"""The results of checks: drift, parity of preprocessed pixels, the gate, and the report."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Drift:
         num_clips: N.
         top1: share of clips with the same best class.
         top5: mean share of the reference's five best classes found among ours.
-        near_flips: changed best classes where the reference itself was close to a tie.
-        clear_flips: changed best classes where it was not.
+        near_flips: clips whose best class changed, but whose reference was close to a tie.
+        clear_flips: clips whose best class changed although the reference was clear.
         max_abs: largest absolute logit difference.
         max: the same, relative to the logit range.
         rms: root mean square logit difference, relative to the logit range.
@@ -46,15 +46,15 @@ class Drift:
 
 
 METRICS = frozenset(f.name for f in fields(Drift)) - {"num_clips"}
-"""What a gate can limit."""
+"""The metrics that a gate can limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockDrift:
-    """How far the residual stream lies from the reference after one encoder block.
+    """How far the residual stream is from the reference after one encoder block.
 
     Attributes:
-        name: of the block, as its nodes are named.
+        name: name of the block, as in the names of its nodes.
         rms: root mean square difference, relative to the reference's RMS; the largest of the clips.
         max_abs: largest absolute difference.
     """
@@ -82,12 +82,12 @@ class Gate:
         return 2 * self.limits.get("max", 0.0)
 
     def tightened(self, share: float) -> Gate:
-        """Return the gate with this share of what it allows: of differences, and of what agreement may lack."""
+        """Return a gate that allows this share of the differences, and of the missing agreement."""
         limits = {n: 1 - share * (1 - v) if n in _AT_LEAST else share * v for n, v in self.limits.items()}
         return Gate(limits)
 
     def violations(self, drift: Drift) -> list[str]:
-        """Say which limits ``drift`` exceeds, one phrase each; empty means it passes."""
+        """Return a phrase for each limit that ``drift`` exceeds; empty: it passes."""
         found = []
         for name, limit in self.limits.items():
             value = getattr(drift, name)
@@ -107,8 +107,8 @@ class Run:
         engine: what ran.
         batch: clips per call.
         gated: whether the gate applies.
-        drift: against the reference; None where the run was left out.
-        note: why it was left out.
+        drift: drift from the reference; None if the run was skipped.
+        note: why it was skipped.
     """
 
     engine: str
@@ -120,16 +120,16 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """Two ways to the same pixels.
+    """A comparison of two ways to compute the same pixels.
 
     Attributes:
-        ours: the one that is tested.
-        reference: the one that it shall equal.
+        ours: the way that is tested.
+        reference: the way that it must equal.
         values: how many numbers were compared.
         differing: how many of them differ in any bit.
         max_abs: largest difference.
         gated: whether a difference is a failure.
-        note: why it is not.
+        note: why it is not a failure.
     """
 
     ours: str
@@ -141,14 +141,14 @@ class Parity:
     note: str = ""
 
     def __add__(self, other: Parity) -> Parity:
-        """The two as one comparison of the same two ways."""
+        """Merge two comparisons of the same two ways."""
         worst = max(self.max_abs, other.max_abs)
         total, differing = self.values + other.values, self.differing + other.differing
         return replace(self, values=total, differing=differing, max_abs=worst)
 
     @property
     def sentence(self) -> str:
-        """The result in words."""
+        """Return the result in words."""
         if not self.differing:
             return f"{self.ours} reproduces the pixel values of {self.reference} bit for bit ({self.values} values)"
         note = f" ({self.note})" if self.note else ""
@@ -158,11 +158,11 @@ class Parity:
 
 @dataclass(frozen=True, slots=True)
 class CheckedClips:
-    """What a check ran on.
+    """The clips that a check ran on.
 
     Attributes:
         source: where the clips come from.
-        names: of the clips.
+        names: names of the clips.
     """
 
     source: str
@@ -171,15 +171,15 @@ class CheckedClips:
 
 @dataclass(frozen=True, slots=True)
 class DriftReport:
-    """All runs of one check, and the gate they were held to.
+    """All runs of one check, and the gate that they must meet.
 
     Attributes:
-        reference: what gave the results that the others are compared with.
-        clips: what was run.
+        reference: the model whose results the others are compared with.
+        clips: the clips that were run.
         gate: the limits.
-        runs: what was executed.
-        parity: comparisons of preprocessed pixels, where they were made; none may differ.
-        blocks: drift after each encoder block, where it was asked for; not gated.
+        runs: the runs.
+        parity: comparisons of preprocessed pixels, if any; no pixel may differ.
+        blocks: drift after each encoder block, if requested; not gated.
     """
 
     reference: str
@@ -205,7 +205,7 @@ class DriftReport:
         return not self.failures()
 
     def failures(self) -> list[str]:
-        """Say what is beyond the gate, one sentence part for each run or comparison."""
+        """Return a part of a sentence for each run or comparison that is beyond the gate."""
         found = []
         for run in self.runs:
             beyond = self.gate.violations(run.drift) if run.gated and run.drift else []
@@ -214,14 +214,14 @@ class DriftReport:
         return found + [parity.sentence for parity in self.parity if parity.gated and parity.differing]
 
     def to_json(self) -> JsonObject:
-        """Return JSON types, as the manifest and the report have them."""
+        """Return JSON types, as in the manifest and the report."""
         return dict(to_json(self))
 
     def require(self, consequence: str = "") -> None:
         """Raise if anything is beyond the gate; ``consequence`` is added to the sentence.
 
         Raises:
-            DriftError: it is.
+            DriftError: something is beyond the gate.
         """
         if found := self.failures():
             raise DriftError(found[0] + consequence)

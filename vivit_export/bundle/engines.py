@@ -1,4 +1,4 @@
-"""What the bundle says about a compiled engine: the records behind ``engines/NAME.json``."""
+"""What the bundle says about an engine: the records of ``engines/NAME.json``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Gemm:
 
 @dataclass(frozen=True, slots=True)
 class PlanSummary:
-    """What a compiled engine does, summed up.
+    """A summary of what an engine does.
 
     Attributes:
         layers: entries of the plan.
@@ -61,9 +61,9 @@ class Profile:
     """Batches of an optimization profile, in clips.
 
     Attributes:
-        min: fewest that it takes.
-        opt: what kernels are tuned for.
-        max: most that it takes.
+        min: smallest batch that it accepts.
+        opt: batch that its kernels are tuned for.
+        max: largest batch that it accepts.
     """
 
     min: int
@@ -80,18 +80,18 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class EngineRecord:
-    """A compiled engine; its plan is ``engines/NAME.plan``.
+    """A compiled engine; its file is ``engines/NAME.plan``.
 
     Attributes:
         flavour: which compiler.
-        version: its exact version; an engine runs on no other one.
+        version: its exact version; an engine runs on no other.
         sms: compute capabilities that it runs on, ascending.
-        profiles: one; the first counts.
-        precision: of the graph that it was compiled from.
-        size: of the engine in bytes.
+        profiles: a list of one; only the first counts.
+        precision: precision of the graph that it was compiled from.
+        size: size of the engine in bytes.
         onnx_sha256: hash of that graph.
         proof: what its plan shows, in sentences.
-        plan: the plan, summed up.
+        plan: summary of the plan.
     """
 
     flavour: Flavour
@@ -110,7 +110,7 @@ class EngineRecord:
 
     @property
     def profile(self) -> Profile:
-        """The batches that it takes."""
+        """The batches that it accepts."""
         return self.profiles[0]
 
     @property

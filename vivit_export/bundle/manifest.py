@@ -1,4 +1,4 @@
-"""What ``bundle.json`` says, section by section. Nobody else sees it as raw JSON."""
+"""The contents of ``bundle.json``, section by section. No other module sees it as raw JSON."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class ModelRecord:
         id: hub id, ``demo``, or the name of a folder.
         parameters: how many numbers it has.
         num_blocks: encoder blocks, each with one attention.
-        config: the checkpoint's ``config.json``, for people and for telling models apart.
-        revision: hub revision, where it came from the hub.
+        config: the checkpoint's ``config.json``, for people and to distinguish models.
+        revision: hub revision, if it came from the hub.
         weights_sha256: hash by weight file of the checkpoint.
     """
 
@@ -50,7 +50,7 @@ class LargestWeight:
     """The weight with the largest magnitude.
 
     Attributes:
-        name: of the tensor.
+        name: name of the tensor.
         magnitude: its largest absolute value.
     """
 
@@ -64,7 +64,7 @@ class Smoothing:
 
     Attributes:
         alpha: share of the difficulty that goes into the weights, 0 to 1.
-        by: what divides the input by channel: ``free`` (weights of the op in front) or ``mul`` (a multiplication).
+        by: what divides the input by channel: ``free`` (weights of the op before) or ``mul`` (a multiplication).
     """
 
     alpha: float
@@ -73,14 +73,14 @@ class Smoothing:
 
 @dataclass(frozen=True, slots=True)
 class QuantizedLayer:
-    """How the Linears that read one tensor are quantized; all but the first two are None where they are not.
+    """How the Linears that read one tensor are quantized. If they are not, all but the first two fields are None.
 
     Attributes:
-        type: of the codes, or ``float16``.
+        type: type of the codes, or ``float16``.
         linears: module path of each.
-        amax: [-amax, amax] is what the codes of the input span.
+        amax: the codes of the input span [-amax, amax].
         error: mean squared error of the output relative to its mean square, on the calibration's rows.
-        weight_percent: of the largest weight that the codes of the weights span.
+        weight_percent: percentage of the largest weight that the codes of the weights span.
         bias_corrected: whether the mean shift caused by rounding weights is corrected in the bias.
         smoothing: how the input was smoothed.
     """
@@ -101,12 +101,12 @@ class QuantizedLayer:
 
 @dataclass(frozen=True, slots=True)
 class ClipsRecord:
-    """What the ranges were found on.
+    """The clips that the ranges were found on.
 
     Attributes:
         source: where the clips come from.
         used: how many.
-        seed: of their order.
+        seed: seed of their order.
         set_aside: clips that could not be used, and why.
     """
 
@@ -118,14 +118,14 @@ class ClipsRecord:
 
 @dataclass(frozen=True, slots=True)
 class LayerEffect:
-    """What quantizing one layer does.
+    """The effect of quantizing one layer.
 
     Attributes:
         layer: its name.
         error: mean squared error of the layer's output relative to its mean square.
-        alone: RMS difference of the logits where only this layer is quantized; None: not measured.
-        without: the same where all other layers are.
-        share: of the multiplications of all layers.
+        alone: RMS difference of the logits with only this layer quantized; None: not measured.
+        without: the same with all other layers quantized.
+        share: share of the multiplications of all layers.
     """
 
     layer: str
@@ -140,7 +140,7 @@ class QuantizedAttention:
     """How the tensors of attention are quantized.
 
     Attributes:
-        type: of the codes.
+        type: type of the codes.
         amax: range that Q, K and V of a block share, by its module path.
         softmax_scale: scale of the codes of the softmax.
     """
@@ -156,9 +156,9 @@ class QuantizationRecord:
 
     Attributes:
         method: how ranges were found.
-        clips: what they were found on.
-        layers: by name.
-        sensitivity: what each layer does to the logits, where that was measured; most first.
+        clips: the clips that they were found on.
+        layers: layers by name.
+        sensitivity: effect of each layer on the logits, if measured; largest first.
         attention: how attention is quantized; None: it is not.
     """
 
@@ -171,12 +171,12 @@ class QuantizationRecord:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """A place that an exact rewrite left alone though it is meant for it.
+    """A place that an exact rewrite left alone although it is meant for it.
 
     Attributes:
-        rewrite: its name.
+        rewrite: name of the rewrite.
         node: name of the node.
-        reason: why.
+        reason: why it was left alone.
     """
 
     rewrite: str
@@ -186,21 +186,21 @@ class Declined:
 
 @dataclass(frozen=True, slots=True)
 class PrecisionRecord:
-    """How the graph is typed, and what was done to get there.
+    """The types of the graph, and the changes that led to them.
 
     Attributes:
         name: type of the encoder's weights and GEMMs.
         attention: form of attention in the graph.
         opset: declared ONNX opset.
-        layers: type in which the weight of every Linear and convolution is stored, by module path.
+        layers: type that stores the weight of every Linear and convolution, by module path.
         rewrites: how many places each exact rewrite changed.
-        declined: places that one left alone though it is meant for them.
+        declined: places that a rewrite left alone although it is meant for them.
         outputs: type of the outputs.
-        pixels: how the arithmetic on pixels is done in the graph: None where it takes pixel values.
-        largest_weight: how far the weights reach, where they were rounded.
-        subnormal_weights: share of the weights other than 0 that lie below the type's normal range.
+        pixels: form of the pixel arithmetic in the graph; None: it takes pixel values.
+        largest_weight: the weight with the largest magnitude, if weights were rounded.
+        subnormal_weights: share of the nonzero weights that are below the type's normal range.
         float32_ops: names of the nodes that still compute in float32.
-        float32_inside: what computes in float32 inside of an op of a lower type.
+        float32_inside: what computes in float32 inside an op of a lower type.
         quantization: for INT8 and FP8.
     """
 
@@ -221,11 +221,11 @@ class PrecisionRecord:
 
 @dataclass(frozen=True, slots=True)
 class CpuGraph:
-    """The graph that C++ takes on the CPU, in a deployed copy of a bundle.
+    """The graph that C++ runs on the CPU, in a deployed copy of a bundle.
 
     Attributes:
-        file: its name.
-        details: what it computes in, for people.
+        file: name of the file.
+        details: its arithmetic, for people.
     """
 
     file: str
@@ -237,8 +237,8 @@ class FileRecord:
     """A file of the bundle.
 
     Attributes:
-        sha256: of its bytes, hexadecimal.
-        size: in bytes.
+        sha256: SHA-256 of its bytes, hexadecimal.
+        size: size in bytes.
     """
 
     sha256: str
@@ -247,17 +247,17 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a bundle says about itself, all but the list of its files.
+    """What a bundle says about itself, except for the list of its files.
 
     Attributes:
         producer: what wrote it.
         model: where the model comes from.
-        contract: its input and output.
-        precision: how the graph is typed.
-        engines: compiled engines by name.
-        checks: what the check at export found; None: it was not checked.
-        bench: what ``vivit bench --save`` measured.
-        cpu_graph: in a copy that was deployed for C++.
+        contract: input and output of the model.
+        precision: types of the graph.
+        engines: engines by name.
+        checks: results of the check at export; None: it was not checked.
+        bench: results of ``vivit bench --save``.
+        cpu_graph: the graph for the CPU, in a copy that was deployed for C++.
     """
 
     producer: Producer
@@ -282,5 +282,5 @@ class Manifest(Content):
 
     @property
     def content(self) -> Content:
-        """All but the list of files."""
+        """Everything except the list of files."""
         return Content(**{f.name: getattr(self, f.name) for f in fields(Content)})

@@ -1,4 +1,4 @@
-"""What the files of a bundle are called."""
+"""Names of the files of a bundle."""
 
 from __future__ import annotations
 

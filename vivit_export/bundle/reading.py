@@ -1,4 +1,4 @@
-"""Read a bundle, and verify it before anybody uses it."""
+"""Read a bundle, and verify it before use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_MANIFEST_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose manifest was read, and whose files were verified unless asked not to be.
+    """A bundle with a parsed manifest and, unless the caller declined, verified files.
 
     Attributes:
         path: its folder.
@@ -44,7 +44,7 @@ class Bundle:
 
     @property
     def golden(self) -> Path | None:
-        """Clips with their eager fp32 results, or None where the export was not checked."""
+        """Clips with their eager fp32 results, or None if the export was not checked."""
         return self.path / GOLDEN if GOLDEN in self.manifest.files else None
 
     @property
@@ -54,7 +54,7 @@ class Bundle:
 
     @property
     def engines(self) -> Mapping[str, EngineRecord]:
-        """What is known of each engine, by its name."""
+        """What is known about each engine, by name."""
         return self.manifest.engines
 
     def engine_path(self, name: str) -> Path:
@@ -72,7 +72,7 @@ def read_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
 
     Args:
         path: folder with a ``bundle.json``.
-        verify: False skips the hashes (sizes are still checked): only for showing a manifest.
+        verify: False skips the hashes (sizes are still checked), for callers that only show the manifest.
 
     Raises:
         BundleError: not a bundle, another format version, or a file that is missing or altered.
@@ -88,7 +88,7 @@ def read_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read ``bundle.json``; the files that it lists are not looked at.
+    """Read ``bundle.json``, but not the files that it lists.
 
     Raises:
         BundleError: not a bundle, another format version, or a section that is damaged.

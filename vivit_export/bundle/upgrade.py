@@ -1,4 +1,4 @@
-"""Read the format before this one: ``vivit-bundle/1`` as it would be written today."""
+"""Read the previous format: convert ``vivit-bundle/1`` to today's form."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from vivit_export.records import JsonObject
 def from_version_1(data: JsonObject) -> JsonObject:
     """Return a manifest of version 1, as parsed, in the form of version 2.
 
-    What differs: the number of encoder blocks had to be looked up in the config, ``quantization`` had another spelling,
-    and what was not checked had empty ``checks``.
+    Differences: version 1 had the number of encoder blocks only in the config, another spelling of ``quantization``,
+    and empty ``checks`` for bundles that were not checked.
 
     Raises:
         KeyError, TypeError, ValueError: it is not a manifest of version 1.

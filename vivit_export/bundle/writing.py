@@ -1,6 +1,6 @@
 """Write a bundle: its manifest, and the folder as a whole.
 
-The same input gives the same bytes (sorted keys, no timestamps); engines excepted.
+The same input produces the same bytes (sorted keys, no timestamps), except for engines.
 """
 
 from __future__ import annotations

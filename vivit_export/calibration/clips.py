@@ -41,7 +41,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        """File name, with the row where there is one."""
+        """The file name, with the row if there is one."""
         return self.path.name if self.row is None else f"{self.path.name}[{self.row}]"
 
 
@@ -123,8 +123,8 @@ class CalibrationClips:
         if used < self.fewest:
             aside = f" ({len(self.set_aside)} set aside: {self._reasons()})" if self.set_aside else ""
             raise ClipError(
-                f"{used} usable calibration clips{aside} are too few: {self.fewest} are the least, {GOOD_CLIPS} or "
-                "more are better; give more videos of the kind that the model will see"
+                f"{used} usable calibration clips{aside} are too few: at least {self.fewest} are needed, {GOOD_CLIPS} "
+                "or more are better; give more videos of the kind that the model will see"
             )
 
     def _reasons(self) -> str:

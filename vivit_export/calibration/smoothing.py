@@ -141,7 +141,7 @@ def _quantized(case: _Case, alpha: float | None, *, clip: bool = False) -> Layer
         factors = np.ldexp(np.float32(1), exponents).astype(np.float32)
         rows, weights = rows / factors, tuple(weight * factors[:, None] for weight in weights)
         mean = mean / factors
-        # The whole distribution is known unsmoothed only; the kept rows stand for it, but for its largest
+        # The whole distribution is known only without smoothing; the kept rows represent it, except for its largest
         # magnitude, which is known by channel.
         histogram = Histogram()
         histogram.add(np.ascontiguousarray(rows), float((seen.channel_max / factors).max()))

@@ -1,7 +1,7 @@
 """A small trained ViViT checkpoint and labeled clips, so that everything runs offline.
 
-The checkpoint tells eight motions of a random texture apart (`vivit_export.demo.motion`);
-``tools/train_demo.py`` trains it and ``tools/make_demo_clips.py`` renders the clips.
+The checkpoint distinguishes eight motions of a random texture (`vivit_export.demo.motion`);
+``tools/train_demo.py`` trains it, and ``tools/make_demo_clips.py`` renders the clips.
 """
 
 from __future__ import annotations

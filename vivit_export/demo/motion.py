@@ -1,9 +1,9 @@
-"""Synthetic clips whose label is how they move; no frame alone can tell it.
+"""Synthetic clips whose label is their motion, which no single frame shows.
 
 A clip is a stationary random texture, a sum of plane waves, seen through a moving camera.
 An affine motion maps a plane wave to a plane wave, so every frame is evaluated in closed
 form, at any size, without resampling. Labels come in pairs, and the second of a pair is
-the first played backward: whatever tells them apart is the order of the frames.
+the first played backward: only the order of the frames distinguishes them.
 
 numpy only: neither torch nor a video library is needed here.
 """
@@ -34,7 +34,7 @@ OPPOSITE = {
     "turn_left": "turn_right",
     "turn_right": "turn_left",
 }
-"""What each label becomes when the clip is played backward."""
+"""The label of each clip played backward."""
 
 # label -> (kind of motion, whether that film is played backward)
 _FILMS: dict[str, tuple[Kind, bool]] = {
@@ -143,7 +143,7 @@ def _draw_path(rng: np.random.Generator, kind: Kind) -> _Path:
     slide = rng.uniform(*_SLIDE)
     zoom = rng.uniform(np.log(_ZOOM[0]), np.log(_ZOOM[1]))
     turn = np.deg2rad(rng.uniform(*_TURN_DEGREES))
-    # Every clip drifts a little in every way: a motion is told by what dominates.
+    # Every clip drifts a little in every way; the dominant motion is the label.
     drift = rng.uniform(0, 0.05) * np.exp(1j * rng.uniform(0, 2 * np.pi))
     drift_zoom, drift_turn = rng.uniform(-0.04, 0.04), np.deg2rad(rng.uniform(-4, 4))
     # A clip that does not zoom is frozen at a random moment of one that does, so that the

@@ -1,1 +1,1 @@
-"""What another program needs to run a bundle: a C++ project, a model repository for Triton Inference Server."""
+"""Prepare a bundle for other programs: a C++ project, or a model repository for Triton Inference Server."""

@@ -1,7 +1,7 @@
-"""Folders that put a bundle to use elsewhere: written whole, replaced whole, every file hashed.
+"""Deployments: folders that are written and replaced as a whole, with a hash of every file.
 
-``deployment.json`` lists the files, so that ``--force`` replaces a deployment and nothing else. Where
-several deployments share a folder (`vivit_export.deploy.triton.repository`), each has its own listing.
+``deployment.json`` lists the files, so that ``--force`` replaces a deployment and nothing else. If several
+deployments share a folder (`vivit_export.deploy.triton.repository`), each has its own listing.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Deployment:
     Attributes:
         path: its folder.
         readme: the file with the commands.
-        kind: what it is for, as in ``cpp``.
+        kind: what it is for, such as ``cpp``.
         model: id of the model in it.
-        files: size and SHA-256 of every file by its name in the folder.
+        files: size and SHA-256 of every file, by its name in the folder.
     """
 
     path: Path
@@ -44,7 +44,7 @@ class Deployment:
 
     @property
     def size_bytes(self) -> int:
-        """Total size of the files."""
+        """Return the total size of the files."""
         return sum(file.size for file in self.files.values())
 
 
@@ -63,13 +63,13 @@ def deploying(kind: str, bundle: Bundle, target: Path, force: bool) -> Iterator[
     """Yield a hidden sibling of ``target`` to fill; list its files and rename it on success, else remove it.
 
     Args:
-        kind: what it is for.
-        bundle: what is deployed.
-        target: where the deployment shall be.
-        force: replace a deployment of any kind that is there.
+        kind: what the deployment is for.
+        bundle: the bundle to deploy.
+        target: where to put the deployment.
+        force: replace an existing deployment of any kind.
 
     Raises:
-        OutputError: ``target`` lies inside the bundle, or see `vivit_export.files.check_target`.
+        OutputError: ``target`` is inside the bundle, or see `vivit_export.files.check_target`.
     """
     require_outside(bundle, target)
     with writing(target, force=force, kind=FolderKind("deployment", _listed)) as work:
@@ -81,14 +81,14 @@ def require_outside(bundle: Bundle, target: Path) -> None:
     """Refuse to write into the bundle itself.
 
     Raises:
-        OutputError: ``target`` lies inside of it.
+        OutputError: ``target`` is inside it.
     """
     if bundle.path.resolve() in Path(os.path.realpath(target)).parents:  # unlike resolve(), also of links in a circle
         raise OutputError(f"{target} lies inside the bundle {bundle.path}; choose a folder outside of it")
 
 
 def write_listing(folder: Path, listing: str, kind: str, bundle: Bundle) -> None:
-    """List the files of a finished deployment, those that are in ``folder``, in a file with the name ``listing``."""
+    """List the files of a finished deployment in ``folder``, in a file named ``listing``."""
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     files = {name: FileRecord(sha256_of(folder / name), (folder / name).stat().st_size) for name in names}
     written = _Listing(FORMAT, kind, bundle.manifest.model.id, files)
@@ -99,7 +99,7 @@ def read_deployment(folder: Path, listing: str = LISTING) -> Deployment:
     """Read the listing of a deployment; its files are not verified.
 
     Raises:
-        BundleError: not a deployment.
+        BundleError: it is not a deployment.
     """
     path = folder / listing
     try:
@@ -119,7 +119,7 @@ def copy_bundle(bundle: Bundle, to: Path) -> None:
     """Copy the files that a bundle lists, and verify the copies.
 
     Raises:
-        BundleError: a copy is not what the manifest says.
+        BundleError: a copy does not match the manifest.
     """
     for name in (MANIFEST, *bundle.manifest.files):
         (to / name).parent.mkdir(parents=True, exist_ok=True)

@@ -19,11 +19,11 @@ def finish(work: Path, content: Content, place: Path, progress: Progress) -> Bun
     Args:
         work: folder with the other files of the bundle.
         content: what it says about itself.
-        place: where the folder will be renamed to.
-        progress: told about the stage.
+        place: where the folder will be moved to.
+        progress: receives the stage.
 
     Raises:
-        BundleError: what was written is not what was meant to be.
+        BundleError: the files on disk differ from what was written.
     """
     with progress.stage("write the bundle"):
         write_report(work, content)
@@ -36,8 +36,8 @@ def amend(source: Bundle, change: Callable[[Path, Content], Content], progress: 
 
     Args:
         source: a verified bundle.
-        change: is given the folder of the copy, which it may change, and the content; returns the new content.
-        progress: told about the last stage.
+        change: takes the folder of the copy, which it may change, and the content; returns the new content.
+        progress: receives the last stage.
 
     Returns:
         The new bundle, read back with its hashes verified.

@@ -34,7 +34,7 @@ def block_drift(bundle: Bundle, checkpoint: Checkpoint, clips: npt.NDArray[Any],
         One row per block: the worst of the clips.
 
     Raises:
-        BuildError: the graph's blocks cannot be told apart.
+        BuildError: the graph's blocks cannot be distinguished.
     """
     model = ir.load(bundle.model)
     streams = _streams(model, checkpoint.num_layers)

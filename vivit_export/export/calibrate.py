@@ -121,7 +121,7 @@ def _calibrate(job: _Calibration, progress: Progress) -> Ranges:
                 key["set of tensors"] = _sha256_of_json(job.blocks)
             cache = options.cache or default_cache(key)
         if len(clips) < GOOD_CLIPS:
-            progress.note(f"{len(clips)} calibration clips are few: with {GOOD_CLIPS} or more the ranges settle")
+            progress.note(f"{len(clips)} calibration clips are few: the ranges settle with {GOOD_CLIPS} or more")
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vivit-calibration-")))
         with progress.counting("calibrate", len(clips), "clips") as count:
             save_graph(job.model, folder)

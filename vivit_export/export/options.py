@@ -157,7 +157,7 @@ class ExportOptions:
             Flavour.TENSORRT_RTX.check_sms(self.sms, self.precision)
         elif self.keep_fp16 is not None or self.calibration != CalibrationOptions():
             raise UsageError(
-                f"options of calibration have no effect on {given}; add {option('precision', 'int8')} or "
+                f"calibration options have no effect on {given}; add {option('precision', 'int8')} or "
                 f"{option('precision', 'fp8')}, or leave them out"
             )
         fp8_attention = option("fp8_attention")

@@ -117,7 +117,7 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
         )
         save_graph(graph.model, work)
     for text in declined_texts(graph.facts):
-        progress.detail(f"left as it is: {text}")
+        progress.detail(f"unchanged: {text}")
     contract = Contract(
         options.sampled(checkpoint.clip),
         checkpoint.preprocess,

@@ -246,7 +246,7 @@ def load_exported_checkpoint(bundle: Bundle, checkpoint: str | None) -> Checkpoi
     loaded = load_checkpoint(named, revision=revision)
     if sorted(loaded.weights_sha256.values()) != sorted(model.weights_sha256.values()):
         raise CheckpointError(
-            f"{named} is not the checkpoint that {bundle.path} was exported from: its weight files have other hashes"
+            f"{named} is not the checkpoint that {bundle.path} was exported from: the hashes of its weight files differ"
         )
     return loaded
 

@@ -94,7 +94,7 @@ class Trials:
 def measure_sensitivity(trials: Trials, ranges: Ranges, progress: Progress) -> list[LayerEffect]:
     """Rank the layers; see `calibration.sensitivity.measure`."""
     total = min(CONFIRMED, len(ranges.layers))
-    with progress.counting("measure the layers on the logits", total, "layers") as count:
+    with progress.counting("measure the effect of each layer on the logits", total, "layers") as count:
         return measure(ranges, trials.shares, trials.rms, count)
 
 

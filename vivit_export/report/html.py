@@ -28,13 +28,13 @@ th { text-align: left; font-weight: 600 } td { font-variant-numeric: tabular-num
 
 
 def write_report(folder: Path, content: Content) -> None:
-    """Write ``report.json`` and ``report.html`` from what a bundle says about itself."""
+    """Write ``report.json`` and ``report.html`` from the contents of a bundle."""
     write_json(folder / REPORT, {"format": FORMAT, **to_json(content)})
     (folder / REPORT_HTML).write_text(render_html(content), encoding="utf-8")
 
 
 def drift_rows(checks: DriftReport) -> list[list[str]]:
-    """One row per run, as the terminal and the page show it."""
+    """Return one row per run, for the terminal and the page."""
     rows = []
     for run in checks.runs:
         drift = run.drift
@@ -60,7 +60,7 @@ DRIFT_COLUMNS = ("run", "batch", "top-1 agreement", "max |Δ logit|", "relative"
 
 
 def render_html(content: Content) -> str:
-    """Return a self-contained page: no script, no outside resource."""
+    """Return a self-contained page, without scripts and external resources."""
     model, precision, contract = content.model, content.precision, content.contract
     io, clip = contract.io, contract.clip
     facts = [
@@ -98,7 +98,7 @@ def _drift(checks: DriftReport) -> list[str]:
 
 
 def rewrites_text(content: Content) -> str:
-    """Which exact rewrites changed the graph, in how many places, and of how many where that is fewer."""
+    """Return which exact rewrites changed the graph and in how many places, and out of how many if not in all."""
     blocks = content.model.num_blocks
     places = {rewrite.value: rewrite.places(blocks) for rewrite in Rewrite}
     texts = []
@@ -109,7 +109,7 @@ def rewrites_text(content: Content) -> str:
 
 
 def declined_texts(precision: PrecisionRecord) -> list[str]:
-    """Which rewrites left places alone that they are meant for, and why; places of one reason together."""
+    """Return which rewrites left places alone that they are meant for, and why, grouped by reason."""
     nodes: dict[tuple[str, str], list[str]] = {}
     for place in precision.declined:
         nodes.setdefault((place.rewrite, place.reason), []).append(place.node)
@@ -121,7 +121,7 @@ def declined_texts(precision: PrecisionRecord) -> list[str]:
 
 
 def weights_text(precision: PrecisionRecord) -> str:
-    """How far the weights lie inside the range of their type; empty for fp32."""
+    """Return how far the weights are inside the range of their type; empty for fp32."""
     largest = precision.largest_weight
     if largest is None:
         return ""
@@ -131,7 +131,7 @@ def weights_text(precision: PrecisionRecord) -> str:
 
 
 def quantization_text(quantization: QuantizationRecord) -> str:
-    """How many layers are quantized, from which clips, and which are not."""
+    """Return how many layers are quantized, from which clips, and which layers are not."""
     layers, clips = quantization.layers, quantization.clips
     kept = [name for name, layer in layers.items() if not layer.quantized]
     smoothed = sum(layer.smoothing is not None for layer in layers.values())
@@ -147,7 +147,7 @@ LAYER_COLUMNS = ("layer", "type", "range", "smoothing", "output error", "alone",
 
 
 def layer_rows(quantization: QuantizationRecord) -> list[list[str]]:
-    """How each layer is quantized, and what that does to the logits (`calibration.sensitivity`) where known."""
+    """Return how each layer is quantized and, if known, the effect on the logits (`calibration.sensitivity`)."""
     measured = {effect.layer: effect for effect in quantization.sensitivity}
     rows = []
     for name, layer in quantization.layers.items():
@@ -181,7 +181,7 @@ def _engine(name: str, engine: EngineRecord) -> str:
 
 
 def bench_rows(bench: BenchRecord) -> list[list[str]]:
-    """One row per contender and batch, as the terminal and the page show it."""
+    """Return one row per contender and batch, for the terminal and the page."""
     rows = []
     for name, contender in bench.contenders.items():
         for batch, f in contender.batches.items():
@@ -208,7 +208,7 @@ def _speed(bench: BenchRecord) -> str:
 
 
 def _bars(values: Sequence[tuple[str, float]], unit: str) -> str:
-    """A bar chart as inline SVG."""
+    """Return a bar chart as inline SVG."""
     largest, height = max(value for _, value in values), 24
     lines = [
         f'<svg viewBox="0 0 760 {height * len(values)}" role="img" font-size="13" font-family="system-ui, sans-serif">'

@@ -1,4 +1,4 @@
-"""What a command prints about a bundle."""
+"""The text that commands print about a bundle."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 def summary_json(bundle: Bundle, seconds: dict[str, float] | None) -> JsonObject:
-    """The manifest, where it lies, and how long each stage of this command took."""
+    """Return the manifest, its folder, and how long each stage of this command took."""
     where = {"bundle": str(bundle.path), "size": bundle.size_bytes}
     content = {**where, "format": FORMAT, **to_json(bundle.manifest)}
     return {**content, "seconds": seconds} if seconds is not None else content
 
 
 def summary_text(bundle: Bundle) -> str:
-    """A few lines for people."""
+    """Return a few lines for people."""
     manifest, path = bundle.manifest, bundle.path
     model, precision = manifest.model, manifest.precision
     clip, io = bundle.contract.clip, bundle.contract.io
@@ -72,7 +72,7 @@ def _engine_lines(name: str, engine: EngineRecord) -> list[str]:
 
 
 def drift_text(report: DriftReport) -> str:
-    """What ``vivit check`` prints."""
+    """Return the output of ``vivit check``."""
     lines = _drift_lines(report)
     lines += [
         f"  block      {block.name}: relative RMS {block.rms:.2g}, max |Δ| {block.max_abs:.2g}"
@@ -84,7 +84,7 @@ def drift_text(report: DriftReport) -> str:
 
 
 def bench_text(bench: BenchRecord) -> str:
-    """What ``vivit bench`` prints."""
+    """Return the output of ``vivit bench``."""
     table = [BENCH_COLUMNS, *bench_rows(bench)]
     widths = [max(len(row[i]) for row in table) for i in range(len(BENCH_COLUMNS))]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in table]
@@ -99,11 +99,11 @@ def bench_text(bench: BenchRecord) -> str:
         if contender.error:
             lines.append(f"{name} {'stopped' if contender.batches else 'left out'}: {contender.error}")
     lines.append(f"speed is relative to {bench.baseline}; not timed: {bench.excluded}")
-    return "\n".join([*lines, *(["partial: not all that was asked for was measured"] if bench.partial else [])])
+    return "\n".join([*lines, *(["partial: the run ended before everything was measured"] if bench.partial else [])])
 
 
 def prediction_text(result: VideoPrediction, k: int) -> str:
-    """What ``vivit predict`` prints of one video, or of one of its windows."""
+    """Return the output of ``vivit predict`` for one video, or for one of its windows."""
     if result.prediction.logits is None:
         return str(result.path)
     top = result.prediction.top(k)
@@ -115,7 +115,7 @@ def prediction_text(result: VideoPrediction, k: int) -> str:
 
 
 def _sampling(clip: Clip) -> str:
-    """The sampling rule in words, without what is left at its default."""
+    """Return the sampling rule in words, without default values."""
     words = [f"sampling {clip.sampling}{f' {clip.stride}' if clip.sampling == 'stride' else ''}"]
     words += [f"short videos: {clip.short}"] if clip.short != "refuse" else []
     words += [f"{clip.views[0]}x{clip.views[1]} views"] if clip.views != (1, 1) else []
@@ -123,7 +123,7 @@ def _sampling(clip: Clip) -> str:
 
 
 def ranges_text(ranges: Ranges, path: Path) -> str:
-    """A table of layers for people: how each is quantized, and what that does where it was measured."""
+    """Return a table of layers for people: how each is quantized and, if measured, the effect."""
     clips = ranges.clips
     aside = f", {len(clips.set_aside)} set aside" if clips.set_aside else ""
     lines = [
@@ -140,9 +140,9 @@ def ranges_text(ranges: Ranges, path: Path) -> str:
             line += f" {_percent(effect.alone)} {_percent(effect.without)} {100 * effect.share:>4.1f} %"
         lines.append(line)
     lines += [f"  {f'{path}: Q, K, V':<28} {amax:>8.3g}" for path, amax in ranges.attention.items()]
-    lines.append("  error: RMS of the layer's output, relative; on the calibration's rows")
+    lines.append("  error: relative RMS error of the layer's output, on the calibration's rows")
     if measured:
-        lines.append("  alone, without: RMS of the logits where only, or all but, this layer is quantized")
+        lines.append("  alone, without: RMS change of the logits with only, or all but, this layer quantized")
     return "\n".join(lines)
 
 

@@ -39,7 +39,7 @@ UInt8 = npt.NDArray[np.uint8]
 _T = TypeVar("_T")
 
 _READ_AHEAD = 2  # videos decoded while the engine runs; each decoder has threads of its own
-_SERVER_REQUESTS = 8  # under way at once, so that a server has something to batch while others are decoded
+_SERVER_REQUESTS = 8  # in flight at once, so that a server can form batches while other videos are decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,7 @@ def window_rule(
             f"{option('window')} is in {window[1]} and {option('hop')} in {hop[1]}; count both in one unit"
         )
     if views is not None:
-        raise UsageError(f"{option('views')} and {option('window')} exclude each other: a window gives one clip")
+        raise UsageError(f"{option('views')} and {option('window')} exclude each other: a window is one clip")
     return WindowRule(window[0], None if hop is None else hop[0], window[1])
 
 
@@ -268,7 +268,9 @@ def predict_videos(
     files = [Path(path) for path in paths]
     if isinstance(session, VideoModel):
         if windows is not None:
-            raise UsageError("windows are cut here, but this model takes whole videos; name the one behind it")
+            raise UsageError(
+                "windows are cut on this machine, but this model takes whole videos; use the model that takes clips"
+            )
         session.require_own_sampling(contract)
         yield from _run_concurrently(lambda path: [_sent(session, contract, path)], iter(files), in_flight)
         return
@@ -362,7 +364,7 @@ def _run_concurrently(
         while under_way:
             yield from under_way.popleft().result()
     finally:
-        # Not waited for: whoever opened the session decides whether requests under way are worth that.
+        # Do not wait: the owner of the session decides whether to wait for requests in flight.
         pool.shutdown(wait=False, cancel_futures=True)
 
 

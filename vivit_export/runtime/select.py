@@ -93,7 +93,7 @@ def open_session(
             faults.append(e)
     if backend is None:
         raise _nothing_fits(prefer, passed_over, faults) from faults[-1]
-    unasked = {name: f"{prefer} was asked for" for name in ORDER if name not in wish.engines}
+    unasked = {name: f"{prefer} was requested" for name in ORDER if name not in wish.engines}
     _LOG.info("%s runs on %s", source.path, backend.details)
     return Session(source.contract, backend, {**passed_over, **unasked})
 
@@ -114,8 +114,8 @@ def _nothing_fits(prefer: str | None, passed_over: dict[str, str], faults: list[
     missing = all(isinstance(fault, MissingDependencyError) for fault in faults)
     kind = MissingDependencyError if missing else EnvironmentFault
     if prefer and len(faults) == 1:
-        return kind(f"{prefer} was asked for and is not available: {faults[0]}")
-    asked = f"{prefer} was asked for and is not available" if prefer else "no engine can run this bundle here"
+        return kind(f"{prefer} was requested but is not available: {faults[0]}")
+    asked = f"{prefer} was requested but is not available" if prefer else "no engine can run this bundle here"
     return kind(f"{asked}: {'; '.join(f'{name}: {reason}' for name, reason in passed_over.items())}")
 
 
@@ -163,7 +163,7 @@ def _open(name: str, bundle: Bundle, wish: _Wish) -> Backend:
     """
     runs_on = "cpu" if name in CPU_ENGINES else "cuda"
     if wish.on not in (None, runs_on):
-        raise EnvironmentFault(f"it runs on {runs_on}, and {wish.on} was asked for")
+        raise EnvironmentFault(f"it runs on {runs_on}, but {wish.on} was requested")
     return _OPENERS[name](bundle, wish)
 
 

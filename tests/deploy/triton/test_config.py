@@ -133,7 +133,7 @@ def test_the_tensorrt_provider_has_no_mode_for_bf16(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle")
     path = bundle.path / "bundle.json"
     path.write_text(path.read_text().replace('"name": "fp16"', '"name": "bf16"'))
-    with pytest.raises(BundleError, match="is in bf16, which ONNX Runtime's TensorRT provider has no mode for"):
+    with pytest.raises(BundleError, match="is in bf16, which ONNX Runtime's TensorRT provider does not support"):
         deploy(bundle, tmp_path / "r", backend="onnxruntime-tensorrt")
 
 

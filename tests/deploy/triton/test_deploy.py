@@ -62,7 +62,7 @@ RTX = {"rtx": engine_record(flavour=Flavour.TENSORRT_RTX, version="1.7.1.116")}
     ("engines", "options", "error", "said"),
     [
         ({}, {"backend": "tensorrt"}, BundleError, "has no full TensorRT engine for Triton; add one with: vivit build"),
-        (RTX, {"backend": "tensorrt"}, BundleError, r"for Triton \(its rtx is not what that back end loads\)"),
+        (RTX, {"backend": "tensorrt"}, BundleError, r"for Triton \(that back end cannot load its rtx\)"),
         ({"a": engine_record(profiles=(Profile(2, 2, 4),))}, {}, BundleError, "a takes batches of 2 or more"),
         (
             {"a": engine_record(), "b": engine_record(version="10.13.0")},

@@ -69,11 +69,11 @@ def test_one_model_is_replaced_with_all_its_folders(tmp_path: Path, shared: Path
         (lambda r: (r / "m/2").write_text("mine"), "m", "m/2 is not part of the deployment and would be lost; move it"),
         (lambda r: (r / "m-video/x").write_text("mine"), "m", "m-video/x is not part of the deployment"),
         (lambda r: (r / "m/deployment.json").write_text("{}"), "m", "r/m exists and is not a deployment of m"),
-        (lambda r: (r / "bundle.json").write_text("{}"), "n", "has a bundle.json, so it is no model repository"),
+        (lambda r: (r / "bundle.json").write_text("{}"), "n", "has a bundle.json, so it is not a model repository"),
         (
             lambda r: (r / "deployment.json").write_text("{}"),
             "n",
-            "has a deployment.json, so it is no model repository",
+            "has a deployment.json, so it is not a model repository",
         ),
     ],
 )
@@ -155,8 +155,8 @@ def test_a_file_is_no_repository(tmp_path: Path) -> None:
     [
         ("m/inner", "m/inner lies inside the model .*/r/m; choose a folder outside of it"),
         ("theirs/1/inner", "theirs/1/inner lies inside the model .*/r/theirs"),
-        ("m", "m has a deployment.json, so it is no model repository"),
-        ("theirs", "theirs has a config.pbtxt, so it is no model repository"),
+        ("m", "m has a deployment.json, so it is not a model repository"),
+        ("theirs", "theirs has a config.pbtxt, so it is not a model repository"),
     ],
 )
 def test_a_model_is_no_repository(tmp_path: Path, shared: Path, target: str, said: str) -> None:

@@ -64,7 +64,7 @@ def test_facts_say_what_was_done(build: Any) -> None:
     assert in_float32 == {name: count for name, count in facts.rewrites.items() if name != "query-bias"}
     assert facts.declined == ()
     places = build(precision=Precision.FP16, skip_rewrites=("layernorm",)).facts.declined
-    reason = "the LayerNormalization in front has an affine part"
+    reason = "the LayerNormalization before it has an affine part"
     assert places[0] == Declined("query-bias", "layers.0.attention/Attention", reason)
     plain = build(skip_rewrites=REWRITE_NAMES).facts
     assert plain.rewrites == {}

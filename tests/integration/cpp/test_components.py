@@ -28,7 +28,7 @@ def test_an_object_without_components_opens_what_the_others_have(cpp: Cpp, progr
     assert sorted(said[:2]) == ["before main: onnxruntime-cpu", "before main: tensorrt"]
     assert said[2].split() == ["tensorrt", "onnxruntime-cuda", "onnxruntime-cpu"]  # the order of preference
     assert said[3:6] == ["tensorrt", "onnxruntime-cpu", "tensorrt"]
-    assert "tensorrt-rtx was asked for and is not available: this program was built without it" in said[6]
+    assert "tensorrt-rtx was requested but is not available: this program was built without it" in said[6]
 
 
 def test_a_program_without_components_says_so_for_every_engine(cpp: Cpp) -> None:
@@ -40,7 +40,7 @@ def test_a_program_without_components_says_so_for_every_engine(cpp: Cpp) -> None
         f"no engine can run this bundle here: tensorrt: {tensorrt}; tensorrt-rtx: {tensorrt}; "
         f"onnxruntime-cuda: {onnxruntime}; onnxruntime-cpu: {onnxruntime}"
     )
-    assert said[2] == f"onnxruntime-cpu was asked for and is not available: {onnxruntime}"
+    assert said[2] == f"onnxruntime-cpu was requested but is not available: {onnxruntime}"
 
 
 def test_no_header_has_another_text_with_other_components(libraries: Libraries, tmp_path: Path) -> None:

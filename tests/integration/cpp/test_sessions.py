@@ -44,7 +44,7 @@ def test_the_logits_are_pythons(cpp: Cpp, bundles: Bundles, tmp_path: Path, prec
     # A bundle that was not deployed has no graph for the CPU: the portable one runs.
     require_close(portable, OnnxRuntimeSession(bundle.model).run(clips))
     assert portable["details"] == re.sub(r"CPU, .*", f"CPU, {precision}", deployed["details"])
-    assert portable["passed_over"] == dict.fromkeys(GPU_ENGINES, "onnxruntime-cpu was asked for")
+    assert portable["passed_over"] == dict.fromkeys(GPU_ENGINES, "onnxruntime-cpu was requested")
 
 
 def require_close(answer: Any, expected: dict[str, npt.NDArray[np.float32]]) -> None:
@@ -136,12 +136,12 @@ def test_nothing_falls_back_silently(cpp: Cpp, bundles: Bundles, tmp_path: Path)
         "": "onnxruntime-cpu",
         "cpu": "engine 'cpu' is unknown; use one of tensorrt, ",
         "tensorrt": "built without it; configure with -DVIVIT_TENSORRT=ON -DTENSORRT_ROOT=FOLDER",
-        "onnxruntime-cuda": "onnxruntime-cuda was asked for and is not available: this ONNX Runtime has no CUDA",
+        "onnxruntime-cuda": "onnxruntime-cuda was requested but is not available: this ONNX Runtime has no CUDA",
     }
     devices = {
         "gpu": "device='gpu' is unknown",
         "cuda:x": "is unknown",
-        "cuda": "it runs on cpu, and cuda was asked for",
+        "cuda": "it runs on cpu, but cuda was requested",
     }
     requests = [{"engine": name} for name in asked] + [{"device": name} for name in devices]
     folders = [cpp.bundle] * len(requests) + [broken, other]

@@ -48,7 +48,11 @@ def test_a_calibration_runs_on_the_gpu_where_there_is_one(
     ("precision", "refuses", "said"),
     [
         ("fp16", "", "GPU 0, fp16, 3 fused attention layers"),  # the last layer's single query is no such operator
-        ("fp16", "MultiHeadAttention", "GPU 0, fp16, attention as in the graph, as fused it does not load: "),
+        (
+            "fp16",
+            "MultiHeadAttention",
+            "GPU 0, fp16, attention as in the graph, because fused attention does not load: ",
+        ),
         ("fp32", "", "GPU 0, fp32, attention as in the graph"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Run a bundle from C++: the library lies in ``project/``, ready to be copied."""
+"""Run a bundle from C++: the library is in ``project/``, ready to be copied."""

@@ -1,6 +1,6 @@
-"""Write a CMake project that runs a bundle from C++: headers, example, the bundle itself, exact commands.
+"""Write a CMake project that runs a bundle from C++: headers, an example, the bundle, and exact commands.
 
-The library lies in ``project/`` beside this module, ready to be copied; only the README is rendered.
+The library is in ``project/`` beside this module, ready to be copied; only the README is rendered.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def deploy_cpp(
 
     Args:
         bundle: a bundle or its folder; its files are verified before and after they are copied. The
-            copy also has the graph that ONNX Runtime takes on the CPU.
-        target: the folder; complete afterward, or as it was.
-        force: replace a deployment that is there. Never one in which somebody keeps files of their
-            own, such as a build folder.
-        progress: told about the stages.
+            copy also has the graph that ONNX Runtime runs on the CPU.
+        target: the folder; afterward it is complete, or as it was.
+        force: replace an existing deployment, but never one with other files in it, such as a build
+            folder.
+        progress: receives the stages.
 
     Raises:
         BundleError: the bundle is damaged.
@@ -50,16 +50,16 @@ def deploy_cpp(
 
 
 def _add_cpu_graph(source: Bundle, folder: Path) -> None:
-    """Add the graph that the Python session makes when it opens the bundle on a CPU: C++ reads it from a file."""
+    """Add the graph that the Python session makes when it opens the bundle on a CPU; C++ reads it from a file."""
     from vivit_export.runtime.session.onnxruntime import prepare_for_cpu
 
-    model, details = prepare_for_cpu(source, for_any=True)  # who knows where it will run
+    model, details = prepare_for_cpu(source, for_any=True)  # it may run anywhere
     (folder / CPU_GRAPH).write_bytes(model.SerializeToString(deterministic=True))
     write_manifest(folder, dataclasses.replace(source.manifest.content, cpu_graph=CpuGraph(CPU_GRAPH, details)))
 
 
 def _rendered(template: str, bundle: Bundle) -> str:
-    """Fill in what the README says about this bundle."""
+    """Fill in the README's facts about this bundle."""
     values = {
         "MODEL": bundle.manifest.model.id,
         "INPUT": _input(bundle.contract),

@@ -1,1 +1,1 @@
-"""Serve a bundle with Triton Inference Server: the model repository it needs, and what runs in front of the engine."""
+"""Serve a bundle with Triton Inference Server: write the repository, and run before the engine inside the server."""

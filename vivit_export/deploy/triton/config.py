@@ -1,4 +1,4 @@
-"""What Triton must be told about a bundle: ``ModelConfig`` as a message, derived from contract and engines.
+"""Triton's configuration of a bundle: the message ``ModelConfig``, derived from contract and engines.
 
 Field names and meaning: ``model_config.proto`` of triton-inference-server/common, and the model
 configuration page of its documentation.
@@ -28,12 +28,12 @@ CONFIG = "config.pbtxt"
 LABELS = "labels.txt"
 
 DEFAULT_DELAY_US = 1000
-"""How long a request waits for others to share its batch, where the engine was not timed. While it is
-busy requests gather without waiting; a lone client pays the delay in full on every request."""
+"""How long a request waits for others to share its batch, if the engine was not timed. While the engine is
+busy, requests gather anyway; a single client pays the full delay on every request."""
 
 _ONNXRUNTIME = option("backend", "onnxruntime")
 _TENSORRT_MODES = {Precision.FP32: "FP32", Precision.FP16: "FP16"}  # of ONNX Runtime's TensorRT provider
-_DELAY_SHARE = 0.1  # of what one clip takes, where that was measured: what a lone client may lose
+_DELAY_SHARE = 0.1  # of the time for one clip, if it was measured: what a single client may lose
 _TIMED_AS = {"tensorrt": ("tensorrt",), "onnxruntime": ("onnxruntime-cuda", "onnxruntime-cpu")}  # by backend
 _UNCHECKED_BATCH = 8  # largest batch of a graph that was never run: what a profile has by default
 _TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "float16": "TYPE_FP16"}
@@ -43,14 +43,14 @@ _NO_TF32: Message = {"name": "cuda", "parameters": map_field({"use_tf32": "0"})}
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What Triton loads, and what it can take.
+    """What Triton loads, and the batches that it accepts.
 
     Attributes:
-        backend: of Triton; ``onnxruntime-tensorrt``: ONNX Runtime's with its TensorRT provider, on a GPU.
-        title: with version and GPUs, for people.
-        files: file of the bundle by its name in the version folder.
-        by_capability: name in the version folder by compute capability (``9.0``), where there are several.
-        batches: sizes that it is tuned for or was checked at, ascending; the last is its largest.
+        backend: Triton's back end; ``onnxruntime-tensorrt``: ONNX Runtime with its TensorRT provider, on a GPU.
+        title: description with version and GPUs, for people.
+        files: file of the bundle, by its name in the version folder.
+        by_capability: name in the version folder by compute capability (``9.0``), if there are several.
+        batches: sizes that it is tuned for or was checked at, ascending; the last is the largest.
     """
 
     backend: ServerBackend
@@ -61,21 +61,21 @@ class Engine:
 
 
 def choose_engine(bundle: Bundle, backend: ServerBackend | None = None) -> Engine:
-    """Choose what Triton shall run.
+    """Choose what Triton will run.
 
     Args:
         bundle: a verified bundle.
-        backend: None: TensorRT where the bundle has such an engine, else ONNX Runtime.
+        backend: None: TensorRT if the bundle has a TensorRT engine, else ONNX Runtime.
 
     Raises:
-        UsageError: an unknown backend.
-        BundleError: no engine for it, or engines that one server cannot offer.
+        UsageError: the back end is unknown.
+        BundleError: the bundle has no engine for it, or has engines that one server cannot offer together.
     """
     if backend not in (None, *BACKENDS):
         raise UsageError(f"{option('backend', backend)} is unknown; use auto, {', '.join(BACKENDS)}")
     plans = {name: e for name, e in sorted(bundle.engines.items()) if e.flavour is Flavour.TENSORRT}
     if backend == "tensorrt" and not plans:
-        found = f" (its {', '.join(sorted(bundle.engines))} is not what that back end loads)" if bundle.engines else ""
+        found = f" (that back end cannot load its {', '.join(sorted(bundle.engines))})" if bundle.engines else ""
         raise BundleError(
             f"{bundle.path} has no full TensorRT engine for Triton{found}; add one with: vivit build {bundle.path} "
             f"--target tensorrt, or use {_ONNXRUNTIME}"
@@ -84,7 +84,7 @@ def choose_engine(bundle: Bundle, backend: ServerBackend | None = None) -> Engin
         return _tensorrt(bundle, plans)
     if backend == "onnxruntime-tensorrt" and bundle.precision not in _TENSORRT_MODES:
         raise BundleError(
-            f"{bundle.path} is in {bundle.precision}, which ONNX Runtime's TensorRT provider has no mode for; use "
+            f"{bundle.path} is in {bundle.precision}, which ONNX Runtime's TensorRT provider does not support; use "
             f"{_ONNXRUNTIME}, or export with {option('precision', 'fp16')}"
         )
     return _onnxruntime(bundle, backend or "onnxruntime")
@@ -96,12 +96,12 @@ def engine_config(
     """Return the ``ModelConfig`` of the model that runs the engine.
 
     Args:
-        name: of the model.
+        name: name of the model.
         bundle: a verified bundle.
-        contract: the bundle's, perhaps with other labels or another sampling.
+        contract: the bundle's contract, possibly with other labels or another sampling rule.
         engine: see `choose_engine`.
         delay_us: how long a request may wait for others to share its batch, in microseconds.
-        instances: of the engine, per GPU (or on the CPU); None leaves the number to Triton.
+        instances: copies of the engine per GPU (or on the CPU); None: Triton chooses.
     """
     io = contract.io
     return {
@@ -126,13 +126,13 @@ def tensor_message(tensor: Tensor) -> Message:
 
 
 def output_message(tensor: Tensor, contract: Contract) -> Message:
-    """Return an output; logits with the file of their names."""
+    """Return an output; logits come with the file of their labels."""
     labels = {"label_filename": LABELS} if tensor.name == "logits" and contract.labels else {}
     return {**tensor_message(tensor), **labels}
 
 
 def choose_delay_us(bundle: Bundle, engine: Engine) -> int:
-    """Return a tenth of what one clip takes on this engine if ``vivit bench --save`` measured it, else the default."""
+    """A tenth of the time for one clip on this engine if ``vivit bench --save`` measured it, else the default."""
     timed = bundle.manifest.bench.contenders if bundle.manifest.bench else {}
     for name in _TIMED_AS.get(engine.backend, ()):
         alone = timed[name].batches.get("1") if name in timed else None
@@ -142,7 +142,7 @@ def choose_delay_us(bundle: Bundle, engine: Engine) -> int:
 
 
 def parameters(bundle: Bundle, contract: Contract, engine: Engine, **more: str) -> list[Message]:
-    """Return what a client asks the server about a model: contract, hash of the graph, engine, and what is ``more``."""
+    """Return what clients read about a model: contract, graph hash, engine, and anything in ``more``."""
     facts = {
         CONTRACT: json.dumps(contract.to_json(), sort_keys=True, separators=(",", ":")),
         ONNX_SHA256: bundle.manifest.files[MODEL].sha256,
@@ -177,7 +177,7 @@ def _tensorrt(bundle: Bundle, plans: dict[str, EngineRecord]) -> Engine:
 
 
 def _batches_of_all(plans: Iterable[EngineRecord]) -> tuple[int, ...]:
-    """Batches that every engine takes: one configuration serves them all."""
+    """Return the batches that every engine accepts, because one configuration serves them all."""
     profiles = [plan.profile for plan in plans]
     largest = min(profile.max for profile in profiles)
     tuned = {size for profile in profiles for size in (profile.min, profile.opt)}
@@ -206,7 +206,7 @@ def _platform(engine: Engine) -> Message:
 
 
 def _instance_group(engine: Engine, instances: int | None) -> Message:
-    """Without a number Triton makes one on every GPU; where there is none, two of ONNX Runtime on the CPU."""
+    """Return the instance group; by default, Triton makes one per GPU or, without a GPU, two on the CPU."""
     if instances is None and engine.backend != "onnxruntime-tensorrt":  # that one is nothing on a CPU
         return {}
     kind = {} if engine.backend == "onnxruntime" else {"kind": Symbol("KIND_GPU")}
@@ -223,9 +223,9 @@ def _optimization(engine: Engine, source: Tensor, precision: Precision) -> Messa
 
 
 def _tensorrt_provider(engine: Engine, source: Tensor, precision: Precision) -> Message:
-    """The provider's options, by the table in the README of triton-inference-server/onnxruntime_backend.
+    """Return the provider's options, named in the README of triton-inference-server/onnxruntime_backend.
 
-    One profile for all batches: without, an engine would be built anew whenever a larger one comes.
+    One profile covers all batches: without it, the provider would build an engine again for every larger batch.
     """
     clip = "x".join(str(d) for d in source.shape[1:])
     shapes = {"min": engine.batches[0], "opt": engine.batches[-2:][0], "max": engine.batches[-1]}

@@ -1,4 +1,4 @@
-"""Write a Triton model repository from a bundle: configuration, model, labels, a real clip to warm up with."""
+"""Write a Triton model repository from a bundle: configuration, model, labels, and a real clip for warm-up."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 @dataclass(frozen=True, slots=True)
 class TritonOptions:
-    """How a bundle is to be served.
+    """How to serve a bundle.
 
     Attributes:
-        name: of the model; None: the last part of the model's id.
-        backend: None: TensorRT where the bundle has such an engine, else ONNX Runtime.
-        instances: of the engine, per GPU (or on the CPU); None leaves the number to Triton: one per GPU.
+        name: name of the model; None: the last part of the model's id.
+        backend: None: TensorRT if the bundle has a TensorRT engine, else ONNX Runtime.
+        instances: copies of the engine per GPU (or on the CPU); None: Triton chooses, one per GPU.
         delay_us: how long a request may wait for others to share its batch, in microseconds; None: see
             `vivit_export.deploy.triton.config.choose_delay_us`.
-        contract: another sampling rule or other labels than the bundle's; its shapes are the bundle's.
+        contract: may have a different sampling rule or labels than the bundle's; its shapes are the bundle's.
         ensemble: also serve ``NAME-video``, which takes encoded videos (`vivit_export.deploy.triton.front`).
     """
 
@@ -54,7 +54,7 @@ class TritonOptions:
     def __post_init__(self) -> None:
         if self.name is not None and not _NAME.fullmatch(self.name):
             raise UsageError(
-                f"{option('name', repr(self.name))} is not a model name: letters, digits, '_', '-' and '.' are taken"
+                f"{option('name', repr(self.name))} is not a model name: letters, digits, '_', '-' and '.' are allowed"
             )
         if self.instances is not None and self.instances < 1:
             raise UsageError(f"{option('instances', self.instances)} must be 1 or more")
@@ -74,15 +74,15 @@ def deploy_triton(
 
     Args:
         bundle: a bundle or its folder; its files are verified before and after they are copied.
-        target: the repository's folder; complete afterward, or as it was. Other models in it are left alone.
-        options: how it is to be served.
+        target: the repository's folder; afterward it is complete, or as it was. Other models in it do not change.
+        options: how to serve the bundle.
         force: replace a deployment of the same name.
-        progress: told about the stages.
+        progress: receives the stages.
 
     Raises:
-        UsageError: an unknown backend, or views of a model that does not crop.
+        UsageError: the back end is unknown, or views are requested of a model that does not crop.
         BundleError: the bundle is damaged, or has no engine that Triton can serve.
-        InputError: a label that Triton could not look up.
+        InputError: Triton could not look up a label.
         OutputError: the repository has a model of that name, or cannot be written.
     """
     progress, target, options = progress or Silent(), Path(target), options or TritonOptions()

@@ -1,7 +1,7 @@
-"""What runs inside Triton in front of the engine: an encoded video in, frames or averaged views out.
+"""Models that run inside Triton before the engine: an encoded video in, frames or averaged views out.
 
-A repository's ``model.py`` only names one of the two classes; Triton's Python back end makes it and calls
-it. Decoding, sampling and preprocessing are those of the Python runtime, by the contract in the model's
+A repository's ``model.py`` only imports one of the two classes; Triton's Python back end creates and calls
+it. Decoding, sampling and preprocessing are the Python runtime's, controlled by the contract in the model's
 configuration.
 """
 
@@ -29,7 +29,7 @@ UInt8 = npt.NDArray[np.uint8]
 
 
 class FramesModel:
-    """The first step of an ensemble: video in, the engine's input out."""
+    """The first step of an ensemble: a video in, the engine's input out."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Read the configuration; called by Triton."""
@@ -47,7 +47,7 @@ class FramesModel:
 
     def _answer(self, request: Any) -> Any:
         try:
-            # DLPack: Triton's own conversion copies, and breaks where it was compiled for another NumPy.
+            # DLPack: Triton's own conversion copies, and breaks if it was compiled for another NumPy.
             videos = np.from_dlpack(self._pb.get_input_tensor_by_name(request, VIDEO))
             outputs = self._run([read_video(video.tobytes(), self._contract) for video in videos])
         except VivitExportError as e:
@@ -55,7 +55,7 @@ class FramesModel:
         return self._pb.InferenceResponse([self._tensor(name, array) for name, array in outputs.items()])
 
     def _run(self, videos: list[npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """One clip for each video: the ensemble has no views."""
+        """Return one clip for each video: the ensemble has no views."""
         return {self._input: np.concatenate(videos)}
 
     def _tensor(self, name: str, array: npt.NDArray[Any]) -> Any:
@@ -63,7 +63,7 @@ class FramesModel:
 
 
 class ViewsModel(FramesModel):
-    """The whole way: video in, every view through the engine's model (BLS), averages out."""
+    """All steps in one model: a video in, every view through the engine's model (BLS), averages out."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Read the configuration; called by Triton."""
@@ -76,7 +76,7 @@ class ViewsModel(FramesModel):
         return {name: np.stack([average_views(row[name]) for row in rows]) for name in self._outputs}
 
     def _views(self, clips: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
-        """Run the views of one video, as many at a time as the engine takes."""
+        """Run the views of one video, as many at a time as the engine accepts."""
         parts = [self._ask(clips[start : start + self._largest]) for start in range(0, len(clips), self._largest)]
         return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
 
@@ -101,7 +101,7 @@ def read_video(data: bytes, contract: Contract) -> npt.NDArray[Any]:
 
     Args:
         data: a video file's bytes.
-        contract: says which frames and views, and what the model takes.
+        contract: says which frames and views to use, and what the model takes.
 
     Returns:
         (V, …) of the dtype and shape of the model's input, one row for each view.
@@ -121,7 +121,7 @@ def read_video(data: bytes, contract: Contract) -> npt.NDArray[Any]:
 
 @contextmanager
 def _as_file(data: bytes) -> Iterator[Path]:
-    """A path to the bytes, in memory that is gone with the process whatever happens."""
+    """Yield a path to the bytes, in memory that disappears with the process in any case."""
     if _is_text(data[:64]):
         # A playlist may name other files and hosts, which FFmpeg would open from inside the server.
         raise ClipError(f"{SUBJECT} is text, which is never a video but may be a playlist; send a video file's bytes")

@@ -1,4 +1,4 @@
-"""Configurations of the models in front of the engine: an encoded video in, logits out.
+"""Configurations of the models that run before the engine: an encoded video in, logits out.
 
 ::
 
@@ -27,13 +27,13 @@ _DECODERS = {"count": 2, "kind": Symbol("KIND_CPU")}
 
 @dataclass(frozen=True, slots=True)
 class FrontModel:
-    """One model in front of the engine.
+    """A model that runs before the engine.
 
     Attributes:
-        name: of the model.
+        name: name of the model.
         config: its ``ModelConfig``.
         python: class of `vivit_export.deploy.triton.front` that it runs, or None for an ensemble.
-        has_labels: whether it puts out logits.
+        has_labels: whether it outputs logits.
     """
 
     name: str
@@ -43,12 +43,12 @@ class FrontModel:
 
 
 def front_models(name: str, bundle: Bundle, contract: Contract, engine: Engine) -> list[FrontModel]:
-    """Return the models that take encoded videos; the one to ask is the last.
+    """Return the models that take encoded videos; clients call the last one.
 
     Args:
-        name: of the engine's model.
-        bundle: what is served.
-        contract: the bundle's, perhaps with other labels or another sampling; says which views of a video are run.
+        name: name of the engine's model.
+        bundle: the bundle to serve.
+        contract: the bundle's contract, possibly with other labels or another sampling rule; it sets the views.
         engine: what the engine's model runs.
     """
     outputs = [output_message(tensor, contract) for tensor in contract.io.outputs]
@@ -69,7 +69,7 @@ def front_models(name: str, bundle: Bundle, contract: Contract, engine: Engine) 
 
 
 def _common(engine: Engine, outputs: list[Message]) -> Message:
-    """Fields of all: a file's bytes as they are, so that no client has to frame them."""
+    """Return the fields of all models; the input is a file's unchanged bytes, so that clients need no framing."""
     return {
         "max_batch_size": engine.batches[-1],
         "input": [{"name": VIDEO, "data_type": Symbol("TYPE_UINT8"), "dims": [-1]}],
@@ -94,7 +94,7 @@ def _ensemble(name: str, engine: Engine, outputs: list[Message], steps: list[Mes
 
 
 def _step(model: str, inputs: list[str], outputs: list[str]) -> Message:
-    """A step whose tensors have the same names inside and outside of its model."""
+    """Return a step whose tensors have the same names inside and outside its model."""
     return {
         "model_name": model,
         "model_version": -1,

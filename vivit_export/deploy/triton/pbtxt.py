@@ -1,7 +1,7 @@
-"""Protocol buffers' text format, as far as Triton's ``config.pbtxt`` needs it.
+"""The part of the protocol buffers text format that Triton's ``config.pbtxt`` needs.
 
-Written here rather than by protobuf so that a repository can be made where neither protobuf nor Triton's message
-definitions are installed; tests read the result back with both.
+We write it ourselves so that you can make a repository without protobuf and Triton's message definitions.
+Tests read the result back with both.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
-    """The name of an enumeration's value, which stands without quotes."""
+    """The name of an enumeration's value, which is written without quotes."""
 
     name: str
 
@@ -25,7 +25,7 @@ Message = Mapping[str, Any]
 
 
 def render(message: Message, indent: str = "") -> str:
-    """Return a message as text, its fields in the order given.
+    """Return a message as text, with its fields in the given order.
 
     A list of messages becomes a repeated field, a list of anything else a short list on one line.
     """
@@ -43,7 +43,7 @@ def render(message: Message, indent: str = "") -> str:
 
 
 def map_field(entries: Mapping[str, Any]) -> list[Message]:
-    """Return a ``map<string, …>`` as the repeated message that it is in text."""
+    """Return a ``map<string, …>`` as a repeated message, which is its text form."""
     return [{"key": key, "value": value} for key, value in entries.items()]
 
 

@@ -1,4 +1,4 @@
-"""The ``README.md`` of a model in a repository: what is served, how to start the server, how to ask it."""
+"""The ``README.md`` of a model in a repository: what is served, how to start the server, how to send requests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PORTS = "-p 8000:8000 -p 8001:8001 -p 8002:8002"  # HTTP, gRPC, metrics
 
 
 def readme_text(name: str, bundle: Bundle, contract: Contract, engine: Engine, delay_us: int, ensemble: bool) -> str:
-    """Fill in what the README says about this repository."""
+    """Fill in the README's facts about this repository."""
     note, tag = _image(engine)
     image = f"{IMAGE}:{tag}"
     values = {
@@ -46,7 +46,7 @@ def readme_text(name: str, bundle: Bundle, contract: Contract, engine: Engine, d
 
 
 def _image(engine: Engine) -> tuple[str, str]:
-    """Say which image is needed, and its tag."""
+    """Return a note on the image that is needed, and its tag."""
     if engine.backend == "tensorrt":
         version = engine.title.split()[1]
         return (
@@ -62,7 +62,7 @@ def _image(engine: Engine) -> tuple[str, str]:
 
 
 def _build(image: str) -> str:
-    """An image in which the models that read videos find the runtime, without torch."""
+    """Return commands that build an image with the runtime for the models that read videos, without torch."""
     return (
         f"docker build -t {_OWN_IMAGE} - <<END\n"
         f"FROM {image}\n"

@@ -1,4 +1,4 @@
-"""Model repositories that hold several deployments: each is added whole, and replaced whole, beside the others.
+"""Model repositories with several deployments: each is added and replaced as a whole, beside the others.
 
 ::
 
@@ -31,13 +31,13 @@ def adding(bundle: Bundle, repository: Path, names: Sequence[str], force: bool) 
     """Yield a hidden sibling of a repository to fill with model folders; move them there on success, else remove them.
 
     Args:
-        bundle: what is deployed.
-        repository: made where it is not there.
-        names: of the model folders, that of the engine first.
+        bundle: the bundle to deploy.
+        repository: the repository, created if missing.
+        names: names of the model folders, the engine's first.
         force: replace a deployment of the first name, with all its folders.
 
     Raises:
-        OutputError: a name is taken by something else, files would be lost, or nothing can be written there.
+        OutputError: a name is taken, files would be lost, or the folder cannot be written.
     """
     require_outside(bundle, repository)
     with filling(
@@ -54,7 +54,7 @@ def read_model(repository: Path, name: str) -> Deployment:
     """Read the listing of one deployment in a repository.
 
     Raises:
-        BundleError: it is none.
+        BundleError: it is not a deployment.
     """
     return read_deployment(repository, f"{name}/{LISTING}")
 
@@ -72,7 +72,7 @@ def _check(repository: Path, names: Sequence[str], force: bool) -> None:
     require_writable(repository, repository)
     for listing in (MANIFEST, LISTING, CONFIG):
         if os.path.lexists(repository / listing):
-            raise OutputError(f"{repository} has a {listing}, so it is no model repository; choose another folder")
+            raise OutputError(f"{repository} has a {listing}, so it is not a model repository; choose another folder")
     replaceable = _folders(repository, names[0])
     for name in names:
         if name not in replaceable and os.path.lexists(repository / name):
@@ -99,14 +99,14 @@ def _files(repository: Path, name: str) -> set[str]:
 
 
 def _folders(repository: Path, name: str) -> list[str]:
-    """Folders of a deployment that is there: of those that can be its own, the listed ones."""
+    """Return the folders of an existing deployment: those of its possible folders that it lists."""
     listed = {file.partition("/")[0] for file in _files(repository, name)}
     own = (name, name + FRAMES_SUFFIX, name + VIDEO_SUFFIX)
     return [folder for folder in own if folder in listed and (repository / folder).is_dir()]
 
 
 def _move_in(work: Path, place: Path, replaced: Sequence[str]) -> None:
-    """Move everything in ``work`` to ``place`` in the stead of some folders; if that fails, all is as it was."""
+    """Move everything in ``work`` to ``place``, replacing some folders; if that fails, everything is as it was."""
     if not place.exists():
         work.rename(place)
         return

@@ -1,7 +1,7 @@
 """Load a ViViT checkpoint: hub id, local folder, or ``demo``.
 
-Only safetensors are read unless pickles are allowed by name; remote code never runs. What the
-network takes and gives is written into a `Contract` here, from the checkpoint's own JSON.
+Only safetensors are read, unless the caller allows pickles; remote code never runs. The contract's facts
+about the network's input and output come from the checkpoint's own JSON.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Checkpoint:
         clip: geometry of its input.
         preprocess: pixel pipeline.
         labels: name of each logit; empty without a head.
-        weights_sha256: hash of each weight file as it lies on disk.
+        weights_sha256: hash of each weight file on disk.
     """
 
     source: str

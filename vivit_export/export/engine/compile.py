@@ -181,7 +181,7 @@ def _run_worker(request: EngineRequest, work: Path, log: Path, on_start: Callabl
         "sms": request.flavour.check_sms(request.sms),
         "timing_cache": "timing.cache" if request.timing_cache else None,
     }
-    # A session of its own: a terminal's Ctrl-C reaches the parent only, which then ends the whole
+    # A session of its own: a terminal's Ctrl-C reaches only the parent, which then ends the whole
     # group. In the work folder no file of the user can shadow a module ("-m" puts it first).
     with log.open("wb") as sink, subprocess.Popen(
         _worker_command(), cwd=work, env=_environment(request.flavour), start_new_session=True,
@@ -270,7 +270,9 @@ def _read_result(work: Path, flavour: Flavour, status: int, log_text: str) -> Js
         result: JsonObject = json.loads((work / "result.json").read_text())
     except (FileNotFoundError, ValueError) as e:  # it crashed, or could not even write that
         if shutil.disk_usage(work).free < _FULL_BYTES:
-            raise OutputError(f"{flavour.product} stopped as the disk is full; free some space and run again") from e
+            raise OutputError(
+                f"{flavour.product} stopped because the disk is full; free some space and run again"
+            ) from e
         result = {}
     if status == 0 and "version" in result:
         return result

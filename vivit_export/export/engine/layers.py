@@ -31,7 +31,7 @@ _POINTWISE_OPS = {"Resh", "Add", "Sub", "Mul", "Min", "Max", "Roun", "Cast"}
 
 @dataclass(frozen=True, slots=True)
 class PlanTensor:
-    """What a layer reads or writes, as the plan spells it.
+    """A tensor that a layer reads or writes, as the plan spells it.
 
     Attributes:
         name: its name; a layer may read a tensor under a different shape than it was written with.
@@ -215,7 +215,7 @@ def _product(layer: Layer) -> Literal["gemm", "product"] | None:
     first, second = [*layer.factors, None, None][:2]
     if layer.weights or first is None or second is None or min(len(first.dims), len(second.dims)) < 3:
         return "gemm"
-    # A residual stands beside the factor in the same place, but has no dimension to contract.
+    # A residual is in the same position as the factor, but has no dimension to contract.
     return "product" if first.dims[-1] == second.dims[-2] else "gemm"
 
 

@@ -129,7 +129,7 @@ def _engine_bytes(trt: Any, request: JsonObject, sms: list[int]) -> Any:
     from polygraphy.backend.trt import CreateConfig, EngineBytesFromNetwork, NetworkFromOnnxPath, Profile
     from polygraphy.logger import G_LOGGER
 
-    # Polygraphy hands on the compiler's VERBOSE messages, the layer plan among them, from here on.
+    # From here on, Polygraphy passes on the compiler's VERBOSE messages, which include the layer plan.
     G_LOGGER.module_severity = G_LOGGER.EXTRA_VERBOSE
     low, best, high = ((batch, *request["input_shape"]) for batch in request["batches"])
     options = {

@@ -106,7 +106,7 @@ def _smoothing(source: ir.Value, nodes: tuple[ir.Node, ...]) -> str:
         return "none"
     if producer.op_type == "LayerNormalization":
         return "free"
-    return "mul" if producer.op_type != "Reshape" else "none"  # behind attention `equalize` has done it
+    return "mul" if producer.op_type != "Reshape" else "none"  # after attention, `equalize` has done it
 
 
 def quantize(model: ir.Model, ranges: Ranges, keep: Collection[str] = ()) -> dict[str, QuantizedLayer]:

@@ -120,7 +120,7 @@ def _export_friendly(checkpoint: Checkpoint) -> Iterator[None]:
     - ``gelu_fast``, ``gelu_new`` and ``gelu_pytorch_tanh`` are one function,
       0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) (arXiv:1606.08415), written out in Python;
       torch's own spelling becomes one ``Gelu(approximate=tanh)``. In float64 they agree to 1e-12.
-    - attention runs through SDPA whatever the checkpoint's setting.
+    - attention runs through SDPA, regardless of the checkpoint's setting.
     """
     config = checkpoint.network.config
     swapped: list[tuple[torch.nn.Module, str, torch.nn.Module]] = []

@@ -101,7 +101,7 @@ class BenchReport:
         )
 
     def record(self) -> BenchRecord:
-        """Return what is kept of it, as the bundle and ``--json`` have it."""
+        """Return the record for the bundle and ``--json``."""
         return BenchRecord(
             machine=self.machine,
             rounds=self.rounds,
@@ -142,7 +142,7 @@ def parse_kind(kind: str) -> tuple[str, Precision, bool]:
     name, _, precision = kind.partition("-")
     if name not in ("eager", "sdpa", "compile") or (precision or "fp32") not in _PRECISIONS:
         raise UsageError(
-            f"{option('against', repr(kind))} is not eager, sdpa or compile, with -fp16 or -bf16 behind it where wanted"
+            f"{option('against', repr(kind))} is not eager, sdpa or compile, optionally followed by -fp16 or -bf16"
         )
     return "eager" if name == "eager" else "sdpa", Precision(precision or "fp32"), name == "compile"
 

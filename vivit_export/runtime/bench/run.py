@@ -76,7 +76,7 @@ def take_turns(
     interrupted = False
     with contextlib.ExitStack() as stack:
         try:
-            with progress.stage("start the contenders and hold them to the gate"):
+            with progress.stage("start the contenders and check their drift"):
                 workers = {c.name: _start(commands[c.name], stack) for c in contenders}
                 for contender in contenders:
                     _admit(contender, workers[contender.name], anyway)
@@ -162,7 +162,7 @@ def _admit(contender: ContenderTimes, worker: _Worker, anyway: bool) -> None:
     failures = answer.get("failures", [])
     if not contender.error and not anyway:
         if failures is None:
-            contender.error = "it has no golden clips to be held to; export with the check, or time it anyway"
+            contender.error = "it has no golden clips to check against; export with the check, or time it anyway"
         elif failures:
             contender.error = f"it is beyond its drift gate ({'; '.join(failures)}); find out why, or time it anyway"
     contender.beyond_gate = tuple(failures or ())

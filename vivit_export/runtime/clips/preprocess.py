@@ -91,8 +91,8 @@ class Preprocessor:
         Args:
             frames: T frames of one size: a uint8 array (T, h, w, 3), a list of uint8 arrays
                 (h, w, 3), or a list of RGB Pillow images; RGB order, 0 to 255. Not modified.
-            position: where the crop lies along the longer side of the resized frame: 0.0 start
-                (top or left), 0.5 center, as ``VivitImageProcessor`` has it, 1.0 end.
+            position: position of the crop along the longer side of the resized frame: 0.0 start
+                (top or left), 0.5 center, as in ``VivitImageProcessor``, 1.0 end.
 
         Returns:
             uint8 (T, H, W, 3); zero where the crop reaches beyond the frame.
@@ -232,7 +232,7 @@ def _resize_crop(frame: UInt8, axes: tuple[Axis, Axis], first: int, resample: in
     """
     second = 1 - first
     low, high = axes[second].needed(resample)
-    # Full length along the second axis, since that fixes the second pass's weights; the pixels
+    # Full length along the second axis, because that fixes the second pass's weights; the pixels
     # outside [low, high) stay black and only reach pixels outside the crop.
     canvas = Image.new("RGB", _pair(first, axes[first].kept, axes[second].source))
     # Strips of one size, so that one image holds each in turn; the last overlaps the one before.

@@ -35,7 +35,7 @@ def read_preprocess(folder: str | Path, default_crop: tuple[int, int]) -> Prepro
 
     Args:
         folder: a checkpoint in Hugging Face form.
-        default_crop: (height, width) of the model's input: recorded as the crop where the JSON
+        default_crop: (height, width) of the model's input: recorded as the crop if the JSON
             switches cropping off, and named in the message if there is no JSON at all. It never
             replaces a missing ``crop_size``; that is 224 x 224, as in transformers.
 
@@ -113,7 +113,7 @@ def installed_resize_order() -> ResizeOrder:
 
 
 def _find_fields(folder: Path, default_crop: tuple[int, int]) -> tuple[JsonObject, str, str]:
-    """The processor's fields, the name of where they stand, and the class that saves there."""
+    """Return the processor's fields, the file that they are in, and the class that saves there."""
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder; give the checkpoint folder that holds config.json")
     for file, key, kind in _SOURCES:

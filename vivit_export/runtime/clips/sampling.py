@@ -121,7 +121,7 @@ def view_indices(num_frames_in_video: int, clip: Clip, *, source: str = "the vid
 
 
 def _extended(num_frames: int, clip: Clip, source: str) -> int:
-    """The length to draw from: the video's, or that of the shortest usable one where it is continued."""
+    """Return the length to draw from: the video's, or the shortest usable length if the video is continued."""
     needed = frames_needed(clip)
     if num_frames < 1:
         raise ClipError(f"{source} holds no video frames; it is empty or cut short")
@@ -135,7 +135,7 @@ def _extended(num_frames: int, clip: Clip, source: str) -> int:
 
 
 def _room(num_frames: int, clip: Clip) -> int:
-    """How far the window can move."""
+    """Return how far the window can move."""
     return max(0, num_frames - clip.num_frames * clip.stride)
 
 

@@ -48,7 +48,7 @@ def read_clip(path: str | Path, contract: Contract) -> UInt8:
     """Draw one clip from a video by the contract's sampling rule.
 
     Memory: the T chosen frames and the decoder's own few. ``views`` are read by
-    `vivit_export.runtime.read_views`; this is the single clip whatever they are.
+    `vivit_export.runtime.read_views`; this function ignores them and returns a single clip.
 
     Args:
         path: a video file.

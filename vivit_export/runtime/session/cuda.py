@@ -35,7 +35,7 @@ class Cuda:
             raise MissingDependencyError(
                 f'cuda-python is not installed; install it with: pip install "vivit-export[{extra}]"'
             ) from e
-        # The first call of all: TensorRT without a working driver crashes or hands out what cannot be used.
+        # This call comes first: without a working driver, TensorRT crashes or returns unusable objects.
         status, count = self.rt.cudaGetDeviceCount()
         if int(status) or not count:
             raise EnvironmentFault(

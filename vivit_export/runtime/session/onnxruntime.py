@@ -124,7 +124,7 @@ class OnnxRuntimeBackend:
         return dict(zip(self._outputs, results, strict=True))
 
     def run_in_steps(self, batch: npt.NDArray[Any]) -> dict[str, float]:
-        """Run one batch, waiting after each step; return the seconds of each. On the CPU copying is none of them."""
+        """Run one batch, waiting after each step; return the seconds of each. On the CPU, there are no copies."""
         onnxruntime = _import_onnxruntime()
         binding, times = self._session.io_binding(), [time.perf_counter()]
         source = onnxruntime.OrtValue.ortvalue_from_numpy(batch, *self._device)
@@ -209,7 +209,7 @@ def _open_on_cpu(onnxruntime: Any, bundle: Bundle) -> tuple[Any, str]:
     """Return the loaded graph and what was changed."""
     model, notes = prepare_for_cpu(bundle)
     options = _options(onnxruntime)
-    # A model given as bytes has no folder; its weights are mapped from the bundle's all the same.
+    # A model in memory has no folder; its weights are still mapped from the bundle's.
     options.add_session_config_entry(_WEIGHTS_FOLDER, str(bundle.path.resolve()))
     return _load(onnxruntime, model.SerializeToString(), options, [_CPU], bundle.model.name), notes
 
@@ -227,7 +227,7 @@ def _open_on_gpu(onnxruntime: Any, bundle: Bundle, gpu: int) -> tuple[Any, str]:
         session, notes = _load_fused(onnxruntime, bundle, options, providers)
     except BuildError as e:
         raise EnvironmentFault(f"GPU {gpu} cannot be used by ONNX Runtime ({e.__cause__})") from e
-    if _CUDA not in session.get_providers():  # it goes on without, and only logs
+    if _CUDA not in session.get_providers():  # ONNX Runtime continues without it, and only logs that
         raise EnvironmentFault(
             f"ONNX Runtime could not start CUDA on GPU {gpu}: check that nvidia-smi lists it and that CUDA and cuDNN "
             "are of the versions it was built for"
@@ -249,5 +249,5 @@ def _load_fused(onnxruntime: Any, bundle: Bundle, options: Any, providers: list[
             source = model.SerializeToString()
             return _load(onnxruntime, source, options, providers, bundle.model.name), f"{fused} fused attention layers"
         except BuildError as e:
-            as_it_is = f"{as_it_is}, as fused it does not load: {e}"
+            as_it_is = f"{as_it_is}, because fused attention does not load: {e}"
     return _load(onnxruntime, str(bundle.model), options, providers, bundle.model.name), as_it_is

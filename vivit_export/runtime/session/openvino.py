@@ -57,7 +57,7 @@ class OpenVinoBackend:
         """Run one batch on a request that no other thread uses."""
         with self._requests.lend() as request:
             try:
-                # The input is only read; results are copied, as the request's next call overwrites them.
+                # The input is only read. Results are copied, because the request's next call overwrites them.
                 results = request.infer({self._input: batch}, share_inputs=True, share_outputs=True)
             except RuntimeError as e:
                 raise EnvironmentFault(f"OpenVINO failed on a batch of {len(batch)}: {_last_line(e)}") from e

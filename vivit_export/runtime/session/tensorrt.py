@@ -130,8 +130,8 @@ class TensorRTBackend:
     def _make_context(self) -> _Context:
         if self.flavour is Flavour.TENSORRT_RTX:
             config = self._engine.create_runtime_config()
-            # Kernels for a new batch size are compiled before it runs, not while a slow one stands in:
-            # that one would be captured.
+            # Kernels for a new batch size are compiled before it runs: otherwise a slower kernel would run
+            # first, and the graph would capture that one.
             strategies = self._trt.DynamicShapesKernelSpecializationStrategy
             config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
             context = self._engine.create_execution_context(config)
@@ -229,7 +229,7 @@ class _Context:
     def _capture(self, count: int) -> Any:
         """Record copies and network for a batch size; return None, with a warning, if that is impossible."""
         rt = self._cuda.rt
-        # Thread-local: what other threads allocate meanwhile does not spoil it.
+        # Thread-local, so that allocations of other threads do not invalidate the capture.
         mode = rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._cuda.check(rt.cudaStreamBeginCapture(self._stream, mode))
         try:

@@ -36,7 +36,7 @@ def test_biases_and_affine_parts_are_gone_afterwards(checkpoints: Checkpoints) -
 @pytest.mark.parametrize(
     ("skipped", "reason"),
     [
-        ("layernorm", "the LayerNormalization in front has an affine part"),
+        ("layernorm", "the LayerNormalization before it has an affine part"),
         ("key-bias", "K or V has a bias"),
         ("value-bias", "K or V has a bias"),
     ],

@@ -93,7 +93,7 @@ def heads_stay_apart(model: ir.Model) -> None:
 
 # What still matches in the block that was changed, and what is said of the rest; the other block matches as ever.
 PROJECTIONS = "Q, K or V is not a Linear with constant weights, split into heads, that nothing else reads"
-OUTPUT = "no Linear with constant weights alone reads the joined heads"
+OUTPUT = "the joined heads are not read by one Linear alone, with constant weights"
 UNUSUAL: list[tuple[Callable[[ir.Model], None], dict[str, int], str]] = [
     (relu_before_q, {"layernorm": 1}, "Q, K and V are not made of one LayerNormalization with a bias"),
     (relu_behind_k, {"layernorm": 2}, PROJECTIONS),

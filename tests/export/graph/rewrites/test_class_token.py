@@ -41,7 +41,7 @@ def relu_behind_last_attention(model: ir.Model) -> None:
 
 UNUSUAL: list[tuple[Callable[[ir.Model], None], str]] = [
     (another_token, "it does not read the class token alone"),
-    (all_tokens_are_an_output, "something else reads the tokens behind the last attention"),
+    (all_tokens_are_an_output, "something else reads the tokens after the last attention"),
     (bias_per_token_behind, "layers.1.mlp.fc2/Add/Add is not known to treat tokens one by one"),
     (tokens_meet_behind, "layers.1.mlp.fc2/Add/ReduceMean is not known to treat tokens one by one"),
     (relu_behind_last_attention, ""),

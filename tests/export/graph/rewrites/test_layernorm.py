@@ -24,7 +24,7 @@ WEIGHTS = {
     for i, (name, shape) in enumerate(SHAPES.items())
 }
 READ = "more than Linears reads it or its products"
-RANK = "it, or a Linear behind it, has weights of another rank"
+RANK = "it, or a Linear after it, has weights of another rank"
 
 
 def test_the_affine_part_goes_into_the_linear_behind() -> None:

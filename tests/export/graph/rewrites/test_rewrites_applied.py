@@ -128,9 +128,9 @@ def test_an_export_tells_what_was_declined(checkpoints: Checkpoints, tmp_path: P
         str(checkpoints.folder()), tmp_path / "out", precision="fp16", targets=("onnx",), check=False,
         skip_rewrites=("layernorm",), progress=Verbose(),
     )  # fmt: skip
-    node, reason = "layers.0.attention/Attention", "the LayerNormalization in front has an affine part"
+    node, reason = "layers.0.attention/Attention", "the LayerNormalization before it has an affine part"
     assert bundle.manifest.precision.declined == (Declined("query-bias", node, reason),)
-    assert details == [f"left as it is: query-bias at {node}: {reason}"]
+    assert details == [f"unchanged: query-bias at {node}: {reason}"]
     assert f"  declined   query-bias at {node}: {reason}" in summary_text(bundle).splitlines()
     assert f"query-bias at {node}: {reason}" in (bundle.path / "report.html").read_text(encoding="utf-8")
 

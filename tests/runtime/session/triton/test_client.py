@@ -189,7 +189,7 @@ def test_a_model_that_is_not_there(served: Served, protocol: str) -> None:
             "views-video",
             "takes the bytes of video files, as vivit predict sends them; .* name the one behind it: views",
         ),
-        ("demo-frames", "takes videos and predicts nothing; name demo-video, which takes them too, or demo"),
+        ("demo-frames", "takes videos but predicts nothing; use demo-video for videos, or demo for clips"),
     ],
 )
 def test_a_model_that_takes_videos_is_not_one_that_takes_frames(served: Served, model: str, said: str) -> None:
@@ -246,7 +246,7 @@ def test_a_server_may_go_and_come_back(served: Served, graph: OnnxRuntimeSession
                 waiting = pool.submit(session.infer, slow(clips))
                 time.sleep(0.5)
                 server.kill()
-                with pytest.raises(EnvironmentFault, match=r"went away or has no room: 2 attempts to run a batch of 2"):
+                with pytest.raises(EnvironmentFault, match=r"is gone or overloaded: 2 attempts to run a batch of 2"):
                     waiting.result()
             server.start()
             np.testing.assert_array_equal(session.infer(clips), expected)

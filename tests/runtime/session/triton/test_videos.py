@@ -90,20 +90,20 @@ def test_faults_are_those_of_the_file(model: VideoModel, tmp_path: Path) -> None
 
 def test_a_file_beyond_what_a_request_takes(model: VideoModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST_BYTES", 100)
-    with pytest.raises(ClipError, match=r"larger than the 2 GiB that a request takes; name the model demo for it"):
+    with pytest.raises(ClipError, match=r"larger than the 2 GiB that a request may have; use the model demo for it"):
         model(VIDEOS[0])
 
 
 def test_a_server_does_not_sample_otherwise(served: Served, model: VideoModel) -> None:
     with pytest.raises(
-        UsageError, match=r"the server samples videos by itself .*; for another sampling name the model demo"
+        UsageError, match=r"the server samples videos by itself .*; for another sampling use the model demo"
     ):
         list(predict_videos(model, VIDEOS, contract=adapt_contract(model.contract, stride=1)))
     with pytest.raises(UsageError, match="windows are cut here, but this model takes whole videos"):
         list(predict_videos(model, VIDEOS, windows=WindowRule(1.0)))
     with pytest.raises(UsageError, match="shared_memory=yes is for clips, but demo-video takes videos"):
         open_model(served.server.url("demo-video", query="?shared_memory=yes"))
-    with pytest.raises(EnvironmentFault, match=r"demo-frames' .* takes videos and predicts nothing; name demo-video"):
+    with pytest.raises(EnvironmentFault, match=r"demo-frames' .* takes videos but predicts nothing; use demo-video"):
         open_model(served.server.url("demo-frames"))
 
 

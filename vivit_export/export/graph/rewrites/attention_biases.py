@@ -80,7 +80,7 @@ def _with_constant_channel(weight: Float64, bias: Float64 | None) -> Float64:
 def _obstacle(block: AttentionBlock) -> str | None:
     gamma, beta = (double_of(v) for v in block.norm.inputs[1:3])
     if not ((gamma == 1).all() and (beta == 0).all()):
-        return "the LayerNormalization in front has an affine part"
+        return "the LayerNormalization before it has an affine part"
     if not block.owns_norm:
-        return "more than Q, K and V reads the LayerNormalization in front"
+        return "more than Q, K and V reads the LayerNormalization before it"
     return None if block.key.add is None and block.value.add is None else "K or V has a bias"

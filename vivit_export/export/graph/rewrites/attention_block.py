@@ -28,7 +28,7 @@ from vivit_export.export.graph.rewrites.nodes import (
 
 @dataclass(frozen=True)
 class Linear:
-    """``x @ weight + bias`` in the graph; the bias is None where there is no Add.
+    """``x @ weight + bias`` in the graph; without an Add, there is no bias.
 
     Attributes:
         matmul: the product; its second input is a constant (in, out).
@@ -45,7 +45,7 @@ class Linear:
 
     @property
     def bias(self) -> Float64:
-        """(out,) in float64; zeros where there is no Add."""
+        """(out,) in float64; zeros if there is no Add."""
         if self.add is None:
             return np.zeros(self.weight.shape[1])
         return double_of(self.add.inputs[self._bias_index])
@@ -145,7 +145,7 @@ def _match_block(model: ir.Model, attention: ir.Node) -> AttentionBlock | str:
     if query is None or key is None or value is None:
         return "Q, K or V is not a Linear with constant weights, split into heads, that nothing else reads"
     if output is None:
-        return "no Linear with constant weights alone reads the joined heads"
+        return "the joined heads are not read by one Linear alone, with constant weights"
     if len({linear.weight.shape[1] for linear in (query, key, value)} | {len(output.weight)}) > 1:
         return "heads are shared or cut"
     if not all(v is not None and _has_one_reader(v) for v in attention.inputs):

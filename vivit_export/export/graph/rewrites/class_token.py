@@ -38,7 +38,7 @@ def keep_class_token(model: ir.Model, decline: Decline = ignore) -> int:
         return 0
     block = next(iter(reversed(list(attention_blocks(model)))), None)
     if block is None:
-        decline(gather, "no attention in front of it is as it is known")
+        decline(gather, "no attention before it has a known form")
         return 0
     found = _obstacle(block, gathers) or _behind(block, gather)
     if isinstance(found, str):
@@ -96,7 +96,7 @@ def _behind(block: AttentionBlock, gather: ir.Node) -> tuple[list[ir.Node], list
         if node is not block.output.matmul:
             tokens += read
     if block.output.matmul not in inside:
-        return "something else reads the tokens behind the last attention"
+        return "something else reads the tokens after the last attention"
     return region, list(dict.fromkeys(v for v in entering if v.producer() not in inside))
 
 

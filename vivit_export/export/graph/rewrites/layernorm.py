@@ -41,7 +41,7 @@ def fold_layernorm(model: ir.Model, decline: Decline = ignore) -> int:
             decline(norm, "more than Linears reads it or its products")
             continue
         if gamma.ndim != 1 or any(linear.weight.ndim != 2 for linear in linears):
-            decline(norm, "it, or a Linear behind it, has weights of another rank")
+            decline(norm, "it, or a Linear after it, has weights of another rank")
             continue
         for linear in linears:
             weight, bias = linear.weight, linear.bias

@@ -28,7 +28,7 @@ CHANNELS_LAST = (0, 1, 3, 4, 2)
 
 def lower_patch_embedding(model: ir.Model, decline: Decline = ignore) -> int:
     """Replace the convolution and all nodes up to the position embeddings; return 1 if it was found."""
-    reason = "what is around it is no tubelet embedding with a class token and positions"
+    reason = "the nodes around it are not a tubelet embedding with a class token and positions"
     for node in list(model.graph):
         if node.op_type != "Add":
             continue

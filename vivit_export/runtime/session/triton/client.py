@@ -110,8 +110,8 @@ class TritonBackend:
         """
         if self.takes_videos:
             raise EnvironmentFault(
-                f"{_what(self._address)} takes the bytes of video files, as vivit predict sends them; where clips are "
-                f"sent, name the one behind it: {model_behind(self._address)}"
+                f"{_what(self._address)} takes whole video files, as vivit predict sends them; to send clips, "
+                f"use the model {model_behind(self._address)}"
             )
 
     def require(self, bundle: Bundle | None) -> None:
@@ -222,15 +222,14 @@ class TritonBackend:
                 if attempt == self._address.retries:
                     tries = f"{attempt + 1} attempts" if attempt else "one attempt"
                     raise EnvironmentFault(
-                        f"{where} went away or has no room: {tries} to run {what} failed ({e}); see "
-                        "whether it still runs"
+                        f"{where} is gone or overloaded: {tries} to run {what} failed ({e}); check that it still runs"
                     ) from e
                 if region is not None:
                     region.is_registered = False
             except TimeoutError as e:
                 raise EnvironmentFault(
                     f"{where} did not answer within {self._address.timeout_seconds:g} s to {what}; "
-                    "see what it is busy with, or give it longer with ?timeout=SECONDS behind the address"
+                    "check its load, or allow more time with ?timeout=SECONDS after the address"
                 ) from e
             except Refused as e:
                 _, subject, reason = str(e).partition(SUBJECT)
@@ -304,7 +303,7 @@ def _read_contract(address: Address, metadata: JsonObject, config: JsonObject) -
     if takes_videos and _signature(metadata, "outputs") != outputs:
         behind = model_behind(address)
         raise EnvironmentFault(
-            f"{what} takes videos and predicts nothing; name {behind + VIDEO_SUFFIX}, which takes them too, or {behind}"
+            f"{what} takes videos but predicts nothing; use {behind + VIDEO_SUFFIX} for videos, or {behind} for clips"
         )
     promises = {"inputs": {VIDEO: ("UINT8", [-1, -1])} if takes_videos else clips, "outputs": outputs}
     for kind, promised in promises.items():

@@ -29,7 +29,8 @@ _GRPC_OPTIONS = [
     *((f"grpc.max_{way}_message_length", 2**31 - 1) for way in ("send", "receive")),
     *((f"grpc.{name}_reconnect_backoff_ms", 100) for name in ("initial", "max")),
 ]
-# gRPC status or HTTP status of a server that is gone, going, or has no room in its queue.
+
+# gRPC status or HTTP status of a server that is gone or shutting down, or whose queue is full.
 _PASSING = frozenset({"StatusCode.UNAVAILABLE", "503"})
 
 

@@ -58,7 +58,7 @@ class VideoModel:
             raise ClipError(f"{path} is empty; give a video file")
         if data.size > _MOST_BYTES:
             raise ClipError(
-                f"{path} is larger than the 2 GiB that a request takes; name the model {self._behind} for it"
+                f"{path} is larger than the 2 GiB that a request may have; use the model {self._behind} for it"
             )
         try:
             outputs = self._backend.run(data[None])
@@ -77,8 +77,8 @@ class VideoModel:
             clip = self.contract.clip
             views = "x".join(map(str, clip.views))
             raise UsageError(
-                f"the server samples videos by itself ({clip.sampling}, {views} views); for another sampling name the "
-                f"model {self._behind}, to which clips are sent"
+                f"the server samples videos by itself ({clip.sampling}, {views} views); for another sampling use the "
+                f"model {self._behind}, which takes clips"
             )
 
     def close(self) -> None:

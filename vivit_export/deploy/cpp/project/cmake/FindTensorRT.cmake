@@ -1,5 +1,5 @@
-# TensorRT::TensorRT, from TENSORRT_ROOT (an unpacked TensorRT or TensorRT for RTX) or the usual places. Which of the
-# two it is follows from the headers; the library must be of the same kind.
+# TensorRT::TensorRT, from TENSORRT_ROOT (an unpacked TensorRT or TensorRT for RTX) or the usual places. The headers
+# decide which of the two it is; the library must be of the same kind.
 find_path(TensorRT_INCLUDE_DIR NvInfer.h HINTS "${TENSORRT_ROOT}" PATH_SUFFIXES include)
 find_library(TensorRT_LIBRARY NAMES nvinfer tensorrt_rtx HINTS "${TENSORRT_ROOT}" PATH_SUFFIXES lib lib64)
 mark_as_advanced(TensorRT_INCLUDE_DIR TensorRT_LIBRARY)

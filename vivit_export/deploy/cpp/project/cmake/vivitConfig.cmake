@@ -1,5 +1,5 @@
 # find_package(vivit COMPONENTS onnxruntime tensorrt libav): vivit::vivit, and one target for each component that was
-# switched on when this package was installed. ONNXRUNTIME_ROOT and TENSORRT_ROOT say where those libraries lie.
+# switched on when this package was installed. ONNXRUNTIME_ROOT and TENSORRT_ROOT say where those libraries are.
 include(CMakeFindDependencyMacro)
 list(PREPEND CMAKE_MODULE_PATH "${CMAKE_CURRENT_LIST_DIR}")
 

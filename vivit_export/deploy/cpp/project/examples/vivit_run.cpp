@@ -1,4 +1,4 @@
-// Recognizes one clip (.npy, .y4m, raw rgb24 with --size; any video where libav was found): the best labels, then
+// Classifies one clip (.npy, .y4m, raw rgb24 with --size; any video if libav was found). Prints the best labels, then
 // percentiles of the latency.
 #include <algorithm>
 #include <cmath>

@@ -1,5 +1,5 @@
-// Where the pixels of a crop come from: sizes and ranges along each axis, no pixels. The rounding is
-// that of transformers, as in vivit_export/runtime/clips/axes.py.
+// Where the pixels of a crop come from: sizes and ranges along each axis, without any pixels. Rounding follows
+// transformers, as in vivit_export/runtime/clips/axes.py.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +31,7 @@ struct Axis {
 /// @param source    pixels of the frame, 1 or more
 /// @param resized   pixels after the resize, 1 or more
 /// @param length    pixels of the crop, 1 or more
-/// @param position  where it lies: 0.0 at the start, 0.5 in the center, 1.0 at the end
+/// @param position  position of the crop: 0.0 at the start, 0.5 in the center, 1.0 at the end
 [[nodiscard]] inline Axis crop_axis(int source, int resized, int length, double position) noexcept {
     if (resized >= length) {
         const int start = int((resized - length) * position);

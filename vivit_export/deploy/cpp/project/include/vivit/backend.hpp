@@ -1,4 +1,4 @@
-// What every back end has in common.
+// The interface that all back ends share.
 #pragma once
 
 #include <array>
@@ -10,14 +10,14 @@
 
 namespace vivit {
 
-/// Engines as Python names them, best first: GPU before CPU, compiled before interpreted.
+/// Engines, named as in Python, best first: GPU before CPU, compiled before interpreted.
 inline constexpr std::array<const char*, 4> engine_order{"tensorrt", "tensorrt-rtx", "onnxruntime-cuda",
                                                          "onnxruntime-cpu"};
 
 /// float32 (B, ...) by output name.
 using Outputs = std::map<std::string, std::vector<float>>;
 
-/// Executes one graph or engine; any number of threads may call `run` at once.
+/// Runs one graph or engine; any number of threads may call `run` at once.
 class Backend {
 public:
     virtual ~Backend() = default;
@@ -32,22 +32,22 @@ public:
     /// Version, device and arithmetic, for people.
     [[nodiscard]] const std::string& details() const noexcept { return facts_.details; }
 
-    /// Smallest and largest number of clips that one call takes, 1 or more.
+    /// Smallest and largest number of clips per call, 1 or more.
     [[nodiscard]] std::pair<int, int> batches() const noexcept { return facts_.batches; }
 
     /// Run a batch.
     ///
-    /// @param clips  the contract's input for `count` clips, one behind the other; only read
-    /// @param count  clips, within `batches`
+    /// @param clips  the contract's input for `count` clips, one after the other; not modified
+    /// @param count  number of clips, within `batches`
     /// @return every output of the contract, each float32 (count, ...)
     /// @throws EnvironmentFault  the device or its library fails
     [[nodiscard]] virtual Outputs run(const void* clips, std::size_t count) = 0;
 
-    /// What went otherwise than it should, without being an error: batches that run without a CUDA graph.
+    /// Problems that are not errors, such as batches that run without a CUDA graph.
     [[nodiscard]] virtual std::vector<std::string> notes() const { return {}; }
 
 protected:
-    /// What a back end says about itself; it never changes.
+    /// The back end's description of itself; it never changes.
     struct Facts {
         std::string name;
         std::string details;

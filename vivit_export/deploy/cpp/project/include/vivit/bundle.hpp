@@ -1,5 +1,5 @@
-// The artifact on disk: bundle.json names every other file with its size and SHA-256, and nothing is
-// loaded before all of them were compared.
+// A bundle on disk: bundle.json names every other file with its size and SHA-256. All of them are verified
+// before anything is loaded.
 #pragma once
 
 #include <filesystem>
@@ -17,7 +17,7 @@
 
 namespace vivit {
 
-/// A bundle whose manifest was read and whose files were verified. Immutable: any number of threads may use one.
+/// A bundle with a parsed manifest and verified files. Immutable: any number of threads may use one.
 class Bundle {
 public:
     static constexpr const char* format = detail::bundle_format;
@@ -34,7 +34,7 @@ public:
     /// The folder, as it was given.
     [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
 
-    /// bundle.json as it was read, for what no other member tells.
+    /// The text of bundle.json, for anything that no other member returns.
     [[nodiscard]] const std::string& manifest_text() const noexcept { return manifest_.text; }
 
     [[nodiscard]] const Contract& contract() const noexcept { return manifest_.contract; }
@@ -42,7 +42,7 @@ public:
     /// The portable graph.
     [[nodiscard]] std::filesystem::path model() const { return path_ / model_name; }
 
-    /// The graph as ONNX Runtime runs it best on the CPU, where `vivit deploy cpp` added it; else the portable one.
+    /// The graph prepared for ONNX Runtime on the CPU, if `vivit deploy cpp` added it; else the portable graph.
     [[nodiscard]] std::filesystem::path cpu_model() const { return path_ / manifest_.cpu_model; }
 
     /// The arithmetic of `cpu_model`, for people.
@@ -56,7 +56,7 @@ public:
     /// The compiled engines by name.
     [[nodiscard]] const std::map<std::string, Engine>& engines() const noexcept { return manifest_.engines; }
 
-    /// Bytes of an engine: these very bytes are the ones that the manifest describes.
+    /// Bytes of an engine, verified to be the ones that the manifest describes.
     ///
     /// @param name  one of `engines`
     /// @throws BundleError        they were altered since, or made from another graph

@@ -23,7 +23,7 @@ enum class InputMode {
 /// Which axis is resized first.
 enum class ResizeOrder {
     horizontal_first,
-    pillow_13  ///< vertical first where the height shrinks far more, as Pillow 13 does it
+    pillow_13  ///< vertical first if the height shrinks far more, as in Pillow 13
 };
 
 /// Which frames of a video make a clip.
@@ -34,7 +34,7 @@ enum class Sampling {
     stride    ///< every n-th frame, in the middle
 };
 
-/// What becomes of a video that is shorter than a clip.
+/// What to do with a video that is shorter than a clip.
 enum class Short {
     refuse,  ///< a ClipError
     repeat,  ///< its last frame again
@@ -44,7 +44,7 @@ enum class Short {
 /// (height, width) in pixels.
 using Size = std::array<int, 2>;
 
-/// Geometry of one clip as the network takes it, and how it is drawn from a video.
+/// Geometry of one clip for the network, and how it is drawn from a video.
 struct Clip {
     int num_frames = 0;                        ///< T
     int height = 0;                            ///< pixels of a frame after cropping
@@ -66,7 +66,7 @@ struct Clip {
     }
 };
 
-/// The fields of VivitImageProcessor, as the checkpoint's own JSON has them.
+/// The fields of VivitImageProcessor, from the checkpoint's own JSON.
 struct Preprocess {
     bool do_resize = true;
     std::optional<int> shortest_edge;  ///< pixels; this or `size` where `do_resize`
@@ -83,7 +83,7 @@ struct Preprocess {
     ResizeOrder resize_order = ResizeOrder::pillow_13;
     std::string processor = "VivitImageProcessor";
 
-    /// Size of every frame that comes out, or none where it depends on the video.
+    /// Size of every output frame, or none if it depends on the video.
     [[nodiscard]] std::optional<Size> produces() const noexcept {
         if (do_center_crop) return crop_size;
         return do_resize ? size : std::nullopt;
@@ -135,7 +135,7 @@ struct Contract {
 
 /// Refuse a processor whose frames do not fit the network.
 ///
-/// @throws InputError  it makes frames of another size than `clip` has
+/// @throws InputError  its frames differ in size from `clip`
 inline void require_agreement(const Clip& clip, const Preprocess& preprocess) {
     const auto produced = preprocess.produces();
     if (produced && *produced != Size{clip.height, clip.width})

@@ -1,5 +1,5 @@
 // The errors of vivit_export/errors.py, with the same exit codes. Every message is one sentence that
-// names the thing, the value that was met and the fix.
+// names the thing, its value and the fix.
 #pragma once
 
 #include <stdexcept>
@@ -10,7 +10,7 @@ namespace vivit {
 /// Base of all errors that a user can act on.
 class Error : public std::runtime_error {
 public:
-    /// What a program should end with, as `vivit` does: 2 to 7.
+    /// The exit code that a program should use, as `vivit` does: 2 to 7.
     [[nodiscard]] int exit_code() const noexcept { return exit_code_; }
 
 protected:

@@ -1,4 +1,4 @@
-// A video as a source of frames, whatever it is read with.
+// A video as a source of frames, independent of the decoder.
 #pragma once
 
 #include <algorithm>
@@ -25,10 +25,10 @@ public:
     [[nodiscard]] int height() const noexcept { return height_; }  ///< pixels
     [[nodiscard]] int width() const noexcept { return width_; }    ///< pixels
 
-    /// What errors call it.
+    /// The name of the video in errors.
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
 
-    /// Read frames by number; one that comes twice in a row is read once.
+    /// Read frames by number; consecutive repeats are read only once.
     ///
     /// @param indices  in [0, num_frames), in any order
     /// @return the frames, in that order
@@ -50,7 +50,7 @@ public:
 protected:
     explicit Video(std::string name) : name_(std::move(name)) {}
 
-    /// Say what the file holds: frames, and pixels of each.
+    /// Set what the file holds: the number of frames, and the size of each in pixels.
     void describe(std::int64_t num_frames, int height, int width) noexcept {
         num_frames_ = num_frames, height_ = height, width_ = width;
     }

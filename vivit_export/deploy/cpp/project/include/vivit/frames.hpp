@@ -7,9 +7,9 @@
 
 namespace vivit {
 
-/// Frames that somebody else owns: uint8 (count, height, width, 3), RGB, without gaps.
+/// Frames that the caller owns: uint8 (count, height, width, 3), RGB, without gaps.
 struct Frames {
-    const std::uint8_t* data;  ///< must live as long as this does
+    const std::uint8_t* data;  ///< must live as long as this view
     int count;
     int height;  ///< pixels
     int width;   ///< pixels
@@ -25,7 +25,7 @@ struct FrameBuffer {
     int height = 0;  ///< pixels
     int width = 0;   ///< pixels
 
-    /// A view, as a string becomes a string_view; valid as long as `data` is neither destroyed nor resized.
+    /// A view, like a string_view of a string; valid as long as `data` is neither destroyed nor resized.
     operator Frames() const noexcept { return {data.data(), count, height, width}; }
 };
 

@@ -1,6 +1,6 @@
 // Any video, through FFmpeg's libraries, as vivit_export/runtime/clips/video.py reads it: decoded in full and in
-// presentation order, never sought; 8-bit RGB from swscale with PyAV's defaults. A video that its metadata turn is
-// refused rather than turned.
+// presentation order, without seeking; 8-bit RGB from swscale with PyAV's defaults. A video with rotation metadata is
+// refused rather than rotated.
 #pragma once
 
 extern "C" {
@@ -33,7 +33,7 @@ namespace detail {
 class LibavVideo final : public Video {
 public:
     explicit LibavVideo(const std::filesystem::path& path) : Video(path.string()), path_(path) {
-        const SeekableFile existing(path);  // refuses what does not exist
+        const SeekableFile existing(path);  // refuses a missing file
         Decoder(path_).require_whole();
         Decoder(path_).run([&](std::int64_t index, const AVFrame& frame) {
             if (!index) require_upright(frame), describe(0, frame.height, frame.width);
@@ -85,7 +85,7 @@ private:
 
 }  // namespace detail
 
-/// Open any video: what `open_video` takes to read others than its own.
+/// Open any video; pass this to `open_video` to read formats that it does not read itself.
 ///
 /// @throws ClipError  no such file, not a video, cut short, turned, or of changing size
 [[nodiscard]] inline std::unique_ptr<Video> open_with_libav(const std::filesystem::path& path) {

@@ -1,4 +1,4 @@
-// Run a bundle's graph in ONNX Runtime: on a GPU as the bundle has it, on the CPU as it was prepared at deployment.
+// Run a bundle's graph in ONNX Runtime: on a GPU unchanged, on the CPU as prepared at deployment.
 #pragma once
 
 #include <onnxruntime_cxx_api.h>
@@ -22,21 +22,21 @@
 
 namespace vivit {
 
-/// A bundle's graph, served by ONNX Runtime. On a GPU TF32 is off, so that fp32 means fp32.
+/// A bundle's graph in ONNX Runtime. On a GPU, TF32 is off, so that fp32 means fp32.
 class OnnxRuntimeBackend final : public Backend {
 public:
-    /// @param bundle   whose graph is run; it need not live on
+    /// @param bundle   the bundle to run; it need not outlive this call
     /// @param gpu      the ordinal, or none for the CPU
-    /// @param threads  on the CPU; 0 leaves the choice to ONNX Runtime
+    /// @param threads  on the CPU; 0: ONNX Runtime chooses
     /// @throws EnvironmentFault  the library is too old, or the GPU cannot be used
-    /// @throws BuildError        it refuses the graph
+    /// @throws BuildError        ONNX Runtime refuses the graph
     /// @throws BundleError       the graph does not have the contract's inputs and outputs
     explicit OnnxRuntimeBackend(const Bundle& bundle, std::optional<int> gpu = {}, int threads = 0)
         : Backend(facts_of(bundle, gpu, require_version())), io_(bundle.contract().io) {
         env_ = std::make_unique<Ort::Env>(ORT_LOGGING_LEVEL_ERROR, "vivit");
         Ort::SessionOptions options;
         options.SetLogSeverityLevel(ORT_LOGGING_LEVEL_ERROR);
-        // Or its threads go on spinning after a run, and take the processors that preprocess the next clip.
+        // Otherwise its threads continue to spin after a run, and occupy the processors that preprocess the next clip.
         options.AddConfigEntry("session.force_spinning_stop", "1");
         if (threads > 0) options.SetIntraOpNumThreads(threads);
         if (gpu) use_cuda(options, *gpu);
@@ -61,7 +61,7 @@ public:
     }
 
 private:
-    // As vivit_export/runtime/session/onnxruntime.py has them.
+    // The same values as in vivit_export/runtime/session/onnxruntime.py.
     static constexpr int tokens_per_call = 4096, clips_per_call_cuda = 8;
 
     [[nodiscard]] static Facts facts_of(const Bundle& bundle, std::optional<int> gpu, const std::string& version) {
@@ -111,7 +111,7 @@ private:
         return tensor.dtype == "uint8" ? ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8 : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
     }
 
-    /// The graph must have what the contract says, or the memory behind a tensor would be of another size.
+    /// The graph must match the contract, or the memory of a tensor would have the wrong size.
     void check_signature() const {
         const auto refuse = [](const Tensor& tensor) {
             throw BundleError(std::string(Bundle::model_name) + " does not have " + tensor.name +

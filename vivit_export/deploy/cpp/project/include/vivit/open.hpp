@@ -1,8 +1,8 @@
-// Open a bundle on the best engine that fits this machine, and say which and why. Nothing falls back
-// silently: every engine that was not taken has its reason in `Session::passed_over`.
+// Open a bundle on the best engine for this machine, and say which and why. Nothing falls back
+// silently: `Session::passed_over` has the reason against every other engine.
 //
-// What a program can open is what its objects include: <vivit/onnxruntime.hpp>, <vivit/tensorrt.hpp>. The CMake
-// targets of these components let this header include them.
+// A program can open the engines whose headers its objects include: <vivit/onnxruntime.hpp>, <vivit/tensorrt.hpp>. With
+// the CMake targets of these components, this header includes them.
 #pragma once
 
 #include <algorithm>
@@ -28,20 +28,20 @@
 
 namespace vivit {
 
-/// What a caller may wish for.
+/// What a caller may request.
 struct Options {
     std::string engine;  ///< tensorrt, tensorrt-rtx, onnxruntime-cuda, onnxruntime-cpu, onnxruntime (CUDA, then CPU),
-                         ///< or the name of a compiled engine in the bundle: this one or none
+                         ///< or the name of a compiled engine in the bundle; no other is accepted
     std::string device;  ///< cpu, cuda or cuda:N: only engines that run there
-    int threads = 0;     ///< for preprocessing, and for ONNX Runtime on the CPU; 0 leaves the choice to each
+    int threads = 0;     ///< for preprocessing, and for ONNX Runtime on the CPU; 0: each chooses
 };
 
 namespace detail {
 
-/// Options as they are understood.
+/// Parsed options.
 struct Wish {
-    std::vector<std::string> engines;  ///< that may be taken, best first
-    std::string device;                ///< cpu or cuda, empty for any
+    std::vector<std::string> engines;  ///< candidates, best first
+    std::string device;                ///< cpu or cuda; empty: any
     EngineRequest request;
 };
 
@@ -81,12 +81,12 @@ inline void read_device(const std::string& device, Wish& wish) {
 
 /// Open one engine.
 ///
-/// @throws EnvironmentFault  it does not fit the machine, the wish or this program
+/// @throws EnvironmentFault  it does not fit the machine, the request or this program
 [[nodiscard]] inline std::unique_ptr<Backend> open_engine(const std::string& name, const Bundle& bundle,
                                                           const Wish& wish) {
     const std::string runs_on = name == "onnxruntime-cpu" ? "cpu" : "cuda";
     if (!wish.device.empty() && wish.device != runs_on)
-        throw EnvironmentFault("it runs on " + runs_on + ", and " + wish.device + " was asked for");
+        throw EnvironmentFault("it runs on " + runs_on + ", but " + wish.device + " was requested");
     const std::size_t place = engine_place(name);
     if (const EngineOpener open = place < engine_order.size() ? engine_openers[place].load() : nullptr)
         return open(bundle, wish.request);
@@ -98,7 +98,7 @@ inline void read_device(const std::string& device, Wish& wish) {
 
 }  // namespace detail
 
-/// The engines that this program was built with, best first. Whether one fits the machine is found out by opening it.
+/// The engines that this program was built with, best first. To find out whether one fits the machine, open it.
 [[nodiscard]] inline std::vector<std::string> engines_of_this_program() {
     std::vector<std::string> names;
     for (std::size_t place = 0; place < engine_order.size(); ++place)
@@ -106,12 +106,12 @@ inline void read_device(const std::string& device, Wish& wish) {
     return names;
 }
 
-/// Open a bundle on the best engine that fits this machine.
+/// Open a bundle on the best engine for this machine.
 ///
-/// @param bundle   a verified bundle; it need not live on
-/// @param options  what the caller wishes for
+/// @param bundle   a verified bundle; it need not outlive this call
+/// @param options  what the caller requests
 /// @throws UsageError        an unknown engine or device
-/// @throws EnvironmentFault  the engine asked for, or every engine, is unavailable, and why
+/// @throws EnvironmentFault  the requested engine, or every engine, is unavailable; says why
 /// @throws BundleError       an engine was altered
 [[nodiscard]] inline Session open_session(const Bundle& bundle, const Options& options = {}) {
     const detail::Wish wish = detail::read_wish(bundle, options);
@@ -135,10 +135,10 @@ inline void read_device(const std::string& device, Wish& wish) {
     if (!backend)
         throw EnvironmentFault(options.engine.empty()
                                    ? "no engine can run this bundle here: " + reasons
-                                   : options.engine + " was asked for and is not available: " + reasons);
+                                   : options.engine + " was requested but is not available: " + reasons);
     for (const char* name : engine_order)
         if (std::find(wish.engines.begin(), wish.engines.end(), name) == wish.engines.end())
-            passed_over[name] = options.engine + " was asked for";
+            passed_over[name] = options.engine + " was requested";
     return Session(bundle.contract(), std::move(backend), std::move(passed_over), options.threads);
 }
 

@@ -1,4 +1,4 @@
-// What a session answers.
+// The result of a session.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@
 
 namespace vivit {
 
-/// What the model says about one clip.
+/// The model's prediction for one clip.
 struct Prediction {
     std::vector<float> logits;        ///< (num_labels,), empty for a bundle without that output
     std::vector<float> embedding;     ///< (hidden,), empty for a bundle without that output
@@ -41,7 +41,7 @@ struct Prediction {
 
     /// The most probable labels, best first, each with its probability in [0, 1].
     ///
-    /// @param k  how many; all where there are fewer
+    /// @param k  how many; all if there are fewer
     /// @throws UsageError  there are no logits
     [[nodiscard]] std::vector<std::pair<std::string, float>> top(int k = 5) const {
         const std::vector<float> chances = probabilities();

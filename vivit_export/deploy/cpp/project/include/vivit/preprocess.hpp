@@ -1,4 +1,5 @@
-// Frames to pixel values, bit-equal to VivitImageProcessor (Pillow), as vivit_export/runtime/clips/preprocess.py.
+// Turn frames into pixel values, bit-equal to VivitImageProcessor (Pillow), as
+// vivit_export/runtime/clips/preprocess.py.
 #pragma once
 
 #include <algorithm>
@@ -23,10 +24,10 @@ namespace vivit {
 /// The pixel pipeline of one checkpoint. Immutable: any number of threads may use one.
 class Preprocessor {
 public:
-    /// @param clip        what comes out
-    /// @param preprocess  the way there
-    /// @param threads     that work on the frames of one clip; 0 takes one per processor, 8 at most
-    /// @throws InputError  the processor makes frames of another size than `clip` has
+    /// @param clip        the result
+    /// @param preprocess  the steps
+    /// @param threads     threads per clip; 0: one per processor, 8 at most
+    /// @throws InputError  the processor's frames differ in size from `clip`
     explicit Preprocessor(const Clip& clip, const Preprocess& preprocess, int threads = 0)
         : clip_(clip), preprocess_(preprocess), threads_(detail::thread_count(threads)) {
         require_agreement(clip, preprocess);
@@ -37,13 +38,13 @@ public:
     explicit Preprocessor(const Contract& contract, int threads = 0)
         : Preprocessor(contract.clip, contract.preprocess, threads) {}
 
-    /// Resize and crop one clip: what the `crops` input of an engine takes.
+    /// Resize and crop one clip, for an engine with the input `crops`.
     ///
     /// @param frames    T frames of one size
     /// @param position  of the crop along the longer side of the resized frame: 0.0 at the start (top or left), 0.5 in
     ///                  the center, 1.0 at the end
     /// @return uint8 (T, H, W, 3), zero where the crop reaches beyond the frame
-    /// @throws ClipError   another number of frames, or a size that the pipeline does not bring to H x W
+    /// @throws ClipError   the wrong number of frames, or a size that the pipeline does not turn into H x W
     /// @throws UsageError  a position outside [0, 1]
     [[nodiscard]] std::vector<std::uint8_t> crops(const Frames& frames, double position = 0.5) const {
         std::vector<std::uint8_t> out(clip_.num_bytes());
@@ -51,7 +52,7 @@ public:
         return out;
     }
 
-    /// The same into memory of the caller's: `out` has room for clip.num_bytes().
+    /// The same, into the caller's memory: `out` has room for clip.num_bytes().
     void crops(const Frames& frames, std::uint8_t* out, double position = 0.5) const {
         if (frames.count != clip_.num_frames)
             throw ClipError("the clip has " + std::to_string(frames.count) + " frames but the model takes " +
@@ -86,7 +87,7 @@ public:
         detail::in_parallel<None>(count, threads_, [&](int i, None&) { look_up(crops, std::size_t(i), out); });
     }
 
-    /// The whole pipeline on one clip: the bits that VivitImageProcessor gives.
+    /// The whole pipeline on one clip, bit-equal to VivitImageProcessor.
     ///
     /// @param frames    T frames of one size
     /// @param position  as for `crops`
@@ -101,7 +102,7 @@ public:
     /// The pixel value of each 8-bit level, per channel R, G, B.
     [[nodiscard]] const std::array<std::array<float, 256>, 3>& table() const noexcept { return table_; }
 
-    /// The way from a frame to its crop.
+    /// The axes that lead from a frame to its crop.
     ///
     /// @param height, width  of the frame in pixels
     /// @param position       as for `crops`
@@ -132,7 +133,7 @@ private:
         std::vector<std::uint8_t> between, padded;
     };
 
-    /// What is the same for every frame of a clip: where its pixels come from, and which pass runs first.
+    /// The facts that all frames of a clip share: where its pixels come from, and which pass runs first.
     class Plan {
     public:
         Plan(const Preprocessor& owner, const Frames& frames, double position)
@@ -171,7 +172,7 @@ private:
 
         void run_y_then_x(const std::uint8_t* frame, std::ptrdiff_t stride, const detail::Target& out,
                           Scratch& scratch) const {
-            // Only the columns that the second pass reads, but all in their places: its taps count from the left.
+            // Only the columns that the second pass reads, at their original positions: its taps count from the left.
             const std::ptrdiff_t between = width_ * 3, left = x_.low() * 3;
             scratch.between.resize(std::size_t(rows_.kept() * between));
             vertical_pass({frame + left, stride, rows_.source, x_.high() - x_.low()}, 0, y_,

@@ -23,7 +23,7 @@ using Indices = std::vector<std::int64_t>;
 
 namespace detail {
 
-/// The length to draw from: the video's, or that of the shortest usable one where it is continued.
+/// The length to draw from: the video's, or the shortest usable length if the video is continued.
 [[nodiscard]] inline std::int64_t extended(std::int64_t num_frames, const Clip& clip, const std::string& source) {
     const std::int64_t needed = frames_needed(clip);
     if (num_frames < 1) throw ClipError(source + " holds no video frames; it is empty or cut short");

@@ -1,5 +1,5 @@
-// A session: an opened bundle that turns clips into logits and embeddings. It owns everything that does not
-// depend on what executes the graph: checking, preprocessing, batches of any size.
+// A session: an opened bundle that turns clips into logits and embeddings. It does everything that does not
+// depend on the back end: checking, preprocessing, batches of any size.
 #pragma once
 
 #include <algorithm>
@@ -25,14 +25,14 @@
 
 namespace vivit {
 
-/// An opened bundle; any number of threads may use one at once. Opening one is `open_session` (open.hpp).
+/// An opened bundle; any number of threads may use one at once. Open one with `open_session` (open.hpp).
 class Session {
 public:
     /// @param contract     of the bundle
-    /// @param backend      what runs it; never nullptr
-    /// @param passed_over  why each other engine was not taken, by name
-    /// @param threads      for preprocessing; 0 takes one per processor, 8 at most
-    /// @throws InputError  the contract does not agree with itself
+    /// @param backend      the back end that runs it; never nullptr
+    /// @param passed_over  why each other engine was not chosen, by name
+    /// @param threads      for preprocessing; 0: one per processor, 8 at most
+    /// @throws InputError  the contract contradicts itself
     Session(Contract contract, std::unique_ptr<Backend> backend, std::map<std::string, std::string> passed_over,
             int threads = 0)
         : contract_(std::move(contract)),
@@ -49,13 +49,13 @@ public:
     /// Version, device and arithmetic, for people.
     [[nodiscard]] const std::string& details() const noexcept { return backend_->details(); }
 
-    /// Smallest and largest number of clips that one call of the engine takes; `run` takes any number.
+    /// Smallest and largest number of clips per call of the engine; `run` accepts any number.
     [[nodiscard]] std::pair<int, int> batches() const noexcept { return backend_->batches(); }
 
-    /// Why each other engine was not taken, by name.
+    /// Why each other engine was not chosen, by name.
     [[nodiscard]] const std::map<std::string, std::string>& passed_over() const noexcept { return passed_over_; }
 
-    /// What went otherwise than it should, without being an error.
+    /// Problems that are not errors.
     [[nodiscard]] std::vector<std::string> notes() const { return backend_->notes(); }
 
     /// Preprocess and run one clip.
@@ -71,8 +71,8 @@ public:
         return predicted(run(clip), preprocess_ms, middle);
     }
 
-    /// Preprocess and run all views of the contract (temporal windows, spatial crops) of one video; their logits, and
-    /// embeddings, are averaged. With one view, that of `read_clip` and `operator()`. Memory: the frames of one window.
+    /// Preprocess and run all views of the contract (temporal windows, spatial crops) of one video, and average their
+    /// logits and embeddings. One view is that of `read_clip` and `operator()`. Memory: the frames of one window.
     ///
     /// @throws ClipError         the video is too short, cannot be read, or does not fit the contract
     /// @throws UsageError        several spatial views of a model that does not crop
@@ -119,7 +119,7 @@ public:
         return run(clips.data(), whole_clips(clips.size(), byte_clip()));
     }
 
-    /// The same for memory of the caller's: `count` clips, one behind the other.
+    /// The same for the caller's memory: `count` clips, one after the other.
     [[nodiscard]] Outputs run(const std::uint8_t* clips, std::size_t count) const {
         if (contract_.io.mode != InputMode::pixels)
             return run_parts(clips, count, byte_clip(), [](const std::uint8_t* part, std::size_t) { return part; });
@@ -164,7 +164,7 @@ private:
         return size / clip;
     }
 
-    /// Do what the graph does not do itself: one uint8 clip for `run`.
+    /// Do the preprocessing that the graph does not do itself: one uint8 clip for `run`.
     [[nodiscard]] std::vector<std::uint8_t> prepare(const Frames& frames, double position) const {
         if (contract_.io.mode != InputMode::frames) return preprocessor_.crops(frames, position);
         const auto [height, width] = *contract_.io.frame_size;
@@ -200,7 +200,7 @@ private:
         return prediction;
     }
 
-    /// Run a batch in parts that the engine takes, each prepared just before it is run.
+    /// Run a batch in parts that the engine accepts, each prepared just before it runs.
     template <typename Ready>
     [[nodiscard]] Outputs run_parts(const std::uint8_t* clips, std::size_t count, std::size_t clip_bytes,
                                     Ready ready) const {

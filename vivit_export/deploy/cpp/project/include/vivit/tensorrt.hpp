@@ -1,8 +1,8 @@
-// Run a compiled engine of a bundle: TensorRT and TensorRT for RTX, which share one API; which of the two
-// it is depends on the headers and the library that a program is built with.
+// Run a compiled engine of a bundle with TensorRT or TensorRT for RTX, which share one API. The headers and the
+// library that a program is built with decide which of the two it is.
 //
-// Whether an engine fits is decided from its sidecar before anything is deserialized: an engine holds
-// machine code for one compiler version and GPU. Host code inside an engine is never allowed.
+// An engine's sidecar decides whether it fits, before anything is deserialized: an engine holds machine code
+// for one compiler version and GPU. Host code inside an engine is never allowed.
 #pragma once
 
 #include <NvInfer.h>
@@ -48,9 +48,9 @@ namespace detail {
 /// One engine on one GPU.
 class TensorRTBackend final : public Backend {
 public:
-    /// @param bundle  whose engine is run; it need not live on
+    /// @param bundle  the bundle with the engine; it need not outlive this call
     /// @param gpu     its ordinal
-    /// @param engine  the name of one engine of the bundle, or none for the first that fits
+    /// @param engine  the name of an engine of the bundle; none: the first that fits
     /// @throws EnvironmentFault  there is none, none fits, there is no GPU, or TensorRT refuses it
     /// @throws BundleError       the engine was altered, or does not have the contract's inputs and outputs
     explicit TensorRTBackend(const Bundle& bundle, int gpu = 0, const std::optional<std::string>& engine = {})
@@ -126,7 +126,7 @@ private:
         return "vivit build " + bundle.path().string() + " --target " + detail::tensorrt_flavor;
     }
 
-    /// TensorRT reinterprets bytes of another type without a word: compare before anything is bound.
+    /// TensorRT silently reinterprets bytes of another type, so compare before anything is bound.
     void check_signature(const std::string& engine) const {
         check_tensor(io_.input, nvinfer1::TensorIOMode::kINPUT, engine);
         for (const Tensor& output : io_.outputs) check_tensor(output, nvinfer1::TensorIOMode::kOUTPUT, engine);
@@ -160,8 +160,8 @@ private:
     [[nodiscard]] std::unique_ptr<detail::Context> make_context() {
 #ifdef TRT_MAJOR_RTX
         const std::unique_ptr<nvinfer1::IRuntimeConfig> config(engine_->createRuntimeConfig());
-        // Kernels for a new batch size are compiled before it runs, not while a slow one stands in: that one
-        // would be captured.
+        // Kernels for a new batch size are compiled before it runs: otherwise a slower kernel would run first, and
+        // the graph would capture that one.
         if (config)
             config->setDynamicShapesKernelSpecializationStrategy(
                 nvinfer1::DynamicShapesKernelSpecializationStrategy::kEAGER);
@@ -182,7 +182,7 @@ private:
 
     IO io_;
     std::unique_ptr<detail::Cuda> cuda_;
-    // The runtime must outlive the engine, and that the contexts.
+    // The runtime must outlive the engine, and the engine the contexts.
     std::unique_ptr<nvinfer1::IRuntime> runtime_;
     std::unique_ptr<nvinfer1::ICudaEngine> engine_;
     mutable std::mutex lock_;

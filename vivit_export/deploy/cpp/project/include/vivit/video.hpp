@@ -17,16 +17,16 @@
 
 namespace vivit {
 
-/// Opens files of a suffix that this library does not read itself, or returns nullptr (see libav.hpp).
+/// Opens files with a suffix that this library does not read itself, or returns nullptr (see libav.hpp).
 using VideoOpener = std::function<std::unique_ptr<Video>(const std::filesystem::path&)>;
 
 /// Open a file of frames: .npy, .y4m, or raw rgb24.
 ///
 /// @param path   the file; its suffix says what it is
-/// @param size   (height, width) in pixels, for raw rgb24 alone
+/// @param size   (height, width) in pixels, only for raw rgb24
 /// @param other  opens files of other suffixes, as `open_with_libav` does
 /// @throws ClipError   no such file, or not a video
-/// @throws UsageError  a size that no frame has
+/// @throws UsageError  the size is not possible for a frame
 [[nodiscard]] inline std::unique_ptr<Video> open_video(const std::filesystem::path& path, std::optional<Size> size = {},
                                                        const VideoOpener& other = {}) {
     if (size) return std::make_unique<detail::RawVideo>(path, *size);

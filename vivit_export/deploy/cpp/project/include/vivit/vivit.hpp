@@ -1,5 +1,5 @@
-// ViViT bundles in C++: read and verify one, preprocess clips bit for bit as Hugging Face does, and run it on
-// ONNX Runtime, TensorRT or TensorRT for RTX. Made by `vivit deploy cpp BUNDLE DIR`.
+// ViViT bundles in C++: read and verify a bundle, preprocess clips bit for bit as Hugging Face does, and run them on
+// ONNX Runtime, TensorRT or TensorRT for RTX. Written by `vivit deploy cpp BUNDLE DIR`.
 #pragma once
 
 #include "vivit/bundle.hpp"

@@ -32,7 +32,7 @@ struct Names<Short> {
     static constexpr std::array<const char*, 3> all{"refuse", "repeat", "loop"};
 };
 
-/// A dimension: a number, or a name (kept as -1) where it is dynamic.
+/// A dimension: a number, or a name (stored as -1) if it is dynamic.
 struct Dim {
     int size = -1;
 };

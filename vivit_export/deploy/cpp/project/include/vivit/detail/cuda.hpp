@@ -1,4 +1,4 @@
-// The few calls of the CUDA runtime that a session needs, each with its status checked.
+// The few CUDA runtime calls that a session needs, each with its status checked.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -16,9 +16,9 @@ namespace vivit::detail {
 class Cuda {
 public:
     /// @param gpu  its ordinal
-    /// @throws EnvironmentFault  there is no driver, or no such GPU
+    /// @throws EnvironmentFault  the driver or the GPU is missing
     explicit Cuda(int gpu) : gpu_(gpu) {
-        // The first call of all: TensorRT without a working driver crashes or hands out what cannot be used.
+        // This call comes first: without a working driver, TensorRT crashes or returns unusable objects.
         int count = 0;
         const cudaError_t status = cudaGetDeviceCount(&count);
         if (status != cudaSuccess || count < 1)
@@ -36,13 +36,13 @@ public:
     }
 
     [[nodiscard]] int gpu() const noexcept { return gpu_; }
-    /// Compute capability, as in 90.
+    /// Compute capability, such as 90.
     [[nodiscard]] int sm() const noexcept { return sm_; }
 
-    /// Make this GPU the calling thread's own; CUDA keeps that choice per thread.
+    /// Select this GPU for the calling thread; CUDA stores the choice per thread.
     void use() const { check(cudaSetDevice(gpu_)); }
 
-    /// Throw EnvironmentFault for every status but success.
+    /// Throw EnvironmentFault unless the status is success.
     void check(cudaError_t status) const {
         if (status == cudaSuccess) return;
         const std::string hint =
@@ -55,7 +55,7 @@ private:
     int sm_ = 0;
 };
 
-/// What CUDA hands out, freed by `free`.
+/// A CUDA object, freed by `free`.
 template <typename Handle, cudaError_t (*free)(Handle)>
 struct Freed {
     void operator()(Handle handle) const { free(handle); }
@@ -67,14 +67,14 @@ using Stream = Owned<cudaStream_t, cudaStreamDestroy>;
 using Graph = Owned<cudaGraph_t, cudaGraphDestroy>;
 using GraphExec = Owned<cudaGraphExec_t, cudaGraphExecDestroy>;
 
-/// A stream that does not wait for the default one.
+/// A stream that does not wait for the default stream.
 [[nodiscard]] inline Stream make_stream(const Cuda& cuda) {
     cudaStream_t stream = nullptr;
     cuda.check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     return Stream(stream);
 }
 
-/// One tensor at its largest batch: pinned memory on the host and its twin on the GPU.
+/// One tensor at its largest batch: pinned host memory and a buffer on the GPU.
 class PinnedBuffer {
 public:
     PinnedBuffer(const Cuda& cuda, std::size_t clip_bytes, std::size_t max_clips)

@@ -15,7 +15,7 @@ namespace vivit::detail {
     return BundleError(path.string() + " cannot be read; copy the bundle again");
 }
 
-/// All of a file.
+/// The contents of a file.
 ///
 /// @throws BundleError  it cannot be read
 [[nodiscard]] inline std::vector<char> read_bytes(const std::filesystem::path& path) {

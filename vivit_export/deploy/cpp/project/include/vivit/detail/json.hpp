@@ -20,7 +20,7 @@ namespace vivit::detail {
 
 using nlohmann::json;
 
-/// A text as Python shows it.
+/// A string in Python's notation.
 [[nodiscard]] inline std::string quoted(const std::string& text) {
     const char quote = text.find('\'') != std::string::npos && text.find('"') == std::string::npos ? '"' : '\'';
     std::string result(1, quote);
@@ -34,7 +34,7 @@ using nlohmann::json;
     return result + quote;
 }
 
-/// A value as Python shows it, which the sentences on both sides quote.
+/// A value in Python's notation, as the sentences on both sides quote it.
 [[nodiscard]] inline std::string shown(const json& value) {
     if (value.is_null()) return "None";
     if (value.is_boolean()) return value.get<bool>() ? "True" : "False";
@@ -50,7 +50,7 @@ using nlohmann::json;
     return value.dump();
 }
 
-/// The same, cut to 60 characters.
+/// The same, shortened to 60 characters.
 [[nodiscard]] inline std::string shown_shortly(const json& value) {
     const std::string text = shown(value);
     return text.size() <= 60 ? text : text.substr(0, 60) + "…";
@@ -60,7 +60,7 @@ using nlohmann::json;
 template <typename E>
 struct Names;
 
-/// How one type is read: `words` say what is asked for, `read` throws an InputError.
+/// How to read one type: `words` names the expected type, `read` throws an InputError.
 template <typename T, typename = void>
 struct As;
 
@@ -73,7 +73,7 @@ template <>
 struct As<int> {
     static std::string words() { return "int"; }
     static int read(const json& value, const std::string& where) {
-        // A size beyond int is no size of a clip.
+        // A size beyond int is not a size of a clip.
         if (!value.is_number_integer() || std::fabs(value.get<double>()) > std::numeric_limits<int>::max())
             refuse<int>(value, where);
         return value.get<int>();
@@ -172,7 +172,7 @@ struct As<std::optional<T>> {
     }
 };
 
-/// One JSON object: refuses unknown fields, then hands out the known ones.
+/// One JSON object: refuses unknown fields, then returns the known ones.
 class Object {
 public:
     Object(const json& data, std::string where, std::initializer_list<const char*> fields)
@@ -187,20 +187,20 @@ public:
         }
     }
 
-    /// A field that must be there.
+    /// A required field.
     template <typename T>
     [[nodiscard]] T get(const char* name) const {
         require({name});
         return As<T>::read(data_[name], where_ + "." + name);
     }
 
-    /// Refuse an object that lacks one of these.
+    /// Refuse an object that lacks one of these fields.
     void require(std::initializer_list<const char*> fields) const {
         for (const char* field : fields)
             if (!data_.contains(field)) throw InputError(where_ + " lacks the field '" + field + "'; it is incomplete");
     }
 
-    /// A field that keeps its default where it is absent.
+    /// An optional field that keeps its default if it is absent.
     template <typename T>
     void take(const char* name, T& field) const {
         if (data_.contains(name)) field = get<T>(name);

@@ -141,7 +141,7 @@ public:
         const int* matrix = sws_getCoefficients(frame.colorspace);
         sws_setColorspaceDetails(sws_.get(), matrix, frame.color_range == AVCOL_RANGE_JPEG,
                                  sws_getCoefficients(SWS_CS_DEFAULT), 0, 0, 1 << 16, 1 << 16);
-        // swscale may write beyond the end of a row: into a buffer of its own, aligned as it likes it.
+        // swscale may write beyond the end of a row, so give it a buffer of its own with the alignment it prefers.
         std::array<std::uint8_t*, 4> planes{};
         std::array<int, 4> strides{};
         if (av_image_alloc(planes.data(), strides.data(), frame.width, frame.height, AV_PIX_FMT_RGB24, 64) < 0)

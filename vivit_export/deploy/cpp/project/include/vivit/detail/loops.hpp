@@ -1,5 +1,5 @@
-// The inner loops of the resize. On x86 they exist twice: AVX2 is used where the processor has it, which is found out
-// at run time. The results are the same bits.
+// The inner loops of the resize. On x86 there are two versions: AVX2 is used if the processor has it, which is checked
+// at run time. The results are bit-equal.
 #pragma once
 
 #if !defined(__GNUC__)
@@ -24,12 +24,12 @@ namespace vivit::detail {
     return std::uint8_t(std::clamp(sum >> precision_bits, 0, 255));
 }
 
-/// The inner loops. Those along x read up to 5 bytes beyond the last pixel that is needed of a row.
+/// The inner loops. Those along x read up to 5 bytes beyond the last pixel that a row needs.
 struct Loops {
     /// Resize one row, or four, of interleaved RGB along x.
     void (*row)(const std::uint8_t* row, std::uint8_t* out, const Taps& taps);
     void (*four_rows)(const std::uint8_t* const* rows, std::uint8_t* const* out, const Taps& taps);
-    /// One row of a resize along y: `width` bytes from `count` rows that lie `stride` bytes apart.
+    /// One row of a resize along y: `width` bytes from `count` rows that are `stride` bytes apart.
     void (*column)(const std::uint8_t* rows, std::ptrdiff_t stride, int count, const std::int32_t* weights, int width,
                    std::uint8_t* out);
 };
@@ -154,8 +154,8 @@ private:
 #undef VIVIT_AVX2
 #endif
 
-/// Makes `loops` leave out what only some processors have: for tests. A variable and not a macro, which would give
-/// `loops` another body in each object.
+/// For tests: makes `loops` skip instructions that only some processors have. This is a variable and not a macro,
+/// because a macro would give `loops` a different body in each object.
 inline std::atomic<bool> portable_loops_only{false};
 
 /// The fastest loops that this processor runs.

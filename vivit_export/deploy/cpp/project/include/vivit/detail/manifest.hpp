@@ -1,4 +1,4 @@
-// What a bundle's manifest says, as plain types; detail/manifest_reader.hpp fills them.
+// The contents of a bundle's manifest as plain types; detail/manifest_reader.hpp fills them.
 #pragma once
 
 #include <filesystem>
@@ -15,8 +15,8 @@ namespace vivit {
 /// What the bundle says about one compiled engine; its bytes are engines/NAME.plan.
 struct Engine {
     std::string flavor;                 ///< tensorrt or tensorrt-rtx
-    std::string version;                ///< of the compiler, as in 11.4.0.106
-    std::vector<int> sms;               ///< compute capabilities it runs on, as in 90
+    std::string version;                ///< of the compiler, such as 11.4.0.106
+    std::vector<int> sms;               ///< compute capabilities it runs on, such as 90
     std::pair<int, int> batches{1, 1};  ///< smallest and largest of its profile, in clips
     std::string onnx_sha256;            ///< of the graph it was compiled from
 };
@@ -24,11 +24,11 @@ struct Engine {
 namespace detail {
 
 inline constexpr const char* bundle_format = "vivit-bundle/2";
-inline constexpr const char* earlier_bundle_format = "vivit-bundle/1";  // says the same in what is read here
+inline constexpr const char* earlier_bundle_format = "vivit-bundle/1";  // the parts read here are the same
 inline constexpr const char* manifest_name = "bundle.json";
 inline constexpr const char* model_name = "model.onnx";
 
-/// The name of a compiled engine's file, as bundle.json lists it.
+/// The name of an engine's file, as bundle.json lists it.
 [[nodiscard]] inline std::string plan_name(const std::string& engine) { return "engines/" + engine + ".plan"; }
 
 /// The manifest of a bundle whose files were verified.
@@ -38,7 +38,7 @@ struct Manifest {
     std::map<std::string, Engine> engines;
     std::string precision;
     std::string cpu_model = model_name;  ///< the graph for ONNX Runtime on the CPU
-    std::string cpu_details;             ///< its arithmetic, empty where it is the portable graph
+    std::string cpu_details;             ///< its arithmetic; empty for the portable graph
     Contract contract;
 };
 

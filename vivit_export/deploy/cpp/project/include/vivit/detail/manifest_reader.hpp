@@ -1,5 +1,5 @@
-// Reads bundle.json and verifies the files it lists. The same sentences as vivit_export/bundle/reading.py for what is
-// read here; no other header knows how the manifest is written.
+// Reads bundle.json and verifies the files that it lists. Errors are the same sentences as in
+// vivit_export/bundle/reading.py. No other header knows the format of the manifest.
 #pragma once
 
 #include <cstdint>

@@ -10,12 +10,12 @@
 
 namespace vivit::detail {
 
-/// As many threads as asked for, or where that is 0 as there are processors, 8 at most.
+/// The requested number of threads; for 0, one per processor, 8 at most.
 [[nodiscard]] inline int thread_count(int wanted) {
     return wanted > 0 ? wanted : int(std::clamp(std::thread::hardware_concurrency(), 1u, 8u));
 }
 
-/// Call `work()` on `threads` threads, this one among them; rethrow the first exception when all are done.
+/// Call `work()` on `threads` threads, including this one; rethrow the first exception when all are done.
 template <typename Work>
 void on_threads(int threads, Work work) {
     std::exception_ptr first;

@@ -1,4 +1,4 @@
-// A pool for what only one thread may use at a time.
+// A pool of items that only one thread may use at a time.
 #pragma once
 
 #include <functional>
@@ -9,14 +9,14 @@
 
 namespace vivit::detail {
 
-/// Lends items to threads, each to one at a time; makes another when all are lent. There are never
+/// Lends items to threads, each to one thread at a time; makes another when all are lent. There are never
 /// more items than there were threads at once.
 template <typename T>
 class Pool {
 public:
     explicit Pool(std::function<std::unique_ptr<T>()> make) : make_(std::move(make)) {}
 
-    /// Call `use(item)` with an item that nobody else uses. After an exception the item is dropped, since its
+    /// Call `use(item)` with an item that no other thread uses. After an exception the item is dropped, because its
     /// state is unknown.
     template <typename Use>
     [[nodiscard]] auto lend(Use use) {

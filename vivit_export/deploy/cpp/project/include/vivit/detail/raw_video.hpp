@@ -17,7 +17,7 @@
 
 namespace vivit::detail {
 
-/// Frames that lie in a file as they are: rgb24, behind a header or none.
+/// Frames stored in a file without encoding: rgb24, with or without a header.
 class RawVideo final : public Video {
 public:
     /// Raw rgb24 of a known size.

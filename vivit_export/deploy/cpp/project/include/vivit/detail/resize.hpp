@@ -20,7 +20,7 @@ struct Image {
     int width;  ///< pixels
 };
 
-/// Where a pass writes its rows.
+/// Destination of a pass's rows.
 struct Target {
     std::uint8_t* data;
     std::ptrdiff_t stride;
@@ -28,7 +28,7 @@ struct Target {
 
 /// Resize all rows of `image` along x.
 ///
-/// @param padded  may be grown; it stands in for the last row, behind which there may be nothing to read
+/// @param padded  buffer that may grow; it replaces the last row, after which there may be no memory to read
 inline void horizontal_pass(const Image& image, const Taps& taps, const Target& out, std::vector<std::uint8_t>& padded,
                             const Loops& loops) {
     const auto source = [&](int y) { return image.data + y * image.stride; };

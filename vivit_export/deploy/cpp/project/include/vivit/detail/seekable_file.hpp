@@ -1,4 +1,4 @@
-// A video file that is read in places.
+// A video file with random access.
 #pragma once
 
 #include <algorithm>
@@ -14,13 +14,13 @@
 
 namespace vivit::detail {
 
-/// The longest side of a frame that is read, in pixels.
+/// The longest side of a frame that is accepted, in pixels.
 inline constexpr int max_side = 1 << 15;
 
-/// A file that is read in places.
+/// A file with random access.
 class SeekableFile {
 public:
-    /// @throws ClipError  no such file, a folder, or one that may not be read
+    /// @throws ClipError  the file does not exist, is a folder, or is not readable
     explicit SeekableFile(const std::filesystem::path& path) : name_(path.string()) {
         if (std::filesystem::is_directory(path)) throw ClipError(name_ + " is a folder; give one video file");
         if (!std::filesystem::exists(path)) throw ClipError(name_ + " does not exist; give a video file");
@@ -32,7 +32,7 @@ public:
 
     [[nodiscard]] std::int64_t size() const noexcept { return size_; }
 
-    /// Read `count` bytes from `at` on; throws ClipError where the file has fewer.
+    /// Read `count` bytes from position `at`; throws ClipError if the file has fewer.
     void read(std::int64_t at, void* out, std::size_t count) {
         stream_.clear();
         stream_.seekg(at);
@@ -47,7 +47,7 @@ public:
         return bytes;
     }
 
-    /// Throw what is said of a file that is no video.
+    /// Throw the error for a file that is not a video.
     [[noreturn]] void refuse(const std::string& why) const {
         throw ClipError(name_ + " cannot be read as a video (" + why +
                         "): it is not one, is cut short or is damaged; check that it plays");

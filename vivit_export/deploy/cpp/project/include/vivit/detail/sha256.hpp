@@ -17,7 +17,7 @@
 
 namespace vivit::detail {
 
-/// SHA-256 of bytes that come in pieces.
+/// SHA-256 of bytes that arrive in pieces.
 class Sha256 {
 public:
     /// @throws EnvironmentFault  this OpenSSL has no SHA-256
@@ -30,7 +30,7 @@ public:
         if (EVP_DigestUpdate(context_.get(), data, size) != 1) throw EnvironmentFault("OpenSSL failed in SHA-256");
     }
 
-    /// 64 hexadecimal digits; nothing can be added afterward.
+    /// 64 hexadecimal digits; no bytes can be added afterward.
     [[nodiscard]] std::string hex() {
         std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
         unsigned size = 0;

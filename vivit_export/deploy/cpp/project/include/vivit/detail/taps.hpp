@@ -1,8 +1,8 @@
-// Where each pixel of a resized axis comes from, with Pillow's filters and fixed-point weights: they follow
+// Where each pixel of a resized axis comes from, with Pillow's filters and fixed-point weights. These follow
 // src/libImaging/Resample.c of Pillow, and Geometry.c for the nearest pixel.
 //
-// Where the compiler may fuse a multiplication and an addition (-march=native), -ffp-contract=off keeps it from
-// changing a weight; the CMake target passes it on.
+// If the compiler may fuse a multiplication and an addition (-march=native), -ffp-contract=off keeps it from
+// changing a weight; the CMake target passes this option on.
 #pragma once
 
 #ifdef __FAST_MATH__
@@ -75,7 +75,7 @@ public:
     [[nodiscard]] int size() const noexcept { return int(taps_.size()); }
     /// Pixels are only moved: each has one source.
     [[nodiscard]] bool copies() const noexcept { return copies_; }
-    /// The range of source pixels that are needed at all.
+    /// The range of source pixels that are needed.
     [[nodiscard]] int low() const noexcept { return low_; }
     [[nodiscard]] int high() const noexcept { return high_; }
     [[nodiscard]] const Tap& operator[](int i) const { return taps_[std::size_t(i)]; }
@@ -87,7 +87,7 @@ public:
 
 private:
     void copy_pixels(const Axis& axis) {
-        // Pillow adds up the step, and so do we: the sum's rounding decides which pixel is the nearest.
+        // Pillow sums the steps, and so do we: the rounding of the sum decides which pixel is the nearest.
         const double step = axis.source == axis.resized ? 1.0 : double(axis.source) / axis.resized;
         double at = step * 0.5;
         for (int i = 0; i < axis.stop; ++i, at += step)

@@ -1,5 +1,5 @@
-// What is asked of TensorRT's library as a whole. TensorRT and TensorRT for RTX share one API; which of the two it is
-// depends on the headers. Both define the same names, so a program has one of them.
+// Functions of the TensorRT library as a whole. TensorRT and TensorRT for RTX share one API; the headers decide which
+// of the two it is. Both define the same names, so a program can use only one of them.
 #pragma once
 
 #include <NvInfer.h>
@@ -22,7 +22,7 @@ inline constexpr const char* tensorrt_flavor = "tensorrt";
 inline constexpr const char* tensorrt_title = "TensorRT";
 #endif
 
-/// Version of the library that is loaded, as in 11.4.0.106.
+/// Version of the loaded library, such as 11.4.0.106.
 [[nodiscard]] inline std::string tensorrt_version() {
     std::string text;
     for (int part :
@@ -31,10 +31,10 @@ inline constexpr const char* tensorrt_title = "TensorRT";
     return text;
 }
 
-/// Keeps each thread's last complaint for our own messages instead of printing it.
+/// Keeps each thread's last error for our own messages instead of printing it.
 ///
-/// TensorRT remembers the first logger of a process beyond the runtime it was given for, so all sessions share
-/// one that lives as long as the process.
+/// TensorRT keeps the first logger of a process even after its runtime is gone, so all sessions share one that
+/// lives as long as the process.
 class Complaints final : public nvinfer1::ILogger {
 public:
     [[nodiscard]] static Complaints& shared() {
@@ -49,7 +49,7 @@ public:
         last()[length] = '\0';
     }
 
-    /// What was said last on this thread, in brackets; forgotten afterward.
+    /// The last error on this thread, in brackets; it is cleared afterward.
     [[nodiscard]] static std::string said() {
         const std::string text = last().data();
         last()[0] = '\0';
@@ -63,7 +63,7 @@ private:
     }
 };
 
-/// Throw what TensorRT says where it did not do something.
+/// Throw TensorRT's error if it failed to do something.
 inline void require(bool done, const std::string& what) {
     if (!done) throw EnvironmentFault("the engine could not " + what + Complaints::said());
 }

@@ -1,5 +1,5 @@
-// Runs an engine on one thread: a stream and pinned buffers of its own; for each batch size the copies and the network
-// are captured once into a CUDA graph and replayed.
+// Runs an engine on one thread, with a stream and pinned buffers of its own. For each batch size, the copies and the
+// network are captured once into a CUDA graph and replayed.
 #pragma once
 
 #include <NvInfer.h>
@@ -35,7 +35,7 @@ public:
     }
 
     ~Context() {
-        // What was enqueued before a failure must be done with the buffers before they are freed.
+        // Work that was enqueued before a failure must finish with the buffers before they are freed.
         cudaStreamSynchronize(stream_.get());
     }
 
@@ -47,7 +47,7 @@ public:
         std::memcpy(input.host(), clips, input.bytes(count));
         const auto graph = graphs_.find(count);
         if (graph == graphs_.end()) {
-            enqueue_new(count);  // kernels are loaded, and memory is sized, outside of the capture
+            enqueue_new(count);  // loads kernels and allocates memory outside the capture
             cuda_.check(cudaStreamSynchronize(stream_.get()));
             graphs_[count] = capture(count);
         } else if (graph->second) {
@@ -85,9 +85,9 @@ private:
         for (const Tensor& output : io_.outputs) buffers_.at(output.name)->download(count, stream_.get());
     }
 
-    /// Record copies and network for a batch size; none, with a note, where that is impossible.
+    /// Record copies and network for a batch size; none, with a note, if that is impossible.
     [[nodiscard]] GraphExec capture(std::size_t count) {
-        // Thread-local: what other threads allocate meanwhile does not spoil it.
+        // Thread-local, so that allocations of other threads do not invalidate the capture.
         cuda_.check(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal));
         cudaGraph_t recorded = nullptr;
         try {

@@ -1,4 +1,4 @@
-// Numbers as both runtimes write them into their sentences.
+// Numbers as both runtimes write them in their sentences.
 #pragma once
 
 #include <string>
@@ -10,7 +10,7 @@ namespace vivit::detail {
     return std::to_string(first) + "x" + std::to_string(second);
 }
 
-/// "(8, 64, 64, 3)", as Python shows a tuple.
+/// "(8, 64, 64, 3)", a tuple in Python's notation.
 template <typename Sides>
 [[nodiscard]] std::string tuple(const Sides& sides) {
     std::string text;
