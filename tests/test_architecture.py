@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 import vivit_export
+from vivit_export.flavour import Flavour
+from vivit_export.precision import Precision
 
 PACKAGE = Path(vivit_export.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -176,6 +178,32 @@ def test_every_outside_package_is_declared() -> None:
     used = set().union(*map(outside_packages, MODULES))
     missing = {p for p in used if f'"{spelled.get(p, p).replace("_", "-")}' not in project}
     assert not missing
+
+
+def strings_compared(path: Path) -> set[str]:
+    """Strings that a module compares something with, or looks for in a tuple or list that it spells out."""
+    compares = (node for node in ast.walk(parsed(path)) if isinstance(node, ast.Compare))
+    parts = (part for node in compares for side in (node.left, *node.comparators) for part in ast.walk(side))
+    return {part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_precisions_and_flavours_are_never_compared_as_strings(path: Path) -> None:
+    """They are records: what a comparison would decide is an attribute of them."""
+    records = {*map(str, Precision), *map(str, Flavour)}
+    allowed = {"tensorrt"} if room(path) == "deploy" else set()  # there it is the name of one of Triton's back ends
+    assert strings_compared(path) & records <= allowed
+
+
+def test_dicts_of_anything_stay_at_the_json_boundary() -> None:
+    """`JsonObject` says that something is JSON; all else has a type of its own."""
+    users = {name(path) for path in MODULES if "dict[str, Any]" in path.read_text(encoding="utf-8")}
+    assert users == {
+        "records.py",  # which reads and writes it
+        "runtime/clips/video.py",  # keyword arguments of PyAV
+        "runtime/session/triton/address.py",  # of an address
+        "export/engine/drawing.py",  # attributes of an ONNX node
+    }
 
 
 # --- what is loaded when -----------------------------------------------------------------------

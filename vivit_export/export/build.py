@@ -18,6 +18,7 @@ from vivit_export.files import sha256_of, write_json
 from vivit_export.flavour import Flavour
 from vivit_export.progress import Progress, Silent
 from vivit_export.records import to_json
+from vivit_export.rewrite import Rewrite
 
 
 def add_engine(folder: Path, content: Content, flavour: Flavour, options: EngineOptions) -> Content:
@@ -79,7 +80,7 @@ def _prove(plan: PlanSummary, content: Content, options: EngineOptions) -> list[
         plan,
         precision=precision.name,
         num_attention=content.model.num_blocks,
-        single_query=precision.rewrites.get("class-token", 0),
+        single_query=precision.rewrites.get(Rewrite.CLASS_TOKEN, 0),
         linears=_promised_linears(precision.quantization),
         attention_dtype=precision.name.plan_type if attention else None,
         allow_unfused=options.allow_unfused,

@@ -100,10 +100,10 @@ def _with_fields(options: ExportOptions, fields: ExportFields) -> ExportOptions:
 def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progress: Progress) -> Content:
     options = plan.options
     outputs = _choose_outputs(checkpoint, options.outputs)
-    quantisation = None
+    quantization = None
     if options.precision.quantized:
-        quantisation = _quantisation(work, checkpoint, outputs, options, progress)
-    with progress.stage("trace the network" if quantisation is None else "quantize the graph"):
+        quantization = _quantization(work, checkpoint, outputs, options, progress)
+    with progress.stage("trace the network" if quantization is None else "quantize the graph"):
         graph = build_graph(
             checkpoint,
             precision=Precision(options.precision),
@@ -113,7 +113,7 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
             outputs=outputs,
             frame_size=options.frame_size,
             skip_rewrites=options.skip_rewrites,
-            quantization=quantisation,
+            quantization=quantization,
         )
         save_graph(graph.model, work)
     for text in declined_texts(graph.facts):
@@ -135,7 +135,7 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
     return content
 
 
-def _quantisation(
+def _quantization(
     work: Path, checkpoint: Checkpoint, outputs: tuple[str, ...], options: ExportOptions, progress: Progress
 ) -> Quantization:
     with progress.stage("trace the network"):

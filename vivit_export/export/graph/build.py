@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import onnx
@@ -18,7 +18,7 @@ from vivit_export.choices import AttentionForm
 from vivit_export.contract import IO, InputMode, Tensor
 from vivit_export.errors import BuildError, option
 from vivit_export.export.checkpoint.load import Checkpoint
-from vivit_export.export.graph.lowering import lower_precision
+from vivit_export.export.graph.lowering import Lowered, lower_precision
 from vivit_export.export.graph.pixels import prepend_pixels
 from vivit_export.export.graph.quantize import quantize
 from vivit_export.export.graph.quantize_attention import quantize_attention
@@ -119,18 +119,13 @@ def build_graph(
     else:
         rewritten = quantization.rewritten
         model = rewritten.model.clone()
-    facts: dict[str, Any] = {}
     lower_attention(model, single_query_only=form == "fused-op")
+    quantized = None if quantization is None else _quantize(model, quantization)
     preprocessor = Preprocessor(checkpoint.clip, checkpoint.preprocess)
-    folded = False
-    if quantization is not None:
-        ranges = quantization.ranges
-        layers = quantize(model, ranges, quantization.keep)
-        attention = quantize_attention(model, ranges) if quantization.attention else None
-        facts["quantization"] = QuantizationRecord(ranges.method, ranges.clips, layers, ranges.sensitivity, attention)
+    # In float32, the pixel values stay bit-equal to the processor's.
+    folded = precision.rounds and input_mode != "pixels" and fold_pixels(model, preprocessor.table) > 0
+    lowered: Lowered | None = None
     if precision.rounds:
-        # In float32, the pixel values stay bit-equal to the processor's.
-        folded = input_mode != "pixels" and fold_pixels(model, preprocessor.table) > 0
         try:
             lowered = lower_precision(model, precision.base, float_inputs=not folded)
         except BuildError as e:
@@ -139,19 +134,36 @@ def build_graph(
                 raise
             remedy = option("skip_rewrites", culprit)
             raise BuildError(f"{e.args[0]}, or {remedy}, which made it so large") from None
-        facts["largest_weight"] = LargestWeight(*lowered.largest_weight)
-        facts["subnormal_weights"] = lowered.subnormal
-        facts["float32_ops"] = lowered.float32_ops
-        facts["float32_inside"] = "LayerNormalization statistics (stash_type=1)"
-    if input_mode != "pixels":
-        facts["pixels"] = prepend_pixels(model, preprocessor, frame_size, folded=folded)
+    pixels = None if input_mode == "pixels" else prepend_pixels(model, preprocessor, frame_size, folded=folded)
     model.graph.opset_imports[""] = opset
     model.ir_version = 10
-    return Graph(
-        model,
-        PrecisionRecord(
-            precision, form, opset, layer_types(model), rewritten.applied.counts, rewritten.applied.declined, **facts
-        ),
+    record = PrecisionRecord(
+        name=precision,
+        attention=form,
+        opset=opset,
+        layers=layer_types(model),
+        rewrites=rewritten.applied.counts,
+        declined=rewritten.applied.declined,
+        pixels=pixels,
+        quantization=quantized,
+    )
+    return Graph(model, record if lowered is None else _with_lowering(record, lowered))
+
+
+def _quantize(model: ir.Model, quantization: Quantization) -> QuantizationRecord:
+    ranges = quantization.ranges
+    layers = quantize(model, ranges, quantization.keep)
+    attention = quantize_attention(model, ranges) if quantization.attention else None
+    return QuantizationRecord(ranges.method, ranges.clips, layers, ranges.sensitivity, attention)
+
+
+def _with_lowering(record: PrecisionRecord, lowered: Lowered) -> PrecisionRecord:
+    return replace(
+        record,
+        largest_weight=LargestWeight(*lowered.largest_weight),
+        subnormal_weights=lowered.subnormal,
+        float32_ops=lowered.float32_ops,
+        float32_inside="LayerNormalization statistics (stash_type=1)",
     )
 
 

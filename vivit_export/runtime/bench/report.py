@@ -139,12 +139,13 @@ def parse_kind(kind: str) -> tuple[str, Precision, bool]:
     Raises:
         UsageError: it is none of these.
     """
-    name, _, precision = kind.partition("-")
-    if name not in ("eager", "sdpa", "compile") or (precision or "fp32") not in _PRECISIONS:
+    name, _, wanted = kind.partition("-")
+    precision = wanted or Precision.FP32
+    if name not in ("eager", "sdpa", "compile") or precision not in _PRECISIONS:
         raise UsageError(
             f"{option('against', repr(kind))} is not eager, sdpa or compile, optionally followed by -fp16 or -bf16"
         )
-    return "eager" if name == "eager" else "sdpa", Precision(precision or "fp32"), name == "compile"
+    return "eager" if name == "eager" else "sdpa", Precision(precision), name == "compile"
 
 
 def _that_applies(contender: JsonObject) -> JsonObject:

@@ -184,10 +184,10 @@ def test_a_model_that_is_not_there(served: Served, protocol: str) -> None:
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("demo-video", "takes the bytes of video files, as vivit predict sends them; .* name the one behind it: demo"),
+        ("demo-video", "takes whole video files, as vivit predict sends them; to send clips, use the model demo"),
         (
             "views-video",
-            "takes the bytes of video files, as vivit predict sends them; .* name the one behind it: views",
+            "takes whole video files, as vivit predict sends them; to send clips, use the model views",
         ),
         ("demo-frames", "takes videos but predicts nothing; use demo-video for videos, or demo for clips"),
     ],

@@ -99,7 +99,7 @@ def test_a_server_does_not_sample_otherwise(served: Served, model: VideoModel) -
         UsageError, match=r"the server samples videos by itself .*; for another sampling use the model demo"
     ):
         list(predict_videos(model, VIDEOS, contract=adapt_contract(model.contract, stride=1)))
-    with pytest.raises(UsageError, match="windows are cut here, but this model takes whole videos"):
+    with pytest.raises(UsageError, match="windows are cut on this machine, but this model takes whole videos"):
         list(predict_videos(model, VIDEOS, windows=WindowRule(1.0)))
     with pytest.raises(UsageError, match="shared_memory=yes is for clips, but demo-video takes videos"):
         open_model(served.server.url("demo-video", query="?shared_memory=yes"))
