@@ -88,7 +88,7 @@ def test_the_demo_calibrates_on_its_own_motions(tmp_path: Path) -> None:
     assert quantization is not None and checks is not None
     clips = quantization.clips
     assert (clips.source, clips.used) == ("motion clips rendered for the demo", 32)
-    assert "32 calibration clips are few: with 256 or more the ranges settle" in notes
+    assert "32 calibration clips are few: the ranges settle with 256 or more" in notes
     assert all(run.drift is not None and run.drift.top1 == 1 for run in checks.runs)
 
 
