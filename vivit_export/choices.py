@@ -1,10 +1,12 @@
-"""What options choose from, where no record says it: shared by the library and the command line, and light to import.
+"""What options choose from, shared by the library and the command line, and light to import.
 
+The choices that facts hang on are records with names of their own: `Precision`, `Flavour`, `Rewrite`.
 The choices that describe the input (`InputMode`, `Sampling`, `Short`) are in `vivit_export.contract`.
 """
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Literal
 
 AttentionForm = Literal["fused-op", "pattern"]
@@ -21,3 +23,13 @@ CpuPrecision = Literal["fp32", "bf16"]
 
 ServerBackend = Literal["tensorrt", "onnxruntime", "onnxruntime-tensorrt"]
 """What Triton Inference Server runs a model with."""
+
+
+class NamedRecord(str, Enum):
+    """Base of the records that are chosen by name: each is equal to its name, and is written as it."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec)

@@ -6,9 +6,9 @@ Nothing heavy is imported.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import Enum
 from typing import TYPE_CHECKING
 
+from vivit_export.choices import NamedRecord
 from vivit_export.errors import UsageError, option
 from vivit_export.precision import Precision
 
@@ -18,7 +18,7 @@ _RTX_DEFAULT_SMS = (86, 89, 120)
 _FULL_TENSORRT_ONLY = (90, 100, 103)
 
 
-class Flavour(str, Enum):
+class Flavour(NamedRecord):
     """A compiler of engines; equal to its name, which is how the bundle and the command line write it.
 
     Attributes:
@@ -50,12 +50,6 @@ class Flavour(str, Enum):
     times_kernels: bool
     known_sms: tuple[int, ...]
     default_sms: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return str(self.value)
-
-    def __format__(self, spec: str) -> str:
-        return format(self.value, spec)
 
     @property
     def ahead_of_time(self) -> bool:

@@ -6,10 +6,10 @@ Nothing heavy is imported, so that a mistake on the command line is reported at 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from vivit_export.choices import NamedRecord
 from vivit_export.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def _gate(largest: float, cosine: float) -> Mapping[str, float]:
     )
 
 
-class Precision(str, Enum):
+class Precision(NamedRecord):
     """Type of the encoder's weights and GEMMs; equal to its name, which JSON and Python callers use.
 
     Attributes:
@@ -70,12 +70,6 @@ class Precision(str, Enum):
     oldest_sm: int
     cpu_kernels: bool
     gate: Mapping[str, float]
-
-    def __str__(self) -> str:
-        return str(self.value)
-
-    def __format__(self, spec: str) -> str:
-        return format(self.value, spec)
 
     @property
     def base(self) -> Precision:

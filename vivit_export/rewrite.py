@@ -7,14 +7,14 @@ mistake on the command line is reported at once, and a report can be made withou
 from __future__ import annotations
 
 from collections.abc import Collection
-from enum import Enum
 from typing import TYPE_CHECKING
 
+from vivit_export.choices import NamedRecord
 from vivit_export.errors import UsageError, option
 from vivit_export.precision import Precision
 
 
-class Rewrite(str, Enum):
+class Rewrite(NamedRecord):
     """An exact rewrite; equal to its name, which the command line and the bundle use.
 
     Attributes:
@@ -49,12 +49,6 @@ class Rewrite(str, Enum):
     per_layer: int
     low_precision_only: bool
     quantized_only: bool
-
-    def __str__(self) -> str:
-        return str(self.value)
-
-    def __format__(self, spec: str) -> str:
-        return format(self.value, spec)
 
     def places(self, num_layers: int) -> int:
         """Return in how many places of a network it is expected."""
