@@ -5,12 +5,12 @@ The same input produces the same bytes (sorted keys, no timestamps), except for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from vivit_export import files
-from vivit_export.bundle.manifest import Content
+from vivit_export.bundle.manifest import Content, FileRecord
 from vivit_export.bundle.names import FORMAT, MANIFEST
 from vivit_export.bundle.reading import read_manifest
 from vivit_export.files import FolderKind, sha256_of, write_json
@@ -46,10 +46,13 @@ def writing(target: Path, *, force: bool) -> Iterator[Path]:
 
 def write_manifest(folder: Path, content: Content) -> None:
     """Write ``bundle.json``: ``content`` plus the format and the hash of every file in ``folder``."""
+    listed = list_files(folder, but=(MANIFEST,))
+    write_json(folder / MANIFEST, {**to_json(content), "format": FORMAT, "files": to_json(listed)})
+
+
+def list_files(folder: Path, but: Collection[str] = ()) -> dict[str, FileRecord]:
+    """Return size and hash of every file below a folder, but for those named, by path with ``/`` between folders."""
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    listed = {
-        name: {"sha256": sha256_of(folder / name), "size": (folder / name).stat().st_size}
-        for name in names
-        if name != MANIFEST
+    return {
+        name: FileRecord(sha256_of(folder / name), (folder / name).stat().st_size) for name in names if name not in but
     }
-    write_json(folder / MANIFEST, {**to_json(content), "format": FORMAT, "files": listed})

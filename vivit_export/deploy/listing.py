@@ -15,8 +15,9 @@ from pathlib import Path
 
 from vivit_export.bundle import MANIFEST, Bundle, read_bundle
 from vivit_export.bundle.manifest import FileRecord
+from vivit_export.bundle.writing import list_files
 from vivit_export.errors import BundleError, InputError, OutputError
-from vivit_export.files import FolderKind, sha256_of, write_json, writing
+from vivit_export.files import FolderKind, write_json, writing
 from vivit_export.records import from_json, parse_json, to_json
 
 FORMAT = "vivit-deployment/1"
@@ -89,9 +90,7 @@ def require_outside(bundle: Bundle, target: Path) -> None:
 
 def write_listing(folder: Path, listing: str, kind: str, bundle: Bundle) -> None:
     """List the files of a finished deployment in ``folder``, in a file named ``listing``."""
-    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    files = {name: FileRecord(sha256_of(folder / name), (folder / name).stat().st_size) for name in names}
-    written = _Listing(FORMAT, kind, bundle.manifest.model.id, files)
+    written = _Listing(FORMAT, kind, bundle.manifest.model.id, list_files(folder))
     write_json(folder / listing, to_json(written))
 
 
