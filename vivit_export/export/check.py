@@ -12,7 +12,7 @@ Three kinds of runs, each compared with eager fp32:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 import onnx_ir as ir
@@ -23,6 +23,7 @@ from vivit_export.contract import Contract, InputMode
 from vivit_export.export.clips import CheckClips, read_check_clips
 from vivit_export.export.graph.emulate import emulated_session
 from vivit_export.precision import Precision
+from vivit_export.progress import Progress
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.clips.processor_config import installed_resize_order
 from vivit_export.runtime.drift.check import Outputs, run_full_batches
@@ -30,8 +31,21 @@ from vivit_export.runtime.drift.metrics import compare
 from vivit_export.runtime.drift.parity import compare_pixels
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
+if TYPE_CHECKING:
+    from vivit_export.export.checkpoint.load import Checkpoint
+
 _SCORES_BYTES = 512 << 20
 """The check on the CPU skips, and reports, batches whose attention scores exceed this."""
+
+
+def run_eager(
+    checkpoint: Checkpoint, contract: Contract, clips: CheckClips, precision: Precision, progress: Progress
+) -> Outputs:
+    """Run the eager network on the clips of a check, and return the outputs that the contract has."""
+    with progress.stage(f"run eager {precision} on {len(clips.names)} clips"):
+        results = checkpoint.run_eager(clips.pixels, precision)
+    wanted = {tensor.name for tensor in contract.io.outputs}
+    return {name: array for name, array in results.items() if name in wanted}
 
 
 def run_checks(

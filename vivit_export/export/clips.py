@@ -50,6 +50,17 @@ def num_bundled_clips(flops_per_clip: float) -> int:
     return max(1, int(_BUNDLED_FLOPS / flops_per_clip))
 
 
+def num_check_clips(wanted: int | None, folder: str | Path | None, flops_per_clip: float) -> int | None:
+    """Return how many clips to check on at most, or None for all: the number wanted, or what suits the clips.
+
+    Args:
+        wanted: the user's number, if any.
+        folder: the user's videos, of which all are used, or None for the bundled ones; see `num_bundled_clips`.
+        flops_per_clip: eager work for one clip.
+    """
+    return wanted or (None if folder else num_bundled_clips(flops_per_clip))
+
+
 def load_check_clips(contract: Contract, folder: Path | None, limit: int | None) -> CheckClips:
     """Decode, sample and crop clips according to the contract.
 

@@ -23,9 +23,9 @@ from vivit_export.errors import UsageError, option
 from vivit_export.export.amend import finish
 from vivit_export.export.build import add_engine
 from vivit_export.export.calibrate import layers_to_keep, obtain_ranges
-from vivit_export.export.check import processor_parity, run_checks
+from vivit_export.export.check import processor_parity, run_checks, run_eager
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
-from vivit_export.export.clips import load_check_clips, num_bundled_clips
+from vivit_export.export.clips import load_check_clips, num_check_clips
 from vivit_export.export.graph.build import (
     Graph,
     Quantization,
@@ -48,7 +48,6 @@ from vivit_export.files import write_json
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
 from vivit_export.report.html import declined_texts
-from vivit_export.runtime.drift.check import Outputs
 from vivit_export.runtime.drift.metrics import parse_gate
 from vivit_export.runtime.drift.parity import graph_parity
 
@@ -106,7 +105,7 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
     with progress.stage("trace the network" if quantization is None else "quantize the graph"):
         graph = build_graph(
             checkpoint,
-            precision=Precision(options.precision),
+            precision=options.precision,
             form=plan.attention,
             opset=plan.opset,
             input_mode=options.input_mode,
@@ -139,11 +138,11 @@ def _quantization(
     work: Path, checkpoint: Checkpoint, outputs: tuple[str, ...], options: ExportOptions, progress: Progress
 ) -> Quantization:
     with progress.stage("trace the network"):
-        rewritten = rewrite_graph(checkpoint, outputs, Precision(options.precision), options.skip_rewrites)
+        rewritten = rewrite_graph(checkpoint, outputs, options.precision, options.skip_rewrites)
     clip = options.sampled(checkpoint.clip)
     attention = options.fp8_attention
     ranges = obtain_ranges(
-        checkpoint, rewritten, clip, Precision(options.precision), options.calibration, progress, attention=attention
+        checkpoint, rewritten, clip, options.precision, options.calibration, progress, attention=attention
     )
     if options.keep_fp16 == "auto":
         with progress.stage("run the float32 graph"):
@@ -161,7 +160,7 @@ def _check_clips(
 ) -> npt.NDArray[np.uint8]:
     """Return crops of the clips that the check will use."""
     contract = Contract(clip, checkpoint.preprocess, signature(rewritten.model, "pixels"), checkpoint.labels)
-    limit = options.num_clips or (None if options.clips else num_bundled_clips(checkpoint.flops_per_clip))
+    limit = num_check_clips(options.num_clips, options.clips, checkpoint.flops_per_clip)
     return load_check_clips(contract, options.clips, limit).crops
 
 
@@ -176,19 +175,12 @@ def _choose_outputs(checkpoint: Checkpoint, wanted: tuple[str, ...]) -> tuple[st
 def _check(
     work: Path, checkpoint: Checkpoint, graph: Graph, contract: Contract, options: ExportOptions, progress: Progress
 ) -> DriftReport:
-    names = {tensor.name for tensor in contract.io.outputs}
     with progress.stage("read the clips"):
-        limit = options.num_clips or (None if options.clips else num_bundled_clips(checkpoint.flops_per_clip))
+        limit = num_check_clips(options.num_clips, options.clips, checkpoint.flops_per_clip)
         clips = load_check_clips(contract, options.clips, limit)
-
-    def eager(precision: Precision) -> Outputs:
-        with progress.stage(f"run eager {precision} on {len(clips.names)} clips"):
-            results = checkpoint.run_eager(clips.pixels, precision)
-        return {name: array for name, array in results.items() if name in names}
-
-    reference = eager(Precision.FP32)
+    reference = run_eager(checkpoint, contract, clips, Precision.FP32, progress)
     base = options.precision.base
-    low = eager(base) if base.rounds else None
+    low = run_eager(checkpoint, contract, clips, base, progress) if base.rounds else None
     (work / bundle.GOLDEN).write_bytes(save({"frames": clips.frames, **reference}))
     gate = parse_gate(options.gate, options.precision)
     with progress.stage("check the graph against eager"):

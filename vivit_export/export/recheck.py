@@ -19,18 +19,19 @@ from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.bundle.checks import BlockDrift, CheckedClips, DriftReport, Gate, Parity, Run
 from vivit_export.choices import Against, CpuPrecision
 from vivit_export.errors import CheckpointError, UsageError, option
-from vivit_export.export.clips import load_check_clips, num_bundled_clips
+from vivit_export.export.clips import load_check_clips, num_check_clips
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.drift.check import (
     Outputs,
     check_session,
+    gate_of,
     golden_clips,
     run_full_batches,
     tuned_batches,
 )
-from vivit_export.runtime.drift.metrics import compare, parse_gate
+from vivit_export.runtime.drift.metrics import compare
 from vivit_export.runtime.drift.parity import graph_parity
 from vivit_export.runtime.select import CPU_ENGINES, open_session
 from vivit_export.runtime.session.session import Session
@@ -97,8 +98,7 @@ def check(
         raise UsageError(f"{option('num_clips', num_clips)} must be at least 1")
     with progress.stage("verify the bundle"):
         source = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
-    recorded = source.manifest.checks
-    limits = parse_gate(gate, source.precision, recorded.gate.limits if recorded else None)
+    limits = gate_of(source, gate)
     with open_session(source, engine, device, cpu_precision) as session:
         progress.note(f"runs on {session.details}")
         if chosen == "golden":
@@ -192,21 +192,16 @@ def _eager(
 ) -> _Reference:
     with progress.stage("load the checkpoint"):
         loaded = load_exported_checkpoint(bundle, checkpoint)
+    from vivit_export.export.check import processor_parity, run_eager
+
     with progress.stage("read the clips"):
-        limit = num_clips or (None if folder else num_bundled_clips(loaded.flops_per_clip))
+        limit = num_check_clips(num_clips, folder, loaded.flops_per_clip)
         clips = load_check_clips(bundle.contract, None if folder is None else Path(folder), limit)
-    wanted = {tensor.name for tensor in bundle.contract.io.outputs}
-
-    def run(precision: Precision) -> Outputs:
-        with progress.stage(f"run eager {precision} on {len(clips.names)} clips"):
-            results = loaded.run_eager(clips.pixels, precision)
-        return {name: array for name, array in results.items() if name in wanted}
-
-    outputs = run(Precision.FP32)
+    outputs = run_eager(loaded, bundle.contract, clips, Precision.FP32, progress)
     runs: tuple[Run, ...] = ()
     base = bundle.precision.base
     if base.rounds:
-        drift = compare(outputs, run(base), gate.tie_margin)
+        drift = compare(outputs, run_eager(loaded, bundle.contract, clips, base, progress), gate.tie_margin)
         runs = (Run(f"eager {base}", 1, False, drift),)
     blocks: tuple[BlockDrift, ...] = ()
     if per_block:
@@ -214,8 +209,6 @@ def _eager(
 
         with progress.stage("compare each encoder block"):
             blocks = tuple(block_drift(bundle, loaded, clips.for_input(bundle.contract.io.mode), clips.pixels))
-    from vivit_export.export.check import processor_parity
-
     with progress.stage("compare with VivitImageProcessor"):
         parity = processor_parity(bundle.contract, None if folder is None else Path(folder), limit)
     name = f"eager fp32, {loaded.framework}"

@@ -29,8 +29,7 @@ from vivit_export.errors import VivitExportError
 from vivit_export.records import JsonObject
 from vivit_export.runtime.bench.nvidia_smi import gpu_used_bytes
 from vivit_export.runtime.clips.sampling import choose_sampling
-from vivit_export.runtime.drift.check import check_session, golden_clips
-from vivit_export.runtime.drift.metrics import parse_gate
+from vivit_export.runtime.drift.check import check_session, gate_of, golden_clips
 from vivit_export.runtime.select import CPU_ENGINES, ORDER, open_session
 from vivit_export.runtime.session.session import Session
 
@@ -105,8 +104,7 @@ class Served:
         if self._bundle.golden is None:
             return None
         frames, reference = golden_clips(self._bundle)
-        checks = self._bundle.manifest.checks
-        gate = parse_gate(None, self._bundle.precision, checks.gate.limits if checks else None)
+        gate = gate_of(self._bundle)
         run = check_session(self._session, frames, reference, gate)[0]
         return gate.violations(run.drift) if run.drift else []
 

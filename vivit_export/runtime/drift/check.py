@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from vivit_export.bundle import Bundle
 from vivit_export.bundle.checks import Gate, Run
 from vivit_export.errors import BundleError, option
-from vivit_export.runtime.drift.metrics import compare
+from vivit_export.runtime.drift.metrics import compare, parse_gate
 from vivit_export.runtime.session.session import Session
 
 Outputs = Mapping[str, npt.NDArray[np.float32]]
@@ -63,6 +63,16 @@ def check_session(
 def tuned_batches(bundle: Bundle) -> tuple[int, ...]:
     """Return the batches that the bundle's engines are tuned for."""
     return tuple(sorted({engine.profile.opt for engine in bundle.engines.values()}))
+
+
+def gate_of(bundle: Bundle, text: str | None = None) -> Gate:
+    """Return the limits that a bundle was exported with, or else its precision's, replaced with those in ``text``.
+
+    Raises:
+        UsageError: see `parse_gate`.
+    """
+    checks = bundle.manifest.checks
+    return parse_gate(text, bundle.precision, checks.gate.limits if checks else None)
 
 
 def golden_clips(bundle: Bundle) -> tuple[npt.NDArray[np.uint8], dict[str, npt.NDArray[np.float32]]]:

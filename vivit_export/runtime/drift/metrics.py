@@ -35,15 +35,11 @@ def parse_gate(text: str | None, precision: Precision, base: Mapping[str, float]
         name, _, value = (part.strip() for part in item.partition("="))
         given = option("gate", repr(item))
         if name not in METRICS:
-            raise UsageError(
-                f"{option('gate', repr(item))}: {name!r} is not a metric; use one of {', '.join(sorted(METRICS))}"
-            )
+            raise UsageError(f"{given}: {name!r} is not a metric; use one of {', '.join(sorted(METRICS))}")
         try:
             limits[name] = float(value)
         except ValueError:
-            raise UsageError(
-                f"{option('gate', repr(item))}: {value!r} is not a number; write for instance {name}=0.99"
-            ) from None
+            raise UsageError(f"{given}: {value!r} is not a number; write for instance {name}=0.99") from None
         if math.isnan(limits[name]):
             raise UsageError(f"{given}: a limit cannot be NaN")
     return Gate(limits)
