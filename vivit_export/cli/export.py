@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -26,7 +25,7 @@ from vivit_export.cli.options import (
     sampling_options,
     target_options,
 )
-from vivit_export.cli.show import show_bundle, show_export
+from vivit_export.cli.show import show_bundle, show_export, show_json
 from vivit_export.cli.values import FILE, PATH, frame_size, name_list
 from vivit_export.contract import InputMode
 from vivit_export.precision import Precision
@@ -200,9 +199,12 @@ def calibrate(
     from vivit_export.export.calibration_run import calibrate_model
 
     ranges = calibrate_model(model, output, options=options, sensitivity=sensitivity, progress=progress)
-    from vivit_export.report.text import ranges_text
+    if as_json:
+        show_json(ranges.to_json())
+    else:
+        from vivit_export.report.text import ranges_text
 
-    click.echo(json.dumps(ranges.to_json(), indent=2, sort_keys=True) if as_json else ranges_text(ranges, output))
+        click.echo(ranges_text(ranges, output))
 
 
 @click.command(cls=Command)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -19,10 +18,9 @@ from vivit_export.cli.options import (
     sampling_options,
     session_options,
 )
-from vivit_export.cli.show import show_prediction
+from vivit_export.cli.show import show_json, show_prediction
 from vivit_export.cli.values import FILE, PATH, SOURCE, int_list, length
 from vivit_export.errors import UsageError, option
-from vivit_export.records import to_json
 
 if TYPE_CHECKING:
     from vivit_export.progress import Silent
@@ -51,7 +49,7 @@ def inspect(bundle: Path, as_json: bool, plan_onnx: Path | None, engine: str | N
         write_plan_onnx(plans[chosen].layers, chosen, plan_onnx)
     if as_json:
         content = {**summary_json(found, None), "plans": {name: plan.to_json() for name, plan in plans.items()}}
-        click.echo(json.dumps(content, indent=2, sort_keys=True))
+        show_json(content)
     else:
         click.echo("\n".join([summary_text(found), *map(plan_text, plans.values())]))
 
@@ -177,7 +175,7 @@ def check(
         progress=progress,
     )
     if as_json:
-        click.echo(json.dumps({**to_json(report), "passed": report.passed}, indent=2, sort_keys=True))
+        show_json({**report.to_json(), "passed": report.passed})
     else:
         click.echo(drift_text(report))
     report.require()
@@ -257,6 +255,9 @@ def bench(
     )
     if save and not report.interrupted:
         amend(source, lambda _work, content: dataclasses.replace(content, bench=report.record()), progress)
-    click.echo(json.dumps(report.to_json(), indent=2, sort_keys=True) if as_json else bench_text(report.record()))
+    if as_json:
+        show_json(report.to_json())
+    else:
+        click.echo(bench_text(report.record()))
     if report.interrupted:
         raise KeyboardInterrupt

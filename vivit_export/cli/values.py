@@ -41,22 +41,22 @@ def sm_list(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 
 def frame_size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, int] | None:
     """Read ``1920x1080`` (width x height) as (1080, 1920)."""
-    if value is None:
-        return None
-    width, _, height = value.lower().partition("x")
-    if not (width.isascii() and width.isdigit() and height.isascii() and height.isdigit()):
-        raise click.BadParameter(f"{value!r} is not a size such as 1920x1080 (width x height)")
-    return int(height), int(width)
+    found = _pair(value, "a size such as 1920x1080 (width x height)")
+    return found and found[::-1]
 
 
 def views(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, int] | None:
     """Read ``4x3`` (temporal x spatial) as (4, 3)."""
+    return _pair(value, "a number of views such as 4x3 (temporal x spatial)")
+
+
+def _pair(value: str | None, words: str) -> tuple[int, int] | None:
     if value is None:
         return None
-    temporal, _, spatial = value.lower().partition("x")
-    if not (temporal.isascii() and temporal.isdigit() and spatial.isascii() and spatial.isdigit()):
-        raise click.BadParameter(f"{value!r} is not a number of views such as 4x3 (temporal x spatial)")
-    return int(temporal), int(spatial)
+    first, _, second = value.lower().partition("x")
+    if not all(part.isascii() and part.isdigit() for part in (first, second)):
+        raise click.BadParameter(f"{value!r} is not {words}")
+    return int(first), int(second)
 
 
 def int_list(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...]:

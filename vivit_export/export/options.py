@@ -25,7 +25,7 @@ from vivit_export.rewrite import REWRITE_NAMES
 from vivit_export.runtime.clips.sampling import choose_sampling
 from vivit_export.runtime.drift.metrics import parse_gate
 
-Attention = Literal["auto", "fused-op", "pattern"]
+Attention = Literal["auto", AttentionForm]
 OUTPUTS = ("logits", "embedding")
 
 _MAX_OPSET = 24

@@ -198,13 +198,14 @@ BENCH_COLUMNS = ("contender", "batch", "p50 ms", "p90", "p95", "p99", "clips/s",
 
 def _speed(bench: BenchRecord) -> str:
     machine = bench.machine
-    words = [
+    words = (
         f"{machine.cpu}, {machine.cores} cores, load {machine.load_before} before; {bench.rounds} rounds"
         f"{', partial' if bench.partial else ''}. Speed is relative to {bench.baseline}, the median "
         f"of the rounds with their 10th and 90th percentile. Not timed: {bench.excluded}."
-    ]
-    bars = [(f"{row[0]}, batch {row[1]}", float(row[6])) for row in bench_rows(bench)]
-    return f"<p>{escape(words[0])}</p>" + _bars(bars, "clips/s") + _table(BENCH_COLUMNS, bench_rows(bench))
+    )
+    rows = bench_rows(bench)
+    bars = [(f"{row[0]}, batch {row[1]}", float(row[6])) for row in rows]
+    return f"<p>{escape(words)}</p>" + _bars(bars, "clips/s") + _table(BENCH_COLUMNS, rows)
 
 
 def _bars(values: Sequence[tuple[str, float]], unit: str) -> str:
