@@ -105,6 +105,17 @@ def remux(source: Path, target: Path, edit: Any) -> Path:
     return target
 
 
+def make_vp8_with_hidden_frames(folder: Path) -> tuple[Path, list[int]]:
+    """Make a video of 40 frames, of which 5, 6 and 30 are not shown; return it and the numbers of the others."""
+    hidden = (5, 6, 30)
+    source = make_video(folder / "all.webm", codec="libvpx", codec_options={"b": "2M", "qmax": "8"})
+
+    def hide(index: int, data: bytes) -> bytes:
+        return bytes([data[0] & ~0x10]) + data[1:] if index in hidden else data  # clears show_frame
+
+    return remux(source, folder / "hidden.webm", hide), [n for n in range(40) if n not in hidden]
+
+
 def make_picture_video(
     path: Path,
     pictures: Iterable[np.ndarray],

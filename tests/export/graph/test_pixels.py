@@ -13,7 +13,7 @@ from checkpoints import Checkpoints
 from graphs import ops, parse, run_ort
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from transformers import VivitImageProcessor
+from pixels import hf_processor
 
 from vivit_export.contract import Clip, Preprocess
 from vivit_export.export.graph.pixels import exact_steps, prepend_pixels
@@ -35,17 +35,8 @@ ODD = Preprocess(rescale_factor=0.0123456789, offset=False, mean=(0.4, 0.5, 0.6)
 
 def hugging_face(p: Preprocess) -> Float32:
     """What transformers makes of FRAMES, (1, T, 3, H, W)."""
-    processor = VivitImageProcessor(
-        do_resize=False,
-        do_center_crop=False,
-        do_rescale=p.do_rescale,
-        rescale_factor=p.rescale_factor,
-        offset=p.offset,
-        do_normalize=p.do_normalize,
-        image_mean=list(p.mean),
-        image_std=list(p.std),
-    )
-    pixels = processor(list(FRAMES), return_tensors="np")["pixel_values"]
+    uncut = dataclasses.replace(p, do_resize=False, do_center_crop=False)
+    pixels = hf_processor(uncut)(list(FRAMES), return_tensors="np")["pixel_values"]
     return np.asarray(pixels, np.float32)
 
 

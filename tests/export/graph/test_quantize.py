@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 import pytest
-from checkpoints import Checkpoints, normal_pixels
-from graphs import inferred_types, ops, run_double, run_ort, to_double
+from checkpoints import Checkpoints
+from graphs import inferred_types, ops, run_ort, to_double
 from made_ranges import DEEP, LAYERS, ranges
+from rewriting import assert_same_function, double_pixels
 
 from vivit_export.bundle.manifest import ClipsRecord, PrecisionRecord, QuantizedLayer
 from vivit_export.calibration.linears import LinearGroup, quantize_input, quantize_weights
@@ -161,10 +162,7 @@ def test_smoothing_changes_no_result(checkpoints: Checkpoints) -> None:
             constant = ir.tensor(weight * factors[:, None], name=matmul.inputs[1].name)  # type: ignore[union-attr]
             matmul.inputs[1].const_value = constant  # type: ignore[union-attr]
             matmul.replace_input_with(0, source)
-    pixels = normal_pixels(checkpoint, 2).astype(np.float64)
-    expected, got = (run_double(to_double(model), pixels) for model in (before, after))
-    for name, array in expected.items():
-        np.testing.assert_allclose(got[name], array, rtol=0, atol=1e-12 * np.ptp(array))
+    assert_same_function(to_double(before), to_double(after), double_pixels(checkpoint), of_range=1e-12)
 
 
 def test_naming_the_inputs_changes_names_only(checkpoints: Checkpoints) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from videos import TURNS, contract, frame_numbers, make_audio, make_video, patch_box, remux
+from videos import TURNS, contract, frame_numbers, make_audio, make_video, make_vp8_with_hidden_frames, patch_box, remux
 
 from vivit_export.errors import ClipError
 from vivit_export.runtime import find_clips, read_clip
@@ -108,13 +108,7 @@ def test_edit_lists_hide_frames(tmp_path: Path) -> None:
 
 
 def test_hidden_vp8_frames_are_not_counted(tmp_path: Path) -> None:
-    source = make_video(tmp_path / "all.webm", codec="libvpx", codec_options={"b": "2M", "qmax": "8"})
-
-    def hide(index: int, data: bytes) -> bytes:
-        return bytes([data[0] & ~0x10]) + data[1:] if index in (5, 6, 30) else data  # clears show_frame
-
-    path = remux(source, tmp_path / "hidden.webm", hide)
-    shown = [n for n in range(40) if n not in (5, 6, 30)]
+    path, shown = make_vp8_with_hidden_frames(tmp_path)
     assert read_numbers(path, 37) == shown
     assert read_numbers(path, 6) == [shown[n] for n in uniform(37, 6)]
     with pytest.raises(ClipError, match="has 37 frames but the model takes 38"):

@@ -20,6 +20,7 @@ from videos import (
     frame_numbers,
     make_picture_video,
     make_video,
+    make_vp8_with_hidden_frames,
     moving_picture,
     patch_box,
     remux,
@@ -157,13 +158,7 @@ def test_seconds_at_a_variable_rate(tmp_path: Path, name: str) -> None:
 
 
 def test_hidden_vp8_frames_are_not_counted(tmp_path: Path) -> None:
-    source = make_video(tmp_path / "all.webm", codec="libvpx", codec_options={"b": "2M", "qmax": "8"})
-
-    def hide(index: int, data: bytes) -> bytes:
-        return bytes([data[0] & ~0x10]) + data[1:] if index in (5, 6, 30) else data  # clears show_frame
-
-    path = remux(source, tmp_path / "hidden.webm", hide)
-    shown = [n for n in range(40) if n not in (5, 6, 30)]
+    path, shown = make_vp8_with_hidden_frames(tmp_path)
     windows = list(read_windows(path, whole_frames(4), window=8, unit="frames"))
     assert [frame_numbers(w.frames) for w in windows] == [shown[b : b + 8 : 2] for b in (0, 8, 16, 24, 29)]
 
