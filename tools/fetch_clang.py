@@ -13,16 +13,9 @@ import sys
 from pathlib import Path
 
 from apt_packages import Apt, codename
-from fetched_folder import fetch_once
+from fetched_folder import fetch_versions
 
 FOLDER = Path(sys.prefix) / "share" / "clang"
-_MARKER = "complete.txt"
-
-
-def is_complete(folder: Path) -> bool:
-    """Return whether clang++ of this machine's suite lies in ``folder``."""
-    marker = folder / _MARKER
-    return marker.is_file() and marker.read_text() == codename()
 
 
 def fetch(folder: Path = FOLDER) -> Path:
@@ -32,7 +25,7 @@ def fetch(folder: Path = FOLDER) -> Path:
         subprocess.CalledProcessError: apt could not find or download a package.
         FileNotFoundError: this machine has no apt.
     """
-    return fetch_once(folder, is_complete, _fill)
+    return fetch_versions(folder, codename(), _fill)
 
 
 def _fill(target: Path, room: Path) -> None:
@@ -42,7 +35,6 @@ def _fill(target: Path, room: Path) -> None:
     headers = f"lib{compiler.replace('-', '-common-')}-dev"  # clang looks for them beside itself
     for package in dict.fromkeys((*packages, headers)):
         apt.unpack(package, target)
-    (target / _MARKER).write_text(codename())
 
 
 if __name__ == "__main__":

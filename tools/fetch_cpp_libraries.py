@@ -17,20 +17,13 @@ import sys
 from pathlib import Path
 
 from apt_packages import Apt, codename
-from fetched_folder import fetch_once, pip_install
+from fetched_folder import fetch_versions, pip_install
 
 FFMPEG = ("libavformat-dev", "libavcodec-dev", "libswscale-dev", "libavutil-dev")  # only to compile against
 OWN_SUITE = ("nlohmann-json3-dev", "libssl-dev", "doctest-dev", *FFMPEG)
 FROM_TRIXIE = ("libonnxruntime-dev",)
 AV = "av==15.1.0"  # FFmpeg 7.1, as trixie
 FOLDER = Path(sys.prefix) / "share" / "cpp-libraries"
-_MARKER = "complete.txt"
-
-
-def is_complete(folder: Path) -> bool:
-    """Return whether all packages lie in ``folder``."""
-    marker = folder / _MARKER
-    return marker.is_file() and marker.read_text() == _wanted()
 
 
 def fetch(folder: Path = FOLDER) -> Path:
@@ -40,7 +33,7 @@ def fetch(folder: Path = FOLDER) -> Path:
         subprocess.CalledProcessError: apt could not find or download a package.
         FileNotFoundError: this machine has no apt.
     """
-    return fetch_once(folder, is_complete, _fill)
+    return fetch_versions(folder, _wanted(), _fill)
 
 
 def _fill(target: Path, room: Path) -> None:
@@ -53,7 +46,6 @@ def _fill(target: Path, room: Path) -> None:
     _add_ffmpeg(apt, target / "ffmpeg")
     for archive in target.rglob("*.a"):  # most of the size, and nothing links them
         archive.unlink()
-    (target / _MARKER).write_text(_wanted())
 
 
 def _add_ffmpeg(apt: Apt, prefix: Path) -> None:

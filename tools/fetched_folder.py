@@ -33,6 +33,26 @@ def fetch_once(folder: Path, is_complete: Callable[[Path], bool], fill: Callable
     return folder
 
 
+def fetch_versions(folder: Path, wanted: str, fill: Callable[[Path, Path], None]) -> Path:
+    """Fill ``folder`` unless it was filled with what is wanted, and return it; see `fetch_once`.
+
+    Args:
+        folder: what is wanted; a file in it records what it was filled with.
+        wanted: names what it holds, versions included.
+        fill: as for `fetch_once`.
+    """
+    name = "complete.txt"
+
+    def is_complete(there: Path) -> bool:
+        return (there / name).is_file() and (there / name).read_text() == wanted
+
+    def fill_and_record(target: Path, room: Path) -> None:
+        fill(target, room)
+        (target / name).write_text(wanted)
+
+    return fetch_once(folder, is_complete, fill_and_record)
+
+
 def pip_install(requirement: str, target: Path) -> None:
     """Install one package without its dependencies into a folder of its own.
 
