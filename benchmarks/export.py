@@ -45,10 +45,10 @@ def main(checkpoint: Path) -> None:
         results["help_seconds"] = min(run_measured([VIVIT_EXPORT, "--help"])["seconds"] for _ in range(5))
         results["vivit_b_export_fp16"] = measure_export(checkpoint, work / "fp16")
         results["vivit_b_rewrites"] = cost_of_rewrites(checkpoint, work / "cost")
-        initial = as_initialised(work / "initialised")
+        initial = as_initialized(work / "initialized")
         results["vivit_b_fp32_on_noise"] = {
             "weights of make_checkpoint.py": drift_on_noise(checkpoint, work / "fp32"),
-            "weights as transformers initialises them": drift_on_noise(initial, work / "initial-fp32"),
+            "weights as transformers initializes them": drift_on_noise(initial, work / "initial-fp32"),
         }
         results["demo_generated_200"] = demo_agreement(work)
     path = write_results("export", results)
@@ -97,7 +97,7 @@ def cost_of_rewrites(checkpoint: Path, target: Path) -> dict[str, Any]:
     return figures
 
 
-def as_initialised(folder: Path) -> Path:
+def as_initialized(folder: Path) -> Path:
     """ViViT-B/16x2 with 400 labels as ``VivitForVideoClassification`` is born, seed 0."""
     import torch
     import transformers

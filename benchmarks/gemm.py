@@ -26,7 +26,7 @@ def gemm_rates() -> dict[str, dict[str, float]]:
     core = openvino.Core()  # one for all: see `vivit_export.runtime.session.openvino`
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal(shape, dtype=np.float32) for shape in ((M, K), (K, N)))
-    plain, quantised = _model(b), _quantised_model(a, b)
+    plain, quantized = _model(b), _quantized_model(a, b)
     runs: dict[str, dict[str, Run]] = {
         "float32": {
             "pytorch": _torch(a, b, "float32"),
@@ -34,7 +34,7 @@ def gemm_rates() -> dict[str, dict[str, float]]:
             "openvino": _openvino(core, plain, a, "f32"),
         },
         "bfloat16": {"pytorch": _torch(a, b, "bfloat16"), "openvino": _openvino(core, plain, a, "bf16")},
-        "int8": {"onnxruntime": _onnxruntime(quantised, a), "openvino": _openvino(core, quantised, a, "f32")},
+        "int8": {"onnxruntime": _onnxruntime(quantized, a), "openvino": _openvino(core, quantized, a, "f32")},
     }
     flop = 2 * M * K * N
     return {
@@ -74,7 +74,7 @@ def _model(b: npt.NDArray[np.float32]) -> bytes:
     return _serialize(nodes, {"b": b})
 
 
-def _quantised_model(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> bytes:
+def _quantized_model(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> bytes:
     a_scale, b_scale = (np.array(np.abs(x).max() / 127, np.float32) for x in (a, b))
     weights: dict[str, Any] = {
         "b8": np.round(b / b_scale).astype(np.int8),

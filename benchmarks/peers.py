@@ -61,7 +61,7 @@ def main(checkpoint: Path, rounds: int, batches: str, peer_python: Path | None, 
         work = Path(folder)
         loaded = load_checkpoint(str(checkpoint))
         save_file({"frames": motion_clips(loaded, range(CALIBRATION_CLIPS))}, work / CLIPS)
-        results["artefacts"], commands, ours = make_contenders(checkpoint, work, peer_python)
+        results["artifacts"], commands, ours = make_contenders(checkpoint, work, peer_python)
         clips = load_check_clips(ours.contract, None, NUM_CLIPS)
         reference = loaded.run_eager(clips.pixels)["logits"]
         results["max_logit_difference"] = {

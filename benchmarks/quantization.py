@@ -69,7 +69,7 @@ TIMED_CLIPS = 64
 @click.option("--evaluation-clips", default=4, show_default=True, help="Clips that ViViT-B's logits are compared on.")
 @click.option("--modelopt", type=click.Path(path_type=Path), help="Python with nvidia-modelopt.")
 @click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), help="Repeatable.  [default: all]")
-@click.option("--quantiser", "names", multiple=True, help="Only these of a part, and keep its others. Repeatable.")
+@click.option("--quantizer", "names", multiple=True, help="Only these of a part, and keep its others. Repeatable.")
 @click.option("--worker", nargs=3, hidden=True)
 def main(
     checkpoint: Path,
@@ -181,16 +181,16 @@ def serve(name: str, model: str, work: Path, modelopt: str) -> None:
     out.mkdir()
     if name.startswith("ours"):
         os.environ["XDG_CACHE_HOME"] = str(out / "cache")
-        quantise_ourselves(name, load_checkpoint(model), data, out, stages)
+        quantize_ourselves(name, load_checkpoint(model), data, out, stages)
     elif name.startswith("onnxruntime"):
-        quantise_with_onnxruntime(work / "float" / MODEL, data, out)
+        quantize_with_onnxruntime(work / "float" / MODEL, data, out)
     else:
-        quantise_with_modelopt(modelopt, work / "float" / MODEL, data, out)
+        quantize_with_modelopt(modelopt, work / "float" / MODEL, data, out)
     print(json.dumps(stages.seconds))
     print(out / MODEL)
 
 
-def quantise_ourselves(name: str, checkpoint: Checkpoint, data: Path, out: Path, progress: Silent) -> None:
+def quantize_ourselves(name: str, checkpoint: Checkpoint, data: Path, out: Path, progress: Silent) -> None:
     """Calibrate, choose smoothing, and write the float32 graph with codes."""
     plain, attention = "no smoothing" in name, "attention" in name
     options = CalibrationOptions((data,), method="minmax" if plain else "mse", smooth="none" if plain else "auto")
@@ -206,7 +206,7 @@ def quantise_ourselves(name: str, checkpoint: Checkpoint, data: Path, out: Path,
     save_graph(model, out)
 
 
-def quantise_with_onnxruntime(graph: Path, data: Path, out: Path) -> None:
+def quantize_with_onnxruntime(graph: Path, data: Path, out: Path) -> None:
     """``quantize_static`` as its documentation advises for transformers: Q/DQ, signed, symmetric, per channel.
 
     Left to itself it quantizes the products' outputs too, which costs accuracy, and ONNX Runtime 1.32 cannot load the
@@ -241,7 +241,7 @@ def quantise_with_onnxruntime(graph: Path, data: Path, out: Path) -> None:
     )
 
 
-def quantise_with_modelopt(python: str, graph: Path, data: Path, out: Path) -> None:
+def quantize_with_modelopt(python: str, graph: Path, data: Path, out: Path) -> None:
     """``modelopt.onnx.quantization`` on the same Linears, with its own defaults otherwise."""
     np.save(out / "calibration.npy", load_file(data)["frames"])
     command = [

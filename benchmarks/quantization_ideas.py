@@ -140,12 +140,12 @@ def shift(group: LinearGroup, ranges: Ranges, seen: Observations, *, rows: bool)
     factors = factors_of(group, ranges)
     (weight,) = group.weights
     smoothed = (weight * factors[:, None],)
-    (quantised,) = quantize_weights(group, ranges.precision, smoothed, found.percent)
+    (quantized,) = quantize_weights(group, ranges.precision, smoothed, found.percent)
     if not rows:
         mean = tensor.channel_mean.astype(np.float32)
-        return np.asarray(mean @ weight - mean / factors @ quantised.values)
+        return np.asarray(mean @ weight - mean / factors @ quantized.values)
     inputs = quantize_input(tensor.rows / factors, found.amax, ranges.precision)
-    return np.asarray((tensor.rows @ weight - inputs @ quantised.values).mean(axis=0))
+    return np.asarray((tensor.rows @ weight - inputs @ quantized.values).mean(axis=0))
 
 
 def factors_of(group: LinearGroup, ranges: Ranges) -> Float32:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 320, 60, 170, 20, 40
-_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
+_COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
 
 
 def line_chart(title: str, x_name: str, xs: Sequence[float], series: Mapping[str, Sequence[float]]) -> str:
@@ -48,9 +48,9 @@ def line_chart(title: str, x_name: str, xs: Sequence[float], series: Mapping[str
     below = 0.0
     for i, name in enumerate(ends):
         points = " ".join(at(x, y) for x, y in zip(xs, relative[name], strict=True))
-        colour = _COLOURS[i % len(_COLOURS)]
-        lines.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        color = _COLORS[i % len(_COLORS)]
+        lines.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>')
         right, down = map(float, points.split()[-1].split(","))
         below = max(down + 4, below + 14)
-        lines.append(f'<g fill="{colour}">{text(right + 8, below, name)}</g>')
+        lines.append(f'<g fill="{color}">{text(right + 8, below, name)}</g>')
     return "\n".join([*lines, "</svg>", ""])

@@ -11,7 +11,7 @@ _GEMM_FLOP, _FLOP = 533e9, 903e9  # of a clip: in Linears, and in all
 
 def peers_section(content: dict[str, Any]) -> str:
     """Write tables of the contenders and their limit, of the rates behind the limit, and of the cost of making them."""
-    differences, artefacts = content["max_logit_difference"], content["artefacts"]
+    differences, artifacts = content["max_logit_difference"], content["artifacts"]
     rows = []
     fastest_first = sorted(content["bench"]["contenders"].items(), key=_clips_per_second, reverse=True)
     for name, contender in fastest_first:
@@ -28,7 +28,7 @@ def peers_section(content: dict[str, Any]) -> str:
     ]
     made = [
         (name, f"{a['export_seconds']:.0f}", megabytes(a["peak_bytes"]), megabytes(a["size"]))
-        for name, a in artefacts.items()
+        for name, a in artifacts.items()
     ]
     columns = (
         "contender",

@@ -79,7 +79,7 @@ class Spy:
         monkeypatch.setattr(session, "batches", (1, largest))
 
 
-def test_every_demo_clip_is_recognised_in_order(session: Session) -> None:
+def test_every_demo_clip_is_recognized_in_order(session: Session) -> None:
     results = predictions(predict_videos(session, CLIPS))
     assert [result.path for result in results] == CLIPS
     assert {r.path.name: r.prediction.top(1)[0][0] for r in results} == clip_labels()

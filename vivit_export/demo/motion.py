@@ -189,7 +189,7 @@ def _add_occluders(rng: np.random.Generator, frames: Float, x: Float, y: Float) 
     for _ in range(rng.integers(0, 3)):
         cx, cy = rng.uniform(-0.45, 0.45, size=2).astype(np.float32)
         radius, softness = np.float32(rng.uniform(0.05, 0.13)), np.float32(0.02)
-        colour = rng.uniform(30, 225, size=3).astype(np.float32)
+        color = rng.uniform(30, 225, size=3).astype(np.float32)
         distance = np.hypot(x - cx, (y - cy)[:, None])
         cover = 0.5 - 0.5 * np.tanh((distance - radius) / (2 * softness))[:, :, None]
-        frames += cover * (colour - frames)
+        frames += cover * (color - frames)

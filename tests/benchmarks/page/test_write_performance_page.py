@@ -103,7 +103,7 @@ def test_each_peer_is_set_beside_the_limit_of_its_own_types() -> None:
     names = ("pytorch sdpa", "pytorch sdpa-bf16", "ours int8, openvino", "ours int8, openvino, bf16")
     content = {
         "max_logit_difference": {"ours int8, openvino": 0.123},
-        "artefacts": {"ours int8": {"export_seconds": 99.6, "peak_bytes": 2.5e9, "size": 98e6}},
+        "artifacts": {"ours int8": {"export_seconds": 99.6, "peak_bytes": 2.5e9, "size": 98e6}},
         "logit_range": 26.7,
         "gemm_gflops": {"float32": {"a": 100.0, "b": 370.0}, "bfloat16": {"a": 740.0}, "int8": {"b": 1066.0}},
         "bench": {

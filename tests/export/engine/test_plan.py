@@ -226,9 +226,9 @@ def test_stored_type_of_weights_is_not_the_type_of_the_product() -> None:
     weight_only[1]["Constants"][0]["Datatype"] = "Int8"
     plan = parse_inspector(json.dumps({"Layers": weight_only}))
     assert plan.gemm_layers[1].dtype == "Half"
-    quantised = block("new")
-    quantised[3]["Inputs"][0]["Datatype"] = quantised[3]["Constants"][0]["Datatype"] = "Int8"
-    assert parse_inspector(json.dumps({"Layers": quantised})).gemm_layers[2].dtype == "Int8"  # the residual stays Half
+    quantized = block("new")
+    quantized[3]["Inputs"][0]["Datatype"] = quantized[3]["Constants"][0]["Datatype"] = "Int8"
+    assert parse_inspector(json.dumps({"Layers": quantized})).gemm_layers[2].dtype == "Int8"  # the residual stays Half
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"Layers": ["just a name"]}'])

@@ -87,7 +87,7 @@ def test_other_rotations_are_refused(tmp_path: Path) -> None:
         read_clip(path, contract(4))
 
 
-def test_colours_are_rgb_by_the_declared_matrix(tmp_path: Path) -> None:
+def test_colors_are_rgb_by_the_declared_matrix(tmp_path: Path) -> None:
     path, red = tmp_path / "red.mp4", np.full((48, 64, 3), (200, 30, 10), np.uint8)
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("libx264", rate=25)

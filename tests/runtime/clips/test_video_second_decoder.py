@@ -61,7 +61,7 @@ GENERATED: dict[str, dict[str, Any]] = {
     "camera.avi": {"codec": "mjpeg", "pix_fmt": "yuvj422p"},
     "studio.mkv": {"pix_fmt": "yuv422p"},
     "film.webm": {"codec": "libvpx-vp9"},
-    "hd-colours.mp4": {"colorspace": 1},
+    "hd-colors.mp4": {"colorspace": 1},
     "full-range.mp4": {"pix_fmt": "yuvj420p"},
     "deep.mp4": {"pix_fmt": "yuv444p10le"},
 }
@@ -146,7 +146,7 @@ def stored_planes(frame: av.VideoFrame, halved: bool, bits: int) -> np.ndarray:
         ("yuv444p10le", 1, "709", (320, 240)),
     ],
 )
-def test_colour_follows_the_declared_matrix_and_range(
+def test_color_follows_the_declared_matrix_and_range(
     tmp_path: Path, pix_fmt: str, colorspace: int | None, matrix: str, size: tuple[int, int]
 ) -> None:
     pictures = [moving_picture(i, *size) for i in range(2)]

@@ -87,8 +87,8 @@ def test_views_are_temporal_windows_by_spatial_crops(
     chosen = [every_frame[indices] for indices in view_indices(23, rule.clip)]
     expected = [pre.crops(frames, position) for frames in chosen for position in (0.0, 0.5, 1.0)]
     np.testing.assert_array_equal(got, expected)
-    centre = read_views(path, dataclasses.replace(rule, clip=dataclasses.replace(rule.clip, views=(temporal, 1))))
-    np.testing.assert_array_equal(got[1::3], centre)
+    center = read_views(path, dataclasses.replace(rule, clip=dataclasses.replace(rule.clip, views=(temporal, 1))))
+    np.testing.assert_array_equal(got[1::3], center)
 
 
 @pytest.mark.parametrize("short", ["repeat", "loop"])

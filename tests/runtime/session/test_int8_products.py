@@ -26,19 +26,19 @@ _MADE: dict[str, Bundle] = {}
 
 @pytest.fixture(params=["int8", "fp8"])
 def bundle(request: pytest.FixtureRequest, bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return quantised(request.param, tmp_path_factory)
+    return quantized(request.param, tmp_path_factory)
 
 
 @pytest.fixture
 def int8(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return quantised("int8", tmp_path_factory)
+    return quantized("int8", tmp_path_factory)
 
 
-def quantised(precision: PrecisionName, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def quantized(precision: PrecisionName, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     if precision not in _MADE:
         _MADE[precision] = ve.export_model(
             "demo",
-            tmp_path_factory.mktemp("quantised") / precision,
+            tmp_path_factory.mktemp("quantized") / precision,
             precision=precision,
             targets=("onnx",),
             check=False,

@@ -280,7 +280,7 @@ def test_top_labels() -> None:
     assert prediction.probabilities.dtype == np.float32
 
 
-def test_the_demo_clips_are_recognised(bundles: Bundles) -> None:
+def test_the_demo_clips_are_recognized(bundles: Bundles) -> None:
     from vivit_export import demo
 
     bundle: Bundle = bundles.demo()

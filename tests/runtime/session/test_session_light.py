@@ -16,7 +16,7 @@ def run(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_a_video_is_recognised_without_torch(bundles: Bundles) -> None:
+def test_a_video_is_recognized_without_torch(bundles: Bundles) -> None:
     need("onnxruntime")
     code = f"""
     import sys
