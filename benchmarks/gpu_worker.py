@@ -22,6 +22,7 @@ import torch
 from vivit_export.export.checkpoint.load import load_checkpoint
 from vivit_export.export.eager_worker import Eager
 from vivit_export.runtime.bench.worker import Contender, Served
+from vivit_export.signals import die_with_parent
 
 _SQUARE = (8192, 8192, 8192)  # large enough for any GPU's best
 _CALLS, _WINDOWS, _PROFILED = 10, 5, 3
@@ -142,5 +143,6 @@ def _class_of(name: str) -> str:
 
 
 if __name__ == "__main__":
+    die_with_parent()
     commands: dict[str, Callable[..., dict[str, Any]]] = {"facts": facts, "gemm": gemm, "kernels": kernels}
     print(json.dumps(commands[sys.argv[1]](*sys.argv[2:])))

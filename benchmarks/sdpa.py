@@ -27,6 +27,7 @@ import vivit_export as ve
 from vivit_export.bundle import Bundle
 from vivit_export.export.bench import bench
 from vivit_export.progress import Console
+from vivit_export.signals import die_with_parent
 
 KINDS = ("eager", "sdpa")
 DOCUMENTED = {
@@ -63,6 +64,7 @@ def main(
 ) -> None:
     """Measure on CHECKPOINT, a ViViT-B/16x2 folder."""
     if worker:
+        die_with_parent()
         print(json.dumps(train(checkpoint, worker, steps, device)))
         return
     results: dict[str, Any] = {"environment": environment(), "rounds": rounds, "steps": steps}

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from common import environment, peak_bytes, write_results
 
 from vivit_export.precision import Precision
+from vivit_export.signals import die_with_parent
 
 Run = Callable[[], npt.NDArray[np.float32]]
 
@@ -44,6 +45,7 @@ _PAUSE_SECONDS = 0.3  # lets idle threads of the previous contender stop spinnin
 def main(checkpoint: Path, rounds: int, worker: tuple[str, str, str] | None) -> None:
     """Measure on CHECKPOINT, a ViViT-B/16x2 folder."""
     if worker:
+        die_with_parent()
         serve(worker[0], checkpoint, Path(worker[1]), Path(worker[2]))
         return
     import vivit_export as ve

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
+from processes import is_running, wait_for_end
 
 from vivit_export.signals import ended_like_ctrl_c, ignore_from_now_on, uninterrupted
 
@@ -66,3 +69,22 @@ def test_a_thread_changes_no_handler() -> None:
     thread.start()
     thread.join()
     assert seen == [signal.SIG_DFL]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is of Linux")
+def test_a_killed_parent_takes_the_child_along() -> None:
+    child = (
+        "import time; from vivit_export.signals import die_with_parent\ndie_with_parent(); print('up'); time.sleep(60)"
+    )
+    parent = (
+        "import subprocess, sys, time\n"
+        f"command = [sys.executable, '-u', '-c', {child!r}]\n"
+        "child = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)\n"
+        "child.stdout.readline(); print(child.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        assert is_running(pid)
+        process.kill()
+    wait_for_end(pid)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -28,6 +31,12 @@ def ignore_from_now_on() -> None:
     """Ignore such signals until the process ends, which is soon: a second Ctrl-C changes nothing."""
     for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
+
+
+def die_with_parent() -> None:
+    """Ask Linux to kill this process, a worker, as soon as the thread that started it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextmanager

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +14,7 @@ import onnx
 import pytest
 from imports import imported_by
 from onnx import TensorProto, helper, numpy_helper
+from processes import wait_for_end
 
 from vivit_export.cli.options import flag
 from vivit_export.errors import BuildError, EnvironmentFault, InputError, OutputError, UsageError
@@ -289,21 +288,6 @@ def test_complaints_are_unwrapped(log: str, said: str, advice: str) -> None:
 # --- ends --------------------------------------------------------------------------------------
 
 
-def is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
-def wait_for_end(pid: int, seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while is_running(pid):
-        assert time.monotonic() < deadline, f"process {pid} is still running"
-        time.sleep(0.01)
-
-
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Worker:
     """Replace the worker's code; an empty model is enough then."""
@@ -363,23 +347,3 @@ def test_faults_of_the_machine_have_their_own_exit_code(tmp_path: Path, worker: 
     )
     with pytest.raises(fault, match="TensorRT for RTX: no room"):
         build(tmp_path)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="prctl is of Linux")
-def test_a_killed_parent_takes_the_child_along(tmp_path: Path) -> None:
-    child = (
-        "import time; from vivit_export.export.engine import worker as engine_worker\n"
-        "engine_worker._die_with_parent(); print('up'); time.sleep(60)"
-    )
-    parent = (
-        "import subprocess, sys, time\n"
-        f"command = [sys.executable, '-u', '-c', {child!r}]\n"
-        "child = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)\n"
-        "child.stdout.readline(); print(child.pid, flush=True); time.sleep(60)"
-    )
-    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        pid = int(process.stdout.readline())
-        assert is_running(pid)
-        process.kill()
-    wait_for_end(pid)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import ctypes
 import importlib
 import json
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -23,8 +22,8 @@ from typing import Any
 
 from vivit_export.flavour import Flavour
 from vivit_export.records import JsonObject
+from vivit_export.signals import die_with_parent
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _CU_COMPUTE_CAPABILITY_MAJOR, _CU_COMPUTE_CAPABILITY_MINOR = 75, 76  # CUdevice_attribute in cuda.h
 _NO_GPU_HINT = "; full TensorRT builds on the GPU that runs the engine: use such a machine, or --target tensorrt-rtx"
 
@@ -39,7 +38,7 @@ class _FaultError(Exception):
 
 def main(arguments: list[str]) -> int:
     """Serve one request and return the exit status: 0 done, 1 failed (``result.json`` has the reason)."""
-    _die_with_parent()
+    die_with_parent()
     if arguments[:1] == ["--probe"]:
         sys.stdout.write(json.dumps(probe(Flavour(arguments[1]))) + "\n")
         return 0
@@ -162,12 +161,6 @@ def _inspect(trt: Any, engine: memoryview) -> str:
     runtime = trt.Runtime(get_trt_logger())
     inspector = runtime.deserialize_cuda_engine(engine).create_engine_inspector()
     return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to kill this process if its parent dies before it can do so."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from vivit_export.runtime.clips.sampling import choose_sampling
 from vivit_export.runtime.drift.check import check_session, gate_of, golden_clips
 from vivit_export.runtime.select import CPU_ENGINES, ORDER, open_session
 from vivit_export.runtime.session.session import Session
+from vivit_export.signals import die_with_parent
 
 Batch = npt.NDArray[Any]
 
@@ -148,17 +149,18 @@ def work(make: Callable[[], Contender]) -> int:
     Returns:
         The exit status.
     """
+    die_with_parent()
     # From here on, whatever libraries print goes to stderr: stdout is for answers only.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
-        clerk: RequestHandler | None = None
+        handler: RequestHandler | None = None
         for line in sys.stdin:
             try:
-                clerk = clerk or RequestHandler(make)
+                handler = handler or RequestHandler(make)
             except Exception as e:  # whatever the engine's own libraries raise
                 answers.write(json.dumps({"error": _reason(e)}) + "\n")
                 return e.exit_code if isinstance(e, VivitExportError) else 1
-            answers.write(json.dumps({**clerk.answer(json.loads(line)), "peak_bytes": _peak_bytes()}) + "\n")
+            answers.write(json.dumps({**handler.answer(json.loads(line)), "peak_bytes": _peak_bytes()}) + "\n")
             answers.flush()
     return 0
 
