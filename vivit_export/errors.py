@@ -38,9 +38,14 @@ class VivitExportError(Exception):
     def __str__(self) -> str:
         return self.worded(in_python)
 
+    @property
+    def sentence(self) -> str:
+        """The message with every `option` still marked, to be part of another error's."""
+        return super().__str__()
+
     def worded(self, word: Callable[[str, str | None], str]) -> str:
         """Return the message with every `option` replaced with ``word(name, value)``."""
-        return _FIELD.sub(lambda found: word(found[1], found[2]), super().__str__())
+        return _FIELD.sub(lambda found: word(found[1], found[2]), self.sentence)
 
 
 class UsageError(VivitExportError):

@@ -108,6 +108,7 @@ def test_views_short_videos_and_labels(cli: Cli, bundle: Path, tmp_path: Path) -
     assert re.fullmatch(r"  motion \d +\d+\.\d %", result.stdout.splitlines()[1])
     refused = cli("predict", bundle, LEFT, "--stride", "8", "-q", *QUICK, code=3)
     assert "the model takes 8, one in 8, out of 57" in refused.stderr
+    assert refused.stderr.endswith("; give a longer one, or choose --short repeat or --short loop\n")
 
 
 @pytest.mark.parametrize(

@@ -229,10 +229,10 @@ def list_videos(paths: Iterable[Path]) -> list[Path]:
 
 
 def describe_faults(faults: Sequence[VideoFault], num_videos: int) -> str:
-    """Return the faults as an error message: one sentence for a single video, else a list."""
+    """Return the faults as the message of an error: one sentence for a single video, else a list."""
     if num_videos == 1:
-        return str(faults[0].error)
-    lines = (f"  {fault.error}" for fault in faults)
+        return faults[0].error.sentence
+    lines = (f"  {fault.error.sentence}" for fault in faults)
     return "\n".join([f"{len(faults)} of {num_videos} videos could not be used:", *lines])
 
 
