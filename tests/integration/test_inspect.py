@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -67,8 +68,17 @@ def test_the_plan_is_shown_and_drawn(cli: Cli, demo_bundle: Path) -> None:
     assert "name one with --engine: tensorrt-rtx-sm120, tensorrt-rtx-sm89" in several.stderr
     cli("inspect", demo_bundle, "--plan-onnx", "other.onnx", "--engine", "tensorrt-rtx-sm120")
     assert Path("other.onnx").is_file()
+    named = ("inspect", demo_bundle, "--engine", "tensorrt-rtx-sm89", "--plan-onnx")
+    assert error_of(cli(*named, "other.onnx", code=3)).startswith("other.onnx exists; pass --force to replace")
+    cli(*named, "other.onnx", "--force")
+    assert onnx.load("other.onnx").graph.name == "tensorrt-rtx-sm89"
+    os.mkfifo("pipe")
+    sentence = error_of(cli(*named, "pipe", "--force", code=3))
+    assert sentence == "pipe is a pipe, not a file that can be replaced; choose another name"
+    assert Path("pipe").is_fifo()
 
 
 def test_a_plan_needs_an_engine(cli: Cli, demo_bundle: Path) -> None:
     assert "holds no engine" in cli("inspect", demo_bundle, "--plan-onnx", "plan.onnx", code=2).stderr
     assert "give both" in cli("inspect", demo_bundle, "--engine", "tensorrt", code=2).stderr
+    assert "--force replaces the file that --plan-onnx writes" in cli("inspect", demo_bundle, "--force", code=2).stderr

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest and every layer of the plans as JSON.")
 @click.option("--plan-onnx", type=FILE, help="Write the plan as an ONNX file, to view in Netron.")
 @click.option("--engine", help="Engine whose plan to write.  [default: the only one]")
-def inspect(bundle: Path, as_json: bool, plan_onnx: Path | None, engine: str | None) -> None:
+@click.option("--force", is_flag=True, help="Replace the file of --plan-onnx if it exists.")
+def inspect(bundle: Path, as_json: bool, plan_onnx: Path | None, engine: str | None, force: bool) -> None:
     """Verify BUNDLE and show its contents and the plan of each engine."""
     from vivit_export.bundle import read_bundle
     from vivit_export.export.engine.table import choose_engine, plan_text, read_plan
@@ -40,13 +41,15 @@ def inspect(bundle: Path, as_json: bool, plan_onnx: Path | None, engine: str | N
 
     if engine is not None and plan_onnx is None:
         raise UsageError(f"{option('engine')} chooses the plan that {option('plan_onnx')} writes; give both")
+    if force and plan_onnx is None:
+        raise UsageError(f"{option('force')} replaces the file that {option('plan_onnx')} writes; give both")
     found = read_bundle(bundle)
     plans = {name: read_plan(found, name) for name in found.engines}
     if plan_onnx is not None:
         from vivit_export.export.engine.drawing import write_plan_onnx
 
         chosen = choose_engine(found, engine)
-        write_plan_onnx(plans[chosen].layers, chosen, plan_onnx)
+        write_plan_onnx(plans[chosen].layers, chosen, plan_onnx, force=force)
     if as_json:
         content = {**summary_json(found, None), "plans": {name: plan.to_json() for name, plan in plans.items()}}
         show_json(content)
