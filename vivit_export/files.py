@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vivit_export.errors import BundleError, OutputError, option
+from vivit_export.errors import BundleError, OutputError, UsageError, option
 from vivit_export.signals import uninterrupted
 
 
@@ -280,3 +280,22 @@ def _refusals(target: Path, any_reason: bool = False) -> Iterator[None]:
         if any_reason or e.errno in _CLOSED:
             raise OutputError(f"{target} cannot be written: {e.strerror or e}; choose another folder") from e
         raise
+
+
+def as_path(value: object, name: str) -> Path:
+    """Return the path that a caller gave.
+
+    Args:
+        value: a string or a `os.PathLike`.
+        name: the caller's name for it.
+
+    Raises:
+        UsageError: it is something else, such as an open file.
+    """
+    path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value
+    if isinstance(path, str):
+        return Path(path)
+    kind = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
+    is_file = callable(getattr(value, "read", None))
+    fix = "give the name of the file, or write its content to one first" if is_file else "give a string or a Path"
+    raise UsageError(f"{option(name)} must be a path, got {kind}; {fix}")

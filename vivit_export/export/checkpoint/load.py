@@ -174,7 +174,11 @@ def hugging_face_pixels(preprocess: Preprocess, frames: npt.NDArray[np.uint8]) -
         image_mean=list(p.mean),
         image_std=list(p.std),
     )
-    pixels: npt.NDArray[np.float32] = processor(list(frames), return_tensors="np")["pixel_values"]
+    pixels: npt.NDArray[np.float32] = processor(
+        list(frames),
+        input_data_format="channels_last",  # it would guess, and wrongly for frames of 1 or 3 rows
+        return_tensors="np",
+    )["pixel_values"]
     return pixels
 
 
