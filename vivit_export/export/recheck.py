@@ -18,7 +18,7 @@ import numpy.typing as npt
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.bundle.checks import BlockDrift, CheckedClips, DriftReport, Gate, Parity, Run
 from vivit_export.choices import Against, CpuPrecision
-from vivit_export.errors import CheckpointError, UsageError, option
+from vivit_export.errors import CheckpointError, UsageError, counted, option
 from vivit_export.export.clips import load_check_clips, num_check_clips
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
@@ -245,7 +245,7 @@ def load_exported_checkpoint(bundle: Bundle, checkpoint: str | None) -> Checkpoi
 
 
 def _session_runs(bundle: Bundle, session: Session, reference: _Reference, gate: Gate, progress: Progress) -> list[Run]:
-    with progress.stage(f"run {len(reference.frames)} clips on {session.engine}"):
+    with progress.stage(f"run {counted(len(reference.frames), 'clips')} on {session.engine}"):
         runs = check_session(session, reference.frames, reference.outputs, gate, tuned_batches(bundle))
     if session.engine in CPU_ENGINES and bundle.precision.rounds:
         runs.append(_emulated_run(bundle, reference, gate, progress))
