@@ -55,7 +55,7 @@ def test_one_video_is_a_table(cli: Cli, bundle: Path) -> None:
     said = result.stderr.splitlines()
     assert re.fullmatch(r"verify the bundle \d\.\d s", said[0])
     assert said[1].startswith("  runs on ONNX Runtime 1.")
-    assert re.fullmatch(r"predict 1 videos, \d+\.\d\d videos/s, \d\.\d s", said[2])
+    assert re.fullmatch(r"predict 1 video, \d+\.\d\d videos/s, \d\.\d s", said[2])
 
 
 def test_a_folder_gives_json_lines(cli: Cli, bundle: Path) -> None:
@@ -119,7 +119,10 @@ def test_views_short_videos_and_labels(cli: Cli, bundle: Path, tmp_path: Path) -
         (("--window", "long"), 2, "'long' is not a length such as 2.5 (seconds) or 64f (frames)"),
         (("--hop", "1"), 2, "--hop is the step between windows; give --window too"),
         (("--window", "1", "--hop", "5f"), 2, "--window is in seconds and --hop in frames"),
-        (("--window", "0"), 2, "the window must be above zero"),
+        (("--window", "0"), 2, "--window 0 must be a number of seconds, 0.001 or more"),
+        (("--window", "1e-9"), 2, "--window 1e-09 must be a number of seconds, 0.001 or more"),
+        (("--window", "1", "--hop", "1e-7"), 2, "--hop 1e-07 must be a number of seconds, 0.001 or more"),
+        (("--window", "0f"), 2, "--window 0f must be a whole number of frames, 1 or more"),
         (("--window", "1", "--views", "1x3"), 2, "--views and --window exclude each other"),
         (("--engine", "nonsense"), 2, "engine 'nonsense' is unknown"),
         (("--engine", "tensorrt"), 7, "the bundle has no TensorRT engine; add one with: vivit build"),
@@ -213,11 +216,11 @@ def test_beyond_the_gate_the_report_is_shown_and_the_exit_code_is_5(bundle: Path
 
 def test_check_against_eager_on_clips(cli: Cli, bundle: Path) -> None:
     result = cli("check", bundle, "--clips", LEFT, "--per-block", *QUICK)
-    assert "1 clips: left_320x240_25fps.mp4" in result.stdout
+    assert "1 clip: left_320x240_25fps.mp4" in result.stdout
     assert result.stdout.count("\nblock      layers.") == 4
     assert "the runtime reproduces the pixel values of VivitImageProcessor bit for bit" in result.stdout
     stages = [re.sub(r" \d+\.\d s$", "", line) for line in result.stderr.splitlines()]
-    assert stages[0] == "verify the bundle" and "run eager fp32 on 1 clips" in stages
+    assert stages[0] == "verify the bundle" and "run eager fp32 on 1 clip" in stages
 
 
 @pytest.mark.parametrize(
