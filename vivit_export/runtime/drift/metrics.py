@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from vivit_export.bundle.checks import METRICS, Drift, Gate
+from vivit_export.bundle.checks import METRICS, Drift, Gate, why_useless
 from vivit_export.errors import UsageError, option
 from vivit_export.precision import Precision
 
@@ -28,7 +28,7 @@ def parse_gate(text: str | None, precision: Precision, base: Mapping[str, float]
         base: limits to start from instead, such as those a bundle was exported with.
 
     Raises:
-        UsageError: an unknown metric or a limit that is not a number.
+        UsageError: an unknown metric, or a limit that is not a number or that no model could meet, or exceed.
     """
     limits = dict(base or precision.gate)
     for item in filter(None, (text or "").split(",")):
@@ -42,6 +42,8 @@ def parse_gate(text: str | None, precision: Precision, base: Mapping[str, float]
             raise UsageError(f"{given}: {value!r} is not a number; write for instance {name}=0.99") from None
         if math.isnan(limits[name]):
             raise UsageError(f"{given}: a limit cannot be NaN")
+        if reason := why_useless(name, limits[name]):
+            raise UsageError(f"{given}: {reason}")
     return Gate(limits)
 
 
