@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -16,8 +17,23 @@ from vivit_export.bundle import read_bundle
 
 
 def test_inspect_prints_what_the_export_printed(demo_export: Exported) -> None:
-    done = console("vivit", "inspect", "out/demo", cwd=demo_export.bundle.parents[1])
-    assert (done.returncode, done.stdout, done.stderr) == (0, demo_export.stdout, "")
+    done = console("vivit", "inspect", "out/demo", "-q", cwd=demo_export.bundle.parents[1])
+    labels = "  labels     8: left, right, up, down, grow, shrink, turn_left, turn_right\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, demo_export.stdout + labels, "")
+
+
+def test_inspect_says_that_it_verifies_unless_it_is_to_be_quiet(cli: Cli, demo_bundle: Path) -> None:
+    assert re.fullmatch(r"verify the bundle \d+\.\d s\n", cli("inspect", demo_bundle).stderr)
+    assert not cli("inspect", demo_bundle, "--quiet").stderr
+
+
+def test_inspect_shows_saved_timings(cli: Cli, demo_bundle: Path) -> None:
+    options = ("--engine", "onnxruntime-cpu", "--rounds", "2", "--warmup", "0", "--anyway", "--save", "-q")
+    table = cli("bench", demo_bundle, *options).stdout.splitlines()
+    lines = cli("inspect", demo_bundle, "-q").stdout.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("  timings    "))
+    assert lines[start].endswith(", 2 rounds")
+    assert lines[start + 1 : start + 3] == [f"             {line}" for line in table[:2]]
 
 
 def test_inspect_as_json_is_the_manifest(cli: Cli, demo_bundle: Path) -> None:

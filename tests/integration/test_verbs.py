@@ -220,6 +220,7 @@ def test_check_against_eager_on_clips(cli: Cli, bundle: Path) -> None:
     assert result.stdout.count("\nblock      layers.") == 4
     assert "the runtime reproduces the pixel values of VivitImageProcessor bit for bit" in result.stdout
     stages = [re.sub(r" \d+\.\d s$", "", line) for line in result.stderr.splitlines()]
+    assert "  batches checked: 1, 15; 15 is the most that onnxruntime-cpu runs at once, larger ones are split" in stages
     assert stages[0] == "verify the bundle" and "run eager fp32 on 1 clip" in stages
 
 
@@ -229,6 +230,8 @@ def test_check_against_eager_on_clips(cli: Cli, bundle: Path) -> None:
         (("--against", "golden", "--clips", "x"), 2, "--clips needs the eager model; use --against eager"),
         (("--against", "silver"), 2, "'silver' is not one of 'golden', 'eager'"),
         (("--gate", "speed=1"), 2, "'speed' is not a metric"),
+        (("--gate", "top1=2"), 2, "--gate 'top1=2': no model could pass it; the limit must be above 0, and at most 1"),
+        (("--gate", "max=-1"), 2, "--gate 'max=-1': no model could pass it; the limit must be 0 or more, and finite"),
         (("--clips", "none"), 3, "none does not exist"),
         (("--checkpoint", "none/at/all"), 3, "none/at/all does not exist"),
         (("--num-clips", "0"), 2, "--num-clips 0 must be at least 1"),
@@ -254,6 +257,12 @@ def test_bench_is_a_table_with_the_steps_below(cli: Cli, bundle: Path) -> None:
     assert shown[4].startswith("speed is relative to onnxruntime-cpu; not timed: loading, warm-up, ")
 
 
+def test_an_engine_that_nobody_named_is_not_said_to_be_requested(cli: Cli, bundle: Path) -> None:
+    shown = cli("bench", bundle, "--rounds", "1", "--warmup", "0", "-q").stdout
+    assert "requested" not in shown
+    assert "tensorrt left out: the bundle has no TensorRT engine; add one with: vivit build " in shown
+
+
 def test_bench_can_be_kept_in_the_bundle(cli: Cli, bundle: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
     facts = json.loads(cli("bench", copy, *BENCH, "--save", "--json", "-q").stdout)
@@ -270,7 +279,7 @@ def test_bench_can_be_kept_in_the_bundle(cli: Cli, bundle: Path, tmp_path: Path)
         (("--batch", "0"), 2, "'0' is not a list of numbers above zero such as 1,4,8"),
         (("--batch", "1,x"), 2, "'1,x' is not a list"),
         (("--against", "jax"), 2, "'jax' is not eager, sdpa or compile"),
-        (("--engine", "tensorrt"), 7, "nothing could be timed here: tensorrt: "),
+        (("--engine", "tensorrt"), 7, "nothing could be timed here: tensorrt: the bundle has no TensorRT engine; add"),
         (("--video", "none.mp4", *BENCH), 3, "none.mp4 does not exist"),
     ],
 )

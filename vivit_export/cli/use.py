@@ -30,21 +30,27 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("bundle", type=PATH)
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest and every layer of the plans as JSON.")
 @click.option("--plan-onnx", type=FILE, help="Write the plan as an ONNX file, to view in Netron.")
 @click.option("--engine", help="Engine whose plan to write.  [default: the only one]")
 @click.option("--force", is_flag=True, help="Replace the file of --plan-onnx if it exists.")
-def inspect(bundle: Path, as_json: bool, plan_onnx: Path | None, engine: str | None, force: bool) -> None:
-    """Verify BUNDLE and show its contents and the plan of each engine."""
+@output_options
+def inspect(
+    bundle: Path, plan_onnx: Path | None, engine: str | None, force: bool, as_json: bool, progress: Silent
+) -> None:
+    """Verify BUNDLE and show its contents: labels, drift, saved timings, and the plan of each engine.
+
+    --json prints the whole manifest and every layer of the plans.
+    """
     from vivit_export.bundle import read_bundle
     from vivit_export.export.engine.table import choose_engine, plan_text, read_plan
-    from vivit_export.report.text import summary_json, summary_text
+    from vivit_export.report.text import contents_text, summary_json, summary_text
 
     if engine is not None and plan_onnx is None:
         raise UsageError(f"{option('engine')} chooses the plan that {option('plan_onnx')} writes; give both")
     if force and plan_onnx is None:
         raise UsageError(f"{option('force')} replaces the file that {option('plan_onnx')} writes; give both")
-    found = read_bundle(bundle)
+    with progress.stage("verify the bundle"):
+        found = read_bundle(bundle)
     plans = {name: read_plan(found, name) for name in found.engines}
     if plan_onnx is not None:
         from vivit_export.export.engine.drawing import write_plan_onnx
@@ -55,7 +61,7 @@ def inspect(bundle: Path, as_json: bool, plan_onnx: Path | None, engine: str | N
         content = {**summary_json(found, None), "plans": {name: plan.to_json() for name, plan in plans.items()}}
         show_json(content)
     else:
-        click.echo("\n".join([summary_text(found), *map(plan_text, plans.values())]))
+        click.echo("\n".join([summary_text(found), *contents_text(found), *map(plan_text, plans.values())]))
 
 
 @click.command(cls=Command)

@@ -26,6 +26,7 @@ from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.drift.check import (
     Outputs,
     check_session,
+    checked_batches,
     gate_of,
     golden_clips,
     run_full_batches,
@@ -245,6 +246,11 @@ def load_exported_checkpoint(bundle: Bundle, checkpoint: str | None) -> Checkpoi
 
 
 def _session_runs(bundle: Bundle, session: Session, reference: _Reference, gate: Gate, progress: Progress) -> list[Run]:
+    sizes = checked_batches(session, tuned_batches(bundle))
+    progress.note(
+        f"batches checked: {', '.join(map(str, sizes))}; {sizes[-1]} is the most that {session.engine} runs at once, "
+        "larger ones are split"
+    )
     with progress.stage(f"run {counted(len(reference.frames), 'clips')} on {session.engine}"):
         runs = check_session(session, reference.frames, reference.outputs, gate, tuned_batches(bundle))
     if session.engine in CPU_ENGINES and bundle.precision.rounds:

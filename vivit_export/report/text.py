@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from vivit_export.calibration.ranges import Ranges
     from vivit_export.runtime.predict import VideoPrediction
 
+_SHOWN_LABELS = 8
+
 
 def summary_json(bundle: Bundle, seconds: dict[str, float] | None) -> JsonObject:
     """Return the manifest, its folder, and how long each stage of this command took."""
@@ -60,6 +62,17 @@ def summary_text(bundle: Bundle) -> str:
         remedy = f"run: vivit build {path}" if buildable else "export with --fp16, or with --attention pattern"
         lines.append(f"  engine     none; {remedy}")
     return "\n".join(lines)
+
+
+def contents_text(bundle: Bundle) -> list[str]:
+    """Return lines on what an export does not print: the labels, and timings that were saved later."""
+    labels, bench = bundle.contract.labels, bundle.manifest.bench
+    more = f" and {len(labels) - _SHOWN_LABELS} more, see --json" if len(labels) > _SHOWN_LABELS else ""
+    lines = [f"  labels     {len(labels)}: {', '.join(labels[:_SHOWN_LABELS])}{more}"] if labels else []
+    if bench:
+        lines += [f"  timings    {bench.machine.cpu}, {bench.rounds} rounds"]
+        lines += [f"             {line}" for line in bench_text(bench).splitlines()]
+    return lines
 
 
 def _engine_lines(name: str, engine: EngineRecord) -> list[str]:
