@@ -57,6 +57,8 @@ def calibrate_model(
     check_file(path, options.force)
     with progress.stage("load the checkpoint"):
         checkpoint = load_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
+    for note in checkpoint.notes:
+        progress.note(note)
     outputs = OUTPUTS if checkpoint.has_head else OUTPUTS[1:]
     with progress.stage("trace the network"):
         rewritten = rewrite_graph(checkpoint, outputs, precision, options.skip_rewrites)
