@@ -49,7 +49,10 @@ ROOMS = (
 # Cheap to import, or at work wherever a graph is rewritten. Everything else from outside has one home.
 EVERYDAY = {"numpy", "ml_dtypes", "PIL", "safetensors", "onnx", "onnx_ir", "onnxscript"}
 HOMES = {
-    "torch": {"export/checkpoint/load.py", "export/graph/trace.py", "export/checkpoint/timed_network.py"},
+    "torch": {
+        *(f"export/checkpoint/{n}.py" for n in ("load", "weights", "timed_network")),
+        "export/graph/trace.py",
+    },
     "transformers": {"export/checkpoint/load.py", "export/graph/trace.py"},
     "huggingface_hub": {"export/checkpoint/files.py"},
     "av": {"runtime/clips/video.py"},

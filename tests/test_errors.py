@@ -38,3 +38,17 @@ def test_an_error_is_one_sentence(kind: type[VivitExportError]) -> None:
 
 def test_a_missing_package_is_an_import_error_too() -> None:
     assert issubclass(MissingDependencyError, ImportError)
+
+
+@pytest.mark.parametrize(
+    ("number", "things", "words"),
+    [
+        (1, "videos", "1 video"),
+        (0, "videos", "0 videos"),
+        (2, "videos", "2 videos"),
+        (1, "files without the suffix of a video", "1 file without the suffix of a video"),
+        (1, "unreadable folders", "1 unreadable folder"),
+    ],
+)
+def test_one_thing_is_singular(number: int, things: str, words: str) -> None:
+    assert errors.counted(number, things) == words

@@ -64,6 +64,15 @@ def test_counted_steps_end_in_one_plain_line(capsys: pytest.CaptureFixture[str])
     assert list(progress.seconds) == ["run [a]"]
 
 
+def test_one_step_is_singular_and_missing_steps_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for done, total in ((1, 1), (2, 3), (0, 1)):
+        with Console().counting("run", total, "clips") as advance:
+            advance(done)
+    lines = capsys.readouterr().err.splitlines()
+    shapes = (r"run 1 clip, \S+ clips/s, 0\.0 s", r"run 2 of 3 clips, \S+ clips/s, 0\.0 s", r"run 0 of 1 clip, 0\.0 s")
+    assert all(re.fullmatch(shape, line) for shape, line in zip(shapes, lines, strict=True)), lines
+
+
 def test_counted_steps_that_fail_say_how_far_they_came(capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted() -> None:
         with Console().counting("run", 3, "clips") as advance:

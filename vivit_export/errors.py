@@ -25,6 +25,19 @@ def option(name: str, value: object = None) -> str:
     return f"\ue000{name}\ue001" if value is None else f"\ue000{name}\ue001{value}\ue002"
 
 
+def counted(number: int, things: str) -> str:
+    """Return a number with what it counts: ``1 video``, ``2 videos``.
+
+    Args:
+        number: how many.
+        things: a plural whose first word in ``s`` loses it for one, such as ``videos`` or ``files of a video``.
+    """
+    if number != 1:
+        return f"{number} {things}"
+    noun = next(word for word in things.split() if word.endswith("s"))
+    return f"1 {things.replace(noun, noun[:-1], 1)}"
+
+
 def in_python(name: str, value: str | None) -> str:
     """Return an option as Python callers write it."""
     return name if value is None else f"{name}={value}"

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vivit_export.errors import BundleError, OutputError, option
+from vivit_export.errors import BundleError, OutputError, UsageError, option
 from vivit_export.signals import uninterrupted
 
 
@@ -35,13 +36,65 @@ def replacing(path: Path) -> Iterator[Path]:
         yield part
         os.replace(part, path)
     except BaseException:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only file system refuses this even if there is nothing to remove
+            part.unlink()
         raise
 
 
+def check_file(path: Path, force: bool) -> None:
+    """Refuse a file, named by the user, that must not or cannot be written; call it before the work.
+
+    With ``force``, a regular file may be replaced. Nothing else ever is: no folder, device, pipe or socket. A
+    symbolic link stands for what it leads to.
+
+    Raises:
+        OutputError: the path must not be replaced, has no folder, or its folder is not writable.
+    """
+    with _refusals(path, any_reason=True):
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            mode = None
+        if mode is not None and not stat.S_ISREG(mode):
+            raise OutputError(f"{path} is {_kind(mode)}, not a file that can be replaced; choose another name")
+        if mode is not None and not force:
+            raise OutputError(f"{path} exists; pass {option('force')} to replace that file, or choose another name")
+        folder = Path(os.path.realpath(path)).parent
+        if not folder.exists():
+            raise OutputError(f"{path} cannot be written: there is no such folder; create it first")
+        require_writable(path, folder)
+
+
+@contextmanager
+def writing_file(path: Path, *, force: bool) -> Iterator[Path]:
+    """Yield a temporary path to write a file that the user named; rename it into place on success.
+
+    Args:
+        path: where to put the file; a symbolic link is followed.
+        force: replace an existing file.
+
+    Raises:
+        OutputError: see `check_file`; or the disk is full, or the folder cannot be written.
+    """
+    check_file(path, force)
+    with _refusals(path, any_reason=True), replacing(Path(os.path.realpath(path))) as part:
+        yield part
+        check_file(path, force)  # again: the work took a while
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def json_text(content: Any) -> str:
+    """Return JSON that is the same for the same content: sorted keys, two spaces, a final newline."""
+    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON deterministically: sorted keys, two spaces, a final newline; completely or not at all."""
-    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    """Write `json_text`, completely or not at all."""
+    text = json_text(content)
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
 
@@ -227,3 +280,22 @@ def _refusals(target: Path, any_reason: bool = False) -> Iterator[None]:
         if any_reason or e.errno in _CLOSED:
             raise OutputError(f"{target} cannot be written: {e.strerror or e}; choose another folder") from e
         raise
+
+
+def as_path(value: object, name: str) -> Path:
+    """Return the path that a caller gave.
+
+    Args:
+        value: a string or a `os.PathLike`.
+        name: the caller's name for it.
+
+    Raises:
+        UsageError: it is something else, such as an open file.
+    """
+    path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value
+    if isinstance(path, str):
+        return Path(path)
+    kind = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
+    is_file = callable(getattr(value, "read", None))
+    fix = "give the name of the file, or write its content to one first" if is_file else "give a string or a Path"
+    raise UsageError(f"{option(name)} must be a path, got {kind}; {fix}")

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
+from vivit_export.errors import counted
+
 
 class Progress(Protocol):
     """Receives stages and remarks."""
@@ -106,11 +108,12 @@ class Console(Silent):
             with bar, Silent.stage(self, name):
                 yield advance
         except BaseException:
-            self._print("✗ " if live else "failed: ", f"{name}, {done} of {total} {unit}", style="red")
+            self._print("✗ " if live else "failed: ", f"{name}, {done} of {counted(total, unit)}", style="red")
             raise
         seconds = self.seconds[name]
-        speed = f"{done} {unit}, {done / max(seconds, 1e-3):.2f} {unit}/s, " if done else ""
-        self._print("✓ " if live else "", f"{name} ", f"{speed}{seconds:.1f} s", style="green")
+        reached = counted(done, unit) if done == total else f"{done} of {counted(total, unit)}"
+        speed = f", {done / max(seconds, 1e-3):.2f} {unit}/s" if done else ""
+        self._print("✓ " if live else "", f"{name} ", f"{reached}{speed}, {seconds:.1f} s", style="green")
 
     def note(self, text: str) -> None:
         """Print a remark."""

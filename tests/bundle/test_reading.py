@@ -27,6 +27,12 @@ def test_what_was_written_is_read_back(home: Path) -> None:
     assert json.loads((home / "old/bundle.json").read_text())["format"] == "vivit-bundle/2"
 
 
+def test_a_bundle_says_in_a_line_what_it_is(home: Path) -> None:
+    found = read_bundle(home / "old")
+    names = ", ".join(found.engines)
+    assert repr(found) == f"<Bundle {home / 'old'}: {found.manifest.model.id} in fp16, {names}>"
+
+
 def test_a_bundle_may_be_moved(home: Path) -> None:
     (home / "old").rename(home / "new")
     assert read_bundle(str(home / "new")).path == home / "new"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,15 @@ def test_a_file_that_exists_is_replaced_by_force_only(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["precision"] == "int8"
     with pytest.raises(OutputError, match="cannot be written: there is no such folder"):
         calibrate_model("demo", tmp_path / "nowhere" / "x.json", options=options())
-    with pytest.raises(OutputError, match="exists"):
+    with pytest.raises(OutputError, match="is a folder, not a file that can be replaced"):
         calibrate_model("demo", tmp_path, options=options(force=True))
+
+
+def test_a_pipe_is_refused_before_the_work(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ranges.json")
+    with pytest.raises(OutputError, match=r"ranges\.json is a pipe, not a file that can be replaced"):
+        calibrate_model("demo", tmp_path / "ranges.json", options=options(force=True))
+    assert (tmp_path / "ranges.json").is_fifo()
 
 
 def test_other_precisions_need_none(tmp_path: Path) -> None:

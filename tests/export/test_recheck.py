@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from bundles import Bundles, need
 from checkpoints import Checkpoints
 from damage import damage, rehash
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file as load_file_as_tensors
 
 import vivit_export as ve
 from vivit_export.bundle import Bundle, read_bundle
@@ -157,6 +159,21 @@ def test_a_local_checkpoint_must_be_named_and_be_the_right_one(checkpoints: Chec
     with pytest.raises(CheckpointError, match=r"is not the checkpoint that .* was exported from"):
         check(bundle, checkpoint=str(other))
     assert check(bundle, checkpoint=str(mine), num_clips=1).passed
+
+
+def test_a_pickle_that_was_exported_can_be_checked_against(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    """`check` has no option to allow pickles: the hash in the bundle allows that one."""
+    mine = checkpoints.copy(tmp_path / "mine")
+    torch.save(load_file_as_tensors(mine / "model.safetensors"), mine / "pytorch_model.bin")
+    (mine / "model.safetensors").unlink()
+    bundle = ve.export_model(str(mine), tmp_path / "out", targets=("onnx",), num_clips=1, allow_pickle=True)
+    assert check(bundle, checkpoint=str(mine), num_clips=1).passed
+    (mine / "pytorch_model.bin").write_bytes(b"another")
+    with pytest.raises(CheckpointError, match=r"is not the checkpoint that .* was exported from"):
+        check(bundle, checkpoint=str(mine))
+    plain = ve.export_model(str(checkpoints.folder()), tmp_path / "plain", targets=("onnx",), num_clips=1)
+    with pytest.raises(CheckpointError, match=r"is not the checkpoint that .* was exported from"):
+        check(plain, checkpoint=str(mine))
 
 
 def test_the_demo_may_lie_elsewhere(bundles: Bundles, tmp_path: Path) -> None:

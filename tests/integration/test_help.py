@@ -32,6 +32,12 @@ def test_help_names_every_option_but_those_always_refused(cli: Cli) -> None:
                 assert (flag in text) != option.hidden, flag  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(("command", "default"), [("export", "fp32"), ("calibrate", "int8")])
+def test_help_tells_the_precision_that_is_taken(cli: Cli, command: str, default: str) -> None:
+    text = " ".join(cli(command, "--help").stdout.split())
+    assert f"Type of the weights and GEMMs. [default: {default}]" in text
+
+
 def test_both_commands_tell_their_version(tmp_path: Path) -> None:
     for command in ("vivit-export", "vivit"):
         assert console(command, "--version", cwd=tmp_path).stdout.strip().endswith(version("vivit-export"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -15,8 +17,23 @@ from vivit_export.bundle import read_bundle
 
 
 def test_inspect_prints_what_the_export_printed(demo_export: Exported) -> None:
-    done = console("vivit", "inspect", "out/demo", cwd=demo_export.bundle.parents[1])
-    assert (done.returncode, done.stdout, done.stderr) == (0, demo_export.stdout, "")
+    done = console("vivit", "inspect", "out/demo", "-q", cwd=demo_export.bundle.parents[1])
+    labels = "  labels     8: left, right, up, down, grow, shrink, turn_left, turn_right\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, demo_export.stdout + labels, "")
+
+
+def test_inspect_says_that_it_verifies_unless_it_is_to_be_quiet(cli: Cli, demo_bundle: Path) -> None:
+    assert re.fullmatch(r"verify the bundle \d+\.\d s\n", cli("inspect", demo_bundle).stderr)
+    assert not cli("inspect", demo_bundle, "--quiet").stderr
+
+
+def test_inspect_shows_saved_timings(cli: Cli, demo_bundle: Path) -> None:
+    options = ("--engine", "onnxruntime-cpu", "--rounds", "2", "--warmup", "0", "--anyway", "--save", "-q")
+    table = cli("bench", demo_bundle, *options).stdout.splitlines()
+    lines = cli("inspect", demo_bundle, "-q").stdout.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("  timings    "))
+    assert lines[start].endswith(", 2 rounds")
+    assert lines[start + 1 : start + 3] == [f"             {line}" for line in table[:2]]
 
 
 def test_inspect_as_json_is_the_manifest(cli: Cli, demo_bundle: Path) -> None:
@@ -67,8 +84,17 @@ def test_the_plan_is_shown_and_drawn(cli: Cli, demo_bundle: Path) -> None:
     assert "name one with --engine: tensorrt-rtx-sm120, tensorrt-rtx-sm89" in several.stderr
     cli("inspect", demo_bundle, "--plan-onnx", "other.onnx", "--engine", "tensorrt-rtx-sm120")
     assert Path("other.onnx").is_file()
+    named = ("inspect", demo_bundle, "--engine", "tensorrt-rtx-sm89", "--plan-onnx")
+    assert error_of(cli(*named, "other.onnx", code=3)).startswith("other.onnx exists; pass --force to replace")
+    cli(*named, "other.onnx", "--force")
+    assert onnx.load("other.onnx").graph.name == "tensorrt-rtx-sm89"
+    os.mkfifo("pipe")
+    sentence = error_of(cli(*named, "pipe", "--force", code=3))
+    assert sentence == "pipe is a pipe, not a file that can be replaced; choose another name"
+    assert Path("pipe").is_fifo()
 
 
 def test_a_plan_needs_an_engine(cli: Cli, demo_bundle: Path) -> None:
     assert "holds no engine" in cli("inspect", demo_bundle, "--plan-onnx", "plan.onnx", code=2).stderr
     assert "give both" in cli("inspect", demo_bundle, "--engine", "tensorrt", code=2).stderr
+    assert "--force replaces the file that --plan-onnx writes" in cli("inspect", demo_bundle, "--force", code=2).stderr

@@ -50,6 +50,10 @@ SHAPE = "is not possible: the checkpoint's position embeddings fix frames, heigh
         ("--num-frames 64", f"--num-frames 64 {SHAPE}"),
         ("--image-size 256", f"--image-size 256 {SHAPE}"),
         ("--dynamic-axes batch,frames", f"--dynamic-axes batch,frames {SHAPE}"),
+        ("--dynamic-axes --dry-run", f"--dynamic-axes {SHAPE}"),
+        ("--num-frames", f"--num-frames {SHAPE}"),
+        ("--gate top1=99", "--gate 'top1=99': no model could pass it; the limit must be above 0, and at most 1"),
+        ("--gate cosine=-1", "--gate 'cosine=-1': no model could fail it; the limit must be above -1, and at most 1"),
     ],
 )
 def test_usage_errors(cli: Cli, arguments: str, sentence: str) -> None:

@@ -55,7 +55,7 @@ def test_one_video_is_a_table(cli: Cli, bundle: Path) -> None:
     said = result.stderr.splitlines()
     assert re.fullmatch(r"verify the bundle \d\.\d s", said[0])
     assert said[1].startswith("  runs on ONNX Runtime 1.")
-    assert re.fullmatch(r"predict 1 videos, \d+\.\d\d videos/s, \d\.\d s", said[2])
+    assert re.fullmatch(r"predict 1 video, \d+\.\d\d videos/s, \d\.\d s", said[2])
 
 
 def test_a_folder_gives_json_lines(cli: Cli, bundle: Path) -> None:
@@ -119,7 +119,10 @@ def test_views_short_videos_and_labels(cli: Cli, bundle: Path, tmp_path: Path) -
         (("--window", "long"), 2, "'long' is not a length such as 2.5 (seconds) or 64f (frames)"),
         (("--hop", "1"), 2, "--hop is the step between windows; give --window too"),
         (("--window", "1", "--hop", "5f"), 2, "--window is in seconds and --hop in frames"),
-        (("--window", "0"), 2, "the window must be above zero"),
+        (("--window", "0"), 2, "--window 0 must be a number of seconds, 0.001 or more"),
+        (("--window", "1e-9"), 2, "--window 1e-09 must be a number of seconds, 0.001 or more"),
+        (("--window", "1", "--hop", "1e-7"), 2, "--hop 1e-07 must be a number of seconds, 0.001 or more"),
+        (("--window", "0f"), 2, "--window 0f must be a whole number of frames, 1 or more"),
         (("--window", "1", "--views", "1x3"), 2, "--views and --window exclude each other"),
         (("--engine", "nonsense"), 2, "engine 'nonsense' is unknown"),
         (("--engine", "tensorrt"), 7, "the bundle has no TensorRT engine; add one with: vivit build"),
@@ -213,11 +216,12 @@ def test_beyond_the_gate_the_report_is_shown_and_the_exit_code_is_5(bundle: Path
 
 def test_check_against_eager_on_clips(cli: Cli, bundle: Path) -> None:
     result = cli("check", bundle, "--clips", LEFT, "--per-block", *QUICK)
-    assert "1 clips: left_320x240_25fps.mp4" in result.stdout
+    assert "1 clip: left_320x240_25fps.mp4" in result.stdout
     assert result.stdout.count("\nblock      layers.") == 4
     assert "the runtime reproduces the pixel values of VivitImageProcessor bit for bit" in result.stdout
     stages = [re.sub(r" \d+\.\d s$", "", line) for line in result.stderr.splitlines()]
-    assert stages[0] == "verify the bundle" and "run eager fp32 on 1 clips" in stages
+    assert "  batches checked: 1, 15; 15 is the most that onnxruntime-cpu runs at once, larger ones are split" in stages
+    assert stages[0] == "verify the bundle" and "run eager fp32 on 1 clip" in stages
 
 
 @pytest.mark.parametrize(
@@ -226,6 +230,8 @@ def test_check_against_eager_on_clips(cli: Cli, bundle: Path) -> None:
         (("--against", "golden", "--clips", "x"), 2, "--clips needs the eager model; use --against eager"),
         (("--against", "silver"), 2, "'silver' is not one of 'golden', 'eager'"),
         (("--gate", "speed=1"), 2, "'speed' is not a metric"),
+        (("--gate", "top1=2"), 2, "--gate 'top1=2': no model could pass it; the limit must be above 0, and at most 1"),
+        (("--gate", "max=-1"), 2, "--gate 'max=-1': no model could pass it; the limit must be 0 or more, and finite"),
         (("--clips", "none"), 3, "none does not exist"),
         (("--checkpoint", "none/at/all"), 3, "none/at/all does not exist"),
         (("--num-clips", "0"), 2, "--num-clips 0 must be at least 1"),
@@ -251,6 +257,12 @@ def test_bench_is_a_table_with_the_steps_below(cli: Cli, bundle: Path) -> None:
     assert shown[4].startswith("speed is relative to onnxruntime-cpu; not timed: loading, warm-up, ")
 
 
+def test_an_engine_that_nobody_named_is_not_said_to_be_requested(cli: Cli, bundle: Path) -> None:
+    shown = cli("bench", bundle, "--rounds", "1", "--warmup", "0", "-q").stdout
+    assert "requested" not in shown
+    assert "tensorrt left out: the bundle has no TensorRT engine; add one with: vivit build " in shown
+
+
 def test_bench_can_be_kept_in_the_bundle(cli: Cli, bundle: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
     facts = json.loads(cli("bench", copy, *BENCH, "--save", "--json", "-q").stdout)
@@ -267,7 +279,7 @@ def test_bench_can_be_kept_in_the_bundle(cli: Cli, bundle: Path, tmp_path: Path)
         (("--batch", "0"), 2, "'0' is not a list of numbers above zero such as 1,4,8"),
         (("--batch", "1,x"), 2, "'1,x' is not a list"),
         (("--against", "jax"), 2, "'jax' is not eager, sdpa or compile"),
-        (("--engine", "tensorrt"), 7, "nothing could be timed here: tensorrt: "),
+        (("--engine", "tensorrt"), 7, "nothing could be timed here: tensorrt: the bundle has no TensorRT engine; add"),
         (("--video", "none.mp4", *BENCH), 3, "none.mp4 does not exist"),
     ],
 )

@@ -27,10 +27,18 @@ def test_labels_come_from_a_file(tmp_path: Path, name: str, content: str) -> Non
     assert list(read_labels(tmp_path / name, 8)) == LABELS
 
 
+@pytest.mark.parametrize("name", ["labels.txt", "labels.json"])
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path, name: str) -> None:
+    text = "\r\n".join(LABELS) if name.endswith("txt") else json.dumps(LABELS)
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert list(read_labels(tmp_path / name, 8)) == LABELS
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
         ("few.txt", "one\ntwo\n", "names 2 labels, but the model has 8"),
+        ("one.txt", "one\n", "names 1 label, but the model has 8"),
         ("bad.json", "{", "cannot be read"),
         ("numbers.json", "[1, 2]", "neither a list of names nor an object"),
         ("gap.json", '{"0": "a", "2": "b"}', "index 1 is missing"),

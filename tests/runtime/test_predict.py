@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from bundles import Bundles, need
-from safetensors import safe_open
 
 import vivit_export as ve
 from vivit_export.contract import Contract
 from vivit_export.demo import clip_labels, clips_path
-from vivit_export.errors import ClipError, EnvironmentFault, OutputError, UsageError
+from vivit_export.errors import ClipError, EnvironmentFault, UsageError
 from vivit_export.runtime import (
     Preprocessor,
     VideoFault,
@@ -36,9 +34,6 @@ from vivit_export.runtime.clips.sampling import choose_sampling
 from vivit_export.runtime.predict import (
     adapt_contract,
     describe_faults,
-    list_videos,
-    require_outputs,
-    save_embeddings,
     window_rule,
 )
 from vivit_export.runtime.session.session import Session
@@ -189,6 +184,21 @@ def test_a_window_video_that_cannot_be_used_does_not_stop_the_others(session: Se
     assert {result.path for result in results[1:]} == {CLIPS[0]}
 
 
+@pytest.mark.parametrize("form", [str, Path])
+@pytest.mark.parametrize("windows", [None, WindowRule(0.8)])
+def test_one_path_is_one_video(session: Session, form: type, windows: WindowRule | None) -> None:
+    results = predictions(predict_videos(session, form(CLIPS[0]), windows=windows))
+    assert {result.path for result in results} == {CLIPS[0]}
+    assert len(results) == 1 or windows
+
+
+def test_what_is_no_path_is_refused_at_once(session: Session) -> None:
+    with CLIPS[0].open("rb") as file, pytest.raises(UsageError, match=r"^paths must be a path, got _io.BufferedReader"):
+        list(predict_videos(session, [CLIPS[0], file]))  # type: ignore[list-item]
+    with pytest.raises(UsageError, match=r"^paths must be a path, got int; give a string or a Path$"):
+        list(predict_videos(session, 7))  # type: ignore[arg-type]
+
+
 def test_no_videos_give_nothing(session: Session) -> None:
     assert list(predict_videos(session, [])) == []
 
@@ -221,12 +231,6 @@ def test_a_bundle_that_resizes_takes_videos_of_its_size_alone(bundles: Bundles) 
 
 def demo_contract(bundles: Bundles) -> Contract:
     return bundles.demo().contract
-
-
-def test_folders_are_replaced_by_their_videos_and_files_stay(tmp_path: Path) -> None:
-    assert list_videos([clips_path(), tmp_path / "none.mp4"]) == [*CLIPS, tmp_path / "none.mp4"]
-    with pytest.raises(ClipError, match="holds no video"):
-        list_videos([tmp_path])
 
 
 @pytest.mark.parametrize(
@@ -277,43 +281,6 @@ def test_labels_of_a_file_are_taken_instead_of_the_bundles(bundles: Bundles, tmp
     names = [f"name {i}" for i in range(8)]
     (tmp_path / "labels.txt").write_text("\n".join(names))
     assert list(adapt_contract(demo_contract(bundles), labels=tmp_path / "labels.txt").labels) == names
-
-
-def test_what_the_bundle_does_not_put_out_is_refused(bundles: Bundles, tmp_path: Path) -> None:
-    both, logits = demo_contract(bundles), bundles.demo(outputs=("logits",)).contract
-    embedding = bundles.demo(outputs=("embedding",)).contract
-    require_outputs(both, tmp_path / "e.safetensors")
-    require_outputs(embedding, tmp_path / "e.safetensors")
-    with pytest.raises(UsageError, match="no logits, only an embedding; write that with embedding=FILE"):
-        require_outputs(embedding, None)
-    with pytest.raises(UsageError, match="embedding: this bundle has none"):
-        require_outputs(logits, tmp_path / "e.safetensors")
-    with pytest.raises(OutputError, match="there is no such folder"):
-        require_outputs(both, tmp_path / "none" / "e.safetensors")
-
-
-@pytest.mark.parametrize("windows", [None, WindowRule(1.0)])
-def test_embeddings_are_written_with_what_they_are_of(
-    session: Session, tmp_path: Path, windows: WindowRule | None
-) -> None:
-    results = predictions(predict_videos(session, CLIPS[:2], windows=windows))
-    save_embeddings(tmp_path / "e.safetensors", results)
-    assert [p.name for p in tmp_path.iterdir()] == ["e.safetensors"]
-    with safe_open(tmp_path / "e.safetensors", "np") as found:
-        videos = json.loads(found.metadata()["videos"])
-        rows = found.get_tensor("embedding")
-        assert ("span_seconds" in found.keys()) == (windows is not None)  # noqa: SIM118 - it is no dict
-    assert videos == [str(result.path) for result in results]
-    for row, result in zip(rows, results, strict=True):
-        np.testing.assert_array_equal(row, result.prediction.embedding)
-
-
-def test_embeddings_that_cannot_be_written_leave_nothing(session: Session, tmp_path: Path) -> None:
-    results = predictions(predict_videos(session, CLIPS[:1]))
-    (tmp_path / "taken").mkdir()
-    with pytest.raises(OutputError, match=r"cannot be written to .*taken: Is a directory"):
-        save_embeddings(tmp_path / "taken", results)
-    assert [p.name for p in tmp_path.iterdir()] == ["taken"]
 
 
 def test_one_fault_is_a_sentence_and_several_are_a_list() -> None:

@@ -69,6 +69,25 @@ def measured_metrics(outputs: Collection[str], task: Task) -> frozenset[str]:
     return frozenset({"nonfinite"} | of_logits | ({"embedding_cosine"} if "embedding" in outputs else set()))
 
 
+def why_useless(metric: str, limit: float) -> str:
+    """Return why a limit on a metric could never be met, or never be exceeded; empty: it can be both.
+
+    An agreement is a share from 0 to 1 or a cosine from -1 to 1, and must reach its limit. A difference is 0 or more,
+    and must not exceed its limit.
+    """
+    if metric not in _AT_LEAST:
+        within = "0 or more, and finite"
+        return _useless(within, never_met=limit < 0, never_exceeded=limit == float("inf"))
+    lowest = -1 if metric.endswith("cosine") else 0
+    return _useless(f"above {lowest}, and at most 1", never_met=limit > 1, never_exceeded=limit <= lowest)
+
+
+def _useless(within: str, *, never_met: bool, never_exceeded: bool) -> str:
+    if not never_met and not never_exceeded:
+        return ""
+    return f"no model could {'pass' if never_met else 'fail'} it; the limit must be {within}"
+
+
 @dataclass(frozen=True, slots=True)
 class BlockDrift:
     """How far the residual stream is from the reference after one encoder block.

@@ -12,7 +12,7 @@ from vivit_export.bundle.names import ENGINES, FORMAT, GOLDEN, MANIFEST, MODEL
 from vivit_export.bundle.upgrade import from_version_1
 from vivit_export.contract import Contract
 from vivit_export.errors import BundleError, InputError
-from vivit_export.files import sha256_of
+from vivit_export.files import as_path, sha256_of
 from vivit_export.precision import Precision
 from vivit_export.records import JsonObject, from_json, parse_json
 
@@ -31,6 +31,10 @@ class Bundle:
 
     path: Path
     manifest: Manifest
+
+    def __repr__(self) -> str:
+        model, engines = self.manifest.model.id, ", ".join(self.engines) or "no engine"
+        return f"<Bundle {self.path}: {model} in {self.precision}, {engines}>"
 
     @property
     def contract(self) -> Contract:
@@ -76,8 +80,9 @@ def read_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
 
     Raises:
         BundleError: not a bundle, another format version, or a file that is missing or altered.
+        UsageError: it is not a path.
     """
-    folder = Path(path)
+    folder = as_path(path, "bundle")
     try:
         manifest = read_manifest(folder)
         for name, file in manifest.files.items():

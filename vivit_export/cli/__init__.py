@@ -7,12 +7,13 @@ import click
 from vivit_export import __version__
 from vivit_export.cli.deploy import deploy
 from vivit_export.cli.export import build, calibrate, vivit_export
+from vivit_export.cli.options import Group
 from vivit_export.cli.use import bench, check, inspect, predict
 
 __all__ = ["vivit", "vivit_export"]
 
 
-@click.group()
+@click.group(cls=Group)
 @click.version_option(__version__, prog_name="vivit")
 def vivit() -> None:
     """Export, build, check and run ViViT bundles."""

@@ -10,6 +10,7 @@ import click
 from vivit_export.choices import ServerBackend
 from vivit_export.cli.options import (
     Command,
+    Group,
     SamplingChoice,
     output_options,
     sampling_options,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from vivit_export.progress import Silent
 
 
-@click.group()
+@click.group(cls=Group)
 def deploy() -> None:
     """Prepare a bundle for another program to run."""
 

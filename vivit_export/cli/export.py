@@ -43,7 +43,7 @@ DEFAULT_MODEL = "google/vivit-b-16x2-kinetics400"
 @click.command("export", cls=Command)
 @click.argument("model", default=DEFAULT_MODEL)
 @click.option("-o", "--output", type=PATH, help="Folder to write the bundle to.  [default: NAME-PRECISION]")
-@precision_options
+@precision_options(Precision.FP32)
 @target_options
 @engine_options
 @force_option
@@ -155,10 +155,10 @@ def vivit_export(
     show_bundle(bundle, as_json, seconds=progress.seconds)
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, interrupted="no ranges were written; run the same command again to continue")
 @click.argument("model", default=DEFAULT_MODEL)
 @click.option("-o", "--output", type=FILE, default=Path("ranges.json"), show_default=True, help="File to write.")
-@precision_options
+@precision_options(Precision.INT8)
 @calibration_options
 @fp8_attention_option
 @sampling_options

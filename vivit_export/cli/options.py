@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import inspect
 import io
+import os
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar, get_args
 
 import click
 
@@ -17,7 +20,7 @@ from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.choices import CalibrationMethod, CpuPrecision
 from vivit_export.cli.values import FILE, PATH, sm_list, views
 from vivit_export.contract import Sampling, Short
-from vivit_export.errors import EnvironmentFault, UsageError, VivitExportError, option
+from vivit_export.errors import EnvironmentFault, OutputError, UsageError, VivitExportError, option
 from vivit_export.flavour import Flavour
 from vivit_export.precision import Precision
 from vivit_export.signals import ended_like_ctrl_c, ignore_from_now_on
@@ -29,10 +32,37 @@ if TYPE_CHECKING:
 
 _SHORTCUTS = "vivit_export.cli.shortcuts"
 _F = TypeVar("_F", bound=Callable[..., Any])
+_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
-class Command(click.Command):
-    """Report a `VivitExportError` as one sentence and its exit code; catch nothing else."""
+class _ReportsFullDisk(click.Command):
+    """Report in one sentence that what a command prints, or its help, has no place."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run as the whole program."""
+        try:
+            return super().main(*args, **extra)
+        except OSError as e:
+            if e.errno not in _NO_PLACE:
+                raise
+            _drop_stdout()
+            _fail(f"{e.filename or 'the output'} cannot be written: {e.strerror}", OutputError.exit_code)
+
+
+class Group(_ReportsFullDisk, click.Group):
+    """A group of commands."""
+
+
+class Command(_ReportsFullDisk):
+    """Report a `VivitExportError` as one sentence and its exit code; catch nothing else.
+
+    Args:
+        interrupted: what Ctrl-C leaves, in the words of the message.
+    """
+
+    def __init__(self, *args: Any, interrupted: str = "nothing was written", **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self._interrupted = interrupted
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -51,7 +81,7 @@ class Command(click.Command):
             _fail(f"the package {e.name} is not installed; pip install vivit-export", EnvironmentFault.exit_code)
         except KeyboardInterrupt:
             ignore_from_now_on()
-            _fail("interrupted; nothing was written", 130)
+            _fail(f"interrupted; {self._interrupted}", 130)
 
 
 # Options whose flag differs from their name.
@@ -84,16 +114,24 @@ def flag(name: str, value: str | None) -> str:
     return known if value is None else f"{known} {value}"
 
 
-def _fail(message: str, code: int) -> None:
-    click.echo(f"error: {message}", err=True)
+def _fail(message: str, code: int) -> NoReturn:
+    with contextlib.suppress(OSError):  # where stderr has no place either, the exit code is left
+        click.echo(f"error: {message}", err=True)
     sys.exit(code)
+
+
+def _drop_stdout() -> None:
+    """Drop what stdout still holds; Python would try to write it at exit, and fail again."""
+    with contextlib.suppress(OSError, AttributeError):  # not a file, in tests
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refuse_shape(_ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     if value is not None:
+        given = f"{param.opts[0]} {value}".strip()
         raise click.UsageError(
-            f"{param.opts[0]} {value} is not possible: the checkpoint's position embeddings fix frames, height and "
-            "width; only the batch is dynamic, within --min-batch and --max-batch"
+            f"{given} is not possible: the checkpoint's position embeddings fix frames, height and width; only the "
+            "batch is dynamic, within --min-batch and --max-batch"
         )
 
 
@@ -265,21 +303,31 @@ session_options = options(
     ),
     device_options,
 )
-precision_options = grouped(
-    "precision",
-    _make_precision,
-    click.option(
-        "--precision",
-        type=click.Choice([*map(str, Precision)]),
-        help="Type of the weights and GEMMs.  [default: fp32; to calibrate: int8]",
-    ),
-    *(
+
+
+def precision_options(default: Precision) -> Callable[[_F], _F]:
+    """Return the options that choose a precision; without one the command gets None and takes its default."""
+    return grouped(
+        "precision",
+        _make_precision,
         click.option(
-            f"--{name}", is_flag=True, expose_value=False, callback=_note_precision, help=f"Same as --precision {name}."
-        )
-        for name in Precision
-    ),
-)
+            "--precision",
+            type=click.Choice([*map(str, Precision)]),
+            help=f"Type of the weights and GEMMs.  [default: {default}]",
+        ),
+        *(
+            click.option(
+                f"--{name}",
+                is_flag=True,
+                expose_value=False,
+                callback=_note_precision,
+                help=f"Same as --precision {name}.",
+            )
+            for name in Precision
+        ),
+    )
+
+
 rewrite_options = options(
     click.option(
         "--no-rewrite", "skip_rewrites", multiple=True, metavar="NAME", help="Leave out an exact rewrite. Repeatable."
@@ -292,7 +340,8 @@ hub_options = options(
 # People who know other exporters try these; hidden because they are always refused.
 fixed_shape_options = options(
     *(
-        click.option(name, hidden=True, expose_value=False, callback=_refuse_shape)
+        # The value is optional, so that the option never takes the next one for its value.
+        click.option(name, is_flag=False, flag_value="", hidden=True, expose_value=False, callback=_refuse_shape)
         for name in ("--num-frames", "--image-size", "--dynamic-axes")
     )
 )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 
+from vivit_export.errors import UsageError, counted, option
 from vivit_export.records import JsonObject, to_json
 
 if TYPE_CHECKING:
@@ -21,11 +25,57 @@ def show_json(facts: JsonObject) -> None:
     click.echo(json.dumps(facts, indent=2, sort_keys=True))
 
 
-def show_prediction(result: VideoPrediction, top_k: int, as_line: bool) -> None:
-    """Print the prediction for one video, or for one of its windows."""
-    from vivit_export.report.text import prediction_text
+PredictionFormat = Literal["table", "jsonl", "csv"]
 
-    click.echo(json.dumps(result.to_json(top_k)) if as_line else prediction_text(result, top_k))
+
+def choose_form(form: PredictionFormat | None, as_json: bool, one: bool) -> PredictionFormat:
+    """Return the form of predictions: as asked, or by default a table for one video and JSON lines for several.
+
+    Raises:
+        UsageError: two different forms are asked for.
+    """
+    if as_json and form not in (None, "jsonl"):
+        raise UsageError(f"{option('json')} is {option('format', 'jsonl')}; leave it out, or {option('format', form)}")
+    return form or ("table" if one and not as_json else "jsonl")
+
+
+class PredictionPrinter:
+    """Print predictions as they come, for videos or for windows of videos.
+
+    Args:
+        form: ``table`` for people, ``jsonl`` for one JSON object per line, or ``csv`` with one line per label.
+        top_k: how many labels to print.
+        several: whether a table must name the video that windows belong to.
+    """
+
+    def __init__(self, form: PredictionFormat, top_k: int, several: bool) -> None:
+        self._form, self._top_k, self._several = form, top_k, several
+        self._last: Path | None = None
+
+    def __call__(self, result: VideoPrediction) -> None:
+        """Print one prediction."""
+        if self._form == "jsonl":
+            click.echo(json.dumps(result.to_json(self._top_k)))
+        elif self._form == "csv":
+            self._csv(result)
+        else:
+            self._table(result)
+        self._last = result.path
+
+    def _table(self, result: VideoPrediction) -> None:
+        from vivit_export.report.text import prediction_text
+
+        if self._several and result.span_seconds is not None and result.path is not self._last:
+            click.echo(str(result.path))
+        click.echo(prediction_text(result, self._top_k))
+
+    def _csv(self, result: VideoPrediction) -> None:
+        from vivit_export.report.text import prediction_rows
+
+        header, rows = prediction_rows(result, self._top_k)
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows if self._last is not None else [header, *rows])
+        click.echo(text.getvalue(), nl=False)
 
 
 def show_export(plan: ExportPreview, as_json: bool) -> None:
@@ -59,5 +109,5 @@ def show_deployment(deployment: Deployment, as_json: bool) -> None:
         facts = {"folder": str(deployment.path), "kind": deployment.kind, "model": deployment.model}
         show_json({**facts, "files": to_json(deployment.files)})
         return
-    size = f"{deployment.size_bytes / 1e6:.1f} MB, {len(deployment.files)} files"
+    size = f"{deployment.size_bytes / 1e6:.1f} MB, {counted(len(deployment.files), 'files')}"
     click.echo(f"{deployment.path}  {size}, hashes verified\n  next       {deployment.readme} has the commands")

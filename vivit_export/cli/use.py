@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -18,8 +19,8 @@ from vivit_export.cli.options import (
     sampling_options,
     session_options,
 )
-from vivit_export.cli.show import show_json, show_prediction
-from vivit_export.cli.values import FILE, PATH, SOURCE, int_list, length
+from vivit_export.cli.show import PredictionFormat, PredictionPrinter, choose_form, show_json
+from vivit_export.cli.values import FILE, PATH, SOURCE, VIDEO, int_list, length
 from vivit_export.errors import UsageError, option
 
 if TYPE_CHECKING:
@@ -29,34 +30,43 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("bundle", type=PATH)
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest and every layer of the plans as JSON.")
 @click.option("--plan-onnx", type=FILE, help="Write the plan as an ONNX file, to view in Netron.")
 @click.option("--engine", help="Engine whose plan to write.  [default: the only one]")
-def inspect(bundle: Path, as_json: bool, plan_onnx: Path | None, engine: str | None) -> None:
-    """Verify BUNDLE and show its contents and the plan of each engine."""
+@click.option("--force", is_flag=True, help="Replace the file of --plan-onnx if it exists.")
+@output_options
+def inspect(
+    bundle: Path, plan_onnx: Path | None, engine: str | None, force: bool, as_json: bool, progress: Silent
+) -> None:
+    """Verify BUNDLE and show its contents: labels, drift, saved timings, and the plan of each engine.
+
+    --json prints the whole manifest and every layer of the plans.
+    """
     from vivit_export.bundle import read_bundle
     from vivit_export.export.engine.table import choose_engine, plan_text, read_plan
-    from vivit_export.report.text import summary_json, summary_text
+    from vivit_export.report.text import contents_text, summary_json, summary_text
 
     if engine is not None and plan_onnx is None:
         raise UsageError(f"{option('engine')} chooses the plan that {option('plan_onnx')} writes; give both")
-    found = read_bundle(bundle)
+    if force and plan_onnx is None:
+        raise UsageError(f"{option('force')} replaces the file that {option('plan_onnx')} writes; give both")
+    with progress.stage("verify the bundle"):
+        found = read_bundle(bundle)
     plans = {name: read_plan(found, name) for name in found.engines}
     if plan_onnx is not None:
         from vivit_export.export.engine.drawing import write_plan_onnx
 
         chosen = choose_engine(found, engine)
-        write_plan_onnx(plans[chosen].layers, chosen, plan_onnx)
+        write_plan_onnx(plans[chosen].layers, chosen, plan_onnx, force=force)
     if as_json:
         content = {**summary_json(found, None), "plans": {name: plan.to_json() for name, plan in plans.items()}}
         show_json(content)
     else:
-        click.echo("\n".join([summary_text(found), *map(plan_text, plans.values())]))
+        click.echo("\n".join([summary_text(found), *contents_text(found), *map(plan_text, plans.values())]))
 
 
 @click.command(cls=Command)
 @click.argument("bundle", type=SOURCE)
-@click.argument("videos", nargs=-1, required=True, type=PATH, metavar="VIDEO...")
+@click.argument("videos", nargs=-1, required=True, type=VIDEO, metavar="VIDEO...")
 @session_options
 @sampling_options
 @click.option(
@@ -69,6 +79,13 @@ def inspect(bundle: Path, as_json: bool, plan_onnx: Path | None, engine: str | N
 @click.option("--labels", type=FILE, help="File with the label of each logit: one per line, or JSON.")
 @click.option("--top-k", default=5, show_default=True, type=click.IntRange(min=1), help="Show this many labels.")
 @click.option("--embedding", type=FILE, help="Also write the embeddings to this safetensors file.")
+@click.option("--force", is_flag=True, help="Replace the file of --embedding if it exists.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(get_args(PredictionFormat)),
+    help="Table, JSON lines or CSV (a line per label).  [default: table for one video, jsonl for several]",
+)
 @output_options
 def predict(
     bundle: Path | str,
@@ -82,6 +99,8 @@ def predict(
     labels: Path | None,
     top_k: int,
     embedding: Path | None,
+    force: bool,
+    form: PredictionFormat | None,
     as_json: bool,
     progress: Silent,
 ) -> None:
@@ -89,20 +108,24 @@ def predict(
 
     BUNDLE may also be a model served by Triton: triton://HOST:PORT/MODEL, or triton+http:// for HTTP. If MODEL
     accepts videos (NAME-video), the files themselves are sent.
-    One video is shown as a table, several as JSON lines. Unusable videos are listed at the end; the others are
-    still predicted.
+    Unusable videos are listed at the end; the others are still predicted. --json is --format jsonl.
     """
     from vivit_export.errors import ClipError
     from vivit_export.runtime import predict as run
+    from vivit_export.runtime.embeddings import files_of, require_outputs, save_embeddings
+    from vivit_export.runtime.listing import list_videos
 
     windows = run.window_rule(window, hop, sampling.views)
-    files = run.list_videos(videos)
+    chosen = choose_form(form, as_json, one=len(videos) == 1 and not os.path.isdir(videos[0]))
+    found = list_videos(videos, progress.note)
+    files = found.files
     source, own_contract = run.read_source(bundle, progress)
     contract = run.adapt_contract(own_contract, labels=labels, **sampling._asdict())
-    run.require_outputs(contract, embedding)
-    as_lines = as_json or len(files) > 1 or videos[0].is_dir()
+    inputs = [*files, *([labels] if labels else []), *files_of(source)]
+    require_outputs(contract, embedding, force=force, inputs=inputs)
+    show = PredictionPrinter(chosen, top_k, several=len(files) > 1)
     kept: list[run.VideoPrediction] = []
-    faults: list[run.VideoFault] = []
+    faults = list(found.faults)
     running = run.predict_bundle(
         source,
         files,
@@ -118,12 +141,13 @@ def predict(
             if isinstance(result, run.VideoFault):
                 faults.append(result)
                 continue
-            kept.append(result)
-            show_prediction(result, top_k, as_lines)
+            if embedding is not None:
+                kept.append(result)
+            show(result)
     if embedding is not None and kept:
-        run.save_embeddings(embedding, kept)
+        save_embeddings(embedding, kept, force=force)
     if faults:
-        raise ClipError(run.describe_faults(faults, len(files)))
+        raise ClipError(run.describe_faults(faults, len(files) + len(found.faults)))
 
 
 @click.command(cls=Command)

@@ -26,6 +26,7 @@ class _Source(_Path):
 
 PATH = _Path(path_type=Path)
 FILE = _Path(path_type=Path, dir_okay=False)
+VIDEO = _Path(path_type=Path, readable=False)  # one that cannot be read is that video's fault, not a wrong use
 SOURCE = _Source(path_type=Path)
 
 

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.calibration.ranges import Ranges
-from vivit_export.errors import OutputError, UsageError, option
+from vivit_export.errors import UsageError, option
 from vivit_export.export.calibrate import calibration_contract, calibration_graph, find_clips_of, obtain_ranges
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.graph.build import Rewritten, rewrite_graph
 from vivit_export.export.options import OUTPUTS, ExportOptions
 from vivit_export.export.trials import Trials, measure_sensitivity
-from vivit_export.files import write_json
+from vivit_export.files import check_file, json_text, writing_file
 from vivit_export.progress import Progress, Silent
 
 _TRIAL_FLOPS = 8e12
@@ -54,9 +54,11 @@ def calibrate_model(
             f"{option('precision', 'fp8')}"
         )
     options.calibration.require_data(model)
-    _check_place(path, options.force)
+    check_file(path, options.force)
     with progress.stage("load the checkpoint"):
         checkpoint = load_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
+    for note in checkpoint.notes:
+        progress.note(note)
     outputs = OUTPUTS if checkpoint.has_head else OUTPUTS[1:]
     with progress.stage("trace the network"):
         rewritten = rewrite_graph(checkpoint, outputs, precision, options.skip_rewrites)
@@ -72,18 +74,9 @@ def calibrate_model(
     )
     if sensitivity:
         ranges = _with_sensitivity(ranges, checkpoint, rewritten, options, progress)
-    try:
-        write_json(path, ranges.to_json())
-    except OSError as e:
-        raise OutputError(f"{path} cannot be written ({e.strerror}); choose another file") from e
+    with writing_file(path, force=options.force) as part:
+        part.write_text(json_text(ranges.to_json()), encoding="utf-8")
     return ranges
-
-
-def _check_place(path: Path, force: bool) -> None:
-    if path.is_dir() or (path.exists() and not force):
-        raise OutputError(f"{path} exists; pass {option('force')} to replace that file, or choose another name")
-    if not path.absolute().parent.is_dir():
-        raise OutputError(f"{path} cannot be written: there is no such folder; create it first")
 
 
 def _with_sensitivity(

@@ -19,6 +19,7 @@ import onnx_ir as ir
 from vivit_export.bundle import MODEL
 from vivit_export.bundle.checks import Gate, Parity, Run
 from vivit_export.contract import Contract
+from vivit_export.errors import counted
 from vivit_export.export.clips import CheckClips, read_check_clips
 from vivit_export.export.graph.emulate import emulated_session
 from vivit_export.precision import Precision
@@ -41,7 +42,7 @@ def run_eager(
     checkpoint: Checkpoint, contract: Contract, clips: CheckClips, precision: Precision, progress: Progress
 ) -> Outputs:
     """Run the eager network on the clips of a check, and return the outputs that the contract has."""
-    with progress.stage(f"run eager {precision} on {len(clips.names)} clips"):
+    with progress.stage(f"run eager {precision} on {counted(len(clips.names), 'clips')}"):
         results = checkpoint.run_eager(clips.pixels, precision)
     wanted = {tensor.name for tensor in contract.io.outputs}
     return {name: array for name, array in results.items() if name in wanted}

@@ -83,6 +83,8 @@ def export_model(
     plan = preview_export(model, None if target is None else Path(target), options)
     with progress.stage("load the checkpoint"):
         checkpoint = load_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
+    for note in checkpoint.notes:
+        progress.note(note)
     with bundle.writing(plan.target, force=options.force) as work:
         content = _export_into(work, checkpoint, plan, progress)
         return finish(work, content, plan.target, progress)

@@ -18,7 +18,8 @@ import numpy.typing as npt
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.bundle.checks import BlockDrift, CheckedClips, DriftReport, Gate, Parity, Run
 from vivit_export.choices import Against, CpuPrecision
-from vivit_export.errors import CheckpointError, UsageError, option
+from vivit_export.errors import CheckpointError, UsageError, counted, option
+from vivit_export.export.checkpoint.files import hash_weights
 from vivit_export.export.clips import load_check_clips, num_check_clips
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
@@ -26,6 +27,7 @@ from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.drift.check import (
     Outputs,
     check_session,
+    checked_batches,
     gate_of,
     golden_clips,
     run_full_batches,
@@ -227,8 +229,6 @@ def load_exported_checkpoint(bundle: Bundle, checkpoint: str | None) -> Checkpoi
         UsageError: the bundle was exported from a folder, which must be named.
         CheckpointError: the weights differ.
     """
-    from vivit_export.export.checkpoint.load import load_checkpoint
-
     model = bundle.manifest.model
     named = checkpoint or (model.id if model.id == "demo" or model.revision else None)
     if named is None:
@@ -237,16 +237,25 @@ def load_exported_checkpoint(bundle: Bundle, checkpoint: str | None) -> Checkpoi
             f"is: {option('checkpoint', 'FOLDER')}"
         )
     revision = model.revision if checkpoint is None else None
-    loaded = load_checkpoint(named, revision=revision)
-    if sorted(loaded.weights_sha256.values()) != sorted(model.weights_sha256.values()):
+    pickled = any(not name.endswith(".safetensors") for name in model.weights_sha256)
+    found = hash_weights(named, revision, pickled=pickled)
+    if sorted(found.values()) != sorted(model.weights_sha256.values()):
         raise CheckpointError(
             f"{named} is not the checkpoint that {bundle.path} was exported from: the hashes of its weight files differ"
         )
-    return loaded
+    from vivit_export.export.checkpoint.load import load_checkpoint
+
+    # A pickle with that hash was allowed when it was exported.
+    return load_checkpoint(named, revision=revision, allow_pickle=pickled)
 
 
 def _session_runs(bundle: Bundle, session: Session, reference: _Reference, gate: Gate, progress: Progress) -> list[Run]:
-    with progress.stage(f"run {len(reference.frames)} clips on {session.engine}"):
+    sizes = checked_batches(session, tuned_batches(bundle))
+    progress.note(
+        f"batches checked: {', '.join(map(str, sizes))}; {sizes[-1]} is the most that {session.engine} runs at once, "
+        "larger ones are split"
+    )
+    with progress.stage(f"run {counted(len(reference.frames), 'clips')} on {session.engine}"):
         runs = check_session(session, reference.frames, reference.outputs, gate, tuned_batches(bundle))
     if session.engine in CPU_ENGINES and bundle.precision.rounds:
         runs.append(_emulated_run(bundle, reference, gate, progress))

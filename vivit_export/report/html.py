@@ -12,6 +12,7 @@ from vivit_export.bundle.checks import DriftReport
 from vivit_export.bundle.engines import EngineRecord
 from vivit_export.bundle.manifest import Content, PrecisionRecord, QuantizationRecord
 from vivit_export.contract import Tensor
+from vivit_export.errors import counted
 from vivit_export.files import write_json
 from vivit_export.records import to_json
 from vivit_export.rewrite import Rewrite
@@ -74,7 +75,7 @@ def render_html(content: Content) -> str:
         ("rewrites", rewrites_text(content) or "none"),
         *[("declined", text) for text in declined_texts(precision)],
         *[("weights", text) for text in [weights_text(precision)] if text],
-        ("clip", f"{clip.num_frames} frames of {clip.width}×{clip.height}, sampling {clip.sampling}"),
+        ("clip", f"{counted(clip.num_frames, 'frames')} of {clip.width}×{clip.height}, sampling {clip.sampling}"),
         ("inputs", _tensors(io.inputs)),
         ("outputs", _tensors(io.outputs)),
         *([("task", f"{contract.task.replace('_', ' ')}, {len(contract.labels)} outputs")] if contract.labels else []),
@@ -95,7 +96,7 @@ def render_html(content: Content) -> str:
 def _drift(checks: DriftReport) -> list[str]:
     gate = ", ".join(f"{name} {limit:g}" for name, limit in sorted(checks.gate.limits.items()))
     return [
-        f"<p>Against {escape(checks.reference)} on {len(checks.names)} clips ({escape(checks.source)}). "
+        f"<p>Against {escape(checks.reference)} on {counted(len(checks.names), 'clips')} ({escape(checks.source)}). "
         f"Gate: {escape(gate)}.</p>",
         _table(drift_columns(checks), drift_rows(checks)),
         *(f"<p>Preprocessing: {escape(parity.sentence)}.</p>" for parity in checks.parity),
@@ -144,7 +145,7 @@ def quantization_text(quantization: QuantizationRecord) -> str:
     share = f"{len(layers) - len(kept)} of {len(layers)} layers"
     share += "" if quantization.attention is None else " and attention"
     how = f"{share} by {quantization.method}, {smoothed} smoothed, {corrected} with corrected bias"
-    text = f"{how}; {clips.used} clips: {clips.source}"
+    text = f"{how}; {counted(clips.used, 'clips')}: {clips.source}"
     return f"{text}; in fp16: {', '.join(kept)}" if kept else text
 
 

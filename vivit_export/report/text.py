@@ -10,6 +10,7 @@ from vivit_export.bundle.bench import BenchRecord
 from vivit_export.bundle.checks import Drift, DriftReport
 from vivit_export.bundle.engines import EngineRecord
 from vivit_export.contract import Clip
+from vivit_export.errors import counted
 from vivit_export.records import JsonObject, to_json
 from vivit_export.report.html import (
     BENCH_COLUMNS,
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from vivit_export.calibration.ranges import Ranges
     from vivit_export.runtime.predict import VideoPrediction
     from vivit_export.runtime.session.prediction import Prediction
+
+_SHOWN_LABELS = 8
 
 
 def summary_json(bundle: Bundle, seconds: dict[str, float] | None) -> JsonObject:
@@ -50,7 +53,7 @@ def summary_text(bundle: Bundle) -> str:
     lines += [f"  weights    {text}" for text in [weights_text(precision)] if text]
     for kind, tensors in (("input", io.inputs), ("output", io.outputs)):
         lines += [f"  {kind:<10} {t.name} {t.dtype} ({', '.join(map(str, t.shape))})" for t in tensors]
-    lines.append(f"  clip       {clip.num_frames} frames, {_sampling(clip)}, {clip.num_tokens} tokens")
+    lines.append(f"  clip       {counted(clip.num_frames, 'frames')}, {_sampling(clip)}, {clip.num_tokens} tokens")
     lines += _drift_lines(manifest.checks) if manifest.checks else ["  drift      not checked"]
     for name, engine in bundle.engines.items():
         lines += _engine_lines(name, engine)
@@ -60,6 +63,17 @@ def summary_text(bundle: Bundle) -> str:
         remedy = f"run: vivit build {path}" if buildable else "export with --fp16, or with --attention pattern"
         lines.append(f"  engine     none; {remedy}")
     return "\n".join(lines)
+
+
+def contents_text(bundle: Bundle) -> list[str]:
+    """Return lines on what an export does not print: the labels, and timings that were saved later."""
+    labels, bench = bundle.contract.labels, bundle.manifest.bench
+    more = f" and {len(labels) - _SHOWN_LABELS} more, see --json" if len(labels) > _SHOWN_LABELS else ""
+    lines = [f"  labels     {len(labels)}: {', '.join(labels[:_SHOWN_LABELS])}{more}"] if labels else []
+    if bench:
+        lines += [f"  timings    {bench.machine.cpu}, {bench.rounds} rounds"]
+        lines += [f"             {line}" for line in bench_text(bench).splitlines()]
+    return lines
 
 
 def _engine_lines(name: str, engine: EngineRecord) -> list[str]:
@@ -120,6 +134,15 @@ def _score(prediction: Prediction, score: float) -> str:
     return f"{score:.6g}" if prediction.task == "regression" else f"{100 * score:5.1f} %"
 
 
+def prediction_rows(result: VideoPrediction, k: int) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+    """Return the header of a CSV file and the lines of one prediction: one per label, or one without labels."""
+    facts = result.to_json(k)
+    top = facts.get("top", [{"label": "", "probability": ""}])
+    where = (facts["video"], facts.get("start_seconds", ""), facts.get("end_seconds", ""))
+    rows = [(*where, rank if facts.get("top") else "", *entry.values()) for rank, entry in enumerate(top, 1)]
+    return ("video", "start_seconds", "end_seconds", "rank", *top[0]), rows
+
+
 def _sampling(clip: Clip) -> str:
     """Return the sampling rule in words, without default values."""
     words = [f"sampling {clip.sampling}{f' {clip.stride}' if clip.sampling == 'stride' else ''}"]
@@ -133,7 +156,7 @@ def ranges_text(ranges: Ranges, path: Path) -> str:
     clips = ranges.clips
     aside = f", {len(clips.set_aside)} set aside" if clips.set_aside else ""
     lines = [
-        f"{path}  {ranges.precision} ranges by {ranges.method}, {clips.used} clips{aside}: {clips.source}",
+        f"{path}  {ranges.precision} ranges by {ranges.method}, {counted(clips.used, 'clips')}{aside}: {clips.source}",
         f"  {'layer':<28} {'range':>8} {'largest':>8} {'alpha':>6} {'error':>8}"
         + (f" {'alone':>8} {'without':>8} {'share':>6}" if ranges.sensitivity else ""),
     ]
@@ -157,7 +180,7 @@ def _percent(share: float | None) -> str:
 
 
 def _drift_lines(checks: DriftReport) -> list[str]:
-    lines = [f"  drift      against {checks.reference}, {len(checks.names)} clips: {checks.source}"]
+    lines = [f"  drift      against {checks.reference}, {counted(len(checks.names), 'clips')}: {checks.source}"]
     for run in checks.runs:
         drift, where = run.drift, f"{run.engine}, batch {run.batch}"
         if drift is None:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from vivit_export.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from vivit_export.runtime.clips.folder import find_clips
     from vivit_export.runtime.clips.preprocess import Preprocessor
     from vivit_export.runtime.clips.sampling import clip_indices
-    from vivit_export.runtime.clips.video import find_clips, read_clip
+    from vivit_export.runtime.clips.video import read_clip
     from vivit_export.runtime.clips.views import average_views, read_views
-    from vivit_export.runtime.clips.windows import Window, read_windows
-    from vivit_export.runtime.predict import VideoFault, VideoPrediction, WindowRule, predict_videos
+    from vivit_export.runtime.clips.windows import Window, WindowRule, read_windows
+    from vivit_export.runtime.predict import VideoFault, VideoPrediction, predict_videos
 
 __all__ = [
     "Preprocessor",
@@ -38,10 +39,10 @@ _HOMES = {
     "VideoFault": "predict",
     "VideoPrediction": "predict",
     "Window": "clips.windows",
-    "WindowRule": "predict",
+    "WindowRule": "clips.windows",
     "average_views": "clips.views",
     "clip_indices": "clips.sampling",
-    "find_clips": "clips.video",
+    "find_clips": "clips.folder",
     "predict_videos": "predict",
     "read_clip": "clips.video",
     "read_views": "clips.views",

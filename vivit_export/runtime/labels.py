@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vivit_export.errors import InputError
+from vivit_export.errors import InputError, counted
 
 
 def read_labels(path: Path, num_labels: int) -> tuple[str, ...]:
@@ -21,14 +21,16 @@ def read_labels(path: Path, num_labels: int) -> tuple[str, ...]:
         InputError: the file cannot be read, or has the wrong number of labels.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows begin a file with a mark
         names = _from_json(json.loads(text)) if path.suffix == ".json" else text.splitlines()
     except (OSError, ValueError, TypeError, KeyError) as e:
         raise InputError(f"the labels in {path} cannot be read ({_reason(e)}); give one name per line, or JSON") from e
     while names and not names[-1].strip():
         names.pop()
     if len(names) != num_labels:
-        raise InputError(f"{path} names {len(names)} labels, but the model has {num_labels}; it is for another model")
+        raise InputError(
+            f"{path} names {counted(len(names), 'labels')}, but the model has {num_labels}; it is for another model"
+        )
     return tuple(name.strip() for name in names)
 
 

@@ -6,29 +6,28 @@ An unusable video yields the reason in its place; the others continue.
 from __future__ import annotations
 
 import dataclasses
-import json
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import save
 
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.choices import CpuPrecision
 from vivit_export.contract import Contract, Sampling, Short
-from vivit_export.errors import ClipError, OutputError, UsageError, option
-from vivit_export.files import replacing
+from vivit_export.errors import ClipError, UsageError, option
+from vivit_export.files import as_path
 from vivit_export.progress import Progress
 from vivit_export.records import JsonObject
 from vivit_export.runtime.clips.sampling import choose_sampling
-from vivit_export.runtime.clips.video import find_clips
+from vivit_export.runtime.clips.stopping import ReadingPool
 from vivit_export.runtime.clips.views import average_views, read_fitting_views, require_size
-from vivit_export.runtime.clips.windows import Unit, read_windows
+from vivit_export.runtime.clips.windows import Unit, WindowRule, read_windows
 from vivit_export.runtime.labels import read_labels
 from vivit_export.runtime.select import open_session
 from vivit_export.runtime.session.prediction import Prediction
@@ -41,21 +40,6 @@ _T = TypeVar("_T")
 
 _READ_AHEAD = 2  # videos decoded while the engine runs; each decoder has threads of its own
 _SERVER_REQUESTS = 8  # in flight at once, so that a server can form batches while other videos are decoded
-
-
-@dataclass(frozen=True, slots=True)
-class WindowRule:
-    """Sliding windows: see `vivit_export.runtime.read_windows`.
-
-    Attributes:
-        length: length of a window.
-        hop: from the beginning of one window to the next; None: the length.
-        unit: unit of both.
-    """
-
-    length: float
-    hop: float | None = None
-    unit: Unit = "seconds"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,7 +134,8 @@ def predict_bundle(
         with progress.counting("predict", len(files), "videos") as advance:
             last: Path | None = None
             for result in predict_videos(session, files, contract=contract, windows=windows, in_flight=in_flight):
-                if result.path != last:
+                # Not by equality: a video that is named twice counts twice.
+                if result.path is not last and isinstance(result, VideoPrediction):
                     last = result.path
                     advance(1)
                 yield result
@@ -180,26 +165,6 @@ def adapt_contract(
     return dataclasses.replace(contract, clip=clip, labels=names)
 
 
-def require_outputs(contract: Contract, embeddings: Path | None) -> None:
-    """Refuse outputs that the bundle does not have, and a target that cannot be written.
-
-    Raises:
-        UsageError: it has no logits to show, or no embedding to write.
-        OutputError: the folder does not exist.
-    """
-    outputs = {tensor.name for tensor in contract.io.outputs}
-    if embeddings is None and "logits" not in outputs:
-        raise UsageError(f"this bundle has no logits, only an embedding; write that with {option('embedding', 'FILE')}")
-    if embeddings is not None and "embedding" not in outputs:
-        raise UsageError(
-            f"{option('embedding')}: this bundle has none; export it with {option('outputs', 'logits,embedding')}"
-        )
-    if embeddings is not None and not embeddings.absolute().parent.is_dir():
-        raise OutputError(
-            f"{option('embedding', embeddings)} cannot be written: there is no such folder; create it first"
-        )
-
-
 def window_rule(
     window: tuple[float, Unit] | None, hop: tuple[float, Unit] | None, views: tuple[int, int] | None = None
 ) -> WindowRule | None:
@@ -221,15 +186,6 @@ def window_rule(
     return WindowRule(window[0], None if hop is None else hop[0], window[1])
 
 
-def list_videos(paths: Iterable[Path]) -> list[Path]:
-    """Replace each folder with its videos, in sorted order; keep each file, usable or not.
-
-    Raises:
-        ClipError: a folder holds no video.
-    """
-    return [video for path in paths for video in (find_clips(path) if path.is_dir() else [path])]
-
-
 def describe_faults(faults: Sequence[VideoFault], num_videos: int) -> str:
     """Return the faults as the message of an error: one sentence for a single video, else a list."""
     if num_videos == 1:
@@ -240,7 +196,7 @@ def describe_faults(faults: Sequence[VideoFault], num_videos: int) -> str:
 
 def predict_videos(
     session: Session | VideoModel,
-    paths: Iterable[str | Path],
+    paths: str | Path | Iterable[str | Path],
     *,
     contract: Contract | None = None,
     windows: WindowRule | None = None,
@@ -252,7 +208,7 @@ def predict_videos(
 
     Args:
         session: an opened bundle, or a served model that takes videos.
-        paths: video files.
+        paths: video files, or a single one.
         contract: may have a different sampling rule or labels than the bundle's; its shapes are the bundle's.
         windows: predict windows instead of whole videos, with the central one of the contract's ``views``.
         in_flight: for a session on a server, which forms batches itself: send each clip's views at once, and
@@ -263,11 +219,13 @@ def predict_videos(
         fails after some of its windows were predicted yields those predictions, then its fault.
 
     Raises:
-        UsageError: views or windows that this bundle does not support; a sampling rule that differs from the server's.
+        UsageError: views or windows that this bundle does not support; a sampling rule that differs from the server's;
+            something that is not a path.
         EnvironmentFault: the engine failed.
     """
     contract = contract or session.contract
-    files = [Path(path) for path in paths]
+    given = paths if isinstance(paths, Iterable) and not isinstance(paths, (str, bytes, os.PathLike)) else [paths]
+    files = [as_path(path, "paths") for path in given]
     if isinstance(session, VideoModel):
         if windows is not None:
             raise UsageError(
@@ -292,54 +250,23 @@ def predict_videos(
     yield from _run(session, contract, waiting)
 
 
-def save_embeddings(path: Path, predictions: Sequence[VideoPrediction]) -> None:
-    """Write embeddings as safetensors, to a temporary file that is then renamed.
-
-    The file holds ``embedding`` float32 (N, hidden) and, for windows, ``span_seconds`` float64 (N, 2). Its metadata
-    holds ``videos``, a JSON list of the N paths.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    tensors: dict[str, npt.NDArray[Any]] = {"embedding": np.stack([_embedding(p) for p in predictions])}
-    spans = [p.span_seconds for p in predictions if p.span_seconds is not None]
-    if len(spans) == len(predictions):
-        tensors["span_seconds"] = np.array(spans, np.float64)
-    content = save(tensors, {"videos": json.dumps([str(p.path) for p in predictions])})
-    try:
-        with replacing(path) as part:
-            part.write_bytes(content)
-    except OSError as e:
-        raise OutputError(f"the embeddings cannot be written to {path}: {e.strerror}") from e
-
-
-def _embedding(prediction: VideoPrediction) -> npt.NDArray[np.float32]:
-    embedding = prediction.prediction.embedding
-    if embedding is None:
-        raise UsageError(f"this bundle has no embedding; export it with {option('outputs', 'logits,embedding')}")
-    return embedding
-
-
 def _read_all(files: Sequence[Path], contract: Contract) -> Iterator[_Item | VideoFault]:
     """Read the views of each video, a few videos ahead."""
-    with ThreadPoolExecutor(_READ_AHEAD) as pool:
+    with ReadingPool(_READ_AHEAD) as pool:
         ahead: deque[tuple[Path, Future[UInt8]]] = deque()
         rest = iter(files)
-        try:
-            while True:
-                for path in rest:
-                    ahead.append((path, pool.submit(read_fitting_views, path, contract)))
-                    if len(ahead) > _READ_AHEAD:
-                        break
-                if not ahead:
-                    return
-                path, reading = ahead.popleft()
-                try:
-                    yield _Item(path, reading.result(), None)
-                except ClipError as e:
-                    yield VideoFault(path, e)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        while True:
+            for path in rest:
+                ahead.append((path, pool.submit(read_fitting_views, path, contract)))
+                if len(ahead) > _READ_AHEAD:
+                    break
+            if not ahead:
+                return
+            path, reading = ahead.popleft()
+            try:
+                yield _Item(path, reading.result(), None)
+            except ClipError as e:
+                yield VideoFault(path, e)
 
 
 def _read_windows(files: Sequence[Path], contract: Contract, rule: WindowRule) -> Iterator[_Item | VideoFault]:

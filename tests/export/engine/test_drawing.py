@@ -49,6 +49,12 @@ def test_edges_lead_from_where_a_tensor_was_last_written() -> None:
 
 def test_a_drawing_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "plan.onnx").mkdir()
-    with pytest.raises(OutputError, match=r"plan\.onnx cannot be written: .*; choose another place"):
-        write_plan_onnx((), "p", tmp_path / "plan.onnx")
+    with pytest.raises(OutputError, match=r"plan\.onnx is a folder, not a file that can be replaced"):
+        write_plan_onnx((), "p", tmp_path / "plan.onnx", force=True)
     assert [p.name for p in tmp_path.iterdir()] == ["plan.onnx"]
+    (tmp_path / "other.onnx").write_text("mine")
+    with pytest.raises(OutputError, match=r"other\.onnx exists; pass force to replace that file"):
+        write_plan_onnx((), "p", tmp_path / "other.onnx")
+    assert (tmp_path / "other.onnx").read_text() == "mine"
+    write_plan_onnx((), "p", tmp_path / "other.onnx", force=True)
+    assert onnx.load(tmp_path / "other.onnx").graph.name == "p"

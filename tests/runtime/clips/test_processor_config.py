@@ -14,7 +14,12 @@ from transformers import VivitConfig, VivitForVideoClassification, VivitImagePro
 from vivit_export.contract import Clip, Preprocess
 from vivit_export.errors import CheckpointError, InputError
 from vivit_export.runtime import Preprocessor
-from vivit_export.runtime.clips.processor_config import installed_resize_order, read_clip_geometry, read_preprocess
+from vivit_export.runtime.clips.processor_config import (
+    doubt_about,
+    installed_resize_order,
+    read_clip_geometry,
+    read_preprocess,
+)
 
 CROP = {"crop_size": {"height": 24, "width": 20}}
 FRAMES = np.random.default_rng(0).integers(0, 256, (2, 50, 43, 3), dtype=np.uint8)
@@ -131,6 +136,15 @@ def test_a_missing_json_is_an_error_that_says_how_to_write_one(tmp_path: Path) -
         read_preprocess(tmp_path / "nowhere", default_crop=(24, 20))
 
 
+def test_a_checkpoint_of_a_trainer_without_a_processor_names_the_one_above(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint-500"
+    folder.mkdir()
+    write(tmp_path, "preprocessor_config.json", CROP)
+    with pytest.raises(CheckpointError) as e:
+        read_preprocess(folder, default_crop=(24, 20))
+    assert str(e.value).endswith(f"was trained with into the folder, for example the one in {tmp_path}")
+
+
 def test_sources_are_tried_in_transformers_order(tmp_path: Path) -> None:
     def crop() -> int:
         return read_preprocess(tmp_path, default_crop=(1, 1)).crop_size[0]
@@ -164,6 +178,37 @@ def test_video_processor_json_gives_its_fields(tmp_path: Path) -> None:
     assert (p.offset, p.rescale_factor, p.mean) == (True, 1 / 127.5, (0.1, 0.2, 0.3))
     write(tmp_path, "video_preprocessor_config.json", {**saved, "do_rescale": False})
     assert read_preprocess(tmp_path, default_crop=(24, 20)).offset is False
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (
+            {"rescale_factor": 1 / 255},
+            "rescale_factor 0.00392157 and offset true give pixel values from -3 to -1, as in",
+        ),
+        ({"rescale_factor": 1 / 255, "do_normalize": False}, "from -1 to 0"),
+        ({"rescale_factor": 1 / 255, "image_std": [0.229, 0.224, 0.225]}, "from -6.7 to -2.18"),
+        ({"rescale_factor": 1 / 255, "offset": False}, None),
+        ({"rescale_factor": 1 / 255, "offset": False, "do_normalize": False}, None),
+        ({"do_rescale": False, "offset": False}, None),
+        ({"do_normalize": False}, None),
+        ({}, None),
+    ],
+)
+def test_pixel_values_that_no_network_was_trained_on_are_told(
+    tmp_path: Path, fields: dict[str, Any], said: str | None
+) -> None:
+    """The range is that of transformers' own processor, on black and white."""
+    write(tmp_path, "preprocessor_config.json", {**CROP, **fields})
+    doubt = doubt_about(read_preprocess(tmp_path, default_crop=(24, 20)))
+    assert (doubt is None) == (said is None)
+    if said is None or doubt is None:
+        return
+    assert said in doubt
+    frames = [np.full((24, 20, 3), level, np.uint8) for level in (0, 255)]
+    pixels = VivitImageProcessor.from_pretrained(tmp_path)(frames, return_tensors="np")["pixel_values"]
+    assert f"from {pixels.min():.3g} to {pixels.max():.3g}" in doubt
 
 
 @pytest.mark.parametrize("sizes", [{}, {"image_size": 32}, {"image_size": [32, 48], "tubelet_size": [4, 8, 16]}])

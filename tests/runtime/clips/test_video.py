@@ -1,4 +1,4 @@
-"""`read_clip` and `find_clips` on videos made here."""
+"""`read_clip` on videos made here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from videos import TURNS, contract, frame_numbers, make_audio, make_video, make_vp8_with_hidden_frames, patch_box, remux
 
 from vivit_export.errors import ClipError
-from vivit_export.runtime import find_clips, read_clip
+from vivit_export.runtime import read_clip
 
 FAST_START = {"movflags": "faststart"}
 
@@ -205,16 +205,3 @@ def test_odd_names_are_paths_not_protocols(tmp_path: Path, monkeypatch: pytest.M
         make_video(tmp_path / "plain.mp4").rename(tmp_path / name)
         assert read_numbers(Path(name), 4) == uniform(40, 4)
         assert frame_numbers(read_clip(name, contract(4))) == uniform(40, 4)
-
-
-def test_find_clips(tmp_path: Path) -> None:
-    with pytest.raises(ClipError, match=r"holds no video; files with one of these suffixes are taken: \.3gp \.avi"):
-        find_clips(tmp_path)
-    with pytest.raises(ClipError, match="does not exist; give a video file or a folder"):
-        find_clips(tmp_path / "gone")
-    for name in ("b/2.MP4", "b/1.mkv", "a.webm", "labels.json", ".hidden/x.mp4", ".y.mp4", "c.mp4/inner.avi"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    found = [p.relative_to(tmp_path).as_posix() for p in find_clips(str(tmp_path))]
-    assert found == ["a.webm", "b/1.mkv", "b/2.MP4", "c.mp4/inner.avi"]
-    assert find_clips(tmp_path / "labels.json") == [tmp_path / "labels.json"]

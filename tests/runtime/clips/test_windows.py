@@ -210,10 +210,16 @@ def test_a_window_says_what_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"window": 0}, "the window must be above zero, got 0 seconds"),
-        ({"window": 1, "hop": -1}, "the hop must be above zero, got -1 seconds"),
-        ({"window": float("inf")}, "the window must be above zero, got inf"),
-        ({"window": 8, "hop": 2.5, "unit": "frames"}, r"the hop must be a whole number of frames, got 2\.5"),
+        ({"window": 0}, r"^window=0 must be a number of seconds, 0\.001 or more"),
+        ({"window": 1e-9}, r"^window=1e-09 must be a number of seconds, 0\.001 or more"),
+        ({"window": 1, "hop": 1e-7}, r"^hop=1e-07 must be a number of seconds, 0\.001 or more"),
+        ({"window": 1, "hop": -1}, "^hop=-1 must be a number of seconds"),
+        ({"window": float("inf")}, "^window=inf must be a number of seconds"),
+        ({"window": float("nan")}, "^window=nan must be a number of seconds"),
+        ({"window": 8, "hop": 2.5, "unit": "frames"}, r"^hop=2\.5f must be a whole number of frames, 1 or more"),
+        ({"window": 0, "unit": "frames"}, "^window=0f must be a whole number of frames, 1 or more"),
+        ({"window": float("inf"), "unit": "frames"}, "^window=inff must be a whole number of frames"),
+        ({"window": 8, "unit": "hours"}, "^unit='hours' is not one of seconds, frames"),
     ],
 )
 def test_other_lengths_are_refused_at_once(tmp_path: Path, options: dict[str, Any], sentence: str) -> None:

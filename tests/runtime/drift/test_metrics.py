@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vivit_export.bundle.checks import METRICS, Drift, Gate, measured_metrics
+from vivit_export.bundle.checks import METRICS, Drift, Gate, measured_metrics, why_useless
 from vivit_export.contract import Task
 from vivit_export.errors import UsageError
 from vivit_export.precision import Precision
@@ -139,7 +139,7 @@ def test_a_zero_embedding_agrees_with_itself_only() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("gate", ["nonfinite=0", "max=0.9", "kl=9", "rms=9", "cosine=-1", "max_abs=9"])
+@pytest.mark.parametrize("gate", ["nonfinite=0", "max=0.9", "kl=9", "rms=9", "cosine=-0.9", "max_abs=9"])
 def test_results_that_are_no_numbers_pass_no_gate(value: float, gate: str) -> None:
     ref, out = results([[1, 2, 3], [4, 5, 6]]), results([[1, 2, 3], [4, value, 6]])
     with warnings.catch_warnings():
@@ -285,6 +285,16 @@ def test_gate_replaces_and_adds_to_the_defaults() -> None:
         assert parse_gate(nothing, Precision.BF16).limits == Precision.BF16.gate
 
 
+def test_the_strictest_and_the_loosest_limits_are_accepted() -> None:
+    text = "top1=1,top5=1e-9,cosine=-0.999,embedding_cosine=1,max=0,clear_flips=0,kl=1e9"
+    assert parse_gate(text, Precision.FP16).limits["kl"] == 1e9
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_no_default_limit_is_useless(precision: Precision) -> None:
+    assert not [name for name, limit in precision.gate.items() if why_useless(name, limit)]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -295,6 +305,14 @@ def test_gate_replaces_and_adds_to_the_defaults() -> None:
         ("max=0.1,top1=high", "gate='top1=high': 'high' is not a number"),
         ("top1=nan", "a limit cannot be NaN"),
         ("=0.9", "'' is not a metric"),
+        ("top1=2", "gate='top1=2': no model could pass it; the limit must be above 0, and at most 1"),
+        ("top1=99", "no model could pass it"),
+        ("top5=0", "no model could fail it; the limit must be above 0, and at most 1"),
+        ("cosine=-1", "no model could fail it; the limit must be above -1, and at most 1"),
+        ("embedding_cosine=1.001", "no model could pass it; the limit must be above -1, and at most 1"),
+        ("max=-1", "no model could pass it; the limit must be 0 or more, and finite"),
+        ("clear_flips=inf", "no model could fail it; the limit must be 0 or more, and finite"),
+        ("max=-inf", "no model could pass it"),
     ],
 )
 def test_gates_that_cannot_be_read(text: str, message: str) -> None:

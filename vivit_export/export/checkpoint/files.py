@@ -8,10 +8,19 @@ from pathlib import Path
 
 from vivit_export import demo
 from vivit_export.errors import CheckpointError, option
+from vivit_export.files import sha256_of
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-_HUB_FILES = ["config.json", "*preprocessor_config.json", "processor_config.json", "*.safetensors", _WEIGHTS[1]]
+_ADAPTER = "adapter_config.json"
+_HUB_FILES = ["config.json", "*processor_config.json", _ADAPTER, "*.safetensors", _WEIGHTS[1]]
+# What training tools leave where the weights should be, and how to make weights of it.
+_UNFINISHED = {
+    "zero_to_fp32.py": "DeepSpeed's; run `python zero_to_fp32.py . .` there",
+    "pytorch_model_fsdp_0": "FSDP's; run `accelerate merge-weights pytorch_model_fsdp_0 .` there",
+    "tf_model.h5": "TensorFlow's; load it with from_tf=True in transformers 4 and save it with save_pretrained",
+    "flax_model.msgpack": "Flax's; load it with from_flax=True in transformers 4 and save it with save_pretrained",
+}
 
 
 def locate(model: str, revision: str | None, allow_pickle: bool) -> tuple[Path, str | None]:
@@ -89,7 +98,72 @@ def weight_files(folder: Path, allow_pickle: bool) -> list[Path]:
             f"{folder} holds its weights as a pickle ({_PICKLES[0]}), which can carry code; convert it to "
             f"safetensors, or pass {option('allow_pickle')} if you trust it"
         )
-    raise CheckpointError(f"{folder} has no weights; {_WEIGHTS[0]} (or a sharded {_WEIGHTS[1]}) is needed")
+    for name, whose in _UNFINISHED.items():
+        if (folder / name).exists():
+            raise CheckpointError(f"{folder} has no {_WEIGHTS[0]}, but {name}, which is {whose}")
+    others = sorted(path.name for path in folder.glob("*.safetensors"))
+    found = f"; if {others[0]} holds them, give it that name" if others else ""
+    raise CheckpointError(f"{folder} has no weights; {_WEIGHTS[0]} (or a sharded {_WEIGHTS[1]}) is needed{found}")
+
+
+def hash_weights(model: str, revision: str | None, *, pickled: bool) -> dict[str, str]:
+    """Return the SHA-256 of each weight file of a checkpoint by name, pickles too, without loading any.
+
+    Args:
+        model: see `locate`.
+        revision: see `locate`.
+        pickled: whether to download pickled weights too.
+
+    Raises:
+        CheckpointError: see `locate` and `weight_files`.
+    """
+    folder, _ = locate(model, revision, pickled)
+    return {path.name: sha256_of(path) for path in weight_files(folder, allow_pickle=True)}
+
+
+def refuse_adapter(folder: Path) -> None:
+    """Refuse a folder that holds an adapter: without it, another network would be exported.
+
+    Raises:
+        CheckpointError: it does.
+    """
+    if (folder / _ADAPTER).exists():
+        merged = f"; if it is merged into these weights already, remove {_ADAPTER}" if has_config(folder) else ""
+        raise CheckpointError(f"{folder} holds an adapter ({_ADAPTER}), not a model; {merge_advice(folder)}{merged}")
+
+
+def merge_advice(folder: Path) -> str:
+    """Return how to merge an adapter into its model, as part of a sentence."""
+    try:
+        base = json.loads((folder / _ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        base = None
+    named = f" ({base})" if base else ""
+    return (
+        f"merge it first: load its base model{named} as for the training, then "
+        f'peft.PeftModel.from_pretrained(base, {str(folder)!r}).merge_and_unload().save_pretrained("merged"), and '
+        "export merged, with a preprocessor_config.json in it"
+    )
+
+
+def has_config(folder: Path) -> bool:
+    """Return whether a folder may be a checkpoint."""
+    return (folder / "config.json").is_file()
+
+
+def no_config(folder: Path) -> str:
+    """Return a sentence that says what to give instead of a folder without a ``config.json``."""
+    steps = {int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*") if _is_step(path)}
+    if steps:
+        return (
+            f"{folder} has no config.json, but {len(steps)} checkpoints in it; give the one to export, such as the "
+            f"last: {steps[max(steps)]}"
+        )
+    return f"{folder} has no config.json; it is not a Hugging Face checkpoint folder"
+
+
+def _is_step(path: Path) -> bool:
+    return path.name.removeprefix("checkpoint-").isdecimal() and has_config(path)
 
 
 def _shards(folder: Path, index: Path) -> list[Path]:

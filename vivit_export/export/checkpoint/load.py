@@ -7,13 +7,11 @@ about the network's input and output come from the checkpoint's own JSON.
 from __future__ import annotations
 
 import json
-import pickle
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +20,21 @@ import transformers
 
 from vivit_export.contract import Clip, Preprocess, Task
 from vivit_export.errors import CheckpointError
+from vivit_export.export.checkpoint.config import as_loaded, has_classifier, read_config
 from vivit_export.export.checkpoint.files import locate, weight_files
+from vivit_export.export.checkpoint.weights import (
+    mismatch,
+    one_line,
+    read_weights,
+    require_all,
+    require_floats,
+    unused_note,
+    unwrapped,
+)
 from vivit_export.files import sha256_of
 from vivit_export.precision import Precision
 from vivit_export.records import JsonObject
-from vivit_export.runtime.clips.processor_config import read_clip_geometry, read_preprocess
-
-_OF_A_LAYER = re.compile(r"\blayers?\.\d+\.")  # named so by transformers 5.9+, and before
+from vivit_export.runtime.clips.processor_config import doubt_about, read_clip_geometry, read_preprocess
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Checkpoint:
         preprocess: pixel pipeline.
         labels: name of each logit; empty without a head.
         weights_sha256: hash of each weight file on disk.
+        notes: what its user should know: weights that are not exported, or pixel values that are unlikely.
     """
 
     source: str
@@ -55,6 +62,7 @@ class Checkpoint:
     preprocess: Preprocess
     labels: tuple[str, ...]
     weights_sha256: dict[str, str]
+    notes: tuple[str, ...] = ()
 
     @property
     def task(self) -> Task:
@@ -186,7 +194,11 @@ def hugging_face_pixels(preprocess: Preprocess, frames: npt.NDArray[np.uint8]) -
         image_mean=list(p.mean),
         image_std=list(p.std),
     )
-    pixels: npt.NDArray[np.float32] = processor(list(frames), return_tensors="np")["pixel_values"]
+    pixels: npt.NDArray[np.float32] = processor(
+        list(frames),
+        input_data_format="channels_last",  # it would guess, and wrongly for frames of 1 or 3 rows
+        return_tensors="np",
+    )["pixel_values"]
     return pixels
 
 
@@ -203,12 +215,18 @@ def load_checkpoint(model: str, *, revision: str | None = None, allow_pickle: bo
             wrong shape, pickled, or not finite.
     """
     folder, commit = locate(model, revision, allow_pickle)
-    config = _read_config(folder)
+    config = read_config(folder)
+    activation = config.get("hidden_act", "gelu_fast")
+    if activation not in list(transformers.activations.ACT2FN):
+        raise CheckpointError(
+            f"{folder / 'config.json'}: hidden_act {activation!r} is not an activation that transformers knows"
+        )
     clip = read_clip_geometry(folder / "config.json")
     preprocess = read_preprocess(folder, default_crop=(clip.height, clip.width))
     files = weight_files(folder, allow_pickle)
-    network = _load_network(folder, config, files[0])
+    network, notes = _load_network(folder, config, files)
     _check_finite(network)
+    doubt = doubt_about(preprocess)
     return Checkpoint(
         source=model,
         revision=commit,
@@ -218,84 +236,37 @@ def load_checkpoint(model: str, *, revision: str | None = None, allow_pickle: bo
         preprocess=preprocess,
         labels=_labels(network),
         weights_sha256={f.name: sha256_of(f) for f in files},
+        notes=(*notes, *([doubt] if doubt else [])),
     )
 
 
-def _read_config(folder: Path) -> JsonObject:
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder} has no config.json; it is not a Hugging Face checkpoint folder") from None
-    except (OSError, ValueError) as e:
-        raise CheckpointError(f"{path} cannot be read as JSON: {e}") from e
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind != "vivit":
-        raise CheckpointError(f"{folder} is a {kind or 'nameless'} checkpoint; vivit-export takes model_type vivit")
-    sizes = {"hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 12}
-    hidden, heads, _ = (_positive(config, name, default, path) for name, default in sizes.items())
-    if hidden % heads:
-        raise CheckpointError(f"{path}: hidden_size={hidden} does not divide by num_attention_heads={heads}")
-    activation = config.get("hidden_act", "gelu_fast")
-    if activation not in list(transformers.activations.ACT2FN):
-        raise CheckpointError(f"{path}: hidden_act {activation!r} is not an activation that transformers knows")
-    if config.get("num_channels", 3) != 3:
-        raise CheckpointError(f"{path}: num_channels={config['num_channels']}; only RGB models (3) are supported")
-    task = config.get("problem_type")
-    if task is not None and task not in get_args(Task):
-        raise CheckpointError(f"{path}: problem_type {task!r} is not one of {', '.join(get_args(Task))}")
-    return dict(config)
-
-
-def _positive(config: JsonObject, name: str, default: int, path: Path) -> int:
-    value = config.get(name, default)
-    if type(value) is not int or value < 1:
-        raise CheckpointError(f"{path}: {name} must be a positive integer, got {value!r}")
-    return value
-
-
-def _load_network(folder: Path, config: JsonObject, weights: Path) -> Any:
-    headless = "VivitModel" in (config.get("architectures") or [])
-    options: JsonObject = {"add_pooling_layer": False} if headless else {}
-    cls = transformers.VivitModel if headless else transformers.VivitForVideoClassification
+def _load_network(folder: Path, config: JsonObject, files: list[Path]) -> tuple[Any, list[str]]:
+    """Return the network with the stored weights, and what a user should know about them."""
+    has_head = has_classifier(config)
+    state, prefix = unwrapped(read_weights(folder, files), folder)
+    require_floats(state, folder)
+    options: JsonObject = {} if has_head else {"add_pooling_layer": False}
+    cls = transformers.VivitForVideoClassification if has_head else transformers.VivitModel
     try:
         with _quiet():
             network, info = cls.from_pretrained(
-                str(folder),
+                None,
+                config=transformers.VivitConfig.from_dict(as_loaded(config)),
+                state_dict={name: tensor.to(torch.float32) for name, tensor in state.items()},
                 attn_implementation="sdpa",
-                use_safetensors=weights.suffix == ".safetensors",
-                weights_only=True,
-                trust_remote_code=False,
-                local_files_only=True,
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
                 **options,
             )
-    except pickle.UnpicklingError as e:  # torch's own message advises to load the file unsafely
-        raise CheckpointError(
-            f"{weights} holds more than tensors, which may be code, so it is not read; convert it to safetensors"
-        ) from e
-    except Exception as e:  # torch, safetensors and transformers raise a dozen kinds for one bad file
-        raise CheckpointError(f"{folder} cannot be loaded as a ViViT: {_first_line(e)}") from e
+    except Exception as e:  # transformers raises a dozen kinds for one bad field
+        raise CheckpointError(f"{folder} cannot be loaded as a ViViT: {one_line(e)}") from e
     if info["mismatched_keys"]:
         key, found, wanted = sorted(info["mismatched_keys"])[0]
-        raise CheckpointError(
-            f"{folder}: weight {key} has shape {list(found)} but config.json implies {list(wanted)}; "
-            "the weights and the config belong to different models"
-        )
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
-        raise CheckpointError(
-            f"{folder} lacks {len(missing)} of the model's weights, the first is {missing[0]}; "
-            "they would be random, so nothing is exported"
-        )
-    unused = sorted(key for key in info["unexpected_keys"] if _OF_A_LAYER.search(key))
-    if unused:
-        raise CheckpointError(
-            f"{folder}: config.json has no place for {len(unused)} of the encoder's weights, the first is {unused[0]}; "
-            "without them it is another network, so nothing is exported"
-        )
-    return network.float().eval()
+        raise CheckpointError(f"{folder}: weight {key} has shape {list(found)} but {mismatch(key, list(wanted))}")
+    require_all(info["missing_keys"], info["unexpected_keys"], folder, has_head=has_head)
+    notes = [f"the names of the weights begin with {prefix!r}, which was left out"] if prefix else []
+    unused = unused_note(info["unexpected_keys"], has_head=has_head)
+    return network.float().eval(), [*notes, *([unused] if unused else [])]
 
 
 def _check_finite(network: torch.nn.Module) -> None:
@@ -317,11 +288,6 @@ def _portable(config: JsonObject) -> JsonObject:
     local = {"_name_or_path", "_attn_implementation_autoset", "dtype", "torch_dtype", "transformers_version"}
     plain = {k: v for k, v in config.items() if k not in local}
     return dict(json.loads(json.dumps(plain)))
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]
 
 
 @contextmanager

@@ -15,9 +15,8 @@ from typing import Any
 import onnx
 from onnx import TensorProto, ValueInfoProto, helper
 
-from vivit_export.errors import OutputError
 from vivit_export.export.engine.layers import Layer, PlanTensor
-from vivit_export.files import replacing
+from vivit_export.files import writing_file
 
 DOMAIN = "vivit_export.plan"
 _ELEMENTS = {
@@ -47,17 +46,14 @@ def plan_to_onnx(layers: Iterable[Layer], name: str) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="vivit-export")
 
 
-def write_plan_onnx(layers: Iterable[Layer], name: str, path: Path) -> None:
+def write_plan_onnx(layers: Iterable[Layer], name: str, path: Path, *, force: bool = False) -> None:
     """Write the drawing to a temporary file and rename it to ``path``.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: see `vivit_export.files.writing_file`.
     """
-    try:
-        with replacing(path) as part:
-            part.write_bytes(plan_to_onnx(layers, name).SerializeToString(deterministic=True))
-    except OSError as e:
-        raise OutputError(f"{path} cannot be written: {e.strerror}; choose another place") from e
+    with writing_file(path, force=force) as part:
+        part.write_bytes(plan_to_onnx(layers, name).SerializeToString(deterministic=True))
 
 
 class _Drawing:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from vivit_export.bundle import read_bundle
 from vivit_export.choices import CpuPrecision
 from vivit_export.contract import Contract
-from vivit_export.errors import VivitExportError
+from vivit_export.errors import EnvironmentFault, VivitExportError
 from vivit_export.records import JsonObject
 from vivit_export.runtime.bench.nvidia_smi import gpu_used_bytes
 from vivit_export.runtime.clips.sampling import choose_sampling
@@ -82,7 +82,11 @@ class Served:
     def __init__(self, folder: str, engine: str, device: str, cpu_precision: str = "") -> None:
         self._bundle = read_bundle(folder)
         precision = cast("CpuPrecision | None", cpu_precision or None)
-        self._session = open_session(self._bundle, engine or None, device or None, precision)
+        try:
+            self._session = open_session(self._bundle, engine or None, device or None, precision)
+        except EnvironmentFault as e:
+            # The reason alone: the contender's name stands before it, and it may be one that nobody asked for.
+            raise (e.__cause__ if engine in ORDER and e.__cause__ else e) from None
         self.engine = f"{self._session.details}, calls of up to {self._session.batches[1]}"
         self.run = self._session.run
         local = self._session.engine in ORDER and self._session.engine not in CPU_ENGINES

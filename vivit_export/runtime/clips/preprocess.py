@@ -21,6 +21,8 @@ from PIL import Image
 
 from vivit_export.contract import Clip, Preprocess, require_agreement
 from vivit_export.errors import ClipError
+from vivit_export.files import as_path
+from vivit_export.runtime.clips.arrays import as_array, described
 from vivit_export.runtime.clips.axes import Axis, crop_axis, resized_size
 from vivit_export.runtime.clips.processor_config import read_clip_geometry, read_preprocess
 
@@ -55,7 +57,9 @@ class Preprocessor:
 
         Raises:
             InputError: the folder is not a usable ViViT checkpoint.
+            UsageError: it is not a path.
         """
+        folder = as_path(folder, "folder")
         clip = read_clip_geometry(folder)
         return cls(clip, read_preprocess(folder, default_crop=(clip.height, clip.width)))
 
@@ -90,7 +94,10 @@ class Preprocessor:
 
         Args:
             frames: T frames of one size: a uint8 array (T, h, w, 3), a list of uint8 arrays
-                (h, w, 3), or a list of RGB Pillow images; RGB order, 0 to 255. Not modified.
+                (h, w, 3), or a list of RGB Pillow images; RGB order, 0 to 255. Not modified. Tensors of other
+                libraries count as arrays if NumPy can read them, as those of PyTorch on the CPU. The last axis
+                is always the channels: ``VivitImageProcessor`` would take the first one of frames that are 1 or
+                3 pixels high, unless it is told ``input_data_format="channels_last"``.
             position: position of the crop along the longer side of the resized frame: 0.0 start
                 (top or left), 0.5 center, as in ``VivitImageProcessor``, 1.0 end.
 
@@ -120,6 +127,7 @@ class Preprocessor:
         Raises:
             ClipError: as for `crops`.
         """
+        frame = as_array(frame)
         rows, columns = self.axes(*_frame_size(frame, 0), position)
         out = np.zeros((rows.length, columns.length, 3), np.uint8)
         self._fill(out, np.asarray(frame), rows, columns)
@@ -147,9 +155,10 @@ class Preprocessor:
             ClipError: another dtype or shape.
         """
         shape = (self.clip.num_frames, self.clip.height, self.clip.width, 3)
+        crops = as_array(crops)
         if not isinstance(crops, np.ndarray) or crops.dtype != np.uint8 or crops.shape[1:] != shape:
             needed = "(B, " + ", ".join(map(str, shape)) + ")"
-            raise ClipError(f"crops must be a uint8 array {needed}, got {_describe(crops)}")
+            raise ClipError(f"crops must be a uint8 array {needed}, got {described(crops)}")
         out = np.empty((*crops.shape[:2], 3, *crops.shape[2:4]), np.float32)
         images = crops.reshape(-1, *shape[1:])
         planes = out.reshape(-1, 3, *shape[1:3])
@@ -164,13 +173,14 @@ class Preprocessor:
 
     def _check(self, frames: Frames) -> tuple[_Images, int, int]:
         """Return the frames and their common (height, width)."""
+        frames = [as_array(frame) for frame in frames] if isinstance(frames, (list, tuple)) else as_array(frames)
         if isinstance(frames, np.ndarray):
             if frames.ndim != 4:
-                raise ClipError(f"frames must be an array (T, h, w, 3) or a list of frames, got {_describe(frames)}")
+                raise ClipError(f"frames must be an array (T, h, w, 3) or a list of frames, got {described(frames)}")
         elif not isinstance(frames, (list, tuple)):
             raise ClipError(
                 "frames must be a uint8 array (T, h, w, 3), a list of uint8 arrays (h, w, 3) or a list of RGB "
-                f"Pillow images, got {_describe(frames)}"
+                f"Pillow images, got {described(frames)}"
             )
         if len(frames) != self.clip.num_frames:
             raise ClipError(
@@ -281,7 +291,7 @@ def _frame_size(frame: Any, index: int) -> tuple[int, int]:
         return frame.height, frame.width
     if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8:
         raise ClipError(
-            f"frame {index} is {_describe(frame)}, but uint8 RGB from 0 to 255 is needed; convert it first "
+            f"frame {index} is {described(frame)}, but uint8 RGB from 0 to 255 is needed; convert it first "
             "(a float image in [0, 1]: (x * 255).round().astype('uint8'))"
         )
     if frame.ndim != 3 or frame.shape[2] != 3:
@@ -289,12 +299,6 @@ def _frame_size(frame: Any, index: int) -> tuple[int, int]:
     if 0 in frame.shape:
         raise ClipError(f"frame {index} has shape {frame.shape}: it holds no pixels")
     return frame.shape[0], frame.shape[1]
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"a {value.dtype} array of shape {value.shape}"
-    return f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
 
 
 def _by(size: tuple[int, int] | None) -> str:

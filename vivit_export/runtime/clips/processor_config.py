@@ -79,6 +79,26 @@ def read_preprocess(folder: str | Path, default_crop: tuple[int, int]) -> Prepro
     )
 
 
+def doubt_about(preprocess: Preprocess) -> str | None:
+    """Return a sentence about pixel values that no network was trained on, or None.
+
+    ``offset`` subtracts one, which centers values of 0 to 2 (a ``rescale_factor`` of 1/127.5). After 1/255, the
+    default of transformers 4.31, white is 0 and all else below.
+    """
+    white = 255 * preprocess.rescale_factor - 1
+    if not (preprocess.do_rescale and preprocess.offset) or white > 0.5:
+        return None
+    ends = [(-1.0, white)] * 3
+    if preprocess.do_normalize:
+        ends = [((-1 - m) / s, (white - m) / s) for m, s in zip(preprocess.mean, preprocess.std, strict=True)]
+    low, high = min(map(min, ends)), max(map(max, ends))
+    return (
+        f"the processor's rescale_factor {preprocess.rescale_factor:.6g} and offset true give pixel values from "
+        f"{low:.3g} to {high:.3g}, as in transformers; if the model was trained on others, correct "
+        "preprocessor_config.json: offset goes with a rescale_factor of 1/127.5"
+    )
+
+
 def read_clip_geometry(path: str | Path) -> Clip:
     """Read the shape of the network's input from ``config.json``.
 
@@ -128,16 +148,18 @@ def _find_fields(folder: Path, default_crop: tuple[int, int]) -> tuple[JsonObjec
                 raise CheckpointError(f"{path}: {key} must be a JSON object, got {fields[key]!r}")
             return fields[key], f"{path} ({key})", kind
     height, width = default_crop
+    made = f'VivitImageProcessor(crop_size={{"height": {height}, "width": {width}}}).save_pretrained(folder)'
+    above = folder.absolute().parent  # where a Trainer leaves it
+    example = f"the one in {above}" if any((above / file).is_file() for file, key, _ in _SOURCES if not key) else made
     raise CheckpointError(
         f"{folder} has no preprocessor_config.json, so how frames become pixel values is unknown; write the "
-        "processor the model was trained with into the folder, for example "
-        f'VivitImageProcessor(crop_size={{"height": {height}, "width": {width}}}).save_pretrained(folder)'
+        f"processor the model was trained with into the folder, for example {example}"
     )
 
 
 def _load(path: Path) -> JsonObject:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as e:
         raise CheckpointError(f"{path} cannot be read as JSON: {e}") from e
     if not isinstance(data, dict):

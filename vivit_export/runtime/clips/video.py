@@ -28,14 +28,12 @@ from av.container import InputContainer
 
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError
+from vivit_export.files import as_path
 from vivit_export.runtime.clips.sampling import Indices, clip_indices
+from vivit_export.runtime.clips.stopping import stop_if_dropped
 
 UInt8 = npt.NDArray[np.uint8]
 
-_SUFFIXES = (
-    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
-    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
-)
 # Containers whose header states the duration; the others' is an estimate from the file itself.
 _STATES_DURATION = ("matroska", "mov")
 _DURATION_SLACK_SECONDS = 0.5
@@ -60,8 +58,9 @@ def read_clip(path: str | Path, contract: Contract) -> UInt8:
     Raises:
         ClipError: no such file, not a video, cut short, damaged, too short, of changing size, or
             turned by something else than quarter turns.
+        UsageError: it is not a path.
     """
-    path = Path(path)
+    path = as_path(path, "path")
     return read_sampled(path, lambda num_frames: clip_indices(num_frames, contract.clip, source=str(path)))
 
 
@@ -93,31 +92,6 @@ def read_sampled(
             kept, decoded = _collect(path, choose(num_frames), store)
         require_all_decoded(path, decoded, num_frames)
     return kept
-
-
-def find_clips(folder_or_file: str | Path) -> list[Path]:
-    """List videos.
-
-    Args:
-        folder_or_file: a folder, searched through all levels for files with a video suffix (hidden
-            ones are skipped), or one file of any name.
-
-    Returns:
-        Paths in sorted order; at least one.
-
-    Raises:
-        ClipError: it does not exist, or the folder holds no video.
-    """
-    root = Path(folder_or_file)
-    if root.is_file():
-        return [root]
-    if not root.is_dir():
-        raise ClipError(f"{root} does not exist; give a video file or a folder of videos")
-    files = (p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
-    clips = sorted(p for p in files if not any(part.startswith(".") for part in p.relative_to(root).parts))
-    if not clips:
-        raise ClipError(f"{root} holds no video; files with one of these suffixes are taken: {' '.join(_SUFFIXES)}")
-    return clips
 
 
 def require_file(path: Path) -> None:
@@ -217,6 +191,7 @@ def _scan(path: Path) -> _Scan:
     with _open(path) as (container, video):
         kind = container.format.name
         for packet in container.demux():
+            stop_if_dropped()
             if packet.is_corrupt and kind != "mpegts":  # there it only means a lost transport packet
                 raise ClipError(f"{path} is cut short: its last data are incomplete; copy or record it again")
             if not packet.size or packet.is_discard:  # the flush packet; frames outside the edit list
@@ -248,7 +223,11 @@ def _shown(packet: av.Packet[Any]) -> tuple[float | None, float]:
 def _decoded_starts(path: Path) -> list[float | None]:
     with _open(path) as (container, video):
         video.thread_type = "AUTO"
-        return [frame.time for frame in container.decode(video)]
+        times: list[float | None] = []
+        for frame in container.decode(video):
+            stop_if_dropped()
+            times.append(frame.time)
+        return times
 
 
 def _collect(path: Path, indices: Indices, store: Callable[[UInt8], UInt8]) -> tuple[UInt8, int]:
@@ -289,6 +268,7 @@ def decode_frames(path: Path, is_wanted: Callable[[int], bool]) -> Iterator[tupl
     with _as_clip_error(path), _open(path) as (container, video):
         video.thread_type = "AUTO"
         for index, frame in enumerate(container.decode(video)):
+            stop_if_dropped()
             if not is_wanted(index):
                 yield index, None
                 continue

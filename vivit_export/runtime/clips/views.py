@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError, UsageError
+from vivit_export.files import as_path
 from vivit_export.runtime.clips.preprocess import Preprocessor
 from vivit_export.runtime.clips.sampling import view_indices
 from vivit_export.runtime.clips.video import read_sampled
@@ -48,12 +49,12 @@ def read_views(path: str | Path, contract: Contract) -> UInt8:
 
     Raises:
         ClipError: as for `read_clip`, or a size that does not reach the model.
-        UsageError: spatial views of a model that does not crop here.
+        UsageError: spatial views of a model that does not crop here; or it is not a path.
     """
-    temporal, spatial = contract.clip.views
+    path, (temporal, spatial) = as_path(path, "path"), contract.clip.views
     shrink = ViewCropper(contract)
     frames = read_sampled(
-        Path(path),
+        path,
         lambda num_frames: view_indices(num_frames, contract.clip, source=str(path)).reshape(-1),
         shrink,
     )

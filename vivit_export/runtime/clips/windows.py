@@ -24,13 +24,14 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from vivit_export.contract import Clip, Contract
-from vivit_export.errors import UsageError
+from vivit_export.errors import UsageError, option
+from vivit_export.files import as_path
 from vivit_export.runtime.clips.sampling import Indices, clip_indices
 from vivit_export.runtime.clips.video import Timeline, decode_frames, read_timeline, require_all_decoded
 from vivit_export.runtime.clips.views import ViewCropper
@@ -38,7 +39,40 @@ from vivit_export.runtime.clips.views import ViewCropper
 UInt8 = npt.NDArray[np.uint8]
 Unit = Literal["seconds", "frames"]
 
+SHORTEST_SECONDS = 0.001
+"""Shortest window and hop: no camera shows a new frame sooner, and a typing error would give millions of windows."""
 _SLACK_SECONDS = 1e-6  # frame times are multiples of a tick, rounded to double
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRule:
+    """Sliding windows: see `read_windows`.
+
+    Attributes:
+        length: length of a window.
+        hop: from the beginning of one window to the next; None: the length.
+        unit: unit of both: ``seconds``, from 0.001, or ``frames``, whole numbers from 1.
+    """
+
+    length: float
+    hop: float | None = None
+    unit: Unit = "seconds"
+
+    def __post_init__(self) -> None:
+        if self.unit not in get_args(Unit):
+            raise UsageError(f"{option('unit', repr(self.unit))} is not one of {', '.join(get_args(Unit))}")
+        for name, value in (("window", self.length), ("hop", self.step)):
+            if self.unit == "frames" and not (value >= 1 and value % 1 == 0):
+                raise UsageError(f"{option(name, f'{value:g}f')} must be a whole number of frames, 1 or more")
+            if self.unit == "seconds" and not SHORTEST_SECONDS <= value < float("inf"):
+                raise UsageError(
+                    f"{option(name, f'{value:g}')} must be a number of seconds, {SHORTEST_SECONDS:g} or more"
+                )
+
+    @property
+    def step(self) -> float:
+        """From the beginning of one window to the next."""
+        return self.length if self.hop is None else self.hop
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +120,7 @@ def read_windows(
         path: a video file.
         contract: says how many frames to draw from a window, and how. Only the central one of its
             ``views`` is read.
-        window: length of a window.
+        window: length of a window, see `WindowRule` for its limits.
         hop: from the beginning of one window to the next; None: the window's length.
         unit: unit of both.
 
@@ -96,12 +130,11 @@ def read_windows(
 
     Raises:
         ClipError: as for `read_clip`; also while iterating.
-        UsageError: a window or a hop that is not above zero, or a fraction of a frame.
+        UsageError: a window or a hop that is too short, or a fraction of a frame; or it is not a path.
     """
-    path, hop = Path(path), window if hop is None else hop
-    _require_lengths(window, hop, unit)
+    path, rule = as_path(path, "path"), WindowRule(window, hop, unit)
     timeline = read_timeline(path)
-    spans = plan_windows(timeline, window, hop, unit)
+    spans = plan_windows(timeline, window, rule.step, unit)
     shortest = min(spans, key=lambda span: span.end_frame - span.first_frame)
     _indices(shortest, contract.clip, path)  # refuses here what could not be drawn later
     return _stream(path, contract, spans, len(timeline.starts))
@@ -143,14 +176,6 @@ def _begins(length: float, window: float, hop: float) -> list[float]:
     if hop <= window and begins[-1] < room - _SLACK_SECONDS:
         begins.append(room)
     return begins
-
-
-def _require_lengths(window: float, hop: float, unit: Unit) -> None:
-    for name, value in (("window", window), ("hop", hop)):
-        if not 0 < value < float("inf"):
-            raise UsageError(f"the {name} must be above zero, got {value} {unit}")
-        if unit == "frames" and value != int(value):
-            raise UsageError(f"the {name} must be a whole number of frames, got {value}")
 
 
 def _indices(span: Span, clip: Clip, path: Path) -> Indices:

@@ -58,10 +58,15 @@ def check_session(
         gate: sets the margin below which a flip counts as near.
         batches: more sizes to try, such as the one an engine is tuned for.
     """
-    low, high = session.batches
-    sizes = sorted({max(1, low), high, *(size for size in batches if low <= size <= high)})
     task = session.contract.task
+    sizes = checked_batches(session, batches)
     return [run_full_batches(session.run, session.details, clips, reference, gate, task, size) for size in sizes]
+
+
+def checked_batches(session: Session, batches: Iterable[int] = ()) -> list[int]:
+    """Return the batches that `check_session` runs, in rising order; the last is the session's largest."""
+    low, high = session.batches
+    return sorted({max(1, low), high, *(size for size in batches if low <= size <= high)})
 
 
 def tuned_batches(bundle: Bundle) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from vivit_export.bundle.checks import METRICS, Drift, Gate
+from vivit_export.bundle.checks import METRICS, Drift, Gate, why_useless
 from vivit_export.contract import Task
 from vivit_export.errors import UsageError, option
 from vivit_export.precision import Precision
@@ -36,7 +36,8 @@ def parse_gate(
         measured: the metrics that the model has; see `measured_metrics`.
 
     Raises:
-        UsageError: an unknown metric, one that the model does not have, or a limit that is not a number.
+        UsageError: an unknown metric, one that the model does not have, or a limit that is not a number or that no
+            model could meet, or exceed.
     """
     limits = {name: limit for name, limit in (base or precision.gate).items() if name in measured}
     for item in filter(None, (text or "").split(",")):
@@ -55,6 +56,8 @@ def parse_gate(
             raise UsageError(f"{given}: {value!r} is not a number; write for instance {name}=0.99") from None
         if math.isnan(limits[name]):
             raise UsageError(f"{given}: a limit cannot be NaN")
+        if reason := why_useless(name, limits[name]):
+            raise UsageError(f"{given}: {reason}")
     return Gate(limits)
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError, UsageError
+from vivit_export.runtime.clips.arrays import as_array
 from vivit_export.runtime.clips.preprocess import Frames, Preprocessor
 from vivit_export.runtime.session.backend import Backend, Float32
 from vivit_export.runtime.session.prediction import Prediction
@@ -82,7 +83,8 @@ class Session:
         Args:
             clips: uint8 (B, T, H, W, 3), resized and cropped (`Preprocessor.crops`). A bundle of
                 input mode ``pixels`` also takes float32 (B, T, 3, H, W); one of mode ``frames``
-                takes uint8 (B, T, h, w, 3) at its frame size instead. Not modified.
+                takes uint8 (B, T, h, w, 3) at its frame size instead. Not modified. Also tensors that NumPy can
+                read, as those of PyTorch on the CPU.
 
         Returns:
             ``logits`` float32 (B, num_labels) and/or ``embedding`` float32 (B, hidden).
@@ -91,6 +93,7 @@ class Session:
             ClipError: another dtype or shape, or no clip.
             UsageError: the session is closed.
         """
+        clips = as_array(clips)
         self._check(clips)
         if self.contract.io.mode == "pixels" and clips.dtype == np.uint8:
             return self._run(clips, self._preprocessor.to_pixels)
@@ -114,7 +117,7 @@ class Session:
             return pixels
         if mode == "crops":
             return self._preprocessor.crops(frames)
-        stacked: Any = _stacked(frames) if isinstance(frames, (list, tuple)) else frames
+        stacked: Any = _stacked(frames) if isinstance(frames, (list, tuple)) else as_array(frames)
         clip = self.contract.clip
         needed = (clip.num_frames, *(size or ()), 3)
         if not isinstance(stacked, np.ndarray) or stacked.dtype != np.uint8 or stacked.shape != needed:
@@ -214,7 +217,7 @@ class Session:
 
 def _stacked(frames: Any) -> Any:
     """Return a list of frames as one array, or the list itself if their shapes differ."""
-    arrays = [np.asarray(frame) for frame in frames]
+    arrays = [np.asarray(as_array(frame)) for frame in frames]
     return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else frames
 
 

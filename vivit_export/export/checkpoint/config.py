@@ -1,0 +1,110 @@
+"""Read ``config.json`` of a checkpoint, refuse what cannot be exported, and prepare the rest for loading. No torch."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import get_args
+
+from vivit_export.contract import Task
+from vivit_export.errors import CheckpointError, option
+from vivit_export.export.checkpoint.files import no_config, refuse_adapter
+from vivit_export.records import JsonObject
+
+# How the network is run and stored, not what it computes: any other value changes the form of its outputs, or rounds
+# float32 weights while they are loaded. `torch_dtype` is the name of `dtype` before transformers 4.56.
+_AS_WE_RUN_IT = {
+    "dtype": "float32",
+    "torch_dtype": "float32",
+    "output_attentions": False,
+    "output_hidden_states": False,
+    "return_dict": True,
+    "torchscript": False,
+}
+
+
+def read_config(folder: Path) -> JsonObject:
+    """Read the fields, with the labels as a list would number them.
+
+    Args:
+        folder: a checkpoint in Hugging Face form.
+
+    Returns:
+        The fields as they are in the file, but ``id2label`` (if there is one) maps 0 to n - 1, in order.
+
+    Raises:
+        CheckpointError: no file, not JSON, not a ViViT, quantized weights, or a field that no network fits.
+    """
+    path = folder / "config.json"
+    refuse_adapter(folder)
+    try:
+        config = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise CheckpointError(no_config(folder)) from None
+    except (OSError, ValueError) as e:
+        raise CheckpointError(f"{path} cannot be read as JSON: {e}") from e
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind != "vivit":
+        raise CheckpointError(f"{folder} is a {kind or 'nameless'} checkpoint; vivit-export takes model_type vivit")
+    if config.get("quantization_config"):
+        found = config["quantization_config"]
+        method = found.get("quant_method") if isinstance(found, dict) else None
+        raise CheckpointError(
+            f"{path} has a quantization_config ({method or 'of no method'}), so the weights are codes, not floats; "
+            f"export the checkpoint that was quantized, with {option('precision', 'int8')} if you like, or remove "
+            "the field if the weights are floats again"
+        )
+    sizes = {"hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 12}
+    hidden, heads, _ = (_positive(config, name, default, path) for name, default in sizes.items())
+    if hidden % heads:
+        raise CheckpointError(f"{path}: hidden_size={hidden} does not divide by num_attention_heads={heads}")
+    if config.get("num_channels", 3) != 3:
+        raise CheckpointError(f"{path}: num_channels={config['num_channels']}; only RGB models (3) are supported")
+    task = config.get("problem_type")
+    if task is not None and task not in get_args(Task):
+        raise CheckpointError(f"{path}: problem_type {task!r} is not one of {', '.join(get_args(Task))}")
+    if config.get("id2label") is not None:
+        config["id2label"] = _labels(config["id2label"], path)
+    return dict(config)
+
+
+def has_classifier(config: JsonObject) -> bool:
+    """Return whether the network ends in a classifier; with no labels it ends in nothing, as in transformers."""
+    none = config["id2label"] == {} if config.get("id2label") is not None else config.get("num_labels") == 0
+    return not none and "VivitModel" not in (config.get("architectures") or [])
+
+
+def as_loaded(config: JsonObject) -> JsonObject:
+    """Return the fields to build the network with: float32, and its outputs in the form that we read."""
+    return {**config, **_AS_WE_RUN_IT}
+
+
+def _labels(found: object, path: Path) -> dict[int, str]:
+    """Return the name of each logit by its number; transformers takes any keys, and loses those beyond the logits."""
+    if isinstance(found, list):
+        return {i: str(name) for i, name in enumerate(found)}
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: id2label must map the number of each logit to its name, got {found!r}")
+    wrong = next((key for key in found if not re.fullmatch(r"-?[0-9]+", key)), None)
+    if wrong is not None:
+        raise CheckpointError(
+            f"{path}: id2label must map the number of each logit to its name, but has the key {wrong!r}; "
+            "is it label2id?"
+        )
+    named = {int(key): str(name) for key, name in found.items()}
+    if sorted(named) != list(range(len(found))):
+        odd = next((i for i in sorted(named) if not 0 <= i < len(found)), None)
+        has = "has a number twice" if odd is None else f"has number {odd}"
+        raise CheckpointError(
+            f"{path}: id2label names {len(found)} labels, whose numbers must be 0 to {len(found) - 1}, but it {has}; "
+            "number the labels as the logits are"
+        )
+    return dict(sorted(named.items()))
+
+
+def _positive(config: JsonObject, name: str, default: int, path: Path) -> int:
+    value = config.get(name, default)
+    if type(value) is not int or value < 1:
+        raise CheckpointError(f"{path}: {name} must be a positive integer, got {value!r}")
+    return value
