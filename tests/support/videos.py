@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -172,4 +172,27 @@ def contract(num_frames: int, clip: Clip | None = None) -> Contract:
     return Contract(clip, preprocess, IO("crops", (tensor,), ()))
 
 
+# Display matrices (a, b, c, d): a stored pixel at (x, y) is shown at (a x + c y, b x + d y).
 TURNS = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
+ORIENTATIONS = {f"turned by {degrees}": numbers for degrees, numbers in TURNS.items()} | {
+    "left is right": (-1, 0, 0, 1),
+    "upside down": (1, 0, 0, -1),
+    "transposed": (0, 1, 1, 0),
+    "transposed the other way": (0, -1, -1, 0),
+}
+
+
+def set_matrix(path: Path, numbers: Sequence[float]) -> None:
+    """Write a display matrix (a, b, c, d) into the track header of an MP4 file."""
+    a, b, c, d = (round(65536 * v) for v in numbers)
+    patch_box(path, b"tkhd", 40, "9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+
+
+def shown_by(numbers: tuple[int, ...], stored: np.ndarray) -> np.ndarray:
+    """What a display matrix (a, b, c, d) of ones and zeros shows of pictures (..., h, w, 3)."""
+    a, b, c, d = numbers
+    y, x = np.mgrid[: stored.shape[-3], : stored.shape[-2]]
+    new_x, new_y = a * x + c * y, b * x + d * y
+    shown = np.empty((*stored.shape[:-3], np.ptp(new_y) + 1, np.ptp(new_x) + 1, 3), np.uint8)
+    shown[..., new_y - new_y.min(), new_x - new_x.min(), :] = stored
+    return shown

@@ -13,9 +13,13 @@ import pytest
 from videos import contract, make_video
 
 from vivit_export.runtime import read_clip
-from vivit_export.runtime.clips import video
+from vivit_export.runtime.clips import container, index
+from vivit_export.runtime.clips.index import Timeline, read_index, timeline_of
 from vivit_export.runtime.clips.stopping import ReadingPool, stop_if_dropped
-from vivit_export.runtime.clips.video import read_timeline
+
+
+def read_timeline(path: Path) -> Timeline:
+    return timeline_of(read_index(path))
 
 
 def test_work_that_is_waited_for_is_not_stopped(tmp_path: Path) -> None:
@@ -47,7 +51,8 @@ def test_leaving_the_pool_stops_what_has_begun_and_drops_the_rest(
         seen.append(1)
 
     seen: list[int] = []
-    monkeypatch.setattr(video, "stop_if_dropped", slow)
+    for module in (container, index):
+        monkeypatch.setattr(module, "stop_if_dropped", slow)
     reading: list[Future[Any]] = []
     with ReadingPool(1) as pool:
         reading += [pool.submit(read, path), pool.submit(read, path)]
@@ -62,7 +67,8 @@ def test_leaving_the_pool_stops_what_has_begun_and_drops_the_rest(
 
 def test_every_loop_over_packets_and_frames_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, looks = make_video(tmp_path / "a.mp4", 40), []
-    monkeypatch.setattr(video, "stop_if_dropped", lambda: looks.append(1))
+    for module in (container, index):
+        monkeypatch.setattr(module, "stop_if_dropped", lambda: looks.append(1))
     read_clip(path, contract(4))
     assert len(looks) >= 80  # 40 packets, 40 frames
     looks.clear()

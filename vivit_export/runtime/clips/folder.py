@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vivit_export.errors import ClipError, counted
 from vivit_export.files import as_path
+from vivit_export.runtime.clips.container import require_file
 
 _SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
@@ -36,7 +37,7 @@ def find_clips(folder_or_file: str | Path, note: Callable[[str], None] | None = 
     if os.path.isfile(root):
         return [root]
     if not os.path.isdir(root):
-        raise ClipError(f"{root} does not exist; give a video file or a folder of videos")
+        require_file(root, "a video file or a folder of videos")
     found = _search(root)
     if not found.videos:
         aside = f" (ignored: {found.ignored_text})" if found.ignored else ""
