@@ -21,6 +21,9 @@ CalibrationMethod = Literal["minmax", "entropy", "percentile", "mse"]
 CpuPrecision = Literal["fp32", "bf16"]
 """What CPU engines compute in."""
 
+Decode = Literal["auto", "full"]
+"""How much of a video is decoded: what the wanted frames need, or all of it."""
+
 ServerBackend = Literal["tensorrt", "onnxruntime", "onnxruntime-tensorrt"]
 """What Triton Inference Server runs a model with."""
 

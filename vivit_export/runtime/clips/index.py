@@ -45,9 +45,11 @@ class VideoIndex:
 
     Attributes:
         path: the video.
+        container: FFmpeg's name of its kind of file.
         skip: how many packets before the first of these are never decoded.
         pts: when the frame of each is shown, in the container's ticks, or None; hidden ones included.
         starts: the same in seconds, on one line even if recordings were joined.
+        keys: times of the key frames in ticks, rising.
         hidden: numbers of those at the beginning that show nothing.
         end_seconds: when the last frame ends, if known.
         rate: mean number of frames per second.
@@ -56,9 +58,11 @@ class VideoIndex:
     """
 
     path: Path
+    container: str
     skip: int
     pts: list[int | None]
     starts: list[float | None]
+    keys: list[int]
     hidden: frozenset[int]
     end_seconds: float
     rate: float
@@ -107,8 +111,19 @@ def read_index(path: Path) -> VideoIndex:
             hidden = frozenset()
         if hidden and scan.is_reordered:
             starts = [None] * len(starts)  # they would be those of other frames
-        has_index = video.frames > 0
-        return VideoIndex(path, skip, pts, starts, hidden, scan.clock.end, scan.rate, has_index, codec != "vp8")
+        return VideoIndex(
+            path=path,
+            container=container.format.name,
+            skip=skip,
+            pts=pts,
+            starts=starts,
+            keys=sorted(time for time in compress(pts, keys) if time is not None),
+            hidden=hidden,
+            end_seconds=scan.clock.end,
+            rate=scan.rate,
+            has_index=video.frames > 0,
+            shows_each_packet=codec != "vp8",
+        )
 
 
 class _Scan:

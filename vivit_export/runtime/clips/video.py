@@ -1,9 +1,10 @@
 """Read frames from a video file.
 
-Videos are decoded in full and in presentation order, without seeking: seeking is wrong on many streams. Which packets
-show a frame is found out first (`vivit_export.runtime.clips.index`), and compared with what is decoded in the end.
-A frame that the decoder marks as damaged makes the video unusable, whether it is wanted or not. Decoders notice most
-damage of H.264 and MPEG; that of HEVC and VP9, whose data have little redundancy, often passes.
+Which packets show a frame is found out first (`vivit_export.runtime.clips.index`). Then only what the wanted frames
+need is decoded (`vivit_export.runtime.clips.seek`). Where that is not certain to give the same bits, or on request, the
+whole video is decoded instead, in presentation order and without seeking, and its frames are counted. A frame that the
+decoder marks as damaged makes the video unusable, whether it is wanted or not. Decoders notice most damage of H.264 and
+MPEG; that of HEVC and VP9, whose data have little redundancy, often passes.
 `vivit_export.runtime.clips.sampling` says which frames are taken, and `vivit_export.runtime.clips.picture` which color
 and orientation they get. Nothing is resized here (see `vivit_export.runtime.clips.preprocess`).
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import av
 import numpy as np
 import numpy.typing as npt
 
@@ -22,14 +24,16 @@ from vivit_export.files import as_path
 from vivit_export.runtime.clips.container import as_clip_error, decoded_frames
 from vivit_export.runtime.clips.index import VideoIndex, read_index
 from vivit_export.runtime.clips.picture import ToUprightRgb
+from vivit_export.runtime.clips.reading import AS_NEEDED, Reading
 from vivit_export.runtime.clips.sampling import Indices, clip_indices
+from vivit_export.runtime.clips.seek import CannotSeekError, seek_frames
 
 UInt8 = npt.NDArray[np.uint8]
 
 _MOST_RUNS = 8  # of damaged frames that an error spells out
 
 
-def read_clip(path: str | Path, contract: Contract) -> UInt8:
+def read_clip(path: str | Path, contract: Contract, reading: Reading = AS_NEEDED) -> UInt8:
     """Draw one clip from a video by the contract's sampling rule.
 
     Memory: the T chosen frames and the decoder's own few. ``views`` are read by
@@ -38,6 +42,7 @@ def read_clip(path: str | Path, contract: Contract) -> UInt8:
     Args:
         path: a video file.
         contract: says how many frames, and how they are drawn.
+        reading: how much is decoded.
 
     Returns:
         uint8 (T, h, w, 3): RGB at the video's own size, turned as its rotation metadata says.
@@ -48,19 +53,25 @@ def read_clip(path: str | Path, contract: Contract) -> UInt8:
         UsageError: it is not a path.
     """
     path = as_path(path, "path")
-    return read_sampled(path, lambda num_frames: clip_indices(num_frames, contract.clip, source=str(path)))
+    return read_sampled(
+        path, lambda num_frames: clip_indices(num_frames, contract.clip, source=str(path)), reading=reading
+    )
 
 
 def read_sampled(
-    path: Path, choose: Callable[[int], Indices], store: Callable[[UInt8], UInt8] = lambda frame: frame
+    path: Path,
+    choose: Callable[[int], Indices],
+    store: Callable[[UInt8], UInt8] = lambda frame: frame,
+    reading: Reading = AS_NEEDED,
 ) -> UInt8:
-    """Decode a video and store the chosen frames.
+    """Decode the chosen frames of a video, and store them.
 
     Args:
         path: a video file.
         choose: maps the number of frames N to n frame numbers in [0, N), in any order; it may
             raise. It is called again if decoding shows a different N.
         store: maps an upright RGB frame, uint8 (h, w, 3), to the array to keep, always of the same shape.
+        reading: how much is decoded.
 
     Returns:
         uint8 (n, *shape of what is stored), in the order of ``choose``.
@@ -69,69 +80,105 @@ def read_sampled(
         ClipError: as for `read_clip`.
     """
     index = read_index(path)
-    num_frames = index.num_frames
-    kept, decoded = _collect(index, choose(num_frames), store)
-    if decoded != num_frames and not index.has_index:
+    try:
+        return _collect(index, index.num_frames, choose(index.num_frames), store, reading)
+    except MiscountError as e:
+        if index.has_index:
+            raise
         # Some packets of these containers show no frame (VP8's hidden references, the second field of a
         # picture): count by the decoder instead.
-        num_frames = decoded
-        kept, decoded = _collect(index, choose(num_frames), store)
-    require_all_decoded(path, decoded, num_frames)
-    return kept
+        return _collect(index, e.decoded, choose(e.decoded), store, Reading("full"))
 
 
-def _collect(index: VideoIndex, indices: Indices, store: Callable[[UInt8], UInt8]) -> tuple[UInt8, int]:
-    """Return the stored frames at ``indices``, and the number of frames decoded.
-
-    The array is complete only if all those frames were decoded.
-    """
+def _collect(
+    index: VideoIndex, num_frames: int, indices: Indices, store: Callable[[UInt8], UInt8], reading: Reading
+) -> UInt8:
+    """Return the stored frames at ``indices``."""
     slots: dict[int, list[int]] = {}
     for slot, wanted in enumerate(indices.tolist()):
         slots.setdefault(wanted, []).append(slot)
-    kept, decoded = np.empty(0, np.uint8), 0
-    for number, frame in decode_frames(index, slots.__contains__):
-        decoded = number + 1
-        if frame is None:
-            continue
+    kept = np.empty(0, np.uint8)
+    for number, frame in wanted_frames(index, num_frames, sorted(slots), reading):
         stored = store(frame)
         if not kept.size:
             kept = np.empty((len(indices), *stored.shape), np.uint8)
         for slot in slots[number]:
             kept[slot] = stored
-    return kept, decoded
+    return kept
 
 
-def decode_frames(index: VideoIndex, is_wanted: Callable[[int], bool]) -> Iterator[tuple[int, UInt8 | None]]:
-    """Decode a whole video in order of presentation.
+class MiscountError(ClipError):
+    """A whole video was decoded, and has another number of frames than its packets promised.
+
+    Attributes:
+        decoded: how many it has.
+    """
+
+    def __init__(self, path: Path, decoded: int, num_frames: int) -> None:
+        super().__init__(
+            f"{path} is damaged: {decoded} of its {num_frames} frames can be decoded; copy or encode it again"
+        )
+        self.decoded = decoded
+
+
+def wanted_frames(
+    index: VideoIndex, num_frames: int, wanted: Sequence[int], reading: Reading
+) -> Iterator[tuple[int, UInt8]]:
+    """Decode some frames of a video.
 
     Args:
         index: of the video.
-        is_wanted: asked once for each frame number, just before that frame is yielded.
+        num_frames: how many frames it has.
+        wanted: numbers of the frames, rising.
+        reading: how much is decoded.
 
     Yields:
-        The frame's number and, if wanted, the frame: uint8 (h, w, 3), upright RGB.
+        The number of each wanted frame and the frame, in order of presentation: uint8 (h, w, 3), upright RGB.
 
     Raises:
-        ClipError: as for `read_clip`, except that the number of frames is not checked. A damaged frame ends
-            the iteration in its place.
+        MiscountError: after all of it was decoded.
+        ClipError: as for `read_clip`. Where all is decoded, a damaged frame ends the iteration in its place.
     """
-    path, shape, to_rgb = index.path, tuple[int, ...](), ToUprightRgb(index.path)
-    with as_clip_error(path):
-        frames = enumerate(decoded_frames(path, index.skip))
+    convert, done = _Converter(index.path), 0
+    with as_clip_error(index.path):
+        if reading.decode == "auto":
+            try:
+                for number, frame in seek_frames(index, wanted):
+                    yield number, convert(frame)
+                    done += 1
+                return
+            except CannotSeekError as e:
+                reading.note(index.path, str(e))
+        ahead = iter(wanted[done:])
+        following, decoded = next(ahead, None), 0
+        frames = enumerate(decoded_frames(index.path, index.skip))
         for number, frame in frames:
+            decoded = number + 1
             if frame.is_corrupt:
-                raise _damage(path, [number, *(later for later, other in frames if other.is_corrupt)])
-            if not is_wanted(number):
-                yield number, None
-                continue
-            image = to_rgb(frame)
-            shape = shape or image.shape
-            if image.shape != shape:
-                raise ClipError(
-                    f"{path} changes its frame size from {shape[1]}x{shape[0]} to "
-                    f"{image.shape[1]}x{image.shape[0]} (width x height); convert it to one size"
-                )
-            yield number, image
+                raise _damage(index.path, [number, *(later for later, other in frames if other.is_corrupt)])
+            if number == following:
+                yield number, convert(frame)
+                following = next(ahead, None)
+    if decoded != num_frames:
+        raise MiscountError(index.path, decoded, num_frames)
+
+
+class _Converter:
+    """Turns the frames of one video upright and into RGB, and refuses a second size."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._to_rgb = path, ToUprightRgb(path)
+        self._shape: tuple[int, ...] = ()
+
+    def __call__(self, frame: av.VideoFrame) -> UInt8:
+        image = self._to_rgb(frame)
+        shape = self._shape = self._shape or image.shape
+        if image.shape != shape:
+            raise ClipError(
+                f"{self._path} changes its frame size from {shape[1]}x{shape[0]} to "
+                f"{image.shape[1]}x{image.shape[0]} (width x height); convert it to one size"
+            )
+        return image
 
 
 def _damage(path: Path, numbers: Sequence[int]) -> ClipError:
@@ -145,15 +192,3 @@ def _damage(path: Path, numbers: Sequence[int]) -> ClipError:
     named += ", …" if len(runs) > _MOST_RUNS else ""
     frames = "1 frame" if len(numbers) == 1 else f"{len(numbers)} frames"
     return ClipError(f"{path} is damaged: the decoder reports errors in {frames} ({named}); copy or encode it again")
-
-
-def require_all_decoded(path: Path, decoded: int, num_frames: int) -> None:
-    """Refuse a video with fewer or more frames than its packets promised.
-
-    Raises:
-        ClipError: the numbers differ.
-    """
-    if decoded != num_frames:
-        raise ClipError(
-            f"{path} is damaged: {decoded} of its {num_frames} frames can be decoded; copy or encode it again"
-        )

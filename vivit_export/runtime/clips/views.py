@@ -24,6 +24,7 @@ from vivit_export.contract import Contract
 from vivit_export.errors import ClipError, UsageError
 from vivit_export.files import as_path
 from vivit_export.runtime.clips.preprocess import Preprocessor
+from vivit_export.runtime.clips.reading import AS_NEEDED, Reading
 from vivit_export.runtime.clips.sampling import view_indices
 from vivit_export.runtime.clips.video import read_sampled
 
@@ -33,7 +34,7 @@ Float32 = npt.NDArray[np.float32]
 _POSITIONS = {1: (0.5,), 3: (0.0, 0.5, 1.0)}
 
 
-def read_views(path: str | Path, contract: Contract) -> UInt8:
+def read_views(path: str | Path, contract: Contract, reading: Reading = AS_NEEDED) -> UInt8:
     """Read all views of a video.
 
     Memory: the result, and the decoder's own few frames.
@@ -41,6 +42,7 @@ def read_views(path: str | Path, contract: Contract) -> UInt8:
     Args:
         path: a video file.
         contract: says which frames and crops, and what the model takes.
+        reading: how much is decoded.
 
     Returns:
         uint8 (V, T, H, W, 3), V = temporal * spatial with the spatial ones side by side: a batch
@@ -57,19 +59,20 @@ def read_views(path: str | Path, contract: Contract) -> UInt8:
         path,
         lambda num_frames: view_indices(num_frames, contract.clip, source=str(path)).reshape(-1),
         shrink,
+        reading,
     )
     by_frame = frames.reshape(temporal, contract.clip.num_frames, spatial, *frames.shape[2:])
     return np.ascontiguousarray(by_frame.swapaxes(1, 2)).reshape(temporal * spatial, -1, *frames.shape[2:])
 
 
-def read_fitting_views(path: Path, contract: Contract) -> UInt8:
+def read_fitting_views(path: Path, contract: Contract, reading: Reading = AS_NEEDED) -> UInt8:
     """Do `read_views`, and refuse frames of a size that the graph does not accept.
 
     Raises:
         ClipError: as for `read_views` and `require_size`.
         UsageError: as for `read_views`.
     """
-    clips = read_views(path, contract)
+    clips = read_views(path, contract, reading)
     require_size(clips, path, contract)
     return clips
 

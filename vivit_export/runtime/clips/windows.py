@@ -14,8 +14,8 @@ A video shorter than one window is one window. With hop > window the gaps are in
 moved. Seconds count from the first frame. A window holds the frames that are first shown in it, or, if
 there are none, the frame that is on screen.
 
-Frames are decoded once, in order. Only frames that a window takes are converted and cropped, and only
-crops that an open window still needs are kept in memory.
+Frames are decoded once, in order (`vivit_export.runtime.clips.video`). Only frames
+that a window takes are converted and cropped, and only crops that an open window still needs are kept in memory.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from vivit_export.contract import Clip, Contract
 from vivit_export.errors import UsageError, option
 from vivit_export.files import as_path
 from vivit_export.runtime.clips.index import Timeline, VideoIndex, read_index, timeline_of
+from vivit_export.runtime.clips.reading import AS_NEEDED, Reading
 from vivit_export.runtime.clips.sampling import Indices, clip_indices
-from vivit_export.runtime.clips.video import decode_frames, require_all_decoded
+from vivit_export.runtime.clips.video import wanted_frames
 from vivit_export.runtime.clips.views import ViewCropper
 
 UInt8 = npt.NDArray[np.uint8]
@@ -110,7 +111,13 @@ class Window(Span):
 
 
 def read_windows(
-    path: str | Path, contract: Contract, *, window: float, hop: float | None = None, unit: Unit = "seconds"
+    path: str | Path,
+    contract: Contract,
+    *,
+    window: float,
+    hop: float | None = None,
+    unit: Unit = "seconds",
+    reading: Reading = AS_NEEDED,
 ) -> Iterator[Window]:
     """Read a video window by window.
 
@@ -124,6 +131,7 @@ def read_windows(
         window: length of a window, see `WindowRule` for its limits.
         hop: from the beginning of one window to the next; None: the window's length.
         unit: unit of both.
+        reading: how much is decoded.
 
     Returns:
         An iterator over the windows in order of time. The file is opened now, decoded as the
@@ -139,7 +147,7 @@ def read_windows(
     spans = plan_windows(timeline, window, rule.step, unit)
     shortest = min(spans, key=lambda span: span.end_frame - span.first_frame)
     _indices(shortest, contract.clip, path)  # refuses here what could not be drawn later
-    return _stream(index, contract, spans, len(timeline.starts))
+    return _stream(index, contract, spans, len(timeline.starts), reading)
 
 
 def plan_windows(timeline: Timeline, window: float, hop: float, unit: Unit) -> list[Span]:
@@ -185,14 +193,17 @@ def _indices(span: Span, clip: Clip, path: Path) -> Indices:
     return span.first_frame + clip_indices(span.end_frame - span.first_frame, clip, source=source)
 
 
-def _stream(index: VideoIndex, contract: Contract, spans: Sequence[Span], num_frames: int) -> Iterator[Window]:
-    windows, shrink, decoded = _OpenWindows(index.path, contract.clip, spans), ViewCropper(contract, spatial=1), 0
-    for number, frame in decode_frames(index, windows.want):
-        decoded = number + 1
-        if frame is not None:
-            windows.crops[number] = shrink(frame)[0]
+def _stream(
+    index: VideoIndex, contract: Contract, spans: Sequence[Span], num_frames: int, reading: Reading
+) -> Iterator[Window]:
+    is_wanted = np.zeros(num_frames, bool)
+    for span in spans:
+        is_wanted[_indices(span, contract.clip, index.path)] = True
+    windows, shrink = _OpenWindows(index.path, contract.clip, spans), ViewCropper(contract, spatial=1)
+    for number, frame in wanted_frames(index, num_frames, np.flatnonzero(is_wanted).tolist(), reading):
+        windows.open_until(number)
+        windows.crops[number] = shrink(frame)[0]
         yield from windows.close(number)
-    require_all_decoded(index.path, decoded, num_frames)
 
 
 class _OpenWindows:
@@ -209,14 +220,13 @@ class _OpenWindows:
         self._open: deque[tuple[Span, Indices]] = deque()
         self._uses: Counter[int] = Counter()  # how many open windows take a frame
 
-    def want(self, index: int) -> bool:
-        """Open the windows that begin with this frame; return whether any takes it."""
+    def open_until(self, index: int) -> None:
+        """Open the windows that begin with this frame or before."""
         while self._ahead and self._ahead[0].first_frame <= index:
             span = self._ahead.popleft()
             indices = _indices(span, self._clip, self._path)
             self._open.append((span, indices))
             self._uses.update(set(indices.tolist()))
-        return index in self._uses
 
     def close(self, index: int) -> Iterator[Window]:
         """Yield the windows that have all their frames after this one, in their order."""

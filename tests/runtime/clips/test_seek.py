@@ -1,0 +1,149 @@
+"""Frames that are sought equal those of a full decode, bit for bit; and where that is uncertain, nothing is sought."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from encoded_videos import NUM_FRAMES, ZOO, Encoded, decode_all
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from videos import contract, make_video, remux
+
+from vivit_export.contract import Clip
+from vivit_export.runtime.clips import seek
+from vivit_export.runtime.clips.index import read_index
+from vivit_export.runtime.clips.reading import Reading
+from vivit_export.runtime.clips.seek import CannotSeekError, plan_groups, seek_frames
+from vivit_export.runtime.clips.video import read_clip, read_sampled
+from vivit_export.runtime.clips.windows import read_windows
+
+FULL = Reading("full")
+chosen = st.lists(st.integers(0, NUM_FRAMES - 1), min_size=1, max_size=12)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("zoo")
+
+
+def noting(notes: list[str]) -> Reading:
+    return Reading(note=lambda _path, why: notes.append(why))
+
+
+@pytest.mark.parametrize("video", ZOO, ids=lambda video: video.name)
+def test_chosen_frames_are_those_of_a_full_decode(video: Encoded, folder: Path) -> None:
+    path = video.make(folder)
+    expected = decode_all(path)
+    assert len(expected) == NUM_FRAMES
+    sought = []
+
+    @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(chosen)
+    def check(numbers: list[int]) -> None:
+        notes: list[str] = []
+        frames = read_sampled(path, lambda num_frames: np.array(numbers), reading=noting(notes))
+        np.testing.assert_array_equal(frames, [expected[number] for number in numbers])
+        sought.append(not notes)
+
+    check()
+    assert any(sought) if video.seeks else not all(sought)
+    everything = read_sampled(path, lambda num_frames: np.arange(num_frames), reading=FULL)
+    np.testing.assert_array_equal(everything, expected)
+
+
+def test_the_zoo_is_large() -> None:
+    assert len(ZOO) >= 150
+    assert sum(video.seeks for video in ZOO) >= 80
+
+
+def test_only_what_is_needed_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_video(tmp_path / "a.mp4", codec_options={"g": "10", "bf": "0"})
+    index = read_index(path)
+    assert [(group.key, list(group.wanted.values())) for group in plan_groups(index, [0, 3, 12, 39])] == [
+        (index.keys[0], [0, 3]),
+        (index.keys[1], [12]),
+        (index.keys[3], [39]),
+    ]
+    decoded: list[int] = []
+    monkeypatch.setattr(seek, "stop_if_dropped", lambda: decoded.append(1))
+    assert [number for number, _ in seek_frames(index, [12])] == [12]
+    assert len(decoded) < 10  # 10, 11, 12, and a few that the decoder's threads are ahead
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "center", "head", "stride"])
+def test_each_way_to_draw_a_clip(tmp_path: Path, sampling: str) -> None:
+    path = make_video(tmp_path / "a.mkv", codec_options={"g": "7", "bf": "2"})
+    rule = contract(5, Clip(5, 32, 32, (1, 16, 16), sampling))  # type: ignore[arg-type]
+    notes: list[str] = []
+    np.testing.assert_array_equal(read_clip(path, rule, noting(notes)), read_clip(path, rule, FULL))
+    assert not notes
+
+
+@pytest.mark.parametrize("name", ["h264-open.mkv", "h264-refresh.mp4", "hevc-pyramid.mov", "vp8-8.webm", "mpeg4-2.ts"])
+def test_windows_too(folder: Path, name: str) -> None:
+    (video,) = (video for video in ZOO if video.name == name)
+    path, notes = video.make(folder), list[str]()
+    rule = {"window": 9, "hop": 4, "unit": "frames"}
+    got, expected = (
+        list(read_windows(path, contract(3), reading=reading, **rule))  # type: ignore[arg-type]
+        for reading in (noting(notes), FULL)
+    )
+    assert [window.start_seconds for window in got] == [window.start_seconds for window in expected]
+    np.testing.assert_array_equal([window.frames for window in got], [window.frames for window in expected])
+    assert not notes if video.seeks else notes
+
+
+def test_what_was_sought_before_a_doubt_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_video(tmp_path / "a.mp4", codec_options={"g": "10"})
+
+    def doubtful(index: object, wanted: list[int]) -> object:
+        yield from seek_frames(read_index(path), wanted[:2])
+        raise CannotSeekError("enough")
+
+    monkeypatch.setattr("vivit_export.runtime.clips.video.seek_frames", doubtful)
+    notes: list[str] = []
+    frames = read_sampled(path, lambda _: np.array([1, 12, 25, 38, 25]), reading=noting(notes))
+    assert notes == ["enough"]
+    expected = decode_all(path)
+    np.testing.assert_array_equal(frames, [expected[number] for number in (1, 12, 25, 38, 25)])
+
+
+def edited(path: Path, times: dict[int, int | None]) -> Path:
+    """A copy with other times of some packets."""
+    out = path.with_name(f"edited{path.suffix}")
+    with av.open(str(path)) as old, av.open(str(out), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for number, packet in enumerate(p for p in old.demux(video=0) if p.size):
+            packet.pts = packet.dts = times.get(number, packet.pts)
+            packet.stream = stream
+            new.mux(packet)
+    return out
+
+
+def test_repeated_times_are_not_sought(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mkv", codec_options={"g": "10", "bf": "0"})
+    with av.open(str(path)) as container:
+        times = [packet.pts for packet in container.demux(video=0) if packet.size]
+    path = edited(path, {20: times[19]})
+    with pytest.raises(CannotSeekError, match="several frames with one time"):
+        plan_groups(read_index(path), [3])
+
+
+def test_a_lost_key_frame_is_noticed(tmp_path: Path) -> None:
+    """The packet is marked as a key frame, and holds none."""
+    source = make_video(tmp_path / "a.mp4", codec_options={"g": "10", "bf": "0"})
+    with av.open(str(source)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    path = remux(source, tmp_path / "b.mp4", lambda index, data: packets[11] if index == 10 else data)
+    with pytest.raises(CannotSeekError):
+        list(seek_frames(read_index(path), [15]))
+
+
+def test_a_seek_that_lands_behind_is_noticed(tmp_path: Path) -> None:
+    index = read_index(make_video(tmp_path / "a.mp4", codec_options={"g": "10", "bf": "0"}))
+    index.keys[:] = [index.keys[0] - 1000]
+    with pytest.raises(CannotSeekError, match=r"a seek to the tick -\d+ ends at \d+"):
+        list(seek_frames(index, [25]))
