@@ -55,7 +55,7 @@ HOMES = {
     },
     "transformers": {"export/checkpoint/load.py", "export/graph/trace.py"},
     "huggingface_hub": {"export/checkpoint/files.py"},
-    "av": {f"runtime/clips/{n}.py" for n in ("container", "index", "picture")},
+    "av": {f"runtime/clips/{n}.py" for n in ("container", "index", "picture", "seek")},
     "polygraphy": {"export/engine/worker.py"},
     "onnxruntime": {"runtime/session/onnxruntime.py"},
     "tritonclient": {"runtime/session/triton/connection.py"},

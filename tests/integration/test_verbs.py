@@ -21,6 +21,7 @@ from command_line import Cli
 from console import BIN, console
 from real_clips import NAMES, real_clip
 from safetensors.numpy import load_file
+from videos import make_video
 
 import vivit_export as ve
 from vivit_export.bundle.bench import BenchRecord
@@ -71,6 +72,14 @@ def test_one_video_as_json_too(cli: Cli, bundle: Path) -> None:
     assert sum(entry["probability"] for entry in row["top"]) == pytest.approx(1)  # type: ignore[attr-defined]
 
 
+def test_verbose_names_what_was_decoded_in_full(cli: Cli, bundle: Path, tmp_path: Path) -> None:
+    avi = make_video(tmp_path / "a.avi")
+    said = cli("predict", bundle, avi, LEFT, "-v", *QUICK).stderr
+    assert f"{avi} is decoded in full: seeking in avi files is not exact" in said
+    assert said.count("in full") == 1
+    assert "in full" not in cli("predict", bundle, avi, "-v", "--decode", "full", "--readers", "1", *QUICK).stderr
+
+
 def test_bad_videos_are_listed_and_counted_and_the_others_kept(cli: Cli, bundle: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.mp4"
     text.write_text("no video")
@@ -83,7 +92,7 @@ def test_bad_videos_are_listed_and_counted_and_the_others_kept(cli: Cli, bundle:
     assert row["video"] == str(LEFT)
     title, *faults = done.stderr.splitlines()
     assert title == "error: 2 of 3 videos could not be used:"
-    assert len(faults) == 2 and faults[0].startswith(f"  {text} cannot be read as a video")
+    assert len(faults) == 2 and faults[0] == f"  {text} is a text file; give a video file"
     assert faults[1] == "  none.mp4 does not exist; give a video file"
     assert load_file(tmp_path / "e.safetensors")["embedding"].shape == (1, 128)
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from bundles import Bundles, need
+from videos import make_video
 
 import vivit_export as ve
 from vivit_export.contract import Contract
@@ -30,6 +31,8 @@ from vivit_export.runtime import (
     read_views,
     read_windows,
 )
+from vivit_export.runtime.clips import views
+from vivit_export.runtime.clips.reading import Reading
 from vivit_export.runtime.clips.sampling import choose_sampling
 from vivit_export.runtime.predict import (
     adapt_contract,
@@ -136,6 +139,41 @@ def test_an_engine_that_fails_under_way_is_said(session: Session, monkeypatch: p
     monkeypatch.setattr(session._backend, "run", fail)
     with pytest.raises(EnvironmentFault, match="the engine is gone"):
         list(predict_videos(session, CLIPS, in_flight=3))
+
+
+@pytest.mark.parametrize("readers", [1, 3, 40])
+def test_any_number_of_readers_gives_the_same_and_reads_a_bounded_number_ahead(
+    session: Session, monkeypatch: pytest.MonkeyPatch, readers: int
+) -> None:
+    begun: list[Path] = []
+    original = views.read_fitting_views
+
+    def counted(path: Path, *arguments: Any) -> Any:
+        begun.append(path)
+        return original(path, *arguments)
+
+    monkeypatch.setattr("vivit_export.runtime.predict.read_fitting_views", counted)
+    paths = CLIPS * 3
+    results = predict_videos(session, paths, readers=readers)
+    labels = []
+    for number, result in enumerate(results):
+        assert isinstance(result, VideoPrediction)
+        labels.append(result.prediction.top(1)[0][0])
+        ahead = len(begun) - number
+        assert ahead <= 2 * min(readers, len(paths)) + session.batches[1]
+    assert len(begun) == len(paths)
+    assert labels == [result.prediction.top(1)[0][0] for result in predictions(predict_videos(session, paths))]
+
+
+def test_a_video_decoded_in_full_is_told(session: Session, tmp_path: Path) -> None:
+    notes: list[tuple[Path, str]] = []
+    reading = Reading(note=lambda path, why: notes.append((path, why)))
+    avi = make_video(tmp_path / "a.avi")
+    assert len(predictions(predict_videos(session, [CLIPS[0], avi], reading=reading))) == 2
+    assert notes == [(avi, "seeking in avi files is not exact")]
+    full = dataclasses.replace(reading, decode="full")
+    assert len(predictions(predict_videos(session, [avi], reading=full))) == 1
+    assert len(notes) == 1
 
 
 def test_views_are_averaged(session: Session) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from vivit_export.choices import Against, CpuPrecision
+from vivit_export.choices import Against, CpuPrecision, Decode
 from vivit_export.cli.options import (
     Command,
     SamplingChoice,
@@ -77,6 +77,14 @@ def inspect(
 )
 @click.option("--hop", callback=length, metavar="LENGTH", help="Distance between windows.  [default: --window]")
 @click.option("--labels", type=FILE, help="File with the label of each logit: one per line, or JSON.")
+@click.option(
+    "--decode",
+    type=click.Choice(get_args(Decode)),
+    default="auto",
+    show_default=True,
+    help="Decode what the clips need, or the whole of each video to find any damage.",
+)
+@click.option("--readers", type=click.IntRange(min=1), help="Read this many videos at once.  [default: one per core]")
 @click.option("--top-k", default=5, show_default=True, type=click.IntRange(min=1), help="Show this many labels.")
 @click.option("--embedding", type=FILE, help="Also write the embeddings to this safetensors file.")
 @click.option("--force", is_flag=True, help="Replace the file of --embedding if it exists.")
@@ -100,6 +108,8 @@ def predict(
     top_k: int,
     embedding: Path | None,
     force: bool,
+    decode: Decode,
+    readers: int | None,
     form: PredictionFormat | None,
     as_json: bool,
     progress: Silent,
@@ -134,6 +144,8 @@ def predict(
         engine=engine,
         device=device,
         cpu_precision=cpu_precision,
+        decode=decode,
+        readers=readers,
         progress=progress,
     )
     with closing(running) as results:

@@ -18,12 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.bundle import Bundle, read_bundle
-from vivit_export.choices import CpuPrecision
+from vivit_export.choices import CpuPrecision, Decode
 from vivit_export.contract import Contract, Sampling, Short
 from vivit_export.errors import ClipError, UsageError, option
 from vivit_export.files import as_path
 from vivit_export.progress import Progress
 from vivit_export.records import JsonObject
+from vivit_export.runtime.clips.reading import AS_NEEDED, Reading
 from vivit_export.runtime.clips.sampling import choose_sampling
 from vivit_export.runtime.clips.stopping import ReadingPool
 from vivit_export.runtime.clips.views import average_views, read_fitting_views, require_size
@@ -38,7 +39,6 @@ from vivit_export.runtime.session.triton.videos import VideoModel, open_model
 UInt8 = npt.NDArray[np.uint8]
 _T = TypeVar("_T")
 
-_READ_AHEAD = 2  # videos decoded while the engine runs; each decoder has threads of its own
 _SERVER_REQUESTS = 8  # in flight at once, so that a server can form batches while other videos are decoded
 
 
@@ -120,6 +120,8 @@ def predict_bundle(
     engine: str | None = None,
     device: str | None = None,
     cpu_precision: CpuPrecision | None = None,
+    decode: Decode = "auto",
+    readers: int | None = None,
     progress: Progress,
 ) -> Generator[VideoPrediction | VideoFault, None, None]:
     """Open a bundle as `open_session` does and predict videos as `predict_videos` does, counting them.
@@ -128,12 +130,22 @@ def predict_bundle(
     """
     is_served = isinstance(bundle, str) and not (engine or device or cpu_precision)
     opened = open_model(str(bundle)) if is_served else open_session(bundle, engine, device, cpu_precision)
+    reading = Reading(decode, note=lambda path, why: progress.detail(f"{path} is decoded in full: {why}"))
     with opened as session:
         progress.note(f"runs on {session.details}")
         in_flight = _SERVER_REQUESTS if session.engine == "triton" else 0
         with progress.counting("predict", len(files), "videos") as advance:
             last: Path | None = None
-            for result in predict_videos(session, files, contract=contract, windows=windows, in_flight=in_flight):
+            results = predict_videos(
+                session,
+                files,
+                contract=contract,
+                windows=windows,
+                in_flight=in_flight,
+                reading=reading,
+                readers=readers,
+            )
+            for result in results:
                 # Not by equality: a video that is named twice counts twice.
                 if result.path is not last and isinstance(result, VideoPrediction):
                     last = result.path
@@ -201,10 +213,13 @@ def predict_videos(
     contract: Contract | None = None,
     windows: WindowRule | None = None,
     in_flight: int = 0,
+    reading: Reading = AS_NEEDED,
+    readers: int | None = None,
 ) -> Iterator[VideoPrediction | VideoFault]:
     """Predict videos in order, one result each, or one for each window.
 
-    Memory: the clips of a few videos, or of one batch of windows; with ``in_flight``, that many times as much.
+    Memory: the views of at most 2 * ``readers`` videos and of one batch, and the few frames of as many decoders; with
+    ``windows``, one batch of windows. With ``in_flight``, the requests on their way besides.
 
     Args:
         session: an opened bundle, or a served model that takes videos.
@@ -213,6 +228,8 @@ def predict_videos(
         windows: predict windows instead of whole videos, with the central one of the contract's ``views``.
         in_flight: for a session on a server, which forms batches itself: send each clip's views at once, and
             continue reading while this many requests are in flight. 0: fill batches here, and run one at a time.
+        reading: how much of each video is decoded.
+        readers: how many videos are read at once; None: one per core. Windows are read from one video at a time.
 
     Yields:
         A prediction, or the fault of a video that cannot be read or does not fit. A video that
@@ -231,10 +248,18 @@ def predict_videos(
             raise UsageError(
                 "windows are cut on this machine, but this model takes whole videos; use the model that takes clips"
             )
+        if reading.decode != "auto" or readers is not None:
+            raise UsageError(
+                f"{option('decode')} and {option('readers')} are for videos that are read on this machine; this model "
+                "takes whole videos, and its server reads them"
+            )
         session.require_own_sampling(contract)
         yield from _run_concurrently(lambda path: [_sent(session, contract, path)], iter(files), in_flight)
         return
-    items = _read_all(files, contract) if windows is None else _read_windows(files, contract, windows)
+    if windows is None:
+        items = _read_all(files, contract, reading, readers or os.cpu_count() or 1)
+    else:
+        items = _read_windows(files, contract, windows, reading)
     if in_flight:
         yield from _run_concurrently(lambda item: list(_run(session, contract, [item])), items, in_flight)
         return
@@ -250,29 +275,37 @@ def predict_videos(
     yield from _run(session, contract, waiting)
 
 
-def _read_all(files: Sequence[Path], contract: Contract) -> Iterator[_Item | VideoFault]:
-    """Read the views of each video, a few videos ahead."""
-    with ReadingPool(_READ_AHEAD) as pool:
+def _read_all(
+    files: Sequence[Path], contract: Contract, reading: Reading, readers: int
+) -> Iterator[_Item | VideoFault]:
+    """Read the views of each video, as many at once as there are readers, and as many ahead."""
+    # Several decoders with one thread each are faster than one with several, which wait for each other.
+    at_once = max(1, min(readers, len(files)))
+    reading = dataclasses.replace(reading, threads=max(1, (os.cpu_count() or 1) // at_once))
+    with ReadingPool(at_once) as pool:
         ahead: deque[tuple[Path, Future[UInt8]]] = deque()
         rest = iter(files)
         while True:
             for path in rest:
-                ahead.append((path, pool.submit(read_fitting_views, path, contract)))
-                if len(ahead) > _READ_AHEAD:
+                ahead.append((path, pool.submit(read_fitting_views, path, contract, reading)))
+                if len(ahead) >= 2 * at_once:
                     break
             if not ahead:
                 return
-            path, reading = ahead.popleft()
+            path, views = ahead.popleft()
             try:
-                yield _Item(path, reading.result(), None)
+                yield _Item(path, views.result(), None)
             except ClipError as e:
                 yield VideoFault(path, e)
 
 
-def _read_windows(files: Sequence[Path], contract: Contract, rule: WindowRule) -> Iterator[_Item | VideoFault]:
+def _read_windows(
+    files: Sequence[Path], contract: Contract, rule: WindowRule, reading: Reading
+) -> Iterator[_Item | VideoFault]:
     for path in files:
         try:
-            for window in read_windows(path, contract, window=rule.length, hop=rule.hop, unit=rule.unit):
+            windows = read_windows(path, contract, window=rule.length, hop=rule.hop, unit=rule.unit, reading=reading)
+            for window in windows:
                 require_size(window.frames[None], path, contract)
                 yield _Item(path, window.frames[None], (window.start_seconds, window.end_seconds))
         except ClipError as e:

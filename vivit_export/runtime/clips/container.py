@@ -142,12 +142,19 @@ def _best_video(container: InputContainer, path: Path) -> av.VideoStream:
     raise ClipError(f"{path} has no video stream, only {' and '.join(kinds) or 'nothing'}; give a video file")
 
 
-def decoded_frames(path: Path, skip: int) -> Generator[av.VideoFrame, None, None]:
+def share_among(threads: int, video: av.VideoStream) -> None:
+    """Let a decoder that is not open yet use so many threads, or as many as there are cores if 0."""
+    video.thread_type = "AUTO"
+    video.thread_count = threads
+
+
+def decoded_frames(path: Path, skip: int, threads: int = 0) -> Generator[av.VideoFrame, None, None]:
     """Decode a whole video.
 
     Args:
         path: a video file.
         skip: how many packets of the video that have data, from the first, are left out.
+        threads: of the decoder; 0: as many as there are cores.
 
     Yields:
         Frames in order of presentation, each with the time of its packet.
@@ -156,7 +163,7 @@ def decoded_frames(path: Path, skip: int) -> Generator[av.VideoFrame, None, None
         ClipError, av.error.FFmpegError: as for `open_video`.
     """
     with open_video(path) as (container, video):
-        video.thread_type = "AUTO"
+        share_among(threads, video)
         position = 0
         for packet in container.demux(video):
             stop_if_dropped()

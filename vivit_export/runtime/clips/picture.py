@@ -46,10 +46,11 @@ _UNKNOWN_SIDE_DATA = range(len(SideDataType), 64)  # its list has no gaps
 
 
 class ToUprightRgb:
-    """Converts the frames of one video by their color matrix, and turns them by their display matrix."""
+    """Converts the frames of one video, which have one size, by their color matrix, and turns them upright."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._shape: tuple[int, ...] = ()
         # By angle: a frame whose matrix has been read is part of a circle, and so stays in memory for a while. That a
         # video is mirrored from some frame on, but not turned, is not expected.
         self._orientations: dict[int, Orientation] = {}
@@ -58,7 +59,8 @@ class ToUprightRgb:
         """Return uint8 (h, w, 3), possibly a view.
 
         Raises:
-            ClipError: the color matrix has no conversion, or the frame is turned by something else than quarter turns.
+            ClipError: the color matrix has no conversion, the frame is turned by something else than quarter turns, or
+                it has another size than the first.
             av.error.FFmpegError: it cannot be converted.
         """
         matrix = frame.colorspace
@@ -70,7 +72,14 @@ class ToUprightRgb:
         if frame.rotation not in self._orientations:
             self._orientations[frame.rotation] = _orientation(frame, self._path)
         image = np.asarray(frame.to_ndarray(**_TO_RGB), np.uint8)
-        return self._orientations[frame.rotation].apply(image)
+        upright = self._orientations[frame.rotation].apply(image)
+        shape = self._shape = self._shape or upright.shape
+        if upright.shape != shape:
+            raise ClipError(
+                f"{self._path} changes its frame size from {shape[1]}x{shape[0]} to "
+                f"{upright.shape[1]}x{upright.shape[0]} (width x height); convert it to one size"
+            )
+        return upright
 
 
 def _orientation(frame: av.VideoFrame, path: Path) -> Orientation:

@@ -20,10 +20,12 @@ class Reading:
     Attributes:
         decode: ``auto``: only what the wanted frames need, wherever that is certain to give the same bits; ``full``:
             the whole video, so that damage between the wanted frames is noticed too.
+        threads: of the decoder of each video; 0: as many as there are cores.
         note: with ``auto``, receives each video that was decoded in full, and why.
     """
 
     decode: Decode = "auto"
+    threads: int = 0
     note: Callable[[Path, str], None] = _ignore
 
 

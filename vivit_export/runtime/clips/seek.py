@@ -24,7 +24,7 @@ from itertools import pairwise
 import av
 from av.packet import Packet
 
-from vivit_export.runtime.clips.container import open_video
+from vivit_export.runtime.clips.container import open_video, share_among
 from vivit_export.runtime.clips.index import VideoIndex
 from vivit_export.runtime.clips.stopping import stop_if_dropped
 
@@ -90,12 +90,13 @@ def _groups(times: list[int], keys: list[int], wanted: Iterable[int]) -> Iterato
         yield group
 
 
-def seek_frames(index: VideoIndex, wanted: Iterable[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+def seek_frames(index: VideoIndex, wanted: Iterable[int], threads: int = 0) -> Iterator[tuple[int, av.VideoFrame]]:
     """Decode the wanted frames.
 
     Args:
         index: of the video.
         wanted: frame numbers, rising.
+        threads: of the decoder; 0: as many as there are cores.
 
     Yields:
         The number of each wanted frame, and the frame, in order of presentation.
@@ -106,7 +107,7 @@ def seek_frames(index: VideoIndex, wanted: Iterable[int]) -> Iterator[tuple[int,
     """
     groups = plan_groups(index, wanted)
     with open_video(index.path) as (container, video):
-        video.thread_type = "AUTO"
+        share_among(threads, video)
         for group in groups:
             try:
                 if group.key is not None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import av
 import numpy as np
 import numpy.typing as npt
 
@@ -87,7 +86,7 @@ def read_sampled(
             raise
         # Some packets of these containers show no frame (VP8's hidden references, the second field of a
         # picture): count by the decoder instead.
-        return _collect(index, e.decoded, choose(e.decoded), store, Reading("full"))
+        return _collect(index, e.decoded, choose(e.decoded), store, Reading("full", reading.threads))
 
 
 def _collect(
@@ -139,46 +138,28 @@ def wanted_frames(
         MiscountError: after all of it was decoded.
         ClipError: as for `read_clip`. Where all is decoded, a damaged frame ends the iteration in its place.
     """
-    convert, done = _Converter(index.path), 0
+    to_rgb, done = ToUprightRgb(index.path), 0
     with as_clip_error(index.path):
         if reading.decode == "auto":
             try:
-                for number, frame in seek_frames(index, wanted):
-                    yield number, convert(frame)
+                for number, frame in seek_frames(index, wanted, reading.threads):
+                    yield number, to_rgb(frame)
                     done += 1
                 return
             except CannotSeekError as e:
                 reading.note(index.path, str(e))
         ahead = iter(wanted[done:])
         following, decoded = next(ahead, None), 0
-        frames = enumerate(decoded_frames(index.path, index.skip))
+        frames = enumerate(decoded_frames(index.path, index.skip, reading.threads))
         for number, frame in frames:
             decoded = number + 1
             if frame.is_corrupt:
                 raise _damage(index.path, [number, *(later for later, other in frames if other.is_corrupt)])
             if number == following:
-                yield number, convert(frame)
+                yield number, to_rgb(frame)
                 following = next(ahead, None)
     if decoded != num_frames:
         raise MiscountError(index.path, decoded, num_frames)
-
-
-class _Converter:
-    """Turns the frames of one video upright and into RGB, and refuses a second size."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._to_rgb = path, ToUprightRgb(path)
-        self._shape: tuple[int, ...] = ()
-
-    def __call__(self, frame: av.VideoFrame) -> UInt8:
-        image = self._to_rgb(frame)
-        shape = self._shape = self._shape or image.shape
-        if image.shape != shape:
-            raise ClipError(
-                f"{self._path} changes its frame size from {shape[1]}x{shape[0]} to "
-                f"{image.shape[1]}x{image.shape[0]} (width x height); convert it to one size"
-            )
-        return image
 
 
 def _damage(path: Path, numbers: Sequence[int]) -> ClipError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import vivit_export as ve
 from vivit_export.demo import clips_path
 from vivit_export.errors import ClipError, EnvironmentFault, UsageError
 from vivit_export.runtime import VideoFault, VideoPrediction, WindowRule, predict_videos
+from vivit_export.runtime.clips.reading import Reading
 from vivit_export.runtime.predict import adapt_contract
 from vivit_export.runtime.session.triton import videos as module
 from vivit_export.runtime.session.triton.videos import VideoModel, open_model
@@ -105,6 +107,12 @@ def test_a_server_does_not_sample_otherwise(served: Served, model: VideoModel) -
         open_model(served.server.url("demo-video", query="?shared_memory=yes"))
     with pytest.raises(EnvironmentFault, match=r"demo-frames' .* takes videos but predicts nothing; use demo-video"):
         open_model(served.server.url("demo-frames"))
+
+
+@pytest.mark.parametrize("options", [{"readers": 2}, {"reading": Reading("full")}])
+def test_a_server_reads_as_it_does(model: VideoModel, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="decode and readers are for videos that are read on this machine"):
+        list(predict_videos(model, [], **options))
 
 
 def test_a_closed_model_is_told(served: Served) -> None:
