@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from vivit_export.export.recheck import assert_no_drift, check
     from vivit_export.runtime.bench.report import BenchReport
     from vivit_export.runtime.select import open_session
-    from vivit_export.runtime.session.session import Prediction, Session
+    from vivit_export.runtime.session.prediction import Prediction
+    from vivit_export.runtime.session.session import Session
 
 __version__ = "0.1.0"
 
@@ -67,7 +68,7 @@ _HOMES = {
     "Contract": "contract",
     "DriftReport": "bundle.checks",
     "ExportOptions": "export.options",
-    "Prediction": "runtime.session.session",
+    "Prediction": "runtime.session.prediction",
     "Ranges": "calibration.ranges",
     "Session": "runtime.session.session",
     "TritonOptions": "deploy.triton.deploy",

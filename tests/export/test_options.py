@@ -16,7 +16,7 @@ from vivit_export.cli.options import flag
 from vivit_export.errors import ClipError, EnvironmentFault, MissingDependencyError, OutputError, UsageError
 from vivit_export.export.engine import options as engine_options
 from vivit_export.export.engine.options import EngineOptions
-from vivit_export.export.options import ExportFields, ExportOptions, preview_export
+from vivit_export.export.options import ExportFields, ExportOptions, default_target, preview_export
 from vivit_export.flavour import Flavour
 from vivit_export.precision import Precision, PrecisionName
 

@@ -16,7 +16,7 @@ from small_disk import MountDisk
 from vivit_export.errors import OutputError, UsageError
 from vivit_export.runtime import VideoPrediction
 from vivit_export.runtime.embeddings import files_of, require_outputs, save_embeddings
-from vivit_export.runtime.session.session import Prediction
+from vivit_export.runtime.session.prediction import Prediction
 
 
 def made(*spans: tuple[float, float] | None) -> list[VideoPrediction]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
+from vivit_export.contract import Task
 from vivit_export.errors import CheckpointError, option
 from vivit_export.export.checkpoint.files import no_config, refuse_adapter
 from vivit_export.records import JsonObject
@@ -59,6 +61,9 @@ def read_config(folder: Path) -> JsonObject:
         raise CheckpointError(f"{path}: hidden_size={hidden} does not divide by num_attention_heads={heads}")
     if config.get("num_channels", 3) != 3:
         raise CheckpointError(f"{path}: num_channels={config['num_channels']}; only RGB models (3) are supported")
+    task = config.get("problem_type")
+    if task is not None and task not in get_args(Task):
+        raise CheckpointError(f"{path}: problem_type {task!r} is not one of {', '.join(get_args(Task))}")
     if config.get("id2label") is not None:
         config["id2label"] = _labels(config["id2label"], path)
     return dict(config)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 import transformers
 
-from vivit_export.contract import Clip, Preprocess
+from vivit_export.contract import Clip, Preprocess, Task
 from vivit_export.errors import CheckpointError
 from vivit_export.export.checkpoint.config import as_loaded, has_classifier, read_config
 from vivit_export.export.checkpoint.files import locate, weight_files
@@ -63,6 +63,18 @@ class Checkpoint:
     labels: tuple[str, ...]
     weights_sha256: dict[str, str]
     notes: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> Task:
+        """What the logits mean: ``problem_type`` of the config, or what transformers' losses take for it if unset.
+
+        Without a ``problem_type``, transformers trains one output as a regression, and several on one label per clip
+        (or on floats, as several labels; a config that was trained so has its ``problem_type`` set).
+        """
+        found: Task | None = self.network.config.problem_type
+        if found is None and len(self.labels) == 1:
+            return "regression"
+        return found or "single_label_classification"
 
     @property
     def has_head(self) -> bool:
