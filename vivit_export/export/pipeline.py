@@ -194,7 +194,7 @@ def _check(
 ) -> DriftReport:
     with progress.stage("read the clips"):
         limit = num_check_clips(options.num_clips, options.clips, checkpoint.flops_per_clip)
-        clips = load_check_clips(contract, options.clips, limit)
+        clips = load_check_clips(contract, options.clips, limit, progress.note)
     reference = run_eager(checkpoint, contract, clips, Precision.FP32, progress)
     base = options.precision.base
     low = run_eager(checkpoint, contract, clips, base, progress) if base.rounds else None
