@@ -16,12 +16,19 @@ if TYPE_CHECKING:
     from vivit_export import runtime
     from vivit_export.bundle import Bundle, read_bundle
     from vivit_export.bundle.checks import DriftReport
+    from vivit_export.calibration.options import CalibrationOptions
+    from vivit_export.calibration.ranges import Ranges
     from vivit_export.contract import Contract
+    from vivit_export.deploy.cpp.deploy import deploy_cpp
+    from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton
     from vivit_export.errors import VivitExportError
+    from vivit_export.export.bench import bench
     from vivit_export.export.build import build_engines
+    from vivit_export.export.calibration_run import calibrate
     from vivit_export.export.options import ExportOptions
     from vivit_export.export.pipeline import export_model
     from vivit_export.export.recheck import assert_no_drift, check
+    from vivit_export.runtime.bench.report import BenchReport
     from vivit_export.runtime.select import open_session
     from vivit_export.runtime.session.prediction import Prediction
     from vivit_export.runtime.session.session import Session
@@ -29,17 +36,25 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BenchReport",
     "Bundle",
+    "CalibrationOptions",
     "Contract",
     "DriftReport",
     "ExportOptions",
     "Prediction",
+    "Ranges",
     "Session",
+    "TritonOptions",
     "VivitExportError",
     "__version__",
     "assert_no_drift",
+    "bench",
     "build_engines",
+    "calibrate",
     "check",
+    "deploy_cpp",
+    "deploy_triton",
     "export_model",
     "open_session",
     "read_bundle",
@@ -47,16 +62,24 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BenchReport": "runtime.bench.report",
     "Bundle": "bundle",
+    "CalibrationOptions": "calibration.options",
     "Contract": "contract",
     "DriftReport": "bundle.checks",
     "ExportOptions": "export.options",
     "Prediction": "runtime.session.prediction",
+    "Ranges": "calibration.ranges",
     "Session": "runtime.session.session",
+    "TritonOptions": "deploy.triton.deploy",
     "VivitExportError": "errors",
     "assert_no_drift": "export.recheck",
+    "bench": "export.bench",
     "build_engines": "export.build",
+    "calibrate": "export.calibration_run",
     "check": "export.recheck",
+    "deploy_cpp": "deploy.cpp.deploy",
+    "deploy_triton": "deploy.triton.deploy",
     "export_model": "export.pipeline",
     "open_session": "runtime.select",
     "read_bundle": "bundle",

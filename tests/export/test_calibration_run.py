@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkpoints import Checkpoints
 
 import vivit_export as ve
 from vivit_export.calibration.options import CalibrationOptions
-from vivit_export.errors import OutputError, UsageError
+from vivit_export.errors import ClipError, OutputError, UsageError
 from vivit_export.export.calibration_run import calibrate_model
 from vivit_export.export.options import ExportOptions
 from vivit_export.precision import Precision
@@ -39,6 +40,26 @@ def test_ranges_with_sensitivities_go_to_a_file_that_an_export_takes(tmp_path: P
         calibration=CalibrationOptions(ranges=tmp_path / "ranges.json"),
     )
     assert (bundle.path / "ranges.json").read_bytes() == (tmp_path / "ranges.json").read_bytes()
+
+
+def test_from_python_nothing_needs_to_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cache = tmp_path / "cache"
+    found = ve.calibrate("demo", num_clips=32, cache=cache, method="minmax")
+    assert (found.precision, found.method, found.clips.used) == ("int8", "minmax", 32)
+    assert list(tmp_path.iterdir()) == [cache]
+    written = ve.calibrate("demo", "ranges.json", num_clips=32, cache=str(cache), method="minmax")
+    assert json.loads((tmp_path / "ranges.json").read_text()) == written.to_json() == found.to_json()
+
+
+def test_from_python_the_clips_are_one_place_or_several(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    for data in (tmp_path / "gone", str(tmp_path / "gone"), [tmp_path, tmp_path / "gone"]):
+        with pytest.raises(ClipError, match="gone does not exist; give a folder of videos"):
+            ve.calibrate(checkpoints.folder(), data=data)
+    with pytest.raises(UsageError, match="INT8 and FP8 need ranges calibrated on real clips"):
+        ve.calibrate(checkpoints.folder(), precision="fp8")
+    with pytest.raises(UsageError, match="precision=fp16 needs no calibration"):
+        ve.calibrate("demo", precision="fp16")
 
 
 def test_a_file_that_exists_is_replaced_by_force_only(tmp_path: Path) -> None:

@@ -74,3 +74,13 @@ def test_a_bundled_clip_that_is_too_short_is_rendered_longer_and_one_of_the_user
 @pytest.mark.parametrize(("flops", "count"), [(1e9, 2000), (250e9, 8), (0.9e12, 2), (1e15, 1)])
 def test_a_large_network_is_checked_on_fewer_clips(flops: float, count: int) -> None:
     assert num_bundled_clips(flops) == count
+
+
+def test_what_is_ignored_in_the_users_folder_is_told_and_in_ours_not(tmp_path: Path) -> None:
+    notes: list[str] = []
+    load_check_clips(CONTRACT, None, 1, notes.append)
+    assert notes == []
+    (tmp_path / "a.mp4").symlink_to(next(clips_path().glob("left*")))
+    (tmp_path / "b.heic").touch()
+    load_check_clips(CONTRACT, tmp_path, None, notes.append)
+    assert notes == [f"ignored in {tmp_path}: 1 file without the suffix of a video (b.heic)"]

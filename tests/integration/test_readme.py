@@ -98,11 +98,15 @@ def test_command_works_on_a_server(command: str, served: Served, workplace: Path
     assert done.stdout and f"127.0.0.1:{served.server.grpc}" in done.stdout + done.stderr
 
 
-def test_python_example_works(workplace: Path) -> None:
-    (example,) = blocks("python")
+@pytest.mark.parametrize(
+    ("example", "printed"),
+    [*zip(blocks("python"), ["8 ('left'", "<Bundle out/surface: demo in fp16, no engine>\n"], strict=True)],
+    ids=["README", "python"],
+)
+def test_python_example_works(workplace: Path, example: str, printed: str) -> None:
     done = run([sys.executable, "-c", example], workplace)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("8 ('left'")
+    assert done.stdout.startswith(printed)
 
 
 def test_extras_that_are_named_exist() -> None:

@@ -31,7 +31,7 @@ def test_an_engine_is_only_offered_where_one_can_be_built() -> None:
 
 def test_drift_of_an_embedding_and_a_run_that_was_left_out() -> None:
     assert summary_text(headless(checks=CHECKS)).splitlines()[6:9] == [
-        "  drift      against eager fp32, 1 clips: mine",
+        "  drift      against eager fp32, 1 clip: mine",
         "             onnxruntime 1, batch 1: embedding cosine 0.9998700",
         "             onnxruntime 1, batch 8: not run: needs 2.0 GiB",
     ]

@@ -302,6 +302,14 @@ def test_sampling_that_does_not_go_together_is_refused(bundles: Bundles, asked: 
         choose_sampling(demo_contract(bundles).clip, **asked)
 
 
+def test_numbers_beyond_any_video_are_refused(bundles: Bundles) -> None:
+    clip = demo_contract(bundles).clip
+    with pytest.raises(UsageError, match=r"^stride=1000001 must be at most 1000000$"):
+        choose_sampling(clip, stride=1_000_001, short="loop")
+    with pytest.raises(UsageError, match=r"^views=1001x1 must be at most 1000 temporal views$"):
+        choose_sampling(clip, stride=1, views=(1001, 1))
+
+
 def test_window_options_that_do_not_go_together_are_refused() -> None:
     assert window_rule(None, None) is None
     assert window_rule((2.0, "seconds"), None) == WindowRule(2.0)

@@ -183,6 +183,7 @@ def calibrate(
     progress: Silent,
 ) -> None:
     """Find the INT8 or FP8 ranges of MODEL on real clips, for use with --ranges."""
+    from vivit_export.export.checkpoint.preview import preview_checkpoint
     from vivit_export.export.options import ExportOptions
 
     options = ExportOptions(
@@ -196,7 +197,8 @@ def calibrate(
         force=force,
     )
     calibration.require_data(model)
-    from vivit_export.export.calibration_run import calibrate_model
+    preview_checkpoint(model, revision=revision, allow_pickle=allow_pickle)
+    from vivit_export.export.calibration_run import calibrate_model  # torch takes seconds to load: after the mistakes
 
     ranges = calibrate_model(model, output, options=options, sensitivity=sensitivity, progress=progress)
     if as_json:

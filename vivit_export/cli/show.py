@@ -91,6 +91,8 @@ def show_export(plan: ExportPreview, as_json: bool) -> None:
     click.echo(f"  {'engines':<10} {', '.join(engines) or 'none'}")
     for flavour, reason in plan.skipped.items():
         click.echo(f"  {'left out':<10} {flavour}: {reason}")
+    if plan.attention_note:
+        click.echo(f"  {'note':<10} {plan.attention_note}")
 
 
 def show_bundle(bundle: Bundle, as_json: bool, seconds: dict[str, float] | None = None) -> None:

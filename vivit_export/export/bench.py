@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vivit_export.bundle import Bundle, read_bundle
+from vivit_export.files import as_path
 from vivit_export.progress import Progress
 from vivit_export.runtime.bench.report import BenchReport, parse_kind
 from vivit_export.runtime.bench.run import served_commands, take_turns
@@ -16,16 +17,16 @@ _EAGER_WORKER = "vivit_export.export.eager_worker"  # by name: importing it load
 def bench(
     bundle: Bundle | str | Path,
     *,
-    engines: Sequence[str] = (),
-    against: Sequence[str] = (),
+    engines: str | Sequence[str] = (),
+    against: str | Sequence[str] = (),
     checkpoint: str | None = None,
     device: str | None = None,
     cpu_precision: str | None = None,
-    batches: Sequence[int] = (1,),
+    batches: int | Sequence[int] = (1,),
     rounds: int = 10,
     warmup: int = 2,
     others: Mapping[str, Sequence[str]] | None = None,
-    video: Path | None = None,
+    video: str | Path | None = None,
     anyway: bool = False,
     progress: Progress | None = None,
 ) -> BenchReport:
@@ -33,12 +34,13 @@ def bench(
 
     Args:
         bundle: a bundle or its folder.
-        engines: names that `open_session` knows; empty: every engine that runs on this machine.
-        against: PyTorch modes, see `parse_kind`; speeds are relative to the first.
+        engines: names that `open_session` knows, or one; empty: every engine that runs on this machine.
+        against: PyTorch modes, or one, see `parse_kind`; speeds are relative to the first.
         checkpoint: for these: what the bundle was exported from, if the bundle does not say so.
         device: see `open_session`.
         cpu_precision: see `open_session`.
-        batches: clips per call; an engine that takes fewer is called several times, as a session does.
+        batches: clips per call, one or several sizes; an engine that takes fewer is called several times, as a
+            session does.
         rounds: timed calls for each contender and batch.
         warmup: calls before the timed ones.
         others: more contenders by name, as for `take_turns`.
@@ -53,6 +55,8 @@ def bench(
         UsageError: there is nothing to time, or a number is out of range.
         EnvironmentFault: no contender can run on this machine.
     """
+    engines = (engines,) if isinstance(engines, str) else engines
+    against = (against,) if isinstance(against, str) else against
     for kind in against:
         parse_kind(kind)
     source = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
@@ -63,10 +67,10 @@ def bench(
     served = served_commands(source, engines, device, cpu_precision)
     return take_turns(
         {**eager, **served, **(others or {})},
-        batches=batches,
+        batches=(batches,) if isinstance(batches, int) else batches,
         rounds=rounds,
         warmup=warmup,
-        video=video,
+        video=None if video is None else as_path(video, "video"),
         anyway=anyway,
         progress=progress,
     )

@@ -125,7 +125,11 @@ def _calibrate(job: _Calibration, progress: Progress) -> Ranges:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vivit-calibration-")))
         with progress.counting("calibrate", len(clips), "clips") as count:
             save_graph(job.model, folder)
-            state = collect(folder / MODEL, job.tensors, clips, cache=cache, key=key, count=count)
+            try:
+                state = collect(folder / MODEL, job.tensors, clips, cache=cache, key=key, count=count)
+            except KeyboardInterrupt:
+                progress.note(f"the clips done so far are kept in {cache}; the same command continues with the others")
+                raise
     for name, reason in state.set_aside.items():
         progress.note(f"not used for calibration: {name}: {reason}")
     told = ClipsRecord(source, len(state.done), options.seed, state.set_aside)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.calibration.ranges import Ranges
+from vivit_export.choices import CalibrationMethod
+from vivit_export.contract import Sampling, Short
 from vivit_export.errors import UsageError, option
 from vivit_export.export.calibrate import calibration_contract, calibration_graph, find_clips_of, obtain_ranges
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
+from vivit_export.export.checkpoint.preview import name_of, preview_checkpoint
 from vivit_export.export.graph.build import Rewritten, rewrite_graph
 from vivit_export.export.options import OUTPUTS, ExportOptions
 from vivit_export.export.trials import Trials, measure_sensitivity
-from vivit_export.files import check_file, json_text, writing_file
+from vivit_export.files import as_path, check_file, json_text, writing_file
+from vivit_export.precision import Precision, PrecisionName, find_precision
 from vivit_export.progress import Progress, Silent
 
 _TRIAL_FLOPS = 8e12
@@ -24,19 +30,96 @@ _TRIAL_FLOPS = 8e12
 _MOST_CLIPS = 64
 
 
+def calibrate(
+    model: str | Path,
+    output: str | Path | None = None,
+    *,
+    data: str | Path | Sequence[str | Path] = (),
+    precision: Precision | PrecisionName = "int8",
+    method: CalibrationMethod = "mse",
+    smooth: str = "auto",
+    num_clips: int | None = None,
+    seed: int = 0,
+    cache: str | Path | None = None,
+    fp8_attention: bool = False,
+    sampling: Sampling | None = None,
+    stride: int | None = None,
+    short: Short | None = None,
+    views: tuple[int, int] | None = None,
+    skip_rewrites: tuple[str, ...] = (),
+    sensitivity: bool = False,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Ranges:
+    """Find the INT8 or FP8 ranges of a checkpoint on real clips.
+
+    Args:
+        model: hub id, checkpoint folder, or ``demo``.
+        output: file to write, for `CalibrationOptions.ranges` of later exports; None: only return the ranges.
+        data: videos: folders, files, ``.txt`` lists, or crops in ``.safetensors``; needed unless the model is ``demo``.
+        precision: ``int8`` or ``fp8``.
+        method: how ranges are found: ``mse``, ``minmax``, ``entropy`` or ``percentile``.
+        smooth: ``auto``, ``none``, or SmoothQuant's alpha from 0 to 1.
+        num_clips: use at most this many clips.
+        seed: seed of their order.
+        cache: file that lets a calibration resume; None: one in the user's cache folder.
+        fp8_attention: for ``fp8``, also find the ranges of Q, K and V.
+        sampling: as for the exports that will use the ranges, like the three after it; see `ExportOptions`.
+        stride: see there.
+        short: see there.
+        views: see there.
+        skip_rewrites: exact rewrites to leave out; see `ExportOptions`.
+        sensitivity: also measure how quantizing each layer changes the logits.
+        revision: hub revision.
+        allow_pickle: accept weights stored as a pickle.
+        force: replace an existing ``output``.
+        progress: receives each stage.
+
+    Raises:
+        UsageError: the options conflict, or there are no clips.
+        OutputError: the file exists, or cannot be written.
+        VivitExportError: see `obtain_ranges`.
+    """
+    places = [data] if isinstance(data, (str, Path)) else data
+    calibration = CalibrationOptions(
+        tuple(as_path(place, "data") for place in places),
+        method,
+        smooth,
+        num_clips,
+        seed,
+        None if cache is None else as_path(cache, "cache"),
+    )
+    options = ExportOptions(
+        find_precision(precision),
+        sampling=sampling,
+        stride=stride,
+        short=short,
+        views=views,
+        skip_rewrites=skip_rewrites,
+        allow_pickle=allow_pickle,
+        revision=revision,
+        force=force,
+        calibration=calibration,
+        fp8_attention=fp8_attention,
+    )
+    return calibrate_model(name_of(model), output, options=options, sensitivity=sensitivity, progress=progress)
+
+
 def calibrate_model(
     model: str,
-    output: str | Path,
+    output: str | Path | None,
     *,
     options: ExportOptions,
     sensitivity: bool = False,
     progress: Progress | None = None,
 ) -> Ranges:
-    """Calibrate a checkpoint and write ``ranges.json``, to a temporary file that is then renamed.
+    """Calibrate a checkpoint with the options of an export; see `calibrate`.
 
     Args:
         model: hub id, checkpoint folder, or ``demo``.
-        output: file to write.
+        output: file to write, to a temporary file that is then renamed; None: nothing is written.
         options: as for the exports that will use the ranges: precision, calibration, sampling, rewrites.
         sensitivity: also measure how quantizing each layer changes the logits.
         progress: receives each stage.
@@ -47,14 +130,16 @@ def calibrate_model(
         VivitExportError: see `obtain_ranges`.
     """
     progress = progress if progress is not None else Silent()
-    path, precision = Path(output), options.precision
+    path, precision = None if output is None else as_path(output, "output"), options.precision
     if not precision.quantized:
         raise UsageError(
             f"{option('precision', precision)} needs no calibration; choose {option('precision', 'int8')} or "
             f"{option('precision', 'fp8')}"
         )
     options.calibration.require_data(model)
-    check_file(path, options.force)
+    if path is not None:
+        check_file(path, options.force)
+    preview_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
     with progress.stage("load the checkpoint"):
         checkpoint = load_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
     for note in checkpoint.notes:
@@ -74,8 +159,9 @@ def calibrate_model(
     )
     if sensitivity:
         ranges = _with_sensitivity(ranges, checkpoint, rewritten, options, progress)
-    with writing_file(path, force=options.force) as part:
-        part.write_text(json_text(ranges.to_json()), encoding="utf-8")
+    if path is not None:
+        with writing_file(path, force=options.force) as part:
+            part.write_text(json_text(ranges.to_json()), encoding="utf-8")
     return ranges
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,13 +61,16 @@ def num_check_clips(wanted: int | None, folder: str | Path | None, flops_per_cli
     return wanted or (None if folder else num_bundled_clips(flops_per_clip))
 
 
-def load_check_clips(contract: Contract, folder: Path | None, limit: int | None) -> CheckClips:
+def load_check_clips(
+    contract: Contract, folder: Path | None, limit: int | None, note: Callable[[str], None] | None = None
+) -> CheckClips:
     """Decode, sample and crop clips according to the contract.
 
     Args:
         contract: says how to sample and crop.
         folder: the user's videos, or None for the bundled ones.
         limit: read at most this many, in sorted order.
+        note: receives a remark if anything in the user's folder is ignored; see `find_clips`.
 
     Raises:
         ClipError: no video is found, or one cannot be used.
@@ -76,7 +79,7 @@ def load_check_clips(contract: Contract, folder: Path | None, limit: int | None)
     names: list[str] = []
     crops: list[npt.NDArray[np.uint8]] = []
     frames: list[npt.NDArray[np.uint8]] = []
-    for name, clip in read_check_clips(contract, folder, limit):
+    for name, clip in read_check_clips(contract, folder, limit, note):
         names.append(name)
         crops.append(preprocessor.crops(clip))
         if contract.io.frame_size is not None:
@@ -90,13 +93,14 @@ def load_check_clips(contract: Contract, folder: Path | None, limit: int | None)
 
 
 def read_check_clips(
-    contract: Contract, folder: Path | None, limit: int | None
+    contract: Contract, folder: Path | None, limit: int | None, note: Callable[[str], None] | None = None
 ) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
     """Yield the name and the sampled frames, uint8 (T, h, w, 3), of each clip; see `load_check_clips`.
 
     Frames have the video's own size or, if the graph takes whole frames, the size of its input.
     """
-    for path in find_clips(demo.clips_path() if folder is None else folder)[:limit]:
+    found = find_clips(demo.clips_path()) if folder is None else find_clips(folder, note)
+    for path in found[:limit]:
         clip = _read(path, contract, bundled=folder is None)
         yield path.name, clip if contract.io.frame_size is None else _as_camera(clip, contract.io.frame_size)
 

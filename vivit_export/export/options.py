@@ -17,6 +17,7 @@ from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.choices import AttentionForm
 from vivit_export.contract import Clip, InputMode, Sampling, Short
 from vivit_export.errors import MissingDependencyError, UsageError, option
+from vivit_export.export.checkpoint.preview import name_of, preview_checkpoint
 from vivit_export.export.engine.options import EngineOptions
 from vivit_export.flavour import Flavour
 from vivit_export.precision import Precision, PrecisionName, find_precision
@@ -263,6 +264,16 @@ class ExportPreview:
     attention: AttentionForm
     opset: int
 
+    @property
+    def attention_note(self) -> str:
+        """A remark if the form of attention differs from that of an export with an engine; else empty."""
+        if self.options.attention != "auto" or self.flavours or self.attention != "fused-op":
+            return ""
+        return (
+            f"attention as one op (fused-op, opset {self.opset}), because no engine is built; with an engine it is "
+            f"MatMuls that compilers fuse (pattern, opset {self.options.precision.lowest_opset})"
+        )
+
     def sms(self, flavour: Flavour) -> tuple[int, ...]:
         """Return the compute capabilities to build an engine for ahead of time; empty: this machine's GPU."""
         return flavour.check_sms(self.options.engine.for_flavour(flavour).sms, self.options.precision)
@@ -297,15 +308,17 @@ def model_name(model: str) -> str:
     return folder.resolve().name if folder.is_dir() else folder.name
 
 
-def preview_export(model: str, target: Path | None, options: ExportOptions) -> ExportPreview:
-    """Decide everything that can be decided before the checkpoint is read.
+def preview_export(model: str | Path, target: Path | None, options: ExportOptions) -> ExportPreview:
+    """Decide everything that can be decided before the weights are read.
 
     Raises:
+        CheckpointError: the folder is not a checkpoint that can be exported.
         UsageError: the options conflict.
         EnvironmentFault: this machine cannot build a requested target.
         OutputError: the folder exists or cannot be written.
         ClipError: there are no clips to check on.
     """
+    model = name_of(model)
     if options.precision.quantized:
         options.calibration.require_data(model)
     target = target or default_target(model, options.precision)
@@ -320,6 +333,7 @@ def preview_export(model: str, target: Path | None, options: ExportOptions) -> E
             "the check runs the graph in ONNX Runtime, which is not installed; "
             'pip install "vivit-export[cpu]", or pass ' + option("check", False)
         )
+    preview_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
     return ExportPreview(model, target, options, tuple(flavours), skipped, form, options.opset_for(form))
 
 

@@ -44,7 +44,7 @@ from vivit_export.export.options import (
     preview_export,
 )
 from vivit_export.export.trials import Trials, choose_kept
-from vivit_export.files import write_json
+from vivit_export.files import as_path, write_json
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
 from vivit_export.report.html import declined_texts
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 
 def export_model(
-    model: str,
+    model: str | Path,
     target: str | Path | None = None,
     *,
     options: ExportOptions | None = None,
@@ -80,7 +80,10 @@ def export_model(
     """
     options = _with_fields(options or ExportOptions(), fields)
     progress = progress if progress is not None else Silent()
-    plan = preview_export(model, None if target is None else Path(target), options)
+    plan = preview_export(model, None if target is None else as_path(target, "target"), options)
+    model = plan.model
+    if plan.attention_note:
+        progress.note(plan.attention_note)
     with progress.stage("load the checkpoint"):
         checkpoint = load_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
     for note in checkpoint.notes:
@@ -191,7 +194,7 @@ def _check(
 ) -> DriftReport:
     with progress.stage("read the clips"):
         limit = num_check_clips(options.num_clips, options.clips, checkpoint.flops_per_clip)
-        clips = load_check_clips(contract, options.clips, limit)
+        clips = load_check_clips(contract, options.clips, limit, progress.note)
     reference = run_eager(checkpoint, contract, clips, Precision.FP32, progress)
     base = options.precision.base
     low = run_eager(checkpoint, contract, clips, base, progress) if base.rounds else None

@@ -198,7 +198,7 @@ def _eager(
 
     with progress.stage("read the clips"):
         limit = num_check_clips(num_clips, folder, loaded.flops_per_clip)
-        clips = load_check_clips(bundle.contract, None if folder is None else Path(folder), limit)
+        clips = load_check_clips(bundle.contract, None if folder is None else Path(folder), limit, progress.note)
     outputs = run_eager(loaded, bundle.contract, clips, Precision.FP32, progress)
     runs: tuple[Run, ...] = ()
     base = bundle.precision.base

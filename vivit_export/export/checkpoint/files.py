@@ -37,17 +37,27 @@ def locate(model: str, revision: str | None, allow_pickle: bool) -> tuple[Path, 
     Raises:
         CheckpointError: it does not exist, or the hub cannot be reached.
     """
+    folder = find_folder(model, revision)
+    return (folder, None) if folder is not None else _download(model, revision, allow_pickle)
+
+
+def find_folder(model: str, revision: str | None) -> Path | None:
+    """Find a checkpoint on this machine; return None for a hub id.
+
+    Raises:
+        CheckpointError: it does not exist, or is a file; or a revision is given for a folder.
+    """
     path = demo.checkpoint_path() if model == "demo" else _existing_path(model)
     if path is not None and path.is_dir():
         if revision is not None:
             what = "built in" if model == "demo" else "a local folder"
             raise CheckpointError(f"{model} is {what}; {option('revision', revision)} applies to hub ids only")
-        return path, None
+        return path
     if path is not None:
         raise CheckpointError(f"{model} is a file; give the folder that holds config.json and model.safetensors")
     if model.count("/") > 1 or model.startswith((".", "/", "~")) or model.endswith("/"):
         raise CheckpointError(f"{model} does not exist; give a checkpoint folder, a hub id (owner/name), or demo")
-    return _download(model, revision, allow_pickle)
+    return None
 
 
 def _existing_path(model: str) -> Path | None:

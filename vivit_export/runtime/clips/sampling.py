@@ -38,6 +38,9 @@ from vivit_export.errors import ClipError, InputError, UsageError, option
 
 Indices = npt.NDArray[np.int64]
 
+# Beyond any video and any protocol; a typing error would fill the memory with indices.
+_MOST_STRIDE, _MOST_VIEWS = 1_000_000, 1000
+
 
 def choose_sampling(
     clip: Clip,
@@ -49,8 +52,13 @@ def choose_sampling(
     """Change how clips are drawn; None keeps the current value, and a stride alone implies sampling ``stride``.
 
     Raises:
-        UsageError: the choices conflict.
+        UsageError: the choices conflict, or a number is out of range.
     """
+    if stride is not None and stride > _MOST_STRIDE:
+        raise UsageError(f"{option('stride', stride)} must be at most {_MOST_STRIDE}")
+    if views is not None and max(views) > _MOST_VIEWS:
+        given = option("views", "x".join(map(str, views)))
+        raise UsageError(f"{given} must be at most {_MOST_VIEWS} temporal views")
     if stride is not None and sampling is None:
         sampling = "stride"
     if sampling not in (None, "stride") and clip.stride > 1 and stride is None:

@@ -58,8 +58,7 @@ def check_session(
         gate: sets the margin below which a flip counts as near.
         batches: more sizes to try, such as the one an engine is tuned for.
     """
-    task = session.contract.task
-    sizes = checked_batches(session, batches)
+    sizes, task = checked_batches(session, batches), session.contract.task
     return [run_full_batches(session.run, session.details, clips, reference, gate, task, size) for size in sizes]
 
 

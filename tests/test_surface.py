@@ -1,0 +1,30 @@
+"""The Python surface: what an editor completes, and what importing it costs."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import vivit_export as ve
+
+VERBS = ("export_model", "calibrate", "build_engines", "open_session", "check", "bench", "deploy_triton", "deploy_cpp")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_argument_of_a_verb_has_a_type_and_is_explained(verb: str) -> None:
+    function = getattr(ve, verb)
+    parameters = inspect.signature(function).parameters.values()
+    assert all(parameter.annotation not in (inspect.Parameter.empty, "Any") for parameter in parameters)
+    untold = [p.name for p in parameters if f"        {p.name}: " not in (function.__doc__ or "").replace("**", "")]
+    assert not untold
+    assert "Raises:" in function.__doc__
+
+
+def test_the_verbs_that_need_no_torch_load_none() -> None:
+    light = [verb for verb in VERBS if verb not in ("export_model", "calibrate")]
+    code = f"import sys, vivit_export as ve; [getattr(ve, v) for v in {light!r}]; assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,48 @@
+"""Refuse what is no checkpoint to export before torch is loaded, which takes seconds."""
+
+from __future__ import annotations
+
+from vivit_export.errors import UsageError, option
+from vivit_export.export.checkpoint.config import read_config
+from vivit_export.export.checkpoint.files import find_folder, weight_files
+from vivit_export.files import as_path
+from vivit_export.runtime.clips.processor_config import read_clip_geometry, read_preprocess
+
+
+def name_of(model: object) -> str:
+    """Return the name of a checkpoint as text.
+
+    Args:
+        model: a hub id, a folder, or ``demo``.
+
+    Raises:
+        UsageError: it is something else, such as a network in memory.
+    """
+    if isinstance(model, str):
+        return model  # not by way of a path, which would drop a final slash
+    if callable(getattr(model, "save_pretrained", None)):
+        raise UsageError(
+            f"{option('model')} must be a folder or a hub id, got a {type(model).__name__} in memory; write it with "
+            "model.save_pretrained(folder), its processor too, and give the folder"
+        )
+    return str(as_path(model, "model"))
+
+
+def preview_checkpoint(model: str, *, revision: str | None = None, allow_pickle: bool = False) -> None:
+    """Read the JSON of a checkpoint on this machine, and look for its weights. A model on the hub is left for later.
+
+    Args:
+        model: see `vivit_export.export.checkpoint.load.load_checkpoint`, also for the others.
+        revision: see there.
+        allow_pickle: see there.
+
+    Raises:
+        CheckpointError: it does not exist, is not a ViViT, or lacks weights or a processor.
+    """
+    folder = find_folder(model, revision)
+    if folder is None:
+        return
+    read_config(folder)
+    clip = read_clip_geometry(folder / "config.json")
+    read_preprocess(folder, default_crop=(clip.height, clip.width))
+    weight_files(folder, allow_pickle)
