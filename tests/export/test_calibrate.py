@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoints import Checkpoints
+from made_clips import blurred
 from safetensors.numpy import load_file, save_file
 
 import vivit_export as ve
@@ -36,8 +37,7 @@ def crops_file(tmp_path: Path) -> CropsFile:
 
     def write(count: int) -> Path:
         path = tmp_path / f"{count}.safetensors"
-        shape = (count, 4, 16, 16, 3)
-        save_file({"frames": np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)}, path)
+        save_file({"frames": blurred(np.random.default_rng(0), count, (4, 16, 16, 3))}, path)
         return path
 
     return write
