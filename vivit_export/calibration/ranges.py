@@ -73,6 +73,11 @@ class Ranges:
     attention: Mapping[str, float] = field(default_factory=dict)
     sensitivity: tuple[LayerEffect, ...] = ()
 
+    @property
+    def dead(self) -> tuple[str, ...]:
+        """Names of the layers whose input was zero on all clips: they have no range, and stay in fp16."""
+        return tuple(name for name, layer in self.layers.items() if not layer.amax)
+
     def to_json(self) -> JsonObject:
         """Return JSON types."""
         return {"format": FORMAT, **to_json(self)}
