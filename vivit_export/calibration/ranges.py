@@ -82,8 +82,14 @@ class Ranges:
         """Return JSON types."""
         return {"format": FORMAT, **to_json(self)}
 
-    def require(self, key: Mapping[str, str], precision: Precision, source: Path) -> None:
+    def require(self, key: Mapping[str, str], precision: Precision, source: Path, remedy: str) -> None:
         """Refuse ranges of another model.
+
+        Args:
+            key: of the model to quantize.
+            precision: type of its codes.
+            source: file of the ranges, for the message.
+            remedy: command that finds ranges of the model.
 
         Raises:
             CalibrationError: the model differs; the message says how.
@@ -91,8 +97,7 @@ class Ranges:
         other = [part for part in ("model", "weights", "contract") if self.key.get(part) != key[part]]
         if other:
             raise CalibrationError(
-                f"{source} was calibrated for another {' and '.join(other)}; calibrate this one: "
-                "vivit calibrate MODEL --calibration-data DIR"
+                f"{source} was calibrated for another {' and '.join(other)}; calibrate this one: {remedy}"
             )
         if self.precision != precision:
             raise CalibrationError(

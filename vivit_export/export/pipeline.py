@@ -144,7 +144,14 @@ def _quantization(
     clip = options.sampled(checkpoint.clip)
     attention = options.fp8_attention
     ranges = obtain_ranges(
-        checkpoint, rewritten, clip, options.precision, options.calibration, progress, attention=attention
+        checkpoint,
+        rewritten,
+        clip,
+        options.precision,
+        options.calibration,
+        progress,
+        attention=attention,
+        skip_rewrites=options.skip_rewrites,
     )
     if options.keep_fp16 == "auto":
         with progress.stage("run the float32 graph"):
