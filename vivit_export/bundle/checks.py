@@ -26,7 +26,7 @@ class Drift:
         max: the same, relative to the logit range.
         rms: root mean square logit difference, relative to the logit range.
         kl: largest KL divergence KL(reference || ours) of a clip's softmax, in nats.
-        cosine: smallest cosine of a clip's logits.
+        cosine: smallest cosine of a clip's logits; None for one logit.
         embedding_cosine: smallest cosine of a clip's embedding, or None without that output.
         nonfinite: number of NaN or infinite values.
     """

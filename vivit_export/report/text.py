@@ -156,12 +156,13 @@ def _drift_lines(checks: DriftReport) -> list[str]:
         drift, where = run.drift, f"{run.engine}, batch {run.batch}"
         if drift is None:
             lines.append(f"             {where}: {run.note}")
-        elif drift.top1 is None or drift.max_abs is None or drift.max is None or drift.cosine is None:
+        elif drift.top1 is None or drift.max_abs is None or drift.max is None:
             lines.append(f"             {where}: embedding cosine {drift.embedding_cosine:.7f}")
         else:
+            cosine = "" if drift.cosine is None else f", cosine {drift.cosine:.7f}"
             lines.append(
                 f"             {where}: top-1 {100 * drift.top1:.1f} %, max |Δ| {drift.max_abs:.2g} "
-                f"({100 * drift.max:.2g} % of the range), cosine {drift.cosine:.7f}"
+                f"({100 * drift.max:.2g} % of the range){cosine}"
             )
     lines += [f"  pixels     {parity.sentence}" for parity in checks.parity]
     return lines

@@ -121,6 +121,16 @@ def test_one_label_or_one_value_throughout() -> None:
     assert (drift.top1, drift.top5, drift.max, drift.kl, drift.clear_flips) == (1.0, 1.0, 1.0, 0.0, 0)
 
 
+def test_one_logit_near_zero_may_change_its_sign() -> None:
+    """The cosine of one number is -1 then; the difference is what counts."""
+    drift = compare(results([[1e-4], [5]]), results([[-1e-4], [5]]))
+    assert drift.cosine is None
+    assert drift.max == pytest.approx(2e-4 / (5 - 1e-4))
+    gate = parse_gate(None, Precision.FP16)
+    assert gate.violations(drift) == []
+    assert gate.violations(compare(results([[1], [5]]), results([[1.1], [5]]))) == ["max 0.025 is above 0.01"]
+
+
 def test_an_embedding_alone_is_judged_by_its_cosine() -> None:
     drift = compare(results(None, [[3, 4], [1, 0]]), results(None, [[3, 4], [1, 1]]))
     assert drift.embedding_cosine == pytest.approx(0.5**0.5)
