@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from made_clips import blurred
 from safetensors.numpy import save_file
 
 from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
@@ -24,12 +25,12 @@ def contract() -> Contract:
 
 @pytest.fixture
 def crops_file(tmp_path: Path) -> Callable[..., Path]:
-    """Writes ``count`` random clips; ``change`` may alter them."""
+    """Writes ``count`` random clips, of pixels two wide, as noise is refused; ``change`` may alter them."""
 
     def write(
         count: int, change: Callable[[npt.NDArray[np.uint8]], object] = lambda crops: None, name: str = "crops"
     ) -> Path:
-        crops = np.random.default_rng(0).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
+        crops = blurred(np.random.default_rng(0), count, SHAPE)
         change(crops)
         path = tmp_path / f"{name}.safetensors"
         save_file({"frames": crops}, path)

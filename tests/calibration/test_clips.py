@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from made_clips import blurred
 from safetensors.numpy import load_file, save_file
 
 from vivit_export import demo
 from vivit_export.calibration.clips import CalibrationClips, digest, find_calibration_clips
+from vivit_export.calibration.clips import _is_noise as is_noise
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError
 from vivit_export.runtime import Preprocessor, read_clip
@@ -37,12 +39,69 @@ def test_videos_are_read_by_the_contract(contract: Contract, videos: Path) -> No
         np.testing.assert_array_equal(crops, preprocessor.crops(read_clip(videos / name, contract)))
 
 
-def test_a_list_names_videos_relative_to_itself(contract: Contract, videos: Path) -> None:
-    (videos / "list.txt").write_text("# the good ones\nleft_320x240_25fps.mp4\n\nup_240x426_30fps.mp4  # portrait\n")
-    assert sorted(names(find_calibration_clips(videos / "list.txt", contract, fewest=1))) == [
-        "left_320x240_25fps.mp4",
-        "up_240x426_30fps.mp4",
-    ]
+def test_class_folders_with_equal_names_are_told_apart(contract: Contract, videos: Path, tmp_path: Path) -> None:
+    """Each name stands for one file, and for the same one wherever the data lies, from within or without."""
+    data = tmp_path / "data"
+    for folder, video in (("jump", "left_320x240_25fps.mp4"), ("run", "up_240x426_30fps.mp4"), ("sit", "")):
+        (data / folder).mkdir(parents=True)
+        (data / folder / "clip_0.mp4").write_bytes((videos / video).read_bytes() if video else b"not a video")
+    clips = find_calibration_clips(data, contract, fewest=2)
+    assert sorted(names(clips)) == ["jump/clip_0.mp4", "run/clip_0.mp4"]
+    assert clips.set_aside == {
+        "sit/clip_0.mp4": "it cannot be read as a video (Invalid data found when processing input): it is not one, is "
+        "cut short or is damaged; check that it plays"
+    }
+
+
+def test_one_clip_under_many_names_counts_once(contract: Contract, videos: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for folder in "ab":
+        (data / folder).mkdir(parents=True)
+        shutil.copy(videos / "left_320x240_25fps.mp4", data / folder / "clip_0.mp4")
+    clips = find_calibration_clips(data, contract, fewest=1)
+    (name,) = names(clips)
+    assert clips.set_aside == {other: f"it is the same clip as {name}" for other in {*"ab"} - {name[0]} for other in
+                               [f"{other}/clip_0.mp4"]}  # fmt: skip
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_reasons_do_not_say_where_the_data_lies(
+    contract: Contract, videos: Path, monkeypatch: pytest.MonkeyPatch, relative: bool
+) -> None:
+    """They are written into bundles, which must not differ by the folder that they were exported from."""
+    (videos / "broken.mp4").write_bytes(b"not a video")
+    monkeypatch.chdir(videos.parent)
+    clips = find_calibration_clips(Path("videos") if relative else videos, contract, fewest=8)
+    names(clips)
+    assert list(clips.set_aside) == ["broken.mp4"]
+    assert not [reason for reason in clips.set_aside.values() if "videos" in reason or "/" in reason]
+
+
+def test_an_unreadable_file_is_set_aside(contract: Contract, videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vivit_export.calibration import clips as module
+
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(module, "sha256_of", refuse)
+    assert len(find_calibration_clips(videos, contract, fewest=8).sha256) == 64
+
+
+@pytest.mark.parametrize("shape", [(2, 224, 224), (4, 16, 16)])
+def test_noise_is_told_from_pictures(shape: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        assert is_noise(rng.integers(0, 256, (*shape, 3), dtype=np.uint8))
+        assert is_noise(rng.normal(128, 40, (*shape, 3)).clip(0, 255).astype(np.uint8))
+        assert not is_noise(blurred(rng, 1, (*shape, 3))[0])
+
+
+def test_noise_is_refused(contract: Contract, crops_file: CropsFile) -> None:
+    def change(crops: npt.NDArray[np.uint8]) -> None:
+        crops[:] = np.random.default_rng(0).integers(0, 256, crops.shape, dtype=np.uint8)
+
+    with pytest.raises(ClipError, match=r"2 of 40 .* cannot be used|it is random noise: neighboring pixels have"):
+        names(find_calibration_clips(crops_file(40, change), contract))
 
 
 def test_crops_come_from_safetensors_such_as_a_bundles(contract: Contract, crops_file: CropsFile) -> None:
@@ -63,9 +122,10 @@ def test_several_places_are_shuffled_together_by_the_seed(
     assert names(find_calibration_clips(places, contract, limit=5, fewest=1)) == orders[0][:5]
 
 
-def test_the_hash_is_that_of_content_and_order(contract: Contract, crops_file: CropsFile, tmp_path: Path) -> None:
+def test_the_hash_is_that_of_content_order_and_names(contract: Contract, crops_file: CropsFile, tmp_path: Path) -> None:
     path = crops_file(40)
-    moved = Path(shutil.copy(path, tmp_path / "elsewhere.safetensors"))
+    (tmp_path / "elsewhere").mkdir()
+    moved = Path(shutil.copy(path, tmp_path / "elsewhere"))
     first = find_calibration_clips(path, contract).sha256
     assert first == find_calibration_clips(moved, contract).sha256
     assert first != find_calibration_clips(path, contract, seed=1).sha256
@@ -132,7 +192,8 @@ def test_a_run_continues_after_the_clips_that_are_done(contract: Contract, crops
         crops[5], crops[30] = 9, crops[31]
 
     path = crops_file(40, change)
-    whole = list(find_calibration_clips(path, contract).read())
+    clips_of_one_run = find_calibration_clips(path, contract)
+    whole = list(clips_of_one_run.read())
     half = find_calibration_clips(path, contract)
     reader = half.read()
     done = [next(reader) for _ in range(20)]
@@ -141,34 +202,4 @@ def test_a_run_continues_after_the_clips_that_are_done(contract: Contract, crops
     continued = [*done, *rest.read([digest(crops) for _, crops in done])]
     assert [name for name, _ in continued] == [name for name, _ in whole]
     assert len(whole) == 38
-
-
-@pytest.mark.parametrize(
-    ("array", "said"),
-    [
-        (np.zeros((40, 4, 16, 17, 3), np.uint8), r"it has U8 \(40, 4, 16, 17, 3\)"),
-        (np.zeros((40, 4, 16, 16, 3), np.float32), r"it has F32"),
-    ],
-)
-def test_crops_of_another_shape_or_type_are_refused(
-    contract: Contract, tmp_path: Path, array: npt.NDArray[np.generic], said: str
-) -> None:
-    save_file({"frames": array}, tmp_path / "crops.safetensors")
-    with pytest.raises(ClipError, match=rf"must hold frames, uint8 \(N, 4, 16, 16, 3\).*{said}"):
-        find_calibration_clips(tmp_path / "crops.safetensors", contract)
-
-
-def test_files_that_are_not_what_they_seem(contract: Contract, tmp_path: Path) -> None:
-    (tmp_path / "a.safetensors").write_bytes(b"junk")
-    (tmp_path / "empty.txt").write_text("# nothing\n")
-    (tmp_path / "wrong.txt").write_text("missing.mp4\n")
-    save_file({"pixels": np.zeros(3, np.uint8)}, tmp_path / "b.safetensors")
-    for name, said in (
-        ("a.safetensors", "cannot be read as safetensors"),
-        ("b.safetensors", "no such tensor"),
-        ("empty.txt", "lists no videos"),
-        ("wrong.txt", r"lists .*missing\.mp4, which is not a file"),
-        ("nowhere", "does not exist"),
-    ):
-        with pytest.raises(ClipError, match=said):
-            find_calibration_clips(tmp_path / name, contract)
+    assert half.set_aside | rest.set_aside == clips_of_one_run.set_aside

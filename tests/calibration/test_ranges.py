@@ -72,11 +72,13 @@ def test_a_layer_that_is_always_zero_has_no_range(state: Observations, tmp_path:
 @pytest.mark.parametrize("part", ["model", "weights", "contract"])
 def test_ranges_of_another_model_are_refused(state: Observations, part: str) -> None:
     found = find(state)
-    found.require({**KEY, "clips": "other"}, Precision.INT8, Path("ranges.json"))
-    with pytest.raises(CalibrationError, match=rf"^ranges\.json was calibrated for another {part}; calibrate this one"):
-        found.require({**KEY, part: "x"}, Precision.INT8, Path("ranges.json"))
+    found.require({**KEY, "clips": "other"}, Precision.INT8, Path("ranges.json"), "so")
+    with pytest.raises(
+        CalibrationError, match=rf"^ranges\.json was calibrated for another {part}; calibrate this one: so$"
+    ):
+        found.require({**KEY, part: "x"}, Precision.INT8, Path("ranges.json"), "so")
     with pytest.raises(CalibrationError, match="holds ranges for int8; use precision=int8 with them"):
-        found.require(KEY, Precision.FP8, Path("ranges.json"))
+        found.require(KEY, Precision.FP8, Path("ranges.json"), "so")
 
 
 @pytest.mark.parametrize(

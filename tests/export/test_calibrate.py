@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoints import Checkpoints
+from made_clips import blurred
 from safetensors.numpy import load_file, save_file
 
 import vivit_export as ve
@@ -18,10 +19,13 @@ from vivit_export import demo
 from vivit_export.bundle.manifest import ClipsRecord
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.choices import CalibrationMethod
+from vivit_export.cli.export import calibrate
 from vivit_export.errors import CalibrationError, ClipError, DriftError, UsageError, VivitExportError
 from vivit_export.export import calibrate as calibrate_module
 from vivit_export.export.calibrate import graph_sha256, motion_clips, obtain_ranges
 from vivit_export.export.graph.build import rewrite_graph
+from vivit_export.export.options import ExportOptions
+from vivit_export.files import write_json
 from vivit_export.precision import Precision
 from vivit_export.progress import Silent
 
@@ -36,8 +40,7 @@ def crops_file(tmp_path: Path) -> CropsFile:
 
     def write(count: int) -> Path:
         path = tmp_path / f"{count}.safetensors"
-        shape = (count, 4, 16, 16, 3)
-        save_file({"frames": np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)}, path)
+        save_file({"frames": blurred(np.random.default_rng(0), count, (4, 16, 16, 3))}, path)
         return path
 
     return write
@@ -141,6 +144,39 @@ def test_ranges_of_another_graph_are_refused(
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "flags"),
+    [
+        ({"stride": 2}, " --sampling stride --stride 2"),
+        ({"short": "repeat"}, " --short repeat"),
+        ({"sampling": "stride", "stride": 3, "views": (4, 3)}, " --sampling stride --stride 3 --views 4x3"),
+        ({"skip_rewrites": ("query-bias", "key-bias")}, " --no-rewrite query-bias --no-rewrite key-bias"),
+    ],
+    ids=str,
+)
+def test_the_command_that_is_advised_makes_ranges_that_fit(
+    checkpoints: Checkpoints, crops_file: CropsFile, tmp_path: Path, options: Any, flags: str
+) -> None:
+    checkpoint, data = checkpoints.load(), CalibrationOptions((crops_file(40),), method="minmax")
+
+    def ranges(calibration: CalibrationOptions, **given: Any) -> Any:
+        asked = ExportOptions(Precision.INT8, calibration=calibration, **given)
+        rewritten = rewrite_graph(checkpoint, ("logits",), Precision.INT8, asked.skip_rewrites)
+        clip, skipped = asked.sampled(checkpoint.clip), asked.skip_rewrites
+        return obtain_ranges(checkpoint, rewritten, clip, Precision.INT8, calibration, Silent(), skip_rewrites=skipped)
+
+    path = tmp_path / "ranges.json"
+    write_json(path, ranges(data).to_json())
+    with pytest.raises(CalibrationError) as caught:
+        ranges(CalibrationOptions(ranges=path), **options)
+    command = f"vivit calibrate MODEL --int8 --calibration-data DIR{flags}"
+    assert str(caught.value).endswith(f"; calibrate this one: {command}")
+    parsed = calibrate.make_context("calibrate", command.split()[2:]).params
+    assert {name: parsed[name] for name in options} == options
+    write_json(path, ranges(data, **options).to_json())
+    assert ranges(CalibrationOptions(ranges=path), **options).layers
+
+
 def test_the_hash_does_not_depend_on_outputs_or_on_tracing_again(checkpoints: Checkpoints) -> None:
     checkpoint = checkpoints.load()
     hashes = [
@@ -204,7 +240,11 @@ def test_an_expression_that_keeps_none_or_all_is_refused(
         ({}, UsageError, "INT8 and FP8 need ranges calibrated on real clips: name a folder"),
         ({"data": (Path("nowhere"),)}, ClipError, "nowhere does not exist"),
         ({"data": (demo.clips_path(),)}, ClipError, r"8 usable calibration clips are too few: at least 32 are needed"),
-        ({"ranges": Path("nowhere.json")}, ClipError, r"nowhere\.json does not exist"),
+        (
+            {"ranges": Path("nowhere.json")},
+            CalibrationError,
+            r"nowhere\.json does not exist; make it with vivit calibrate, or take the ranges\.json of a bundle",
+        ),
     ],
 )
 def test_no_clips_no_quantization(

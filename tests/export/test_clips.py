@@ -50,6 +50,14 @@ def test_a_folder_is_named_but_its_place_is_not(tmp_path: Path, limit: int | Non
     assert len(found.crops) == len(found.pixels) == count
 
 
+def test_class_folders_with_equal_names_are_told_apart(tmp_path: Path) -> None:
+    for label, name in zip(("run", "sit"), NAMES, strict=False):
+        (tmp_path / label).mkdir()
+        shutil.copy(clips_path() / name, tmp_path / label / "clip_0.mp4")
+    assert load_check_clips(CONTRACT, tmp_path, None).names == ("run/clip_0.mp4", "sit/clip_0.mp4")
+    assert load_check_clips(CONTRACT, tmp_path / "run/clip_0.mp4", None).names == ("clip_0.mp4",)
+
+
 def test_a_graph_of_whole_frames_gets_them_in_its_cameras_size() -> None:
     io = IO("frames", (Tensor("frames", "uint8", ("batch", 8, 90, 120, 3)),), (), (90, 120))
     found = load_check_clips(dataclasses.replace(CONTRACT, io=io), None, 1)

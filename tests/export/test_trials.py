@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoints import Checkpoints
+from made_clips import blurred
 from made_ranges import DEEP, LAYERS, ranges, with_attention
+from safetensors.numpy import load_file, save_file
 
 import vivit_export as ve
 from vivit_export.bundle.checks import Gate
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.calibration.ranges import Ranges
-from vivit_export.errors import DriftError
+from vivit_export.errors import CalibrationError, DriftError
 from vivit_export.export.graph.build import rewrite_graph
 from vivit_export.export.trials import Trials, choose_kept, kept_text
 from vivit_export.precision import Precision
@@ -113,3 +115,44 @@ def test_a_stricter_gate_allows_less() -> None:
     assert gate.limits["max"] == pytest.approx(0.05)
     assert gate.limits["cosine"] == pytest.approx(0.95)
     assert gate.limits["clear_flips"] == 0
+
+
+# --- a layer whose input is zero ---------------------------------------------------------------
+
+
+def dying(checkpoints: Checkpoints, folder: Path) -> Path:
+    """A network whose second GELU gives nothing on any clip: its bias is far below zero."""
+    folder = checkpoints.copy(folder, **DEEP)
+    state = load_file(folder / "model.safetensors")
+    state["vivit.encoder.layer.1.intermediate.dense.weight"][:] = 0
+    state["vivit.encoder.layer.1.intermediate.dense.bias"][:] = -100
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_a_dead_layer_is_kept_where_asked_and_named_where_not(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    folder, data = dying(checkpoints, tmp_path / "dying"), tmp_path / "crops.safetensors"
+    save_file({"frames": blurred(np.random.default_rng(0), 40, (4, 16, 16, 3))}, data)
+    options: dict[str, Any] = {
+        "precision": "int8", "targets": ("onnx",), "num_clips": 2, "calibration": CalibrationOptions(data=(data,)),
+        "gate": "max=9,cosine=0,clear_flips=9,embedding_cosine=0",
+    }  # fmt: skip
+    said = r"input of layers\.1\.mlp\.fc2 is zero on all 40 .*keep_fp16='layers\.1\.mlp\.fc2' or keep_fp16=auto"
+    with pytest.raises(CalibrationError, match=said):
+        ve.export_model(str(folder), tmp_path / "out", **options)
+    progress = Noted()
+    bundle = ve.export_model(str(folder), tmp_path / "out", **options, keep_fp16="auto", progress=progress)
+    assert bundle.manifest.precision.quantization is not None
+    layers = bundle.manifest.precision.quantization.layers
+    assert [name for name, layer in layers.items() if not layer.quantized] == ["layers.1.mlp.fc2"]
+    assert "kept in fp16, as their input was zero on all calibration clips: layers.1.mlp.fc2" in progress.notes
+
+
+def test_a_dead_layer_has_no_effect_and_is_kept_beside_others(checkpoints: Checkpoints) -> None:
+    dead = {LAYERS[3]: {"amax": 0.0, "largest": 0.0}}
+    found = ranges(Precision.INT8, amax=6.0, fields=dead)
+    trials = trials_of(checkpoints, found)
+    assert trials.rms([name for name in LAYERS if name != LAYERS[3]]) == 0
+    kept, _ = choose_kept(trials, found, Gate({"rms": trials.rms(()) / 1.5}), Silent())
+    assert kept[0] == LAYERS[3]
+    assert len(kept) == len(set(kept)) > 1

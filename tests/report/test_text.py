@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 from headless_bundle import CHECKS, ENGINE, headless
+from made_records import drift_report
 
+from vivit_export.bundle.checks import Run
 from vivit_export.bundle.manifest import Declined, LargestWeight, ModelRecord, PrecisionRecord
 from vivit_export.precision import Precision
 from vivit_export.records import to_json
 from vivit_export.report.html import render_html
 from vivit_export.report.text import summary_json, summary_text
+from vivit_export.runtime.drift.metrics import compare
 
 
 def test_a_model_without_a_head_that_was_not_checked() -> None:
@@ -35,6 +39,13 @@ def test_drift_of_an_embedding_and_a_run_that_was_left_out() -> None:
         "             onnxruntime 1, batch 1: embedding cosine 0.9998700",
         "             onnxruntime 1, batch 8: not run: needs 2.0 GiB",
     ]
+
+
+def test_drift_of_a_single_logit_has_no_cosine() -> None:
+    logits = np.array([[1], [5]], np.float32)
+    checks = drift_report(Run("onnxruntime 1", 1, True, compare({"logits": logits}, {"logits": logits + 0.5})))
+    line = "             onnxruntime 1, batch 1: top-1 100.0 %, max |Δ| 0.5 (12 % of the range)"
+    assert line in summary_text(headless(checks=checks)).splitlines()
 
 
 def test_an_engine_and_its_proof() -> None:

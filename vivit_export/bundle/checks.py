@@ -31,7 +31,7 @@ class Drift:
         rms: root mean square logit difference, relative to the logit range.
         kl: largest KL divergence KL(reference || ours) of a clip's labels, in nats: of its softmax, or the sum over
             the labels of a multi-label task, each a distribution of its own.
-        cosine: smallest cosine of a clip's logits.
+        cosine: smallest cosine of a clip's logits; None for one logit.
         embedding_cosine: smallest cosine of a clip's embedding, or None without that output.
         nonfinite: number of NaN or infinite values.
         agreement: share of all decisions (N x num_labels) that are the same; multi-label only.
@@ -63,9 +63,10 @@ _OF_TASK: dict[Task, set[str]] = {
 }
 
 
-def measured_metrics(outputs: Collection[str], task: Task) -> frozenset[str]:
-    """Return the metrics that a model with these outputs and this task has."""
+def measured_metrics(outputs: Collection[str], task: Task, num_labels: int) -> frozenset[str]:
+    """Return the metrics that a model with these outputs, this task and so many logits has."""
     of_logits = _OF_LOGITS | _OF_TASK[task] if "logits" in outputs else set()
+    of_logits -= {"cosine"} if num_labels == 1 else set()
     return frozenset({"nonfinite"} | of_logits | ({"embedding_cosine"} if "embedding" in outputs else set()))
 
 

@@ -1,25 +1,26 @@
 """The clips for a calibration: found, shuffled, and read one at a time according to the contract.
 
 Unusable clips are set aside with a reason, up to a tenth of all clips. Beyond that, or if too few are
-left, the calibration is refused. Random data is never used instead.
+left, the calibration is refused. Random data is never used instead, and noise is recognized.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
+from vivit_export.calibration.sources import FRAMES, Source, find_sources
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError
 from vivit_export.files import sha256_of
-from vivit_export.runtime import Preprocessor, find_clips, read_clip
+from vivit_export.runtime import Preprocessor, read_clip
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -28,21 +29,9 @@ FEWEST_CLIPS = 32
 GOOD_CLIPS = 256
 """More clips than this hardly change a range; fewer are accepted with a warning."""
 _TOLERATED_SHARE = 0.1
-_FRAMES = "frames"
+_UNCORRELATED = 0.1
+_FRAMES_JUDGED = 4
 _SHOWN = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where one clip comes from: a video, or a row of a safetensors file (``row`` is not None)."""
-
-    path: Path
-    row: int | None = None
-
-    @property
-    def name(self) -> str:
-        """The file name, with the row if there is one."""
-        return self.path.name if self.row is None else f"{self.path.name}[{self.row}]"
 
 
 @dataclass(frozen=True)
@@ -66,50 +55,47 @@ class CalibrationClips:
 
     @cached_property
     def sha256(self) -> str:
-        """Return a hash of the files' content and order, which does not depend on where the files are."""
-        files = {path: sha256_of(path) for path in {source.path for source in self.sources}}
-        lines = (f"{files[source.path]} {source.row}\n" for source in self.sources)
+        """Return a hash of the files' content, order and names, which does not depend on where the data is."""
+        files = {path: _sha256(path) for path in {source.path for source in self.sources}}
+        lines = (f"{files[source.path]} {source.row} {source.name}\n" for source in self.sources)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def read(self, done: Sequence[str] = ()) -> Iterator[tuple[str, UInt8]]:
         """Yield the name and the crops, uint8 (T, H, W, 3), of each usable clip; one is in memory at a time.
 
         Args:
-            done: digests (from `digest`) of the clips that an earlier run used. They are read again only
-                to recognize later copies of them.
+            done: digests (from `digest`) of the clips that an earlier run used, in order. They are not yielded
+                again, but later copies of them are recognized.
 
         Raises:
             ClipError: more than a tenth of the clips are unusable, or too few are left.
         """
-        seen = dict.fromkeys(done, "a clip of the earlier run")
+        start = len(done) + len(self.set_aside)
+        names = [source.name for source in self.sources[:start] if source.name not in self.set_aside]
+        seen = dict(zip(done, names, strict=True))
         preprocessor = Preprocessor(self.contract.clip, self.contract.preprocess)
         used = len(seen)
-        for source in self.sources[self._position(len(seen)) :]:
+        for source in self.sources[start:]:
             reason, crops = self._load(source, preprocessor)
-            if crops is not None and crops.min() == crops.max():
-                reason = "it shows one color throughout"
-            elif crops is not None:
-                first = seen.setdefault(digest(crops), source.name)
-                reason = f"it is the same clip as {first}" if first != source.name else ""
+            if crops is not None:
+                reason = _unusable(crops, seen)
             if reason or crops is None:
                 self.set_aside[source.name] = reason
                 self._require_most()
                 continue
+            seen[digest(crops)] = source.name
             used += 1
             yield source.name, crops
         self.require_enough(used)
 
-    def _position(self, used: int) -> int:
-        return used + len(self.set_aside)
-
     def _load(self, source: Source, preprocessor: Preprocessor) -> tuple[str, UInt8 | None]:
         if source.row is not None:
             with safe_open(source.path, "numpy") as file:
-                return "", np.ascontiguousarray(file.get_slice(_FRAMES)[source.row])
+                return "", np.ascontiguousarray(file.get_slice(FRAMES)[source.row])
         try:
             return "", preprocessor.crops(read_clip(source.path, self.contract))
         except ClipError as e:
-            return str(e), None
+            return _without_path(str(e), source), None
 
     def _require_most(self) -> None:
         if len(self.set_aside) > max(1, _TOLERATED_SHARE * len(self.sources)):
@@ -133,6 +119,44 @@ class CalibrationClips:
         return "; ".join(reasons[:_SHOWN]) + more
 
 
+def _unusable(crops: UInt8, seen: Mapping[str, str]) -> str:
+    """Return why a clip says nothing about activations, or nothing new; empty: it can be used."""
+    if crops.min() == crops.max():
+        return "it shows one color throughout"
+    if _is_noise(crops):
+        return "it is random noise: neighboring pixels have nothing in common"
+    first = seen.get(digest(crops))
+    return f"it is the same clip as {first}" if first else ""
+
+
+def _is_noise(crops: UInt8) -> bool:
+    """Whether neighbors are uncorrelated in rows and in columns; videos had 0.65 and more, at 16 pixels a side."""
+    if min(crops.shape[1:3]) < 2:
+        return False
+    centered = crops[:: max(1, len(crops) // _FRAMES_JUDGED)].astype(np.float32)
+    centered -= centered.mean()
+    power = float(np.square(centered).mean())
+    rows = float((centered[:, :, 1:] * centered[:, :, :-1]).mean())
+    columns = float((centered[:, 1:] * centered[:, :-1]).mean())
+    return max(abs(rows), abs(columns)) < _UNCORRELATED * power
+
+
+def _without_path(reason: str, source: Source) -> str:
+    """Return a reader's sentence about a video without the place of the data on this machine."""
+    for path in sorted({str(source.path), str(source.path.absolute())}, key=len, reverse=True):
+        if reason.startswith(f"{path} "):
+            reason = f"it{reason.removeprefix(path)}"
+        reason = reason.replace(path, source.name)
+    return reason
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError:
+        return "unreadable"  # reading it will say why
+
+
 def digest(crops: UInt8) -> str:
     """Return a digest that distinguishes a clip from all others."""
     return hashlib.sha256(crops.data).hexdigest()
@@ -149,9 +173,9 @@ def find_calibration_clips(
     """Find clips and shuffle them, without decoding any.
 
     Args:
-        data: folders of videos, videos, ``.txt`` files with one path per line (relative to the file;
-            ``#`` starts a comment), or ``.safetensors`` files with crops ``frames`` uint8
-            (N, T, H, W, 3), such as a bundle's ``golden.safetensors``.
+        data: folders of videos, videos, ``.txt``, ``.csv`` or ``.tsv`` files with one path per line (relative to
+            the file; a label may follow, and `` #`` starts a comment), or ``.safetensors`` files with crops
+            ``frames`` uint8 (N, T, H, W, 3), such as a bundle's ``golden.safetensors``.
         contract: contract of the model.
         limit: use at most this many, after shuffling.
         seed: seed of the order.
@@ -161,49 +185,8 @@ def find_calibration_clips(
         ClipError: something does not exist, is of the wrong shape, or there are too few clips.
     """
     places = [data] if isinstance(data, Path) else list(data)
-    sources = [source for place in places for source in _sources(place, contract)]
+    sources = find_sources(places, contract)
     order = np.random.default_rng(seed).permutation(len(sources))[:limit]
     clips = CalibrationClips(contract, tuple(sources[i] for i in order), fewest)
     clips.require_enough(len(clips))
     return clips
-
-
-def _sources(place: Path, contract: Contract) -> list[Source]:
-    if place.suffix == ".txt" and place.is_file():
-        return [Source(path) for path in _listed(place)]
-    if place.suffix == ".safetensors" and place.is_file():
-        return _rows(place, contract)
-    return [Source(path) for path in find_clips(place)]
-
-
-def _listed(place: Path) -> list[Path]:
-    try:
-        lines = place.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as e:
-        raise ClipError(f"{place} cannot be read as a list of paths ({e}); write one path a line") from e
-    names = [line.partition("#")[0].strip() for line in lines]
-    paths = [place.parent / name for name in names if name]
-    for path in paths:
-        if not path.is_file():
-            raise ClipError(f"{place} lists {path}, which is not a file; correct the list")
-    if not paths:
-        raise ClipError(f"{place} lists no videos; write one path a line")
-    return paths
-
-
-def _rows(place: Path, contract: Contract) -> list[Source]:
-    clip = contract.clip
-    needed = (clip.num_frames, clip.height, clip.width, 3)
-    try:
-        with safe_open(place, "numpy") as file:
-            found = file.get_slice(_FRAMES) if _FRAMES in file.keys() else None  # noqa: SIM118 - no mapping
-            dtype, shape = ("", ()) if found is None else (found.get_dtype(), tuple(found.get_shape()))
-    except (OSError, SafetensorError) as e:
-        raise ClipError(f"{place} cannot be read as safetensors ({e}); write it again") from e
-    if dtype != "U8" or shape[1:] != needed:
-        got = f"{dtype} {shape}" if shape else "no such tensor"
-        raise ClipError(
-            f"{place} must hold {_FRAMES}, uint8 (N, {', '.join(map(str, needed))}), resized and cropped as the model "
-            f"takes them; it has {got}"
-        )
-    return [Source(place, row) for row in range(shape[0])]

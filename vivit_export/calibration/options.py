@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from vivit_export.choices import CalibrationMethod
-from vivit_export.errors import ClipError, UsageError, option
+from vivit_export.errors import CalibrationError, ClipError, UsageError, option
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,11 @@ class CalibrationOptions:
                 f"{option('calibration.data', 'DIR')} (or {option('calibration.ranges', 'ranges.json')}); random data "
                 "would give wrong ranges"
             )
-        for place in (*self.data, *([self.ranges] if self.ranges else [])):
+        if self.ranges is not None and not self.ranges.exists():
+            raise CalibrationError(
+                f"{self.ranges} does not exist; make it with vivit calibrate, or take the ranges.json of a bundle"
+            )
+        for place in self.data:
             if not place.exists():
                 raise ClipError(f"{place} does not exist; give a folder of videos, a list or a file of crops")
 

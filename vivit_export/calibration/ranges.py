@@ -73,12 +73,23 @@ class Ranges:
     attention: Mapping[str, float] = field(default_factory=dict)
     sensitivity: tuple[LayerEffect, ...] = ()
 
+    @property
+    def dead(self) -> tuple[str, ...]:
+        """Names of the layers whose input was zero on all clips: they have no range, and stay in fp16."""
+        return tuple(name for name, layer in self.layers.items() if not layer.amax)
+
     def to_json(self) -> JsonObject:
         """Return JSON types."""
         return {"format": FORMAT, **to_json(self)}
 
-    def require(self, key: Mapping[str, str], precision: Precision, source: Path) -> None:
+    def require(self, key: Mapping[str, str], precision: Precision, source: Path, remedy: str) -> None:
         """Refuse ranges of another model.
+
+        Args:
+            key: of the model to quantize.
+            precision: type of its codes.
+            source: file of the ranges, for the message.
+            remedy: command that finds ranges of the model.
 
         Raises:
             CalibrationError: the model differs; the message says how.
@@ -86,8 +97,7 @@ class Ranges:
         other = [part for part in ("model", "weights", "contract") if self.key.get(part) != key[part]]
         if other:
             raise CalibrationError(
-                f"{source} was calibrated for another {' and '.join(other)}; calibrate this one: "
-                "vivit calibrate MODEL --calibration-data DIR"
+                f"{source} was calibrated for another {' and '.join(other)}; calibrate this one: {remedy}"
             )
         if self.precision != precision:
             raise CalibrationError(

@@ -257,7 +257,7 @@ calibration_options = grouped(
     _make_calibration,
     click.option(
         "--calibration-data", "data", multiple=True, type=PATH, metavar="PATH",
-        help="Videos to calibrate on: a folder, a file, a .txt list, or crops in .safetensors. Repeatable.",
+        help="Videos to calibrate on: a folder, a file, a .txt or .csv list, or crops in .safetensors. Repeatable.",
     ),
     click.option(
         "--calibration-method", "method", type=click.Choice(get_args(CalibrationMethod)), default="mse",

@@ -50,6 +50,7 @@ def obtain_ranges(
     progress: Progress,
     *,
     attention: bool = False,
+    skip_rewrites: Sequence[str] = (),
 ) -> Ranges:
     """Read ranges, or calibrate.
 
@@ -61,6 +62,7 @@ def obtain_ranges(
         options: how to calibrate.
         progress: receives each stage.
         attention: also find the ranges of Q, K and V.
+        skip_rewrites: what was left out of ``rewritten``, for messages.
 
     Raises:
         ClipError: the clips cannot be used.
@@ -74,13 +76,23 @@ def obtain_ranges(
     }
     if options.ranges is not None:
         ranges = read_ranges(options.ranges)
-        ranges.require(key, precision, options.ranges)
+        command = ["vivit calibrate MODEL", f"--{precision}", *(["--fp8-attention"] if attention else [])]
+        command += ["--calibration-data DIR", *_sampling_flags(clip, checkpoint.clip)]
+        command += [f"--no-rewrite {name}" for name in skip_rewrites]
+        ranges.require(key, precision, options.ranges, " ".join(command))
         return ranges
     model = rewritten.model.clone()
     blocks = name_attention_inputs(model) if attention else {}
     groups = calibration_graph(checkpoint, model)
     contract = calibration_contract(checkpoint, model, clip)
     return _calibrate(_Calibration(model, groups, blocks, contract, key, precision, options), progress)
+
+
+def _sampling_flags(clip: Clip, default: Clip) -> list[str]:
+    """Return what makes one of the other, as in a shell: ranges belong to the clips that are drawn in one way."""
+    names = ("sampling", "stride", "short", "views")
+    changed = {name: getattr(clip, name) for name in names if getattr(clip, name) != getattr(default, name)}
+    return [f"--{name} {'x'.join(map(str, v)) if isinstance(v, tuple) else v}" for name, v in changed.items()]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ class CheckClips:
 
     Attributes:
         source: where they come from, for the report.
-        names: file names.
+        names: paths of the files, relative to the folder.
         frames: uint8 (N, T, h, w, 3): input for a uint8 graph, crops or whole frames.
         crops: uint8 (N, T, H, W, 3): the frames after the runtime's resize and crop.
         pixels: float32 (N, T, 3, H, W): input for the eager network.
@@ -99,10 +99,12 @@ def read_check_clips(
 
     Frames have the video's own size or, if the graph takes whole frames, the size of its input.
     """
-    found = find_clips(demo.clips_path()) if folder is None else find_clips(folder, note)
-    for path in found[:limit]:
+    root = demo.clips_path() if folder is None else folder
+    for path in find_clips(root, None if folder is None else note)[:limit]:
         clip = _read(path, contract, bundled=folder is None)
-        yield path.name, clip if contract.io.frame_size is None else _as_camera(clip, contract.io.frame_size)
+        # Class folders often hold files of equal names.
+        name = path.relative_to(root).as_posix() if root.is_dir() else path.name
+        yield name, clip if contract.io.frame_size is None else _as_camera(clip, contract.io.frame_size)
 
 
 def _as_camera(clip: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:

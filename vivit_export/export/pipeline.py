@@ -104,7 +104,9 @@ def _with_fields(options: ExportOptions, fields: ExportFields) -> ExportOptions:
 def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progress: Progress) -> Content:
     options = plan.options
     outputs = _choose_outputs(checkpoint, options.outputs)
-    gate = parse_gate(options.gate, options.precision, measured=measured_metrics(outputs, checkpoint.task))
+    gate = parse_gate(
+        options.gate, options.precision, measured=measured_metrics(outputs, checkpoint.task, len(checkpoint.labels))
+    )
     quantization = None
     if options.precision.quantized:
         quantization = _quantization(work, checkpoint, outputs, options, gate, progress)
@@ -154,7 +156,14 @@ def _quantization(
     clip = options.sampled(checkpoint.clip)
     attention = options.fp8_attention
     ranges = obtain_ranges(
-        checkpoint, rewritten, clip, options.precision, options.calibration, progress, attention=attention
+        checkpoint,
+        rewritten,
+        clip,
+        options.precision,
+        options.calibration,
+        progress,
+        attention=attention,
+        skip_rewrites=options.skip_rewrites,
     )
     if options.keep_fp16 == "auto":
         with progress.stage("run the float32 graph"):

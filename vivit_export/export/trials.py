@@ -37,6 +37,7 @@ class Trials:
     """The model on a few clips, once for each set of layers to keep.
 
     Whatever is not quantized is float32 here and fp16 in a bundle; the difference is a hundredth of INT8's error.
+    Layers without a range are never quantized.
 
     Args:
         checkpoint: where the graph comes from.
@@ -68,7 +69,7 @@ class Trials:
     def outputs(self, keep: Sequence[str], *, attention: bool = False) -> Outputs:
         """Return the results with the layers ``keep`` unquantized, and attention too unless requested."""
         model = self._rewritten.model.clone()
-        quantize(model, self._ranges, keep)
+        quantize(model, self._ranges, {*keep, *self._ranges.dead})
         if attention:
             lower_attention(model)
             quantize_attention(model, self._ranges)
@@ -103,6 +104,8 @@ def choose_kept(
 ) -> tuple[tuple[str, ...], Ranges]:
     """Find the fewest layers to keep in fp16 so that the drift meets the gate, with or without quantized attention.
 
+    Layers whose input was zero on all clips have no range, and are kept in any case.
+
     Returns:
         Their names, and the ranges with the effect of each layer on the logits, if that had to be measured.
 
@@ -114,13 +117,17 @@ def choose_kept(
     def passes(keep: Sequence[str]) -> bool:
         return not strict.violations(trials.drift(keep, gate.tie_margin, attention=attention))
 
+    dead = ranges.dead
+    if dead:
+        progress.note(f"kept in fp16, as their input was zero on all calibration clips: {', '.join(dead)}")
     if passes(()):
-        progress.note("no layer needs to be kept in fp16: the drift is inside the gate")
-        return (), ranges
+        if not dead:
+            progress.note("no layer needs to be kept in fp16: the drift is inside the gate")
+        return dead, ranges
     if not ranges.sensitivity:
         found = measure_sensitivity(trials, ranges, progress)
         ranges = replace(ranges, sensitivity=tuple(found))
-    order = [one.layer for one in ranges.sensitivity]
+    order = [one.layer for one in ranges.sensitivity if one.layer not in dead]
     with progress.counting("find the fewest layers to keep in fp16", len(order), "trials") as count:
         kept = fewest_kept(order, passes, count)
     if kept is None:
@@ -128,7 +135,7 @@ def choose_kept(
         way = f"{option('gate')} changes a limit{leave_out}"
         raise DriftError(f"the drift is beyond the gate even with all layers in fp16; nothing was written ({way})")
     progress.note(kept_text(kept, trials.shares))
-    return kept, ranges
+    return (*dead, *kept), ranges
 
 
 def kept_text(kept: Sequence[str], shares: dict[str, float]) -> str:

@@ -7,6 +7,7 @@ made here in the two spellings that TensorRT uses.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -235,3 +236,10 @@ def test_stored_type_of_weights_is_not_the_type_of_the_product() -> None:
 def test_an_answer_without_details_proves_nothing(text: str) -> None:
     with pytest.raises(BuildError, match="no layer details"):
         parse_inspector(text)
+
+
+def test_quantized_attention_without_a_kernel_is_advised_to_be_left_out() -> None:
+    """Heads of 16 and few tokens: the pattern is in the graph already, and fp16 attention would fuse."""
+    plan = dataclasses.replace(parse_rtx_log(log("rtx_fp16_two_blocks")), attention_fused=0, attention_dtypes={})
+    with pytest.raises(PrecisionError, match=r"fused in 0 of 2 blocks: .* no kernel .*; leave out fp8_attention$"):
+        prove(plan, precision=Precision.FP8, num_attention=2, attention_dtype="FP8")

@@ -123,6 +123,16 @@ def test_one_label_or_one_value_throughout() -> None:
     assert (drift.top1, drift.top5, drift.max, drift.kl, drift.clear_flips) == (1.0, 1.0, 1 / 3, 0.0, 0)
 
 
+def test_one_logit_near_zero_may_change_its_sign() -> None:
+    """The cosine of one number is -1 then; the difference is what counts."""
+    drift = compare(results([[1e-4], [5]]), results([[-1e-4], [5]]))
+    assert drift.cosine is None
+    assert drift.max == pytest.approx(2e-4 / (5 - 1e-4))
+    gate = parse_gate(None, Precision.FP16)
+    assert gate.violations(drift) == []
+    assert gate.violations(compare(results([[1], [5]]), results([[1.1], [5]]))) == ["max 0.025 is above 0.01"]
+
+
 def test_an_embedding_alone_is_judged_by_its_cosine() -> None:
     drift = compare(results(None, [[3, 4], [1, 0]]), results(None, [[3, 4], [1, 1]]))
     assert drift.embedding_cosine == pytest.approx(0.5**0.5)
@@ -210,11 +220,12 @@ def test_a_single_value_is_its_own_scale() -> None:
 
 @pytest.mark.parametrize("task", get_args(Task))
 @pytest.mark.parametrize("outputs", [("logits",), ("embedding",), ("logits", "embedding")])
-def test_a_gate_limits_only_what_is_measured(task: Task, outputs: tuple[str, ...]) -> None:
-    arrays = {name: np.eye(3, dtype=np.float32) for name in outputs}
+@pytest.mark.parametrize("num_labels", [1, 3])
+def test_a_gate_limits_only_what_is_measured(task: Task, outputs: tuple[str, ...], num_labels: int) -> None:
+    arrays = {name: np.eye(3, num_labels, dtype=np.float32) for name in outputs}
     found = to_json(compare(arrays, arrays, 0.0, task))
     measured = {name for name, value in found.items() if value is not None and name != "num_clips"}
-    assert measured_metrics(outputs, task) == measured
+    assert measured_metrics(outputs, task, num_labels) == measured
     gate = parse_gate(None, Precision.FP16, measured=measured)
     assert set(gate.limits) == set(Precision.FP16.gate) & measured
     for name in METRICS - measured:

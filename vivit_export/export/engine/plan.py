@@ -81,6 +81,11 @@ def prove(
     Raises:
         PrecisionError: something promised was not achieved; the message names the layers.
     """
+    if attention_dtype is not None and plan.attention_fused + single_query < num_attention and not allow_unfused:
+        raise PrecisionError(
+            f"attention fused in {plan.attention_fused} of {num_attention} blocks: the compiler has no kernel for "
+            f"quantized attention of these heads and tokens; leave out {option('fp8_attention')}"
+        )
     evidence = [_prove_attention(plan, precision, num_attention, single_query, allow_unfused)]
     if attention_dtype is not None:
         _prove_attention_dtype(plan, attention_dtype)

@@ -124,6 +124,13 @@ def quantize(model: ir.Model, ranges: Ranges, keep: Collection[str] = ()) -> dic
         CalibrationError: a layer to quantize has no range, or one of the wrong size.
     """
     facts: dict[str, QuantizedLayer] = {}
+    dead = [name for name in ranges.dead if name not in keep]
+    if dead:
+        raise CalibrationError(
+            f"the input of {', '.join(dead)} is zero on all {ranges.clips.used} calibration clips, so it has no range; "
+            f"check the weights in front of it, or leave it in fp16 with {option('keep_fp16', repr('|'.join(dead)))} "
+            f"or {option('keep_fp16', 'auto')}"
+        )
     for place in find_groups(model):
         name = place.group.name
         if name in keep:
@@ -132,11 +139,6 @@ def quantize(model: ir.Model, ranges: Ranges, keep: Collection[str] = ()) -> dic
         if name not in ranges.layers:
             raise CalibrationError(f"the ranges say nothing about {name}; calibrate again")
         found = ranges.layers[name]
-        if not found.amax:
-            raise CalibrationError(
-                f"the input of {name} is zero on all {ranges.clips.used} calibration clips, so it has no range; "
-                f"leave that layer in fp16 with {option('keep_fp16', repr(name))}, or check the weights in front of it"
-            )
         _quantize_layer(model.graph, place, found, ranges.precision)
         facts[name] = QuantizedLayer(
             type=str(ranges.precision.dtype.numpy()),

@@ -80,7 +80,7 @@ def gate_of(bundle: Bundle, text: str | None = None) -> Gate:
         UsageError: see `parse_gate`.
     """
     checks, contract = bundle.manifest.checks, bundle.contract
-    measured = measured_metrics([tensor.name for tensor in contract.io.outputs], contract.task)
+    measured = measured_metrics([tensor.name for tensor in contract.io.outputs], contract.task, len(contract.labels))
     return parse_gate(text, bundle.precision, checks.gate.limits if checks else None, measured)
 
 
