@@ -57,6 +57,18 @@ def test_build_adds_engines_and_keeps_what_is_there(
 
 
 @pytest.mark.needs_rtx
+def test_an_engine_for_one_clip(cli: Cli, demo_bundle: Path) -> None:
+    cli("build", demo_bundle, "--target", "tensorrt-rtx", "--sm", "89", "--max-batch", "1")
+    engine = read_bundle(demo_bundle).engines["tensorrt-rtx-sm89"]
+    assert engine.profiles == (Profile(1, 1, 1),)
+    assert engine.proof == (
+        "attention fused in 4 of 4 blocks (Half)",
+        "16 of 16 encoder GEMMs in Half",
+        "other GEMMs: 2 in Half",
+    )
+
+
+@pytest.mark.needs_rtx
 def test_build_will_not_lose_a_file_of_the_user(cli: Cli, demo_bundle: Path) -> None:
     (demo_bundle / "notes.txt").write_text("mine")
     sentence = error_of(cli("build", demo_bundle, "--target", "tensorrt-rtx", "--sm", "89", code=3))
