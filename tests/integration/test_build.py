@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,25 @@ def test_an_engine_for_one_clip(cli: Cli, demo_bundle: Path) -> None:
         "16 of 16 encoder GEMMs in Half",
         "other GEMMs: 2 in Half",
     )
+
+
+@pytest.mark.needs_rtx
+def test_builds_at_the_same_time_lose_no_engine(demo_bundle: Path) -> None:
+    sms = ("86", "89", "120")
+    code = "from vivit_export.cli import vivit; vivit()"
+    builds = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, "build", demo_bundle, "--target", "tensorrt-rtx", "--sm", sm],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for sm in sms
+    ]
+    said = [build.communicate(timeout=300)[0] for build in builds]
+    assert [build.returncode for build in builds] == [0, 0, 0], said
+    assert read_bundle(demo_bundle).engines.keys() == {f"tensorrt-rtx-sm{sm}" for sm in sms}
+    assert "waits for another process that changes" in "".join(said)
 
 
 @pytest.mark.needs_rtx

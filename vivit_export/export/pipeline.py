@@ -83,7 +83,7 @@ def export_model(
     plan = preview_export(model, None if target is None else Path(target), options)
     with progress.stage("load the checkpoint"):
         checkpoint = load_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
-    with bundle.writing(plan.target, force=options.force) as work:
+    with bundle.writing(plan.target, force=options.force, note=progress.note) as work:
         content = _export_into(work, checkpoint, plan, progress)
         return finish(work, content, plan.target, progress)
 
