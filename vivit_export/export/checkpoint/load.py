@@ -21,12 +21,15 @@ import torch
 import transformers
 
 from vivit_export.contract import Clip, Preprocess
-from vivit_export.errors import CheckpointError
+from vivit_export.errors import CheckpointError, EnvironmentFault
 from vivit_export.export.checkpoint.files import locate, weight_files
 from vivit_export.files import sha256_of
 from vivit_export.precision import Precision
 from vivit_export.records import JsonObject
 from vivit_export.runtime.clips.processor_config import read_clip_geometry, read_preprocess
+
+OLDEST_TRANSFORMERS = (5, 9)
+"""First version whose modules have the names and forms that the graph's rewrites and the quantization look for."""
 
 _OF_A_LAYER = re.compile(r"\blayers?\.\d+\.")  # named so by transformers 5.9+, and before
 
@@ -189,7 +192,9 @@ def load_checkpoint(model: str, *, revision: str | None = None, allow_pickle: bo
     Raises:
         CheckpointError: not found, not a ViViT, or weights that are missing, truncated, of the
             wrong shape, pickled, or not finite.
+        EnvironmentFault: transformers is too old.
     """
+    _require_transformers()
     folder, commit = locate(model, revision, allow_pickle)
     config = _read_config(folder)
     clip = read_clip_geometry(folder / "config.json")
@@ -207,6 +212,17 @@ def load_checkpoint(model: str, *, revision: str | None = None, allow_pickle: bo
         labels=_labels(network),
         weights_sha256={f.name: sha256_of(f) for f in files},
     )
+
+
+def _require_transformers() -> None:
+    """Refuse a version whose networks would be exported, but neither rewritten nor quantized."""
+    found = tuple(int(part) for part in re.findall(r"\d+", transformers.__version__)[:2])
+    if found < OLDEST_TRANSFORMERS:
+        oldest = ".".join(map(str, OLDEST_TRANSFORMERS))
+        raise EnvironmentFault(
+            f"transformers {transformers.__version__} is too old to export from; checkpoints of any version can be "
+            f'read with {oldest} or newer: pip install --upgrade "transformers>={oldest}"'
+        )
 
 
 def _read_config(folder: Path) -> JsonObject:
