@@ -181,7 +181,8 @@ def _require_reached(
             f"{precision} was promised for the {expected} Linears of the encoder, but {found} were found in the graph, "
             "so nothing is exported; report it with the version of transformers"
         )
-    if precision.dtype.name.lower() not in layers.values():
+    attention = quantized is not None and quantized.attention is not None
+    if precision.dtype.name.lower() not in layers.values() and not attention:
         kept = f"; let fewer layers stay in fp16 ({option('keep_fp16')}), or export {precision.base}"
         raise PrecisionError(
             f"{precision} reached none of the graph's {len(layers)} layers, so nothing is exported"
