@@ -36,6 +36,7 @@ ROOMS = (
     "rewrite",
     "flavour",
     "files",
+    "locking",
     "demo",
     "bundle",
     "runtime",

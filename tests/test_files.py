@@ -33,14 +33,33 @@ def test_json_is_sorted_readable_and_strict(tmp_path: Path) -> None:
     assert (tmp_path / "x.json").read_bytes().startswith(b"{")
 
 
-def test_everybody_may_read_a_bundle_whatever_its_writers_did(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("umask", "folders", "files"),
+    [(0o022, "0o755", "0o644"), (0o077, "0o700", "0o600"), (0o027, "0o750", "0o640"), (0o002, "0o775", "0o664")],
+)
+def test_the_umask_decides_who_may_read_whatever_the_writers_did(
+    tmp_path: Path, umask: int, folders: str, files: str
+) -> None:
+    before = os.umask(umask)
+    try:
+        with writing(tmp_path / "out", force=False) as work:
+            fill(work)
+            (work / "engines/rtx.plan").chmod(0o600)
+            (work / "engines").chmod(0o700)
+            (work / "engines/rtx.json").chmod(0o666)
+    finally:
+        os.umask(before)
+    modes = {name: oct(mode & 0o777) for name, (mode, _) in mode_tree(tmp_path).items()}
+    assert modes.pop("out") == modes.pop("out/engines") == folders
+    assert set(modes.values()) == {files}
+
+
+def test_a_folder_that_gives_its_group_to_what_is_in_it_still_does(tmp_path: Path) -> None:
+    tmp_path.chmod(0o2755)
     with writing(tmp_path / "out", force=False) as work:
         fill(work)
-        (work / "engines/rtx.plan").chmod(0o600)
-        (work / "engines").chmod(0o700)
-    modes = {name: oct(mode & 0o777) for name, (mode, _) in mode_tree(tmp_path).items()}
-    assert modes.pop("out") == modes.pop("out/engines") == "0o755"
-    assert set(modes.values()) == {"0o644"}
+    modes = {name: mode for name, (mode, _) in mode_tree(tmp_path).items()}
+    assert all(bool(modes[name] & 0o2000) == (name in ("out", "out/engines")) for name in modes)
 
 
 def test_parents_are_created(tmp_path: Path) -> None:

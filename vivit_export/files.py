@@ -15,7 +15,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,24 +177,36 @@ def _require_replaceable(target: Path, force: bool, kind: FolderKind) -> None:
 
 
 @contextmanager
-def writing(target: Path, *, force: bool, kind: FolderKind) -> Iterator[Path]:
+def writing(
+    target: Path,
+    *,
+    force: bool,
+    kind: FolderKind,
+    hold: Callable[[Path], AbstractContextManager[object]] = contextlib.nullcontext,
+) -> Iterator[Path]:
     """Yield a hidden sibling folder to fill; rename it to ``target`` on success, remove it on any failure.
 
     Args:
         target: where to put the folder; a symbolic link is followed.
         force: replace an existing folder of this kind.
         kind: the kind of folder to write, and to replace.
+        hold: see `filling`.
 
     Raises:
         OutputError: see `check_target`; or the disk is full, or the folder cannot be written.
     """
-    with filling(target, check=lambda: check_target(target, force, kind), put=_swap) as work:
+    with filling(target, check=lambda: check_target(target, force, kind), put=_swap, hold=hold) as work:
         yield work
 
 
 @contextmanager
 def filling(
-    target: Path, *, check: Callable[[], None], put: Callable[[Path, Path], None], within: Path | None = None
+    target: Path,
+    *,
+    check: Callable[[], None],
+    put: Callable[[Path, Path], None],
+    within: Path | None = None,
+    hold: Callable[[Path], AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> Iterator[Path]:
     """Yield a hidden sibling folder to fill; put it in place on success, remove it on any failure.
 
@@ -203,6 +215,7 @@ def filling(
         check: refuses a target; called before the work, and again after it.
         put: takes the filled folder and the target: renames into place, or raises `OSError` with nothing changed.
         within: folder on the target's disk to work in, if not the target's parent.
+        hold: keeps others from changing the target while the filled folder is put in place.
 
     Raises:
         OutputError: ``check`` refuses the target, the disk is full, or the folder cannot be written.
@@ -216,12 +229,13 @@ def filling(
         with _refusals(target, any_reason=True):
             _make_parents(place.parent, created)
             work = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".part", dir=within or place.parent))
-            work.chmod(0o755)
+            mode = _usual_mode(work)
+            work.chmod(mode)
         with _refusals(target):
             yield work
-        with _refusals(target, any_reason=True), uninterrupted():
+        with _refusals(target, any_reason=True), hold(place), uninterrupted():
             for path in work.rglob("*"):  # some writers make files that only their owner can read
-                path.chmod(0o755 if path.is_dir() else 0o644)
+                path.chmod(mode if path.is_dir() else mode & 0o666)
             check()  # again: the work took a while
             put(work, place)
     except BaseException:
@@ -232,6 +246,15 @@ def filling(
                 with contextlib.suppress(OSError):  # no longer empty: somebody else uses it
                     folder.rmdir()
         raise
+
+
+def _usual_mode(folder: Path) -> int:
+    """Return the mode that a folder made in ``folder`` gets: the umask and the parent decide."""
+    probe = folder / "mode"
+    probe.mkdir()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.rmdir()
+    return mode
 
 
 def _make_parents(parent: Path, created: list[Path]) -> None:

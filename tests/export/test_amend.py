@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +18,9 @@ from console import tree
 from made_bundle import make_bundle
 from made_records import engine_record
 
-from vivit_export.bundle import Bundle, read_bundle
+from vivit_export.bundle import Bundle, read_bundle, write_manifest, writing
 from vivit_export.bundle.manifest import Content, FileRecord
+from vivit_export.bundle.reading import copy_files
 from vivit_export.errors import BundleError, OutputError
 from vivit_export.export.amend import amend
 from vivit_export.progress import Silent
@@ -35,7 +41,7 @@ def test_what_is_changed_is_in_the_manifest_and_the_report_and_all_else_stays(bu
         (work / "notes.json").write_bytes(b"{}")
         return replace(content, model=replace(content.model, parameters=2))
 
-    found = amend(bundle, change, progress)
+    found = amend(bundle.path, change, progress)
     after = tree(bundle.path)
     assert (found.path, found.manifest) == (bundle.path, read_bundle(bundle.path).manifest)
     assert found.manifest.model.parameters == 2
@@ -49,9 +55,9 @@ def test_what_is_changed_is_in_the_manifest_and_the_report_and_all_else_stays(bu
 
 
 def test_the_same_change_gives_the_same_bytes(bundle: Bundle) -> None:
-    amend(bundle, lambda _work, content: replace(content, bench=None), Silent())
+    amend(bundle.path, lambda _work, content: replace(content, bench=None), Silent())
     first = tree(bundle.path)
-    amend(read_bundle(bundle.path), lambda _work, content: replace(content, bench=None), Silent())
+    amend(bundle.path, lambda _work, content: replace(content, bench=None), Silent())
     assert tree(bundle.path) == first
 
 
@@ -81,7 +87,7 @@ def test_a_change_that_leaves_no_whole_bundle_changes_nothing(
 ) -> None:
     before = tree(tmp_path)
     with pytest.raises(error):
-        amend(bundle, change, Silent())
+        amend(bundle.path, change, Silent())
     assert tree(tmp_path) == before
 
 
@@ -89,5 +95,88 @@ def test_a_file_of_the_user_in_the_bundle_is_not_lost(bundle: Bundle, tmp_path: 
     (bundle.path / "notes.txt").write_text("mine")
     before = tree(tmp_path)
     with pytest.raises(OutputError, match=r"holds notes\.txt, which is not part of the bundle and would be lost"):
-        amend(bundle, lambda _work, content: content, Silent())
+        amend(bundle.path, lambda _work, content: content, Silent())
     assert tree(tmp_path) == before
+
+
+AMEND = """
+import sys, time
+from dataclasses import replace
+from pathlib import Path
+from vivit_export.export.amend import amend
+from vivit_export.progress import Silent
+
+class Told(Silent):
+    def note(self, text):
+        print(text, flush=True)
+
+def count(work, content):
+    time.sleep(float(sys.argv[2]))
+    return replace(content, model=replace(content.model, parameters=content.model.parameters + 1))
+
+amend(Path(sys.argv[1]), count, Told())
+"""
+
+
+def amending(path: Path, seconds: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", AMEND, str(path), str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_changes_of_several_processes_are_all_kept(bundle: Bundle) -> None:
+    before = bundle.manifest.model.parameters
+    processes = [amending(bundle.path, 0.5) for _ in range(4)]
+    said = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, said
+    assert read_bundle(bundle.path).manifest.model.parameters == before + 4
+    notes = "".join(out for out, _ in said).splitlines()
+    assert set(notes) <= {f"waits for another process that changes {bundle.path}"}
+    assert [path.name for path in bundle.path.parent.iterdir()] == ["bundle"]
+
+
+def test_an_export_over_a_bundle_waits_for_the_process_that_changes_it(bundle: Bundle) -> None:
+    other = make_bundle(bundle.path.parent / "other", batches=(), golden=False)
+    process = amending(bundle.path, 3)
+    noted: list[str] = []
+    with writing(bundle.path, force=True, note=noted.append) as work:
+        copy_files(other, work)
+        write_manifest(work, replace(other.manifest.content, model=replace(other.manifest.model, parameters=77)))
+        deadline = time.monotonic() + 60
+        copies = ".bundle.*.part/model.onnx"  # ours, and that of the other process, which holds the lock by then
+        while len(list(bundle.path.parent.glob(copies))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, (out, err)
+    assert noted == [f"waits for another process that changes {bundle.path}"]
+    assert read_bundle(bundle.path).manifest.model.parameters == 77  # the last to finish counts, whole
+
+
+def test_where_locks_do_not_work_a_change_of_another_process_is_not_lost(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_handle: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+    def change(_work: Path, content: Content) -> Content:
+        amend(bundle.path, lambda _work, now: replace(now, model=replace(now.model, parameters=77)), Silent())
+        return content
+
+    with pytest.raises(OutputError, match=r"another process changed .*bundle meanwhile, so it was left as it is"):
+        amend(bundle.path, change, Silent())
+    assert read_bundle(bundle.path).manifest.model.parameters == 77
+
+
+def test_bytes_that_changed_since_they_were_hashed_are_not_blessed(bundle: Bundle) -> None:
+    content = bytearray(bundle.model.read_bytes())
+    content[-1] ^= 1
+    bundle.model.write_bytes(content)
+    with pytest.raises(BundleError, match=r"model\.onnx changed while it was copied"):
+        amend(bundle.path, lambda _work, content: content, Silent())
+
+
+def test_a_bundle_that_is_gone(bundle: Bundle) -> None:
+    bundle.path.rename(bundle.path.with_name("elsewhere"))
+    with pytest.raises(OutputError, match="bundle cannot be changed: No such file or directory"):
+        amend(bundle.path, lambda _work, content: content, Silent())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,37 @@ def test_build_adds_engines_and_keeps_what_is_there(
     assert error_of(cli(*options, code=3)) == message
     cli(*options, "--force")
     assert read_bundle(demo_bundle).engines["tensorrt-rtx-sm89"].profiles == (Profile(1, 4, 8),)
+
+
+@pytest.mark.needs_rtx
+def test_an_engine_for_one_clip(cli: Cli, demo_bundle: Path) -> None:
+    cli("build", demo_bundle, "--target", "tensorrt-rtx", "--sm", "89", "--max-batch", "1")
+    engine = read_bundle(demo_bundle).engines["tensorrt-rtx-sm89"]
+    assert engine.profiles == (Profile(1, 1, 1),)
+    assert engine.proof == (
+        "attention fused in 4 of 4 blocks (Half)",
+        "16 of 16 encoder GEMMs in Half",
+        "other GEMMs: 2 in Half",
+    )
+
+
+@pytest.mark.needs_rtx
+def test_builds_at_the_same_time_lose_no_engine(demo_bundle: Path) -> None:
+    sms = ("86", "89", "120")
+    code = "from vivit_export.cli import vivit; vivit()"
+    builds = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, "build", demo_bundle, "--target", "tensorrt-rtx", "--sm", sm],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for sm in sms
+    ]
+    said = [build.communicate(timeout=300)[0] for build in builds]
+    assert [build.returncode for build in builds] == [0, 0, 0], said
+    assert read_bundle(demo_bundle).engines.keys() == {f"tensorrt-rtx-sm{sm}" for sm in sms}
+    assert "waits for another process that changes" in "".join(said)
 
 
 @pytest.mark.needs_rtx

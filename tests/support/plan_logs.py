@@ -9,7 +9,10 @@ from made_records import engine_record
 from vivit_export.bundle.engines import EngineRecord
 from vivit_export.export.engine.plan import parse_rtx_log
 
-LOGS = ("rtx_fp16_two_blocks", "rtx_fp32_one_block", "rtx_int8_one_block")
+ONE_ROW = ("rtx_fp16_one_row", "rtx_bf16_one_row_wide", "rtx_fp32_one_row")
+"""Two blocks of our own graph at batch 1, of width 128, 256 and 192: after the last attention, one row is left."""
+
+LOGS = ("rtx_fp16_two_blocks", "rtx_fp32_one_block", "rtx_int8_one_block", *ONE_ROW)
 _FOLDER = Path(__file__).parents[1] / "export/engine/data"
 
 

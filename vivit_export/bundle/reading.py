@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -90,6 +91,23 @@ def read_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
     except OSError as e:
         raise BundleError(f"{e.filename or folder} cannot be read: {e.strerror}; copy the bundle again") from e
     return Bundle(folder, manifest)
+
+
+def copy_files(bundle: Bundle, to: Path) -> None:
+    """Copy the files that the manifest lists, and verify the copies: later changes of the originals do not matter.
+
+    Raises:
+        BundleError: a copy is not what the manifest describes.
+        OSError: it cannot be read or written.
+    """
+    for name, file in bundle.manifest.files.items():
+        copy = to / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(bundle.path / name, copy)
+        if sha256_of(copy) != file.sha256:
+            raise BundleError(
+                f"{bundle.path / name} changed while it was copied; run again on a bundle that nobody writes to"
+            )
 
 
 def read_manifest(folder: Path) -> Manifest:

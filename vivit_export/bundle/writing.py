@@ -5,7 +5,7 @@ The same input produces the same bytes (sorted keys, no timestamps), except for 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from vivit_export.bundle.manifest import Content, FileRecord
 from vivit_export.bundle.names import FORMAT, MANIFEST
 from vivit_export.bundle.reading import read_manifest
 from vivit_export.files import FolderKind, sha256_of, write_json
+from vivit_export.locking import locked_if_there
 from vivit_export.records import to_json
 
 
@@ -34,13 +35,29 @@ def check_target(target: Path, force: bool) -> None:
 
 
 @contextmanager
-def writing(target: Path, *, force: bool) -> Iterator[Path]:
+def writing(target: Path, *, force: bool, note: Callable[[str], object] = str) -> Iterator[Path]:
     """Yield a hidden sibling folder to fill with a bundle; see `vivit_export.files.writing`.
+
+    Args:
+        target: where to put the bundle.
+        force: replace an existing bundle; if another process changes it just then, this waits.
+        note: told if it waits.
 
     Raises:
         OutputError: as there.
     """
-    with files.writing(target, force=force, kind=BUNDLE) as work:
+    with files.writing(target, force=force, kind=BUNDLE, hold=lambda place: locked_if_there(place, note)) as work:
+        yield work
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a hidden sibling folder that replaces a bundle whose lock (`vivit_export.locking`) the caller holds.
+
+    Raises:
+        OutputError: see `writing`.
+    """
+    with files.writing(target, force=True, kind=BUNDLE) as work:
         yield work
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from contextlib import closing
 from pathlib import Path
@@ -268,8 +267,8 @@ def bench(
     """Time the engines of BUNDLE in turns, and optionally PyTorch beside them."""
     from vivit_export.bundle import read_bundle
     from vivit_export.demo import clips_path
-    from vivit_export.export.amend import amend
     from vivit_export.export.bench import bench as run
+    from vivit_export.export.bench import save_bench
     from vivit_export.report.text import bench_text
 
     source = read_bundle(bundle)
@@ -289,11 +288,11 @@ def bench(
         anyway=anyway,
         progress=progress,
     )
-    if save and not report.interrupted:
-        amend(source, lambda _work, content: dataclasses.replace(content, bench=report.record()), progress)
     if as_json:
         show_json(report.to_json())
     else:
         click.echo(bench_text(report.record()))
+    if save and not report.interrupted:
+        save_bench(source, report, progress)
     if report.interrupted:
         raise KeyboardInterrupt

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from vivit_export.bundle import Bundle, read_bundle, write_manifest, writing
+from vivit_export.bundle import Bundle, read_bundle, write_manifest
 from vivit_export.bundle.manifest import Content
+from vivit_export.bundle.reading import copy_files
+from vivit_export.bundle.writing import replacing
+from vivit_export.errors import OutputError
+from vivit_export.locking import locked
 from vivit_export.progress import Progress
 from vivit_export.report.html import write_report
 
@@ -31,24 +34,25 @@ def finish(work: Path, content: Content, place: Path, progress: Progress) -> Bun
         return dataclasses.replace(read_bundle(work), path=place)
 
 
-def amend(source: Bundle, change: Callable[[Path, Content], Content], progress: Progress) -> Bundle:
-    """Replace a bundle by a changed copy.
+def amend(path: Path, change: Callable[[Path, Content], Content], progress: Progress) -> Bundle:
+    """Replace a bundle by a changed copy, while no other process of this package changes it.
 
     Args:
-        source: a verified bundle.
+        path: the bundle. If another process changes it, this waits, and then changes what that one wrote.
         change: takes the folder of the copy, which it may change, and the content; returns the new content.
-        progress: receives the last stage.
+        progress: receives the last stage, and a note if this has to wait.
 
     Returns:
         The new bundle, read back with its hashes verified.
 
     Raises:
+        BundleError: the bundle is damaged.
         OutputError: the bundle cannot be replaced; it is as it was.
     """
-    with writing(source.path, force=True) as work:
-        for name in source.manifest.files:
-            copy = work / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source.path / name, copy)
+    with locked(path, progress.note), replacing(path) as work:
+        source = read_bundle(path, verify=False)
+        copy_files(source, work)
         content = change(work, source.manifest.content)
-        return finish(work, content, source.path, progress)
+        if read_bundle(path, verify=False).manifest != source.manifest:  # where locks do not work
+            raise OutputError(f"another process changed {path} meanwhile, so it was left as it is; run again")
+        return finish(work, content, path, progress)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from vivit_export.bundle import Bundle, read_bundle
-from vivit_export.files import as_path
+from vivit_export.bundle import MODEL, Bundle, read_bundle
+from vivit_export.bundle.manifest import Content
+from vivit_export.errors import OutputError
+from vivit_export.export.amend import amend
+from vivit_export.files import as_path, sha256_of
 from vivit_export.progress import Progress
 from vivit_export.runtime.bench.report import BenchReport, parse_kind
 from vivit_export.runtime.bench.run import served_commands, take_turns
@@ -74,3 +78,19 @@ def bench(
         anyway=anyway,
         progress=progress,
     )
+
+
+def save_bench(source: Bundle, report: BenchReport, progress: Progress) -> None:
+    """Add a result to the bundle that was timed, and to its report.
+
+    Raises:
+        OutputError: the bundle was changed while it was timed, or cannot be written.
+    """
+
+    def add(work: Path, content: Content) -> Content:
+        rebuilt = any(content.engines.get(name) != engine for name, engine in source.engines.items())
+        if rebuilt or sha256_of(work / MODEL) != source.manifest.files[MODEL].sha256:
+            raise OutputError(f"{source.path} was changed while it was timed, so the result was not saved; run again")
+        return replace(content, bench=report.record())
+
+    amend(source.path, add, progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,18 +135,23 @@ def build_engines(
     options = EngineOptions(batches, sms, timing_cache, allow_unfused)
     options.check_targets(targets, source.precision)
     flavours = _available(targets, options, progress)
-    for flavour in flavours:
-        name = options.engine_name(flavour)
-        if name in source.engines and not force:
-            raise OutputError(f"{source.path} already has the engine {name}; pass {option('force')} to build it again")
+
+    def require_new(engines: Collection[str]) -> None:
+        for name in map(options.engine_name, flavours):
+            if name in engines and not force:
+                raise OutputError(
+                    f"{source.path} already has the engine {name}; pass {option('force')} to build it again"
+                )
 
     def add_engines(work: Path, content: Content) -> Content:
+        require_new(content.engines)  # again: another process may have built it meanwhile
         for flavour in flavours:
             with progress.stage(f"compile {options.engine_name(flavour)}"):
                 content = add_engine(work, content, flavour, options)
         return content
 
-    return amend(source, add_engines, progress)
+    require_new(source.engines)
+    return amend(source.path, add_engines, progress)
 
 
 def _available(targets: Sequence[str], options: EngineOptions, progress: Progress) -> list[Flavour]:

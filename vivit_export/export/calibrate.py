@@ -27,7 +27,7 @@ from vivit_export.calibration.ranges import Ranges, read_ranges
 from vivit_export.calibration.smoothing import find_ranges
 from vivit_export.contract import Clip, Contract
 from vivit_export.demo.motion import LABELS, render_clip
-from vivit_export.errors import UsageError, option
+from vivit_export.errors import PrecisionError, UsageError, option
 from vivit_export.export.checkpoint.load import Checkpoint
 from vivit_export.export.graph.build import Rewritten, save_graph, signature
 from vivit_export.export.graph.pixels import prepend_pixels
@@ -177,8 +177,17 @@ def layers_to_keep(ranges: Ranges, keep: str | None) -> tuple[str, ...]:
 
 
 def calibration_graph(checkpoint: Checkpoint, model: ir.Model) -> list[LinearGroup]:
-    """Prepare a rewritten graph for calibration: uint8 crops in, layer inputs named; return the layers."""
+    """Prepare a rewritten graph for calibration: uint8 crops in, layer inputs named; return the layers.
+
+    Raises:
+        PrecisionError: there are none.
+    """
     layers = name_inputs(model)
+    if not layers:
+        raise PrecisionError(
+            "the graph has no Linears of an encoder to quantize, so there is nothing to calibrate; report it with the "
+            "version of transformers"
+        )
     prepend_pixels(model, Preprocessor(checkpoint.clip, checkpoint.preprocess))
     model.graph.opset_imports[""] = _OPSET
     model.ir_version = 10

@@ -88,7 +88,7 @@ def export_model(
         checkpoint = load_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
     for note in checkpoint.notes:
         progress.note(note)
-    with bundle.writing(plan.target, force=options.force) as work:
+    with bundle.writing(plan.target, force=options.force, note=progress.note) as work:
         content = _export_into(work, checkpoint, plan, progress)
         return finish(work, content, plan.target, progress)
 

@@ -33,6 +33,61 @@ def test_layers_survive_their_json(name: str) -> None:
     assert tuple(Layer.from_record(from_json(LayerRecord, layer, "layer")) for layer in stored) == layers
 
 
+def generated(
+    operations: str, inputs: list[str], constants: list[str], output: str, node: str = "p/MatMul"
+) -> tuple[str, str]:
+    """Role and type of a generated kernel; tensors are written as in ``Half[1,1,128]``."""
+    ins, weights, outs = (
+        tuple(PlanTensor.from_text(f"{text} {i}") for i, text in enumerate(group))
+        for group in (inputs, constants, [output])
+    )
+    layer = Layer(f"__myl_{operations}_myl0_1", "kgen", ins, weights, outs, "", (node,))
+    return layer.role, layer.dtype
+
+
+ROW, STATISTICS, AFFINE = "Half[1,1,128]", ["Float[1,1,128]", "Float[1,1,1]"], ["Half[1,1,128]", "Half[1,1,128]"]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dtype"),
+    [
+        (("ReshMulSum", ["Float[1,1,128]"], ["Float[1,128,512]"], "Float[1,1,512]"), "Float"),
+        (("AddSqrtDivMulMulAddMoveCastReshMulSum", STATISTICS, ["Half[1,128,512]"], "Half[1,1,512]"), "Half"),
+        (("AddSqrtDivMulCastMulMoveAddReshMulSum", STATISTICS, ["Half[1,128,512]", *AFFINE], "Half[1,1,512]"), "Half"),
+        # The weights decide, not the narrower constants of LayerNormalization beside them.
+        (
+            ("AddSqrtDivMulCastMulMoveAddCastReshMulSum", STATISTICS, ["Float[1,128,512]", *AFFINE], "Float[1,1,512]"),
+            "Float",
+        ),
+        # Only stored as codes: they are multiplied in Half.
+        (
+            ("CastMulAddSqrtDivMulCastMulMoveAddReshMulSum", STATISTICS, ["Int8[1,128,512]", *AFFINE], "Half[1,1,512]"),
+            "Half",
+        ),
+        (("MulSum", ["Int8[1,1,128]"], ["Int8[1,128,512]"], "Half[1,1,512]"), "Int8"),
+        (("MulSum", ["Half[1,128,1]"], ["Half[1,128,1]"], "Half[1,1,1]"), "Half"),  # a head of one label
+    ],
+)
+def test_a_generated_product_of_a_row_has_the_type_that_it_multiplies_in(kernel: Any, dtype: str) -> None:
+    """The first five are real: what tensorrt-rtx 1.7.1 makes of graphs whose types are known."""
+    assert generated(*kernel) == ("gemm", dtype)
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        ("MulSum", [ROW], ["Half[1,128,512]"], "Half[1,1,512]", "norm/ReduceSum"),  # no product of the graph
+        ("CastMulSum", [ROW], ["Half[1,1,128]"], "Half[1,1,1]"),  # no matrix
+        ("MulSum", [ROW], ["Half[1,64,512]"], "Half[1,1,512]"),  # of another size than what is read
+        ("MulSum", [ROW], ["Half[1,128,512]"], "Half[1,1,256]"),  # or written
+        ("MulAdd", [ROW], ["Half[1,128,512]"], "Half[1,1,512]"),  # adds nothing up
+        ("MoveTranSlicTranReshMulSum", ["Half[1,9,64]"], [], "Half[1,1,9]", "attention/QK"),  # no weights
+    ],
+)
+def test_what_only_looks_like_a_product_with_weights_is_none(kernel: Any) -> None:
+    assert generated(*kernel)[0] == "other"
+
+
 @pytest.mark.parametrize(
     ("tensor", "text"),
     [

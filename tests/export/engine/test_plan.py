@@ -1,7 +1,7 @@
 """Reading layer plans and proving precision on them.
 
-The three logs under data/ are real: tensorrt-rtx 1.7.1 on small ViViTs (2 x 64 heads, 257
-tokens), cut to the plan and the memory lines. JSON of the engine inspector needs a GPU, so it is
+The logs under data/ are real: tensorrt-rtx 1.7.1 on small ViViTs (heads of 64, 257 tokens, or 9 of our own
+graph), cut to the plan and the memory lines. JSON of the engine inspector needs a GPU, so it is
 made here in the two spellings that TensorRT uses.
 """
 
@@ -12,7 +12,7 @@ import json
 from typing import Any
 
 import pytest
-from plan_logs import log
+from plan_logs import ONE_ROW, log
 
 from vivit_export.bundle.engines import PlanSummary
 from vivit_export.errors import BuildError, InputError, PrecisionError
@@ -80,10 +80,51 @@ def test_a_gemm_that_ran_as_something_else_is_missed() -> None:
     lines = log("rtx_fp16_two_blocks").splitlines(keepends=True)
     out_projection = next(i for i, line in enumerate(lines) if "Name: __myl_FcAddAdd" in line)
     lines[out_projection] = (
-        lines[out_projection].replace("__myl_FcAddAdd", "__myl_MulSumAddAdd").replace("runtime_fusion", "kgen")
+        lines[out_projection].replace("__myl_FcAddAdd", "__myl_MulAddAdd").replace("runtime_fusion", "kgen")
     )
-    with pytest.raises(PrecisionError, match="7 encoder GEMMs where 8 are expected"):
+    with pytest.raises(PrecisionError, match="7 encoder GEMMs where 8 are expected") as caught:
         prove(parse_rtx_log("".join(lines)), precision=Precision.FP16, num_attention=2)
+    advice = "report it with the options used, or try another batches.max, for which the compiler may choose others"
+    assert str(caught.value).endswith(advice)
+
+
+ROW_KERNELS = {
+    "rtx_fp16_one_row": ("Half", ["attention.o_proj", "mlp.fc1", "mlp.fc2"]),
+    "rtx_bf16_one_row_wide": ("BFloat16", ["attention.o_proj", "mlp.fc2"]),
+    "rtx_fp32_one_row": ("Float", ["attention.o_proj", "mlp.fc2"]),
+}
+"""The type, and the Linears of the last block that generated kernels execute, as a reader of the log sees them."""
+
+
+@pytest.mark.parametrize("name", ONE_ROW)
+def test_products_of_one_row_are_gemms_of_the_encoder_or_the_head(name: str) -> None:
+    dtype, linears = ROW_KERNELS[name]
+    plan = parse_rtx_log(log(name))
+    rows = [gemm for gemm in plan.gemm_layers if "MulSum" in gemm.name]
+    assert [gemm.encoder for gemm in rows] == [*[True] * len(linears), False]
+    assert [next(n for n in gemm.nodes if n.endswith(("/MatMul", "/Gemm"))) for gemm in rows] == [
+        *(f"layers.1.{linear}/MatMul" for linear in linears),
+        "classifier/Gemm",
+    ]
+    assert {gemm.dtype for gemm in plan.gemm_layers} == {dtype}
+    precision = next(p for p in Precision if p.plan_type == dtype)
+    evidence = prove(plan, precision=precision, num_attention=2, single_query=1)
+    assert evidence[1:] == [f"8 of 8 encoder GEMMs in {dtype}", f"other GEMMs: 2 in {dtype}"]
+    other = Precision.BF16 if precision is Precision.FP16 else Precision.FP16
+    with pytest.raises(PrecisionError, match=f"8 of 8 encoder GEMMs run in {dtype} instead of {other.plan_type}"):
+        prove(plan, precision=other, num_attention=2, single_query=1, allow_unfused=True)
+
+
+@pytest.mark.parametrize("name", ["rtx_fp16_one_row", "rtx_bf16_one_row_wide"])
+def test_one_wide_product_of_a_row_is_named(name: str) -> None:
+    text, (dtype, _) = log(name), ROW_KERNELS[name]
+    line = next(x for x in text.splitlines() if "layers.1.mlp.fc2/MatMul]" in x)
+    before, weights = line.split("Constants: ")
+    changed = f"{before}Constants: {weights.replace(f'Datatype: {dtype}', 'Datatype: Float')}"
+    precision = next(p for p in Precision if p.plan_type == dtype)
+    with pytest.raises(PrecisionError, match="1 of 8 encoder GEMMs run in Float") as caught:
+        prove(parse_rtx_log(text.replace(line, changed)), precision=precision, num_attention=2, single_query=1)
+    assert line.split("Name: ")[1].split(",")[0] in str(caught.value)
 
 
 def test_one_wide_gemm_is_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,24 @@ import pytest
 import torch
 from checkpoints import Checkpoints, assert_as_hugging_face, normal_pixels
 from graphs import ops, parse, run_ort
+from made_ranges import LAYERS as LAYERS_OF_RANGES
+from made_ranges import ranges
 
 from vivit_export.bundle.manifest import Declined
 from vivit_export.contract import Tensor
-from vivit_export.errors import BuildError
+from vivit_export.errors import BuildError, PrecisionError
+from vivit_export.export.calibrate import calibration_graph
 from vivit_export.export.checkpoint.load import load_checkpoint
 from vivit_export.export.graph import build as graph_module
-from vivit_export.export.graph.build import Graph, build_graph, layer_types, save_graph, signature
+from vivit_export.export.graph.build import (
+    Graph,
+    Quantization,
+    build_graph,
+    layer_types,
+    rewrite_graph,
+    save_graph,
+    signature,
+)
 from vivit_export.precision import Precision
 from vivit_export.rewrite import REWRITE_NAMES
 
@@ -195,3 +207,45 @@ def test_a_rewrite_that_leaves_the_range_is_named(checkpoints: Checkpoints, tmp_
         layer.mlp.fc1.weight[5, 3] = 1e5  # now the checkpoint's own
     with pytest.raises(BuildError, match=r"reaches 1e\+09, beyond .*; use precision=bf16$"):
         build_graph(checkpoint, outputs=("logits",), **options)
+
+
+def renamed(model: ir.Model) -> ir.Model:
+    """With names that transformers before 5.9 gives the modules, such as ``encoder.layer.0.output.dense``."""
+    for node in model.graph:
+        node.name = str(node.name).replace("layers.", "encoder.layer.", 1)
+    return model
+
+
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP8])
+def test_a_promise_that_reaches_no_layer_is_no_export(checkpoints: Checkpoints, precision: Precision) -> None:
+    checkpoint = checkpoints.load(num_hidden_layers=LAYERS)
+    rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), precision)
+    options: dict[str, Any] = {"precision": precision, "form": "pattern", "opset": 23, "input_mode": "crops"}
+    outputs = ("logits", "embedding")
+
+    def refusal(quantization: Quantization) -> str:
+        with pytest.raises(PrecisionError) as caught:
+            build_graph(checkpoint, outputs=outputs, quantization=quantization, **options)
+        assert caught.value.exit_code == 6
+        return str(caught.value)
+
+    everything = Quantization(rewritten, ranges(precision), keep=tuple(LAYERS_OF_RANGES))
+    assert refusal(everything) == (
+        f"{precision} reached none of the graph's 14 layers, so nothing is exported; let fewer layers stay in fp16 "
+        "(keep_fp16), or export fp16"
+    )
+    unknown = replace(rewritten, model=renamed(rewritten.model.clone()))
+    assert refusal(Quantization(unknown, ranges(precision))).startswith(
+        f"{precision} was promised for the 12 Linears of the encoder, but 0 were found in the graph"
+    )
+    half = rewritten.model.clone()
+    for node in half.graph:
+        node.name = str(node.name).replace("layers.1.", "encoder.layer.1.")
+    assert "but 6 were found" in refusal(Quantization(replace(rewritten, model=half), ranges(precision)))
+
+
+def test_nothing_is_calibrated_that_would_not_be_quantized(checkpoints: Checkpoints) -> None:
+    checkpoint = checkpoints.load(num_hidden_layers=LAYERS)
+    model = renamed(checkpoints.trace(num_hidden_layers=LAYERS))
+    with pytest.raises(PrecisionError, match="no Linears of an encoder to quantize, so there is nothing to calibrate"):
+        calibration_graph(checkpoint, model)

@@ -7,6 +7,7 @@ about the network's input and output come from the checkpoint's own JSON.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import torch
 import transformers
 
 from vivit_export.contract import Clip, Preprocess, Task
-from vivit_export.errors import CheckpointError
+from vivit_export.errors import CheckpointError, EnvironmentFault
 from vivit_export.export.checkpoint.config import as_loaded, has_classifier, read_config
 from vivit_export.export.checkpoint.files import locate, weight_files
 from vivit_export.export.checkpoint.weights import (
@@ -35,6 +36,9 @@ from vivit_export.files import sha256_of
 from vivit_export.precision import Precision
 from vivit_export.records import JsonObject
 from vivit_export.runtime.clips.processor_config import doubt_about, read_clip_geometry, read_preprocess
+
+OLDEST_TRANSFORMERS = (5, 9)
+"""First version whose modules have the names and forms that the graph's rewrites and the quantization look for."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +217,9 @@ def load_checkpoint(model: str, *, revision: str | None = None, allow_pickle: bo
     Raises:
         CheckpointError: not found, not a ViViT, or weights that are missing, truncated, of the
             wrong shape, pickled, or not finite.
+        EnvironmentFault: transformers is too old.
     """
+    _require_transformers()
     folder, commit = locate(model, revision, allow_pickle)
     config = read_config(folder)
     activation = config.get("hidden_act", "gelu_fast")
@@ -238,6 +244,17 @@ def load_checkpoint(model: str, *, revision: str | None = None, allow_pickle: bo
         weights_sha256={f.name: sha256_of(f) for f in files},
         notes=(*notes, *([doubt] if doubt else [])),
     )
+
+
+def _require_transformers() -> None:
+    """Refuse a version whose networks would be exported, but neither rewritten nor quantized."""
+    found = tuple(int(part) for part in re.findall(r"\d+", transformers.__version__)[:2])
+    if found < OLDEST_TRANSFORMERS:
+        oldest = ".".join(map(str, OLDEST_TRANSFORMERS))
+        raise EnvironmentFault(
+            f"transformers {transformers.__version__} is too old to export from; checkpoints of any version can be "
+            f'read with {oldest} or newer: pip install --upgrade "transformers>={oldest}"'
+        )
 
 
 def _load_network(folder: Path, config: JsonObject, files: list[Path]) -> tuple[Any, list[str]]:

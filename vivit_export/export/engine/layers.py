@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +27,7 @@ _HOST_KINDS = {"shape_call", "signal", "wait", "constant", "noop"}
 _INDEX_DTYPES = {"Int64", "Int32", "Bool"}
 # A generated kernel is named after its operations: __myl_AddReshTranReshMove_myl0_5.
 _LAYOUT_OPS = {"Tran", "Move", "Repl", "Conc", "Slic", "Gath"}
+_PRODUCT = "MulSum"
 _POINTWISE_OPS = {"Resh", "Add", "Sub", "Mul", "Min", "Max", "Roun", "Cast"}
 
 
@@ -97,9 +99,15 @@ class Layer:
 
     @property
     def dtype(self) -> str:
-        """The wider of its narrowest activation and its narrowest weights: a residual or a bias may be wider."""
-        activation = min((t.dtype for t in self.factors or self.inputs), key=_BITS.__getitem__, default="?")
-        weights = min((t.dtype for t in self.weights), key=_BITS.__getitem__, default=activation)
+        """The wider of its narrowest activation and its narrowest weights: a residual or a bias may be wider.
+
+        Two factors of a generated product have one type: if a Cast precedes it, as after the Float statistics of
+        LayerNormalization, that of the weights, or that of the result if the weights are codes.
+        """
+        activation = _narrowest(self.factors or self.inputs, "?")
+        weights = _narrowest(_row_weights(self) or self.weights, activation)
+        if _casts_before_product(self):
+            activation = weights if _BITS[weights] >= _BITS["Half"] else _narrowest(self.outputs, activation)
         return max(activation, weights, key=_BITS.__getitem__)
 
     @property
@@ -194,6 +202,32 @@ def _layer_from_json(data: JsonObject) -> Layer:
     )
 
 
+def _narrowest(tensors: Iterable[PlanTensor], otherwise: str) -> str:
+    return min((t.dtype for t in tensors), key=_BITS.__getitem__, default=otherwise)
+
+
+def _operations(layer: Layer) -> list[str]:
+    """Return the operations of a generated kernel in order; other kernels have none."""
+    return re.findall(r"[A-Z][a-z]+", re.sub(r"_myl\d+_\d+$", "", layer.name)) if layer.kind == "kgen" else []
+
+
+def _row_weights(layer: Layer) -> list[PlanTensor]:
+    """Return the weights (K, N) that a generated kernel multiplies a row (K) with; empty if it does not.
+
+    Myelin generates kernels for products of one row, such as those after the last attention at batch 1: they multiply,
+    then add up, and do what precedes and follows too (tensorrt-rtx 1.7.1). A sum of squares has the same name, so the
+    kernel must also execute a product of the graph, read K and write N numbers.
+    """
+    if _PRODUCT not in "".join(_operations(layer)) or not any(re.search(r"MatMul|Gemm", node) for node in layer.nodes):
+        return []
+    read, written = ({d for t in tensors for d in t.dims} for tensors in (layer.inputs, layer.outputs))
+    return [t for t in layer.weights if t.dims[-2] > 1 and t.dims[-2] in read and t.dims[-1] in written]
+
+
+def _casts_before_product(layer: Layer) -> bool:
+    return bool(_row_weights(layer)) and "Cast" in "".join(_operations(layer)).rpartition(_PRODUCT)[0]
+
+
 def _role(layer: Layer) -> Role:
     tensors = layer.inputs + layer.outputs
     if layer.kind in _HOST_KINDS or (tensors and all(t.dtype in _INDEX_DTYPES for t in tensors)):
@@ -206,6 +240,8 @@ def _role(layer: Layer) -> Role:
 
 def _product(layer: Layer) -> Literal["gemm", "product"] | None:
     """Return what a layer multiplies its input with: weights, or another activation (Q·Kᵀ and P·V)."""
+    if layer.kind == "kgen":
+        return "gemm" if _row_weights(layer) else None
     # "correlation" is Myelin's convolution: with stride = kernel, the patch embedding is a GEMM.
     pattern, where = r"^gemm$|^fc$|^correlation$|matrix_?multiply|conv", layer.kind
     if layer.kind.endswith("fusion"):
@@ -222,5 +258,5 @@ def _product(layer: Layer) -> Literal["gemm", "product"] | None:
 def _is_copy(layer: Layer) -> bool:
     if layer.kind != "kgen":
         return layer.kind in {"reformat", "copy"}
-    ops = set(re.findall(r"[A-Z][a-z]+", re.sub(r"_myl\d+_\d+$", "", layer.name)))
+    ops = set(_operations(layer))
     return bool(ops & _LAYOUT_OPS) and ops <= _LAYOUT_OPS | _POINTWISE_OPS

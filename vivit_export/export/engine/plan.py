@@ -96,8 +96,9 @@ def prove(
     if lost or len(promised) < fewest:
         found = f"no GEMM for {_listed(lost)}" if lost else f"{len(promised)} encoder GEMMs where {fewest} are expected"
         raise PrecisionError(
-            f"the compiled plan has {found}, so {precision} cannot be proven; "
-            "leave out of the promise what the compiler runs as another kind of kernel"
+            f"the compiled plan has {found}, so {precision} cannot be proven: the compiler ran the others as kernels "
+            "that this version does not know; report it with the options used, or try another "
+            f"{option('batches.max')}, for which the compiler may choose others"
         )
     wrong = [g for g in promised if g.dtype != wanted]
     if wrong:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -16,7 +16,7 @@ from vivit_export.bundle.manifest import LargestWeight, PrecisionRecord, Quantiz
 from vivit_export.calibration.ranges import Ranges
 from vivit_export.choices import AttentionForm
 from vivit_export.contract import IO, InputMode, Tensor
-from vivit_export.errors import BuildError, option
+from vivit_export.errors import BuildError, PrecisionError, option
 from vivit_export.export.checkpoint.load import Checkpoint
 from vivit_export.export.graph.lowering import Lowered, lower_precision
 from vivit_export.export.graph.pixels import prepend_pixels
@@ -32,6 +32,7 @@ from vivit_export.runtime import Preprocessor
 _EXTERNAL_BYTES = 64 << 20
 """Above this, weights go to a file of their own (a protobuf ends at 2 GiB, and viewers open faster)."""
 
+_LINEARS_PER_BLOCK = 6  # Q, K, V, out-projection, fc1, fc2
 _GEMMS = frozenset({"MatMul", "Gemm", "Conv"})
 
 
@@ -134,6 +135,8 @@ def build_graph(
                 raise
             remedy = option("skip_rewrites", culprit)
             raise BuildError(f"{e.args[0]}, or {remedy}, which made it so large") from None
+    layers = layer_types(model)
+    _require_reached(layers, quantized, precision, checkpoint.num_layers)
     pixels = None if input_mode == "pixels" else prepend_pixels(model, preprocessor, frame_size, folded=folded)
     model.graph.opset_imports[""] = opset
     model.ir_version = 10
@@ -141,7 +144,7 @@ def build_graph(
         name=precision,
         attention=form,
         opset=opset,
-        layers=layer_types(model),
+        layers=layers,
         rewrites=rewritten.applied.counts,
         declined=rewritten.applied.declined,
         pixels=pixels,
@@ -155,6 +158,36 @@ def _quantize(model: ir.Model, quantization: Quantization) -> QuantizationRecord
     layers = quantize(model, ranges, quantization.keep)
     attention = quantize_attention(model, ranges) if quantization.attention else None
     return QuantizationRecord(ranges.method, ranges.clips, layers, ranges.sensitivity, attention)
+
+
+def _require_reached(
+    layers: Mapping[str, str], quantized: QuantizationRecord | None, precision: Precision, num_blocks: int
+) -> None:
+    """Refuse a graph that does not have what its precision promises; no engine is needed to see that.
+
+    Args:
+        layers: from `layer_types`.
+        quantized: how it was quantized.
+        precision: what was promised.
+        num_blocks: encoder blocks of the network.
+
+    Raises:
+        PrecisionError: no layer has the type, or Linears were not found.
+    """
+    found = sum(len(layer.linears) for layer in quantized.layers.values()) if quantized else 0
+    expected = _LINEARS_PER_BLOCK * num_blocks
+    if quantized is not None and found != expected:
+        raise PrecisionError(
+            f"{precision} was promised for the {expected} Linears of the encoder, but {found} were found in the graph, "
+            "so nothing is exported; report it with the version of transformers"
+        )
+    attention = quantized is not None and quantized.attention is not None
+    if precision.dtype.name.lower() not in layers.values() and not attention:
+        kept = f"; let fewer layers stay in fp16 ({option('keep_fp16')}), or export {precision.base}"
+        raise PrecisionError(
+            f"{precision} reached none of the graph's {len(layers)} layers, so nothing is exported"
+            f"{kept if precision.quantized else '; report it with the version of transformers'}"
+        )
 
 
 def _with_lowering(record: PrecisionRecord, lowered: Lowered) -> PrecisionRecord:
