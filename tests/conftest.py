@@ -10,7 +10,7 @@ import pytest
 from capabilities import pytest_configure, pytest_runtest_setup  # noqa: F401  hooks
 from command_line import cli, demo_bundle, demo_export, trace_once  # noqa: F401  fixtures
 from fake_nvidia_smi import smi  # noqa: F401  fixture
-from simulated_tensorrt import tensorrt_bindings, tensorrt_libraries  # noqa: F401  fixtures
+from simulated_tensorrt import tensorrt_bindings, tensorrt_libraries, tensorrt_version  # noqa: F401  fixtures
 from small_bundle import home  # noqa: F401  fixture
 from small_disk import small_disk  # noqa: F401  fixture
 
