@@ -30,7 +30,7 @@ venv: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[cpu,openvino,rtx,triton,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[export,cpu,openvino,rtx,triton,dev]"
 	touch $@
 
 clean:

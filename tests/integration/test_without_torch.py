@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from console import BIN, console
+
+import vivit_export
 
 BLOCKER = """
 import sys
@@ -25,7 +28,7 @@ def no_torch(tmp_path: Path) -> dict[str, str]:
     folder = tmp_path / "site"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(BLOCKER)
-    return {"PYTHONPATH": str(folder), "PATH": str(BIN)}
+    return {"PYTHONPATH": f"{folder}{os.pathsep}{Path(vivit_export.__path__[0]).parent}", "PATH": str(BIN)}
 
 
 def test_inspect_needs_no_torch_and_export_says_that_it_does(no_torch: dict[str, str], demo_bundle: Path) -> None:
@@ -33,7 +36,25 @@ def test_inspect_needs_no_torch_and_export_says_that_it_does(no_torch: dict[str,
     assert done.returncode == 0, done.stderr
     done = console("vivit-export", "demo", "--target", "onnx", cwd=demo_bundle, env=no_torch)
     assert done.returncode == 7
-    assert done.stderr == "error: the package torch is not installed; pip install vivit-export\n"
+    assert done.stderr == (
+        "error: exporting a checkpoint, or running it in PyTorch, needs the package torch, which is not installed; "
+        'install it with: pip install "vivit-export[export]"\n'
+    )
+
+
+@pytest.mark.parametrize("call", ["ve.export_model('demo', 'out')", "ve.check({bundle!r}, against='eager')"])
+def test_python_callers_are_told_too(no_torch: dict[str, str], demo_bundle: Path, call: str) -> None:
+    code = f"""
+import vivit_export as ve
+from vivit_export.errors import MissingDependencyError
+try:
+    {call.format(bundle=str(demo_bundle))}
+except MissingDependencyError as e:
+    print(e)
+"""
+    done = console("python", "-c", code, cwd=demo_bundle.parent, env=no_torch)
+    assert done.returncode == 0, done.stderr
+    assert 'pip install "vivit-export[export]"' in done.stdout
 
 
 @pytest.mark.needs_rtx

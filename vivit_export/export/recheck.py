@@ -20,6 +20,7 @@ from vivit_export.bundle.checks import BlockDrift, CheckedClips, DriftReport, Ga
 from vivit_export.choices import Against, CpuPrecision
 from vivit_export.errors import CheckpointError, UsageError, option
 from vivit_export.export.clips import load_check_clips, num_check_clips
+from vivit_export.packages import naming_the_extra
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime import Preprocessor
@@ -226,7 +227,8 @@ def load_exported_checkpoint(bundle: Bundle, checkpoint: str | None) -> Checkpoi
         UsageError: the bundle was exported from a folder, which must be named.
         CheckpointError: the weights differ.
     """
-    from vivit_export.export.checkpoint.load import load_checkpoint
+    with naming_the_extra():
+        from vivit_export.export.checkpoint.load import load_checkpoint
 
     model = bundle.manifest.model
     named = checkpoint or (model.id if model.id == "demo" or model.revision else None)

@@ -28,6 +28,7 @@ from av.container import InputContainer
 
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError
+from vivit_export.packages import LOWEST_PYAV, require_version
 from vivit_export.runtime.clips.sampling import Indices, clip_indices
 
 UInt8 = npt.NDArray[np.uint8]
@@ -40,8 +41,10 @@ _SUFFIXES = (
 _STATES_DURATION = ("matroska", "mov")
 _DURATION_SLACK_SECONDS = 0.5
 # One frame is too little to share among threads: with PyAV's default of all cores the conversion took
-# seven times as long. Before 17.0 there was no choice, and one thread.
-_TO_RGB: dict[str, Any] = {"format": "rgb24"} | ({"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {})
+# seven times as long.
+_TO_RGB: dict[str, Any] = {"format": "rgb24", "threads": 1}
+
+require_version("PyAV", av.__version__, LOWEST_PYAV, "an older one gives other colors without a word")
 
 
 def read_clip(path: str | Path, contract: Contract) -> UInt8:
