@@ -26,7 +26,8 @@ class Flavour(NamedRecord):
         product: its name, for people.
         module: its Python package.
         extra: extra of our package that installs it.
-        lowest: the first version that has every name and signature that we use (checked against the bindings).
+        lowest: the first version that has every name and signature that we use (TensorRT, checked against the
+            bindings), or that compiles every precision without a GPU (TensorRT for RTX: 1.4 fails at int8 and fp8).
         times_kernels: whether it chooses kernels by timing them, so that a timing cache saves time.
         known_sms: compute capabilities that it compiles for ahead of time, on any machine; empty: it compiles for
             this machine's GPU (tensorrt_rtx.ComputeCapability, 1.7.1: no datacenter GPU except SM 80).
@@ -34,7 +35,7 @@ class Flavour(NamedRecord):
     """
 
     TENSORRT = "tensorrt", "TensorRT", "tensorrt", "gpu", "10.3", True
-    TENSORRT_RTX = "tensorrt-rtx", "TensorRT for RTX", "tensorrt_rtx", "rtx", "1.4", False, _RTX_SMS, _RTX_DEFAULT_SMS
+    TENSORRT_RTX = "tensorrt-rtx", "TensorRT for RTX", "tensorrt_rtx", "rtx", "1.5", False, _RTX_SMS, _RTX_DEFAULT_SMS
 
     if not TYPE_CHECKING:  # a type checker would take it for the signature of ``Flavour("tensorrt")``
 

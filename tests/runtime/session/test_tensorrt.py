@@ -152,7 +152,7 @@ def test_an_engine_for_another_machine_is_not_touched(machine: Machine, cuda: Fa
 
 @pytest.mark.parametrize(
     ("flavour", "version", "lowest", "extra"),
-    [(Flavour.TENSORRT, "10.2.0", "10.3", "gpu"), (Flavour.TENSORRT_RTX, "1.3.0.35", "1.4", "rtx")],
+    [(Flavour.TENSORRT, "10.2.0", "10.3", "gpu"), (Flavour.TENSORRT_RTX, "1.4.0.76", "1.5", "rtx")],
 )
 def test_versions_that_were_never_checked_are_refused(
     machine: Machine, flavour: Flavour, version: str, lowest: str, extra: str
