@@ -16,7 +16,8 @@ from vivit_export.errors import EnvironmentFault, MissingDependencyError
 from vivit_export.flavour import Flavour
 from vivit_export.packages import EXTRAS, LOWEST_PYAV, missing_package, naming_the_extra, require_version
 
-PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def lower_bounds(requirements: list[str]) -> dict[str, str]:
@@ -29,6 +30,20 @@ def test_the_lowest_versions_are_those_that_pip_is_told() -> None:
     assert lower_bounds(PROJECT["dependencies"])["av"] == LOWEST_PYAV
     for flavour in Flavour:
         assert lower_bounds(extras[flavour.extra])[str(flavour)] == flavour.lowest
+
+
+def test_the_lowest_environment_has_the_lower_bounds() -> None:
+    """What ``make test-lowest`` installs: the version that a bound names, or the first that begins with it."""
+    text = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8")
+    pinned = dict(line.split("==") for line in text.splitlines() if not line.startswith("#"))
+    extras = PROJECT["optional-dependencies"]
+    tested = [*PROJECT["dependencies"], *(r for extra in ("cpu", "openvino", "rtx", "triton") for r in extras[extra])]
+    tested += [r for r in extras["export"] if r.startswith("onnx")]
+    tested += [r for r in extras["dev"] if r.startswith("opencv")]  # it must fit the lowest NumPy
+    bounds = lower_bounds(tested)
+    assert set(pinned) == set(bounds)
+    for name, bound in bounds.items():
+        assert pinned[name].split(".")[: len(bound.split("."))] == bound.split("."), name
 
 
 def test_every_package_of_the_extra_is_known() -> None:
