@@ -1,19 +1,30 @@
 # Two commands set everything up on a machine with Python 3.10+ and nothing else:
 #   make demo   exports the built-in checkpoint: bundle, drift figures, a TensorRT-RTX engine
 #   make test   runs all tests
+# Two more are for releases (docs/releasing.md):
+#   make test-lowest      runs what serves a bundle with the lowest versions of everything, without torch
+#   make dist URL=…       builds what is published
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+LOWEST := $(VENV)-lowest
+SERVING := tests/bundle tests/calibration tests/deploy tests/report tests/runtime $(filter-out tests/test_architecture.py,$(wildcard tests/test_*.py))
 CPP    := $(shell find vivit_export tests benchmarks -name '*.[ch]pp' -o -name '*.h')
 
-.PHONY: demo test lint format venv clean
+.PHONY: demo test test-lowest lint format venv dist clean
 
 demo: $(READY)
 	$(BIN)/vivit-export demo --fp16 -o out/vivit-demo-fp16 --force
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+
+# Bundles come from the other environment, which has torch.
+test-lowest: $(READY)
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable ".[cpu,openvino,rtx,triton,dev]" onnx-ir onnxscript
+	VIVIT_TEST_EXPORTER=$(abspath $(BIN)/python) $(LOWEST)/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(SERVING)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -30,8 +41,14 @@ venv: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[cpu,openvino,rtx,triton,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[export,cpu,openvino,rtx,triton,dev]"
 	touch $@
 
+dist: $(READY)
+	$(BIN)/python -m pip install --quiet "twine>=6.1"
+	rm -rf dist
+	$(BIN)/python tools/build_dist.py --url "$(URL)"
+	$(BIN)/python -m twine check --strict dist/*
+
 clean:
-	rm -rf $(VENV) out build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) out build dist *.egg-info

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from bundles import need
 from capabilities import pytest_configure, pytest_runtest_setup  # noqa: F401  hooks
 from command_line import cli, demo_bundle, demo_export, trace_once  # noqa: F401  fixtures
+from exporter import EXPORTER, is_for_torch
 from fake_nvidia_smi import smi  # noqa: F401  fixture
-from simulated_tensorrt import tensorrt_bindings, tensorrt_libraries  # noqa: F401  fixtures
+from simulated_tensorrt import tensorrt_bindings, tensorrt_libraries, tensorrt_version  # noqa: F401  fixtures
 from small_bundle import home  # noqa: F401  fixture
 from small_disk import small_disk  # noqa: F401  fixture
 
@@ -24,6 +27,11 @@ if TYPE_CHECKING:
     from vivit_export.export.checkpoint.load import Checkpoint
 
 
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Without torch, leave out what cannot be imported."""
+    return True if EXPORTER and collection_path.suffix == ".py" and is_for_torch(collection_path) else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Calibrations keep their observations in a folder of these tests."""
@@ -35,6 +43,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
     """Tiny checkpoints with random weights; each is made, loaded and traced once."""
+    need("torch")
     from checkpoints import Checkpoints
 
     return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
@@ -51,6 +60,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
 @pytest.fixture(scope="session")
 def demo_checkpoint() -> Checkpoint:
     """The trained checkpoint that comes with the package; not to be modified."""
+    need("torch")
     from vivit_export.export.checkpoint.load import load_checkpoint
 
     return load_checkpoint("demo")

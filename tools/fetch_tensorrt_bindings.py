@@ -1,10 +1,10 @@
 """Install the Python bindings of full TensorRT, without its libraries, beside the test environment.
 
 The bindings (6 MB) have every class, method, enum member and signature of the real package. Tests that
-import them replace the libraries (2 GB, useless without a GPU) with stubs. The folder is not on
-sys.path, so nothing else mistakes it for an installed TensorRT.
+import them replace the libraries (2 GB, useless without a GPU) with stubs. The folders are not on
+sys.path, so nothing else mistakes them for an installed TensorRT.
 
-    python tools/fetch_tensorrt_bindings.py    # prints the folder; does nothing if it is complete
+    python tools/fetch_tensorrt_bindings.py [VERSION]    # prints the folder; does nothing if it is complete
 """
 
 from __future__ import annotations
@@ -14,24 +14,36 @@ from pathlib import Path
 
 from fetched_folder import fetch_once, pip_install
 
-REQUIREMENT = "tensorrt-cu13-bindings==11.4.0.106"
+# The oldest that is supported (JetPack 6.1 has it), one in between, and the newest, whose wheels are those for CUDA 13.
+VERSIONS = ("10.3.0", "10.13.0.35", "11.4.0.106")
+NEWEST = VERSIONS[-1]
 FOLDER = Path(sys.prefix) / "share" / "tensorrt-bindings"
 
 
-def is_complete(folder: Path) -> bool:
-    """Return whether the pinned version lies in ``folder``."""
-    name, version = REQUIREMENT.replace("-", "_").split("==")
-    return (folder / f"{name}-{version}.dist-info").is_dir() and (folder / "tensorrt_bindings/tensorrt.so").is_file()
+def requirement(version: str) -> str:
+    """Return what pip installs for a version."""
+    cuda = "cu13" if int(version.split(".")[0]) > 10 else "cu12"
+    return f"tensorrt-{cuda}-bindings=={version}"
 
 
-def fetch(folder: Path = FOLDER) -> Path:
-    """Install the pinned bindings to ``folder`` unless they are there, and return it.
+def is_complete(folder: Path, version: str) -> bool:
+    """Return whether that version lies in ``folder``."""
+    name = requirement(version).replace("-", "_").replace("==", "-")
+    return (folder / f"{name}.dist-info").is_dir() and (folder / "tensorrt_bindings/tensorrt.so").is_file()
+
+
+def fetch(version: str = NEWEST, folder: Path = FOLDER) -> Path:
+    """Install one version to a folder of its own in ``folder`` unless it is there, and return that folder.
 
     Raises:
-        subprocess.CalledProcessError: pip could not find or install them.
+        subprocess.CalledProcessError: pip could not find or install it.
     """
-    return fetch_once(folder, is_complete, lambda target, _room: pip_install(REQUIREMENT, target))
+
+    def fill(target: Path, _room: Path) -> None:
+        pip_install(requirement(version), target)
+
+    return fetch_once(folder / version, lambda there: is_complete(there, version), fill)
 
 
 if __name__ == "__main__":
-    print(fetch())
+    print(fetch(sys.argv[1] if sys.argv[1:] else NEWEST))

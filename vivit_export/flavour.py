@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vivit_export.choices import NamedRecord
 from vivit_export.errors import UsageError, option
+from vivit_export.packages import require_version
 from vivit_export.precision import Precision
 
 _RTX_SMS = (75, 80, 86, 89, 120, 121)
@@ -25,28 +26,32 @@ class Flavour(NamedRecord):
         product: its name, for people.
         module: its Python package.
         extra: extra of our package that installs it.
+        lowest: the first version that has every name and signature that we use (TensorRT, checked against the
+            bindings), or that compiles every precision without a GPU (TensorRT for RTX: 1.4 fails at int8 and fp8).
         times_kernels: whether it chooses kernels by timing them, so that a timing cache saves time.
         known_sms: compute capabilities that it compiles for ahead of time, on any machine; empty: it compiles for
             this machine's GPU (tensorrt_rtx.ComputeCapability, 1.7.1: no datacenter GPU except SM 80).
         default_sms: those that it compiles for by default (support matrix 1.0 to 1.5: Turing is opt-in).
     """
 
-    TENSORRT = "tensorrt", "TensorRT", "tensorrt", "gpu", True
-    TENSORRT_RTX = "tensorrt-rtx", "TensorRT for RTX", "tensorrt_rtx", "rtx", False, _RTX_SMS, _RTX_DEFAULT_SMS
+    TENSORRT = "tensorrt", "TensorRT", "tensorrt", "gpu", "10.3", True
+    TENSORRT_RTX = "tensorrt-rtx", "TensorRT for RTX", "tensorrt_rtx", "rtx", "1.5", False, _RTX_SMS, _RTX_DEFAULT_SMS
 
     if not TYPE_CHECKING:  # a type checker would take it for the signature of ``Flavour("tensorrt")``
 
-        def __new__(cls, name, product, module, extra, times_kernels, known_sms=(), default_sms=()):
+        def __new__(cls, name, product, module, extra, lowest, times_kernels, known_sms=(), default_sms=()):
             """Make a member that is equal to its name."""
             member = str.__new__(cls, name)
             member._value_ = name
-            member.product, member.module, member.extra, member.times_kernels = product, module, extra, times_kernels
+            member.product, member.module, member.extra, member.lowest = product, module, extra, lowest
+            member.times_kernels = times_kernels
             member.known_sms, member.default_sms = known_sms, default_sms
             return member
 
     product: str
     module: str
     extra: str
+    lowest: str
     times_kernels: bool
     known_sms: tuple[int, ...]
     default_sms: tuple[int, ...]
@@ -55,6 +60,14 @@ class Flavour(NamedRecord):
     def ahead_of_time(self) -> bool:
         """Whether it compiles for GPUs that this machine does not have."""
         return bool(self.known_sms)
+
+    def require_version(self, installed: str) -> None:
+        """Refuse a version of the package that is older than what was checked.
+
+        Raises:
+            EnvironmentFault: it is.
+        """
+        require_version(self.product, installed, self.lowest, "no older one was checked", self.extra)
 
     def check_sms(self, sms: Iterable[int], precision: Precision | None = None) -> tuple[int, ...]:
         """Return the compute capabilities to build for: those given, ascending, or the default.

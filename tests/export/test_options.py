@@ -230,7 +230,7 @@ def test_plan_refuses_what_would_fail_in_the_end(machine: Any, tmp_path: Path, m
         preview_export("demo", tmp_path / "out", ExportOptions(gate="accuracy=1"))
     with pytest.raises(ClipError, match="none"):
         preview_export("demo", tmp_path / "out", ExportOptions(clips=tmp_path / "none"))
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else object())
     with pytest.raises(MissingDependencyError, match=r"vivit-export\[cpu\].*check=False"):
         preview_export("demo", tmp_path / "out", ExportOptions())
     preview_export("demo", tmp_path / "out", ExportOptions(check=False))

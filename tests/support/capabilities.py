@@ -25,18 +25,18 @@ def missing(name: str, reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def fetched(tool: str, name: str) -> Path:
-    """The folder that ``tools/TOOL`` fetches, or a test skipped for want of ``name``."""
-    found = _fetch(tool)
+def fetched(tool: str, name: str, *arguments: str) -> Path:
+    """The folder that ``tools/TOOL ARGUMENTS`` fetches, or a test skipped for want of ``name``."""
+    found = _fetch(tool, *arguments)
     if isinstance(found, str):
         missing(name, f"{tool} failed: {found}")
     return found
 
 
 @cache
-def _fetch(tool: str) -> Path | str:
+def _fetch(tool: str, *arguments: str) -> Path | str:
     """The folder, or why it cannot be had."""
-    command = [sys.executable, str(Path(__file__).parents[2] / "tools" / tool)]
+    command = [sys.executable, str(Path(__file__).parents[2] / "tools" / tool), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return Path(done.stdout.splitlines()[-1]) if done.returncode == 0 else (done.stderr.splitlines() or ["?"])[-1]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 from console import Exported, console, tree
+from exporter import EXPORTER
 from filelock import FileLock
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def demo_export(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     with FileLock(f"{home}.lock"):
         if not printed.exists():
             home.mkdir(exist_ok=True)
-            done = console("vivit-export", "demo", "--fp16", "--target", "onnx", "-o", "out/demo", "--force", cwd=home)
+            command = Path(EXPORTER).parent / "vivit-export" if EXPORTER else "vivit-export"
+            done = console(command, "demo", "--fp16", "--target", "onnx", "-o", "out/demo", "--force", cwd=home)
             assert done.returncode == 0, done.stderr
             printed.write_text(json.dumps([done.stdout, done.stderr]))
     return Exported(home / "out/demo", *json.loads(printed.read_text()))
@@ -71,11 +73,12 @@ def trace_once() -> Callable[[Checkpoint, Sequence[str]], ir.Model]:
 
 
 @pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trace_once: Callable[..., ir.Model]) -> Cli:
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Cli:
     """Runs ``vivit ARGUMENTS`` in a folder of its own; a failure must leave everything as it was."""
     from vivit_export.cli import vivit
 
-    monkeypatch.setattr("vivit_export.export.graph.build.trace", trace_once)
+    if not EXPORTER:
+        monkeypatch.setattr("vivit_export.export.graph.build.trace", request.getfixturevalue("trace_once"))
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)

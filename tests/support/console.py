@@ -27,7 +27,7 @@ def tree(folder: Path) -> Tree:
 
 
 def console(
-    command: str, *arguments: str | Path, cwd: Path, env: dict[str, str] | None = None
+    command: str | Path, *arguments: str | Path, cwd: Path, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run an installed command as a process of its own."""
     return subprocess.run([BIN / command, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)

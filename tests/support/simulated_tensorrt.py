@@ -13,14 +13,25 @@ from pathlib import Path
 
 import pytest
 from capabilities import fetched, missing
+from fetch_tensorrt_bindings import NEWEST, VERSIONS
 
 STUBS = Path(__file__).with_name("stub_tensorrt")
 
 
+# Runs a test on each of the TensorRT versions whose bindings are fetched; other tests run on the newest.
+each_tensorrt = pytest.mark.parametrize("tensorrt_version", VERSIONS, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def tensorrt_bindings() -> Path:
+def tensorrt_version(request: pytest.FixtureRequest) -> str:
+    """Version of the bindings: the newest, or see `each_tensorrt`."""
+    return str(getattr(request, "param", NEWEST))
+
+
+@pytest.fixture(scope="session")
+def tensorrt_bindings(tensorrt_version: str) -> Path:
     """Folder that makes ``tensorrt_bindings`` importable in a child process."""
-    return fetched("fetch_tensorrt_bindings.py", "tensorrt-bindings")
+    return fetched("fetch_tensorrt_bindings.py", "tensorrt-bindings", tensorrt_version)
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +40,8 @@ def tensorrt_libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("gcc") is None:
         missing("tensorrt-bindings", "gcc is not installed")
     folder = tmp_path_factory.mktemp("libraries")
-    names = [f"lib{name}.so.11" for name in ("nvinfer", "nvonnxparser", "nvinfer_plugin")]
+    majors = sorted({version.split(".")[0] for version in VERSIONS})
+    names = [f"lib{name}.so.{major}" for name in ("nvinfer", "nvonnxparser", "nvinfer_plugin") for major in majors]
     jobs = [(folder / name, "nvinfer.c", "") for name in names]
     for devices, kind in enumerate(("none", "gpu")):
         (folder / kind).mkdir()

@@ -22,6 +22,7 @@ from vivit_export.cli.values import FILE, PATH, sm_list, views
 from vivit_export.contract import Sampling, Short
 from vivit_export.errors import EnvironmentFault, OutputError, UsageError, VivitExportError, option
 from vivit_export.flavour import Flavour
+from vivit_export.packages import missing_package
 from vivit_export.precision import Precision
 from vivit_export.signals import ended_like_ctrl_c, ignore_from_now_on
 
@@ -78,7 +79,7 @@ class Command(_ReportsFullDisk):
         except ModuleNotFoundError as e:
             if e.name is None or e.name.startswith("vivit_export"):
                 raise
-            _fail(f"the package {e.name} is not installed; pip install vivit-export", EnvironmentFault.exit_code)
+            _fail(str(missing_package(e.name)), EnvironmentFault.exit_code)
         except KeyboardInterrupt:
             ignore_from_now_on()
             _fail(f"interrupted; {self._interrupted}", 130)

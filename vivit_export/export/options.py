@@ -20,6 +20,7 @@ from vivit_export.errors import MissingDependencyError, UsageError, option
 from vivit_export.export.checkpoint.preview import name_of, preview_checkpoint
 from vivit_export.export.engine.options import EngineOptions
 from vivit_export.flavour import Flavour
+from vivit_export.packages import require_export_packages
 from vivit_export.precision import Precision, PrecisionName, find_precision
 from vivit_export.records import JsonObject
 from vivit_export.rewrite import REWRITE_NAMES
@@ -314,6 +315,7 @@ def preview_export(model: str | Path, target: Path | None, options: ExportOption
     Raises:
         CheckpointError: the folder is not a checkpoint that can be exported.
         UsageError: the options conflict.
+        MissingDependencyError: the extra ``export`` is not installed, or ONNX Runtime for the check.
         EnvironmentFault: this machine cannot build a requested target.
         OutputError: the folder exists or cannot be written.
         ClipError: there are no clips to check on.
@@ -323,6 +325,7 @@ def preview_export(model: str | Path, target: Path | None, options: ExportOption
         options.calibration.require_data(model)
     target = target or default_target(model, options.precision)
     parse_gate(options.gate, options.precision)
+    require_export_packages()
     flavours, skipped = options.engine.choose_flavours(options.targets)
     form = options.attention_form(bool(flavours))
     check_target(target, options.force)

@@ -21,6 +21,7 @@ from vivit_export.choices import Against, CpuPrecision
 from vivit_export.errors import CheckpointError, UsageError, counted, option
 from vivit_export.export.checkpoint.files import hash_weights
 from vivit_export.export.clips import load_check_clips, num_check_clips
+from vivit_export.packages import naming_the_extra
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime import Preprocessor
@@ -243,7 +244,8 @@ def load_exported_checkpoint(bundle: Bundle, checkpoint: str | None) -> Checkpoi
         raise CheckpointError(
             f"{named} is not the checkpoint that {bundle.path} was exported from: the hashes of its weight files differ"
         )
-    from vivit_export.export.checkpoint.load import load_checkpoint
+    with naming_the_extra():
+        from vivit_export.export.checkpoint.load import load_checkpoint
 
     # A pickle with that hash was allowed when it was exported.
     return load_checkpoint(named, revision=revision, allow_pickle=pickled)

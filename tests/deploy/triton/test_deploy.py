@@ -14,6 +14,7 @@ from triton_repository import deploy, read_config
 from vivit_export.bundle.engines import Profile
 from vivit_export.bundle.manifest import FileRecord
 from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton
+from vivit_export.deploy.wheel import wheel_name
 from vivit_export.errors import BundleError, InputError, UsageError
 from vivit_export.files import sha256_of
 from vivit_export.flavour import Flavour
@@ -32,7 +33,7 @@ def test_every_file_is_there_and_listed(tmp_path: Path) -> None:
     assert done.kind == "triton"
     assert set(done.files) == {
         *("m/README.md", "m/1/model_sm89.plan", "m/1/model_sm90.plan", "m/config.pbtxt", "m/labels.txt"),
-        "m/warmup/frames",
+        *("m/warmup/frames", f"m/{wheel_name()}"),
     }
     for name, entry in done.files.items():
         assert entry == FileRecord(sha256_of(done.path / name), (done.path / name).stat().st_size)

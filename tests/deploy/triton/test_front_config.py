@@ -8,9 +8,9 @@ import pytest
 from made_bundle import make_bundle
 from triton_repository import read_config
 
-import vivit_export as ve
 from vivit_export.contract import Tensor
 from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton
+from vivit_export.deploy.wheel import wheel_name
 from vivit_export.errors import UsageError
 from vivit_export.runtime.predict import adapt_contract
 
@@ -29,7 +29,7 @@ def test_the_ensemble_as_it_is_written(tmp_path: Path) -> None:
     assert (tmp_path / "r/m-video/labels.txt").read_bytes() == (tmp_path / "r/m/labels.txt").read_bytes()
     assert (tmp_path / "r/m-video/1").is_dir()
     readme = (tmp_path / "r/m/README.md").read_text()
-    assert f"pip install --no-deps vivit-export=={ve.__version__}" in readme
+    assert f"pip install --no-cache-dir /tmp/{wheel_name()}" in readme
     assert '.infer("m-video", [video]' in readme and "@" not in readme
 
 

@@ -14,6 +14,7 @@ from made_records import engine_record
 from triton_repository import NAME, deploy
 
 from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton
+from vivit_export.deploy.wheel import wheel_name
 
 
 def test_the_readme_has_the_commands(tmp_path: Path) -> None:
@@ -49,7 +50,9 @@ def test_the_start_line_is_one_that_a_shell_takes(
         assert image == f"nvcr.io/nvidia/tritonserver:{tag}"
         return
     assert image == "vivit-triton"
-    base, _, install, told = done.stdout.splitlines()[:4]
+    base, _, copy, install, told = done.stdout.splitlines()[:5]
     assert base == f"FROM nvcr.io/nvidia/tritonserver:{tag}"
-    assert install.startswith("RUN pip install av numpy pillow && pip install --no-deps vivit-export==")
-    assert told.startswith("build|-t|vivit-triton|-|")
+    assert copy == f"COPY {wheel_name()} /tmp/"
+    assert install == f"RUN pip install --no-cache-dir /tmp/{wheel_name()}"
+    assert told == f"build|-t|vivit-triton|-f|-|{NAME}|"  # the last is the folder that COPY reads
+    assert (made.path / NAME / wheel_name()).is_file()

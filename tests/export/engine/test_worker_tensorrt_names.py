@@ -1,6 +1,7 @@
 """Full TensorRT needs a GPU to run; that we use names and signatures it has can be checked anywhere.
 
-The real Python bindings of 11.4 are imported with stub libraries (stub_tensorrt/nvinfer.c), and
+The real Python bindings, of the oldest version and the newest, are imported with stub libraries
+(stub_tensorrt/nvinfer.c), and
 the worker is run, through Polygraphy and all, on objects that have exactly their attributes and
 accept exactly their signatures (stub_tensorrt/tensorrt).
 """
@@ -16,13 +17,14 @@ from pathlib import Path
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from simulated_tensorrt import STUBS, assert_real_names, dotted_names
+from simulated_tensorrt import STUBS, assert_real_names, dotted_names, each_tensorrt
 
 import vivit_export
 from vivit_export.errors import BuildError, EnvironmentFault
 from vivit_export.export.engine import compile as engine
 from vivit_export.export.engine.compile import EngineRequest, build_engine, unavailable_reason
 from vivit_export.flavour import Flavour
+from vivit_export.precision import Precision
 
 SOURCES = [Path(engine.__file__).with_name(name) for name in ("compile.py", "worker.py", "plan.py")]
 
@@ -58,13 +60,14 @@ def request_(tmp_path: Path) -> EngineRequest:
     return EngineRequest(Flavour.TENSORRT, tmp_path / "model.onnx", "frames", (8, 64), (1, 4, 8))
 
 
+@each_tensorrt
 def test_the_worker_runs_on_the_real_names_and_signatures(
-    simulated: Path, request_: EngineRequest, tmp_path: Path
+    simulated: Path, request_: EngineRequest, tmp_path: Path, tensorrt_version: str
 ) -> None:
     assert unavailable_reason(Flavour.TENSORRT) is None
     out = tmp_path / "model.plan"
     built = build_engine(request_, out, tmp_path / "build.log")
-    assert (built.flavour, built.version, built.sms) == ("tensorrt", "11.4.0.106", (90,))
+    assert (built.flavour, built.version, built.sms) == ("tensorrt", tensorrt_version, (90,))
     assert out.read_bytes() == b"ftrt engine"
     assert built.size_bytes == 11
     assert (built.plan.layers, built.plan.attention_fused, built.plan.gemms) == (2, 1, {"Half": 1})
@@ -84,8 +87,13 @@ OURS = {
     "Runtime.deserialize_cuda_engine", "ICudaEngine.create_engine_inspector",
     "EngineInspector.get_engine_information",
 }  # fmt: skip
-# Names that Polygraphy 0.53.6 tries, and does without in TensorRT 11.
-POLYGRAPHY_GUARDS = {"IBuilderConfig.int8_calibrator", "trt.QuantizationFlag"}
+# Names that Polygraphy 0.53.6 tries, and does without: the first two in TensorRT 11, the last in 10, where the property
+# before it exists and the simulation fills it.
+POLYGRAPHY_GUARDS = {
+    "IBuilderConfig.int8_calibrator",
+    "trt.QuantizationFlag",
+    "IInt8Calibrator.is_polygraphy_calibrator",
+}
 
 
 def test_a_timing_cache_is_read_and_replaced(simulated: Path, request_: EngineRequest, tmp_path: Path) -> None:
@@ -109,10 +117,20 @@ def test_a_name_that_goes_away_is_noticed(
     assert not (tmp_path / "model.plan").exists()
 
 
+@each_tensorrt
 def test_every_name_in_our_sources_exists(simulated: Path) -> None:
     names = dotted_names(SOURCES, "trt")
     assert "trt.ProfilingVerbosity.DETAILED" in names
     assert_real_names(names, dict(os.environ))
+
+
+@each_tensorrt
+def test_every_type_that_a_graph_may_have_exists(simulated: Path) -> None:
+    """Strongly typed networks take the types of the graph: those of each precision, and of the frames."""
+    bindings_name = {"FLOAT16": "HALF", "BFLOAT16": "BF16", "FLOAT8E4M3FN": "FP8"}
+    types = {bindings_name.get(precision.onnx_type, precision.onnx_type) for precision in Precision} | {"UINT8"}
+    assert types >= {"INT8", "FP8", "BF16"}
+    assert_real_names({f"trt.DataType.{name}" for name in types}, dict(os.environ))
 
 
 def test_no_gpu_is_told_with_the_way_out(

@@ -109,7 +109,7 @@ def test_the_flavour_for_rtx_compiles_kernels_before_they_are_captured(machine: 
     )
     with machine.open() as session:
         assert session.engine == "tensorrt-rtx"
-        assert "on sm_90; this machine has TensorRT 1.7.1.116 on sm_89" in session.passed_over["tensorrt"]
+        assert "TensorRT 1.7.1.116 is installed" in session.passed_over["tensorrt"]
         session.infer(random_crops(machine.bundle, 1))
     strategy = machine.trt.contexts[0]["config"].dynamic_shapes_kernel_specialization_strategy
     assert strategy.name == "EAGER"
@@ -147,6 +147,21 @@ def test_an_engine_for_another_machine_is_not_touched(machine: Machine, cuda: Fa
         machine.open(prefer="tensorrt")
     assert has in str(e.value)
     assert "vivit build" in str(e.value)
+    assert not machine.trt.plans
+
+
+@pytest.mark.parametrize(
+    ("flavour", "version", "lowest", "extra"),
+    [(Flavour.TENSORRT, "10.2.0", "10.3", "gpu"), (Flavour.TENSORRT_RTX, "1.4.0.76", "1.5", "rtx")],
+)
+def test_versions_that_were_never_checked_are_refused(
+    machine: Machine, flavour: Flavour, version: str, lowest: str, extra: str
+) -> None:
+    machine.bundle = add_plan(machine.folder, str(flavour), b"plan", flavour=flavour, version=version)
+    machine.install(FakeCuda(), version=version)
+    with pytest.raises(EnvironmentFault, match=f"{version} is installed, but {lowest} or newer is needed") as e:
+        machine.open(prefer=str(flavour))
+    assert f'pip install --upgrade "vivit-export[{extra}]"' in str(e.value)
     assert not machine.trt.plans
 
 

@@ -1,6 +1,7 @@
-"""Every name and signature of TensorRT 11.4 and of CUDA that the session uses, checked against the real ones.
+"""Every name and signature of TensorRT and of CUDA that the session uses, checked against the real ones.
 
-The libraries cannot be installed here, but their bindings can (see simulated_tensorrt.py):
+The libraries cannot be installed here, but their bindings can, of the oldest version and the newest (see
+simulated_tensorrt.py):
 the session runs in a child process on objects that have exactly the real attributes and signatures.
 """
 
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 from bundles import Bundles, add_plan, need
 from capabilities import missing
-from simulated_tensorrt import STUBS, assert_real_names, dotted_names
+from simulated_tensorrt import STUBS, assert_real_names, dotted_names, each_tensorrt
 
 import vivit_export
 from vivit_export.runtime.session import tensorrt
@@ -51,7 +52,7 @@ print(json.dumps(sorted(tensorrt._used)))
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def environment(tensorrt_bindings: Path, tensorrt_libraries: Path) -> dict[str, str]:
     """Environment of a child in which ``import tensorrt`` finds the simulation."""
     search = [STUBS, tensorrt_bindings, STUBS.parent, Path(vivit_export.__path__[0]).parent]
@@ -59,10 +60,11 @@ def environment(tensorrt_bindings: Path, tensorrt_libraries: Path) -> dict[str, 
     return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, search)), "LD_LIBRARY_PATH": libraries}
 
 
+@each_tensorrt
 def test_the_session_runs_on_the_real_names_and_signatures(
-    environment: dict[str, str], bundles: Bundles, tmp_path: Path
+    environment: dict[str, str], bundles: Bundles, tmp_path: Path, tensorrt_version: str
 ) -> None:
-    bundle = add_plan(bundles.copy(tmp_path / "bundle"), "tensorrt", b"plan")
+    bundle = add_plan(bundles.copy(tmp_path / "bundle"), "tensorrt", b"plan", version=tensorrt_version)
     done = subprocess.run(
         [sys.executable, "-c", CHILD, str(bundle.path)], env=environment, capture_output=True, text=True, check=False
     )
@@ -82,6 +84,7 @@ def test_the_session_runs_on_the_real_names_and_signatures(
     }
 
 
+@each_tensorrt
 def test_every_name_in_our_sources_exists(environment: dict[str, str]) -> None:
     names = {name for name in dotted_names(SOURCES, "trt") if not any(name.startswith(only) for only in RTX_ONLY)}
     assert {"trt.Runtime", "trt.ILogger.Severity.ERROR", "trt.TensorIOMode"} <= names

@@ -1,4 +1,4 @@
-/* All that tensorrt_bindings 11.4 needs of libnvinfer, libnvonnxparser and libnvinfer_plugin to be
+/* All that tensorrt_bindings 10.3 to 11.4 need of libnvinfer, libnvonnxparser and libnvinfer_plugin to be
    imported: nine C functions, everything else is a virtual call. Each returns null, as the real
    ones do where there is no GPU. */
 void* createInferBuilder_INTERNAL(void) { return 0; }

@@ -20,6 +20,7 @@ from vivit_export.deploy.triton.front_config import front_models
 from vivit_export.deploy.triton.pbtxt import Message, render
 from vivit_export.deploy.triton.readme import readme_text
 from vivit_export.deploy.triton.repository import adding, read_model
+from vivit_export.deploy.wheel import write_wheel
 from vivit_export.errors import BundleError, InputError, UsageError, option
 from vivit_export.files import sha256_of
 from vivit_export.progress import Progress, Silent
@@ -108,6 +109,7 @@ def deploy_triton(
                 (work / model.name / "1/model.py").write_text(_model_py(name, model.python), encoding="utf-8")
         text = readme_text(name, source, contract, engine, delay_us, options.ensemble)
         (work / name / README).write_text(text, encoding="utf-8")
+        write_wheel(work / name)
     return read_model(target, name)
 
 

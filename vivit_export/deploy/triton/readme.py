@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vivit_export import __version__
 from vivit_export.bundle import Bundle
 from vivit_export.contract import Contract, Task, Tensor
 from vivit_export.deploy.triton.config import Engine
+from vivit_export.deploy.wheel import wheel_name
 from vivit_export.runtime.session.triton.protocol import CONTRACT
 
 TEMPLATE = Path(__file__).with_name("README.md")
@@ -17,7 +17,6 @@ IMAGE = "nvcr.io/nvidia/tritonserver"
 TAG = "25.11-py3"
 
 _OWN_IMAGE = "vivit-triton"
-_FRONT_NEEDS = "av numpy pillow"  # of the package's dependencies
 _MEANINGS: dict[Task, str] = {
     "single_label_classification": "one label is right: take the softmax of the logits for probabilities",
     "multi_label_classification": "any number of labels may be right: the sigmoid of each logit is its probability",
@@ -40,7 +39,8 @@ def readme_text(name: str, bundle: Bundle, contract: Contract, engine: Engine, d
         "INPUT": f"{_tensor(contract.io.inputs[0])}; {_content(contract)}",
         "OUTPUTS": ", ".join(map(_tensor, contract.io.outputs)) + _meaning(contract),
         "IMAGE_NOTE": note,
-        "START": f"{_build(image)}\n{_start(_OWN_IMAGE)}" if ensemble else _start(image),
+        "START": f"{_build(name, image)}\n{_start(_OWN_IMAGE)}" if ensemble else _start(image),
+        "WHEEL": wheel_name(),
         "CONTRACT": CONTRACT,
         "VIEWS": _views(contract),
     }
@@ -66,13 +66,14 @@ def _image(engine: Engine) -> tuple[str, str]:
     return f"{note} The TensorRT provider compiles its engine while the model is loaded:", TAG
 
 
-def _build(image: str) -> str:
+def _build(name: str, image: str) -> str:
     """Return commands that build an image with the runtime for the models that read videos, without torch."""
     return (
-        f"docker build -t {_OWN_IMAGE} - <<END\n"
+        f"docker build -t {_OWN_IMAGE} -f - {name} <<END\n"
         f"FROM {image}\n"
         "ENV PIP_BREAK_SYSTEM_PACKAGES=1\n"  # the image is the environment
-        f"RUN pip install {_FRONT_NEEDS} && pip install --no-deps vivit-export=={__version__}\n"
+        f"COPY {wheel_name()} /tmp/\n"
+        f"RUN pip install --no-cache-dir /tmp/{wheel_name()}\n"
         "END"
     )
 

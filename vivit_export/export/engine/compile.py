@@ -110,8 +110,9 @@ def unavailable_reason(flavour: Flavour) -> str | None:
 
     A child process imports the package and looks for the GPU, once per process.
     """
-    if importlib.util.find_spec(flavour.module) is None:
-        return f'{flavour.product} is not installed; pip install "vivit-export[{flavour.extra}]"'
+    for module, title in ((flavour.module, flavour.product), ("polygraphy", "Polygraphy, which drives the compiler,")):
+        if importlib.util.find_spec(module) is None:
+            return f'{title} is not installed; pip install "vivit-export[{flavour.extra}]"'
     return _probe(flavour)
 
 

@@ -20,6 +20,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from vivit_export.errors import EnvironmentFault
 from vivit_export.flavour import Flavour
 from vivit_export.records import JsonObject
 from vivit_export.signals import die_with_parent
@@ -115,12 +116,16 @@ def current_sm() -> int:
 
 def _import_compiler(flavour: Flavour) -> Any:
     try:
-        return importlib.import_module(flavour.module)
+        trt = importlib.import_module(flavour.module)
+        flavour.require_version(trt.__version__)
+    except EnvironmentFault as e:
+        raise _FaultError("environment", str(e)) from e
     except (ImportError, OSError) as e:
         package = flavour.module.replace("_", "-")
         raise _FaultError(
             "environment", f"{package} cannot be loaded ({e}); reinstall {package} with its libraries"
         ) from e
+    return trt
 
 
 def _engine_bytes(trt: Any, request: JsonObject, sms: list[int]) -> Any:

@@ -17,7 +17,10 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from vivit_export.errors import ClipError
+from vivit_export.packages import LOWEST_PYAV, require_version
 from vivit_export.runtime.clips.stopping import stop_if_dropped
+
+require_version("PyAV", av.__version__, LOWEST_PYAV, "an older one gives other colors without a word")
 
 # FFmpeg's names of the containers and bare streams that hold all their data. Sound is among them for the sake of the
 # sentence that says so. The list is repeated in libav_container.hpp; a test compares them.

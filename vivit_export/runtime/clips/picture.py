@@ -27,8 +27,8 @@ from vivit_export.runtime.clips.orientation import Orientation, angle_of, orient
 UInt8 = npt.NDArray[np.uint8]
 
 # One frame is too little to share among threads: with PyAV's default of all cores the conversion took
-# seven times as long. Before 17.0 there was no choice, and one thread.
-_TO_RGB: dict[str, Any] = {"format": "rgb24"} | ({"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {})
+# seven times as long.
+_TO_RGB: dict[str, Any] = {"format": "rgb24", "threads": 1}
 # Those of the standard's MatrixCoefficients (ISO/IEC 23091-2) that swscale, and so ffmpeg, does not convert.
 # Repeated in libav_decoder.hpp; a test compares them.
 _NO_CONVERSION = {

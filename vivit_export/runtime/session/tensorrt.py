@@ -251,11 +251,13 @@ class _Context:
 
 def _import(flavour: Flavour) -> Any:
     try:
-        return importlib.import_module(flavour.module)
+        trt = importlib.import_module(flavour.module)
     except ImportError as e:
         raise MissingDependencyError(
             f'{flavour.product} is not installed; install it with: pip install "vivit-export[{flavour.extra}]"'
         ) from e
+    flavour.require_version(trt.__version__)
+    return trt
 
 
 def _read_plan(bundle: Bundle, engine: str) -> bytes:
