@@ -8,6 +8,7 @@ from vivit_export import __version__
 from vivit_export.bundle import Bundle
 from vivit_export.contract import Contract, Tensor
 from vivit_export.deploy.triton.config import Engine
+from vivit_export.precision import Precision
 from vivit_export.runtime.session.triton.protocol import CONTRACT
 
 TEMPLATE = Path(__file__).with_name("README.md")
@@ -24,7 +25,7 @@ _PORTS = "-p 8000:8000 -p 8001:8001 -p 8002:8002"  # HTTP, gRPC, metrics
 
 def readme_text(name: str, bundle: Bundle, contract: Contract, engine: Engine, delay_us: int, ensemble: bool) -> str:
     """Fill in the README's facts about this repository."""
-    note, tag = _image(engine)
+    note, tag = _image(engine, bundle.precision)
     image = f"{IMAGE}:{tag}"
     values = {
         "NAME": name,
@@ -33,6 +34,7 @@ def readme_text(name: str, bundle: Bundle, contract: Contract, engine: Engine, d
         "LARGEST": str(engine.batches[-1]),
         "DELAY": str(delay_us),
         "INPUT": f"{_tensor(contract.io.inputs[0])}; {_content(contract)}",
+        "WARMED_UP": _warmed_up(engine.batches),
         "OUTPUTS": ", ".join(map(_tensor, contract.io.outputs)),
         "IMAGE_NOTE": note,
         "START": f"{_build(image)}\n{_start(_OWN_IMAGE)}" if ensemble else _start(image),
@@ -45,7 +47,7 @@ def readme_text(name: str, bundle: Bundle, contract: Contract, engine: Engine, d
     return text
 
 
-def _image(engine: Engine) -> tuple[str, str]:
+def _image(engine: Engine, precision: Precision) -> tuple[str, str]:
     """Return a note on the image that is needed, and its tag."""
     if engine.backend == "tensorrt":
         version = engine.title.split()[1]
@@ -57,7 +59,9 @@ def _image(engine: Engine) -> tuple[str, str]:
     opset = engine.title.split(", ")[1]
     note = f"{_WHERE.capitalize()}, with any image for whose ONNX Runtime this is not too new ({opset})."
     if engine.backend == "onnxruntime":
-        return f"{note} Without a GPU leave `--gpus all` out, and Triton uses the CPU:", TAG
+        if precision.cpu_kernels:
+            return f"{note} Without a GPU leave `--gpus all` out, and Triton uses the CPU:", TAG
+        return f"{note} The server needs a GPU: ONNX Runtime does not compute in {precision} on a CPU:", TAG
     return f"{note} The TensorRT provider compiles its engine while the model is loaded:", TAG
 
 
@@ -70,6 +74,14 @@ def _build(image: str) -> str:
         f"RUN pip install {_FRONT_NEEDS} && pip install --no-deps vivit-export=={__version__}\n"
         "END"
     )
+
+
+def _warmed_up(batches: tuple[int, ...]) -> str:
+    """Return the sizes that `model_warmup` has, and what that means for the others."""
+    *others, largest = map(str, batches)
+    sizes = f"{', '.join(others)} and {largest}" if others else largest
+    rest = "" if len(batches) == batches[-1] else ". The first batch of another size may take longer"
+    return f"{sizes}{rest}"
 
 
 def _views(contract: Contract) -> str:
