@@ -16,6 +16,7 @@ from triton_repository import NAME, deploy, read_config
 from vivit_export.bundle.engines import Profile
 from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton
 from vivit_export.precision import Precision
+from vivit_export.runtime.predict import adapt_contract
 
 
 def test_the_readme_has_the_commands(tmp_path: Path) -> None:
@@ -25,6 +26,16 @@ def test_the_readme_has_the_commands(tmp_path: Path) -> None:
     plan = deploy(make_bundle(tmp_path / "b", {"tensorrt": engine_record()}), tmp_path / "plan") / "README.md"
     assert "image with TensorRT 11.4.0.106" in plan.read_text()
     assert "@" not in onnx.read_text() + plan.read_text()
+
+
+def test_the_readme_has_the_order_of_loading_where_triton_does_not_know_it(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    one = deploy(bundle, tmp_path / "one", ensemble=True)
+    views = adapt_contract(bundle.contract, stride=2, views=(4, 3))
+    several = deploy(bundle, tmp_path / "several", ensemble=True, contract=views)
+    order = f"With `--model-control-mode=explicit`, load `{NAME}` and then `{NAME}-video`."
+    assert order not in (one / "README.md").read_text()
+    assert order in (several / "README.md").read_text()
 
 
 @pytest.mark.parametrize("precision", list(Precision))

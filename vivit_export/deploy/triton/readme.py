@@ -9,7 +9,7 @@ from vivit_export.bundle import Bundle
 from vivit_export.contract import Contract, Tensor
 from vivit_export.deploy.triton.config import Engine
 from vivit_export.precision import Precision
-from vivit_export.runtime.session.triton.protocol import CONTRACT
+from vivit_export.runtime.session.triton.protocol import CONTRACT, VIDEO_SUFFIX
 
 TEMPLATE = Path(__file__).with_name("README.md")
 FRONT = Path(__file__).with_name("README-front.md")
@@ -40,6 +40,7 @@ def readme_text(name: str, bundle: Bundle, contract: Contract, engine: Engine, d
         "START": f"{_build(image)}\n{_start(_OWN_IMAGE)}" if ensemble else _start(image),
         "CONTRACT": CONTRACT,
         "VIEWS": _views(contract),
+        "LOAD_ORDER": _load_order(name, contract),
     }
     text = TEMPLATE.read_text(encoding="utf-8") + (FRONT.read_text(encoding="utf-8") if ensemble else "")
     for key, value in values.items():
@@ -87,6 +88,17 @@ def _warmed_up(batches: tuple[int, ...]) -> str:
 def _views(contract: Contract) -> str:
     temporal, spatial = contract.clip.views
     return "" if temporal * spatial == 1 else f", logits averaged over {temporal}x{spatial} views"
+
+
+def _load_order(name: str, contract: Contract) -> str:
+    """Return what to do with explicit model control, if Triton does not know which models belong together."""
+    if contract.clip.views == (1, 1):
+        return ""  # an ensemble: Triton loads all of it
+    return (
+        f"\nWith `--model-control-mode=explicit`, load `{name}` and then `{name}{VIDEO_SUFFIX}`. Triton does not know\n"
+        "that one calls the other: the second is ready without the first, and answers videos with an error until you\n"
+        "load it.\n"
+    )
 
 
 def _start(image: str) -> str:
