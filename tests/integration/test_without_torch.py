@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,8 @@ def no_torch(tmp_path: Path) -> dict[str, str]:
     folder = tmp_path / "site"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(BLOCKER)
-    return {"PYTHONPATH": str(folder), "PATH": str(BIN)}
+    others = os.environ.get("PYTHONPATH", "")
+    return {"PYTHONPATH": f"{folder}{os.pathsep}{others}" if others else str(folder), "PATH": str(BIN)}
 
 
 def test_inspect_needs_no_torch_and_export_says_that_it_does(no_torch: dict[str, str], demo_bundle: Path) -> None:
@@ -34,6 +36,15 @@ def test_inspect_needs_no_torch_and_export_says_that_it_does(no_torch: dict[str,
     done = console("vivit-export", "demo", "--target", "onnx", cwd=demo_bundle, env=no_torch)
     assert done.returncode == 7
     assert done.stderr == "error: the package torch is not installed; pip install vivit-export\n"
+
+
+@pytest.mark.needs_onnxruntime
+def test_eager_pytorch_is_not_timed_and_that_is_no_success(no_torch: dict[str, str], demo_bundle: Path) -> None:
+    command = ("bench", demo_bundle, "--engine", "onnxruntime-cpu", "--against", "eager", "--rounds", "1", "-q")
+    done = console("vivit", *command, cwd=demo_bundle, env=no_torch)
+    assert done.returncode == 7
+    said = "pytorch eager cannot be timed: the package torch is not installed; pip install vivit-export"
+    assert done.stderr == f"error: {said}\n"
 
 
 @pytest.mark.needs_rtx

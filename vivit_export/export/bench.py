@@ -51,6 +51,7 @@ def bench(
 
     Raises:
         UsageError: there is nothing to time, or a number is out of range.
+        InputError, EnvironmentFault: PyTorch, or an engine that you named, cannot run.
         EnvironmentFault: no contender can run on this machine.
     """
     for kind in against:
@@ -68,5 +69,6 @@ def bench(
         warmup=warmup,
         video=video,
         anyway=anyway,
+        required={*eager, *engines},
         progress=progress,
     )
