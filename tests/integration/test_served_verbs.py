@@ -96,7 +96,7 @@ def test_another_bundle_than_the_one_served_is_not_checked(cli: Cli, served: Ser
         ("triton://127.0.0.1:FREE/demo?timeout=5", 7, "no Triton server answers at 127.0.0.1:FREE (gRPC)"),
         ("triton+http://127.0.0.1:FREE/demo?timeout=5", 7, "no Triton server answers at 127.0.0.1:FREE (HTTP)"),
         ("triton://127.0.0.1", 2, "is not the address of a served model; write triton://HOST:"),
-        ("triton+https://127.0.0.1/demo", 2, "is not the address of a served model; write triton://HOST:"),
+        ("grpcs://127.0.0.1:PORT/demo", 2, "is not the address of a served model; write triton://HOST:"),
         ("triton://127.0.0.1:PORT/demo?retry=3", 2, "retry=3 cannot follow an address"),
     ],
 )

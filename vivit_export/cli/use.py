@@ -87,8 +87,8 @@ def predict(
 ) -> None:
     """Classify each VIDEO (or every video in a folder); needs no torch.
 
-    BUNDLE may also be a model served by Triton: triton://HOST:PORT/MODEL, or triton+http:// for HTTP. If MODEL
-    accepts videos (NAME-video), the files themselves are sent.
+    BUNDLE may also be a model served by Triton: triton://HOST:PORT/MODEL, or triton+http:// for HTTP; with TLS,
+    triton+grpcs:// or triton+https://. If MODEL accepts videos (NAME-video), the files themselves are sent.
     One video is shown as a table, several as JSON lines. Unusable videos are listed at the end; the others are
     still predicted.
     """
