@@ -85,7 +85,7 @@ def take_turns(
             f"{option('rounds', rounds)} and {option('batches')} must be at least 1, and {option('warmup', warmup)} "
             "not below 0"
         )
-    machine = _machine()
+    machine = this_machine()
     contenders = [ContenderTimes(name) for name in commands]
     interrupted = False
     with contextlib.ExitStack() as stack:
@@ -259,7 +259,8 @@ def _time_steps(
             contender.steps = {step: float(np.median([row[step] for row in rows])) for step in rows[0]}
 
 
-def _machine() -> Machine:
+def this_machine() -> Machine:
+    """Return the facts about the machine that measures."""
     names = (line.partition(":")[2].strip() for line in _cpu_lines() if line.startswith("model name"))
     return Machine(
         cpu=next(names, platform.processor()),
