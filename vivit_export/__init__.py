@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from vivit_export.export.pipeline import export_model
     from vivit_export.export.recheck import assert_no_drift, check
     from vivit_export.runtime.select import open_session
-    from vivit_export.runtime.session.session import Prediction, Session
+    from vivit_export.runtime.session.prediction import Prediction
+    from vivit_export.runtime.session.session import Session
 
 __version__ = "0.1.0"
 
@@ -50,7 +51,7 @@ _HOMES = {
     "Contract": "contract",
     "DriftReport": "bundle.checks",
     "ExportOptions": "export.options",
-    "Prediction": "runtime.session.session",
+    "Prediction": "runtime.session.prediction",
     "Session": "runtime.session.session",
     "VivitExportError": "errors",
     "assert_no_drift": "export.recheck",

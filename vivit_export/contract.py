@@ -16,6 +16,8 @@ InputMode = Literal["crops", "pixels", "frames"]
 ResizeOrder = Literal["horizontal-first", "pillow-13"]
 Sampling = Literal["uniform", "center", "head", "stride"]
 Short = Literal["refuse", "repeat", "loop"]
+Task = Literal["single_label_classification", "multi_label_classification", "regression"]
+"""What the logits mean, as ``problem_type`` of a Hugging Face config names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +189,16 @@ class Contract:
         preprocess: pixel pipeline.
         io: graph signature.
         labels: name of each logit, in order; empty for a model without a head.
+        task: what the logits mean. ``single_label_classification``: their softmax is one distribution over the
+            labels; ``multi_label_classification``: the sigmoid of each is the probability of its label;
+            ``regression``: each is a value.
     """
 
     clip: Clip
     preprocess: Preprocess
     io: IO
     labels: tuple[str, ...] = field(default=())
+    task: Task = "single_label_classification"
 
     def __post_init__(self) -> None:
         require_agreement(self.clip, self.preprocess)

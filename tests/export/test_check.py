@@ -15,12 +15,13 @@ from checkpoints import Checkpoints
 from safetensors.torch import load_file, save_file
 
 from vivit_export.bundle.checks import CheckedClips, DriftReport, Run
+from vivit_export.contract import Contract
 from vivit_export.errors import DriftError
 from vivit_export.export import check as check_module
 from vivit_export.export.check import run_checks
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.clips import CheckClips
-from vivit_export.export.graph.build import save_graph
+from vivit_export.export.graph.build import save_graph, signature
 from vivit_export.export.graph.lowering import lower_precision
 from vivit_export.export.graph.rewrites import lower_attention
 from vivit_export.export.graph.trace import trace
@@ -53,6 +54,11 @@ class Setup:
         pixels = Preprocessor(clip, self.checkpoint.preprocess).to_pixels(crops)
         return CheckClips("noise", tuple(f"{i}.mp4" for i in range(num_clips)), crops, crops, pixels)
 
+    @property
+    def contract(self) -> Contract:
+        known = self.checkpoint
+        return Contract(known.clip, known.preprocess, signature(self.model, "pixels"), known.labels, known.task)
+
     def check(
         self,
         *,
@@ -70,7 +76,7 @@ class Setup:
             self.folder,
             self.model,
             precision=self.precision,
-            mode="pixels",
+            contract=self.contract,
             clips=clips,
             reference=self.checkpoint.run_eager(clips.pixels),
             eager_low=low,
@@ -137,7 +143,7 @@ def test_drift_is_that_of_the_file_and_not_of_the_graph_in_memory(setup: Any, tm
         tmp_path,
         case.model,
         precision=Precision.FP32,
-        mode="pixels",
+        contract=case.contract,
         clips=clips,
         reference=reference,
         eager_low=None,

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
+from vivit_export.contract import Task
 from vivit_export.errors import DriftError
 from vivit_export.records import JsonObject, to_json
 
-_AT_LEAST = frozenset({"top1", "top5", "cosine", "embedding_cosine"})
+_AT_LEAST = frozenset({"top1", "top5", "agreement", "cosine", "embedding_cosine"})
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Comparison of N clips; logit figures are None for a model without a head.
+    """Comparison of N clips; what a model or its task does not have is None.
+
+    A decision is the best class of a clip or, for a multi-label task, whether one label of a clip is at least as
+    probable as not. A regression decides nothing.
 
     Attributes:
         num_clips: N.
-        top1: share of clips with the same best class.
-        top5: mean share of the reference's five best classes found among ours.
-        near_flips: clips whose best class changed, but whose reference was close to a tie.
-        clear_flips: clips whose best class changed although the reference was clear.
+        top1: share of clips with the same best class; single-label only.
+        top5: mean share of the reference's five best classes found among ours; single-label only.
+        near_flips: decisions that changed, but for which the reference was close to a tie.
+        clear_flips: decisions that changed although the reference was clear.
         max_abs: largest absolute logit difference.
         max: the same, relative to the logit range.
         rms: root mean square logit difference, relative to the logit range.
-        kl: largest KL divergence KL(reference || ours) of a clip's softmax, in nats.
+        kl: largest KL divergence KL(reference || ours) of a clip's labels, in nats: of its softmax, or the sum over
+            the labels of a multi-label task, each a distribution of its own.
         cosine: smallest cosine of a clip's logits.
         embedding_cosine: smallest cosine of a clip's embedding, or None without that output.
         nonfinite: number of NaN or infinite values.
+        agreement: share of all decisions (N x num_labels) that are the same; multi-label only.
     """
 
     num_clips: int
@@ -43,10 +49,24 @@ class Drift:
     cosine: float | None
     embedding_cosine: float | None
     nonfinite: int
+    agreement: float | None = None
 
 
 METRICS = frozenset(f.name for f in fields(Drift)) - {"num_clips"}
 """The metrics that a gate can limit."""
+
+_OF_LOGITS = {"max_abs", "max", "rms", "cosine"}
+_OF_TASK: dict[Task, set[str]] = {
+    "single_label_classification": {"top1", "top5", "near_flips", "clear_flips", "kl"},
+    "multi_label_classification": {"agreement", "near_flips", "clear_flips", "kl"},
+    "regression": set(),
+}
+
+
+def measured_metrics(outputs: Collection[str], task: Task) -> frozenset[str]:
+    """Return the metrics that a model with these outputs and this task has."""
+    of_logits = _OF_LOGITS | _OF_TASK[task] if "logits" in outputs else set()
+    return frozenset({"nonfinite"} | of_logits | ({"embedding_cosine"} if "embedding" in outputs else set()))
 
 
 @dataclass(frozen=True, slots=True)

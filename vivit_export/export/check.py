@@ -12,14 +12,13 @@ Three kinds of runs, each compared with eager fp32:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy.typing as npt
 import onnx_ir as ir
 
 from vivit_export.bundle import MODEL
 from vivit_export.bundle.checks import Gate, Parity, Run
-from vivit_export.contract import Contract, InputMode
+from vivit_export.contract import Contract
 from vivit_export.export.clips import CheckClips, read_check_clips
 from vivit_export.export.graph.emulate import emulated_session
 from vivit_export.precision import Precision
@@ -53,7 +52,7 @@ def run_checks(
     model: ir.Model,
     *,
     precision: Precision,
-    mode: InputMode,
+    contract: Contract,
     clips: CheckClips,
     reference: Outputs,
     eager_low: Outputs | None,
@@ -67,7 +66,7 @@ def run_checks(
         folder: folder with the saved graph; a temporary graph is made in it and removed.
         model: the graph in memory.
         precision: its type.
-        mode: its input mode.
+        contract: its input mode and task.
         clips: what to run.
         reference: eager fp32 results.
         eager_low: eager results in the target type, or None for fp32.
@@ -75,37 +74,29 @@ def run_checks(
         batches: (min, opt, max).
         scores_bytes: size of one clip's attention scores of one layer in float32.
     """
-    data = clips.for_input(mode)
+    data = clips.for_input(contract.io.mode)
     sizes = sorted({1, *batches[1:]})
+
+    def run(session: OnnxRuntimeSession, name: str, size: int) -> Run:
+        if size > 1 and size * scores_bytes > _SCORES_BYTES:
+            needs = size * scores_bytes / (1 << 30)
+            return Run(name, size, True, None, f"not run: one layer's attention scores need {needs:.1f} GiB on the CPU")
+        return run_full_batches(session.run, name, data, reference, gate, contract.task, size)
+
     runs = []
     if eager_low is not None:
-        drift = compare(reference, eager_low, gate.tie_margin)
+        drift = compare(reference, eager_low, gate.tie_margin, contract.task)
         runs.append(Run(f"eager {precision.base}", 1, False, drift))
     if precision.cpu_kernels:
         session = OnnxRuntimeSession(folder / MODEL)
-        runs += [_run(session, session.name, data, size, reference, gate, scores_bytes) for size in sizes]
+        runs += [run(session, session.name, size) for size in sizes]
         del session
     if precision.rounds:
         with emulated_session(model, folder) as session:
             name = f"{session.name}, {precision} rounding emulated"
             emulated = [1] if precision.cpu_kernels else sizes
-            runs += [_run(session, name, data, size, reference, gate, scores_bytes) for size in emulated]
+            runs += [run(session, name, size) for size in emulated]
     return runs
-
-
-def _run(
-    session: OnnxRuntimeSession,
-    name: str,
-    data: npt.NDArray[Any],
-    size: int,
-    reference: Outputs,
-    gate: Gate,
-    scores_bytes: int,
-) -> Run:
-    if size > 1 and size * scores_bytes > _SCORES_BYTES:
-        needs = size * scores_bytes / (1 << 30)
-        return Run(name, size, True, None, f"not run: one layer's attention scores need {needs:.1f} GiB on the CPU")
-    return run_full_batches(session.run, name, data, reference, gate, size)
 
 
 def processor_parity(contract: Contract, folder: Path | None, limit: int | None) -> Parity:

@@ -16,7 +16,7 @@ from safetensors.numpy import save
 
 from vivit_export import __version__, bundle
 from vivit_export.bundle import Bundle
-from vivit_export.bundle.checks import CheckedClips, DriftReport
+from vivit_export.bundle.checks import CheckedClips, DriftReport, Gate, measured_metrics
 from vivit_export.bundle.manifest import Content, ModelRecord, Producer
 from vivit_export.contract import Clip, Contract
 from vivit_export.errors import UsageError, option
@@ -99,9 +99,10 @@ def _with_fields(options: ExportOptions, fields: ExportFields) -> ExportOptions:
 def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progress: Progress) -> Content:
     options = plan.options
     outputs = _choose_outputs(checkpoint, options.outputs)
+    gate = parse_gate(options.gate, options.precision, measured=measured_metrics(outputs, checkpoint.task))
     quantization = None
     if options.precision.quantized:
-        quantization = _quantization(work, checkpoint, outputs, options, progress)
+        quantization = _quantization(work, checkpoint, outputs, options, gate, progress)
     with progress.stage("trace the network" if quantization is None else "quantize the graph"):
         graph = build_graph(
             checkpoint,
@@ -122,8 +123,9 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
         checkpoint.preprocess,
         signature(graph.model, options.input_mode, options.frame_size),
         checkpoint.labels,
+        checkpoint.task,
     )
-    checks = _check(work, checkpoint, graph, contract, options, progress) if options.check else None
+    checks = _check(work, checkpoint, graph, contract, options, gate, progress) if options.check else None
     content = Content(Producer(__version__), _provenance(checkpoint), contract, graph.facts, checks=checks)
     del graph
     for flavour in plan.flavours:
@@ -135,7 +137,12 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
 
 
 def _quantization(
-    work: Path, checkpoint: Checkpoint, outputs: tuple[str, ...], options: ExportOptions, progress: Progress
+    work: Path,
+    checkpoint: Checkpoint,
+    outputs: tuple[str, ...],
+    options: ExportOptions,
+    gate: Gate,
+    progress: Progress,
 ) -> Quantization:
     with progress.stage("trace the network"):
         rewritten = rewrite_graph(checkpoint, outputs, options.precision, options.skip_rewrites)
@@ -147,7 +154,6 @@ def _quantization(
     if options.keep_fp16 == "auto":
         with progress.stage("run the float32 graph"):
             trials = Trials(checkpoint, rewritten, ranges, _check_clips(checkpoint, rewritten, clip, options))
-        gate = parse_gate(options.gate, options.precision)
         kept, ranges = choose_kept(trials, ranges, gate, progress, attention=attention)
     else:
         kept = layers_to_keep(ranges, options.keep_fp16)
@@ -173,7 +179,13 @@ def _choose_outputs(checkpoint: Checkpoint, wanted: tuple[str, ...]) -> tuple[st
 
 
 def _check(
-    work: Path, checkpoint: Checkpoint, graph: Graph, contract: Contract, options: ExportOptions, progress: Progress
+    work: Path,
+    checkpoint: Checkpoint,
+    graph: Graph,
+    contract: Contract,
+    options: ExportOptions,
+    gate: Gate,
+    progress: Progress,
 ) -> DriftReport:
     with progress.stage("read the clips"):
         limit = num_check_clips(options.num_clips, options.clips, checkpoint.flops_per_clip)
@@ -182,13 +194,12 @@ def _check(
     base = options.precision.base
     low = run_eager(checkpoint, contract, clips, base, progress) if base.rounds else None
     (work / bundle.GOLDEN).write_bytes(save({"frames": clips.frames, **reference}))
-    gate = parse_gate(options.gate, options.precision)
     with progress.stage("check the graph against eager"):
         runs = run_checks(
             work,
             graph.model,
             precision=options.precision,
-            mode=options.input_mode,
+            contract=contract,
             clips=clips,
             reference=reference,
             eager_low=low,

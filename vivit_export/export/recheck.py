@@ -201,7 +201,8 @@ def _eager(
     runs: tuple[Run, ...] = ()
     base = bundle.precision.base
     if base.rounds:
-        drift = compare(outputs, run_eager(loaded, bundle.contract, clips, base, progress), gate.tie_margin)
+        low = run_eager(loaded, bundle.contract, clips, base, progress)
+        drift = compare(outputs, low, gate.tie_margin, bundle.contract.task)
         runs = (Run(f"eager {base}", 1, False, drift),)
     blocks: tuple[BlockDrift, ...] = ()
     if per_block:
@@ -265,7 +266,8 @@ def _emulated_run(bundle: Bundle, reference: _Reference, gate: Gate, progress: P
         clips: npt.NDArray[Any] = reference.frames
         if bundle.contract.io.mode == "pixels":
             clips = Preprocessor(bundle.contract.clip, bundle.contract.preprocess).to_pixels(reference.frames)
-        return run_full_batches(emulated.run, f"{emulated.name}, {name}", clips, reference.outputs, gate, 1)
+        task = bundle.contract.task
+        return run_full_batches(emulated.run, f"{emulated.name}, {name}", clips, reference.outputs, gate, task, 1)
 
 
 def _graph_parity(bundle: Bundle, frames: npt.NDArray[np.uint8]) -> Parity | None:

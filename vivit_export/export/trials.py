@@ -83,7 +83,7 @@ class Trials:
         """The same, compared with the reference."""
         found = self.outputs(keep, attention=attention)
         reference = {name: self._reference[name] for name in found}
-        return compare(reference, found, tie_margin)
+        return compare(reference, found, tie_margin, self._checkpoint.task)
 
     def rms(self, keep: Sequence[str]) -> float:
         """Return the RMS difference of the logits relative to their range, or of the embedding if there are none."""

@@ -46,7 +46,7 @@ def drift_rows(checks: DriftReport) -> list[list[str]]:
             [
                 name,
                 str(run.batch),
-                _share(drift.top1),
+                _share(drift.top1 if drift.agreement is None else drift.agreement),
                 _number(drift.max_abs),
                 _number(drift.max),
                 _number(drift.kl),
@@ -56,7 +56,11 @@ def drift_rows(checks: DriftReport) -> list[list[str]]:
     return rows
 
 
-DRIFT_COLUMNS = ("run", "batch", "top-1 agreement", "max |Δ logit|", "relative", "KL (nats)", "cosine")
+def drift_columns(checks: DriftReport) -> tuple[str, ...]:
+    """Return the titles of `drift_rows`."""
+    by_label = any(run.drift is not None and run.drift.agreement is not None for run in checks.runs)
+    agreement = "label agreement" if by_label else "top-1 agreement"
+    return ("run", "batch", agreement, "max |Δ logit|", "relative", "KL (nats)", "cosine")
 
 
 def render_html(content: Content) -> str:
@@ -73,6 +77,7 @@ def render_html(content: Content) -> str:
         ("clip", f"{clip.num_frames} frames of {clip.width}×{clip.height}, sampling {clip.sampling}"),
         ("inputs", _tensors(io.inputs)),
         ("outputs", _tensors(io.outputs)),
+        *([("task", f"{contract.task.replace('_', ' ')}, {len(contract.labels)} outputs")] if contract.labels else []),
     ]
     body = [f"<h1>{escape(model.id)} · {escape(precision.name)}</h1>", _table(None, facts), "<h2>Drift</h2>"]
     body += _drift(content.checks) if content.checks else ['<p class="note">Not checked (--no-check).</p>']
@@ -92,7 +97,7 @@ def _drift(checks: DriftReport) -> list[str]:
     return [
         f"<p>Against {escape(checks.reference)} on {len(checks.names)} clips ({escape(checks.source)}). "
         f"Gate: {escape(gate)}.</p>",
-        _table(DRIFT_COLUMNS, drift_rows(checks)),
+        _table(drift_columns(checks), drift_rows(checks)),
         *(f"<p>Preprocessing: {escape(parity.sentence)}.</p>" for parity in checks.parity),
     ]
 

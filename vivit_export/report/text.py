@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vivit_export.bundle import FORMAT, Bundle
 from vivit_export.bundle.bench import BenchRecord
-from vivit_export.bundle.checks import DriftReport
+from vivit_export.bundle.checks import Drift, DriftReport
 from vivit_export.bundle.engines import EngineRecord
 from vivit_export.contract import Clip
 from vivit_export.records import JsonObject, to_json
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vivit_export.calibration.ranges import Ranges
     from vivit_export.runtime.bench.serving import LoadReport
     from vivit_export.runtime.predict import VideoPrediction
+    from vivit_export.runtime.session.prediction import Prediction
 
 _PARTIAL = "partial: the run ended before everything was measured"
 
@@ -122,12 +123,17 @@ def prediction_text(result: VideoPrediction, k: int) -> str:
     """Return the output of ``vivit predict`` for one video, or for one of its windows."""
     if result.prediction.logits is None:
         return str(result.path)
-    top = result.prediction.top(k)
+    top = [(label, _score(result.prediction, score)) for label, score in result.prediction.top(k)]
     if result.span_seconds is not None:
         start, end = result.span_seconds
-        return f"{start:8.2f} s to {end:8.2f} s   " + ", ".join(f"{label} {100 * p:.1f} %" for label, p in top)
+        return f"{start:8.2f} s to {end:8.2f} s   " + ", ".join(f"{label} {score.lstrip()}" for label, score in top)
     width = max(len(label) for label, _ in top)
-    return "\n".join([str(result.path), *(f"  {label:<{width}}  {100 * p:5.1f} %" for label, p in top)])
+    return "\n".join([str(result.path), *(f"  {label:<{width}}  {score}" for label, score in top)])
+
+
+def _score(prediction: Prediction, score: float) -> str:
+    """Return a value of a regression, or a probability in percent."""
+    return f"{score:.6g}" if prediction.task == "regression" else f"{100 * score:5.1f} %"
 
 
 def _sampling(clip: Clip) -> str:
@@ -172,15 +178,26 @@ def _drift_lines(checks: DriftReport) -> list[str]:
         drift, where = run.drift, f"{run.engine}, batch {run.batch}"
         if drift is None:
             lines.append(f"             {where}: {run.note}")
-        elif drift.top1 is None or drift.max_abs is None or drift.max is None or drift.cosine is None:
-            lines.append(f"             {where}: embedding cosine {drift.embedding_cosine:.7f}")
         else:
-            lines.append(
-                f"             {where}: top-1 {100 * drift.top1:.1f} %, max |Δ| {drift.max_abs:.2g} "
-                f"({100 * drift.max:.2g} % of the range), cosine {drift.cosine:.7f}"
-            )
+            lines.append(f"             {where}: {', '.join(_figures(drift))}")
     lines += [f"  pixels     {parity.sentence}" for parity in checks.parity]
     return lines
+
+
+def _figures(drift: Drift) -> list[str]:
+    """Return the main figures of a run in words; what the model or its task does not have is left out."""
+    figures = []
+    if drift.top1 is not None:
+        figures.append(f"top-1 {100 * drift.top1:.1f} %")
+    if drift.agreement is not None:
+        figures.append(f"labels {100 * drift.agreement:.1f} %")
+    if drift.max_abs is not None and drift.max is not None:
+        figures.append(f"max |Δ| {drift.max_abs:.2g} ({100 * drift.max:.2g} % of the range)")
+    if drift.cosine is not None:
+        figures.append(f"cosine {drift.cosine:.7f}")
+    elif drift.embedding_cosine is not None:
+        figures.append(f"embedding cosine {drift.embedding_cosine:.7f}")
+    return figures
 
 
 def _megabytes(size: int) -> str:

@@ -31,7 +31,8 @@ from vivit_export.runtime.clips.views import average_views, read_fitting_views, 
 from vivit_export.runtime.clips.windows import Unit, read_windows
 from vivit_export.runtime.labels import read_labels
 from vivit_export.runtime.select import open_session
-from vivit_export.runtime.session.session import Prediction, Session
+from vivit_export.runtime.session.prediction import Prediction
+from vivit_export.runtime.session.session import Session
 from vivit_export.runtime.session.triton.address import is_address
 from vivit_export.runtime.session.triton.videos import VideoModel, open_model
 
@@ -77,7 +78,8 @@ class VideoPrediction:
         if self.span_seconds is not None:
             facts |= {"start_seconds": self.span_seconds[0], "end_seconds": self.span_seconds[1]}
         if self.prediction.logits is not None:
-            facts["top"] = [{"label": label, "probability": p} for label, p in self.prediction.top(k)]
+            score = "value" if self.prediction.task == "regression" else "probability"
+            facts["top"] = [{"label": label, score: found} for label, found in self.prediction.top(k)]
         return facts
 
 
@@ -389,5 +391,5 @@ def _run(
         end = start + len(item.clips)
         mean = {name: average_views(rows[start:end]) for name, rows in outputs.items()}
         start = end
-        prediction = Prediction(mean.get("logits"), mean.get("embedding"), contract.labels)
+        prediction = Prediction.from_outputs(mean, contract)
         yield VideoPrediction(item.path, prediction, item.span_seconds)

@@ -10,7 +10,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 import vivit_export
 from vivit_export import demo
+from vivit_export.contract import Task
 from vivit_export.errors import InputError
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.precision import Precision
@@ -68,6 +69,31 @@ def test_demo_is_the_folder_in_the_package(demo_checkpoint: Checkpoint) -> None:
     assert demo_checkpoint.num_layers == 4
     assert demo_checkpoint.clip.num_tokens == 257
     assert_same_outputs(demo_checkpoint, demo.checkpoint_path())
+
+
+@pytest.mark.parametrize(
+    ("num_labels", "stated", "task"),
+    [
+        (5, None, "single_label_classification"),
+        (1, None, "regression"),  # as transformers' losses take it
+        *((5, task, task) for task in get_args(Task)),
+        (1, "multi_label_classification", "multi_label_classification"),
+    ],
+)
+def test_the_task_is_the_configs_problem_type(
+    checkpoints: Checkpoints, num_labels: int, stated: str | None, task: str
+) -> None:
+    assert checkpoints.load(num_labels=num_labels, problem_type=stated).task == task
+
+
+def test_an_unknown_task_is_refused(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    folder = checkpoints.copy(tmp_path / "odd")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "problem_type": "ranking"}))
+    assert refusal(folder).endswith(
+        "config.json: problem_type 'ranking' is not one of single_label_classification, multi_label_classification, "
+        "regression"
+    )
 
 
 def test_folder_with_a_head(checkpoints: Checkpoints) -> None:

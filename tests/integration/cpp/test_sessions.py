@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,13 @@ from cpp_project import Cpp
 
 import vivit_export
 from vivit_export.bundle import read_bundle
+from vivit_export.contract import Task
 from vivit_export.deploy.cpp.deploy import deploy_cpp
 from vivit_export.files import sha256_of
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.clips.views import average_views, read_views
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
-from vivit_export.runtime.session.session import Prediction
+from vivit_export.runtime.session.prediction import Prediction
 
 pytestmark = pytest.mark.needs_onnxruntime
 
@@ -99,20 +100,22 @@ def test_every_input_mode_gives_pythons_logits(cpp: Cpp, bundles: Bundles, tmp_p
 
 
 def test_a_video_is_recognized_as_in_python(cpp: Cpp, bundles: Bundles, tmp_path: Path) -> None:
-    by_view = {(1, 1): bundles.demo().path, (4, 3): bundles.copy(tmp_path / "views")}
-    manifest = json.loads((by_view[4, 3] / "bundle.json").read_text())
-    manifest["contract"]["clip"].update(sampling="stride", stride=2, views=[4, 3])
-    (by_view[4, 3] / "bundle.json").write_text(json.dumps(manifest))
+    folders = [bundles.demo().path, *(bundles.copy(tmp_path / name) for name in ("views", *get_args(Task)))]
+    for folder in folders[1:]:
+        manifest = json.loads((folder / "bundle.json").read_text())
+        if folder.name == "views":
+            manifest["contract"]["clip"].update(sampling="stride", stride=2, views=[4, 3])
+        else:
+            manifest["contract"]["task"] = folder.name
+        (folder / "bundle.json").write_text(json.dumps(manifest))
     # The codec of the .y4m is what both sides read bit for bit.
     path = cpp.video.with_suffix(".y4m")
-    answers = cpp.ask(
-        [{"do": "predict", "bundle": str(folder), "path": str(path)} for folder in by_view.values()], "avx2"
-    )
-    for folder, answer in zip(by_view.values(), answers, strict=True):
+    answers = cpp.ask([{"do": "predict", "bundle": str(folder), "path": str(path)} for folder in folders], "avx2")
+    for folder, answer in zip(folders, answers, strict=True):
         bundle = read_bundle(folder)
         logits = OnnxRuntimeSession(bundle.model).run(read_views(path, bundle.contract))["logits"]
         np.testing.assert_allclose(answer["logits"], average_views(logits), rtol=0, atol=1e-6)
-        best = Prediction(average_views(logits), None, bundle.contract.labels).top(3)
+        best = Prediction.from_outputs({"logits": average_views(logits)}, bundle.contract).top(3)
         assert [label for label, _ in answer["top"]] == [label for label, _ in best]
         np.testing.assert_allclose([c for _, c in answer["top"]], [c for _, c in best], rtol=0, atol=1e-6)
     assert answers[0]["one"] == answers[0]["logits"]

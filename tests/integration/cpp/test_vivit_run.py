@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -32,6 +33,15 @@ def test_the_example_shows_labels_and_latency(cpp: Cpp) -> None:
         assert re.fullmatch(rf"{stage} +p50 [\d.]+ ms, p95 [\d.]+ ms, p99 [\d.]+ ms", line)
     raw = run(cpp.vivit_run, cpp.bundle, cpp.video.with_suffix(".rgb"), "--size", "240x426", "--top", "1").splitlines()
     assert raw[1] == lines[1]
+
+
+def test_the_example_shows_the_values_of_a_regression(cpp: Cpp, bundles: Bundles, tmp_path: Path) -> None:
+    folder = bundles.copy(tmp_path / "values")
+    manifest = json.loads((folder / "bundle.json").read_text())
+    manifest["contract"]["task"] = "regression"
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    first = run(cpp.vivit_run, folder, cpp.video, "--top", "1").splitlines()[1]
+    assert re.fullmatch(rf" *-?[\d.]+  {manifest['contract']['labels'][0]}", first)
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,14 @@ from small_bundle import CONTENT, fill
 from vivit_export.bundle import Bundle, read_bundle, write_manifest
 from vivit_export.bundle.checks import CheckedClips, DriftReport, Gate, Parity, Run
 from vivit_export.bundle.engines import Profile
+from vivit_export.contract import Task
 from vivit_export.errors import BundleError, DriftError
 from vivit_export.records import to_json
 from vivit_export.runtime.drift.check import check_session, golden_clips, run_full_batches, tuned_batches
 from vivit_export.runtime.drift.metrics import compare
 
 GATE = Gate({"max": 0.01})
+TASK: Task = "single_label_classification"
 LOGITS = np.array([[0.0, 1.0, 3.0], [4.0, 0.5, 1.0], [0.0, 5.0, 1.0]], np.float32)
 
 
@@ -50,7 +52,7 @@ class Network:
 )
 def test_the_batch_is_full_even_of_few_clips(size: int, batches: list[list[int]]) -> None:
     network = Network()
-    run = run_full_batches(network.run, "made up", np.arange(3), {"logits": LOGITS}, GATE, size)
+    run = run_full_batches(network.run, "made up", np.arange(3), {"logits": LOGITS}, GATE, TASK, size)
     assert network.batches == batches
     assert (run.engine, run.batch, run.gated, run.note) == ("made up", size, True, "")
     assert run.drift is not None and (run.drift.top1, run.drift.max_abs) == (1.0, 0.0)
@@ -62,7 +64,7 @@ def test_each_result_is_held_to_its_own_clip() -> None:
     def swap(clips: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
         return {"logits": LOGITS[clips[::-1]]}
 
-    run = run_full_batches(swap, "swaps", np.arange(3), {"logits": LOGITS}, GATE, 2)
+    run = run_full_batches(swap, "swaps", np.arange(3), {"logits": LOGITS}, GATE, TASK, 2)
     assert run.drift is not None and run.drift.top1 == pytest.approx(1 / 3)
 
 
@@ -73,7 +75,8 @@ def test_each_result_is_held_to_its_own_clip() -> None:
 def test_a_session_is_tried_at_both_ends_and_where_engines_are_tuned(
     batches: tuple[int, int], more: tuple[int, ...], tried: list[int]
 ) -> None:
-    session: Any = SimpleNamespace(run=Network().run, details="made up 1.0", batches=batches)
+    contract = SimpleNamespace(task=TASK)
+    session: Any = SimpleNamespace(run=Network().run, details="made up 1.0", batches=batches, contract=contract)
     runs = check_session(session, np.arange(3), {"logits": LOGITS}, GATE, more)
     assert [run.batch for run in runs] == tried
     assert {run.engine for run in runs} == {"made up 1.0"}

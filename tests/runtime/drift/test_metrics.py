@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vivit_export.bundle.checks import Drift, Gate
+from vivit_export.bundle.checks import METRICS, Drift, Gate, measured_metrics
+from vivit_export.contract import Task
 from vivit_export.errors import UsageError
 from vivit_export.precision import Precision
 from vivit_export.records import to_json
@@ -118,7 +120,7 @@ def test_margin_of_a_gate_is_what_its_error_can_flip() -> None:
 
 def test_one_label_or_one_value_throughout() -> None:
     drift = compare(results([[3], [3]]), results([[3], [4]]))
-    assert (drift.top1, drift.top5, drift.max, drift.kl, drift.clear_flips) == (1.0, 1.0, 1.0, 0.0, 0)
+    assert (drift.top1, drift.top5, drift.max, drift.kl, drift.clear_flips) == (1.0, 1.0, 1 / 3, 0.0, 0)
 
 
 def test_an_embedding_alone_is_judged_by_its_cosine() -> None:
@@ -155,6 +157,69 @@ def test_numbers_that_are_none_are_counted_in_every_output() -> None:
     assert drift.nonfinite == 3
     assert to_json(drift)["nonfinite"] == 3
     assert to_json(drift)["embedding_cosine"] is None
+
+
+# --- other tasks -------------------------------------------------------------------------------
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def label_divergence(a: list[float], b: list[float]) -> float:
+    pairs = [(sigmoid(x), sigmoid(y)) for x, y in zip(a, b, strict=True)]
+    return math.fsum(p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q)) for p, q in pairs)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    shape=st.tuples(st.integers(1, 6), st.integers(1, 7)),
+    noise=st.sampled_from([0.0, 1e-3, 0.3, 3.0]),
+    tie_margin=st.sampled_from([0.0, 0.02, 0.3, 2.0]),
+)
+def test_decisions_of_labels_are_those_of_plain_loops(
+    seed: int, shape: tuple[int, int], noise: float, tie_margin: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    ref = rng.standard_normal(shape).astype(np.float32) * 3
+    out = ref + noise * rng.standard_normal(shape).astype(np.float32)
+    found = compare(results(ref), results(out), tie_margin, "multi_label_classification")
+    pairs = [(float(a), float(b)) for a, b in zip(ref.ravel(), out.ravel(), strict=True)]
+    scale = float(np.ptp(ref.astype(np.float64))) or abs(float(ref[0, 0]))
+    flips = [abs(a) for a, b in pairs if (sigmoid(a) >= 0.5) != (sigmoid(b) >= 0.5)]
+    assert found.agreement == pytest.approx(1 - len(flips) / len(pairs))
+    assert found.near_flips == sum(a <= tie_margin * scale / 2 for a in flips)
+    assert found.clear_flips == sum(a > tie_margin * scale / 2 for a in flips)
+    rows = zip(ref.tolist(), out.tolist(), strict=True)
+    assert found.kl == pytest.approx(max(label_divergence(a, b) for a, b in rows), rel=1e-6, abs=1e-12)
+    assert (found.top1, found.top5) == (None, None)
+
+
+def test_a_regression_has_differences_only() -> None:
+    found = compare(results([[1.0], [3.0]]), results([[1.1], [3.0]]), task="regression")
+    assert found.max == pytest.approx(0.05)
+    assert {found.top1, found.top5, found.agreement, found.near_flips, found.clear_flips, found.kl} == {None}
+
+
+def test_a_single_value_is_its_own_scale() -> None:
+    found = compare(results([[-400.0]]), results([[-404.0]]), task="regression")
+    assert found.max_abs == 4.0
+    assert found.max == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("task", get_args(Task))
+@pytest.mark.parametrize("outputs", [("logits",), ("embedding",), ("logits", "embedding")])
+def test_a_gate_limits_only_what_is_measured(task: Task, outputs: tuple[str, ...]) -> None:
+    arrays = {name: np.eye(3, dtype=np.float32) for name in outputs}
+    found = to_json(compare(arrays, arrays, 0.0, task))
+    measured = {name for name, value in found.items() if value is not None and name != "num_clips"}
+    assert measured_metrics(outputs, task) == measured
+    gate = parse_gate(None, Precision.FP16, measured=measured)
+    assert set(gate.limits) == set(Precision.FP16.gate) & measured
+    for name in METRICS - measured:
+        with pytest.raises(UsageError, match=f"this model has no {name}, because of its task or outputs; use one of"):
+            parse_gate(f"{name}=1", Precision.FP16, measured=measured)
 
 
 # --- gates -------------------------------------------------------------------------------------

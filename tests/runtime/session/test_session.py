@@ -18,7 +18,7 @@ import vivit_export as ve
 from vivit_export.bundle import Bundle
 from vivit_export.errors import ClipError, EnvironmentFault, UsageError
 from vivit_export.runtime import Preprocessor
-from vivit_export.runtime.session.session import Prediction, Session
+from vivit_export.runtime.session.session import Session
 
 # fp32: rounding alone. Low precision: the weights' own rounding, as measured, doubled.
 LIMITS = {"fp32": 1e-5, "fp16": 2.5e-3, "bf16": 2e-2}
@@ -269,15 +269,6 @@ def test_results_belong_to_the_caller(bundles: Bundles, engine: str) -> None:
 
 
 # --- predictions -------------------------------------------------------------------------------
-
-
-def test_top_labels() -> None:
-    prediction = Prediction(np.array([1, 3, 2], np.float32), None, ("a", "b", "c"))
-    assert [label for label, _ in prediction.top()] == ["b", "c", "a"]
-    assert [label for label, _ in prediction.top(1)] == ["b"]
-    assert prediction.top(0) == []
-    assert sum(chance for _, chance in prediction.top()) == pytest.approx(1)
-    assert prediction.probabilities.dtype == np.float32
 
 
 def test_the_demo_clips_are_recognized(bundles: Bundles) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vivit_export import __version__
 from vivit_export.bundle import Bundle
-from vivit_export.contract import Contract, Tensor
+from vivit_export.contract import Contract, Task, Tensor
 from vivit_export.deploy.triton.config import Engine
 from vivit_export.precision import Precision
 from vivit_export.runtime.session.triton.protocol import CONTRACT, VIDEO_SUFFIX
@@ -19,6 +19,11 @@ TAG = "25.11-py3"
 
 _OWN_IMAGE = "vivit-triton"
 _FRONT_NEEDS = "av numpy pillow"  # of the package's dependencies
+_MEANINGS: dict[Task, str] = {
+    "single_label_classification": "one label is right: take the softmax of the logits for probabilities",
+    "multi_label_classification": "any number of labels may be right: the sigmoid of each logit is its probability",
+    "regression": "the logits are the values of a regression",
+}
 _WHERE = "in the folder of the repository, the one above this"
 _PORTS = "-p 8000:8000 -p 8001:8001 -p 8002:8002"  # HTTP, gRPC, metrics
 
@@ -35,7 +40,7 @@ def readme_text(name: str, bundle: Bundle, contract: Contract, engine: Engine, d
         "DELAY": str(delay_us),
         "INPUT": f"{_tensor(contract.io.inputs[0])}; {_content(contract)}",
         "WARMED_UP": _warmed_up(engine.batches),
-        "OUTPUTS": ", ".join(map(_tensor, contract.io.outputs)),
+        "OUTPUTS": ", ".join(map(_tensor, contract.io.outputs)) + _meaning(contract),
         "IMAGE_NOTE": note,
         "START": f"{_build(image)}\n{_start(_OWN_IMAGE)}" if ensemble else _start(image),
         "CONTRACT": CONTRACT,
@@ -110,6 +115,10 @@ def _start(image: str) -> str:
 
 def _tensor(tensor: Tensor) -> str:
     return f"{tensor.dtype} `{tensor.name}` ({', '.join(map(str, tensor.shape))})"
+
+
+def _meaning(contract: Contract) -> str:
+    return f"; {_MEANINGS[contract.task]}" if contract.labels else ""
 
 
 def _content(contract: Contract) -> str:

@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import transformers
 
-from vivit_export.contract import Clip, Preprocess
+from vivit_export.contract import Clip, Preprocess, Task
 from vivit_export.errors import CheckpointError
 from vivit_export.export.checkpoint.files import locate, weight_files
 from vivit_export.files import sha256_of
@@ -55,6 +55,18 @@ class Checkpoint:
     preprocess: Preprocess
     labels: tuple[str, ...]
     weights_sha256: dict[str, str]
+
+    @property
+    def task(self) -> Task:
+        """What the logits mean: ``problem_type`` of the config, or what transformers' losses take for it if unset.
+
+        Without a ``problem_type``, transformers trains one output as a regression, and several on one label per clip
+        (or on floats, as several labels; a config that was trained so has its ``problem_type`` set).
+        """
+        found: Task | None = self.network.config.problem_type
+        if found is None and len(self.labels) == 1:
+            return "regression"
+        return found or "single_label_classification"
 
     @property
     def has_head(self) -> bool:
@@ -229,6 +241,9 @@ def _read_config(folder: Path) -> JsonObject:
         raise CheckpointError(f"{path}: hidden_act {activation!r} is not an activation that transformers knows")
     if config.get("num_channels", 3) != 3:
         raise CheckpointError(f"{path}: num_channels={config['num_channels']}; only RGB models (3) are supported")
+    task = config.get("problem_type")
+    if task is not None and task not in get_args(Task):
+        raise CheckpointError(f"{path}: problem_type {task!r} is not one of {', '.join(get_args(Task))}")
     return dict(config)
 
 

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from safetensors.numpy import load_file
 
 from vivit_export.bundle import Bundle
-from vivit_export.bundle.checks import Gate, Run
+from vivit_export.bundle.checks import Gate, Run, measured_metrics
+from vivit_export.contract import Task
 from vivit_export.errors import BundleError, option
 from vivit_export.runtime.drift.metrics import compare, parse_gate
 from vivit_export.runtime.session.session import Session
@@ -24,6 +25,7 @@ def run_full_batches(
     clips: npt.NDArray[Any],
     reference: Outputs,
     gate: Gate,
+    task: Task,
     size: int,
 ) -> Run:
     """Run all clips ``size`` at a time and compare.
@@ -34,13 +36,14 @@ def run_full_batches(
         clips: (N, ...). If there are fewer than ``size``, they are repeated to fill the batch.
         reference: arrays (N, ...) by output name.
         gate: sets the margin below which a flip counts as near.
+        task: what the logits mean.
         size: clips per call.
     """
     rows = np.arange(max(size, len(clips))) % len(clips)
     parts = [execute(clips[rows[i : i + size]]) for i in range(0, len(rows), size)]
     result = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     expected = {name: array[rows] for name, array in reference.items()}
-    return Run(engine, size, True, compare(expected, result, gate.tie_margin))
+    return Run(engine, size, True, compare(expected, result, gate.tie_margin, task))
 
 
 def check_session(
@@ -57,7 +60,8 @@ def check_session(
     """
     low, high = session.batches
     sizes = sorted({max(1, low), high, *(size for size in batches if low <= size <= high)})
-    return [run_full_batches(session.run, session.details, clips, reference, gate, size) for size in sizes]
+    task = session.contract.task
+    return [run_full_batches(session.run, session.details, clips, reference, gate, task, size) for size in sizes]
 
 
 def tuned_batches(bundle: Bundle) -> tuple[int, ...]:
@@ -71,8 +75,9 @@ def gate_of(bundle: Bundle, text: str | None = None) -> Gate:
     Raises:
         UsageError: see `parse_gate`.
     """
-    checks = bundle.manifest.checks
-    return parse_gate(text, bundle.precision, checks.gate.limits if checks else None)
+    checks, contract = bundle.manifest.checks, bundle.contract
+    measured = measured_metrics([tensor.name for tensor in contract.io.outputs], contract.task)
+    return parse_gate(text, bundle.precision, checks.gate.limits if checks else None, measured)
 
 
 def golden_clips(bundle: Bundle) -> tuple[npt.NDArray[np.uint8], dict[str, npt.NDArray[np.float32]]]:

@@ -7,35 +7,48 @@ The reference is the eager fp32 network on the same clips. Logit differences are
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from vivit_export.bundle.checks import METRICS, Drift, Gate
+from vivit_export.contract import Task
 from vivit_export.errors import UsageError, option
 from vivit_export.precision import Precision
 
 Float = npt.NDArray[np.float32]
 
 
-def parse_gate(text: str | None, precision: Precision, base: Mapping[str, float] | None = None) -> Gate:
+def parse_gate(
+    text: str | None,
+    precision: Precision,
+    base: Mapping[str, float] | None = None,
+    measured: Collection[str] = METRICS,
+) -> Gate:
     """Parse ``top1=0.99,max=0.02``: the default limits, with these replaced or added.
 
     Args:
         text: as written on the command line.
         precision: whose defaults to start from.
         base: limits to start from instead, such as those a bundle was exported with.
+        measured: the metrics that the model has; see `measured_metrics`.
 
     Raises:
-        UsageError: an unknown metric or a limit that is not a number.
+        UsageError: an unknown metric, one that the model does not have, or a limit that is not a number.
     """
-    limits = dict(base or precision.gate)
+    limits = {name: limit for name, limit in (base or precision.gate).items() if name in measured}
     for item in filter(None, (text or "").split(",")):
         name, _, value = (part.strip() for part in item.partition("="))
         given = option("gate", repr(item))
         if name not in METRICS:
             raise UsageError(f"{given}: {name!r} is not a metric; use one of {', '.join(sorted(METRICS))}")
+        if name not in measured:
+            raise UsageError(
+                f"{given}: this model has no {name}, because of its task or outputs; "
+                f"use one of {', '.join(sorted(measured))}"
+            )
         try:
             limits[name] = float(value)
         except ValueError:
@@ -46,41 +59,51 @@ def parse_gate(text: str | None, precision: Precision, base: Mapping[str, float]
 
 
 @np.errstate(invalid="ignore")  # NaN and infinity in a result are counted, not warned about
-def compare(reference: Mapping[str, Float], result: Mapping[str, Float], tie_margin: float = 0.0) -> Drift:
+def compare(
+    reference: Mapping[str, Float],
+    result: Mapping[str, Float],
+    tie_margin: float = 0.0,
+    task: Task = "single_label_classification",
+) -> Drift:
     """Compare results with the reference, both float32 arrays by output name with N rows.
 
     Args:
         reference: ``logits`` (N, num_labels) and/or ``embedding`` (N, hidden).
         result: the same outputs from the model under test.
         tie_margin: see `Gate.tie_margin`.
+        task: what the logits mean.
     """
-    nonfinite = sum(int((~np.isfinite(a)).sum()) for a in result.values())
     num_clips = len(next(iter(reference.values())))
+    nonfinite = sum(int((~np.isfinite(a)).sum()) for a in result.values())
     embedding = (
         _min_cosine(reference["embedding"], result["embedding"])
         if "embedding" in reference and "embedding" in result
         else None
     )
+    drift = Drift(num_clips, None, None, None, None, None, None, None, None, None, embedding, nonfinite)
     if "logits" not in reference or "logits" not in result:
-        return Drift(num_clips, None, None, None, None, None, None, None, None, None, embedding, nonfinite)
+        return drift
     ref, out = reference["logits"].astype(np.float64), result["logits"].astype(np.float64)
-    scale = float(np.ptp(ref)) or 1.0
-    flipped = ref.argmax(1) != out.argmax(1)
-    near = _margins(ref) <= tie_margin * scale
-    return Drift(
-        num_clips=num_clips,
-        top1=float(np.mean(~flipped)),
-        top5=_top_k_overlap(ref, out, 5),
-        near_flips=int((flipped & near).sum()),
-        clear_flips=int((flipped & ~near).sum()),
+    # One value, or equal ones, span nothing: their size is the scale then.
+    scale = float(np.ptp(ref)) or float(np.abs(ref).max()) or 1.0
+    drift = replace(
+        drift,
         max_abs=float(np.abs(out - ref).max()),
         max=float(np.abs(out - ref).max()) / scale,
         rms=float(np.sqrt(np.mean((out - ref) ** 2))) / scale,
-        kl=_max_kl(ref, out),
         cosine=_min_cosine(reference["logits"], result["logits"]),
-        embedding_cosine=embedding,
-        nonfinite=nonfinite,
     )
+    if task == "regression":
+        return drift
+    if task == "multi_label_classification":
+        flipped = (ref >= 0) != (out >= 0)  # a logit of 0 is a probability of one half
+        # Only one logit can err here, and not two against each other as in a tie of two classes.
+        near = np.abs(ref) <= tie_margin / 2 * scale
+        drift = replace(drift, agreement=float(np.mean(~flipped)), kl=_max_kl_of_labels(ref, out))
+    else:
+        flipped, near = ref.argmax(1) != out.argmax(1), _margins(ref) <= tie_margin * scale
+        drift = replace(drift, top1=float(np.mean(~flipped)), top5=_top_k_overlap(ref, out, 5), kl=_max_kl(ref, out))
+    return replace(drift, near_flips=int((flipped & near).sum()), clear_flips=int((flipped & ~near).sum()))
 
 
 def _margins(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -102,6 +125,14 @@ def _max_kl(ref: npt.NDArray[np.float64], out: npt.NDArray[np.float64]) -> float
     p, q = _log_softmax(ref), _log_softmax(out)
     # Rounding can leave a divergence of equal distributions at -1e-17. max() would turn NaN into 0.
     return float(np.maximum(0.0, (np.exp(p) * (p - q)).sum(axis=1).max()))
+
+
+def _max_kl_of_labels(ref: npt.NDArray[np.float64], out: npt.NDArray[np.float64]) -> float:
+    """Return the largest sum over a clip's labels, each of which is there with the sigmoid of its logit."""
+    p = np.exp(-np.logaddexp(0, -ref))
+    present = p * (np.logaddexp(0, -out) - np.logaddexp(0, -ref))
+    absent = (1 - p) * (np.logaddexp(0, out) - np.logaddexp(0, ref))
+    return float(np.maximum(0.0, (present + absent).sum(axis=1).max()))
 
 
 def _log_softmax(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

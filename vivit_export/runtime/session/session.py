@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, final
 
@@ -21,44 +20,7 @@ from vivit_export.contract import Contract
 from vivit_export.errors import ClipError, UsageError
 from vivit_export.runtime.clips.preprocess import Frames, Preprocessor
 from vivit_export.runtime.session.backend import Backend, Float32
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Prediction:
-    """The model's prediction for one clip.
-
-    Attributes:
-        logits: float32 (num_labels,), or None for a bundle without that output.
-        embedding: float32 (hidden,), or None for a bundle without that output.
-        labels: name of each logit.
-    """
-
-    logits: Float32 | None
-    embedding: Float32 | None
-    labels: tuple[str, ...]
-
-    @property
-    def probabilities(self) -> Float32:
-        """Softmax of the logits: float32 (num_labels,), computed in float64.
-
-        Raises:
-            UsageError: the bundle has no logits.
-        """
-        if self.logits is None:
-            raise UsageError("this bundle has an embedding but no logits; export it with --outputs logits,embedding")
-        powers = np.exp(self.logits.astype(np.float64) - self.logits.max())
-        chances: Float32 = (powers / powers.sum()).astype(np.float32)
-        return chances
-
-    def top(self, k: int = 5) -> list[tuple[str, float]]:
-        """Return the k most probable labels, best first, each with its probability.
-
-        Raises:
-            UsageError: the bundle has no logits.
-        """
-        chances = self.probabilities
-        best = np.argsort(-chances, kind="stable")[: max(0, k)]
-        return [(self.labels[i], float(chances[i])) for i in best]
+from vivit_export.runtime.session.prediction import Prediction
 
 
 @final
@@ -98,7 +60,7 @@ class Session:
         """
         results = self._run(self.prepare(frames)[None])
         first = {name: array[0] for name, array in results.items()}
-        return Prediction(first.get("logits"), first.get("embedding"), self.contract.labels)
+        return Prediction.from_outputs(first, self.contract)
 
     def infer(self, clips: npt.NDArray[Any]) -> Float32:
         """Return the logits of a batch, float32 (B, num_labels).

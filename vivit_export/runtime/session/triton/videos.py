@@ -12,7 +12,8 @@ import numpy.typing as npt
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError, UsageError
 from vivit_export.runtime.clips.video import require_file
-from vivit_export.runtime.session.session import Prediction, Session
+from vivit_export.runtime.session.prediction import Prediction
+from vivit_export.runtime.session.session import Session
 from vivit_export.runtime.session.triton.address import parse_address
 from vivit_export.runtime.session.triton.client import TritonBackend, model_behind
 from vivit_export.runtime.session.triton.protocol import SUBJECT
@@ -60,7 +61,7 @@ class VideoModel:
         except ClipError as e:
             raise ClipError(str(e).replace(SUBJECT, str(path), 1)) from e
         first = {name: array[0] for name, array in outputs.items()}
-        return Prediction(first.get("logits"), first.get("embedding"), self.contract.labels)
+        return Prediction.from_outputs(first, self.contract)
 
     def require_own_sampling(self, contract: Contract) -> None:
         """Refuse a sampling rule that differs from the server's.

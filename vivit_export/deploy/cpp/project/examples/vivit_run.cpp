@@ -86,8 +86,9 @@ int main(int count, char** words) try {
     }
     std::printf("%s: %lld frames of %dx%d, on %s\n", given["clip"].c_str(), static_cast<long long>(video->num_frames()),
                 video->width(), video->height(), session.details().c_str());
-    for (const auto& [label, chance] : prediction.top(top))
-        std::printf("%6.2f %%  %s\n", 100 * double(chance), label.c_str());
+    const bool values = prediction.task == vivit::Task::regression;
+    for (const auto& [label, score] : prediction.top(top))
+        std::printf(values ? "%10.6g  %s\n" : "%6.2f %%  %s\n", (values ? 1 : 100) * double(score), label.c_str());
     print_percentiles("preprocess", preprocess), print_percentiles("inference", inference);
     for (const std::string& note : session.notes()) std::fprintf(stderr, "note: %s\n", note.c_str());
 } catch (const std::exception& e) {

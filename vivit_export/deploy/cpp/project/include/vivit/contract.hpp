@@ -118,12 +118,20 @@ struct IO {
     std::optional<Size> frame_size;  ///< of input mode `frames` alone
 };
 
-/// Clip, preprocessing, signature and labels of one model.
+/// What the logits mean.
+enum class Task {
+    single_label_classification,  ///< their softmax is one distribution over the labels
+    multi_label_classification,   ///< the sigmoid of each is the probability of its label
+    regression                    ///< each is a value
+};
+
+/// Clip, preprocessing, signature, labels and task of one model.
 struct Contract {
     Clip clip;
     Preprocess preprocess;
     IO io;
     std::vector<std::string> labels;  ///< by index of the logits
+    Task task = Task::single_label_classification;
 
     /// The output of that name, or nullptr; valid as long as the contract is not changed.
     [[nodiscard]] const Tensor* output(const std::string& name) const noexcept {

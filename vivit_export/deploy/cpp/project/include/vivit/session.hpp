@@ -197,6 +197,7 @@ private:
             for (double sum : sums) mean.push_back(float(sum / double(count)));
         }
         prediction.labels = contract_.labels;
+        prediction.task = contract_.task;
         return prediction;
     }
 

@@ -31,6 +31,11 @@ template <>
 struct Names<Short> {
     static constexpr std::array<const char*, 3> all{"refuse", "repeat", "loop"};
 };
+template <>
+struct Names<Task> {
+    static constexpr std::array<const char*, 3> all{"single_label_classification", "multi_label_classification",
+                                                    "regression"};
+};
 
 /// A dimension: a number, or a name (stored as -1) if it is dynamic.
 struct Dim {
@@ -179,12 +184,13 @@ struct As<IO> {
 template <>
 struct As<Contract> {
     static Contract read(const json& value, const std::string& where) {
-        const Object object(value, where, {"clip", "preprocess", "io", "labels"});
+        const Object object(value, where, {"clip", "preprocess", "io", "labels", "task"});
         Contract contract;
         contract.clip = object.get<Clip>("clip");
         contract.preprocess = object.get<Preprocess>("preprocess");
         contract.io = object.get<IO>("io");
         object.take("labels", contract.labels);
+        object.take("task", contract.task);
         require_agreement(contract.clip, contract.preprocess);
         const Tensor* logits = contract.output("logits");
         if (logits && !logits->clip_shape.empty() && std::size_t(logits->clip_shape.back()) != contract.labels.size())
