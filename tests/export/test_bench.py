@@ -13,7 +13,7 @@ from damage import damage
 
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.demo import clips_path
-from vivit_export.errors import ClipError, EnvironmentFault, UsageError
+from vivit_export.errors import ClipError, EnvironmentFault, InputError, UsageError
 from vivit_export.export.bench import bench
 
 pytestmark = pytest.mark.needs_onnxruntime
@@ -66,8 +66,12 @@ def test_a_wrong_answer_has_no_speed(bundle: Bundle, bundles: Bundles, tmp_path:
 def test_what_cannot_run_says_why(bundle: Bundle, bundles: Bundles, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match=r"nothing could be timed here: tensorrt: .*no TensorRT engine"):
         bench(bundle, engines=["tensorrt"])
-    with pytest.raises(EnvironmentFault, match="pytorch sdpa: none/at/all does not exist"):
+    with pytest.raises(InputError, match="pytorch sdpa: none/at/all does not exist"):
         bench(bundle, against=["sdpa"], engines=["tensorrt"], checkpoint="none/at/all")
+    with pytest.raises(InputError, match=r"^pytorch sdpa cannot be timed: none/at/all does not exist"):
+        bench(bundle, against=["sdpa"], engines=["onnxruntime-cpu"], checkpoint="none/at/all")
+    with pytest.raises(EnvironmentFault, match=r"^tensorrt cannot be timed: .*no TensorRT engine"):
+        bench(bundle, engines=["onnxruntime-cpu", "tensorrt"])
     text = tmp_path / "text.mp4"
     text.write_text("no video")
     with pytest.raises(ClipError, match="cannot be read as a video"):

@@ -69,6 +69,21 @@ def test_what_a_model_that_takes_videos_cannot_do(cli: Cli, served: Served) -> N
     assert Path("e.safetensors").is_file() and named[0]["top"][0]["label"] == "left"  # type: ignore[index]
 
 
+def test_a_served_model_under_load(cli: Cli, served: Served) -> None:
+    load = ("--in-flight", "1,2", "--seconds", "0.2", "-q")
+    url = served.server.url("demo")
+    assert list(json.loads(cli("bench", url, *load, "--json").stdout)["in_flight"]) == ["1", "2"]
+    assert cli("bench", served.server.url("demo-video"), *load).stdout.startswith("in flight  videos  videos/s")
+    for given in (("--engine", "openvino"), ("--batch", "1"), ("--save",), ("--device", "cpu"), ("--rounds", "10")):
+        said = cli("bench", url, *load, *given, code=2).stderr
+        assert said == f"error: {given[0]} is for a bundle; drop it for a served model\n"
+    for given in (("--in-flight", "1"), ("--seconds", "20")):
+        said = cli("bench", served.bundle.path, *given, code=2).stderr
+        assert said == f"error: {given[0]} is for a served model; give its address in place of {served.bundle.path}\n"
+    refused = cli("bench", url, "--seconds", "-1", code=2).stderr
+    assert "--in-flight must be 1 or more, and --seconds -1.0 above 0" in refused
+
+
 def test_what_runs_is_said(cli: Cli, served: Served) -> None:
     said = cli("predict", served.server.url("demo"), LEFT).stderr.splitlines()
     assert said[0].startswith("ask the server ")
@@ -96,7 +111,7 @@ def test_another_bundle_than_the_one_served_is_not_checked(cli: Cli, served: Ser
         ("triton://127.0.0.1:FREE/demo?timeout=5", 7, "no Triton server answers at 127.0.0.1:FREE (gRPC)"),
         ("triton+http://127.0.0.1:FREE/demo?timeout=5", 7, "no Triton server answers at 127.0.0.1:FREE (HTTP)"),
         ("triton://127.0.0.1", 2, "is not the address of a served model; write triton://HOST:"),
-        ("triton+https://127.0.0.1/demo", 2, "is not the address of a served model; write triton://HOST:"),
+        ("grpcs://127.0.0.1:PORT/demo", 2, "is not the address of a served model; write triton://HOST:"),
         ("triton://127.0.0.1:PORT/demo?retry=3", 2, "retry=3 cannot follow an address"),
     ],
 )

@@ -289,6 +289,8 @@ def test_bench_can_be_kept_in_the_bundle(cli: Cli, bundle: Path, tmp_path: Path)
         (("--batch", "1,x"), 2, "'1,x' is not a list"),
         (("--against", "jax"), 2, "'jax' is not eager, sdpa or compile"),
         (("--engine", "tensorrt"), 7, "nothing could be timed here: tensorrt: the bundle has no TensorRT engine; add"),
+        (("--engine", "tensorrt", *BENCH), 7, "tensorrt cannot be timed: "),
+        (("--against", "eager", "--checkpoint", "no/such", *BENCH), 3, "pytorch eager cannot be timed: no/such "),
         (("--video", "none.mp4", *BENCH), 3, "none.mp4 does not exist"),
     ],
 )

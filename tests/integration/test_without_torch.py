@@ -64,6 +64,17 @@ except MissingDependencyError as e:
     assert 'pip install "vivit-export[export]"' in done.stdout
 
 
+@pytest.mark.needs_onnxruntime
+def test_eager_pytorch_is_not_timed_and_that_is_no_success(no_torch: dict[str, str], demo_bundle: Path) -> None:
+    command = ("bench", demo_bundle, "--engine", "onnxruntime-cpu", "--against", "eager", "--rounds", "1", "-q")
+    done = console("vivit", *command, cwd=demo_bundle, env=no_torch)
+    assert done.returncode == 7
+    assert done.stderr == (
+        "error: pytorch eager cannot be timed: exporting a checkpoint, or running it in PyTorch, needs the package "
+        'torch, which is not installed; install it with: pip install "vivit-export[export]"\n'
+    )
+
+
 @pytest.mark.needs_rtx
 def test_engines_are_built_without_torch(no_torch: dict[str, str], demo_bundle: Path) -> None:
     command = ("build", demo_bundle, "--target", "tensorrt-rtx", "--sm", "89")

@@ -54,10 +54,13 @@ def free_port() -> int:
 
 
 class TritonServer:
-    """A server that is started, waited for until it is ready, and stopped."""
+    """A server that is started, waited for until it is ready, and stopped; ``options`` are for its command line."""
 
-    def __init__(self, installed: Path, backends: Path, repositories: Sequence[Path], folder: Path) -> None:
+    def __init__(
+        self, installed: Path, backends: Path, repositories: Sequence[Path], folder: Path, options: Sequence[str] = ()
+    ) -> None:
         self._installed, self._backends, self._repositories = installed, backends, list(repositories)
+        self._options = list(options)
         self._folder = folder
         self.log = folder / "tritonserver.log"
         self.http, self.grpc, self.metrics = free_port(), free_port(), free_port()
@@ -83,6 +86,7 @@ class TritonServer:
             "--allow-gpu-metrics=false",
             "--disable-auto-complete-config",
             "--exit-timeout-secs=5",
+            *self._options,
         ]
         environment = {
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",

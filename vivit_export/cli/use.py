@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
+from click.core import ParameterSource
 
 from vivit_export.choices import Against, CpuPrecision, Decode
 from vivit_export.cli.options import (
@@ -115,8 +116,8 @@ def predict(
 ) -> None:
     """Classify each VIDEO (or every video in a folder); needs no torch.
 
-    BUNDLE may also be a model served by Triton: triton://HOST:PORT/MODEL, or triton+http:// for HTTP. If MODEL
-    accepts videos (NAME-video), the files themselves are sent.
+    BUNDLE may also be a model served by Triton: triton://HOST:PORT/MODEL, or triton+http:// for HTTP; with TLS,
+    triton+grpcs:// or triton+https://. If MODEL accepts videos (NAME-video), the files themselves are sent.
     Unusable videos are listed at the end; the others are still predicted. --json is --format jsonl.
     """
     from vivit_export.errors import ClipError
@@ -217,7 +218,7 @@ def check(
 
 
 @click.command(cls=Command)
-@click.argument("bundle", type=PATH)
+@click.argument("bundle", type=SOURCE)
 @click.option(
     "--engine",
     "engines",
@@ -247,9 +248,20 @@ def check(
 @click.option("--video", type=FILE, help="Video for timing the steps from file to result.  [default: a bundled one]")
 @click.option("--anyway", is_flag=True, help="Also time engines that are beyond their drift gate.")
 @click.option("--save", is_flag=True, help="Add the result to BUNDLE and its report.")
+@click.option(
+    "--in-flight",
+    callback=int_list,
+    default="1,8,32",
+    show_default=True,
+    metavar="LIST",
+    help="Of a served model: numbers of requests under way at once.",
+)
+@click.option(
+    "--seconds", type=float, default=20, show_default=True, help="Of a served model: how long to keep up each number."
+)
 @output_options
 def bench(
-    bundle: Path,
+    bundle: Path | str,
     engines: tuple[str, ...],
     against: tuple[str, ...],
     checkpoint: str | None,
@@ -261,10 +273,21 @@ def bench(
     video: Path | None,
     anyway: bool,
     save: bool,
+    in_flight: tuple[int, ...],
+    seconds: float,
     as_json: bool,
     progress: Silent,
 ) -> None:
-    """Time the engines of BUNDLE in turns, and optionally PyTorch beside them."""
+    """Time the engines of BUNDLE in turns, and optionally PyTorch beside them.
+
+    BUNDLE may also be a model served by Triton, such as triton://HOST:PORT/MODEL: it is kept busy with a number of
+    requests in flight.
+    """
+    if isinstance(bundle, str):
+        _refuse_given("is for a bundle; drop it for a served model", only=_OF_BUNDLE)
+        _bench_served(bundle, in_flight, seconds, video, as_json, progress)
+        return
+    _refuse_given(f"is for a served model; give its address in place of {bundle}", only=_OF_SERVED)
     from vivit_export.bundle import read_bundle
     from vivit_export.demo import clips_path
     from vivit_export.export.bench import bench as run
@@ -294,5 +317,38 @@ def bench(
         click.echo(bench_text(report.record()))
     if save and not report.interrupted:
         save_bench(source, report, progress)
+    if report.interrupted:
+        raise KeyboardInterrupt
+
+
+# Options of bench that only one of the two has.
+_OF_SERVED = ("in_flight", "seconds")
+_OF_BUNDLE = (
+    *("engines", "against", "checkpoint", "device", "cpu_precision"),
+    *("batches", "rounds", "warmup", "anyway", "save"),
+)
+
+
+def _refuse_given(why: str, *, only: tuple[str, ...]) -> None:
+    """Refuse some options of the current command if the user gave them."""
+    context = click.get_current_context()
+    for param in context.command.params:
+        if param.name in only and context.get_parameter_source(param.name) is not ParameterSource.DEFAULT:
+            raise UsageError(f"{param.opts[0]} {why}")
+
+
+def _bench_served(
+    address: str, in_flight: tuple[int, ...], seconds: float, video: Path | None, as_json: bool, progress: Silent
+) -> None:
+    from vivit_export.demo import clips_path
+    from vivit_export.report.text import load_text
+    from vivit_export.runtime.bench.serving import bench_served
+
+    video = video or next(clips_path().glob("left*"))
+    report = bench_served(address, in_flight=in_flight, seconds=seconds, video=video, progress=progress)
+    if as_json:
+        show_json(report.to_json())
+    else:
+        click.echo(load_text(report))
     if report.interrupted:
         raise KeyboardInterrupt

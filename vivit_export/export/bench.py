@@ -57,6 +57,7 @@ def bench(
 
     Raises:
         UsageError: there is nothing to time, or a number is out of range.
+        InputError, EnvironmentFault: PyTorch, or an engine that you named, cannot run.
         EnvironmentFault: no contender can run on this machine.
     """
     engines = (engines,) if isinstance(engines, str) else engines
@@ -76,6 +77,7 @@ def bench(
         warmup=warmup,
         video=None if video is None else as_path(video, "video"),
         anyway=anyway,
+        required={*eager, *engines},
         progress=progress,
     )
 

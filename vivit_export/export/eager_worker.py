@@ -9,22 +9,28 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vivit_export.bundle import read_bundle
 from vivit_export.errors import UsageError, option
-from vivit_export.export.checkpoint.load import load_checkpoint
-from vivit_export.export.checkpoint.timed_network import Pixels, TimedNetwork
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.bench.report import parse_kind
 from vivit_export.runtime.bench.worker import timed_decoding, work
+
+if TYPE_CHECKING:
+    from vivit_export.export.checkpoint.timed_network import Pixels
 
 
 class Eager:
     """PyTorch's network, on the named device or, by default, on the GPU if there is one."""
 
     def __init__(self, folder: str, checkpoint: str, kind: str, device: str = "") -> None:
+        # Here, so that a machine without torch is told so as an answer.
+        from vivit_export.export.checkpoint.load import load_checkpoint
+        from vivit_export.export.checkpoint.timed_network import TimedNetwork
+
         attention, precision, compiled = parse_kind(kind)
         if folder:
             from vivit_export.export.recheck import load_exported_checkpoint  # and with it all that reads videos

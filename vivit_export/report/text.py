@@ -23,10 +23,12 @@ from vivit_export.report.html import (
 
 if TYPE_CHECKING:
     from vivit_export.calibration.ranges import Ranges
+    from vivit_export.runtime.bench.serving import LoadReport
     from vivit_export.runtime.predict import VideoPrediction
     from vivit_export.runtime.session.prediction import Prediction
 
 _SHOWN_LABELS = 8
+_PARTIAL = "partial: the run ended before everything was measured"
 
 
 def summary_json(bundle: Bundle, seconds: dict[str, float] | None) -> JsonObject:
@@ -114,7 +116,20 @@ def bench_text(bench: BenchRecord) -> str:
         if contender.error:
             lines.append(f"{name} {'stopped' if contender.batches else 'left out'}: {contender.error}")
     lines.append(f"speed is relative to {bench.baseline}; not timed: {bench.excluded}")
-    return "\n".join([*lines, *(["partial: the run ended before everything was measured"] if bench.partial else [])])
+    return "\n".join([*lines, *([_PARTIAL] if bench.partial else [])])
+
+
+def load_text(report: LoadReport) -> str:
+    """Return the output of ``vivit bench`` for a served model."""
+    head = ["in flight", f"{report.request}s", f"{report.request}s/s", "p50 ms", "p95", "p99"]
+    rows = [
+        [count, str(f.requests), *(f"{x:.2f}" for x in (f.requests_per_second, f.p50_ms, f.p95_ms, f.p99_ms))]
+        for count, f in report.in_flight.items()
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = ["  ".join(map(str.rjust, row, widths)) for row in [head, *rows]]
+    lines.append(f"{report.server}; {report.seconds:g} s each, sent from {report.client.cpu}")
+    return "\n".join([*lines, *([_PARTIAL] if report.interrupted else [])])
 
 
 def prediction_text(result: VideoPrediction, k: int) -> str:

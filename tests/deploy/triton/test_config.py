@@ -43,7 +43,7 @@ def test_the_configuration_is_this_byte_for_byte(
     assert Contract.from_json(json.loads(read.parameters["vivit_contract"].string_value)) == contract()
 
 
-def test_warm_up_runs_a_real_clip_at_every_size(tmp_path: Path) -> None:
+def test_warm_up_runs_a_real_clip_at_the_sizes_of_the_profile(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle", {"tensorrt": engine_record(profiles=(Profile(1, 2, 6),))})
     model = deploy(bundle, tmp_path / "r")
     read = read_config(model)

@@ -17,7 +17,7 @@ from bundles import need
 from hypothesis import given
 from hypothesis import strategies as st
 from made_bundle import contract
-from triton_server import VIEWS, Served
+from triton_server import VIEWS, Served, TritonServer, running
 
 import vivit_export as ve
 from vivit_export.demo import clips_path
@@ -93,6 +93,22 @@ def test_bytes_that_are_not_a_video(client: triton.InferenceServerClient, model:
         ask(client, model, data)
     assert "Traceback" not in str(caught.value) and "/proc/" not in str(caught.value)
     assert ask(client, model, VIDEOS[0].read_bytes())["logits"].shape == (1, 8)  # and it goes on
+
+
+def test_models_that_are_loaded_one_by_one(served: Served, tmp_path: Path) -> None:
+    """With explicit model control: Triton loads what an ensemble consists of, but not what Python calls."""
+    control = ["--model-control-mode=explicit", "--load-model=views-video"]
+    data = VIDEOS[0].read_bytes()
+    server = TritonServer(served.installed, served.backends, served.repositories[:2], tmp_path, control)
+    with running(server), triton.InferenceServerClient(f"127.0.0.1:{server.grpc}") as client:
+        said = "the model views, which this one calls, is not loaded; load it first"
+        with pytest.raises(InferenceServerException, match=said):
+            ask(client, "views-video", data)
+        client.load_model("views")
+        assert ask(client, "views-video", data)["logits"].shape == (1, 8)
+        client.load_model("demo-video")
+        assert client.is_model_ready("demo") and client.is_model_ready("demo-frames")
+        assert ask(client, "demo-video", data)["logits"].shape == (1, 8)
 
 
 def test_the_bytes_of_a_video_are_read_as_its_file(served: Served) -> None:

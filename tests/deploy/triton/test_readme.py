@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from made_bundle import make_bundle
 from made_records import engine_record
-from triton_repository import NAME, deploy
+from triton_repository import NAME, deploy, read_config
 
+from vivit_export.bundle.engines import Profile
 from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton
 from vivit_export.deploy.wheel import wheel_name
+from vivit_export.precision import Precision
+from vivit_export.runtime.predict import adapt_contract
 
 
 def test_the_readme_has_the_commands(tmp_path: Path) -> None:
@@ -24,6 +27,46 @@ def test_the_readme_has_the_commands(tmp_path: Path) -> None:
     plan = deploy(make_bundle(tmp_path / "b", {"tensorrt": engine_record()}), tmp_path / "plan") / "README.md"
     assert "image with TensorRT 11.4.0.106" in plan.read_text()
     assert "@" not in onnx.read_text() + plan.read_text()
+
+
+def test_the_readme_has_the_order_of_loading_where_triton_does_not_know_it(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    one = deploy(bundle, tmp_path / "one", ensemble=True)
+    views = adapt_contract(bundle.contract, stride=2, views=(4, 3))
+    several = deploy(bundle, tmp_path / "several", ensemble=True, contract=views)
+    order = f"With `--model-control-mode=explicit`, load `{NAME}` and then `{NAME}-video`."
+    assert order not in (one / "README.md").read_text()
+    assert order in (several / "README.md").read_text()
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_the_readme_knows_which_precisions_a_cpu_runs(tmp_path: Path, precision: Precision) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    path = bundle.path / "bundle.json"
+    path.write_text(path.read_text().replace('"name": "fp16"', f'"name": "{precision}"'))
+    model = deploy(bundle, tmp_path / "r")
+    said = " ".join((model / "README.md").read_text().split())
+    assert ("Without a GPU leave `--gpus all` out, and Triton uses the CPU:" in said) == precision.cpu_kernels
+    needs = f"The server needs a GPU: ONNX Runtime does not compute in {precision} on a CPU:"
+    assert (needs in said) == (not precision.cpu_kernels)
+    # And Triton says so itself where there is none.
+    assert ("kind: KIND_GPU" in (model / "config.pbtxt").read_text()) == (not precision.cpu_kernels)
+
+
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [
+        (Profile(1, 4, 8), "batches of 1, 4 and 8. The first batch of another size may take longer. The"),
+        (Profile(1, 2, 3), "batches of 1, 2 and 3. The ports"),
+        (Profile(1, 1, 16), "batches of 1 and 16. The first batch of another size may take longer. The"),
+        (Profile(1, 1, 1), "batches of 1. The ports"),
+    ],
+)
+def test_the_readme_says_which_batches_are_warmed_up(tmp_path: Path, profile: Profile, said: str) -> None:
+    model = deploy(make_bundle(tmp_path / "b", {"tensorrt": engine_record(profiles=(profile,))}), tmp_path / "r")
+    assert said in " ".join((model / "README.md").read_text().split())
+    warmed_up = [sample.batch_size for sample in read_config(model).model_warmup]
+    assert re.findall(r"\d+", said) == list(map(str, warmed_up))
 
 
 @pytest.mark.parametrize("ensemble", [False, True])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import py_compile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +55,27 @@ def test_one_model_is_replaced_with_all_its_folders(tmp_path: Path, shared: Path
     kept = {name: data for name, data in tree(shared).items() if not name.startswith("m")}
     assert kept == {name: data for name, data in before.items() if not name.startswith("m")}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "r"]
+
+
+def test_what_python_compiled_for_the_server_is_replaced_too(tmp_path: Path, shared: Path) -> None:
+    for name in ("m-frames", "m-video"):
+        for source in (shared / name / "1").glob("model.py"):
+            py_compile.compile(str(source), doraise=True)
+            py_compile.compile(str(source), doraise=True, optimize=2)
+    (cache,) = shared.glob("m*/1/__pycache__")
+    assert len(list(cache.iterdir())) == 2
+    deploy_triton(tmp_path / "bundle", shared, TritonOptions(name="m", ensemble=True), force=True)
+    assert not list(shared.rglob("__pycache__"))
+
+
+@pytest.mark.parametrize("name", ["other.cpython-311.pyc", "model.cpython-311.pyc/x", "notes.txt", "model.py"])
+def test_what_else_lies_beside_compiled_files_is_not_lost(tmp_path: Path, shared: Path, name: str) -> None:
+    file = shared / "m-frames/1/__pycache__" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    with pytest.raises(OutputError, match=r"__pycache__/.* is not part of the deployment and would be lost"):
+        deploy_triton(tmp_path / "bundle", shared, TritonOptions(name="m", ensemble=True), force=True)
+    assert file.read_text() == "mine"
 
 
 @pytest.mark.parametrize(

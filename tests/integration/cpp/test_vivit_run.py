@@ -13,6 +13,10 @@ from cpp_project import Cpp, flip_a_byte, run
 
 pytestmark = pytest.mark.needs_onnxruntime
 
+WHOLE = "must be a whole number from 1 to 2147483647"
+NO_WHOLE_NUMBERS = ("1e9", "3x", "1.5", "-1", "+1", " 1", "", "2147483648", "99999999999999999999", "0x10")
+NO_SIZES = ("big", "7", "7x", "x7", "7x7x7", "7x7a", "7x-7", "0x7", "7 x 7", "1e2x7", "7X7", "7x99999999999")
+
 
 def vivit_run(cpp: Cpp, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([cpp.vivit_run, *arguments], capture_output=True, text=True, timeout=60, check=False)
@@ -45,7 +49,8 @@ def test_the_example_shows_the_values_of_a_regression(cpp: Cpp, bundles: Bundles
     [
         ([], 2, "usage: vivit-run BUNDLE CLIP"),
         (["BUNDLE", "VIDEO", "--frames", "3"], 2, "--frames is not understood; usage: vivit-run BUNDLE CLIP"),
-        (["BUNDLE", "VIDEO", "--top", "0"], 2, "--top must be a number from 1 on, got 0"),
+        (["BUNDLE", "VIDEO", "--top", "0"], 2, f"--top {WHOLE}, got 0\n"),
+        *((["BUNDLE", "VIDEO", "--repeat", text], 2, f"--repeat {WHOLE}, got {text}\n") for text in NO_WHOLE_NUMBERS),
         (
             ["BUNDLE", "VIDEO", "--engine", "tensorrt"],
             7,
@@ -54,7 +59,7 @@ def test_the_example_shows_the_values_of_a_regression(cpp: Cpp, bundles: Bundles
         (["BUNDLE", "nothing.npy"], 3, "nothing.npy does not exist; give a video file"),
         (["nowhere", "VIDEO"], 3, "nowhere is not a folder; make a bundle with: vivit-export MODEL -o nowhere"),
         (["BUNDLE", "VIDEO", "--size", "7x7"], 3, "are not whole rgb24 frames of 7x7"),
-        (["BUNDLE", "VIDEO", "--size", "big"], 2, "--size must be WxH, got big"),
+        *((["BUNDLE", "VIDEO", "--size", text], 2, f"--size must be WxH, got {text}\n") for text in NO_SIZES),
     ],
 )
 def test_the_example_fails_with_a_sentence_and_a_code(cpp: Cpp, arguments: list[str], code: int, sentence: str) -> None:

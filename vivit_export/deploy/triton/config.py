@@ -112,7 +112,7 @@ def engine_config(
         "output": [output_message(tensor, contract) for tensor in io.outputs],
         "version_policy": {"latest": {"num_versions": 1}},
         "dynamic_batching": {"max_queue_delay_microseconds": delay_us},
-        **_instance_group(engine, instances),
+        **_instance_group(engine, bundle.precision, instances),
         "optimization": _optimization(engine, io.inputs[0], bundle.precision),
         "model_warmup": [_warmup(size, io.inputs[0], bundle.golden is not None) for size in engine.batches],
         "parameters": parameters(bundle, contract, engine),
@@ -205,11 +205,15 @@ def _platform(engine: Engine) -> Message:
     return {"platform": "tensorrt_plan", **names}
 
 
-def _instance_group(engine: Engine, instances: int | None) -> Message:
-    """Return the instance group; by default, Triton makes one per GPU or, without a GPU, two on the CPU."""
-    if instances is None and engine.backend != "onnxruntime-tensorrt":  # that one is nothing on a CPU
+def _instance_group(engine: Engine, precision: Precision, instances: int | None) -> Message:
+    """Return the instance group; by default, Triton makes one per GPU or, without a GPU, two on the CPU.
+
+    What a CPU cannot run says so: then Triton refuses a machine without a GPU in a sentence.
+    """
+    on_cpu = engine.backend == "onnxruntime" and precision.cpu_kernels
+    if instances is None and (on_cpu or engine.backend == "tensorrt"):
         return {}
-    kind = {} if engine.backend == "onnxruntime" else {"kind": Symbol("KIND_GPU")}
+    kind = {} if on_cpu else {"kind": Symbol("KIND_GPU")}
     return {"instance_group": [{"count": instances or 1, **kind}]}
 
 

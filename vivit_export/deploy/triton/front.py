@@ -80,6 +80,19 @@ class ViewsModel(FramesModel):
         parts = [self._ask(clips[start : start + self._largest]) for start in range(0, len(clips), self._largest)]
         return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
 
+    def _why_not(self, message: str) -> str:
+        """Say why the engine's model did not answer.
+
+        Nothing here checks or loads it beforehand: Triton 2.51 answers neither while it starts, and a refusal of
+        ``load_model`` ends the whole server.
+        """
+        if "not ready" in message:
+            return (
+                f"the model {self._engine}, which this one calls, is not loaded; load it first: Triton loads by itself "
+                "what an ensemble consists of, but not what a model calls"
+            )
+        return f"the model {self._engine} failed: {message}"
+
     def _ask(self, clips: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
         inputs = [self._tensor(self._input, clips)]
         request = self._pb.InferenceRequest(
@@ -90,7 +103,7 @@ class ViewsModel(FramesModel):
         )
         response = request.exec()
         if response.has_error():
-            raise EnvironmentFault(f"the model {self._engine} failed: {response.error().message()}")
+            raise EnvironmentFault(self._why_not(response.error().message()))
         # Copied: the response's memory goes with it.
         tensors = {n: self._pb.get_output_tensor_by_name(response, n) for n in self._outputs}
         return {name: np.array(np.from_dlpack(tensor)) for name, tensor in tensors.items()}

@@ -8,7 +8,8 @@ from vivit_export.bundle import Bundle
 from vivit_export.contract import Contract, Task, Tensor
 from vivit_export.deploy.triton.config import Engine
 from vivit_export.deploy.wheel import wheel_name
-from vivit_export.runtime.session.triton.protocol import CONTRACT
+from vivit_export.precision import Precision
+from vivit_export.runtime.session.triton.protocol import CONTRACT, VIDEO_SUFFIX
 
 TEMPLATE = Path(__file__).with_name("README.md")
 FRONT = Path(__file__).with_name("README-front.md")
@@ -28,7 +29,7 @@ _PORTS = "-p 8000:8000 -p 8001:8001 -p 8002:8002"  # HTTP, gRPC, metrics
 
 def readme_text(name: str, bundle: Bundle, contract: Contract, engine: Engine, delay_us: int, ensemble: bool) -> str:
     """Fill in the README's facts about this repository."""
-    note, tag = _image(engine)
+    note, tag = _image(engine, bundle.precision)
     image = f"{IMAGE}:{tag}"
     values = {
         "NAME": name,
@@ -37,12 +38,14 @@ def readme_text(name: str, bundle: Bundle, contract: Contract, engine: Engine, d
         "LARGEST": str(engine.batches[-1]),
         "DELAY": str(delay_us),
         "INPUT": f"{_tensor(contract.io.inputs[0])}; {_content(contract)}",
+        "WARMED_UP": _warmed_up(engine.batches),
         "OUTPUTS": ", ".join(map(_tensor, contract.io.outputs)) + _meaning(contract),
         "IMAGE_NOTE": note,
         "START": f"{_build(name, image)}\n{_start(_OWN_IMAGE)}" if ensemble else _start(image),
         "WHEEL": wheel_name(),
         "CONTRACT": CONTRACT,
         "VIEWS": _views(contract),
+        "LOAD_ORDER": _load_order(name, contract),
     }
     text = TEMPLATE.read_text(encoding="utf-8") + (FRONT.read_text(encoding="utf-8") if ensemble else "")
     for key, value in values.items():
@@ -50,7 +53,7 @@ def readme_text(name: str, bundle: Bundle, contract: Contract, engine: Engine, d
     return text
 
 
-def _image(engine: Engine) -> tuple[str, str]:
+def _image(engine: Engine, precision: Precision) -> tuple[str, str]:
     """Return a note on the image that is needed, and its tag."""
     if engine.backend == "tensorrt":
         version = engine.title.split()[1]
@@ -62,7 +65,9 @@ def _image(engine: Engine) -> tuple[str, str]:
     opset = engine.title.split(", ")[1]
     note = f"{_WHERE.capitalize()}, with any image for whose ONNX Runtime this is not too new ({opset})."
     if engine.backend == "onnxruntime":
-        return f"{note} Without a GPU leave `--gpus all` out, and Triton uses the CPU:", TAG
+        if precision.cpu_kernels:
+            return f"{note} Without a GPU leave `--gpus all` out, and Triton uses the CPU:", TAG
+        return f"{note} The server needs a GPU: ONNX Runtime does not compute in {precision} on a CPU:", TAG
     return f"{note} The TensorRT provider compiles its engine while the model is loaded:", TAG
 
 
@@ -78,9 +83,28 @@ def _build(name: str, image: str) -> str:
     )
 
 
+def _warmed_up(batches: tuple[int, ...]) -> str:
+    """Return the sizes that `model_warmup` has, and what that means for the others."""
+    *others, largest = map(str, batches)
+    sizes = f"{', '.join(others)} and {largest}" if others else largest
+    rest = "" if len(batches) == batches[-1] else ". The first batch of another size may take longer"
+    return f"{sizes}{rest}"
+
+
 def _views(contract: Contract) -> str:
     temporal, spatial = contract.clip.views
     return "" if temporal * spatial == 1 else f", logits averaged over {temporal}x{spatial} views"
+
+
+def _load_order(name: str, contract: Contract) -> str:
+    """Return what to do with explicit model control, if Triton does not know which models belong together."""
+    if contract.clip.views == (1, 1):
+        return ""  # an ensemble: Triton loads all of it
+    return (
+        f"\nWith `--model-control-mode=explicit`, load `{name}` and then `{name}{VIDEO_SUFFIX}`. Triton does not know\n"
+        "that one calls the other: the second is ready without the first, and answers videos with an error until you\n"
+        "load it.\n"
+    )
 
 
 def _start(image: str) -> str:

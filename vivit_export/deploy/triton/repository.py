@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -87,8 +89,16 @@ def _check(repository: Path, names: Sequence[str], force: bool) -> None:
         )
     listed = {f"{names[0]}/{LISTING}", *_files(repository, names[0])}
     for path in (path for name in replaceable for path in (repository / name).rglob("*")):
-        if (path.is_symlink() or not path.is_dir()) and path.relative_to(repository).as_posix() not in listed:
+        if (path.is_symlink() or not path.is_dir()) and not _is_part(path.relative_to(repository), listed):
             raise OutputError(f"{path} is not part of the deployment and would be lost; move it elsewhere")
+
+
+def _is_part(path: Path, listed: set[str]) -> bool:
+    """Return whether a deployment lists a file, or Python compiled it from one that it lists."""
+    if path.parent.name == "__pycache__":  # the server has run the model
+        with contextlib.suppress(ValueError):  # another name than Python gives
+            return Path(importlib.util.source_from_cache(str(path))).as_posix() in listed
+    return path.as_posix() in listed
 
 
 def _files(repository: Path, name: str) -> set[str]:

@@ -34,6 +34,7 @@ class ContenderTimes:
         gpu: clocks that ``nvidia-smi`` reported after its last call.
         beyond_gate: limits of its drift gate that it exceeds, if it was timed anyway.
         error: why it was left out or stopped.
+        fault_code: if it could not be opened: the exit code of the reason; else 0.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ContenderTimes:
     gpu: str = ""
     beyond_gate: tuple[str, ...] = ()
     error: str = ""
+    fault_code: int = 0
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,15 @@ import numpy as np
 
 from vivit_export.bundle import Bundle
 from vivit_export.bundle.bench import Machine
-from vivit_export.errors import ClipError, EnvironmentFault, UsageError, option
+from vivit_export.errors import (
+    BuildError,
+    ClipError,
+    EnvironmentFault,
+    InputError,
+    UsageError,
+    VivitExportError,
+    option,
+)
 from vivit_export.progress import Progress, Silent
 from vivit_export.records import JsonObject
 from vivit_export.runtime.bench import worker
@@ -33,6 +41,9 @@ from vivit_export.runtime.bench.report import BenchReport, ContenderTimes
 from vivit_export.runtime.select import ORDER
 from vivit_export.runtime.session.triton.address import is_address
 
+_KINDS: dict[int, type[VivitExportError]] = {
+    kind.exit_code: kind for kind in (UsageError, InputError, BuildError, EnvironmentFault)
+}
 _PAUSE_SECONDS = 0.05  # lets the idle threads of the one before stop spinning
 
 
@@ -44,6 +55,7 @@ def take_turns(
     warmup: int = 2,
     video: Path | None = None,
     anyway: bool = False,
+    required: Collection[str] = (),
     progress: Progress | None = None,
 ) -> BenchReport:
     """Time contenders, each given by the command that starts its process.
@@ -56,6 +68,7 @@ def take_turns(
         warmup: calls before the timed ones.
         video: for timing the steps from file to result; None leaves them out.
         anyway: also time contenders that are beyond the drift gate or cannot be checked.
+        required: contenders that must run; the others are left out with a reason.
         progress: receives each stage.
 
     Returns:
@@ -64,6 +77,7 @@ def take_turns(
     Raises:
         UsageError: a number is out of range.
         EnvironmentFault: no contender can run on this machine.
+        VivitExportError: a required one cannot run; of the kind of its reason.
     """
     progress = progress if progress is not None else Silent()
     if rounds < 1 or warmup < 0 or not batches or min(batches) < 1:
@@ -71,7 +85,7 @@ def take_turns(
             f"{option('rounds', rounds)} and {option('batches')} must be at least 1, and {option('warmup', warmup)} "
             "not below 0"
         )
-    machine = _machine()
+    machine = this_machine()
     contenders = [ContenderTimes(name) for name in commands]
     interrupted = False
     with contextlib.ExitStack() as stack:
@@ -80,6 +94,7 @@ def take_turns(
                 workers = {c.name: _start(commands[c.name], stack) for c in contenders}
                 for contender in contenders:
                     _admit(contender, workers[contender.name], anyway)
+                _require(contenders, required)
             _run_rounds(contenders, workers, batches, rounds, warmup, progress)
             _time_steps(contenders, workers, video, min(rounds, 5), progress)
         except KeyboardInterrupt:
@@ -88,8 +103,7 @@ def take_turns(
                 raise
     report = BenchReport(tuple(contenders), rounds, interrupted, machine)
     if report.baseline is None:
-        reasons = "; ".join(f"{c.name}: {c.error}" for c in contenders)
-        raise EnvironmentFault(f"nothing could be timed here: {reasons}")
+        raise EnvironmentFault(_nothing(contenders))
     return report
 
 
@@ -159,6 +173,8 @@ def _admit(contender: ContenderTimes, worker: _Worker, anyway: bool) -> None:
     answer = worker.ask(check=True)
     contender.engine = answer.get("engine", "")
     contender.error = answer.get("error", "")
+    if contender.error:
+        contender.fault_code = answer.get("fault_code", EnvironmentFault.exit_code)  # none if its process died
     failures = answer.get("failures", [])
     if not contender.error and not anyway:
         if failures is None:
@@ -168,6 +184,21 @@ def _admit(contender: ContenderTimes, worker: _Worker, anyway: bool) -> None:
     contender.beyond_gate = tuple(failures or ())
     if contender.error:
         worker.close()  # the others may need its memory
+
+
+def _require(contenders: Sequence[ContenderTimes], required: Collection[str]) -> None:
+    """Refuse to time anything without a contender that must run."""
+    missing = next((c for c in contenders if c.name in required and c.fault_code), None)
+    if missing is None:
+        return
+    kind = _KINDS.get(missing.fault_code, EnvironmentFault)
+    if all(c.error for c in contenders):
+        raise kind(_nothing(contenders))
+    raise kind(f"{missing.name} cannot be timed: {missing.error}")
+
+
+def _nothing(contenders: Sequence[ContenderTimes]) -> str:
+    return f"nothing could be timed here: {'; '.join(f'{c.name}: {c.error}' for c in contenders)}"
 
 
 def _run_rounds(
@@ -228,7 +259,8 @@ def _time_steps(
             contender.steps = {step: float(np.median([row[step] for row in rows])) for step in rows[0]}
 
 
-def _machine() -> Machine:
+def this_machine() -> Machine:
+    """Return the facts about the machine that measures."""
     names = (line.partition(":")[2].strip() for line in _cpu_lines() if line.startswith("model name"))
     return Machine(
         cpu=next(names, platform.processor()),

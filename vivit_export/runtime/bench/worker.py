@@ -26,6 +26,7 @@ from vivit_export.bundle import read_bundle
 from vivit_export.choices import CpuPrecision
 from vivit_export.contract import Contract
 from vivit_export.errors import EnvironmentFault, VivitExportError
+from vivit_export.packages import missing_package
 from vivit_export.records import JsonObject
 from vivit_export.runtime.bench.nvidia_smi import gpu_used_bytes
 from vivit_export.runtime.clips.sampling import choose_sampling
@@ -162,8 +163,9 @@ def work(make: Callable[[], Contender]) -> int:
             try:
                 handler = handler or RequestHandler(make)
             except Exception as e:  # whatever the engine's own libraries raise
-                answers.write(json.dumps({"error": _reason(e)}) + "\n")
-                return e.exit_code if isinstance(e, VivitExportError) else 1
+                code = _exit_code(e)
+                answers.write(json.dumps({"error": _reason(e), "fault_code": code}) + "\n")
+                return code
             answers.write(json.dumps({**handler.answer(json.loads(line)), "peak_bytes": _peak_bytes()}) + "\n")
             answers.flush()
     return 0
@@ -247,11 +249,20 @@ class _GpuMemory:
         return 0 if self._start is None or now is None else now - self._start
 
 
+def _exit_code(error: Exception) -> int:
+    """The exit code that the command line has for an error."""
+    if isinstance(error, ModuleNotFoundError) and not isinstance(error, VivitExportError):
+        return EnvironmentFault.exit_code
+    return error.exit_code if isinstance(error, VivitExportError) else VivitExportError.exit_code
+
+
 def _reason(error: Exception) -> str:
     """One line for people; other libraries' own errors with their kind."""
     lines = str(error).strip().splitlines()
     if isinstance(error, VivitExportError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return str(missing_package(error.name))
     if isinstance(error, MemoryError):
         return "memory ran out; try a smaller batch"
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -24,6 +24,8 @@ from vivit_export.runtime.session.triton.address import Address, is_address, par
             "triton://gpu/m?timeout=2.5&retries=0&shared_memory=yes",
             Address("grpc", "gpu", 8001, "m", timeout_seconds=2.5, retries=0, shared_memory=True),
         ),
+        ("triton+grpcs://gpu/m", Address("grpc", "gpu", 443, "m", tls=True)),
+        ("triton+https://gpu:8443/m?ca=/a%20b.pem", Address("http", "gpu", 8443, "m", tls=True, ca="/a b.pem")),
     ],
 )
 def test_what_an_address_says(text: str, address: Address) -> None:
@@ -42,7 +44,13 @@ def test_an_ipv6_address_keeps_its_brackets() -> None:
         *("triton://gpu:99999/m", "triton://user@gpu/m", "triton://gpu/m#part", "triton://[::1/m"),
         *("triton://gpu/m?timeout=0", "triton://gpu/m?timeout=nan", "triton://gpu/m?retries=-1"),
         *("triton://gpu/m?shared_memory=maybe", "triton://gpu/m?speed=11", "triton://gpu/m?x"),
-        *("triton+https://gpu/m", "triton+grpc://gpu/m"),
+        *(
+            "triton+grpc://gpu/m",
+            "grpc://gpu/m",
+            "grpcs://gpu:443/m",
+            "triton://gpu/m?ca=x",
+            "triton+https://gpu/m?ca=",
+        ),
     ],
 )
 def test_what_is_none(text: str) -> None:

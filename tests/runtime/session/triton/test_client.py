@@ -116,7 +116,7 @@ def test_labels_are_known_to_the_classification_extension(served: Served, graph:
 # --- batching and warm-up ----------------------------------------------------------------------
 
 
-def test_every_batch_size_was_warmed_up_before_the_server_was_ready(served: Served) -> None:
+def test_batches_were_warmed_up_before_the_server_was_ready(served: Served) -> None:
     assert set(served.warmed_up["demo"]) == {1, 4, 8}
     assert set(served.warmed_up["plan"]) == {1, 2, 4}
 

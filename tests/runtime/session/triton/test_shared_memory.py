@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from vivit_export.errors import EnvironmentFault
 from vivit_export.runtime.session.triton.shared_memory import Region
 
 BLOCKS = Path("/dev/shm")
@@ -70,6 +74,7 @@ def test_a_region_that_is_freed_while_it_is_written_to_goes_all_the_same() -> No
 def test_a_process_that_dies_leaves_no_block() -> None:
     code = """
 import os, signal
+from vivit_export.errors import EnvironmentFault
 from vivit_export.runtime.session.triton.shared_memory import Region
 print(Region(4).name, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -77,3 +82,66 @@ os.kill(os.getpid(), signal.SIGKILL)
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
     assert done.returncode == -9 and done.stdout.startswith("vivit-")
     assert not (BLOCKS / done.stdout.strip()).exists()  # its resource tracker, which holds stdout open till it ends
+
+
+WRITE = """
+import numpy as np
+from vivit_export.errors import EnvironmentFault
+from vivit_export.runtime.session.triton.shared_memory import Region
+
+region = Region(10_000_000)  # more than there is: what is not written to takes nothing
+for size in (40_000, 20_000, 60_000, 200_000):
+    try:
+        region.write(np.ones(size, np.uint8))
+        print(size)
+    except EnvironmentFault as e:
+        print(e.exit_code, e)
+region.free()
+"""
+PRIVATE = 'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"'
+
+
+def test_memory_that_is_not_there_is_a_sentence_and_no_bus_error() -> None:
+    """With 64 KiB in /dev/shm, as containers have 64 MiB."""
+    alone = ["unshare", "--mount", "sh", "-c", PRIVATE, "sh"]
+    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this process may not mount a file system")
+    command = [*alone, sys.executable, "-c", WRITE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    *written, refused = done.stdout.splitlines()
+    assert written == ["40000", "20000", "60000"]
+    assert refused == (
+        "7 /dev/shm has 4096 bytes free, but 200000 are needed to pass a batch in shared memory; start the container "
+        "with a larger --shm-size, or drop shared_memory=yes from the address"
+    )
+
+
+def refusing(reason: int) -> Callable[..., None]:
+    def call(*_args: object, **_options: object) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        (errno.ENOSPC, "but 9 are needed to pass a batch .* larger --shm-size, or drop shared_memory=yes"),
+        (errno.EACCES, r"^/dev/shm cannot be used for shared memory \(Permission denied\); drop shared_memory=yes"),
+    ],
+)
+def test_a_system_that_gives_no_memory(monkeypatch: pytest.MonkeyPatch, reason: int, said: str) -> None:
+    region = Region(9)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "posix_fallocate", refusing(reason))
+            with pytest.raises(EnvironmentFault, match=said):
+                region.write(np.zeros(9, np.uint8))
+        region.write(np.ones(9, np.uint8))  # the next attempt may succeed
+        assert (BLOCKS / region.name).read_bytes() == b"\1" * 9
+    finally:
+        region.free()
+    monkeypatch.setattr("vivit_export.runtime.session.triton.shared_memory.SharedMemory", refusing(reason))
+    with pytest.raises(EnvironmentFault, match=said):
+        Region(9)

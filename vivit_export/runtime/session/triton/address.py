@@ -1,4 +1,7 @@
-"""Addresses of served models: ``triton://HOST:PORT/MODEL`` for gRPC, ``triton+http://…`` for HTTP."""
+"""Addresses of served models: ``triton://HOST:PORT/MODEL`` for gRPC, ``triton+http://…`` for HTTP.
+
+With TLS, ``triton+grpcs://…`` and ``triton+https://…``.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,18 @@ from vivit_export.errors import UsageError
 
 Protocol = Literal["grpc", "http"]
 
-_SCHEMES: dict[str, tuple[Protocol, int]] = {"triton": ("grpc", 8001), "triton+http": ("http", 8000)}
-_TITLES = {"grpc": "gRPC", "http": "HTTP"}
-_FORM = "triton://HOST:PORT/MODEL (gRPC) or triton+http://HOST:PORT/MODEL"
+_SCHEMES: dict[str, tuple[Protocol, bool, int]] = {  # whether with TLS, and the default port
+    "triton": ("grpc", False, 8001),
+    "triton+http": ("http", False, 8000),
+    "triton+grpcs": ("grpc", True, 443),
+    "triton+https": ("http", True, 443),
+}
+_TITLES = {("grpc", False): "gRPC", ("http", False): "HTTP", ("grpc", True): "gRPC, TLS", ("http", True): "HTTPS"}
+_FORM = (
+    "triton://HOST:PORT/MODEL (gRPC) or triton+http://HOST:PORT/MODEL; with TLS, triton+grpcs://HOST:PORT/MODEL or "
+    "triton+https://HOST:PORT/MODEL"
+)
+_OTHERS = ("grpc", "grpcs")  # schemes that other clients have, and that are no paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +40,8 @@ class Address:
         timeout_seconds: how long one attempt of a request may take.
         retries: how often to send a request again if the server cannot be reached or its queue is full.
         shared_memory: whether to pass clips in shared memory; only if client and server run on one machine.
+        tls: whether to encrypt the connection and to check the server's certificate.
+        ca: PEM file with the authorities to trust; empty: those of this machine.
     """
 
     protocol: Protocol
@@ -38,6 +52,8 @@ class Address:
     timeout_seconds: float = 60.0
     retries: int = 3
     shared_memory: bool = False
+    tls: bool = False
+    ca: str = ""
 
     @property
     def server(self) -> str:
@@ -47,7 +63,7 @@ class Address:
     @property
     def title(self) -> str:
         """For people."""
-        return f"{self.server} ({_TITLES[self.protocol]})"
+        return f"{self.server} ({_TITLES[self.protocol, self.tls]})"
 
 
 def is_address(text: object) -> bool:
@@ -55,26 +71,30 @@ def is_address(text: object) -> bool:
     if not isinstance(text, str):
         return False
     scheme, mark, _ = text.partition("://")
-    return bool(mark) and scheme.partition("+")[0] == "triton"
+    return bool(mark) and (scheme.partition("+")[0] == "triton" or scheme in _OTHERS)
 
 
 def parse_address(text: str) -> Address:
     """Parse an address.
 
     Args:
-        text: ``triton[+http]://HOST[:PORT]/MODEL[/VERSION][?timeout=SECONDS&retries=N&shared_memory=yes]``.
-            The default ports are 8001 for gRPC and 8000 for HTTP.
+        text: ``SCHEME://HOST[:PORT]/MODEL[/VERSION][?timeout=SECONDS&retries=N&shared_memory=yes&ca=FILE]``, where
+            SCHEME is ``triton``, ``triton+http``, ``triton+grpcs`` or ``triton+https``. The default ports are 8001 for
+            gRPC, 8000 for HTTP, and 443 with TLS.
 
     Raises:
         UsageError: the text is not an address.
     """
     try:
         parts = urlsplit(text)
-        protocol, port = _SCHEMES[parts.scheme]
+        protocol, tls, port = _SCHEMES[parts.scheme]
         model, _, version = parts.path.strip("/").partition("/")
         if not parts.hostname or not model or "/" in version or parts.username or parts.fragment:
             raise ValueError("a host and a model are needed, and nothing else")
-        return Address(protocol, parts.hostname, parts.port or port, model, version, **_options(parts.query))
+        options = _options(parts.query)
+        if "ca" in options and not tls:
+            raise UsageError(f"{text} has ca=FILE but no TLS; write triton+grpcs:// or triton+https://, or drop it")
+        return Address(protocol, parts.hostname, parts.port or port, model, version, tls=tls, **options)
     except (ValueError, KeyError) as e:
         raise UsageError(f"{text} is not the address of a served model; write {_FORM}") from e
 
@@ -88,9 +108,11 @@ def _options(query: str) -> dict[str, Any]:
             options["retries"] = int(value)
         elif name == "shared_memory" and value in ("yes", "no"):
             options["shared_memory"] = value == "yes"
+        elif name == "ca" and value:
+            options["ca"] = value
         else:
             raise UsageError(
-                f"{name}={value} cannot follow an address; timeout=SECONDS, retries=N and shared_memory=yes can"
+                f"{name}={value} cannot follow an address; timeout=SECONDS, retries=N, shared_memory=yes, ca=FILE can"
             )
     return options
 

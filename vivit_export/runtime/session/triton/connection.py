@@ -8,6 +8,8 @@ Everything else, including synchronous calls, is built on that (`vivit_export.ru
 from __future__ import annotations
 
 import asyncio
+import re
+import ssl
 import threading
 from collections.abc import Awaitable, Coroutine
 from concurrent.futures import Future
@@ -16,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from vivit_export.errors import EnvironmentFault, MissingDependencyError
+from vivit_export.errors import EnvironmentFault, MissingDependencyError, UsageError
 from vivit_export.records import JsonObject
 from vivit_export.runtime.session.backend import Float32
 from vivit_export.runtime.session.triton.address import Address
@@ -32,6 +34,10 @@ _GRPC_OPTIONS = [
 
 # gRPC status or HTTP status of a server that is gone or shutting down, or whose queue is full.
 _PASSING = frozenset({"StatusCode.UNAVAILABLE", "503"})
+# What gRPC says of a certificate that it does not accept; for its clients, that is a server that is not there.
+_UNTRUSTED = re.compile(
+    r"CERTIFICATE_VERIFY_FAILED(: [\w -]+)?|Hostname Verification Check failed|Peer name \S+ is not in peer certificate"
+)
 
 
 class Unreachable(EnvironmentFault):
@@ -82,19 +88,25 @@ class Connection:
 
     Raises:
         MissingDependencyError: tritonclient is not installed.
+        UsageError: the file of authorities cannot be used.
     """
 
     def __init__(self, address: Address) -> None:
         self._address = address
+        self._tls = _tls_context(address) if address.tls else None
         self._library, self._client_class = _import(address)
         self._client: Any = None
 
     async def open(self) -> None:
         """Make the client here, because only here is the loop known."""
+        server, tls = self._address.server, self._address.tls
         if self._address.protocol == "grpc":
-            self._client = self._client_class(self._address.server, channel_args=_GRPC_OPTIONS)
+            # Both protocols trust the same authorities. None: the ones that come with gRPC.
+            roots = self._address.ca or ssl.get_default_verify_paths().cafile
+            self._client = self._client_class(server, ssl=tls, root_certificates=roots, channel_args=_GRPC_OPTIONS)
         else:
-            self._client = self._client_class(self._address.server, conn_timeout=self._address.timeout_seconds)
+            seconds = self._address.timeout_seconds
+            self._client = self._client_class(server, conn_timeout=seconds, ssl=tls, ssl_context=self._tls)
 
     async def close(self) -> None:
         """Close the client."""
@@ -153,20 +165,40 @@ class Connection:
 
     async def _ask(self, call: Awaitable[Any]) -> Any:
         """Await an answer, and report errors in our words."""
-        from aiohttp import ClientError, ClientResponseError
+        from aiohttp import ClientConnectorCertificateError, ClientError, ClientResponseError
         from tritonclient.utils import InferenceServerException
 
         try:
             return await asyncio.wait_for(call, self._address.timeout_seconds)
         except asyncio.TimeoutError as e:  # another class before Python 3.11
             raise TimeoutError from e
+        except ClientConnectorCertificateError as e:
+            raise self._untrusted(e.certificate_error) from e
         except InferenceServerException as e:
+            if self._address.tls and (found := _UNTRUSTED.search(e.message())):
+                raise self._untrusted(found[0].rpartition(": ")[2]) from e
             kind = Unreachable if e.status() in _PASSING else Refused
             raise kind(_sentence(e.message() or str(e))) from e
         except ClientResponseError as e:  # its text shows the bytes that came
             raise Unreachable("what answers there does not speak HTTP") from e
         except (ClientError, OSError) as e:
             raise Unreachable(_sentence(str(e) or type(e).__name__)) from e
+
+    def _untrusted(self, reason: object) -> EnvironmentFault:
+        return EnvironmentFault(
+            f"the certificate of {self._address.title} is not trusted ({_sentence(str(reason))}); if it is the right "
+            "server, name its authority with ?ca=FILE after the address"
+        )
+
+
+def _tls_context(address: Address) -> ssl.SSLContext:
+    """Return what HTTP needs; for gRPC, this finds out whether the file can be used at all."""
+    try:
+        return ssl.create_default_context(cafile=address.ca or None)
+    except (OSError, ssl.SSLError) as e:
+        raise UsageError(
+            f"ca={address.ca} has no certificates that can be read ({e.strerror or e}); give a PEM file"
+        ) from e
 
 
 def _import(address: Address) -> tuple[Any, Any]:

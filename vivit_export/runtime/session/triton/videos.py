@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import final
 
 import numpy as np
+import numpy.typing as npt
 
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError, UsageError
@@ -50,11 +51,7 @@ class VideoModel:
         if self._closed:
             raise UsageError("the model is closed; open another with open_model")
         path = Path(path)
-        require_file(path)
-        try:
-            data = np.fromfile(path, np.uint8, _MOST_BYTES + 1)
-        except OSError as e:
-            raise ClipError(f"{path} cannot be read: {e.strerror}; give a video file that you may read") from e
+        data = read_bytes(path)
         if data.size > _MOST_BYTES:
             raise ClipError(
                 f"{path} is larger than the 2 GiB that a request may have; use the model {self._behind} for it"
@@ -92,6 +89,25 @@ class VideoModel:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def read_bytes(path: Path) -> npt.NDArray[np.uint8]:
+    """Read a video file as it is, up to a little more than a request may have.
+
+    Returns:
+        uint8 (N,).
+
+    Raises:
+        ClipError: no such file, or it is empty or cannot be read.
+    """
+    require_file(path)
+    try:
+        data = np.fromfile(path, np.uint8, _MOST_BYTES + 1)
+    except OSError as e:
+        raise ClipError(f"{path} cannot be read: {e.strerror}; give a video file that you may read") from e
+    if not data.size:
+        raise ClipError(f"{path} is empty; give a video file")
+    return data
 
 
 def open_model(address: str) -> Session | VideoModel:

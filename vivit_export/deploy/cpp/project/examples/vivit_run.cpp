@@ -1,13 +1,16 @@
 // Classifies one clip (.npy, .y4m, raw rgb24 with --size; any video if libav was found). Prints the best labels, then
 // percentiles of the latency.
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstddef>
 #include <cstdio>
 #include <exception>
+#include <limits>
 #include <map>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "vivit/vivit.hpp"
@@ -35,10 +38,18 @@ static Arguments parse(int count, char** words) {
     return given;
 }
 
-static int number(const std::string& name, const std::string& text) {
+/// A whole number from 1 on, or 0 for any other text.
+static int positive(const std::string& text) {
     int value = 0;
-    if (std::sscanf(text.c_str(), "%d", &value) != 1 || value < 1)
-        throw vivit::UsageError(name + " must be a number from 1 on, got " + text);
+    const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), value);
+    return fault == std::errc() && end == text.data() + text.size() ? std::max(value, 0) : 0;
+}
+
+static int number(const std::string& name, const std::string& text) {
+    const int value = positive(text);
+    if (!value)
+        throw vivit::UsageError(name + " must be a whole number from 1 to " +
+                                std::to_string(std::numeric_limits<int>::max()) + ", got " + text);
     return value;
 }
 
@@ -48,10 +59,10 @@ static std::unique_ptr<vivit::Video> open_clip(const std::string& path, const st
     av_log_set_level(AV_LOG_QUIET);
     any_video = vivit::open_with_libav;
 #endif
-    int width = 0, height = 0;
     if (size.empty()) return vivit::open_video(path, {}, any_video);
-    if (std::sscanf(size.c_str(), "%dx%d", &width, &height) != 2)
-        throw vivit::UsageError("--size must be WxH, got " + size);
+    const std::size_t mark = std::min(size.find('x'), size.size());
+    const int width = positive(size.substr(0, mark)), height = positive(size.substr(std::min(mark + 1, size.size())));
+    if (!width || !height) throw vivit::UsageError("--size must be WxH, got " + size);
     return vivit::open_video(path, vivit::Size{height, width});
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -15,7 +16,8 @@ namespace vivit::detail {
     return wanted > 0 ? wanted : int(std::clamp(std::thread::hardware_concurrency(), 1u, 8u));
 }
 
-/// Call `work()` on `threads` threads, including this one; rethrow the first exception when all are done.
+/// Call `work()` on `threads` threads, including this one; rethrow the first exception when all are done. If the system
+/// has no more threads, those that it gave must do.
 template <typename Work>
 void on_threads(int threads, Work work) {
     std::exception_ptr first;
@@ -29,7 +31,12 @@ void on_threads(int threads, Work work) {
         }
     };
     std::vector<std::thread> others;
-    for (int i = 1; i < threads; ++i) others.emplace_back(guarded);
+    others.reserve(std::size_t(std::max(1, threads)));
+    try {
+        for (int i = 1; i < threads; ++i) others.emplace_back(guarded);
+    } catch (const std::exception&) {
+        // Not rethrown: the threads that run already use what lies on this stack.
+    }
     guarded();
     for (std::thread& thread : others) thread.join();
     if (first) std::rethrow_exception(first);

@@ -47,7 +47,7 @@ struct Filter {
         {[](double x) {                                                    // hamming
              x = std::fabs(x);
              if (x == 0) return 1.0;
-             return x < 1 ? std::sin(x * pi) / (x * pi) * (0.54f + 0.46f * std::cos(x * pi)) : 0.0;
+             return x < 1 ? std::sin(x * pi) / (x * pi) * (double(0.54f) + double(0.46f) * std::cos(x * pi)) : 0.0;
          },
          1},
     };
