@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
@@ -15,6 +16,7 @@ from PIL import Image, ImageDraw
 from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
 
 STEP, BLACK = 5, 24
+SEGMENT, DURATION = b"\x18\x53\x80\x67", b"\x44\x89\x88"  # elements of Matroska
 
 
 def make_video(
@@ -164,6 +166,40 @@ def repeat_video(source: Path, target: Path, times: int) -> Path:
                 copy.is_keyframe, copy.stream = packet.is_keyframe, stream
                 new.mux(copy)
     return target
+
+
+def add_cover(path: Path) -> Path:
+    """Put a picture into an M4A file as iTunes does."""
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(picture, "PNG")
+
+    def box(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", 8 + len(data)) + name + data
+
+    cover = box(b"covr", box(b"data", struct.pack(">II", 14, 0) + picture.getvalue()))
+    kind = box(b"hdlr", b"\0" * 8 + b"mdirappl" + b"\0" * 9)
+    added = box(b"udta", box(b"meta", b"\0" * 4 + kind + box(b"ilst", cover)))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"moov") - 4
+    (size,) = struct.unpack_from(">I", data, at)
+    assert at + size == len(data)  # the last box, so that it can grow
+    struct.pack_into(">I", data, at, size + len(added))
+    path.write_bytes(data + added)
+    return path
+
+
+def make_recording(path: Path, *, endless: bool, seconds: float | None = None) -> Path:
+    """Write WebM as a browser does, whose duration a tool has added afterwards."""
+    make_video(path, codec="libvpx", codec_options={"b": "2M", "qmax": "8"})
+    data = bytearray(path.read_bytes())
+    if endless:
+        at = data.index(SEGMENT) + 4
+        assert data[at] == 1  # a length of eight bytes
+        data[at + 1 : at + 8] = b"\xff" * 7
+    if seconds is not None:
+        struct.pack_into(">d", data, data.index(DURATION) + 3, seconds * 1000)
+    path.write_bytes(data)
+    return path
 
 
 def contract(num_frames: int, clip: Clip | None = None) -> Contract:

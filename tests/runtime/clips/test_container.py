@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
 import socket
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +12,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from videos import contract, make_audio, make_video
+from videos import add_cover, contract, make_audio, make_video
 
 from vivit_export.errors import ClipError
 from vivit_export.runtime import find_clips, read_clip
@@ -86,26 +84,6 @@ def test_noise_and_emptiness(tmp_path: Path) -> None:
 
 
 # --- songs -------------------------------------------------------------------------------------------
-
-
-def add_cover(path: Path) -> Path:
-    """Put a picture into an M4A file as iTunes does."""
-    picture = io.BytesIO()
-    Image.new("RGB", (64, 64), "red").save(picture, "PNG")
-
-    def box(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", 8 + len(data)) + name + data
-
-    cover = box(b"covr", box(b"data", struct.pack(">II", 14, 0) + picture.getvalue()))
-    kind = box(b"hdlr", b"\0" * 8 + b"mdirappl" + b"\0" * 9)
-    added = box(b"udta", box(b"meta", b"\0" * 4 + kind + box(b"ilst", cover)))
-    data = bytearray(path.read_bytes())
-    at = data.index(b"moov") - 4
-    (size,) = struct.unpack_from(">I", data, at)
-    assert at + size == len(data)  # the last box, so that it can grow
-    struct.pack_into(">I", data, at, size + len(added))
-    path.write_bytes(data + added)
-    return path
 
 
 def test_sound_is_no_video(tmp_path: Path) -> None:

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import pytest
-from videos import contract, frame_numbers, make_video
+from videos import SEGMENT, contract, frame_numbers, make_recording, make_video
 
 from vivit_export.errors import ClipError
 from vivit_export.runtime import read_clip
 from vivit_export.runtime.clips.segment import segment_is_whole
-
-SEGMENT, DURATION = b"\x18\x53\x80\x67", b"\x44\x89\x88"
-
-
-def make_recording(path: Path, *, endless: bool, seconds: float | None = None) -> Path:
-    """Write WebM as a browser does, whose duration a tool has added afterwards."""
-    make_video(path, codec="libvpx", codec_options={"b": "2M", "qmax": "8"})
-    data = bytearray(path.read_bytes())
-    if endless:
-        at = data.index(SEGMENT) + 4
-        assert data[at] == 1  # a length of eight bytes
-        data[at + 1 : at + 8] = b"\xff" * 7
-    if seconds is not None:
-        struct.pack_into(">d", data, data.index(DURATION) + 3, seconds * 1000)
-    path.write_bytes(data)
-    return path
 
 
 @pytest.mark.parametrize("endless", [False, True])
