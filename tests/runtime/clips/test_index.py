@@ -13,6 +13,7 @@ from videos import contract, frame_numbers, make_video, make_vp8_with_hidden_fra
 from vivit_export.errors import ClipError
 from vivit_export.runtime import read_clip, read_windows
 from vivit_export.runtime.clips.index import read_index, timeline_of
+from vivit_export.runtime.clips.reading import Reading
 
 # --- recordings that begin between key frames --------------------------------------------------------------
 
@@ -89,7 +90,7 @@ def test_damage_at_the_beginning_is_not_taken_for_a_cut(tmp_path: Path, codec: s
     name, options = CODECS[codec]
     path = make_video(tmp_path / f"worn.{suffix}", codec=name, codec_options=options)
     with pytest.raises(ClipError, match=r"is damaged|cannot be read as a video \(Invalid data"):
-        read_clip(blank(path, number), contract(4))
+        read_clip(blank(path, number), contract(4), Reading("full"))
 
 
 # --- joined recordings ---------------------------------------------------------------------------------------

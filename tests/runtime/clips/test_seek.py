@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 from videos import contract, make_video, remux
 
 from vivit_export.contract import Clip
+from vivit_export.errors import ClipError
 from vivit_export.runtime.clips import seek
 from vivit_export.runtime.clips.index import read_index
-from vivit_export.runtime.clips.reading import Reading
+from vivit_export.runtime.clips.reading import AS_NEEDED, Reading
 from vivit_export.runtime.clips.seek import CannotSeekError, plan_groups, seek_frames
 from vivit_export.runtime.clips.video import read_clip, read_sampled
 from vivit_export.runtime.clips.windows import read_windows
@@ -147,3 +149,29 @@ def test_a_seek_that_lands_behind_is_noticed(tmp_path: Path) -> None:
     index.keys[:] = [index.keys[0] - 1000]
     with pytest.raises(CannotSeekError, match=r"a seek to the tick -\d+ ends at \d+"):
         list(seek_frames(index, [25]))
+
+
+@pytest.mark.parametrize("name", ["h264-short.mp4", "h264-pyramid.mkv", "hevc-open.mov", "mpeg4-2.mp4"])
+def test_damage_on_the_way_passes_only_where_a_full_decode_passes_it(folder: Path, tmp_path: Path, name: str) -> None:
+    """A packet is lost: the frame does not need it, the video is refused, or its decoder notices nothing at all."""
+    (video,) = (video for video in ZOO if video.name == name)
+    source = video.make(folder)
+    expected, refused = decode_all(source), 0
+    for lost in (1, 2, 3, 5, 8):
+        path = remux(source, tmp_path / f"{lost}-{name}", blanking(lost))
+        for number in (0, 1, 2, 4, 7, 9, 11, 30):
+            frames = []
+            for reading in (AS_NEEDED, FULL):
+                try:
+                    frames.append(read_sampled(path, lambda _: np.array([number]), reading=reading)[0])  # noqa: B023
+                except ClipError:
+                    frames.append(None)
+            found, full = frames
+            refused += found is None
+            if found is not None:
+                np.testing.assert_array_equal(found, expected[number] if full is None else full)
+    assert refused
+
+
+def blanking(number: int) -> Callable[[int, bytes], bytes]:
+    return lambda index, data: b"\0" * len(data) if index == number else data

@@ -13,8 +13,9 @@ import pytest
 from videos import contract, make_video
 
 from vivit_export.runtime import read_clip
-from vivit_export.runtime.clips import container, index
+from vivit_export.runtime.clips import container, index, seek
 from vivit_export.runtime.clips.index import Timeline, read_index, timeline_of
+from vivit_export.runtime.clips.reading import AS_NEEDED, Reading
 from vivit_export.runtime.clips.stopping import ReadingPool, stop_if_dropped
 
 
@@ -51,7 +52,7 @@ def test_leaving_the_pool_stops_what_has_begun_and_drops_the_rest(
         seen.append(1)
 
     seen: list[int] = []
-    for module in (container, index):
+    for module in (container, index, seek):
         monkeypatch.setattr(module, "stop_if_dropped", slow)
     reading: list[Future[Any]] = []
     with ReadingPool(1) as pool:
@@ -67,9 +68,14 @@ def test_leaving_the_pool_stops_what_has_begun_and_drops_the_rest(
 
 def test_every_loop_over_packets_and_frames_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, looks = make_video(tmp_path / "a.mp4", 40), []
-    for module in (container, index):
+    for module in (container, index, seek):
         monkeypatch.setattr(module, "stop_if_dropped", lambda: looks.append(1))
-    read_clip(path, contract(4))
+    for reading in (Reading("full"), AS_NEEDED):  # one group of pictures, which the last frame needs
+        looks.clear()
+        read_clip(path, contract(4), reading)
+        assert len(looks) >= 75
+    looks.clear()
+    read_clip(path, contract(4), Reading("full"))
     assert len(looks) >= 80  # 40 packets, 40 frames
     looks.clear()
     read_timeline(make_video(tmp_path / "a.webm", 40, codec="libvpx"))

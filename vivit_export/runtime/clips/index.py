@@ -27,6 +27,7 @@ from av.video.frame import PictureType
 
 from vivit_export.errors import ClipError
 from vivit_export.runtime.clips.container import as_clip_error, decoded_frames, open_video
+from vivit_export.runtime.clips.nal import holds_idr, length_bytes_of
 from vivit_export.runtime.clips.segment import segment_is_whole
 from vivit_export.runtime.clips.stopping import stop_if_dropped
 
@@ -148,6 +149,7 @@ class _Scan:
         self.rate = float(video.average_rate or video.guessed_rate or 25)
         self.clock = _Clock(path, kind, 1 / self.rate)
         self.is_reordered = kind == "avi" and bool(video.codec_context.has_b_frames)
+        length_bytes = length_bytes_of("h264", video.codec_context.extradata)
         for packet in container.demux():
             stop_if_dropped()
             if packet.is_corrupt and kind != "mpegts":  # there it only means a lost transport packet
@@ -155,7 +157,7 @@ class _Scan:
             if packet.size and not packet.is_discard:
                 data_end = max(data_end, _times(packet)[1])
             if packet.stream is video and packet.size:
-                self.begins_with_idr |= not self.starts and _holds_idr(bytes(packet))
+                self.begins_with_idr |= not self.starts and holds_idr(packet, length_bytes)
                 self.shown.append(not packet.is_discard)
                 self.keys.append(packet.is_keyframe)
                 self.pts.append(packet.pts)
@@ -221,18 +223,6 @@ def _times(packet: av.Packet[Any]) -> tuple[float | None, float]:
         return None, 0.0
     tick = float(packet.time_base)
     return packet.pts * tick, (packet.pts + (packet.duration or 0)) * tick
-
-
-def _holds_idr(data: bytes) -> bool:
-    """Whether H.264 data have a NAL unit of type 5, after start codes or lengths of four bytes."""
-    if data.startswith((b"\0\0\1", b"\0\0\0\1")):
-        return any(unit and unit[0] & 31 == 5 for unit in data.split(b"\0\0\1")[1:])
-    at = 0
-    while at + 4 < len(data):
-        if data[at + 4] & 31 == 5:
-            return True
-        at += 4 + int.from_bytes(data[at : at + 4], "big")
-    return False
 
 
 def _begins_plainly(starts: Sequence[float | None], keys: bytes, codec: str, with_idr: bool) -> bool:

@@ -10,13 +10,14 @@ unless they are wanted; and frames are recognized by their time, never by counti
 
 That reasoning has gaps, and wherever there may be one, seeking is refused and the video must be decoded in full: times
 that are missing or repeated, containers that store no times of presentation or no index of key frames, packets
-that show nothing or half a picture, a seek that ends behind its key frame, a key frame that does not show (a point of
-gradual recovery), a frame that the decoder marks as damaged, or that does not appear.
+that show nothing or half a picture, a seek that ends behind its key frame, a frame that the decoder marks as damaged,
+or one on the way that does not appear (damage, or a key frame that is only a point of gradual recovery).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,10 +27,10 @@ from av.packet import Packet
 
 from vivit_export.runtime.clips.container import open_video, share_among
 from vivit_export.runtime.clips.index import VideoIndex
+from vivit_export.runtime.clips.nal import CODECS_WITH_HEADERS, is_referred_to, length_bytes_of
 from vivit_export.runtime.clips.stopping import stop_if_dropped
 
 _CONTAINERS = ("matroska", "mov")  # beginnings of FFmpeg's names
-_FIXED_WHEN_OPENED = ("libdav1d",)  # decoders that cannot be told for each packet whether it may be skipped
 
 
 class CannotSeekError(Exception):
@@ -120,31 +121,74 @@ def seek_frames(index: VideoIndex, wanted: Iterable[int], threads: int = 0) -> I
 def _decode_group(
     packets: Iterator[Packet[av.VideoStream]], video: av.VideoStream, group: Group
 ) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Decode from a key frame until all wanted frames are there; the decoder holds nothing from before."""
-    context, pending = video.codec_context, dict(group.wanted)
-    can_skip = context.codec.name not in _FIXED_WHEN_OPENED
-    landed: int | None = None
-    key_shows = group.key is None
+    """Decode from a key frame until all wanted frames are there; the decoder holds nothing from before.
+
+    A packet that shows nothing is damaged, and what refers to it is wrong. So a frame is only passed on when all that
+    was decoded before it has appeared, which takes as many frames more as the decoder puts in order.
+    """
+    is_needed, unsent = _Needed(video), set(group.wanted)
+    owed: dict[int, int] = {}  # what was decoded and is to appear, by its time, with its place in order of decoding
+    waiting: deque[tuple[int, int, av.VideoFrame]] = deque()  # its place, its number, and the frame
+    landed, place = 0, 0
     for packet in packets:
         stop_if_dropped()
-        is_first = landed is None and bool(packet.size)
-        if is_first:
-            landed = packet.pts
-            if group.key is not None and (landed is None or landed > group.key or not packet.is_keyframe):
-                raise CannotSeekError(f"a seek to the tick {group.key} ends at {landed}")
-        if can_skip:
-            context.skip_frame = "DEFAULT" if is_first or packet.pts in pending else "NONREF"
+        if packet.size:
+            if not place:
+                landed = _landing(packet, group)
+            place += 1
+            is_decoded = is_needed(packet, place == 1 or packet.pts in unsent)
+            # What leads up to the key frame, and what is outside the edit list, does not appear.
+            if unsent and is_decoded and not packet.is_discard and packet.pts is not None and packet.pts >= landed:
+                owed[packet.pts] = place
+            unsent.discard(packet.pts or 0)
         for frame in packet.decode():
-            if frame.is_corrupt:
-                raise CannotSeekError("the decoder reports an error")
-            if frame.interlaced_frame:
-                raise CannotSeekError("it is interlaced, and a packet may hold half a picture")
-            key_shows = key_shows or frame.pts == landed
-            number = None if frame.pts is None else pending.pop(frame.pts, None)
-            if number is not None:
-                if not key_shows:
-                    raise CannotSeekError("a key frame does not show")
-                yield number, frame
-        if not pending:
+            at = _require_certain(frame, owed)
+            if frame.pts in group.wanted:
+                waiting.append((at, group.wanted[frame.pts], frame))
+            while waiting and all(other > waiting[0][0] for other in owed.values()):
+                _, number, first = waiting.popleft()
+                yield number, first
+        if not unsent and not waiting and not owed:
             return
-    raise CannotSeekError(f"{len(pending)} of its wanted frames do not appear")
+    raise CannotSeekError(f"{len(unsent) + len(owed)} frames do not appear")
+
+
+def _landing(packet: Packet[av.VideoStream], group: Group) -> int:
+    """Return the time of the first packet after a seek, from which all wanted frames can be decoded."""
+    if packet.pts is None or (group.key is not None and (packet.pts > group.key or not packet.is_keyframe)):
+        raise CannotSeekError(f"a seek to the tick {group.key} ends at {packet.pts}")
+    return packet.pts
+
+
+def _require_certain(frame: av.VideoFrame, owed: dict[int, int]) -> int:
+    """Take a frame off what is owed, and return its place in order of decoding."""
+    if frame.is_corrupt:
+        raise CannotSeekError("the decoder reports an error")
+    if frame.interlaced_frame:
+        raise CannotSeekError("it is interlaced, and a packet may hold half a picture")
+    if frame.pts is None:
+        raise CannotSeekError("the decoder gives a frame no time")
+    place = owed.pop(frame.pts, 0)
+    if any(other < frame.pts for other in owed):
+        raise CannotSeekError("a packet on the way shows no frame")
+    return place
+
+
+class _Needed:
+    """Tells the decoder to skip pictures to which no other refers; only where a packet's own header says that."""
+
+    def __init__(self, video: av.VideoStream) -> None:
+        self._context = video.codec_context
+        self._codec = self._context.name
+        self._length_bytes = length_bytes_of(self._codec, self._context.extradata)
+
+    def __call__(self, packet: Packet[av.VideoStream], is_wanted: bool) -> bool:
+        """Return whether the packet will be decoded."""
+        if self._codec not in CODECS_WITH_HEADERS:
+            return True
+        is_referred = is_referred_to(packet, self._codec, self._length_bytes)
+        if is_referred is None:
+            raise CannotSeekError("a packet holds no picture")
+        is_decoded = is_wanted or is_referred
+        self._context.skip_frame = "DEFAULT" if is_decoded else "NONREF"
+        return is_decoded
