@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,10 +89,14 @@ def test_faults_are_those_of_the_file(model: VideoModel, tmp_path: Path) -> None
     assert isinstance(found[-1], VideoPrediction)
 
 
-def test_a_file_beyond_what_a_request_takes(model: VideoModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_BYTES", 100)
+def test_a_file_beyond_what_a_request_takes_is_refused_unread(
+    model: VideoModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.np, "fromfile", None)  # reading 2 GiB takes a while, and as much memory
+    with (path := tmp_path / "huge.mp4").open("wb") as file:
+        file.truncate(2**31)
     with pytest.raises(ClipError, match=r"larger than the 2 GiB that a request may have; use the model demo for it"):
-        model(VIDEOS[0])
+        model(path)
 
 
 def test_a_server_does_not_sample_otherwise(served: Served, model: VideoModel) -> None:
@@ -105,6 +110,11 @@ def test_a_server_does_not_sample_otherwise(served: Served, model: VideoModel) -
         open_model(served.server.url("demo-video", query="?shared_memory=yes"))
     with pytest.raises(EnvironmentFault, match=r"demo-frames' .* takes videos but predicts nothing; use demo-video"):
         open_model(served.server.url("demo-frames"))
+
+
+def test_a_model_stays_in_its_process(model: VideoModel) -> None:
+    with pytest.raises(UsageError, match=r"belongs to this process .* with open_model"):
+        pickle.dumps(model)
 
 
 def test_a_closed_model_is_told(served: Served) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import final
+from typing import NoReturn, final
 
 import numpy as np
 
@@ -52,15 +52,15 @@ class VideoModel:
         path = Path(path)
         require_file(path)
         try:
-            data = np.fromfile(path, np.uint8, _MOST_BYTES + 1)
+            if path.stat().st_size > _MOST_BYTES:
+                raise ClipError(
+                    f"{path} is larger than the 2 GiB that a request may have; use the model {self._behind} for it"
+                )
+            data = np.fromfile(path, np.uint8)
         except OSError as e:
             raise ClipError(f"{path} cannot be read: {e.strerror}; give a video file that you may read") from e
         if not data.size:
             raise ClipError(f"{path} is empty; give a video file")
-        if data.size > _MOST_BYTES:
-            raise ClipError(
-                f"{path} is larger than the 2 GiB that a request may have; use the model {self._behind} for it"
-            )
         try:
             outputs = self._backend.run(data[None])
         except ClipError as e:
@@ -81,6 +81,11 @@ class VideoModel:
                 f"the server samples videos by itself ({clip.sampling}, {views} views); for another sampling use the "
                 f"model {self._behind}, which takes clips"
             )
+
+    def __reduce__(self) -> NoReturn:  # what pickle and copy call
+        raise UsageError(
+            "a model belongs to this process and cannot be pickled or copied; open another there with open_model"
+        )
 
     def close(self) -> None:
         """Close the connection; calls in progress are canceled and raise `concurrent.futures.CancelledError`."""
