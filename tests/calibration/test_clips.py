@@ -105,7 +105,7 @@ def test_a_few_unreadable_videos_are_tolerated_and_named(contract: Contract, vid
     (videos / "broken.mp4").write_bytes(b"not a video")
     clips = find_calibration_clips(videos, contract, fewest=8)
     assert "broken.mp4" not in names(clips)
-    assert "cannot be read as a video" in clips.set_aside["broken.mp4"]
+    assert "is a text file" in clips.set_aside["broken.mp4"]
 
 
 def test_more_than_a_tenth_unusable_is_refused(contract: Contract, crops_file: CropsFile) -> None:

@@ -70,7 +70,7 @@ def test_what_cannot_run_says_why(bundle: Bundle, bundles: Bundles, tmp_path: Pa
         bench(bundle, against=["sdpa"], engines=["tensorrt"], checkpoint="none/at/all")
     text = tmp_path / "text.mp4"
     text.write_text("no video")
-    with pytest.raises(ClipError, match="cannot be read as a video"):
+    with pytest.raises(ClipError, match="is a text file; give a video file"):
         bench(bundle, engines=["onnxruntime-cpu"], rounds=1, warmup=0, video=text)
 
 

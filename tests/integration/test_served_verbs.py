@@ -42,7 +42,7 @@ def test_windows_views_and_faults_as_anywhere_else(cli: Cli, served: Served, tmp
     assert views.stdout.splitlines()[1].startswith("  left ")
     text = tmp_path / "text.mp4"
     text.write_text("no video")
-    assert "cannot be read as a video" in cli("predict", url, text, "-q", code=3).stderr
+    assert "is a text file" in cli("predict", url, text, "-q", code=3).stderr
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
@@ -55,7 +55,7 @@ def test_files_are_sent_to_a_model_that_takes_videos(cli: Cli, served: Served, t
         assert [e["label"] for e in row["top"]] == [e["label"] for e in expected["top"]]  # type: ignore[attr-defined]
     text = tmp_path / "text.mp4"
     text.write_text("no video")
-    assert f"error: {text} is text, which is never a video" in cli("predict", url, text, "-q", code=3).stderr
+    assert f"error: {text} is a text file; give a video file" in cli("predict", url, text, "-q", code=3).stderr
 
 
 def test_what_a_model_that_takes_videos_cannot_do(cli: Cli, served: Served) -> None:

@@ -83,7 +83,7 @@ def test_bad_videos_are_listed_and_counted_and_the_others_kept(cli: Cli, bundle:
     assert row["video"] == str(LEFT)
     title, *faults = done.stderr.splitlines()
     assert title == "error: 2 of 3 videos could not be used:"
-    assert len(faults) == 2 and faults[0].startswith(f"  {text} cannot be read as a video")
+    assert len(faults) == 2 and faults[0].startswith(f"  {text} is a text file")
     assert faults[1] == "  none.mp4 does not exist; give a video file"
     assert load_file(tmp_path / "e.safetensors")["embedding"].shape == (1, 128)
 

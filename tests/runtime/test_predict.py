@@ -177,7 +177,7 @@ def test_what_cannot_be_used_keeps_its_place(
     assert [isinstance(result, VideoFault) for result in results] == [True, False, True, False, True]
     good = [result for result in results if isinstance(result, VideoPrediction)]
     assert [result.prediction.top(1)[0][0] for result in good] == ["down", "grow"]
-    assert "cannot be read as a video" in str(results[0].error)  # type: ignore[union-attr]
+    assert "is a text file" in str(results[0].error)  # type: ignore[union-attr]
     assert "does not exist" in str(results[2].error)  # type: ignore[union-attr]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image, ImageDraw
 from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
 
 STEP, BLACK = 5, 24
+SEGMENT, DURATION = b"\x18\x53\x80\x67", b"\x44\x89\x88"  # elements of Matroska
 
 
 def make_video(
@@ -166,10 +168,67 @@ def repeat_video(source: Path, target: Path, times: int) -> Path:
     return target
 
 
+def add_cover(path: Path) -> Path:
+    """Put a picture into an M4A file as iTunes does."""
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(picture, "PNG")
+
+    def box(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", 8 + len(data)) + name + data
+
+    cover = box(b"covr", box(b"data", struct.pack(">II", 14, 0) + picture.getvalue()))
+    kind = box(b"hdlr", b"\0" * 8 + b"mdirappl" + b"\0" * 9)
+    added = box(b"udta", box(b"meta", b"\0" * 4 + kind + box(b"ilst", cover)))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"moov") - 4
+    (size,) = struct.unpack_from(">I", data, at)
+    assert at + size == len(data)  # the last box, so that it can grow
+    struct.pack_into(">I", data, at, size + len(added))
+    path.write_bytes(data + added)
+    return path
+
+
+def make_recording(path: Path, *, endless: bool, seconds: float | None = None) -> Path:
+    """Write WebM as a browser does, whose duration a tool has added afterwards."""
+    make_video(path, codec="libvpx", codec_options={"b": "2M", "qmax": "8"})
+    data = bytearray(path.read_bytes())
+    if endless:
+        at = data.index(SEGMENT) + 4
+        assert data[at] == 1  # a length of eight bytes
+        data[at + 1 : at + 8] = b"\xff" * 7
+    if seconds is not None:
+        struct.pack_into(">d", data, data.index(DURATION) + 3, seconds * 1000)
+    path.write_bytes(data)
+    return path
+
+
 def contract(num_frames: int, clip: Clip | None = None) -> Contract:
     tensor = Tensor("frames", "uint8", ("batch", num_frames, 32, 32, 3))
     clip, preprocess = clip or Clip(num_frames, 32, 32, (1, 16, 16)), Preprocess(shortest_edge=36, crop_size=(32, 32))
     return Contract(clip, preprocess, IO("crops", (tensor,), ()))
 
 
+# Display matrices (a, b, c, d): a stored pixel at (x, y) is shown at (a x + c y, b x + d y).
 TURNS = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
+ORIENTATIONS = {f"turned by {degrees}": numbers for degrees, numbers in TURNS.items()} | {
+    "left is right": (-1, 0, 0, 1),
+    "upside down": (1, 0, 0, -1),
+    "transposed": (0, 1, 1, 0),
+    "transposed the other way": (0, -1, -1, 0),
+}
+
+
+def set_matrix(path: Path, numbers: Sequence[float]) -> None:
+    """Write a display matrix (a, b, c, d) into the track header of an MP4 file."""
+    a, b, c, d = (round(65536 * v) for v in numbers)
+    patch_box(path, b"tkhd", 40, "9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+
+
+def shown_by(numbers: tuple[int, ...], stored: np.ndarray) -> np.ndarray:
+    """What a display matrix (a, b, c, d) of ones and zeros shows of pictures (..., h, w, 3)."""
+    a, b, c, d = numbers
+    y, x = np.mgrid[: stored.shape[-3], : stored.shape[-2]]
+    new_x, new_y = a * x + c * y, b * x + d * y
+    shown = np.empty((*stored.shape[:-3], np.ptp(new_y) + 1, np.ptp(new_x) + 1, 3), np.uint8)
+    shown[..., new_y - new_y.min(), new_x - new_x.min(), :] = stored
+    return shown

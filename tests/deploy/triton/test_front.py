@@ -84,7 +84,9 @@ def test_views_are_averaged_on_the_server_as_here(served: Served, client: triton
     ("data", "said"),
     [
         (b"\0not a video at all", "the video cannot be read as a video"),
-        (b"#EXTM3U\n#EXTINF:1,\n/etc/hostname\n", "the video is text, which is never a video"),
+        (b"#EXTM3U\n#EXTINF:1,\n/etc/hostname\n", "the video is a playlist, which only names other files"),
+        (b"#EXTM3U\n# \0\xff\n#EXTINF:1,\n/etc/hostname\n", "the video is no video of a kind that is read here"),
+        (b"", "the video is empty; give a video file"),
         (VIDEOS[0].read_bytes()[:3000], "the video is cut short"),
     ],
 )

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from capabilities import missing
 from cpp_project import TESTS, Cpp, Libraries, run
+from PIL import Image
+from videos import (
+    ORIENTATIONS,
+    add_cover,
+    make_audio,
+    make_picture_video,
+    make_recording,
+    make_video,
+    moving_picture,
+    remux,
+    set_matrix,
+)
 
 from vivit_export import demo
 from vivit_export.errors import VivitExportError
+from vivit_export.runtime.clips.container import FORMATS
 from vivit_export.runtime.clips.video import read_sampled
 
 pytestmark = pytest.mark.needs_onnxruntime
@@ -81,8 +96,6 @@ def test_what_is_no_other_video_is_refused_as_in_python(libav: Libav, tmp_path: 
 
 
 def test_a_video_whose_end_is_missing_is_refused_as_in_python(libav: Libav, tmp_path: Path) -> None:
-    import av
-
     source = demo.clips_path() / "up_240x426_30fps.mp4"
     with av.open(source) as container:
         starts = sorted(packet.pos or 0 for packet in container.demux(video=0) if packet.size)
@@ -102,3 +115,129 @@ def test_other_videos_are_recognized_where_libav_is(cpp: Cpp, libav: Libav) -> N
     expected = run(cpp.vivit_run, cpp.bundle, cpp.video, "--repeat", "1").splitlines()
     assert found[0].startswith(f"{video}: 45 frames of 240x426, on ")
     assert found[1:6] == expected[1:6]
+
+
+# --- the same files in both -------------------------------------------------------------------------------------
+
+
+def assert_as_in_python(libav: Libav, folder: Path, paths: list[Path]) -> list[str]:
+    """The same pixels or the same sentence for each; return the sentences."""
+    said = run(libav.frames, folder / "rgb", *paths, env=libav.env).splitlines()
+    pixels, expected = b"", []
+    for path in paths:
+        try:
+            frames = read_sampled(path, np.arange)
+        except VivitExportError as e:
+            expected.append(str(e))
+        else:
+            expected.append("{} {} {}".format(len(frames), *frames.shape[2:0:-1]))
+            pixels += frames.tobytes()
+    assert said == expected
+    assert (folder / "rgb").read_bytes() == pixels
+    return [text for text in expected if " " in text and not text[0].isdigit()]
+
+
+def test_all_orientations(libav: Libav, tmp_path: Path) -> None:
+    paths = []
+    matrices = [*ORIENTATIONS.values(), (0, 0, 0, 0), (1, 0.005, -0.3, 1), (0.7071, 0.7071, -0.7071, 0.7071)]
+    for number, matrix in enumerate(matrices):
+        paths.append(make_video(tmp_path / f"{number}.mp4", 6, size=(64, 50), marked=True))
+        set_matrix(paths[-1], matrix)
+    (tilted,) = assert_as_in_python(libav, tmp_path, paths)
+    assert "is turned by 45 degrees clockwise; only quarter turns are supported" in tilted
+
+
+def test_color_matrices_without_a_conversion(libav: Libav, tmp_path: Path) -> None:
+    pictures = [moving_picture(i, 96, 64) for i in range(2)]
+    paths = [
+        make_picture_video(tmp_path / f"{number}.mkv", pictures, codec="mpeg4", colorspace=number)
+        for number in (1, 5, 7, *range(8, 18))
+    ]
+    assert len(assert_as_in_python(libav, tmp_path, paths)) == 9
+
+
+@pytest.mark.parametrize("codec", ["h264", "h264-open", "mpeg4-open", "mpeg2-open", "vp9"])
+def test_recordings_that_begin_between_key_frames(libav: Libav, tmp_path: Path, codec: str) -> None:
+    options = {
+        "h264": ("libx264", {"g": "12", "bf": "0", "qp": "10"}),
+        "h264-open": ("libx264", {"g": "12", "bf": "2", "qp": "10", "x264-params": "open-gop=1:b-adapt=0"}),
+        "mpeg4-open": ("mpeg4", {"g": "12", "bf": "2", "sc_threshold": "1000000000"}),
+        "mpeg2-open": ("mpeg2video", {"g": "12", "bf": "2", "sc_threshold": "1000000000"}),
+        "vp9": ("libvpx-vp9", {"g": "12"}),
+    }
+    name, codec_options = options[codec]
+    paths = []
+    for suffix in ("mp4", "mkv") if codec == "vp9" else ("mp4", "avi", "mkv", "ts"):
+        source = make_video(tmp_path / f"whole.{suffix}", codec=name, codec_options=codec_options)
+        for before in (5, 10, 12):
+            paths.append(tmp_path / f"{before}.{suffix}")
+            remux(source, paths[-1], lambda index, data, before=before: None if index < before else data)
+    assert not assert_as_in_python(libav, tmp_path, paths)
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "mpeg4.avi", "mpeg2.ts", "mpeg2.avi"])
+def test_damage(libav: Libav, tmp_path: Path, name: str) -> None:
+    codec = {"h264": "libx264", "mpeg4": "mpeg4", "mpeg2": "mpeg2video"}[name.partition(".")[0]]
+    pictures = [moving_picture(i, 160, 120) for i in range(40)]
+    whole = make_picture_video(tmp_path / name, pictures, codec=codec, codec_options={"g": "12", "bf": "2"})
+    with av.open(str(whole)) as container:
+        packets = [(packet.pos or 0, packet.size) for packet in container.demux(video=0) if packet.size]
+    paths = []  # not the whole one: MPEG-4's inverse transform differs by a level between FFmpeg 7 and 8
+    for number in (0, 1, 2, 7, 20):  # zeros over the second half of a packet, or over all but its beginning
+        position, size = packets[number]
+        for part in (size // 2, 8):
+            data = bytearray(whole.read_bytes())
+            data[position + part : position + size] = bytes(size - part)
+            paths.append(tmp_path / f"{number}-{part}-{name}")
+            paths[-1].write_bytes(data)
+    said = assert_as_in_python(libav, tmp_path, paths)
+    assert len(said) >= 5
+
+
+def test_joined_recordings_and_clocks_on_the_wall(libav: Libav, tmp_path: Path) -> None:
+    paths = []
+    for name, codec in (("a.ts", "libx264"), ("a.vob", "mpeg2video"), ("a.webm", "libvpx"), ("a.mkv", "libx264")):
+        one = make_video(tmp_path / name, codec=codec)
+        paths.append(tmp_path / f"joined-{name}")
+        paths[-1].write_bytes(one.read_bytes() * 3)
+    paths += [make_recording(tmp_path / f"{e}.webm", endless=e, seconds=9.5) for e in (True, False)]
+    paths.append(tmp_path / "cut.webm")
+    data = paths[-2].read_bytes()
+    paths[-1].write_bytes(data[: len(data) // 2])
+    said = assert_as_in_python(libav, tmp_path, paths)
+    assert ["several recordings" in text for text in said] == [True, True, False]
+    assert "is cut short: its header states 9.5 s but the data end at" in said[2]
+
+
+def test_what_is_no_video_at_all(libav: Libav, tmp_path: Path) -> None:
+    texts = {
+        "empty.mp4": "",
+        "labels.mp4": "Fön\nleft\n",
+        "page.mp4": "\n<!DOCTYPE html><html></html>",
+        "pointer.mp4": "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n",
+        "list.mp4": "\ufeff#EXTM3U\n#EXTINF:1,\nreal.ts\n",
+        "concat.mp4": "ffconcat version 1.0\nfile real.ts\n",
+        "disguise.mp4": "#EXTM3U\n# \0\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nreal.ts\n#EXT-X-ENDLIST\n",
+        "dash.mp4": '<?xml version="1.0"?>\n<MPD></MPD>',
+    }
+    make_video(tmp_path / "real.ts")
+    paths = [tmp_path / name for name in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        path.write_text(text, encoding="utf-8")
+    Image.new("RGB", (64, 48)).save(tmp_path / "frame.png")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    paths += [tmp_path / "frame.png", tmp_path / "pipe.mp4", Path("/dev/null"), Path("-"), Path("https://host/a.mp4")]
+    paths += [
+        tmp_path / ("x" * 300 + ".mp4"),
+        make_audio(tmp_path / "a.m4a"),
+        add_cover(make_audio(tmp_path / "b.m4a")),
+    ]
+    paths.append(add_cover(make_video(tmp_path / "film.mp4", 4)))
+    assert len(assert_as_in_python(libav, tmp_path, paths)) == len(paths) - 1
+
+
+def test_both_read_the_same_kinds_of_files(cpp: Cpp) -> None:
+    header = (cpp.home / "project/include/vivit/detail/libav_decoder.hpp").read_text(encoding="utf-8")
+    listed = re.search(r"formats =([^;]*);", header)
+    assert listed is not None
+    assert tuple(re.sub(r'["\s]', "", listed[1]).split(",")) == FORMATS

@@ -8,7 +8,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from videos import TURNS, contract, frame_numbers, make_audio, make_video, make_vp8_with_hidden_frames, patch_box, remux
+from videos import contract, frame_numbers, make_video, make_vp8_with_hidden_frames, patch_box, remux
 
 from vivit_export.errors import ClipError
 from vivit_export.runtime import find_clips, read_clip
@@ -58,33 +58,6 @@ def test_sampling_covers_the_video() -> None:
         assert chosen[0] == 0
         assert total - 1 - total // 8 <= chosen[-1] < total
         assert len(set(chosen)) == 8
-
-
-# Display matrix of the track header: u, v, w aside, (x', y') = (a x + c y, b x + d y).
-
-
-@pytest.mark.parametrize("clockwise", TURNS)
-def test_rotation_metadata_is_applied(tmp_path: Path, clockwise: int) -> None:
-    """Phones store what the sensor saw and the turn that shows it upright."""
-    path = make_video(tmp_path / "phone.mp4", marked=True)
-    stored = read_clip(path, contract(4))
-    a, b, c, d = (v * 65536 for v in TURNS[clockwise])
-    patch_box(path, b"tkhd", 40, "9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    shown = read_clip(path, contract(4))
-    height, width = stored.shape[1:3]
-    y, x = np.mgrid[:height, :width]
-    a, b, c, d = TURNS[clockwise]
-    new_x, new_y = a * x + c * y, b * x + d * y
-    expected = np.empty((4, np.ptp(new_y) + 1, np.ptp(new_x) + 1, 3), np.uint8)
-    expected[:, new_y - new_y.min(), new_x - new_x.min()] = stored
-    np.testing.assert_array_equal(shown, expected)
-
-
-def test_other_rotations_are_refused(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "tilted.mp4")
-    patch_box(path, b"tkhd", 40, "9i", 46341, 46341, 0, -46341, 46341, 0, 0, 0, 1 << 30)
-    with pytest.raises(ClipError, match=r"is turned by -45 degrees; only quarter turns"):
-        read_clip(path, contract(4))
 
 
 def test_colors_are_rgb_by_the_declared_matrix(tmp_path: Path) -> None:
@@ -179,24 +152,6 @@ def test_a_change_of_size_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"".join(parts))
     with pytest.raises(ClipError, match=r"changes its frame size from 64x48 to 96x48 \(width x height\)"):
         read_clip(path, contract(8))
-
-
-def test_files_that_are_no_videos(tmp_path: Path) -> None:
-    noise, empty, text = tmp_path / "noise.mp4", tmp_path / "empty.mp4", tmp_path / "labels.txt"
-    noise.write_bytes(np.random.default_rng(0).bytes(5000))
-    empty.touch()
-    text.write_text("left\nright\n" * 200)
-    for path in (noise, empty):
-        with pytest.raises(ClipError, match=rf"{path.name} cannot be read as a video \(Invalid data"):
-            read_clip(path, contract(4))
-    with pytest.raises(ClipError, match="is a text file; give a video file"):
-        read_clip(text, contract(4))
-    with pytest.raises(ClipError, match="has no video stream, only audio; give a video file"):
-        read_clip(make_audio(tmp_path / "song.m4a"), contract(4))
-    with pytest.raises(ClipError, match="does not exist; give a video file"):
-        read_clip(tmp_path / "gone.mp4", contract(4))
-    with pytest.raises(ClipError, match="is a folder; give one video file"):
-        read_clip(tmp_path, contract(4))
 
 
 def test_odd_names_are_paths_not_protocols(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from real_clips import NAMES, real_clip
-from videos import TURNS, contract, frame_numbers, make_picture_video, make_video, moving_picture, patch_box
+from videos import TURNS, contract, frame_numbers, make_picture_video, make_video, moving_picture, set_matrix
 
 from vivit_export.runtime import read_clip
 
@@ -91,8 +91,7 @@ def test_variable_frame_rate(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("clockwise", TURNS)
 def test_rotated_clips(tmp_path: Path, clockwise: int) -> None:
     path = make_video(tmp_path / "phone.mp4", marked=True)
-    a, b, c, d = (v * 65536 for v in TURNS[clockwise])
-    patch_box(path, b"tkhd", 40, "9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    set_matrix(path, TURNS[clockwise])
     assert_every_frame_agrees(path, 40)
 
 

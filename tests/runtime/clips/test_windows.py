@@ -30,7 +30,7 @@ from videos import (
 from vivit_export.contract import Clip
 from vivit_export.errors import ClipError, UsageError
 from vivit_export.runtime import Preprocessor, Window, clip_indices, read_clip, read_windows
-from vivit_export.runtime.clips.video import Timeline, read_timeline
+from vivit_export.runtime.clips.index import Timeline, read_index, timeline_of
 from vivit_export.runtime.clips.windows import Span, plan_windows
 
 # --- where they lie ----------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def whole_frames(num_frames: int, **rule: Any) -> Any:
 def test_seconds_at_a_variable_rate(tmp_path: Path, name: str) -> None:
     path = make_video(tmp_path / name, variable_rate=True)
     times = [(i * 40 + (i % 3) * 13) / 1000 for i in range(40)]
-    timeline = read_timeline(path)
+    timeline = timeline_of(read_index(path))
     np.testing.assert_allclose(timeline.starts, times, atol=1e-6)
     assert 1.58 < timeline.end_seconds < 1.7
     windows = list(read_windows(path, whole_frames(3), window=0.5, hop=0.25))

@@ -122,9 +122,6 @@ def read_video(data: bytes, contract: Contract) -> npt.NDArray[Any]:
 @contextmanager
 def _as_file(data: bytes) -> Iterator[Path]:
     """Yield a path to the bytes, in memory that disappears with the process in any case."""
-    if _is_text(data[:64]):
-        # A playlist may name other files and hosts, which FFmpeg would open from inside the server.
-        raise ClipError(f"{SUBJECT} is text, which is never a video but may be a playlist; send a video file's bytes")
     descriptor = os.memfd_create("video")
     try:
         with os.fdopen(os.dup(descriptor), "wb") as file:
@@ -132,7 +129,3 @@ def _as_file(data: bytes) -> Iterator[Path]:
         yield Path(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)
-
-
-def _is_text(head: bytes) -> bool:
-    return all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)

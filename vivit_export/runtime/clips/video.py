@@ -1,33 +1,27 @@
-"""Read frames from a video file. The only module that imports PyAV.
+"""Read frames from a video file.
 
-Videos are decoded in full and in presentation order, without seeking: seeking is wrong on many streams,
-and the frame count in a container's header is often missing or wrong. The exact count comes from the packets,
-and is checked against the number of frames that are actually decoded. `vivit_export.runtime.clips.sampling`
-says which frames are taken.
-
-Color: each frame becomes 8-bit RGB in swscale with PyAV's defaults. Matrix and range are those the
-stream declares. If it declares none, they are BT.601 and limited range, whatever the size. Halved chroma is
-repeated in 8-bit sources, and interpolated (bilinear) in deeper ones, which are rounded to 8 bits.
-OpenCV, which also uses FFmpeg, produces the same bits except for deep sources with halved chroma, which
-it interpolates by a cubic.
-Pixels are assumed to be square. Nothing is resized here (see `vivit_export.runtime.clips.preprocess`).
+Videos are decoded in full and in presentation order, without seeking: seeking is wrong on many streams. Which packets
+show a frame is found out first (`vivit_export.runtime.clips.index`), and compared with what is decoded in the end.
+A frame that the decoder marks as damaged makes the video unusable, whether it is wanted or not. Decoders notice most
+damage of H.264 and MPEG; that of HEVC and VP9, whose data have little redundancy, often passes.
+`vivit_export.runtime.clips.sampling` says which frames are taken, and `vivit_export.runtime.clips.picture` which color
+and orientation they get. Nothing is resized here (see `vivit_export.runtime.clips.preprocess`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import av
 import numpy as np
 import numpy.typing as npt
-from av.container import InputContainer
 
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError
+from vivit_export.runtime.clips.container import as_clip_error, decoded_frames, require_file
+from vivit_export.runtime.clips.index import VideoIndex, read_index
+from vivit_export.runtime.clips.picture import ToUprightRgb
 from vivit_export.runtime.clips.sampling import Indices, clip_indices
 
 UInt8 = npt.NDArray[np.uint8]
@@ -36,12 +30,7 @@ _SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
     *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
 )
-# Containers whose header states the duration; the others' is an estimate from the file itself.
-_STATES_DURATION = ("matroska", "mov")
-_DURATION_SLACK_SECONDS = 0.5
-# One frame is too little to share among threads: with PyAV's default of all cores the conversion took
-# seven times as long. Before 17.0 there was no choice, and one thread.
-_TO_RGB: dict[str, Any] = {"format": "rgb24"} | ({"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {})
+_MOST_RUNS = 8  # of damaged frames that an error spells out
 
 
 def read_clip(path: str | Path, contract: Contract) -> UInt8:
@@ -58,8 +47,8 @@ def read_clip(path: str | Path, contract: Contract) -> UInt8:
         uint8 (T, h, w, 3): RGB at the video's own size, turned as its rotation metadata says.
 
     Raises:
-        ClipError: no such file, not a video, cut short, damaged, too short, of changing size, or
-            turned by something else than quarter turns.
+        ClipError: no such file, not a video, cut short, damaged, too short, of changing size, of a color matrix
+            without a conversion, or turned by something else than quarter turns.
     """
     path = Path(path)
     return read_sampled(path, lambda num_frames: clip_indices(num_frames, contract.clip, source=str(path)))
@@ -82,16 +71,15 @@ def read_sampled(
     Raises:
         ClipError: as for `read_clip`.
     """
-    with _as_clip_error(path):
-        scan = _scan(path)
-        num_frames = len(scan.starts)
-        kept, decoded = _collect(path, choose(num_frames), store)
-        if decoded != num_frames and not scan.has_index:
-            # Some packets of these containers show no frame (VP8's hidden references, a recording
-            # that does not begin with a key frame): count by the decoder instead.
-            num_frames = decoded
-            kept, decoded = _collect(path, choose(num_frames), store)
-        require_all_decoded(path, decoded, num_frames)
+    index = read_index(path)
+    num_frames = index.num_frames
+    kept, decoded = _collect(index, choose(num_frames), store)
+    if decoded != num_frames and not index.has_index:
+        # Some packets of these containers show no frame (VP8's hidden references, the second field of a
+        # picture): count by the decoder instead.
+        num_frames = decoded
+        kept, decoded = _collect(index, choose(num_frames), store)
+    require_all_decoded(path, decoded, num_frames)
     return kept
 
 
@@ -106,13 +94,13 @@ def find_clips(folder_or_file: str | Path) -> list[Path]:
         Paths in sorted order; at least one.
 
     Raises:
-        ClipError: it does not exist, or the folder holds no video.
+        ClipError: it does not exist, is neither file nor folder, or the folder holds no video.
     """
     root = Path(folder_or_file)
-    if root.is_file():
+    if os.path.isfile(root):  # unlike Path's, it asks about any name without an error
         return [root]
-    if not root.is_dir():
-        raise ClipError(f"{root} does not exist; give a video file or a folder of videos")
+    if not os.path.isdir(root):
+        require_file(root, "a video file or a folder of videos")
     files = (p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
     clips = sorted(p for p in files if not any(part.startswith(".") for part in p.relative_to(root).parts))
     if not clips:
@@ -120,186 +108,71 @@ def find_clips(folder_or_file: str | Path) -> list[Path]:
     return clips
 
 
-def require_file(path: Path) -> None:
-    """Refuse a path that is not a file.
-
-    Raises:
-        ClipError: it is a folder, or does not exist.
-    """
-    if path.is_dir():
-        raise ClipError(f"{path} is a folder; give one video file")
-    if not path.exists():
-        raise ClipError(f"{path} does not exist; give a video file")
-
-
-@contextmanager
-def _as_clip_error(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except av.error.FFmpegError as e:
-        raise ClipError(
-            f"{path} cannot be read as a video ({e.strerror}): it is not one, is cut short or is damaged; "
-            "check that it plays"
-        ) from e
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
-    # An absolute path, or FFmpeg reads the "a" of "a:b.mp4" as a protocol.
-    with av.open(str(path.absolute())) as container:
-        if container.format.name == "tty":  # FFmpeg renders any text file as a terminal session
-            raise ClipError(f"{path} is a text file; give a video file")
-        video = container.streams.best("video")  # not simply the first: that may be a cover picture
-        if not isinstance(video, av.VideoStream):
-            kinds = sorted({stream.type for stream in container.streams})
-            raise ClipError(f"{path} has no video stream, only {', '.join(kinds) or 'nothing'}; give a video file")
-        yield container, video
-
-
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """When the frames of a video are shown, in seconds from the first.
-
-    Attributes:
-        starts: float64 (N,), not decreasing, from 0.
-        end_seconds: when the last frame ends.
-    """
-
-    starts: npt.NDArray[np.float64]
-    end_seconds: float
-
-
-def read_timeline(path: Path) -> Timeline:
-    """Find out when each frame is shown: from the packets, or by decoding if packets may hide frames.
-
-    Memory: less than 100 bytes per frame.
-
-    Raises:
-        ClipError: as for `read_clip`.
-    """
-    with _as_clip_error(path):
-        scan = _scan(path)
-        starts = scan.starts if scan.has_index or scan.shows_each_packet else _decoded_starts(path)
-    if not starts:
-        raise ClipError(f"{path} holds no video frames; it is empty or cut short")
-    known = sorted(t for t in starts if t is not None)
-    if len(known) < len(starts):  # AVI and bare streams have no times: frames follow each other evenly
-        known = [i / scan.rate for i in range(len(starts))]
-    times = np.array(known) - known[0]
-    return Timeline(times, max(scan.end_seconds - known[0], float(times[-1]) + 0.5 / scan.rate))
-
-
-@dataclass(frozen=True, slots=True)
-class _Scan:
-    """What the packets of a video say, without decoding.
-
-    Attributes:
-        starts: when each frame is shown, in seconds or None, in order of decoding. The total that
-            the container states is not used: it includes frames that an edit list hides.
-        end_seconds: when the last frame ends, if known.
-        rate: mean number of frames per second.
-        has_index: the container has a frame index of its own, so each packet must hold a frame.
-        shows_each_packet: neither the codec nor the beginning hides frames.
-    """
-
-    starts: list[float | None]
-    end_seconds: float
-    rate: float
-    has_index: bool
-    shows_each_packet: bool
-
-
-def _scan(path: Path) -> _Scan:
-    """Read all packets; refuse a file that ends early."""
-    require_file(path)
-    starts: list[float | None] = []
-    end, data_end, begins_with_key = 0.0, 0.0, True
-    with _open(path) as (container, video):
-        kind = container.format.name
-        for packet in container.demux():
-            if packet.is_corrupt and kind != "mpegts":  # there it only means a lost transport packet
-                raise ClipError(f"{path} is cut short: its last data are incomplete; copy or record it again")
-            if not packet.size or packet.is_discard:  # the flush packet; frames outside the edit list
-                continue
-            packet_start, packet_end = _shown(packet)
-            data_end = max(data_end, packet_end)
-            if packet.stream is video:
-                begins_with_key = begins_with_key and (bool(starts) or packet.is_keyframe)
-                starts.append(packet_start)
-                end = max(end, packet_end)
-        stated_end = (container.duration or 0) / av.time_base
-        if kind.startswith(_STATES_DURATION) and data_end < stated_end - _DURATION_SLACK_SECONDS:
-            raise ClipError(
-                f"{path} is cut short: its header states {stated_end:.1f} s but the data end at {data_end:.1f} s; "
-                "copy or record it again"
-            )
-        rate = float(video.average_rate or video.guessed_rate or 25)
-        return _Scan(starts, end, rate, video.frames > 0, begins_with_key and video.codec_context.name != "vp8")
-
-
-def _shown(packet: av.Packet[Any]) -> tuple[float | None, float]:
-    """Return when a packet's frame is first shown, or None, and when it ends, or 0."""
-    if packet.pts is None or packet.time_base is None:
-        return None, 0.0
-    tick = float(packet.time_base)
-    return packet.pts * tick, (packet.pts + (packet.duration or 0)) * tick
-
-
-def _decoded_starts(path: Path) -> list[float | None]:
-    with _open(path) as (container, video):
-        video.thread_type = "AUTO"
-        return [frame.time for frame in container.decode(video)]
-
-
-def _collect(path: Path, indices: Indices, store: Callable[[UInt8], UInt8]) -> tuple[UInt8, int]:
+def _collect(index: VideoIndex, indices: Indices, store: Callable[[UInt8], UInt8]) -> tuple[UInt8, int]:
     """Return the stored frames at ``indices``, and the number of frames decoded.
 
     The array is complete only if all those frames were decoded.
     """
     slots: dict[int, list[int]] = {}
-    for slot, index in enumerate(indices.tolist()):
-        slots.setdefault(index, []).append(slot)
+    for slot, wanted in enumerate(indices.tolist()):
+        slots.setdefault(wanted, []).append(slot)
     kept, decoded = np.empty(0, np.uint8), 0
-    for index, frame in decode_frames(path, slots.__contains__):
-        decoded = index + 1
+    for number, frame in decode_frames(index, slots.__contains__):
+        decoded = number + 1
         if frame is None:
             continue
         stored = store(frame)
         if not kept.size:
             kept = np.empty((len(indices), *stored.shape), np.uint8)
-        for slot in slots[index]:
+        for slot in slots[number]:
             kept[slot] = stored
     return kept, decoded
 
 
-def decode_frames(path: Path, is_wanted: Callable[[int], bool]) -> Iterator[tuple[int, UInt8 | None]]:
+def decode_frames(index: VideoIndex, is_wanted: Callable[[int], bool]) -> Iterator[tuple[int, UInt8 | None]]:
     """Decode a whole video in order of presentation.
 
     Args:
-        path: a video file.
+        index: of the video.
         is_wanted: asked once for each frame number, just before that frame is yielded.
 
     Yields:
         The frame's number and, if wanted, the frame: uint8 (h, w, 3), upright RGB.
 
     Raises:
-        ClipError: as for `read_clip`, except that the number of frames is not checked.
+        ClipError: as for `read_clip`, except that the number of frames is not checked. A damaged frame ends
+            the iteration in its place.
     """
-    shape: tuple[int, ...] = ()
-    with _as_clip_error(path), _open(path) as (container, video):
-        video.thread_type = "AUTO"
-        for index, frame in enumerate(container.decode(video)):
-            if not is_wanted(index):
-                yield index, None
+    path, shape, to_rgb = index.path, tuple[int, ...](), ToUprightRgb(index.path)
+    with as_clip_error(path):
+        frames = enumerate(decoded_frames(path, index.skip))
+        for number, frame in frames:
+            if frame.is_corrupt:
+                raise _damage(path, [number, *(later for later, other in frames if other.is_corrupt)])
+            if not is_wanted(number):
+                yield number, None
                 continue
-            image = _upright_rgb(frame, path)
+            image = to_rgb(frame)
             shape = shape or image.shape
             if image.shape != shape:
                 raise ClipError(
                     f"{path} changes its frame size from {shape[1]}x{shape[0]} to "
                     f"{image.shape[1]}x{image.shape[0]} (width x height); convert it to one size"
                 )
-            yield index, image
+            yield number, image
+
+
+def _damage(path: Path, numbers: Sequence[int]) -> ClipError:
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    named = ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs[:_MOST_RUNS])
+    named += ", …" if len(runs) > _MOST_RUNS else ""
+    frames = "1 frame" if len(numbers) == 1 else f"{len(numbers)} frames"
+    return ClipError(f"{path} is damaged: the decoder reports errors in {frames} ({named}); copy or encode it again")
 
 
 def require_all_decoded(path: Path, decoded: int, num_frames: int) -> None:
@@ -312,11 +185,3 @@ def require_all_decoded(path: Path, decoded: int, num_frames: int) -> None:
         raise ClipError(
             f"{path} is damaged: {decoded} of its {num_frames} frames can be decoded; copy or encode it again"
         )
-
-
-def _upright_rgb(frame: av.VideoFrame, path: Path) -> UInt8:
-    quarter_turns, rest = divmod(frame.rotation, 90)
-    if rest:
-        raise ClipError(f"{path} is turned by {frame.rotation} degrees; only quarter turns are supported")
-    image = np.asarray(frame.to_ndarray(**_TO_RGB), np.uint8)
-    return np.rot90(image, quarter_turns)  # both count counter-clockwise

@@ -31,8 +31,9 @@ import numpy.typing as npt
 
 from vivit_export.contract import Clip, Contract
 from vivit_export.errors import UsageError
+from vivit_export.runtime.clips.index import Timeline, VideoIndex, read_index, timeline_of
 from vivit_export.runtime.clips.sampling import Indices, clip_indices
-from vivit_export.runtime.clips.video import Timeline, decode_frames, read_timeline, require_all_decoded
+from vivit_export.runtime.clips.video import decode_frames, require_all_decoded
 from vivit_export.runtime.clips.views import ViewCropper
 
 UInt8 = npt.NDArray[np.uint8]
@@ -100,11 +101,12 @@ def read_windows(
     """
     path, hop = Path(path), window if hop is None else hop
     _require_lengths(window, hop, unit)
-    timeline = read_timeline(path)
+    index = read_index(path)
+    timeline = timeline_of(index)
     spans = plan_windows(timeline, window, hop, unit)
     shortest = min(spans, key=lambda span: span.end_frame - span.first_frame)
     _indices(shortest, contract.clip, path)  # refuses here what could not be drawn later
-    return _stream(path, contract, spans, len(timeline.starts))
+    return _stream(index, contract, spans, len(timeline.starts))
 
 
 def plan_windows(timeline: Timeline, window: float, hop: float, unit: Unit) -> list[Span]:
@@ -158,14 +160,14 @@ def _indices(span: Span, clip: Clip, path: Path) -> Indices:
     return span.first_frame + clip_indices(span.end_frame - span.first_frame, clip, source=source)
 
 
-def _stream(path: Path, contract: Contract, spans: Sequence[Span], num_frames: int) -> Iterator[Window]:
-    windows, shrink, decoded = _OpenWindows(path, contract.clip, spans), ViewCropper(contract, spatial=1), 0
-    for index, frame in decode_frames(path, windows.want):
-        decoded = index + 1
+def _stream(index: VideoIndex, contract: Contract, spans: Sequence[Span], num_frames: int) -> Iterator[Window]:
+    windows, shrink, decoded = _OpenWindows(index.path, contract.clip, spans), ViewCropper(contract, spatial=1), 0
+    for number, frame in decode_frames(index, windows.want):
+        decoded = number + 1
         if frame is not None:
-            windows.crops[index] = shrink(frame)[0]
-        yield from windows.close(index)
-    require_all_decoded(path, decoded, num_frames)
+            windows.crops[number] = shrink(frame)[0]
+        yield from windows.close(number)
+    require_all_decoded(index.path, decoded, num_frames)
 
 
 class _OpenWindows:

@@ -76,7 +76,7 @@ def test_faults_are_those_of_the_file(model: VideoModel, tmp_path: Path) -> None
     for text, part in zip(
         said,
         (
-            "is text, which is never",
+            "is a text file",
             "cannot be read as a video",
             "is cut short",
             "is empty",

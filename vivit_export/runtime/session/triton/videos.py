@@ -10,7 +10,7 @@ import numpy as np
 
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError, UsageError
-from vivit_export.runtime.clips.video import require_file
+from vivit_export.runtime.clips.container import require_file
 from vivit_export.runtime.session.prediction import Prediction
 from vivit_export.runtime.session.session import Session
 from vivit_export.runtime.session.triton.address import parse_address
@@ -59,8 +59,6 @@ class VideoModel:
             data = np.fromfile(path, np.uint8)
         except OSError as e:
             raise ClipError(f"{path} cannot be read: {e.strerror}; give a video file that you may read") from e
-        if not data.size:
-            raise ClipError(f"{path} is empty; give a video file")
         try:
             outputs = self._backend.run(data[None])
         except ClipError as e:

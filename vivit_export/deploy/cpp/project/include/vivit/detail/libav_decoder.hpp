@@ -1,24 +1,29 @@
-// One pass over a video with FFmpeg's libraries (libavformat 59 or newer), and its frames as RGB.
+// One pass over a video with FFmpeg's libraries (libavformat 59 or newer).
 #pragma once
 
 extern "C" {
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
-#include <libavutil/imgutils.h>
-#include <libswscale/swscale.h>
+#include <libavutil/dict.h>
 }
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 
+#include "vivit/detail/libav_index.hpp"
+#include "vivit/detail/matroska.hpp"
+#include "vivit/detail/seekable_file.hpp"
+#include "vivit/detail/text_file.hpp"
 #include "vivit/errors.hpp"
 
 namespace vivit::detail {
@@ -36,60 +41,74 @@ using AvCodec = std::unique_ptr<AVCodecContext, FreeByAddress<avcodec_free_conte
 using AvPacket = std::unique_ptr<AVPacket, FreeByAddress<av_packet_free>>;
 using AvFrame = std::unique_ptr<AVFrame, FreeByAddress<av_frame_free>>;
 
-struct FreeSws {
-    void operator()(SwsContext* context) const { sws_freeContext(context); }
-};
+// FORMATS of vivit_export/runtime/clips/container.py: what holds all its data, so that no playlist opens another file.
+inline constexpr const char* formats =
+    "matroska,mov,avi,mpegts,mpeg,flv,live_flv,asf,asf_o,ogg,nut,mxf,gxf,rm,wtv,dv,ivf,nuv,nsv,pva,pmp,ty,dhav,ifv,lvf,"
+    "yuv4mpegpipe,gif,apng,h261,h263,h264,hevc,vvc,evc,av1,obu,mpegvideo,m4v,vc1,dirac,dnxhd,apv,mjpeg,mjpeg_2000,"
+    "cavsvideo,avs2,avs3,mp3,wav,w64,flac,aac,ac3,eac3,aiff,caf,ape,wv,tta,amr,au";
 
 /// One pass over a video file.
 class Decoder {
 public:
-    explicit Decoder(const std::filesystem::path& path) : name_(path.string()) {
-        AVFormatContext* format = nullptr;
-        // An absolute path, or FFmpeg reads the "a" of "a:b.mp4" as a protocol.
-        check(avformat_open_input(&format, std::filesystem::absolute(path).c_str(), nullptr, nullptr));
-        format_.reset(format);
-        if (std::string(format->iformat->name) == "tty")  // FFmpeg renders any text file as a terminal session
-            throw ClipError(name_ + " is a text file; give a video file");
-        check(avformat_find_stream_info(format, nullptr));
-        const AVCodec* codec = nullptr;
-        stream_ = av_find_best_stream(format, AVMEDIA_TYPE_VIDEO, -1, -1, &codec, 0);
-        if (stream_ < 0) throw ClipError(name_ + " has no video stream; give a video file");
+    explicit Decoder(const std::filesystem::path& path) : file_(path), name_(path.string()) {
+        const std::string head = file_.text(0, 512);
+        if (head.empty()) throw ClipError(name_ + " is empty; give a video file");
+        if (is_text(head)) throw ClipError(name_ + " is " + kind_of_text(head));
+        open(path);
+        stream_ = best_video();
+        const AVCodecParameters* parameters = stream().codecpar;
+        const AVCodec* codec = avcodec_find_decoder(parameters->codec_id);
         codec_.reset(avcodec_alloc_context3(codec));
-        check(avcodec_parameters_to_context(codec_.get(), format->streams[stream_]->codecpar));
+        check(avcodec_parameters_to_context(codec_.get(), parameters));
+        codec_->pkt_timebase = stream().time_base;
         check(avcodec_open2(codec_.get(), codec, nullptr));
     }
 
-    /// Refuse a file that ends early, by its packets alone: damaged ones, or fewer than the header states.
-    void require_whole() {
+    [[nodiscard]] const AVStream& stream() const { return *format_->streams[stream_]; }
+
+    /// Read all packets; refuse a file that ends early: with damaged ones, or before the end that its header states.
+    [[nodiscard]] PacketIndex index() {
         const AvPacket packet(av_packet_alloc());
         const std::string kind = format_->iformat->name;
+        PacketIndex index;
+        index.codec = avcodec_get_name(stream().codecpar->codec_id);
+        index.is_reordered = kind == "avi" && codec_->has_b_frames;
+        index.has_index = stream().nb_frames > 0;
         double end = 0;
         for (int status; (status = av_read_frame(format_.get(), packet.get())) != AVERROR_EOF;) {
             check(status);
             if (packet->flags & AV_PKT_FLAG_CORRUPT && kind != "mpegts")  // there it only means a lost transport packet
                 throw ClipError(name_ + " is cut short: its last data are incomplete; copy or record it again");
-            if (packet->size && !(packet->flags & AV_PKT_FLAG_DISCARD) && packet->pts != AV_NOPTS_VALUE) {
+            const bool is_shown = packet->size && !(packet->flags & AV_PKT_FLAG_DISCARD);
+            if (is_shown && packet->pts != AV_NOPTS_VALUE) {
                 const double tick = av_q2d(format_->streams[packet->stream_index]->time_base);
                 end = std::max(end, double(packet->pts + packet->duration) * tick);
             }
+            if (packet->size && packet->stream_index == stream_) {
+                if (index.packets.empty()) index.begins_with_idr = holds_idr(packet->data, packet->size);
+                index.packets.push_back({packet->pts, bool(packet->flags & AV_PKT_FLAG_KEY), is_shown});
+            }
             av_packet_unref(packet.get());
         }
-        const double stated = format_->duration == AV_NOPTS_VALUE ? 0 : double(format_->duration) / AV_TIME_BASE;
-        const bool states_it = kind.rfind("matroska", 0) == 0 || kind.rfind("mov", 0) == 0;  // others estimate it
-        if (states_it && end < stated - 0.5)
-            throw ClipError(name_ + " is cut short: its header states " + tenths(stated) + " s but the data end at " +
-                            tenths(end) + " s; copy or record it again");
+        require_whole(kind, end);
+        require_one_recording(kind, index);
+        return index;
     }
 
     /// Call `show(index, frame)` for every frame in order of presentation, until it returns false.
-    void run(const std::function<bool(std::int64_t, const AVFrame&)>& show) {
+    ///
+    /// @param skip  how many packets that have data, from the first, are left out
+    void run(std::size_t skip, const std::function<bool(std::int64_t, const AVFrame&)>& show) {
         const AvPacket packet(av_packet_alloc());
         std::int64_t index = 0;
         for (bool more = true; more;) {
             const int status = av_read_frame(format_.get(), packet.get());
             if (status < 0 && status != AVERROR_EOF) check(status);
             more = status >= 0;
-            if (!more || packet->stream_index == stream_) {
+            const bool is_data = more && packet->stream_index == stream_ && packet->size;
+            if (is_data && skip) {
+                --skip;
+            } else if (is_data || !more) {
                 check(avcodec_send_packet(codec_.get(), more ? packet.get() : nullptr));
                 if (!drain(index, show)) return;
             }
@@ -106,6 +125,68 @@ public:
     }
 
 private:
+    void open(const std::filesystem::path& path) {
+        AVDictionary* options = nullptr;
+        av_dict_set(&options, "format_whitelist", formats, 0);
+        av_dict_set(&options, "protocol_whitelist", "file", 0);
+        AVFormatContext* format = avformat_alloc_context();
+        if (format) format->flags |= AVFMT_FLAG_GENPTS;  // as PyAV does
+        // An absolute path, or FFmpeg reads the "a" of "a:b.mp4" as a protocol.
+        const int status = avformat_open_input(&format, std::filesystem::absolute(path).c_str(), nullptr, &options);
+        av_dict_free(&options);
+        if (status == AVERROR(EINVAL))  // for a format that is not in the list
+            throw ClipError(name_ + " is no video of a kind that is read here; convert it to MP4 or Matroska");
+        check(status);
+        format_.reset(format);
+        check(avformat_find_stream_info(format, nullptr));
+    }
+
+    /// The best video stream that is no cover picture.
+    [[nodiscard]] int best_video() const {
+        const auto is_cover = [&](int i) {
+            return bool(format_->streams[i]->disposition & AV_DISPOSITION_ATTACHED_PIC);
+        };
+        const auto type = [&](int i) { return format_->streams[i]->codecpar->codec_type; };
+        const int best = av_find_best_stream(format_.get(), AVMEDIA_TYPE_VIDEO, -1, -1, nullptr, 0);
+        const auto can_decode = [&](int i) { return avcodec_find_decoder(format_->streams[i]->codecpar->codec_id); };
+        if (best >= 0 && !is_cover(best) && can_decode(best)) return best;
+        std::set<std::string> kinds;
+        bool has_cover = false;
+        for (int i = 0; i < int(format_->nb_streams); ++i) {
+            if (best >= 0 && type(i) == AVMEDIA_TYPE_VIDEO && !is_cover(i) && can_decode(i)) return i;
+            has_cover = has_cover || type(i) == AVMEDIA_TYPE_VIDEO;
+            const char* name = av_get_media_type_string(type(i));
+            if (type(i) != AVMEDIA_TYPE_VIDEO) kinds.insert(name ? name : "unknown");
+        }
+        std::string only;
+        for (const std::string& kind : kinds) only += (only.empty() ? "" : " and ") + kind;
+        if (has_cover) only += only.empty() ? "a cover picture" : " and a cover picture";
+        throw ClipError(name_ + " has no video stream, only " + (only.empty() ? "nothing" : only) +
+                        "; give a video file");
+    }
+
+    void require_whole(const std::string& kind, double end) {
+        const double stated = format_->duration == AV_NOPTS_VALUE ? 0 : double(format_->duration) / AV_TIME_BASE;
+        const bool states_it = kind.rfind("matroska", 0) == 0 || kind.rfind("mov", 0) == 0;  // others estimate it
+        if (states_it && end < stated - 0.5 && !segment_is_whole(file_))
+            throw ClipError(name_ + " is cut short: its header states " + tenths(stated) + " s but the data end at " +
+                            tenths(end) + " s; copy or record it again");
+    }
+
+    /// Refuse recordings that were joined byte by byte where the container does not allow it.
+    void require_one_recording(const std::string& kind, const PacketIndex& index) const {
+        if (kind == "mpegts" || kind == "mpeg" || kind == "avi" || kind.rfind("mov", 0) == 0) return;
+        std::int64_t latest = AV_NOPTS_VALUE;  // the lowest number
+        for (const auto& packet : index.packets) {
+            if (!packet.is_shown || packet.pts == AV_NOPTS_VALUE) continue;
+            if (packet.is_key && packet.pts < latest)
+                throw ClipError(name_ +
+                                " is several recordings in one file, of which players show only the first; "
+                                "join them with a program for videos");
+            latest = std::max(latest, packet.pts);
+        }
+    }
+
     static std::string tenths(double seconds) {
         std::array<char, 32> text{};
         std::snprintf(text.data(), text.size(), "%.1f", seconds);
@@ -122,40 +203,11 @@ private:
         }
     }
 
+    SeekableFile file_;
     std::string name_;
     AvFormat format_;
     AvCodec codec_;
     int stream_ = -1;
-};
-
-/// Frames to RGB; one for a whole video, whose frames must have one size.
-class ToRgb {
-public:
-    explicit ToRgb(std::string name) : name_(std::move(name)) {}
-
-    void operator()(const AVFrame& frame, std::uint8_t* out) {
-        const auto source = AVPixelFormat(frame.format);
-        sws_.reset(sws_getCachedContext(sws_.release(), frame.width, frame.height, source, frame.width, frame.height,
-                                        AV_PIX_FMT_RGB24, SWS_BILINEAR, nullptr, nullptr, nullptr));
-        if (!sws_) throw ClipError(name_ + " has a pixel format that cannot become RGB");
-        const int* matrix = sws_getCoefficients(frame.colorspace);
-        sws_setColorspaceDetails(sws_.get(), matrix, frame.color_range == AVCOL_RANGE_JPEG,
-                                 sws_getCoefficients(SWS_CS_DEFAULT), 0, 0, 1 << 16, 1 << 16);
-        // swscale may write beyond the end of a row, so give it a buffer of its own with the alignment it prefers.
-        std::array<std::uint8_t*, 4> planes{};
-        std::array<int, 4> strides{};
-        if (av_image_alloc(planes.data(), strides.data(), frame.width, frame.height, AV_PIX_FMT_RGB24, 64) < 0)
-            throw ClipError(name_ + " has frames for which there is no memory");
-        const std::unique_ptr<std::uint8_t, void (*)(void*)> owner(planes[0], av_free);
-        sws_scale(sws_.get(), frame.data, frame.linesize, 0, frame.height, planes.data(), strides.data());
-        for (int y = 0; y < frame.height; ++y)
-            std::copy_n(planes[0] + std::ptrdiff_t(y) * strides[0], frame.width * 3,
-                        out + std::ptrdiff_t(y) * frame.width * 3);
-    }
-
-private:
-    std::string name_;
-    std::unique_ptr<SwsContext, FreeSws> sws_;
 };
 
 }  // namespace vivit::detail

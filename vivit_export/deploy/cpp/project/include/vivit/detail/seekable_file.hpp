@@ -2,8 +2,10 @@
 #pragma once
 
 #include <algorithm>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <ios>
@@ -20,14 +22,25 @@ inline constexpr int max_side = 1 << 15;
 /// A file with random access.
 class SeekableFile {
 public:
-    /// @throws ClipError  the file does not exist, is a folder, or is not readable
+    /// Never waits for a pipe.
+    ///
+    /// @throws ClipError  it does not exist, is no regular file, or is not readable
     explicit SeekableFile(const std::filesystem::path& path) : name_(path.string()) {
-        if (std::filesystem::is_directory(path)) throw ClipError(name_ + " is a folder; give one video file");
-        if (!std::filesystem::exists(path)) throw ClipError(name_ + " does not exist; give a video file");
         std::error_code failure;
-        size_ = std::int64_t(std::filesystem::file_size(path, failure));
-        stream_.open(path, std::ios::binary);
-        if (failure || !stream_) throw ClipError(name_ + " cannot be read; check that it is a file you may read");
+        const auto type = std::filesystem::status(path, failure).type();
+        if (type == std::filesystem::file_type::not_found) throw ClipError(why_missing());
+        if (type == std::filesystem::file_type::directory) throw ClipError(name_ + " is a folder; give one video file");
+        if (!failure && type != std::filesystem::file_type::regular)
+            throw ClipError(name_ + " is " + kind(type) + ", not a file; save the video to a file first");
+        if (!failure) size_ = std::int64_t(std::filesystem::file_size(path, failure));
+        if (!failure) {
+            errno = 0;
+            stream_.open(path, std::ios::binary);
+            if (!stream_) failure = std::error_code(errno ? errno : EIO, std::generic_category());
+        }
+        if (failure)
+            throw ClipError(name_ + " cannot be read: " + std::strerror(failure.value()) +
+                            "; give a video file that you may read");
     }
 
     [[nodiscard]] std::int64_t size() const noexcept { return size_; }
@@ -54,6 +67,24 @@ public:
     }
 
 private:
+    [[nodiscard]] std::string why_missing() const {
+        if (name_ == "-") return "standard input cannot be searched as a video must be; save the video to a file first";
+        const auto colon = name_.find(":/");
+        const bool is_scheme = colon != std::string::npos && colon > 1 && is_letter(name_[0]) &&
+                               std::all_of(name_.begin(), name_.begin() + std::ptrdiff_t(colon), [](char c) {
+                                   return is_letter(c) || (c >= '0' && c <= '9') || c == '+' || c == '.' || c == '-';
+                               });
+        if (is_scheme) return name_ + " is an address, and only files are read; download the video first";
+        return name_ + " does not exist; give a video file";
+    }
+
+    static bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+
+    static const char* kind(std::filesystem::file_type type) {
+        if (type == std::filesystem::file_type::fifo) return "a pipe";
+        return type == std::filesystem::file_type::socket ? "a socket" : "a device";
+    }
+
     std::string name_;
     std::ifstream stream_;
     std::int64_t size_ = 0;

@@ -1,0 +1,137 @@
+"""Which packets show a frame and when: recordings that begin between key frames, and joined ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from videos import contract, frame_numbers, make_video, make_vp8_with_hidden_frames, remux
+
+from vivit_export.errors import ClipError
+from vivit_export.runtime import read_clip, read_windows
+from vivit_export.runtime.clips.index import read_index, timeline_of
+
+# --- recordings that begin between key frames --------------------------------------------------------------
+
+CODECS: dict[str, tuple[str, dict[str, str]]] = {
+    "h264": ("libx264", {"g": "12", "bf": "0", "qp": "10"}),
+    "h264-open": ("libx264", {"g": "12", "bf": "2", "qp": "10", "x264-params": "open-gop=1:b-adapt=0"}),
+    "hevc-open": ("libx265", {"x265-params": "keyint=12:min-keyint=12:open-gop=1:bframes=3:qp=10:log-level=none"}),
+    "mpeg4-open": ("mpeg4", {"g": "12", "bf": "2", "qmin": "1", "qmax": "2", "sc_threshold": "1000000000"}),
+    "mpeg2-open": ("mpeg2video", {"g": "12", "bf": "2", "qmin": "1", "qmax": "2", "sc_threshold": "1000000000"}),
+    "vp9": ("libvpx-vp9", {"g": "12", "crf": "10", "b": "0"}),
+}
+CUTS = [
+    *((codec, suffix) for codec in ("h264", "h264-open", "mpeg4-open") for suffix in ("mp4", "avi", "mkv", "ts")),
+    *(("mpeg2-open", suffix) for suffix in ("mp4", "avi", "mkv", "ts", "mpg")),
+    *(("hevc-open", suffix) for suffix in ("mp4", "mkv", "ts")),
+    *(("vp9", suffix) for suffix in ("mp4", "webm")),
+]
+
+
+def second_key(path: Path) -> int:
+    """How many packets come before the second key frame."""
+    with av.open(str(path)) as container:
+        keys = [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
+    return keys.index(True, 1)
+
+
+@pytest.mark.parametrize(("codec", "suffix"), CUTS)
+@pytest.mark.parametrize("dropped", ["to the key frame", "some"])
+def test_packets_that_show_nothing_are_not_missed(tmp_path: Path, codec: str, suffix: str, dropped: str) -> None:
+    """All that lies behind the key frame is shown, and nothing of what lies before it is drawn on gray."""
+    name, options = CODECS[codec]
+    source = make_video(tmp_path / f"whole.{suffix}", codec=name, codec_options=options)
+    before = second_key(source) if dropped != "some" else 5
+    path = remux(source, tmp_path / f"cut.{suffix}", lambda index, data: None if index < before else data)
+    total = 28  # of 40, with key frames at every twelfth
+    assert frame_numbers(read_clip(path, contract(total))) == list(range(12, 40))
+    with pytest.raises(ClipError, match="has 28 frames but"):
+        read_clip(path, contract(total + 1))
+    timeline = timeline_of(read_index(path))
+    np.testing.assert_allclose(timeline.starts, np.arange(total) / 25, atol=0.002)
+    (window,) = read_windows(path, contract(total), window=100, unit="frames")
+    assert (window.first_frame, window.end_frame) == (0, total)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "avi", "mkv"])
+def test_a_picture_that_is_refreshed_bit_by_bit_shows_late(tmp_path: Path, suffix: str) -> None:
+    """Such a stream has no key frames but the first: its points of recovery need some frames more."""
+    options = {"g": "12", "bf": "0", "qp": "10", "x264-params": "intra-refresh=1"}
+    source = make_video(tmp_path / f"whole.{suffix}", codec_options=options)
+    path = remux(source, tmp_path / f"cut.{suffix}", lambda index, data: None if index < 12 else data)
+    with av.open(str(path)) as container:
+        shown = sum(1 for _ in container.decode(video=0))
+    assert shown < 28
+    assert frame_numbers(read_clip(path, contract(shown))) == list(range(40 - shown, 40))
+
+
+def blank(path: Path, *numbers: int) -> Path:
+    """Write zeros over some packets, from the first on."""
+    with av.open(str(path)) as container:
+        found = [(packet.pos or 0, packet.size) for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    for number in numbers:
+        position, size = found[number]
+        data[position + 8 : position + size] = bytes(size - 8)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix"), [("hevc-open", "mp4"), ("mpeg2-open", "avi"), ("mpeg4-open", "avi"), ("h264", "mp4")]
+)
+@pytest.mark.parametrize("number", [0, 1, 2, 7])
+def test_damage_at_the_beginning_is_not_taken_for_a_cut(tmp_path: Path, codec: str, suffix: str, number: int) -> None:
+    name, options = CODECS[codec]
+    path = make_video(tmp_path / f"worn.{suffix}", codec=name, codec_options=options)
+    with pytest.raises(ClipError, match=r"is damaged|cannot be read as a video \(Invalid data"):
+        read_clip(blank(path, number), contract(4))
+
+
+# --- joined recordings ---------------------------------------------------------------------------------------
+
+JOINED: dict[str, dict[str, Any]] = {
+    "h264.ts": {"codec_options": {"bf": "2", "qp": "10"}},
+    "with-audio.ts": {"codec_options": {"bf": "2", "qp": "10"}, "audio_seconds": 1.6},
+    "mpeg2.ts": {"codec": "mpeg2video", "codec_options": {"qmin": "1", "qmax": "2"}},
+    "disc.vob": {"codec": "mpeg2video", "codec_options": {"bf": "2", "qmin": "1", "qmax": "2"}},
+    "program.mpg": {"codec": "mpeg2video", "codec_options": {"bf": "2", "qmin": "1", "qmax": "2"}},
+}
+
+
+@pytest.mark.parametrize("name", JOINED)
+@pytest.mark.parametrize("times", [2, 3])
+def test_joined_recordings_follow_each_other(tmp_path: Path, name: str, times: int) -> None:
+    one, total = make_video(tmp_path / name, **JOINED[name]), 40 * times
+    path = tmp_path / f"joined-{name}"
+    path.write_bytes(one.read_bytes() * times)
+    assert frame_numbers(read_clip(path, contract(total))) == list(range(40)) * times
+    timeline = timeline_of(read_index(path))
+    np.testing.assert_allclose(timeline.starts, np.arange(total) / 25, atol=0.002)
+    assert timeline.end_seconds == pytest.approx(1.6 * times, abs=0.01)
+    windows = list(read_windows(path, contract(8), window=0.8))
+    assert [round(window.start_seconds, 3) for window in windows] == [round(0.8 * n, 3) for n in range(2 * times)]
+    assert [(window.first_frame, window.end_frame) for window in windows] == [
+        (20 * n, 20 * n + 20) for n in range(2 * times)
+    ]
+
+
+@pytest.mark.parametrize("name", ["vp9.webm", "h264.mkv", "vp8.webm"])
+def test_containers_that_cannot_be_joined_byte_by_byte(tmp_path: Path, name: str) -> None:
+    """FFmpeg shows the second of three, and neither the third nor the right times."""
+    codec = {"vp9.webm": "libvpx-vp9", "h264.mkv": "libx264", "vp8.webm": "libvpx"}[name]
+    path = make_video(tmp_path / name, codec=codec)
+    path.write_bytes(path.read_bytes() * 3)
+    with pytest.raises(
+        ClipError, match="is several recordings in one file, of which players show only the first; join"
+    ):
+        read_clip(path, contract(4))
+
+
+def test_times_of_a_codec_that_hides_frames(tmp_path: Path) -> None:
+    path, shown = make_vp8_with_hidden_frames(tmp_path)
+    np.testing.assert_allclose(timeline_of(read_index(path)).starts, np.array(shown) / 25, atol=0.002)

@@ -1,0 +1,124 @@
+// Upright RGB of a decoded frame, as vivit_export/runtime/clips/picture.py makes it.
+#pragma once
+
+extern "C" {
+#include <libavcodec/avcodec.h>
+#include <libavformat/avformat.h>
+#include <libavutil/display.h>
+#include <libavutil/imgutils.h>
+#include <libavutil/pixdesc.h>
+#include <libswscale/swscale.h>
+}
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "vivit/contract.hpp"
+#include "vivit/detail/orientation.hpp"
+#include "vivit/errors.hpp"
+
+namespace vivit::detail {
+
+struct FreeSws {
+    void operator()(SwsContext* context) const { sws_freeContext(context); }
+};
+
+/// The name of a color matrix (ISO/IEC 23091-2) from which there is no conversion, or nullptr.
+[[nodiscard]] inline const char* without_conversion(int matrix) {
+    switch (matrix) {
+        case 8:
+            return "YCgCo";
+        case 10:
+            return "BT.2020 with constant luminance";
+        case 11:
+            return "SMPTE ST 2085";
+        case 12:
+            return "derived from the primaries, luminance not constant";
+        case 13:
+            return "derived from the primaries, constant luminance";
+        case 14:
+            return "ICtCp";
+        case 15:
+            return "IPT-C2";
+        case 16:
+            return "YCgCo-Re";
+        case 17:
+            return "YCgCo-Ro";
+        default:
+            return nullptr;
+    }
+}
+
+/// The display matrix of a frame, or of its stream, or nullptr.
+[[nodiscard]] inline const std::int32_t* display_matrix(const AVFrame& frame, const AVStream& stream) {
+    if (const AVFrameSideData* data = av_frame_get_side_data(&frame, AV_FRAME_DATA_DISPLAYMATRIX))
+        return reinterpret_cast<const std::int32_t*>(data->data);
+#if LIBAVFORMAT_VERSION_INT >= AV_VERSION_INT(60, 15, 100)
+    const AVPacketSideData* data = av_packet_side_data_get(
+        stream.codecpar->coded_side_data, stream.codecpar->nb_coded_side_data, AV_PKT_DATA_DISPLAYMATRIX);
+    return data ? reinterpret_cast<const std::int32_t*>(data->data) : nullptr;
+#else
+    return reinterpret_cast<const std::int32_t*>(av_stream_get_side_data(&stream, AV_PKT_DATA_DISPLAYMATRIX, nullptr));
+#endif
+}
+
+/// Frames to upright RGB; one for a whole video, whose frames must have one size.
+class ToUprightRgb {
+public:
+    ToUprightRgb(std::string name, const AVStream& stream) : name_(std::move(name)), stream_(stream) {}
+
+    /// (height, width) of a frame when it is upright, in pixels.
+    ///
+    /// @throws ClipError  it is turned by something else than quarter turns
+    [[nodiscard]] Size size(const AVFrame& frame) const {
+        return orientation(frame).transpose ? Size{frame.width, frame.height} : Size{frame.height, frame.width};
+    }
+
+    /// @throws ClipError  it cannot become RGB
+    void require_conversion(const AVFrame& frame) const {
+        const AVPixFmtDescriptor* format = av_pix_fmt_desc_get(AVPixelFormat(frame.format));
+        const char* matrix = without_conversion(frame.colorspace);
+        if (matrix && format && !(format->flags & AV_PIX_FMT_FLAG_RGB))
+            throw ClipError(name_ + " declares the color matrix " + std::to_string(int(frame.colorspace)) + " (" +
+                            matrix + "), from which there is no conversion to RGB; convert the video to BT.709");
+    }
+
+    /// Write one frame, uint8 (h, w, 3), to `out`.
+    void operator()(const AVFrame& frame, std::uint8_t* out) {
+        const auto source = AVPixelFormat(frame.format);
+        sws_.reset(sws_getCachedContext(sws_.release(), frame.width, frame.height, source, frame.width, frame.height,
+                                        AV_PIX_FMT_RGB24, SWS_BILINEAR, nullptr, nullptr, nullptr));
+        if (!sws_) throw ClipError(name_ + " has a pixel format that cannot become RGB");
+        const int* matrix = sws_getCoefficients(frame.colorspace);
+        sws_setColorspaceDetails(sws_.get(), matrix, frame.color_range == AVCOL_RANGE_JPEG,
+                                 sws_getCoefficients(SWS_CS_DEFAULT), 0, 0, 1 << 16, 1 << 16);
+        // swscale may write beyond the end of a row, so give it a buffer of its own with the alignment it prefers.
+        std::array<std::uint8_t*, 4> planes{};
+        std::array<int, 4> strides{};
+        if (av_image_alloc(planes.data(), strides.data(), frame.width, frame.height, AV_PIX_FMT_RGB24, 64) < 0)
+            throw ClipError(name_ + " has frames for which there is no memory");
+        const std::unique_ptr<std::uint8_t, void (*)(void*)> owner(planes[0], av_free);
+        sws_scale(sws_.get(), frame.data, frame.linesize, 0, frame.height, planes.data(), strides.data());
+        orientation(frame).copy(planes[0], strides[0], frame.height, frame.width, out);
+    }
+
+private:
+    [[nodiscard]] Orientation orientation(const AVFrame& frame) const {
+        const std::int32_t* matrix = display_matrix(frame, stream_);
+        const auto found = matrix ? orientation_of(matrix) : Orientation{};
+        if (!found)
+            throw ClipError(name_ + " is turned by " + std::to_string(*angle_of(matrix)) +
+                            " degrees clockwise; only quarter turns are supported");
+        return *found;
+    }
+
+    std::string name_;
+    const AVStream& stream_;
+    std::unique_ptr<SwsContext, FreeSws> sws_;
+};
+
+}  // namespace vivit::detail

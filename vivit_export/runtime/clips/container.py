@@ -1,0 +1,163 @@
+"""Open a video file and decode its packets; see `vivit_export.runtime.clips.video` for reading frames.
+
+Only a file's own bytes are read. FFmpeg is restricted to containers that hold their data and to the protocol
+``file``, so that no playlist, manifest or concatenation script, whatever it is called, can name another file or a host.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+
+from vivit_export.errors import ClipError
+
+# FFmpeg's names of the containers and bare streams that hold all their data. Sound is among them for the sake of the
+# sentence that says so. The list is repeated in libav_container.hpp; a test compares them.
+FORMATS = (
+    *("matroska", "mov", "avi", "mpegts", "mpeg", "flv", "live_flv", "asf", "asf_o", "ogg", "nut", "mxf", "gxf", "rm"),
+    *("wtv", "dv", "ivf", "nuv", "nsv", "pva", "pmp", "ty", "dhav", "ifv", "lvf", "yuv4mpegpipe", "gif", "apng"),
+    *("h261", "h263", "h264", "hevc", "vvc", "evc", "av1", "obu", "mpegvideo", "m4v", "vc1", "dirac", "dnxhd", "apv"),
+    *("mjpeg", "mjpeg_2000", "cavsvideo", "avs2", "avs3"),
+    *("mp3", "wav", "w64", "flac", "aac", "ac3", "eac3", "aiff", "caf", "ape", "wv", "tta", "amr", "au"),
+)
+_OPTIONS = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
+
+_HEAD_BYTES = 512
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path has made one slash of two
+_PLAYLISTS = ("#extm3u", "ffconcat", "[playlist]", "<mpd", "<smil", "<asx", "<smoothstreamingmedia", "<playlist", "v=0")
+_KINDS = {
+    stat.S_IFDIR: "a folder; give one video file",
+    stat.S_IFIFO: "a pipe, not a file; save the video to a file first",
+    stat.S_IFSOCK: "a socket, not a file; save the video to a file first",
+    stat.S_IFCHR: "a device, not a file; save the video to a file first",
+    stat.S_IFBLK: "a device, not a file; save the video to a file first",
+}
+
+
+def require_file(path: Path, wanted: str = "a video file") -> None:
+    """Refuse a path that is no file with data, without ever waiting for a pipe.
+
+    Args:
+        path: as the user gave it.
+        wanted: what would do instead of a path that does not exist.
+
+    Raises:
+        ClipError: it does not exist, is no regular file, cannot be read, is empty, or begins as text does.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ClipError(f"{path} is {_KINDS[stat.S_IFMT(status.st_mode)]}")
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except (FileNotFoundError, NotADirectoryError) as e:
+        raise ClipError(_why_missing(path, wanted)) from e
+    except OSError as e:
+        raise ClipError(f"{path} cannot be read: {e.strerror}; give a video file that you may read") from e
+    if not head:
+        raise ClipError(f"{path} is empty; give a video file")
+    text = _text(head)
+    if text is not None:
+        raise ClipError(f"{path} is {_kind_of_text(text)}")
+
+
+def _why_missing(path: Path, wanted: str) -> str:
+    if str(path) == "-":
+        return "standard input cannot be searched as a video must be; save the video to a file first"
+    if _ADDRESS.match(str(path)):
+        return f"{path} is an address, and only files are read; download the video first"
+    return f"{path} does not exist; give {wanted}"
+
+
+def _text(head: bytes) -> str | None:
+    """Return the beginning of a file as text, or None if it is not text."""
+    if head.startswith(b"YUV4MPEG2 "):  # a video whose header, and dark first frame, may pass for text
+        return None
+    try:
+        text = head.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        if e.reason != "unexpected end of data":
+            return None
+        text = head[: e.start].decode("utf-8-sig")
+    return text if all(c.isprintable() or c in "\t\n\f\r" for c in text) else None
+
+
+def _kind_of_text(text: str) -> str:
+    start = text.lstrip().lower()
+    if start.startswith("version https://git-lfs"):
+        return "a pointer of Git LFS, not the video itself; run git lfs pull"
+    if start.startswith(("<!doctype html", "<html", "<head")):
+        return "a web page, not a video; download the video itself"
+    if start.startswith(_PLAYLISTS) or any(tag in start for tag in _PLAYLISTS if tag.startswith("<")):
+        return "a playlist, which only names other files; give one of these"
+    return "a text file; give a video file"
+
+
+@contextmanager
+def as_clip_error(path: Path) -> Iterator[None]:
+    """Turn FFmpeg's errors into `ClipError`."""
+    try:
+        yield
+    except av.error.FFmpegError as e:
+        raise ClipError(
+            f"{path} cannot be read as a video ({e.strerror}): it is not one, is cut short or is damaged; "
+            "check that it plays"
+        ) from e
+
+
+@contextmanager
+def open_video(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
+    """Open a video file, and its best video stream.
+
+    Raises:
+        ClipError: as for `require_file`; no container that is read, or none with a video.
+        av.error.FFmpegError: it is damaged; see `as_clip_error`.
+    """
+    require_file(path)
+    try:
+        # An absolute path, or FFmpeg reads the "a" of "a:b.mp4" as a protocol.
+        container = av.open(str(path.absolute()), container_options=_OPTIONS)
+    except av.error.ArgumentError as e:  # for a format that is not in the list
+        raise ClipError(f"{path} is no video of a kind that is read here; convert it to MP4 or Matroska") from e
+    with container:
+        yield container, _best_video(container, path)
+
+
+def _best_video(container: InputContainer, path: Path) -> av.VideoStream:
+    best = container.streams.best("video")  # not simply the first: that may be a cover picture
+    if best is not None and best.disposition & Disposition.attached_pic:
+        best = next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None)
+    if isinstance(best, av.VideoStream):
+        return best
+    pictures = bool(container.streams.video)
+    kinds = [*sorted({s.type for s in container.streams if s.type != "video"}), *["a cover picture"] * pictures]
+    raise ClipError(f"{path} has no video stream, only {' and '.join(kinds) or 'nothing'}; give a video file")
+
+
+def decoded_frames(path: Path, skip: int) -> Generator[av.VideoFrame, None, None]:
+    """Decode a whole video.
+
+    Args:
+        path: a video file.
+        skip: how many packets of the video that have data, from the first, are left out.
+
+    Yields:
+        Frames in order of presentation, each with the time of its packet.
+
+    Raises:
+        ClipError, av.error.FFmpegError: as for `open_video`.
+    """
+    with open_video(path) as (container, video):
+        video.thread_type = "AUTO"
+        position = 0
+        for packet in container.demux(video):
+            position += bool(packet.size)
+            if position > skip or not packet.size:  # the last one is empty, and flushes
+                yield from packet.decode()

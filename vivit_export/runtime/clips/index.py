@@ -1,0 +1,293 @@
+"""Which packets of a video show a frame, and when: read without decoding more than the beginning.
+
+The exact number of frames comes from the packets, because the count in a container's header is often missing or wrong.
+Three kinds of packets show nothing. Those outside the edit list, and those before the first key frame of a codec that
+cannot begin without one, are left out altogether. The third kind only the decoder knows: a recording that begins
+between key frames, or was cut at one to which earlier pictures refer, shows its first frame later. So the first frame
+is decoded, and what precedes it is hidden.
+
+Times are those of the packets. Where recordings were joined byte by byte, which transport and program streams allow,
+the times of each begin anew: they are shifted to where the one before it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import compress
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.container import InputContainer
+from av.video.frame import PictureType
+
+from vivit_export.errors import ClipError
+from vivit_export.runtime.clips.container import as_clip_error, decoded_frames, open_video
+from vivit_export.runtime.clips.segment import segment_is_whole
+
+# Containers whose header states the duration; the others' is an estimate from the file itself.
+_STATES_DURATION = ("matroska", "mov")
+_DURATION_SLACK_SECONDS = 0.5
+_MAY_BE_JOINED = ("mpegts", "mpeg")  # byte by byte; they store times of decoding, too
+_HAS_ONE_TIMELINE = ("mov", "avi")  # a table for the whole file
+# Their decoders find a point from which pictures are whole, which need not be a key frame. The others draw on gray.
+_BEGINS_ANYWHERE = ("h264", "hevc", "vvc", "mpeg1video", "mpeg2video")
+
+
+@dataclass(frozen=True, slots=True)
+class VideoIndex:
+    """The packets of a video that are decoded, numbered from 0 in order of decoding.
+
+    Attributes:
+        path: the video.
+        skip: how many packets before the first of these are never decoded.
+        pts: when the frame of each is shown, in the container's ticks, or None; hidden ones included.
+        starts: the same in seconds, on one line even if recordings were joined.
+        hidden: numbers of those at the beginning that show nothing.
+        end_seconds: when the last frame ends, if known.
+        rate: mean number of frames per second.
+        has_index: the container has a frame index of its own, so each packet must hold a frame.
+        shows_each_packet: the codec has no other packets that show nothing.
+    """
+
+    path: Path
+    skip: int
+    pts: list[int | None]
+    starts: list[float | None]
+    hidden: frozenset[int]
+    end_seconds: float
+    rate: float
+    has_index: bool
+    shows_each_packet: bool
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that are shown, unless the codec hides more."""
+        return len(self.starts) - len(self.hidden)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """When the frames of a video are shown, in seconds from the first.
+
+    Attributes:
+        starts: float64 (N,), not decreasing, from 0.
+        end_seconds: when the last frame ends.
+    """
+
+    starts: npt.NDArray[np.float64]
+    end_seconds: float
+
+
+def read_index(path: Path) -> VideoIndex:
+    """Read all packets of a video, and decode its first frame where that may not be in the first packet.
+
+    Memory: less than 100 bytes per frame.
+
+    Raises:
+        ClipError: no such file, not a video, or cut short.
+    """
+    with as_clip_error(path), open_video(path) as (container, video):
+        codec = video.codec_context.name
+        scan = _Scan(path, container, video)
+        skip = 0 if codec in _BEGINS_ANYWHERE else max(0, scan.keys.find(1))
+        shown = scan.shown[skip:]
+        pts, starts = list(compress(scan.pts[skip:], shown)), list(compress(scan.starts[skip:], shown))
+        keys = bytes(compress(scan.keys[skip:], shown))
+        hidden = frozenset[int]()
+        if scan.is_reordered or not _begins_plainly(starts, keys, codec, scan.begins_with_idr):
+            hidden = _hidden(path, skip, pts, starts, scan.is_reordered)
+        # A key frame always shows, unless it is one of H.264's points of recovery, or the file is damaged there.
+        if codec != "h264" and any(keys[n] for n in hidden):
+            hidden = frozenset()
+        if hidden and scan.is_reordered:
+            starts = [None] * len(starts)  # they would be those of other frames
+        has_index = video.frames > 0
+        return VideoIndex(path, skip, pts, starts, hidden, scan.clock.end, scan.rate, has_index, codec != "vp8")
+
+
+class _Scan:
+    """All packets of the video stream that have data, in order of decoding.
+
+    Attributes:
+        pts: when the frame of each is shown, in ticks, or None.
+        starts: the same in seconds; see `_Clock`.
+        keys: 1 for a key frame.
+        shown: 0 for what lies outside the edit list.
+        rate: mean number of frames per second.
+        clock: has put the times on one line.
+        begins_with_idr: the first holds a picture of H.264 before which nothing is needed.
+        is_reordered: times are in order of decoding though the pictures are not: AVI stores none.
+    """
+
+    def __init__(self, path: Path, container: InputContainer, video: av.VideoStream) -> None:
+        self.pts: list[int | None] = []
+        self.starts: list[float | None] = []
+        self.keys, self.shown, self.begins_with_idr = bytearray(), bytearray(), False
+        kind, data_end = container.format.name, 0.0
+        self.rate = float(video.average_rate or video.guessed_rate or 25)
+        self.clock = _Clock(path, kind, 1 / self.rate)
+        self.is_reordered = kind == "avi" and bool(video.codec_context.has_b_frames)
+        for packet in container.demux():
+            if packet.is_corrupt and kind != "mpegts":  # there it only means a lost transport packet
+                raise ClipError(f"{path} is cut short: its last data are incomplete; copy or record it again")
+            if packet.size and not packet.is_discard:
+                data_end = max(data_end, _times(packet)[1])
+            if packet.stream is video and packet.size:
+                self.begins_with_idr |= not self.starts and _holds_idr(bytes(packet))
+                self.shown.append(not packet.is_discard)
+                self.keys.append(packet.is_keyframe)
+                self.pts.append(packet.pts)
+                self.starts.append(self.clock.place(packet) if self.shown[-1] else None)
+        stated_end = (container.duration or 0) / av.time_base
+        states_duration = kind.startswith(_STATES_DURATION)
+        if states_duration and data_end < stated_end - _DURATION_SLACK_SECONDS and not segment_is_whole(path):
+            raise ClipError(
+                f"{path} is cut short: its header states {stated_end:.1f} s but the data end at {data_end:.1f} s; "
+                "copy or record it again"
+            )
+
+
+class _Clock:
+    """Puts the times of a stream on one line, even if recordings were joined and each begins anew.
+
+    Attributes:
+        end: when the last frame so far ends, in seconds.
+    """
+
+    def __init__(self, path: Path, kind: str, frame_seconds: float) -> None:
+        self.end = 0.0
+        self._path, self._frame_seconds = path, frame_seconds
+        self._may_be_joined = kind in _MAY_BE_JOINED
+        self._is_one_line = kind.startswith(_HAS_ONE_TIMELINE)
+        self._shift = 0.0
+        self._latest: int | None = None
+
+    def place(self, packet: av.Packet[Any]) -> float | None:
+        """Return when a packet's frame is first shown, in seconds, or None.
+
+        Raises:
+            ClipError: recordings were joined that cannot be.
+        """
+        start, end = _times(packet)
+        if start is None:
+            return None
+        if self._begins_anew(packet):
+            if not self._may_be_joined:
+                raise ClipError(
+                    f"{self._path} is several recordings in one file, of which players show only the first; join them "
+                    "with a program for videos"
+                )
+            self._shift = self.end - start
+        self.end = max(
+            self.end, end + self._shift, start + self._shift + (0 if packet.duration else self._frame_seconds)
+        )
+        return start + self._shift
+
+    def _begins_anew(self, packet: av.Packet[Any]) -> bool:
+        """Whether time falls: that of decoding where it is stored, else that of a key frame below an earlier one's."""
+        time = packet.dts if self._may_be_joined else packet.pts
+        if self._is_one_line or time is None:
+            return False
+        anew = self._latest is not None and time < self._latest and (self._may_be_joined or packet.is_keyframe)
+        self._latest = time if anew or self._latest is None else max(self._latest, time)
+        return anew
+
+
+def _times(packet: av.Packet[Any]) -> tuple[float | None, float]:
+    """Return when the container says that a packet's frame is first shown, or None, and when it ends, or 0."""
+    if packet.pts is None or packet.time_base is None:
+        return None, 0.0
+    tick = float(packet.time_base)
+    return packet.pts * tick, (packet.pts + (packet.duration or 0)) * tick
+
+
+def _holds_idr(data: bytes) -> bool:
+    """Whether H.264 data have a NAL unit of type 5, after start codes or lengths of four bytes."""
+    if data.startswith((b"\0\0\1", b"\0\0\0\1")):
+        return any(unit and unit[0] & 31 == 5 for unit in data.split(b"\0\0\1")[1:])
+    at = 0
+    while at + 4 < len(data):
+        if data[at + 4] & 31 == 5:
+            return True
+        at += 4 + int.from_bytes(data[at : at + 4], "big")
+    return False
+
+
+def _begins_plainly(starts: Sequence[float | None], keys: bytes, codec: str, with_idr: bool) -> bool:
+    """Whether the first packet surely holds the first frame."""
+    if not starts or not keys[0] or (codec == "h264" and not with_idr):
+        return False
+    first = starts[0]
+    return first is None or all(start is None or start >= first for start in starts)
+
+
+def _hidden(
+    path: Path, skip: int, pts: Sequence[int | None], starts: Sequence[float | None], is_reordered: bool
+) -> frozenset[int]:
+    """Return the packets that come before the first frame shown, in order of decoding or of presentation."""
+    with closing(decoded_frames(path, skip)) as frames:
+        frame = next(frames, None)
+        if frame is None or frame.pts not in pts:  # bare streams have no times
+            return frozenset()
+        first = pts.index(frame.pts)
+        if is_reordered:
+            return frozenset(range(first)) | _lost_leaders(frames, pts, first)
+    begin = starts[first]
+    return frozenset(n for n, start in enumerate(starts) if n < first or (start is not None and start < (begin or 0)))
+
+
+def _lost_leaders(frames: Iterator[av.VideoFrame], pts: Sequence[int | None], first: int) -> frozenset[int]:
+    """Return the packets after the first one shown that led up to it, where times do not say so.
+
+    These are B pictures that refer to what was cut off. The picture that is decoded after them is no B picture and has
+    B pictures of its own, which tells them from lost ones::
+
+        decoded    I  b  b  P  B  B        I  P  B  B  P
+        shown      I        B  B  P        I     B  B  P   the first P is lost: damage
+    """
+    shown = {first}
+    for frame in frames:
+        if frame.pts not in pts:
+            break
+        number = pts.index(frame.pts)
+        if frame.pict_type != PictureType.B:
+            between = frozenset(range(first + 1, number))
+            return frozenset() if between & shown or shown == {first} else between
+        shown.add(number)
+    return frozenset()
+
+
+def timeline_of(index: VideoIndex) -> Timeline:
+    """Find out when each frame is shown: from the packets, or by decoding if the codec may hide frames.
+
+    Memory: less than 100 bytes per frame.
+
+    Raises:
+        ClipError: the video holds no frames, or cannot be decoded.
+    """
+    if index.has_index or index.shows_each_packet:
+        starts = [start for number, start in enumerate(index.starts) if number not in index.hidden]
+    else:
+        starts = _decoded_starts(index)
+    if not starts:
+        raise ClipError(f"{index.path} holds no video frames; it is empty or cut short")
+    known = sorted(t for t in starts if t is not None)
+    if len(known) < len(starts):  # bare streams have no times: frames follow each other evenly
+        known = [i / index.rate for i in range(len(starts))]
+    times = np.array(known) - known[0]
+    return Timeline(times, max(index.end_seconds - known[0], float(times[-1]) + 0.5 / index.rate))
+
+
+def _decoded_starts(index: VideoIndex) -> list[float | None]:
+    packets = zip(index.pts, index.starts, strict=True)
+    with as_clip_error(index.path):
+        # No codec that hides frames reorders them, so the packet of each frame is still ahead.
+        return [
+            next((start for pts, start in packets if pts == frame.pts), None)
+            for frame in decoded_frames(index.path, index.skip)
+        ]

@@ -1,0 +1,104 @@
+"""Make upright RGB of a decoded frame.
+
+Color: each frame becomes 8-bit RGB in swscale with PyAV's defaults. Matrix and range are those the
+stream declares. If it declares none, they are BT.601 and limited range, whatever the size. Halved chroma is
+repeated in 8-bit sources, and interpolated (bilinear) in deeper ones, which are rounded to 8 bits.
+OpenCV, which also uses FFmpeg, produces the same bits except for deep sources with halved chroma, which
+it interpolates by a cubic.
+Pixels are assumed to be square. Nothing is resized here (see `vivit_export.runtime.clips.preprocess`).
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.filter import Graph
+from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import Type as SideDataType
+
+from vivit_export.errors import ClipError
+from vivit_export.runtime.clips.orientation import Orientation, angle_of, orientation_of
+
+UInt8 = npt.NDArray[np.uint8]
+
+# One frame is too little to share among threads: with PyAV's default of all cores the conversion took
+# seven times as long. Before 17.0 there was no choice, and one thread.
+_TO_RGB: dict[str, Any] = {"format": "rgb24"} | ({"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {})
+# Those of the standard's MatrixCoefficients (ISO/IEC 23091-2) that swscale, and so ffmpeg, does not convert.
+# Repeated in libav_decoder.hpp; a test compares them.
+_NO_CONVERSION = {
+    8: "YCgCo",
+    10: "BT.2020 with constant luminance",
+    11: "SMPTE ST 2085",
+    12: "derived from the primaries, luminance not constant",
+    13: "derived from the primaries, constant luminance",
+    14: "ICtCp",
+    15: "IPT-C2",
+    16: "YCgCo-Re",
+    17: "YCgCo-Ro",
+}
+_UNKNOWN_SIDE_DATA = range(len(SideDataType), 64)  # its list has no gaps
+
+
+class ToUprightRgb:
+    """Converts the frames of one video by their color matrix, and turns them by their display matrix."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # By angle: a frame whose matrix has been read is part of a circle, and so stays in memory for a while. That a
+        # video is mirrored from some frame on, but not turned, is not expected.
+        self._orientations: dict[int, Orientation] = {}
+
+    def __call__(self, frame: av.VideoFrame) -> UInt8:
+        """Return uint8 (h, w, 3), possibly a view.
+
+        Raises:
+            ClipError: the color matrix has no conversion, or the frame is turned by something else than quarter turns.
+            av.error.FFmpegError: it cannot be converted.
+        """
+        matrix = frame.colorspace
+        if matrix in _NO_CONVERSION and not frame.format.is_rgb:
+            raise ClipError(
+                f"{self._path} declares the color matrix {matrix} ({_NO_CONVERSION[matrix]}), from which there is no "
+                "conversion to RGB; convert the video to BT.709"
+            )
+        if frame.rotation not in self._orientations:
+            self._orientations[frame.rotation] = _orientation(frame, self._path)
+        image = np.asarray(frame.to_ndarray(**_TO_RGB), np.uint8)
+        return self._orientations[frame.rotation].apply(image)
+
+
+def _orientation(frame: av.VideoFrame, path: Path) -> Orientation:
+    data = next((d for d in _side_data(frame) if d.type is SideDataType.DISPLAYMATRIX), None)
+    if data is None:
+        return Orientation()
+    matrix = struct.unpack("=9i", bytes(data))
+    orientation = orientation_of(matrix)
+    if orientation is None:
+        raise ClipError(f"{path} is turned by {angle_of(matrix)} degrees clockwise; only quarter turns are supported")
+    return orientation
+
+
+def _side_data(frame: av.VideoFrame) -> list[SideData]:
+    try:
+        container: Any = frame.side_data
+    except ValueError:  # PyAV fails on kinds that are newer than its list, as EXIF and the views of stereo video are
+        container = _without_unknown(frame).side_data
+    return list(container)
+
+
+def _without_unknown(frame: av.VideoFrame) -> av.VideoFrame:
+    """Pass a frame through filters that take off the side data that PyAV does not know."""
+    graph = Graph()
+    nodes = [graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)]
+    nodes += [graph.add("sidedata", f"mode=delete:type={kind}") for kind in _UNKNOWN_SIDE_DATA]
+    graph.link_nodes(*nodes, graph.add("buffersink")).configure()
+    graph.push(frame)
+    passed = graph.pull()
+    assert isinstance(passed, av.VideoFrame)
+    return passed
