@@ -23,6 +23,7 @@ from videos import (
     make_recording,
     make_video,
     moving_picture,
+    patch_box,
     remux,
     set_matrix,
 )
@@ -232,8 +233,18 @@ def test_what_is_no_video_at_all(libav: Libav, tmp_path: Path) -> None:
         make_audio(tmp_path / "a.m4a"),
         add_cover(make_audio(tmp_path / "b.m4a")),
     ]
+    paths.append(make_video(tmp_path / "unknown.mp4", 4))
+    paths[-1].write_bytes(paths[-1].read_bytes().replace(b"avc1", b"zzzz"))
     paths.append(add_cover(make_video(tmp_path / "film.mp4", 4)))
     assert len(assert_as_in_python(libav, tmp_path, paths)) == len(paths) - 1
+
+
+def test_an_edit_list_may_begin_with_any_picture(libav: Libav, tmp_path: Path) -> None:
+    options = {"bf": "3", "x264-params": "b-adapt=0:b-pyramid=normal"}
+    paths = [make_video(tmp_path / f"{first}.mp4", codec_options=options) for first in range(8, 20)]
+    for first, path in enumerate(paths, 8):
+        patch_box(path, b"elst", 8, "Ii", (40 - first) * 40, first * 512 + 1024)
+    assert not assert_as_in_python(libav, tmp_path, paths)
 
 
 def test_both_read_the_same_kinds_of_files(cpp: Cpp) -> None:

@@ -105,6 +105,13 @@ def test_a_film_with_a_cover_picture_is_a_film(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_clip(add_cover(path), contract(4)), expected)
 
 
+def test_a_codec_that_nobody_knows_is_named_as_the_reason(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "new.mp4")
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    with pytest.raises(ClipError, match=r"new\.mp4 holds video for which FFmpeg has no decoder here; convert it"):
+        read_clip(path, contract(4))
+
+
 # --- what is no file -----------------------------------------------------------------------------------
 
 

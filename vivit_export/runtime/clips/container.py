@@ -131,11 +131,14 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
 
 
 def _best_video(container: InputContainer, path: Path) -> av.VideoStream:
+    films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    decodable = [s for s in films if s.codec_context is not None]  # which PyAV's types say is always so
     best = container.streams.best("video")  # not simply the first: that may be a cover picture
-    if best is not None and best.disposition & Disposition.attached_pic:
-        best = next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None)
-    if isinstance(best, av.VideoStream):
-        return best
+    found = next((s for s in decodable if s is best), None) or next(iter(decodable), None)
+    if found is not None:
+        return found
+    if films:
+        raise ClipError(f"{path} holds video for which FFmpeg has no decoder here; convert it to H.264")
     pictures = bool(container.streams.video)
     kinds = [*sorted({s.type for s in container.streams if s.type != "video"}), *["a cover picture"] * pictures]
     raise ClipError(f"{path} has no video stream, only {' and '.join(kinds) or 'nothing'}; give a video file")
