@@ -148,6 +148,16 @@ def test_all_orientations(libav: Libav, tmp_path: Path) -> None:
     assert "is turned by 45 degrees clockwise; only quarter turns are supported" in tilted
 
 
+def test_the_two_fields_of_interlaced_frames(libav: Libav, tmp_path: Path) -> None:
+    """Whose height is even, as all broadcast sizes are: others are interpolated, which differs from FFmpeg 7 to 8."""
+    pictures = [moving_picture(i, 96, 64) for i in range(4)]
+    options = {"flags": "+ilme+ildct", "qmin": "1", "qmax": "2"}
+    path = make_picture_video(tmp_path / "fields.ts", pictures, codec="mpeg2video", codec_options=options)
+    with av.open(str(path)) as container:
+        assert next(container.decode(video=0)).interlaced_frame
+    assert not assert_as_in_python(libav, tmp_path, [path])
+
+
 def test_color_matrices_without_a_conversion(libav: Libav, tmp_path: Path) -> None:
     pictures = [moving_picture(i, 96, 64) for i in range(2)]
     paths = [

@@ -15,7 +15,6 @@ from vivit_export.demo import clips_path
 from vivit_export.errors import ClipError, EnvironmentFault, UsageError
 from vivit_export.runtime import VideoFault, VideoPrediction, WindowRule, predict_videos
 from vivit_export.runtime.predict import adapt_contract
-from vivit_export.runtime.session.triton import videos as module
 from vivit_export.runtime.session.triton.videos import VideoModel, open_model
 
 VIDEOS = sorted(clips_path().glob("*.mp4"))
@@ -92,7 +91,7 @@ def test_faults_are_those_of_the_file(model: VideoModel, tmp_path: Path) -> None
 def test_a_file_beyond_what_a_request_takes_is_refused_unread(
     model: VideoModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.np, "fromfile", None)  # reading 2 GiB takes a while, and as much memory
+    monkeypatch.setattr(np, "fromfile", None)  # reading 2 GiB takes a while, and as much memory
     with (path := tmp_path / "huge.mp4").open("wb") as file:
         file.truncate(2**31)
     with pytest.raises(ClipError, match=r"larger than the 2 GiB that a request may have; use the model demo for it"):
