@@ -29,6 +29,9 @@ FORMATS = (
 )
 _OPTIONS = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
 
+# One decoder. With a thread for each frame, about one reading in fifty shows pictures of another place in the video.
+_ONE_FRAME_AT_A_TIME = ("theora", "vp3", "vp4")
+
 _HEAD_BYTES = 512
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path has made one slash of two
 _PLAYLISTS = ("#extm3u", "ffconcat", "[playlist]", "<mpd", "<smil", "<asx", "<smoothstreamingmedia", "<playlist", "v=0")
@@ -158,7 +161,7 @@ def decoded_frames(path: Path, skip: int) -> Generator[av.VideoFrame, None, None
         ClipError, av.error.FFmpegError: as for `open_video`.
     """
     with open_video(path) as (container, video):
-        video.thread_type = "AUTO"
+        video.thread_type = "SLICE" if video.codec_context.name in _ONE_FRAME_AT_A_TIME else "AUTO"
         position = 0
         for packet in container.demux(video):
             position += bool(packet.size)
