@@ -23,6 +23,7 @@ from videos import (
     make_recording,
     make_video,
     moving_picture,
+    patch_box,
     remux,
     set_matrix,
 )
@@ -147,6 +148,16 @@ def test_all_orientations(libav: Libav, tmp_path: Path) -> None:
     assert "is turned by 45 degrees clockwise; only quarter turns are supported" in tilted
 
 
+def test_the_two_fields_of_interlaced_frames(libav: Libav, tmp_path: Path) -> None:
+    """Whose height is even, as all broadcast sizes are: others are interpolated, which differs from FFmpeg 7 to 8."""
+    pictures = [moving_picture(i, 96, 64) for i in range(4)]
+    options = {"flags": "+ilme+ildct", "qmin": "1", "qmax": "2"}
+    path = make_picture_video(tmp_path / "fields.ts", pictures, codec="mpeg2video", codec_options=options)
+    with av.open(str(path)) as container:
+        assert next(container.decode(video=0)).interlaced_frame
+    assert not assert_as_in_python(libav, tmp_path, [path])
+
+
 def test_color_matrices_without_a_conversion(libav: Libav, tmp_path: Path) -> None:
     pictures = [moving_picture(i, 96, 64) for i in range(2)]
     paths = [
@@ -232,8 +243,18 @@ def test_what_is_no_video_at_all(libav: Libav, tmp_path: Path) -> None:
         make_audio(tmp_path / "a.m4a"),
         add_cover(make_audio(tmp_path / "b.m4a")),
     ]
+    paths.append(make_video(tmp_path / "unknown.mp4", 4))
+    paths[-1].write_bytes(paths[-1].read_bytes().replace(b"avc1", b"zzzz"))
     paths.append(add_cover(make_video(tmp_path / "film.mp4", 4)))
     assert len(assert_as_in_python(libav, tmp_path, paths)) == len(paths) - 1
+
+
+def test_an_edit_list_may_begin_with_any_picture(libav: Libav, tmp_path: Path) -> None:
+    options = {"bf": "3", "x264-params": "b-adapt=0:b-pyramid=normal"}
+    paths = [make_video(tmp_path / f"{first}.mp4", codec_options=options) for first in range(8, 20)]
+    for first, path in enumerate(paths, 8):
+        patch_box(path, b"elst", 8, "Ii", (40 - first) * 40, first * 512 + 1024)
+    assert not assert_as_in_python(libav, tmp_path, paths)
 
 
 def test_both_read_the_same_kinds_of_files(cpp: Cpp) -> None:

@@ -7,15 +7,20 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
-from videos import add_cover, contract, make_audio, make_video
+from videos import add_cover, contract, frame_numbers, make_audio, make_video
 
 from vivit_export.errors import ClipError
 from vivit_export.runtime import find_clips, read_clip
+from vivit_export.runtime.clips import container
+from vivit_export.runtime.clips.container import open_video
+
+THEORA = Path(__file__).parents[2] / "data/theora.ogv"  # gray frames as of `make_video`, by FFmpeg's own program
 
 TEXTS = {
     "labels.txt": ("left\nright\n", "is a text file; give a video file"),
@@ -103,6 +108,29 @@ def test_a_film_with_a_cover_picture_is_a_film(tmp_path: Path) -> None:
     path = make_video(tmp_path / "film.mp4")
     expected = read_clip(path, contract(4))
     np.testing.assert_array_equal(read_clip(add_cover(path), contract(4)), expected)
+
+
+def test_a_codec_that_nobody_knows_is_named_as_the_reason(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "new.mp4")
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    with pytest.raises(ClipError, match=r"new\.mp4 holds video for which FFmpeg has no decoder here; convert it"):
+        read_clip(path, contract(4))
+
+
+@pytest.mark.parametrize("codec", ["theora", "h264"])
+def test_theora_is_decoded_one_frame_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str) -> None:
+    """With a thread for each frame, FFmpeg's decoder shows wrong pictures in one reading of fifty."""
+    path, opened = (THEORA if codec == "theora" else make_video(tmp_path / "a.mp4")), list[Any]()
+    monkeypatch.setattr(container, "open_video", lambda path: keep(open_video(path), opened))
+    assert frame_numbers(read_clip(path, contract(40))) == list(range(40))
+    assert [video.thread_type.name for video in opened] == ["SLICE" if codec == "theora" else "AUTO"]
+
+
+@contextmanager
+def keep(opening: Any, opened: list[Any]) -> Iterator[Any]:
+    with opening as (file, video):
+        opened.append(video)
+        yield file, video
 
 
 # --- what is no file -----------------------------------------------------------------------------------

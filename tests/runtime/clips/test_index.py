@@ -8,7 +8,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from videos import contract, frame_numbers, make_video, make_vp8_with_hidden_frames, remux
+from videos import contract, frame_numbers, make_video, make_vp8_with_hidden_frames, patch_box, remux
 
 from vivit_export.errors import ClipError
 from vivit_export.runtime import read_clip, read_windows
@@ -56,6 +56,20 @@ def test_packets_that_show_nothing_are_not_missed(tmp_path: Path, codec: str, su
     np.testing.assert_allclose(timeline.starts, np.arange(total) / 25, atol=0.002)
     (window,) = read_windows(path, contract(total), window=100, unit="frames")
     assert (window.first_frame, window.end_frame) == (0, total)
+
+
+@pytest.mark.parametrize("first", range(8, 20))
+def test_an_edit_list_may_begin_with_any_picture(tmp_path: Path, first: int) -> None:
+    """As a program that cuts without encoding writes it: the first packet shown may hold a later picture."""
+    path = make_video(tmp_path / "cut.mp4", codec_options={"bf": "3", "x264-params": "b-adapt=0:b-pyramid=normal"})
+    patch_box(path, b"elst", 8, "Ii", (40 - first) * 40, first * 512 + 1024)
+    assert frame_numbers(read_clip(path, contract(40 - first))) == list(range(first, 40))
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("libx264", "h264"), ("flv", "flv"), ("libx264", "mp4")])
+def test_the_last_frame_lasts_as_long_as_the_others(tmp_path: Path, codec: str, suffix: str) -> None:
+    timeline = timeline_of(read_index(make_video(tmp_path / f"40.{suffix}", codec=codec)))
+    assert timeline.end_seconds == pytest.approx(1.6, abs=0.001)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "avi", "mkv"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -192,6 +194,13 @@ def test_a_closed_session_says_so(bundles: Bundles, engine: str) -> None:
     assert "closed" in repr(session)
     with pytest.raises(UsageError, match="the session is closed"):
         session.infer(random_crops(bundle, 1))
+
+
+def test_a_session_stays_in_its_process(bundles: Bundles, engine: str) -> None:
+    with ve.open_session(bundles.demo(), prefer=engine) as session:
+        for duplicate in (pickle.dumps, copy.deepcopy):
+            with pytest.raises(UsageError, match=r"belongs to this process .* with open_session"):
+                duplicate(session)
 
 
 def test_closing_frees_the_graph(bundles: Bundles, engine: str) -> None:

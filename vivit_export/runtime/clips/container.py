@@ -33,6 +33,9 @@ FORMATS = (
 )
 _OPTIONS = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
 
+# One decoder. With a thread for each frame, about one reading in fifty shows pictures of another place in the video.
+_ONE_FRAME_AT_A_TIME = ("theora", "vp3", "vp4")
+
 _HEAD_BYTES = 512
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path has made one slash of two
 _PLAYLISTS = ("#extm3u", "ffconcat", "[playlist]", "<mpd", "<smil", "<asx", "<smoothstreamingmedia", "<playlist", "v=0")
@@ -135,11 +138,14 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
 
 
 def _best_video(container: InputContainer, path: Path) -> av.VideoStream:
+    films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    decodable = [s for s in films if s.codec_context is not None]  # which PyAV's types say is always so
     best = container.streams.best("video")  # not simply the first: that may be a cover picture
-    if best is not None and best.disposition & Disposition.attached_pic:
-        best = next((s for s in container.streams.video if not s.disposition & Disposition.attached_pic), None)
-    if isinstance(best, av.VideoStream):
-        return best
+    found = next((s for s in decodable if s is best), None) or next(iter(decodable), None)
+    if found is not None:
+        return found
+    if films:
+        raise ClipError(f"{path} holds video for which FFmpeg has no decoder here; convert it to H.264")
     pictures = bool(container.streams.video)
     kinds = [*sorted({s.type for s in container.streams if s.type != "video"}), *["a cover picture"] * pictures]
     raise ClipError(f"{path} has no video stream, only {' and '.join(kinds) or 'nothing'}; give a video file")
@@ -147,7 +153,7 @@ def _best_video(container: InputContainer, path: Path) -> av.VideoStream:
 
 def share_among(threads: int, video: av.VideoStream) -> None:
     """Let a decoder that is not open yet use so many threads, or as many as there are cores if 0."""
-    video.thread_type = "AUTO"
+    video.thread_type = "SLICE" if video.codec_context.name in _ONE_FRAME_AT_A_TIME else "AUTO"
     video.thread_count = threads
 
 

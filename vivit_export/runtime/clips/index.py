@@ -244,8 +244,8 @@ def _hidden(
         first = pts.index(frame.pts)
         if is_reordered:
             return frozenset(range(first)) | _lost_leaders(frames, pts, first)
-    begin = starts[first]
-    return frozenset(n for n, start in enumerate(starts) if n < first or (start is not None and start < (begin or 0)))
+    begin = starts[first] or 0  # a later picture may come first, to be decoded before the ones that refer to it
+    return frozenset(n for n, start in enumerate(starts) if (n < first if start is None else start < begin))
 
 
 def _lost_leaders(frames: Iterator[av.VideoFrame], pts: Sequence[int | None], first: int) -> frozenset[int]:
@@ -285,7 +285,7 @@ def timeline_of(index: VideoIndex) -> Timeline:
         raise ClipError(f"{index.path} holds no video frames; it is empty or cut short")
     known = sorted(t for t in starts if t is not None)
     if len(known) < len(starts):  # bare streams have no times: frames follow each other evenly
-        known = [i / index.rate for i in range(len(starts))]
+        return Timeline(np.arange(len(starts)) / index.rate, len(starts) / index.rate)
     times = np.array(known) - known[0]
     return Timeline(times, max(index.end_seconds - known[0], float(times[-1]) + 0.5 / index.rate))
 

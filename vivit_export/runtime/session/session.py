@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 import numpy as np
 import numpy.typing as npt
@@ -169,6 +169,11 @@ class Session:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close(wait=kind is None)  # after Ctrl-C nobody waits for a server that hangs
+
+    def __reduce__(self) -> NoReturn:  # what pickle and copy call
+        raise UsageError(
+            "a session belongs to this process and cannot be pickled or copied; open another there with open_session"
+        )
 
     def __repr__(self) -> str:
         return f"<Session on {self.details}{', closed' if self._closed else ''}>"

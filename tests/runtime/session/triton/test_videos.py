@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from vivit_export.errors import ClipError, EnvironmentFault, UsageError
 from vivit_export.runtime import VideoFault, VideoPrediction, WindowRule, predict_videos
 from vivit_export.runtime.clips.reading import Reading
 from vivit_export.runtime.predict import adapt_contract
-from vivit_export.runtime.session.triton import videos as module
 from vivit_export.runtime.session.triton.videos import VideoModel, open_model
 
 VIDEOS = sorted(clips_path().glob("*.mp4"))
@@ -90,10 +90,14 @@ def test_faults_are_those_of_the_file(model: VideoModel, tmp_path: Path) -> None
     assert isinstance(found[-1], VideoPrediction)
 
 
-def test_a_file_beyond_what_a_request_takes(model: VideoModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_BYTES", 100)
+def test_a_file_beyond_what_a_request_takes_is_refused_unread(
+    model: VideoModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(np, "fromfile", None)  # reading 2 GiB takes a while, and as much memory
+    with (path := tmp_path / "huge.mp4").open("wb") as file:
+        file.truncate(2**31)
     with pytest.raises(ClipError, match=r"larger than the 2 GiB that a request may have; use the model demo for it"):
-        model(VIDEOS[0])
+        model(path)
 
 
 def test_a_server_does_not_sample_otherwise(served: Served, model: VideoModel) -> None:
@@ -113,6 +117,11 @@ def test_a_server_does_not_sample_otherwise(served: Served, model: VideoModel) -
 def test_a_server_reads_as_it_does(model: VideoModel, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="decode and readers are for videos that are read on this machine"):
         list(predict_videos(model, [], **options))
+
+
+def test_a_model_stays_in_its_process(model: VideoModel) -> None:
+    with pytest.raises(UsageError, match=r"belongs to this process .* with open_model"):
+        pickle.dumps(model)
 
 
 def test_a_closed_model_is_told(served: Served) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import final
+from typing import NoReturn, final
 
 import numpy as np
 import numpy.typing as npt
@@ -51,11 +51,12 @@ class VideoModel:
         if self._closed:
             raise UsageError("the model is closed; open another with open_model")
         path = Path(path)
-        data = read_bytes(path)
-        if data.size > _MOST_BYTES:
+        require_file(path)
+        if path.stat().st_size > _MOST_BYTES:
             raise ClipError(
                 f"{path} is larger than the 2 GiB that a request may have; use the model {self._behind} for it"
             )
+        data = read_bytes(path)
         try:
             outputs = self._backend.run(data[None])
         except ClipError as e:
@@ -76,6 +77,11 @@ class VideoModel:
                 f"the server samples videos by itself ({clip.sampling}, {views} views); for another sampling use the "
                 f"model {self._behind}, which takes clips"
             )
+
+    def __reduce__(self) -> NoReturn:  # what pickle and copy call
+        raise UsageError(
+            "a model belongs to this process and cannot be pickled or copied; open another there with open_model"
+        )
 
     def close(self) -> None:
         """Close the connection; calls in progress are canceled and raise `concurrent.futures.CancelledError`."""

@@ -151,13 +151,15 @@ private:
         const auto can_decode = [&](int i) { return avcodec_find_decoder(format_->streams[i]->codecpar->codec_id); };
         if (best >= 0 && !is_cover(best) && can_decode(best)) return best;
         std::set<std::string> kinds;
-        bool has_cover = false;
+        bool has_cover = false, has_film = false;
         for (int i = 0; i < int(format_->nb_streams); ++i) {
             if (best >= 0 && type(i) == AVMEDIA_TYPE_VIDEO && !is_cover(i) && can_decode(i)) return i;
             has_cover = has_cover || type(i) == AVMEDIA_TYPE_VIDEO;
+            has_film = has_film || (type(i) == AVMEDIA_TYPE_VIDEO && !is_cover(i));
             const char* name = av_get_media_type_string(type(i));
             if (type(i) != AVMEDIA_TYPE_VIDEO) kinds.insert(name ? name : "unknown");
         }
+        if (has_film) throw ClipError(name_ + " holds video for which FFmpeg has no decoder here; convert it to H.264");
         std::string only;
         for (const std::string& kind : kinds) only += (only.empty() ? "" : " and ") + kind;
         if (has_cover) only += only.empty() ? "a cover picture" : " and a cover picture";

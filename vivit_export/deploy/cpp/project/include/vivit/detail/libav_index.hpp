@@ -95,8 +95,9 @@ private:
         const std::size_t leaders_end = is_reordered ? end_of_lost_leaders(used, frames, first) : first;
         std::size_t count = 0;
         for (std::size_t n = 0; n < used.size(); ++n) {
-            const bool is_leader = is_reordered ? n > first && n < leaders_end : is_before(used[n], used[first]);
-            if (n >= first && !is_leader) continue;
+            // Where times tell, a later picture may come first, to be decoded before the ones that refer to it.
+            const bool by_order = is_reordered || used[n].pts == AV_NOPTS_VALUE;
+            if (by_order ? n == first || n >= leaders_end : !is_before(used[n], used[first])) continue;
             // A key frame always shows, unless it is one of H.264's points of recovery, or the file is damaged there.
             if (used[n].is_key && codec != "h264") return 0;
             ++count;

@@ -89,24 +89,49 @@ public:
 
     /// Write one frame, uint8 (h, w, 3), to `out`.
     void operator()(const AVFrame& frame, std::uint8_t* out) {
-        const auto source = AVPixelFormat(frame.format);
-        sws_.reset(sws_getCachedContext(sws_.release(), frame.width, frame.height, source, frame.width, frame.height,
-                                        AV_PIX_FMT_RGB24, SWS_BILINEAR, nullptr, nullptr, nullptr));
-        if (!sws_) throw ClipError(name_ + " has a pixel format that cannot become RGB");
-        const int* matrix = sws_getCoefficients(frame.colorspace);
-        sws_setColorspaceDetails(sws_.get(), matrix, frame.color_range == AVCOL_RANGE_JPEG,
-                                 sws_getCoefficients(SWS_CS_DEFAULT), 0, 0, 1 << 16, 1 << 16);
         // swscale may write beyond the end of a row, so give it a buffer of its own with the alignment it prefers.
         std::array<std::uint8_t*, 4> planes{};
         std::array<int, 4> strides{};
         if (av_image_alloc(planes.data(), strides.data(), frame.width, frame.height, AV_PIX_FMT_RGB24, 64) < 0)
             throw ClipError(name_ + " has frames for which there is no memory");
         const std::unique_ptr<std::uint8_t, void (*)(void*)> owner(planes[0], av_free);
-        sws_scale(sws_.get(), frame.data, frame.linesize, 0, frame.height, planes.data(), strides.data());
+        const int step = is_interlaced(frame) ? 2 : 1;  // the rows of each field have chroma of their own
+        for (int first = 0; first < step; ++first) convert(frame, first, step, planes[0], strides[0]);
         orientation(frame).copy(planes[0], strides[0], frame.height, frame.width, out);
     }
 
 private:
+    [[nodiscard]] static bool is_interlaced(const AVFrame& frame) {
+#if LIBAVUTIL_VERSION_INT >= AV_VERSION_INT(58, 7, 100)
+        return frame.flags & AV_FRAME_FLAG_INTERLACED;
+#else
+        return frame.interlaced_frame;
+#endif
+    }
+
+    /// Every `step`-th row from `first` on, of chroma as of luma.
+    void convert(const AVFrame& frame, int first, int step, std::uint8_t* out, int stride) {
+        const auto source = AVPixelFormat(frame.format);
+        const int height = (frame.height - first + step - 1) / step;
+        sws_.reset(sws_getCachedContext(sws_.release(), frame.width, height, source, frame.width, height,
+                                        AV_PIX_FMT_RGB24, SWS_BILINEAR, nullptr, nullptr, nullptr));
+        if (!sws_) throw ClipError(name_ + " has a pixel format that cannot become RGB");
+        const int* matrix = sws_getCoefficients(frame.colorspace);
+        sws_setColorspaceDetails(sws_.get(), matrix, frame.color_range == AVCOL_RANGE_JPEG,
+                                 sws_getCoefficients(SWS_CS_DEFAULT), 0, 0, 1 << 16, 1 << 16);
+        std::array<const std::uint8_t*, 4> planes{};
+        std::array<int, 4> strides{};
+        const bool has_palette = av_pix_fmt_desc_get(source)->flags & AV_PIX_FMT_FLAG_PAL;
+        for (std::size_t i = 0; i < planes.size(); ++i) {
+            const bool is_rows = frame.data[i] && !(has_palette && i == 1);
+            planes[i] = is_rows ? frame.data[i] + std::ptrdiff_t(first) * frame.linesize[i] : frame.data[i];
+            strides[i] = frame.linesize[i] * step;
+        }
+        out += std::ptrdiff_t(first) * stride;
+        stride *= step;
+        sws_scale(sws_.get(), planes.data(), strides.data(), 0, height, &out, &stride);
+    }
+
     [[nodiscard]] Orientation orientation(const AVFrame& frame) const {
         const std::int32_t* matrix = display_matrix(frame, stream_);
         const auto found = matrix ? orientation_of(matrix) : Orientation{};
