@@ -98,3 +98,16 @@ def test_weights_in_another_form(checkpoints: Checkpoints, tmp_path: Path, name:
     folder = checkpoints.copy(tmp_path / "training")
     (folder / WEIGHTS).rename(folder / name)
     assert re.search(sentence, refusal(folder))
+
+
+def test_a_folder_of_the_hubs_cache_names_its_snapshot(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    folder = tmp_path / "models--owner--name"
+    checkpoint = checkpoints.copy(folder / "snapshots" / "0a1b2c")
+    assert refusal(folder) == f"{folder} has no config.json; give the snapshot to export: {checkpoint}"
+
+
+def test_weights_that_git_lfs_has_not_fetched(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    folder = checkpoints.copy(tmp_path / "clone")
+    weights = folder / "model.safetensors"
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 355\n")
+    assert refusal(folder) == f"{weights} is a pointer of Git LFS, not the weights themselves; run git lfs pull"

@@ -169,6 +169,9 @@ def no_config(folder: Path) -> str:
             f"{folder} has no config.json, but {len(steps)} checkpoints in it; give the one to export, such as the "
             f"last: {steps[max(steps)]}"
         )
+    snapshots = sorted(path for path in folder.glob("snapshots/*") if has_config(path))
+    if snapshots:  # models--OWNER--NAME of the hub's cache
+        return f"{folder} has no config.json; give the snapshot to export: {snapshots[-1]}"
     return f"{folder} has no config.json; it is not a Hugging Face checkpoint folder"
 
 

@@ -18,6 +18,7 @@ _BASE = "vivit"
 _OF_AN_ADAPTER = re.compile(r"\.(lora_|ia3_|hada_|lokr_|base_layer\.|modules_to_save\.|original_module\.)")
 _OF_THE_ENCODER = re.compile(r"\blayers?\.\d+\.|\bembeddings\.")  # named so by transformers 5.9+, and before
 _A_PARAMETER = (".weight", ".bias", "cls_token", "position_embeddings")
+_LFS_POINTER = b"version https://git-lfs"
 _LONGEST = 300  # characters of another library's message
 _A_SCALE = re.compile(r"(scale|scale_inv|absmax|quant_state\S*|SCB)$")
 
@@ -33,6 +34,9 @@ def read_weights(folder: Path, files: Sequence[Path]) -> State:
     """
     state: State = {}
     for path in files:
+        with path.open("rb") as file:
+            if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+                raise CheckpointError(f"{path} is a pointer of Git LFS, not the weights themselves; run git lfs pull")
         try:
             state |= _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
         except pickle.UnpicklingError as e:  # torch's own message advises to load the file unsafely

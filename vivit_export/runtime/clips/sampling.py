@@ -34,7 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.contract import Clip, Sampling, Short
-from vivit_export.errors import ClipError, InputError, UsageError, option
+from vivit_export.errors import ClipError, InputError, UsageError, counted, option
 
 Indices = npt.NDArray[np.int64]
 
@@ -136,8 +136,8 @@ def _extended(num_frames: int, clip: Clip, source: str) -> int:
     if num_frames < needed and clip.short == "refuse":
         span = f", one in {clip.stride}, out of {needed}" if clip.stride > 1 else ""
         raise ClipError(
-            f"{source} has {num_frames} frames but the model takes {clip.num_frames}{span}; give a longer one, or "
-            f"choose {option('short', 'repeat')} or {option('short', 'loop')}"
+            f"{source} has {counted(num_frames, 'frames')} but the model takes {clip.num_frames}{span}; give a longer "
+            f"one, or choose {option('short', 'repeat')} or {option('short', 'loop')}"
         )
     return max(num_frames, needed)
 

@@ -30,8 +30,8 @@ namespace detail {
     if (num_frames < needed && clip.when_short == Short::refuse) {
         const std::string span =
             clip.stride > 1 ? ", one in " + std::to_string(clip.stride) + ", out of " + std::to_string(needed) : "";
-        throw ClipError(source + " has " + std::to_string(num_frames) + " frames but the model takes " +
-                        std::to_string(clip.num_frames) + span +
+        throw ClipError(source + " has " + std::to_string(num_frames) + (num_frames == 1 ? " frame" : " frames") +
+                        " but the model takes " + std::to_string(clip.num_frames) + span +
                         "; give a longer one, or choose short=repeat or short=loop");
     }
     return std::max(num_frames, needed);
