@@ -210,6 +210,7 @@ def test_a_signal_ends_the_decoding_of_a_long_video(
         bundle,
         *[long_video] * int(count),
         *map(str, window),
+        *("--decode", "full"),
         *QUICK,
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

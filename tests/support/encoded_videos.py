@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import numpy as np
+from priority import keeping_priority
 
 NUM_FRAMES = 48
 _SIZE = (80, 64)  # width, height
@@ -47,7 +48,8 @@ class Encoded:
         path = folder / self.name
         if not path.exists():
             part = folder / f"part-{self.name}"
-            _write(self, part)
+            with keeping_priority():
+                _write(self, part)
             part.rename(path)
         return path
 

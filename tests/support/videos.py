@@ -12,6 +12,7 @@ from typing import Any
 import av
 import numpy as np
 from PIL import Image, ImageDraw
+from priority import keeping_priority
 
 from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
 
@@ -38,7 +39,7 @@ def make_video(
         marked: the first row's left half is white, so that turns and flips show.
     """
     width, height = size
-    with av.open(str(path), "w", options=container_options or {}) as container:
+    with keeping_priority(), av.open(str(path), "w", options=container_options or {}) as container:
         stream: Any = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.options = codec_options or {}
@@ -128,7 +129,7 @@ def make_picture_video(
     codec_options: dict[str, str] | None = None,
 ) -> Path:
     """Write uint8 RGB pictures of one size at 25 fps; ``colorspace`` is FFmpeg's number (1: BT.709)."""
-    with av.open(str(path), "w") as container:
+    with keeping_priority(), av.open(str(path), "w") as container:
         stream: Any = None
         for picture in pictures:
             if stream is None:

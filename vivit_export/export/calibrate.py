@@ -84,6 +84,11 @@ def obtain_ranges(
     model = rewritten.model.clone()
     blocks = name_attention_inputs(model) if attention else {}
     groups = calibration_graph(checkpoint, model)
+    if not groups:
+        raise PrecisionError(
+            "the graph has no Linears of an encoder to quantize, so there is nothing to calibrate; report it with the "
+            "version of transformers"
+        )
     contract = calibration_contract(checkpoint, model, clip)
     return _calibrate(_Calibration(model, groups, blocks, contract, key, precision, options), progress)
 
@@ -177,17 +182,8 @@ def layers_to_keep(ranges: Ranges, keep: str | None) -> tuple[str, ...]:
 
 
 def calibration_graph(checkpoint: Checkpoint, model: ir.Model) -> list[LinearGroup]:
-    """Prepare a rewritten graph for calibration: uint8 crops in, layer inputs named; return the layers.
-
-    Raises:
-        PrecisionError: there are none.
-    """
+    """Prepare a rewritten graph to run on uint8 crops, with the inputs of layers named; return the layers in float."""
     layers = name_inputs(model)
-    if not layers:
-        raise PrecisionError(
-            "the graph has no Linears of an encoder to quantize, so there is nothing to calibrate; report it with the "
-            "version of transformers"
-        )
     prepend_pixels(model, Preprocessor(checkpoint.clip, checkpoint.preprocess))
     model.graph.opset_imports[""] = _OPSET
     model.ir_version = 10

@@ -325,7 +325,6 @@ def preview_export(model: str | Path, target: Path | None, options: ExportOption
         options.calibration.require_data(model)
     target = target or default_target(model, options.precision)
     parse_gate(options.gate, options.precision)
-    require_export_packages()
     flavours, skipped = options.engine.choose_flavours(options.targets)
     form = options.attention_form(bool(flavours))
     check_target(target, options.force)
@@ -337,6 +336,7 @@ def preview_export(model: str | Path, target: Path | None, options: ExportOption
             'pip install "vivit-export[cpu]", or pass ' + option("check", False)
         )
     preview_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
+    require_export_packages()
     return ExportPreview(model, target, options, tuple(flavours), skipped, form, options.opset_for(form))
 
 

@@ -31,5 +31,5 @@ def test_newer_versions_are_taken(version: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_package_requires_the_oldest_version_that_it_takes() -> None:
-    wanted = f'"transformers>={".".join(map(str, OLDEST_TRANSFORMERS))}",'
+    wanted = f'"transformers>={".".join(map(str, OLDEST_TRANSFORMERS))}"'
     assert wanted in (Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8")

@@ -17,9 +17,10 @@ from made_ranges import LAYERS as LAYERS_OF_RANGES
 from made_ranges import ranges
 
 from vivit_export.bundle.manifest import Declined
+from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.contract import Tensor
 from vivit_export.errors import BuildError, PrecisionError
-from vivit_export.export.calibrate import calibration_graph
+from vivit_export.export.calibrate import obtain_ranges
 from vivit_export.export.checkpoint.load import load_checkpoint
 from vivit_export.export.graph import build as graph_module
 from vivit_export.export.graph.build import (
@@ -32,6 +33,7 @@ from vivit_export.export.graph.build import (
     signature,
 )
 from vivit_export.precision import Precision
+from vivit_export.progress import Silent
 from vivit_export.rewrite import REWRITE_NAMES
 
 LAYERS = 2
@@ -246,6 +248,7 @@ def test_a_promise_that_reaches_no_layer_is_no_export(checkpoints: Checkpoints, 
 
 def test_nothing_is_calibrated_that_would_not_be_quantized(checkpoints: Checkpoints) -> None:
     checkpoint = checkpoints.load(num_hidden_layers=LAYERS)
-    model = renamed(checkpoints.trace(num_hidden_layers=LAYERS))
+    rewritten = rewrite_graph(checkpoint, ("logits",), Precision.INT8)
+    rewritten = replace(rewritten, model=renamed(rewritten.model))
     with pytest.raises(PrecisionError, match="no Linears of an encoder to quantize, so there is nothing to calibrate"):
-        calibration_graph(checkpoint, model)
+        obtain_ranges(checkpoint, rewritten, checkpoint.clip, Precision.INT8, CalibrationOptions(), Silent())

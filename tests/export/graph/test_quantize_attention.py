@@ -14,6 +14,7 @@ import onnx_ir as ir
 import pytest
 from checkpoints import Checkpoints
 from graphs import inferred_types, ops, parse, run_ort
+from made_clips import blurred
 from made_ranges import BLOCKS, DEEP, LAYERS, ranges, with_attention
 from safetensors.numpy import save_file
 
@@ -49,7 +50,7 @@ def build(checkpoints: Checkpoints, **quantization: Any) -> Graph:
 @pytest.fixture
 def crops(tmp_path: Path) -> Path:
     path = tmp_path / "crops.safetensors"
-    save_file({"frames": np.random.default_rng(0).integers(0, 256, (40, 4, 16, 16, 3), dtype=np.uint8)}, path)
+    save_file({"frames": blurred(np.random.default_rng(0), 40, (4, 16, 16, 3))}, path)
     return path
 
 

@@ -19,6 +19,7 @@ from vivit_export.errors import ClipError
 from vivit_export.runtime import find_clips, read_clip
 from vivit_export.runtime.clips import container
 from vivit_export.runtime.clips.container import open_video
+from vivit_export.runtime.clips.reading import Reading
 
 THEORA = Path(__file__).parents[2] / "data/theora.ogv"  # gray frames as of `make_video`, by FFmpeg's own program
 
@@ -122,7 +123,7 @@ def test_theora_is_decoded_one_frame_at_a_time(tmp_path: Path, monkeypatch: pyte
     """With a thread for each frame, FFmpeg's decoder shows wrong pictures in one reading of fifty."""
     path, opened = (THEORA if codec == "theora" else make_video(tmp_path / "a.mp4")), list[Any]()
     monkeypatch.setattr(container, "open_video", lambda path: keep(open_video(path), opened))
-    assert frame_numbers(read_clip(path, contract(40))) == list(range(40))
+    assert frame_numbers(read_clip(path, contract(40), Reading("full"))) == list(range(40))
     assert [video.thread_type.name for video in opened] == ["SLICE" if codec == "theora" else "AUTO"]
 
 

@@ -1,13 +1,14 @@
 // Which packets of a video show a frame, as vivit_export/runtime/clips/index.py finds out.
 #pragma once
 
+#include <cstdint>  // before FFmpeg's headers, which need its macros
+
 extern "C" {
 #include <libavutil/avutil.h>
 }
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdint>
 #include <string>
 #include <vector>
 
