@@ -138,9 +138,10 @@ def _decode_group(
             place += 1
             is_decoded = is_needed(packet, place == 1 or packet.pts in unsent)
             # What leads up to the key frame, and what is outside the edit list, does not appear.
-            if unsent and is_decoded and not packet.is_discard and packet.pts is not None and packet.pts >= landed:
-                owed[packet.pts] = place
-            unsent.discard(packet.pts or 0)
+            if packet.pts is not None:
+                if unsent and is_decoded and not packet.is_discard and packet.pts >= landed:
+                    owed[packet.pts] = place
+                unsent.discard(packet.pts)
         for frame in packet.decode():
             at = _require_certain(frame, owed)
             if frame.pts in group.wanted:
