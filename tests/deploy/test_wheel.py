@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import zipfile
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -51,10 +50,7 @@ def test_pip_installs_it_and_the_commands_run(tmp_path: Path) -> None:
 
 
 def test_a_package_that_was_only_copied_cannot_be_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def not_found(name: str) -> None:
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr(wheel, "distribution", not_found)
+    monkeypatch.setattr(wheel, "distributions", lambda name: iter(()))
     with pytest.raises(EnvironmentFault, match="install it with pip"):
         write_wheel(tmp_path)
     assert not (tmp_path / wheel_name()).exists()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import zipfile
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 import vivit_export
@@ -69,13 +69,14 @@ def _metadata_files() -> dict[str, bytes]:
 
 
 def _installed() -> Distribution:
-    try:
-        return distribution("vivit-export")
-    except PackageNotFoundError as e:
+    found = list(distributions(name="vivit-export"))
+    if not found:
         raise EnvironmentFault(
             "the deployment needs a wheel of vivit-export, which is not installed here but only copied; install it "
             "with pip"
-        ) from e
+        )
+    # Run from a checkout, what setuptools prepared there is found first; what pip installed says more.
+    return next((one for one in found if one.read_text("METADATA")), found[0])
 
 
 def _digest(data: bytes) -> str:
