@@ -51,12 +51,7 @@ class VideoModel:
         if self._closed:
             raise UsageError("the model is closed; open another with open_model")
         path = Path(path)
-        require_file(path)
-        if path.stat().st_size > _MOST_BYTES:
-            raise ClipError(
-                f"{path} is larger than the 2 GiB that a request may have; use the model {self._behind} for it"
-            )
-        data = read_bytes(path)
+        data = read_bytes(path, instead=f"use the model {self._behind} for it")
         try:
             outputs = self._backend.run(data[None])
         except ClipError as e:
@@ -97,23 +92,26 @@ class VideoModel:
         self.close()
 
 
-def read_bytes(path: Path) -> npt.NDArray[np.uint8]:
-    """Read a video file as it is, up to a little more than a request may have.
+def read_bytes(path: Path, instead: str = "give a smaller one") -> npt.NDArray[np.uint8]:
+    """Read a video file as it is, to be sent in one request.
+
+    Args:
+        path: a video file.
+        instead: the fix that a refusal of a larger one gives.
 
     Returns:
         uint8 (N,).
 
     Raises:
-        ClipError: no such file, or it is empty or cannot be read.
+        ClipError: no such file, or it is empty, too large for a request, or cannot be read.
     """
     require_file(path)
+    if path.stat().st_size > _MOST_BYTES:
+        raise ClipError(f"{path} is larger than the 2 GiB that a request may have; {instead}")
     try:
-        data = np.fromfile(path, np.uint8, _MOST_BYTES + 1)
+        return np.fromfile(path, np.uint8)
     except OSError as e:
         raise ClipError(f"{path} cannot be read: {e.strerror}; give a video file that you may read") from e
-    if not data.size:
-        raise ClipError(f"{path} is empty; give a video file")
-    return data
 
 
 def open_model(address: str) -> Session | VideoModel:
