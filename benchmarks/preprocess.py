@@ -22,7 +22,7 @@ import transformers
 
 from vivit_export.contract import Clip, Preprocess
 from vivit_export.runtime import Preprocessor
-from vivit_export.runtime.clips.processor_config import installed_resize_order
+from vivit_export.runtime.clips.pixels.processor_config import installed_resize_order
 
 SIZES = ((320, 240), (1920, 1080))
 NUM_FRAMES = 32

@@ -57,7 +57,7 @@ HOMES = {
     },
     "transformers": {"export/checkpoint/load.py", "export/graph/trace.py"},
     "huggingface_hub": {"export/checkpoint/files.py"},
-    "av": {f"runtime/clips/{n}.py" for n in ("container", "index", "picture", "seek")},
+    "av": {f"runtime/clips/video/{n}.py" for n in ("container", "index", "picture", "seek")},
     "polygraphy": {"export/engine/worker.py"},
     "onnxruntime": {"runtime/session/onnxruntime.py"},
     "tritonclient": {"runtime/session/triton/connection.py"},
@@ -205,7 +205,7 @@ def test_dicts_of_anything_stay_at_the_json_boundary() -> None:
     users = {name(path) for path in MODULES if "dict[str, Any]" in path.read_text(encoding="utf-8")}
     assert users == {
         "records.py",  # which reads and writes it
-        "runtime/clips/picture.py",  # keyword arguments of PyAV
+        "runtime/clips/video/picture.py",  # keyword arguments of PyAV
         "runtime/session/triton/address.py",  # of an address
         "export/engine/drawing.py",  # attributes of an ONNX node
     }

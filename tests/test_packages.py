@@ -100,7 +100,7 @@ def test_videos_are_not_read_by_an_old_pyav(version: str, code: int, tmp_path: P
         import av
         av.__version__ = {version!r}
         from vivit_export.cli import vivit
-        vivit(["predict", "nowhere", "video.mp4"]) if {code} else __import__("vivit_export.runtime.clips.video")
+        vivit(["predict", "nowhere", "video.mp4"]) if {code} else __import__("vivit_export.runtime.clips.video.frames")
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)], cwd=tmp_path, capture_output=True, text=True, check=False

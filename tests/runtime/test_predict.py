@@ -32,8 +32,8 @@ from vivit_export.runtime import (
     read_windows,
 )
 from vivit_export.runtime.clips import views
-from vivit_export.runtime.clips.reading import Reading
 from vivit_export.runtime.clips.sampling import choose_sampling
+from vivit_export.runtime.clips.video.reading import Reading
 from vivit_export.runtime.predict import (
     adapt_contract,
     describe_faults,

@@ -25,7 +25,7 @@ from vivit_export.export.graph.emulate import emulated_session
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress
 from vivit_export.runtime import Preprocessor
-from vivit_export.runtime.clips.processor_config import installed_resize_order
+from vivit_export.runtime.clips.pixels.processor_config import installed_resize_order
 from vivit_export.runtime.drift.check import Outputs, run_full_batches
 from vivit_export.runtime.drift.metrics import compare
 from vivit_export.runtime.drift.parity import compare_pixels

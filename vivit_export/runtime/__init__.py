@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from vivit_export.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from vivit_export.runtime.clips.clip import read_clip
     from vivit_export.runtime.clips.folder import find_clips
-    from vivit_export.runtime.clips.preprocess import Preprocessor
+    from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
     from vivit_export.runtime.clips.sampling import clip_indices
-    from vivit_export.runtime.clips.video import read_clip
     from vivit_export.runtime.clips.views import average_views, read_views
     from vivit_export.runtime.clips.windows import Window, WindowRule, read_windows
     from vivit_export.runtime.predict import VideoFault, VideoPrediction, predict_videos
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Preprocessor": "clips.preprocess",
+    "Preprocessor": "clips.pixels.preprocess",
     "VideoFault": "predict",
     "VideoPrediction": "predict",
     "Window": "clips.windows",
@@ -44,7 +44,7 @@ _HOMES = {
     "clip_indices": "clips.sampling",
     "find_clips": "clips.folder",
     "predict_videos": "predict",
-    "read_clip": "clips.video",
+    "read_clip": "clips.clip",
     "read_views": "clips.views",
     "read_windows": "clips.windows",
 }

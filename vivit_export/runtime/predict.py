@@ -24,9 +24,9 @@ from vivit_export.errors import ClipError, UsageError, option
 from vivit_export.files import as_path
 from vivit_export.progress import Progress
 from vivit_export.records import JsonObject
-from vivit_export.runtime.clips.reading import AS_NEEDED, Reading
 from vivit_export.runtime.clips.sampling import choose_sampling
-from vivit_export.runtime.clips.stopping import ReadingPool
+from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
+from vivit_export.runtime.clips.video.stopping import ReadingPool
 from vivit_export.runtime.clips.views import average_views, read_fitting_views, require_size
 from vivit_export.runtime.clips.windows import Unit, WindowRule, read_windows
 from vivit_export.runtime.labels import read_labels

@@ -19,7 +19,7 @@ from vivit_export.bundle.engines import EngineRecord, Profile
 from vivit_export.contract import Contract, Tensor
 from vivit_export.errors import BundleError
 from vivit_export.flavour import Flavour
-from vivit_export.runtime.clips.preprocess import Preprocessor
+from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
 
 DATA = Path(__file__).with_name("data")
 

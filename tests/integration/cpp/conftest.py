@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from vivit_export import demo
 from vivit_export.deploy.cpp.deploy import deploy_cpp
-from vivit_export.runtime.clips.video import read_sampled
+from vivit_export.runtime.clips.video.frames import read_sampled
 
 
 @pytest.fixture(scope="session")

@@ -30,8 +30,8 @@ from videos import (
 
 from vivit_export import demo
 from vivit_export.errors import VivitExportError
-from vivit_export.runtime.clips.container import FORMATS
-from vivit_export.runtime.clips.video import read_sampled
+from vivit_export.runtime.clips.video.container import FORMATS
+from vivit_export.runtime.clips.video.frames import read_sampled
 
 pytestmark = pytest.mark.needs_onnxruntime
 

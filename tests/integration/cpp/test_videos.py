@@ -15,7 +15,7 @@ from cpp_project import Cpp, Request, write_y4m
 from vivit_export.contract import Clip
 from vivit_export.errors import VivitExportError
 from vivit_export.runtime.clips.sampling import clip_indices, view_indices
-from vivit_export.runtime.clips.video import read_sampled
+from vivit_export.runtime.clips.video.frames import read_sampled
 
 pytestmark = pytest.mark.needs_onnxruntime
 

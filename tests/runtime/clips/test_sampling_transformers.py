@@ -13,7 +13,7 @@ from transformers.pipelines.video_classification import read_video_pyav
 
 from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
 from vivit_export.runtime import Preprocessor, read_clip
-from vivit_export.runtime.clips.processor_config import installed_resize_order
+from vivit_export.runtime.clips.pixels.processor_config import installed_resize_order
 
 PREPROCESS = Preprocess(shortest_edge=256, resize_order=installed_resize_order())
 

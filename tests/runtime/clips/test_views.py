@@ -16,7 +16,7 @@ from videos import contract, make_picture_video, make_video, moving_picture
 from vivit_export.contract import Clip, Contract, Preprocess
 from vivit_export.errors import ClipError, UsageError
 from vivit_export.runtime import Preprocessor, average_views, read_clip, read_views
-from vivit_export.runtime.clips.processor_config import installed_resize_order
+from vivit_export.runtime.clips.pixels.processor_config import installed_resize_order
 from vivit_export.runtime.clips.sampling import view_indices
 
 PRE = Preprocessor(CLIP, dataclasses.replace(DEFAULT, resize_order=installed_resize_order()))

@@ -30,7 +30,7 @@ from videos import (
 from vivit_export.contract import Clip
 from vivit_export.errors import ClipError, UsageError
 from vivit_export.runtime import Preprocessor, Window, clip_indices, read_clip, read_windows
-from vivit_export.runtime.clips.index import Timeline, read_index, timeline_of
+from vivit_export.runtime.clips.video.index import Timeline, read_index, timeline_of
 from vivit_export.runtime.clips.windows import Span, plan_windows
 
 # --- where they lie ----------------------------------------------------------------------------------

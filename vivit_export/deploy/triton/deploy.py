@@ -24,7 +24,7 @@ from vivit_export.deploy.wheel import write_wheel
 from vivit_export.errors import BundleError, InputError, UsageError, option
 from vivit_export.files import sha256_of
 from vivit_export.progress import Progress, Silent
-from vivit_export.runtime.clips.preprocess import Preprocessor
+from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
 from vivit_export.runtime.clips.views import ViewCropper
 from vivit_export.runtime.drift.check import golden_clips
 

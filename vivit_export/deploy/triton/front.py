@@ -21,7 +21,7 @@ import numpy.typing as npt
 from vivit_export.contract import Contract
 from vivit_export.deploy.triton.front_config import ENGINE_MODEL, LARGEST
 from vivit_export.errors import ClipError, EnvironmentFault, VivitExportError
-from vivit_export.runtime.clips.preprocess import Preprocessor
+from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
 from vivit_export.runtime.clips.views import average_views, read_fitting_views
 from vivit_export.runtime.session.triton.protocol import CONTRACT, SUBJECT, VIDEO
 

@@ -35,7 +35,7 @@ from vivit_export.export.checkpoint.weights import (
 from vivit_export.files import sha256_of
 from vivit_export.precision import Precision
 from vivit_export.records import JsonObject
-from vivit_export.runtime.clips.processor_config import doubt_about, read_clip_geometry, read_preprocess
+from vivit_export.runtime.clips.pixels.processor_config import doubt_about, read_clip_geometry, read_preprocess
 
 OLDEST_TRANSFORMERS = (5, 9)
 """First version whose modules have the names and forms that the graph's rewrites and the quantization look for."""

@@ -6,7 +6,7 @@ from vivit_export.errors import UsageError, option
 from vivit_export.export.checkpoint.config import read_config
 from vivit_export.export.checkpoint.files import find_folder, weight_files
 from vivit_export.files import as_path
-from vivit_export.runtime.clips.processor_config import read_clip_geometry, read_preprocess
+from vivit_export.runtime.clips.pixels.processor_config import read_clip_geometry, read_preprocess
 
 
 def name_of(model: object) -> str:

@@ -19,8 +19,8 @@ from vivit_export.contract import Preprocess
 from vivit_export.export.graph.resize import SPLIT_BITS, axis_weights, split_weights
 from vivit_export.export.graph.rewrites.nodes import TypedTape, new_constant
 from vivit_export.export.graph.rewrites.patch_embedding import CHANNELS_LAST
-from vivit_export.runtime.clips.axes import Axis
-from vivit_export.runtime.clips.preprocess import Preprocessor
+from vivit_export.runtime.clips.pixels.axes import Axis
+from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
 
 Float32 = npt.NDArray[np.float32]
 Step = tuple[str, Float32]

@@ -270,7 +270,7 @@ def _reason(error: Exception) -> str:
 
 def timed_decoding(contract: Contract, video: Path) -> tuple[npt.NDArray[np.uint8], float]:
     """Return one clip as it comes from a video, a short one looped, and the seconds that took."""
-    from vivit_export.runtime.clips.video import read_clip  # here, so that the network can be timed without a decoder
+    from vivit_export.runtime.clips.clip import read_clip  # here, so that the network can be timed without a decoder
 
     clip = choose_sampling(contract.clip, short="loop")
     start = time.perf_counter()

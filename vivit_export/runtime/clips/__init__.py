@@ -1,1 +1,1 @@
-"""From a video to the engine's input tensor: decoding, sampling, views, windows, preprocessing."""
+"""From a video to the engine's input tensor: sampling, views and windows, over `video` and `pixels`."""

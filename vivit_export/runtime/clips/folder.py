@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vivit_export.errors import ClipError, counted
 from vivit_export.files import as_path
-from vivit_export.runtime.clips.container import require_file
+from vivit_export.runtime.clips.video.container import require_file
 
 _SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),

@@ -23,10 +23,10 @@ import numpy.typing as npt
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError, UsageError
 from vivit_export.files import as_path
-from vivit_export.runtime.clips.preprocess import Preprocessor
-from vivit_export.runtime.clips.reading import AS_NEEDED, Reading
+from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
 from vivit_export.runtime.clips.sampling import view_indices
-from vivit_export.runtime.clips.video import read_sampled
+from vivit_export.runtime.clips.video.frames import read_sampled
+from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]

@@ -14,7 +14,7 @@ A video shorter than one window is one window. With hop > window the gaps are in
 moved. Seconds count from the first frame. A window holds the frames that are first shown in it, or, if
 there are none, the frame that is on screen.
 
-Frames are decoded once, in order (`vivit_export.runtime.clips.video`). Only frames
+Frames are decoded once, in order (`vivit_export.runtime.clips.video.frames`). Only frames
 that a window takes are converted and cropped, and only crops that an open window still needs are kept in memory.
 """
 
@@ -32,10 +32,10 @@ import numpy.typing as npt
 from vivit_export.contract import Clip, Contract
 from vivit_export.errors import UsageError, option
 from vivit_export.files import as_path
-from vivit_export.runtime.clips.index import Timeline, VideoIndex, read_index, timeline_of
-from vivit_export.runtime.clips.reading import AS_NEEDED, Reading
 from vivit_export.runtime.clips.sampling import Indices, clip_indices
-from vivit_export.runtime.clips.video import wanted_frames
+from vivit_export.runtime.clips.video.frames import wanted_frames
+from vivit_export.runtime.clips.video.index import Timeline, VideoIndex, read_index, timeline_of
+from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
 from vivit_export.runtime.clips.views import ViewCropper
 
 UInt8 = npt.NDArray[np.uint8]

@@ -14,7 +14,7 @@ from vivit_export.bundle import MODEL
 from vivit_export.bundle.checks import Parity
 from vivit_export.bundle.manifest import PrecisionRecord
 from vivit_export.contract import Contract
-from vivit_export.runtime.clips.preprocess import Preprocessor
+from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 from vivit_export.runtime.session.widen import widen_to_float32
 

@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError, UsageError
-from vivit_export.runtime.clips.arrays import as_array
-from vivit_export.runtime.clips.preprocess import Frames, Preprocessor
+from vivit_export.runtime.clips.pixels.arrays import as_array
+from vivit_export.runtime.clips.pixels.preprocess import Frames, Preprocessor
 from vivit_export.runtime.session.backend import Backend, Float32
 from vivit_export.runtime.session.prediction import Prediction
 

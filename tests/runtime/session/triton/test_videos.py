@@ -15,7 +15,7 @@ import vivit_export as ve
 from vivit_export.demo import clips_path
 from vivit_export.errors import ClipError, EnvironmentFault, UsageError
 from vivit_export.runtime import VideoFault, VideoPrediction, WindowRule, predict_videos
-from vivit_export.runtime.clips.reading import Reading
+from vivit_export.runtime.clips.video.reading import Reading
 from vivit_export.runtime.predict import adapt_contract
 from vivit_export.runtime.session.triton.videos import VideoModel, open_model
 

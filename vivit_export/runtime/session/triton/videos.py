@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError, UsageError
-from vivit_export.runtime.clips.container import require_file
+from vivit_export.runtime.clips.video.container import require_file
 from vivit_export.runtime.session.prediction import Prediction
 from vivit_export.runtime.session.session import Session
 from vivit_export.runtime.session.triton.address import parse_address

@@ -1,5 +1,5 @@
 // Where the pixels of a crop come from: sizes and ranges along each axis, without any pixels. Rounding follows
-// transformers, as in vivit_export/runtime/clips/axes.py.
+// transformers, as in vivit_export/runtime/clips/pixels/axes.py.
 #pragma once
 
 #include <cstdint>

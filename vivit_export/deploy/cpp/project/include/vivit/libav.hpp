@@ -1,4 +1,4 @@
-// Any video, through FFmpeg's libraries, as vivit_export/runtime/clips/video.py reads it: decoded in full and in
+// Any video, through FFmpeg's libraries, as vivit_export/runtime/clips/video/frames.py reads it: decoded in full and in
 // presentation order, without seeking; upright 8-bit RGB from swscale with PyAV's defaults.
 #pragma once
 

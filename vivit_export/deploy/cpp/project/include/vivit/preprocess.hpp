@@ -1,5 +1,5 @@
 // Turn frames into pixel values, bit-equal to VivitImageProcessor (Pillow), as
-// vivit_export/runtime/clips/preprocess.py.
+// vivit_export/runtime/clips/pixels/preprocess.py.
 #pragma once
 
 #include <algorithm>

@@ -41,7 +41,8 @@ using AvCodec = std::unique_ptr<AVCodecContext, FreeByAddress<avcodec_free_conte
 using AvPacket = std::unique_ptr<AVPacket, FreeByAddress<av_packet_free>>;
 using AvFrame = std::unique_ptr<AVFrame, FreeByAddress<av_frame_free>>;
 
-// FORMATS of vivit_export/runtime/clips/container.py: what holds all its data, so that no playlist opens another file.
+// FORMATS of vivit_export/runtime/clips/video/container.py: what holds all its data, so that no playlist opens another
+// file.
 inline constexpr const char* formats =
     "matroska,mov,avi,mpegts,mpeg,flv,live_flv,asf,asf_o,ogg,nut,mxf,gxf,rm,wtv,dv,ivf,nuv,nsv,pva,pmp,ty,dhav,ifv,lvf,"
     "yuv4mpegpipe,gif,apng,h261,h263,h264,hevc,vvc,evc,av1,obu,mpegvideo,m4v,vc1,dirac,dnxhd,apv,mjpeg,mjpeg_2000,"

@@ -1,4 +1,4 @@
-// Which packets of a video show a frame, as vivit_export/runtime/clips/index.py finds out.
+// Which packets of a video show a frame, as vivit_export/runtime/clips/video/index.py finds out.
 #pragma once
 
 #include <cstdint>  // before FFmpeg's headers, which need its macros

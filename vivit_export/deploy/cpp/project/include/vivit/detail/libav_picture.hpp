@@ -1,4 +1,4 @@
-// Upright RGB of a decoded frame, as vivit_export/runtime/clips/picture.py makes it.
+// Upright RGB of a decoded frame, as vivit_export/runtime/clips/video/picture.py makes it.
 #pragma once
 
 extern "C" {

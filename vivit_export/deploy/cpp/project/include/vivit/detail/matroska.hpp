@@ -1,4 +1,4 @@
-// Whether a Matroska file is as long as it says, as vivit_export/runtime/clips/segment.py finds out.
+// Whether a Matroska file is as long as it says, as vivit_export/runtime/clips/video/segment.py finds out.
 #pragma once
 
 #include <cstddef>

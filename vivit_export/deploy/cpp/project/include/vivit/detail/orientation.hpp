@@ -1,4 +1,4 @@
-// The eight orientations of a picture, as vivit_export/runtime/clips/orientation.py has them.
+// The eight orientations of a picture, as vivit_export/runtime/clips/video/orientation.py has them.
 #pragma once
 
 #include <cmath>

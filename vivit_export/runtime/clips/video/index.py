@@ -26,10 +26,10 @@ from av.container import InputContainer
 from av.video.frame import PictureType
 
 from vivit_export.errors import ClipError
-from vivit_export.runtime.clips.container import as_clip_error, decoded_frames, open_video
-from vivit_export.runtime.clips.nal import holds_idr, length_bytes_of
-from vivit_export.runtime.clips.segment import segment_is_whole
-from vivit_export.runtime.clips.stopping import stop_if_dropped
+from vivit_export.runtime.clips.video.container import as_clip_error, decoded_frames, open_video
+from vivit_export.runtime.clips.video.nal import holds_idr, length_bytes_of
+from vivit_export.runtime.clips.video.segment import segment_is_whole
+from vivit_export.runtime.clips.video.stopping import stop_if_dropped
 
 # Containers whose header states the duration; the others' is an estimate from the file itself.
 _STATES_DURATION = ("matroska", "mov")

@@ -13,7 +13,7 @@ from videos import contract
 from vivit_export.errors import ClipError
 from vivit_export.export.checkpoint.load import hugging_face_pixels
 from vivit_export.runtime import Preprocessor
-from vivit_export.runtime.clips.arrays import as_array
+from vivit_export.runtime.clips.pixels.arrays import as_array
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (4, 48, 64, 3), np.uint8)
 

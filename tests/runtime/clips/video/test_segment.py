@@ -9,7 +9,7 @@ from videos import SEGMENT, contract, frame_numbers, make_recording, make_video
 
 from vivit_export.errors import ClipError
 from vivit_export.runtime import read_clip
-from vivit_export.runtime.clips.segment import segment_is_whole
+from vivit_export.runtime.clips.video.segment import segment_is_whole
 
 
 @pytest.mark.parametrize("endless", [False, True])

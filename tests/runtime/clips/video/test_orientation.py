@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from videos import ORIENTATIONS, shown_by
 
-from vivit_export.runtime.clips.orientation import Orientation, angle_of, orientation_of
+from vivit_export.runtime.clips.video.orientation import Orientation, angle_of, orientation_of
 
 ONE = 65536
 

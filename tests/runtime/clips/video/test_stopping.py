@@ -13,10 +13,10 @@ import pytest
 from videos import contract, make_video
 
 from vivit_export.runtime import read_clip
-from vivit_export.runtime.clips import container, index, seek
-from vivit_export.runtime.clips.index import Timeline, read_index, timeline_of
-from vivit_export.runtime.clips.reading import AS_NEEDED, Reading
-from vivit_export.runtime.clips.stopping import ReadingPool, stop_if_dropped
+from vivit_export.runtime.clips.video import container, index, seek
+from vivit_export.runtime.clips.video.index import Timeline, read_index, timeline_of
+from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
+from vivit_export.runtime.clips.video.stopping import ReadingPool, stop_if_dropped
 
 
 def read_timeline(path: Path) -> Timeline:

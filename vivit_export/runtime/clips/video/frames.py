@@ -1,12 +1,10 @@
 """Read frames from a video file.
 
-Which packets show a frame is found out first (`vivit_export.runtime.clips.index`). Then only what the wanted frames
-need is decoded (`vivit_export.runtime.clips.seek`). Where that is not certain to give the same bits, or on request, the
-whole video is decoded instead, in presentation order and without seeking, and its frames are counted. A frame that the
-decoder marks as damaged makes the video unusable, whether it is wanted or not. Decoders notice most damage of H.264 and
-MPEG; that of HEVC and VP9, whose data have little redundancy, often passes.
-`vivit_export.runtime.clips.sampling` says which frames are taken, and `vivit_export.runtime.clips.picture` which color
-and orientation they get. Nothing is resized here (see `vivit_export.runtime.clips.preprocess`).
+`read_index` finds out which packets show a frame. Then only what the wanted frames need is decoded (`seek_frames`).
+Where that is not certain to give the same bits, or on request, the whole video is decoded instead, in presentation
+order and without seeking, and its frames are counted. A frame that the decoder marks as damaged makes the video
+unusable, whether it is wanted or not. Decoders notice most damage of H.264 and MPEG; that of HEVC and VP9, whose data
+have little redundancy, often passes. `ToUprightRgb` gives frames their color and orientation. Nothing is resized here.
 """
 
 from __future__ import annotations
@@ -17,49 +15,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vivit_export.contract import Contract
 from vivit_export.errors import ClipError
-from vivit_export.files import as_path
-from vivit_export.runtime.clips.container import as_clip_error, decoded_frames
-from vivit_export.runtime.clips.index import VideoIndex, read_index
-from vivit_export.runtime.clips.picture import ToUprightRgb
-from vivit_export.runtime.clips.reading import AS_NEEDED, Reading
-from vivit_export.runtime.clips.sampling import Indices, clip_indices
-from vivit_export.runtime.clips.seek import CannotSeekError, seek_frames
+from vivit_export.runtime.clips.video.container import as_clip_error, decoded_frames
+from vivit_export.runtime.clips.video.index import VideoIndex, read_index
+from vivit_export.runtime.clips.video.picture import ToUprightRgb
+from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
+from vivit_export.runtime.clips.video.seek import CannotSeekError, seek_frames
 
 UInt8 = npt.NDArray[np.uint8]
 
 _MOST_RUNS = 8  # of damaged frames that an error spells out
 
 
-def read_clip(path: str | Path, contract: Contract, reading: Reading = AS_NEEDED) -> UInt8:
-    """Draw one clip from a video by the contract's sampling rule.
-
-    Memory: the T chosen frames and the decoder's own few. ``views`` are read by
-    `vivit_export.runtime.read_views`; this function ignores them and returns a single clip.
-
-    Args:
-        path: a video file.
-        contract: says how many frames, and how they are drawn.
-        reading: how much is decoded.
-
-    Returns:
-        uint8 (T, h, w, 3): RGB at the video's own size, turned as its rotation metadata says.
-
-    Raises:
-        ClipError: no such file, not a video, cut short, damaged, too short, of changing size, of a color matrix
-            without a conversion, or turned by something else than quarter turns.
-        UsageError: it is not a path.
-    """
-    path = as_path(path, "path")
-    return read_sampled(
-        path, lambda num_frames: clip_indices(num_frames, contract.clip, source=str(path)), reading=reading
-    )
-
-
 def read_sampled(
     path: Path,
-    choose: Callable[[int], Indices],
+    choose: Callable[[int], npt.NDArray[np.int64]],
     store: Callable[[UInt8], UInt8] = lambda frame: frame,
     reading: Reading = AS_NEEDED,
 ) -> UInt8:
@@ -76,7 +46,7 @@ def read_sampled(
         uint8 (n, *shape of what is stored), in the order of ``choose``.
 
     Raises:
-        ClipError: as for `read_clip`.
+        ClipError: as for `vivit_export.runtime.read_clip`.
     """
     index = read_index(path)
     try:
@@ -90,7 +60,11 @@ def read_sampled(
 
 
 def _collect(
-    index: VideoIndex, num_frames: int, indices: Indices, store: Callable[[UInt8], UInt8], reading: Reading
+    index: VideoIndex,
+    num_frames: int,
+    indices: npt.NDArray[np.int64],
+    store: Callable[[UInt8], UInt8],
+    reading: Reading,
 ) -> UInt8:
     """Return the stored frames at ``indices``."""
     slots: dict[int, list[int]] = {}
@@ -136,7 +110,8 @@ def wanted_frames(
 
     Raises:
         MiscountError: after all of it was decoded.
-        ClipError: as for `read_clip`. Where all is decoded, a damaged frame ends the iteration in its place.
+        ClipError: as for `vivit_export.runtime.read_clip`. Where all is decoded, a damaged frame ends the iteration in
+            its place.
     """
     to_rgb, done = ToUprightRgb(index.path), 0
     with as_clip_error(index.path):

@@ -14,7 +14,7 @@ from videos import contract, make_picture_video, moving_picture
 from vivit_export.contract import Clip
 from vivit_export.errors import ClipError
 from vivit_export.runtime import read_clip, read_windows
-from vivit_export.runtime.clips.reading import Reading
+from vivit_export.runtime.clips.video.reading import Reading
 
 CODECS: dict[str, tuple[str, dict[str, str]]] = {
     "h264.mp4": ("libx264", {"g": "12"}),

@@ -14,7 +14,7 @@ from transformers import VivitConfig, VivitForVideoClassification, VivitImagePro
 from vivit_export.contract import Clip, Preprocess
 from vivit_export.errors import CheckpointError, InputError
 from vivit_export.runtime import Preprocessor
-from vivit_export.runtime.clips.processor_config import (
+from vivit_export.runtime.clips.pixels.processor_config import (
     doubt_about,
     installed_resize_order,
     read_clip_geometry,

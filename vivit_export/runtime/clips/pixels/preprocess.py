@@ -4,7 +4,7 @@ Two facts make this both exact and fast. First, Pillow resizes 8-bit images in t
 8-bit pixels in between. Each pass can therefore run as a one-axis resize, on only the pixels that the crop
 depends on, in the order that the contract records, with any version of Pillow. Second, everything after the
 resize is a function of one 8-bit value per channel, so rescale, offset and normalize are a table of
-3 x 256 floats. `vivit_export.runtime.clips.video` reads the videos.
+3 x 256 floats. `vivit_export.runtime.clips.video.frames` reads the videos.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from PIL import Image
 from vivit_export.contract import Clip, Preprocess, require_agreement
 from vivit_export.errors import ClipError
 from vivit_export.files import as_path
-from vivit_export.runtime.clips.arrays import as_array, described
-from vivit_export.runtime.clips.axes import Axis, crop_axis, resized_size
-from vivit_export.runtime.clips.processor_config import read_clip_geometry, read_preprocess
+from vivit_export.runtime.clips.pixels.arrays import as_array, described
+from vivit_export.runtime.clips.pixels.axes import Axis, crop_axis, resized_size
+from vivit_export.runtime.clips.pixels.processor_config import read_clip_geometry, read_preprocess
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]

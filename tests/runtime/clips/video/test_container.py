@@ -17,9 +17,9 @@ from videos import add_cover, contract, frame_numbers, make_audio, make_video
 
 from vivit_export.errors import ClipError
 from vivit_export.runtime import find_clips, read_clip
-from vivit_export.runtime.clips import container
-from vivit_export.runtime.clips.container import open_video
-from vivit_export.runtime.clips.reading import Reading
+from vivit_export.runtime.clips.video import container
+from vivit_export.runtime.clips.video.container import open_video
+from vivit_export.runtime.clips.video.reading import Reading
 
 THEORA = Path(__file__).parents[2] / "data/theora.ogv"  # gray frames as of `make_video`, by FFmpeg's own program
 

@@ -9,7 +9,7 @@ import pytest
 from av.bitstream import BitStreamFilterContext
 from encoded_videos import ZOO
 
-from vivit_export.runtime.clips.nal import holds_idr, is_referred_to, length_bytes_of, nal_headers
+from vivit_export.runtime.clips.video.nal import holds_idr, is_referred_to, length_bytes_of, nal_headers
 
 NAMES = ("h264-short.mp4", "h264-pyramid.mkv", "h264-scenes.ts", "h264-intra.avi", "hevc-open.mp4", "hevc-pyramid.ts")
 

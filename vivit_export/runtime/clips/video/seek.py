@@ -25,10 +25,10 @@ from itertools import pairwise
 import av
 from av.packet import Packet
 
-from vivit_export.runtime.clips.container import open_video, share_among
-from vivit_export.runtime.clips.index import VideoIndex
-from vivit_export.runtime.clips.nal import CODECS_WITH_HEADERS, is_referred_to, length_bytes_of
-from vivit_export.runtime.clips.stopping import stop_if_dropped
+from vivit_export.runtime.clips.video.container import open_video, share_among
+from vivit_export.runtime.clips.video.index import VideoIndex
+from vivit_export.runtime.clips.video.nal import CODECS_WITH_HEADERS, is_referred_to, length_bytes_of
+from vivit_export.runtime.clips.video.stopping import stop_if_dropped
 
 _CONTAINERS = ("matroska", "mov")  # beginnings of FFmpeg's names
 

@@ -15,11 +15,12 @@ from videos import contract, make_video, remux
 
 from vivit_export.contract import Clip
 from vivit_export.errors import ClipError
-from vivit_export.runtime.clips import seek
-from vivit_export.runtime.clips.index import read_index
-from vivit_export.runtime.clips.reading import AS_NEEDED, Reading
-from vivit_export.runtime.clips.seek import CannotSeekError, plan_groups, seek_frames
-from vivit_export.runtime.clips.video import read_clip, read_sampled
+from vivit_export.runtime import read_clip
+from vivit_export.runtime.clips.video import seek
+from vivit_export.runtime.clips.video.frames import read_sampled
+from vivit_export.runtime.clips.video.index import read_index
+from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
+from vivit_export.runtime.clips.video.seek import CannotSeekError, plan_groups, seek_frames
 from vivit_export.runtime.clips.windows import read_windows
 
 FULL = Reading("full")
@@ -105,7 +106,7 @@ def test_what_was_sought_before_a_doubt_is_not_read_again(tmp_path: Path, monkey
         yield from seek_frames(read_index(path), wanted[:2])
         raise CannotSeekError("enough")
 
-    monkeypatch.setattr("vivit_export.runtime.clips.video.seek_frames", doubtful)
+    monkeypatch.setattr("vivit_export.runtime.clips.video.frames.seek_frames", doubtful)
     notes: list[str] = []
     frames = read_sampled(path, lambda _: np.array([1, 12, 25, 38, 25]), reading=noting(notes))
     assert notes == ["enough"]

@@ -12,8 +12,8 @@ from videos import contract, frame_numbers, make_video, make_vp8_with_hidden_fra
 
 from vivit_export.errors import ClipError
 from vivit_export.runtime import read_clip, read_windows
-from vivit_export.runtime.clips.index import read_index, timeline_of
-from vivit_export.runtime.clips.reading import Reading
+from vivit_export.runtime.clips.video.index import read_index, timeline_of
+from vivit_export.runtime.clips.video.reading import Reading
 
 # --- recordings that begin between key frames --------------------------------------------------------------
 

@@ -5,7 +5,7 @@ stream declares. If it declares none, they are BT.601 and limited range, whateve
 repeated in 8-bit sources, and interpolated (bilinear) in deeper ones, which are rounded to 8 bits.
 OpenCV, which also uses FFmpeg, produces the same bits except for deep sources with halved chroma, which
 it interpolates by a cubic.
-Pixels are assumed to be square. Nothing is resized here (see `vivit_export.runtime.clips.preprocess`).
+Pixels are assumed to be square. Nothing is resized here (see `vivit_export.runtime.clips.pixels.preprocess`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from av.sidedata.sidedata import SideData
 from av.sidedata.sidedata import Type as SideDataType
 
 from vivit_export.errors import ClipError
-from vivit_export.runtime.clips.orientation import Orientation, angle_of, orientation_of
+from vivit_export.runtime.clips.video.orientation import Orientation, angle_of, orientation_of
 
 UInt8 = npt.NDArray[np.uint8]
 

@@ -1,4 +1,4 @@
-"""Open a video file and decode its packets; see `vivit_export.runtime.clips.video` for reading frames.
+"""Open a video file and decode its packets; see `vivit_export.runtime.clips.video.frames` for reading frames.
 
 Only a file's own bytes are read. FFmpeg is restricted to containers that hold their data and to the protocol
 ``file``, so that no playlist, manifest or concatenation script, whatever it is called, can name another file or a host.
@@ -18,7 +18,7 @@ from av.stream import Disposition
 
 from vivit_export.errors import ClipError
 from vivit_export.packages import LOWEST_PYAV, require_version
-from vivit_export.runtime.clips.stopping import stop_if_dropped
+from vivit_export.runtime.clips.video.stopping import stop_if_dropped
 
 require_version("PyAV", av.__version__, LOWEST_PYAV, "an older one gives other colors without a word")
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers.image_transforms import center_crop, get_resize_output_image_size
 
 from vivit_export.contract import Preprocess
-from vivit_export.runtime.clips.axes import Axis, crop_axis, resized_size
+from vivit_export.runtime.clips.pixels.axes import Axis, crop_axis, resized_size
 
 sides = st.integers(1, 2000)
 

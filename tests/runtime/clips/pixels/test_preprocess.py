@@ -20,8 +20,8 @@ from transformers import VivitConfig, VivitImageProcessor
 from vivit_export.contract import Clip, Preprocess, ResizeOrder
 from vivit_export.errors import ClipError, InputError
 from vivit_export.runtime import Preprocessor
-from vivit_export.runtime.clips.axes import crop_axis, resized_size
-from vivit_export.runtime.clips.processor_config import installed_resize_order
+from vivit_export.runtime.clips.pixels.axes import crop_axis, resized_size
+from vivit_export.runtime.clips.pixels.processor_config import installed_resize_order
 
 INSTALLED = installed_resize_order()
 fuzz = settings(

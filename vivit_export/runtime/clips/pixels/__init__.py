@@ -1,0 +1,1 @@
+"""From frames to the engine's input tensor: resizing, cropping, rescaling, normalization."""

@@ -1,0 +1,1 @@
+"""From a video file to upright RGB frames: index, seeking, decoding, color."""
