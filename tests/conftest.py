@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,10 @@ from small_bundle import home  # noqa: F401  fixture
 from small_disk import small_disk  # noqa: F401  fixture
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported, which nothing above does
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # of a job in the background; what tests interrupt would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if TYPE_CHECKING:
     from bundles import Bundles

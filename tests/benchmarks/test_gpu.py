@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -78,13 +79,17 @@ def test_what_fails_stops_nothing_else_and_an_interrupt_keeps_what_there_is(tmp_
     (tmp_path / "file").touch()
     options = ["--against", "sdpa", "--steps", "100000", "--batch", "1", "--bundle", str(tmp_path / "file" / "x")]
     command = [*SCRIPT, "demo", *COMMON, *options, "--results", str(tmp_path)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    while not (tmp_path / "gpu.json").exists() or "batch 1" not in read(tmp_path)["parts"]:
-        assert process.poll() is None
-        time.sleep(0.1)
-    assert read(tmp_path)["partial"]
-    os.killpg(process.pid, signal.SIGINT)
-    stderr = process.communicate(timeout=60)[1]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            while not (tmp_path / "gpu.json").exists() or "batch 1" not in read(tmp_path)["parts"]:
+                assert process.poll() is None
+                time.sleep(0.1)
+            assert read(tmp_path)["partial"]
+            os.killpg(process.pid, signal.SIGINT)
+            stderr = process.communicate(timeout=60)[1]
+        finally:
+            with suppress(ProcessLookupError):  # where all went well, nothing is left
+                os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130 and "is partial; go on with --resume" in stderr
     told = read(tmp_path)
     assert told["partial"] and set(told["parts"]) == {"model", "gemm_gflops", "batch 1"}
