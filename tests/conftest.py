@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 from bundles import need
 from capabilities import pytest_configure, pytest_runtest_setup  # noqa: F401  hooks
-from command_line import cli, demo_bundle, demo_export, trace_once  # noqa: F401  fixtures
+from command_line import cli, demo_bundle, demo_export  # noqa: F401  fixtures
 from exporter import EXPORTER, is_for_torch
 from fake_nvidia_smi import smi  # noqa: F401  fixture
 from simulated_tensorrt import tensorrt_bindings, tensorrt_libraries, tensorrt_version  # noqa: F401  fixtures
 from small_bundle import home  # noqa: F401  fixture
 from small_disk import small_disk  # noqa: F401  fixture
+from traces import _trace_once, traced_anew  # noqa: F401  fixtures
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported, which nothing above does
 if (

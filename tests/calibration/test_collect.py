@@ -73,7 +73,7 @@ def run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Run:
     monkeypatch.setattr(collect_module, "_TOKENS_PER_CALL", 2 * contract.clip.num_tokens)
-    return Run(checkpoints, tmp_path, contract, crops_file(41))
+    return Run(checkpoints, tmp_path, contract, crops_file(33))
 
 
 def test_the_layers_are_the_encoders(run: Run) -> None:
@@ -128,7 +128,7 @@ def test_memory_does_not_grow_with_clips(run: Run, crops_file: CropsFile, monkey
 
     few = size(run())
     run.cache.unlink()
-    run.data = crops_file(120, name="more")
+    run.data = crops_file(66, name="more")
     assert size(run()) == few
 
 
@@ -136,13 +136,13 @@ def test_every_clip_is_counted_once(run: Run, crops_file: CropsFile) -> None:
     def change(crops: npt.NDArray[np.uint8]) -> None:
         crops[3:5] = 7
 
-    run.data = crops_file(41, change, name="some")
+    run.data = crops_file(35, change, name="some")
     run()
-    assert sum(run.counted) == 41
+    assert sum(run.counted) == 35
     assert len(run.counted) > 15
     run.counted.clear()
     run()
-    assert run.counted == [41]  # all from the cache
+    assert run.counted == [35]  # all from the cache
 
 
 # --- resuming ----------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_an_interrupted_run_continues_and_ends_the_same(
     with monkeypatch.context() as patch:
         made = interrupt_after(1000, patch, error)
         assert_same(run(), whole)
-    assert sum(made) == 41 - 14
+    assert sum(made) == 33 - 14
 
 
 def test_a_finished_run_is_not_repeated(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +207,7 @@ def test_set_aside_clips_are_remembered(run: Run, crops_file: CropsFile, monkeyp
     def change(crops: npt.NDArray[np.uint8]) -> None:
         crops[:3] = 9
 
-    run.data = crops_file(50, change, name="some")
+    run.data = crops_file(36, change, name="some")
     whole = run()
     assert len(whole.set_aside) == 3
     run.cache.unlink()
@@ -282,7 +282,7 @@ def test_a_disk_that_fills_keeps_what_was_saved(run: Run, monkeypatch: pytest.Mo
         save(*arguments, **options)
 
     monkeypatch.setattr(cache_module, "save_file", filling)
-    with pytest.raises(OutputError, match=r"the disk is full; free some space and run again; 6 of 41 clips are kept"):
+    with pytest.raises(OutputError, match=r"the disk is full; free some space and run again; 6 of 33 clips are kept"):
         run()
     assert [p.name for p in run.cache.parent.iterdir()] == [run.cache.name]
     assert_same(run(), whole)

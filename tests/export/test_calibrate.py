@@ -177,6 +177,7 @@ def test_the_command_that_is_advised_makes_ranges_that_fit(
     assert ranges(CalibrationOptions(ranges=path), **options).layers
 
 
+@pytest.mark.usefixtures("traced_anew")
 def test_the_hash_does_not_depend_on_outputs_or_on_tracing_again(checkpoints: Checkpoints) -> None:
     checkpoint = checkpoints.load()
     hashes = [

@@ -5,21 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
 from console import Exported, console, tree
 from exporter import EXPORTER
 from filelock import FileLock
-
-if TYPE_CHECKING:
-    import onnx
-    import onnx_ir as ir
-
-    from vivit_export.export.checkpoint.load import Checkpoint
 
 Cli = Callable[..., Result]
 
@@ -54,31 +47,11 @@ def demo_bundle(demo_export: Exported, tmp_path: Path) -> Path:
     return Path(shutil.copytree(demo_export.bundle, tmp_path / "bundles" / "demo"))
 
 
-@pytest.fixture(scope="session")
-def trace_once() -> Callable[[Checkpoint, Sequence[str]], ir.Model]:
-    """``trace``, but a checkpoint is traced once for all tests."""
-    import onnx_ir as ir
-
-    from vivit_export.export.graph.trace import trace
-
-    done: dict[object, onnx.ModelProto] = {}
-
-    def traced(checkpoint: Checkpoint, outputs: Sequence[str]) -> ir.Model:
-        key = (checkpoint.source, *outputs)
-        if key not in done:
-            done[key] = ir.to_proto(trace(checkpoint, outputs))
-        return ir.from_proto(done[key])
-
-    return traced
-
-
 @pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Cli:
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Runs ``vivit ARGUMENTS`` in a folder of its own; a failure must leave everything as it was."""
     from vivit_export.cli import vivit
 
-    if not EXPORTER:
-        monkeypatch.setattr("vivit_export.export.graph.build.trace", request.getfixturevalue("trace_once"))
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)

@@ -160,6 +160,7 @@ def test_large_weights_go_beside_the_graph(
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.usefixtures("traced_anew")
 @pytest.mark.parametrize("limit", [1 << 20, 1 << 10], ids=["whole", "split"])
 def test_saving_again_gives_the_same_bytes(
     build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int

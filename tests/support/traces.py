@@ -1,0 +1,60 @@
+"""Tracing takes seconds however small the network is, so that equal networks are traced once in a process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import pytest
+from exporter import EXPORTER
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from vivit_export.export.checkpoint.load import Checkpoint
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _trace_once() -> Iterator[None]:
+    """Let what builds graphs take copies of a trace; `trace` itself is tested in ``export/graph/test_trace*.py``."""
+    if EXPORTER:
+        yield
+        return
+    from vivit_export.export.graph import build
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "trace", _remembering(build.trace))
+        yield
+
+
+@pytest.fixture
+def traced_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what does not depend on the trace: each graph has its own."""
+    from vivit_export.export.graph import build
+    from vivit_export.export.graph.trace import trace
+
+    monkeypatch.setattr(build, "trace", trace)
+
+
+def _remembering(trace: Callable[[Checkpoint, Sequence[str]], ir.Model]) -> Callable[..., ir.Model]:
+    done: dict[object, ir.Model] = {}
+
+    def traced(checkpoint: Checkpoint, outputs: Sequence[str]) -> ir.Model:
+        key = (_identity(checkpoint), *outputs)
+        if key not in done:
+            done[key] = trace(checkpoint, outputs)
+        return done[key].clone()
+
+    return traced
+
+
+def _identity(checkpoint: Checkpoint) -> str:
+    """A hash of all that a trace depends on: the network's modules, configuration and weights."""
+    network = checkpoint.network
+    digest = hashlib.sha256(f"{network}{checkpoint.clip}{json.dumps(checkpoint.config, default=str)}".encode())
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
