@@ -1,6 +1,7 @@
 // Reads videos as a list of requests says, and prints one JSON line for each, for a test in Python to compare.
 //
 //     frames REQUESTS.json
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -16,6 +17,17 @@ extern "C" {
 }
 
 using nlohmann::json;
+
+/// The SHA-256 of each frame.
+static json hashes_of(const vivit::Frames& frames) {
+    json hashes = json::array();
+    for (int i = 0; i < frames.count; ++i) {
+        vivit::detail::Sha256 digest;
+        digest.add(frames.data + std::size_t(i) * frames.frame_bytes(), frames.frame_bytes());
+        hashes.push_back(digest.hex());
+    }
+    return hashes;
+}
 
 /// The same frames again by their numbers, after the video was asked how many it has, and how large.
 static vivit::FrameBuffer read_by_number(vivit::Video& video, const json& request, json& answer) {
@@ -40,9 +52,7 @@ static json answer(const json& request) {
                 return all;
             });
         answer["shape"] = {frames.count, frames.height, frames.width, 3};
-        vivit::detail::Sha256 digest;
-        digest.add(frames.data.data(), frames.data.size());
-        answer["sha256"] = digest.hex();
+        answer["frames"] = hashes_of(frames);
     } catch (const vivit::ClipError& e) {
         answer["error"] = e.what();
     }

@@ -153,13 +153,25 @@ private:
             use({pixels.data(), 1, (*size)[0], (*size)[1]}, slots.at(number));
         };
         std::size_t done = 0;
-        if (decode == Decode::automatic) try {
-                return seek_frames(path_, index_, wanted, reading_.threads,
-                                   [&](std::int64_t number, const AVFrame& frame) { take(number, frame), ++done; });
-            } catch (const CannotSeekError& e) {
-                note(e.what());
-            }
-        decode_all(num_frames, {wanted.begin() + std::ptrdiff_t(done), wanted.end()}, take);
+        if (decode == Decode::full || !seek(wanted, take, done))
+            decode_all(num_frames, {wanted.begin() + std::ptrdiff_t(done), wanted.end()}, take);
+    }
+
+    /// Decode only what the wanted frames need.
+    ///
+    /// @param done  counts the frames that are taken
+    /// @return whether all were; else it is not certain what the others are
+    bool seek(const Indices& wanted, const TakeFrame& take, std::size_t& done) const {
+        try {
+            seek_frames(path_, index_, wanted, reading_.threads, [&](std::int64_t number, const AVFrame& frame) {
+                take(number, frame);
+                ++done;
+            });
+            return true;
+        } catch (const CannotSeekError& e) {
+            note(e.what());
+            return false;
+        }
     }
 
     /// Decode the whole video in order of presentation, without seeking, and count the frames.
