@@ -117,14 +117,17 @@ class Libav:
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
             json.dump(requests, file)
             file.flush()
-            answers = [json.loads(line) for line in run(self.frames, file.name, env=self.env).splitlines()]
+            answers = [json.loads(line) for line in self._run(file.name).splitlines()]
         assert len(answers) == len(requests)
         return answers
+
+    def _run(self, requests: str) -> str:
+        return run(self.frames, requests, env=self.env, timeout=BUILD_SECONDS)
 
 
 def hashes_of(frames: Iterable[np.ndarray]) -> list[str]:
     """The SHA-256 of each frame, as the test program of `Libav` gives it."""
-    return [hashlib.sha256(np.ascontiguousarray(frame)).hexdigest() for frame in frames]
+    return [hashlib.sha256(frame.tobytes()).hexdigest() for frame in frames]
 
 
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -100,7 +100,7 @@ def test_only_what_is_needed_is_decoded(libav: Libav, tmp_path: Path) -> None:
     assert sought["frames"] == hashes_of(frames[number] for number in (12, 19, 35))
     assert not sought["notes"]
     assert full == in_python(path, [12, 19, 35], "full")
-    assert "is damaged: the decoder reports errors in" in full["error"]
+    assert "damaged" in full["error"]
     assert damaged == in_python(path, [3])
     assert damaged["notes"]
 
