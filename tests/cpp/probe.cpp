@@ -15,6 +15,7 @@
 #include <vivit/detail/contract_reader.hpp>
 #include <vivit/detail/file_bytes.hpp>
 #include <vivit/detail/loops.hpp>
+#include <vivit/detail/nal.hpp>
 #include <vivit/detail/parallel.hpp>
 #include <vivit/vivit.hpp>
 
@@ -118,12 +119,26 @@ static json open(const json& request) {
     return {{"engine", session.engine()}};
 }
 
+/// What the headers of a packet say.
+static json packet_headers(const json& request) {
+    const std::string codec = request.at("codec");
+    // Of exactly these sizes, so that a read beyond the last byte is seen.
+    const Bytes extradata = request.at("extradata"), packet = request.at("packet");
+    const std::size_t length = vivit::detail::length_bytes_of(codec, {extradata.data(), extradata.size()});
+    const vivit::detail::Bytes bytes{packet.data(), packet.size()};
+    const auto is_referred = vivit::detail::is_referred_to(bytes, codec, length);
+    return {{"length_bytes", length},
+            {"idr", vivit::detail::holds_idr(bytes, length)},
+            {"referred", is_referred ? json(*is_referred) : json()}};
+}
+
 static json answer(const json& request) {
     const std::string what = request.at("do");
     vivit::detail::portable_loops_only = request.value("loops", "") == "portable";
     if (what == "preprocess") return preprocess(request);
     if (what == "sample") return sample(request);
     if (what == "video") return read_video(request);
+    if (what == "headers") return packet_headers(request);
     if (what == "infer") return infer(request);
     if (what == "infer_pixels") return infer_pixels(request);
     if (what == "predict") return predict(request);

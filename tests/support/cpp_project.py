@@ -5,11 +5,13 @@ The fixtures are in ``tests/integration/cpp/conftest.py``.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,38 @@ class Cpp:
             answers = [json.loads(line) for line in run(self.probe, file.name).splitlines()]
         assert len(answers) == len(requests)
         return answers
+
+
+@dataclass(frozen=True)
+class Libav:
+    """What was built with FFmpeg's libraries.
+
+    Attributes:
+        vivit_run: the example program.
+        frames: the test program, tests/cpp/libav.
+        env: with which they find the libraries.
+    """
+
+    vivit_run: Path
+    frames: Path
+    env: dict[str, str]
+
+    def ask(self, requests: list[Request]) -> list[Any]:
+        """Let the test program answer requests in one process."""
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(requests, file)
+            file.flush()
+            answers = [json.loads(line) for line in self._run(file.name).splitlines()]
+        assert len(answers) == len(requests)
+        return answers
+
+    def _run(self, requests: str) -> str:
+        return run(self.frames, requests, env=self.env, timeout=BUILD_SECONDS)
+
+
+def hashes_of(frames: Iterable[np.ndarray]) -> list[str]:
+    """The SHA-256 of each frame, as the test program of `Libav` gives it."""
+    return [hashlib.sha256(frame.tobytes()).hexdigest() for frame in frames]
 
 
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -6,13 +6,14 @@ import importlib.util
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bundles import Bundles, add_plan
 from capabilities import fetched, missing
-from cpp_project import BUILD_SECONDS, TESTS, Cpp, Libraries, run, shared_folder, write_y4m
+from cpp_project import BUILD_SECONDS, TESTS, Cpp, Libav, Libraries, run, shared_folder, write_y4m
 from filelock import FileLock
 
 from vivit_export import demo
@@ -47,17 +48,33 @@ def _onnxruntime_root(tmp_path_factory: pytest.TempPathFactory, usr: Path) -> Pa
 def cpp(libraries: Libraries, bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Cpp:
     """The project deployed, built and installed; the test programs built against the installed package."""
     home = shared_folder(tmp_path_factory) / "cpp"
-    with FileLock(home.with_name("cpp.lock")):
-        if not home.exists():  # or another process has built it
-            work = home.with_name("cpp-failed")
-            shutil.rmtree(work, ignore_errors=True)
-            home.mkdir()
-            try:
-                _build(home, libraries, bundles)
-            except BaseException:
-                home.rename(work)
-                raise
+    _build_once(home, lambda: _build(home, libraries, bundles))
     return Cpp(home)
+
+
+@pytest.fixture(scope="session")
+def libav(libraries: Libraries, cpp: Cpp, tmp_path_factory: pytest.TempPathFactory) -> Libav:
+    """The reader of other videos, built against FFmpeg's libraries as a user's pkg-config finds them."""
+    if shutil.which("pkg-config") is None:
+        missing("libav", "pkg-config is not installed")
+    home, lib = shared_folder(tmp_path_factory) / "libav", libraries.usr.parent / "ffmpeg/lib"
+    env = {**os.environ, "PKG_CONFIG_PATH": str(lib / "pkgconfig"), "LD_LIBRARY_PATH": str(lib)}
+    _build_once(home, lambda: _build_libav(home, libraries, cpp, env))
+    return Libav(home / "build/vivit-run", home / "frames/frames", env)
+
+
+def _build_once(home: Path, build: Callable[[], None]) -> None:
+    with FileLock(home.with_name(f"{home.name}.lock")):
+        if home.exists():  # another process has built it
+            return
+        work = home.with_name(f"{home.name}-failed")
+        shutil.rmtree(work, ignore_errors=True)
+        home.mkdir()
+        try:
+            build()
+        except BaseException:
+            home.rename(work)
+            raise
 
 
 def _build(home: Path, libraries: Libraries, bundles: Bundles) -> None:
@@ -73,6 +90,17 @@ def _build(home: Path, libraries: Libraries, bundles: Bundles) -> None:
     run("cmake", "-S", home / "project", "-B", home / "build", *libraries.cmake(), "-DCMAKE_CXX_FLAGS=-Werror")
     builds = [subprocess.Popen(["cmake", "--build", home / name]) for name in ("build", "consumer")]
     run("cmake", "--build", home / "tests", "-j", str(os.cpu_count() or 1), timeout=BUILD_SECONDS)
+    assert [build.wait() for build in builds] == [0, 0]
+
+
+def _build_libav(home: Path, libraries: Libraries, cpp: Cpp, env: dict[str, str]) -> None:
+    project: list[str | Path] = ["cmake", "-S", cpp.home / "project", *libraries.cmake()]
+    project += ["-DVIVIT_LIBAV=ON", "-DCMAKE_CXX_FLAGS=-Werror"]
+    run(*project, "-B", home / "headers", "-DVIVIT_EXAMPLE=OFF", f"-DCMAKE_INSTALL_PREFIX={home / 'prefix'}", env=env)
+    run("cmake", "--install", home / "headers", env=env)
+    run(*project, "-B", home / "build", env=env)
+    run("cmake", "-S", TESTS / "libav", "-B", home / "frames", libraries.cmake(home / "prefix")[0], env=env)
+    builds = [subprocess.Popen(["cmake", "--build", home / name]) for name in ("build", "frames")]
     assert [build.wait() for build in builds] == [0, 0]
 
 

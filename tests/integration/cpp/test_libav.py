@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
-import shutil
-import subprocess
-from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import av
 import numpy as np
 import pytest
-from capabilities import missing
-from cpp_project import TESTS, Cpp, Libraries, run
+from cpp_project import Cpp, Libav, Request, hashes_of, run
 from PIL import Image
 from videos import (
     ORIENTATIONS,
@@ -29,58 +27,17 @@ from videos import (
 )
 
 from vivit_export import demo
+from vivit_export.choices import Decode
 from vivit_export.errors import VivitExportError
 from vivit_export.runtime.clips.video.container import FORMATS
 from vivit_export.runtime.clips.video.frames import read_sampled
+from vivit_export.runtime.clips.video.reading import Reading
 
 pytestmark = pytest.mark.needs_onnxruntime
 
 
-@dataclass(frozen=True)
-class Libav:
-    """What was built with FFmpeg's libraries.
-
-    Attributes:
-        vivit_run: the example program.
-        frames: the test program, tests/cpp/libav.
-        env: with which they find the libraries.
-    """
-
-    vivit_run: Path
-    frames: Path
-    env: dict[str, str]
-
-
-@pytest.fixture(scope="module")
-def libav(libraries: Libraries, cpp: Cpp, tmp_path_factory: pytest.TempPathFactory) -> Libav:
-    """The reader of other videos, built against FFmpeg's libraries as a user's pkg-config finds them."""
-    if shutil.which("pkg-config") is None:
-        missing("libav", "pkg-config is not installed")
-    home, lib = tmp_path_factory.mktemp("libav"), libraries.usr.parent / "ffmpeg/lib"
-    env = {**os.environ, "PKG_CONFIG_PATH": str(lib / "pkgconfig"), "LD_LIBRARY_PATH": str(lib)}
-    project: list[str | Path] = [
-        "cmake",
-        "-S",
-        cpp.home / "project",
-        *libraries.cmake(),
-        "-DVIVIT_LIBAV=ON",
-        "-DCMAKE_CXX_FLAGS=-Werror",
-    ]
-    run(*project, "-B", home / "headers", "-DVIVIT_EXAMPLE=OFF", f"-DCMAKE_INSTALL_PREFIX={home / 'prefix'}", env=env)
-    run("cmake", "--install", home / "headers", env=env)
-    run(*project, "-B", home / "build", env=env)
-    run("cmake", "-S", TESTS / "libav", "-B", home / "frames", libraries.cmake(home / "prefix")[0], env=env)
-    builds = [subprocess.Popen(["cmake", "--build", home / name]) for name in ("build", "frames")]
-    assert [build.wait() for build in builds] == [0, 0]
-    return Libav(home / "build/vivit-run", home / "frames/frames", env)
-
-
-def test_every_frame_of_other_videos_is_pythons_bit_for_bit(libav: Libav, tmp_path: Path) -> None:
-    videos = sorted(demo.clips_path().glob("*.mp4"))
-    said = run(libav.frames, tmp_path / "rgb", *videos, env=libav.env).splitlines()
-    expected = [read_sampled(video, np.arange) for video in videos]
-    assert said == ["{} {} {}".format(len(frames), *frames.shape[2:0:-1]) for frames in expected]
-    assert (tmp_path / "rgb").read_bytes() == b"".join(frames.tobytes() for frames in expected)
+def test_every_frame_of_other_videos_is_pythons_bit_for_bit(libav: Libav) -> None:
+    assert not assert_as_in_python(libav, sorted(demo.clips_path().glob("*.mp4")))
 
 
 def test_what_is_no_other_video_is_refused_as_in_python(libav: Libav, tmp_path: Path) -> None:
@@ -89,11 +46,7 @@ def test_what_is_no_other_video_is_refused_as_in_python(libav: Libav, tmp_path: 
     for name, data in {"text": b"no video at all\n", "noise": b"\0noise", "cut.mp4": whole[:3000]}.items():
         paths.append(tmp_path / name)
         paths[-1].write_bytes(data)
-    said = run(libav.frames, tmp_path / "rgb", *paths, tmp_path / "none", tmp_path, env=libav.env).splitlines()
-    for path, sentence in zip([*paths, tmp_path / "none", tmp_path], said, strict=True):
-        with pytest.raises(VivitExportError) as refused:
-            read_sampled(path, np.arange)
-        assert sentence == str(refused.value)
+    assert len(assert_as_in_python(libav, [*paths, tmp_path / "none", tmp_path])) == 5
 
 
 def test_a_video_whose_end_is_missing_is_refused_as_in_python(libav: Libav, tmp_path: Path) -> None:
@@ -103,11 +56,9 @@ def test_a_video_whose_end_is_missing_is_refused_as_in_python(libav: Libav, tmp_
     paths = [tmp_path / "between.mp4", tmp_path / "inside.mp4"]  # of two packets, of one
     for path, end in zip(paths, (starts[20], starts[20] + 5), strict=True):
         path.write_bytes(source.read_bytes()[:end])
-    said = run(libav.frames, tmp_path / "rgb", *paths, env=libav.env).splitlines()
-    for path, sentence, part in zip(paths, said, ("its header states 1.5 s", "its last data"), strict=True):
-        with pytest.raises(VivitExportError, match=part) as refused:
-            read_sampled(path, np.arange)
-        assert sentence == str(refused.value)
+    between, inside = assert_as_in_python(libav, paths)
+    assert "its header states 1.5 s" in between
+    assert "its last data" in inside
 
 
 def test_other_videos_are_recognized_where_libav_is(cpp: Cpp, libav: Libav) -> None:
@@ -121,21 +72,25 @@ def test_other_videos_are_recognized_where_libav_is(cpp: Cpp, libav: Libav) -> N
 # --- the same files in both -------------------------------------------------------------------------------------
 
 
-def assert_as_in_python(libav: Libav, folder: Path, paths: list[Path]) -> list[str]:
-    """The same pixels or the same sentence for each; return the sentences."""
-    said = run(libav.frames, folder / "rgb", *paths, env=libav.env).splitlines()
-    pixels, expected = b"", []
-    for path in paths:
-        try:
-            frames = read_sampled(path, np.arange)
-        except VivitExportError as e:
-            expected.append(str(e))
-        else:
-            expected.append("{} {} {}".format(len(frames), *frames.shape[2:0:-1]))
-            pixels += frames.tobytes()
-    assert said == expected
-    assert (folder / "rgb").read_bytes() == pixels
-    return [text for text in expected if " " in text and not text[0].isdigit()]
+def assert_as_in_python(libav: Libav, paths: list[Path]) -> list[str]:
+    """All frames, decoded in full or as needed, or the same sentence for each; return the sentences."""
+    said = []
+    for decode in get_args(Decode):
+        answers = libav.ask([{"path": str(path), "decode": decode} for path in paths])
+        expected = [read_in_python(path, Reading(decode)) for path in paths]
+        assert answers == expected
+        said = [answer["error"] for answer in expected if "error" in answer]
+    return said
+
+
+def read_in_python(path: Path, reading: Reading) -> Request:
+    notes: list[str] = []
+    reading = dataclasses.replace(reading, note=lambda _path, why: notes.append(why))
+    try:
+        frames = read_sampled(path, np.arange, reading=reading)
+    except VivitExportError as e:
+        return {"notes": notes, "error": str(e)}
+    return {"notes": notes, "shape": list(frames.shape), "frames": hashes_of(frames)}
 
 
 def test_all_orientations(libav: Libav, tmp_path: Path) -> None:
@@ -144,7 +99,7 @@ def test_all_orientations(libav: Libav, tmp_path: Path) -> None:
     for number, matrix in enumerate(matrices):
         paths.append(make_video(tmp_path / f"{number}.mp4", 6, size=(64, 50), marked=True))
         set_matrix(paths[-1], matrix)
-    (tilted,) = assert_as_in_python(libav, tmp_path, paths)
+    (tilted,) = assert_as_in_python(libav, paths)
     assert "is turned by 45 degrees clockwise; only quarter turns are supported" in tilted
 
 
@@ -155,7 +110,7 @@ def test_the_two_fields_of_interlaced_frames(libav: Libav, tmp_path: Path) -> No
     path = make_picture_video(tmp_path / "fields.ts", pictures, codec="mpeg2video", codec_options=options)
     with av.open(str(path)) as container:
         assert next(container.decode(video=0)).interlaced_frame
-    assert not assert_as_in_python(libav, tmp_path, [path])
+    assert not assert_as_in_python(libav, [path])
 
 
 def test_color_matrices_without_a_conversion(libav: Libav, tmp_path: Path) -> None:
@@ -164,7 +119,7 @@ def test_color_matrices_without_a_conversion(libav: Libav, tmp_path: Path) -> No
         make_picture_video(tmp_path / f"{number}.mkv", pictures, codec="mpeg4", colorspace=number)
         for number in (1, 5, 7, *range(8, 18))
     ]
-    assert len(assert_as_in_python(libav, tmp_path, paths)) == 9
+    assert len(assert_as_in_python(libav, paths)) == 9
 
 
 @pytest.mark.parametrize("codec", ["h264", "h264-open", "mpeg4-open", "mpeg2-open", "vp9"])
@@ -183,7 +138,7 @@ def test_recordings_that_begin_between_key_frames(libav: Libav, tmp_path: Path, 
         for before in (5, 10, 12):
             paths.append(tmp_path / f"{before}.{suffix}")
             remux(source, paths[-1], lambda index, data, before=before: None if index < before else data)
-    assert not assert_as_in_python(libav, tmp_path, paths)
+    assert not assert_as_in_python(libav, paths)
 
 
 @pytest.mark.parametrize("name", ["h264.mp4", "mpeg4.avi", "mpeg2.ts", "mpeg2.avi"])
@@ -201,7 +156,7 @@ def test_damage(libav: Libav, tmp_path: Path, name: str) -> None:
             data[position + part : position + size] = bytes(size - part)
             paths.append(tmp_path / f"{number}-{part}-{name}")
             paths[-1].write_bytes(data)
-    said = assert_as_in_python(libav, tmp_path, paths)
+    said = assert_as_in_python(libav, paths)
     assert len(said) >= 5
 
 
@@ -215,7 +170,7 @@ def test_joined_recordings_and_clocks_on_the_wall(libav: Libav, tmp_path: Path) 
     paths.append(tmp_path / "cut.webm")
     data = paths[-2].read_bytes()
     paths[-1].write_bytes(data[: len(data) // 2])
-    said = assert_as_in_python(libav, tmp_path, paths)
+    said = assert_as_in_python(libav, paths)
     assert ["several recordings" in text for text in said] == [True, True, False]
     assert "is cut short: its header states 9.5 s but the data end at" in said[2]
 
@@ -246,7 +201,7 @@ def test_what_is_no_video_at_all(libav: Libav, tmp_path: Path) -> None:
     paths.append(make_video(tmp_path / "unknown.mp4", 4))
     paths[-1].write_bytes(paths[-1].read_bytes().replace(b"avc1", b"zzzz"))
     paths.append(add_cover(make_video(tmp_path / "film.mp4", 4)))
-    assert len(assert_as_in_python(libav, tmp_path, paths)) == len(paths) - 1
+    assert len(assert_as_in_python(libav, paths)) == len(paths) - 1
 
 
 def test_an_edit_list_may_begin_with_any_picture(libav: Libav, tmp_path: Path) -> None:
@@ -254,11 +209,11 @@ def test_an_edit_list_may_begin_with_any_picture(libav: Libav, tmp_path: Path) -
     paths = [make_video(tmp_path / f"{first}.mp4", codec_options=options) for first in range(8, 20)]
     for first, path in enumerate(paths, 8):
         patch_box(path, b"elst", 8, "Ii", (40 - first) * 40, first * 512 + 1024)
-    assert not assert_as_in_python(libav, tmp_path, paths)
+    assert not assert_as_in_python(libav, paths)
 
 
 def test_both_read_the_same_kinds_of_files(cpp: Cpp) -> None:
-    header = (cpp.home / "project/include/vivit/detail/libav_decoder.hpp").read_text(encoding="utf-8")
+    header = (cpp.home / "project/include/vivit/detail/libav_container.hpp").read_text(encoding="utf-8")
     listed = re.search(r"formats =([^;]*);", header)
     assert listed is not None
     assert tuple(re.sub(r'["\s]', "", listed[1]).split(",")) == FORMATS

@@ -56,6 +56,12 @@ def test_the_example_shows_the_values_of_a_regression(cpp: Cpp, bundles: Bundles
             7,
             "this program was built without it; configure with -DVIVIT_TEN",
         ),
+        (["BUNDLE", "VIDEO", "--decode", "all"], 2, "--decode must be auto or full, got all\n"),
+        (
+            ["BUNDLE", "VIDEO", "--decode", "full"],
+            2,
+            "--decode full needs a program that was built with -DVIVIT_LIBAV=ON\n",
+        ),
         (["BUNDLE", "nothing.npy"], 3, "nothing.npy does not exist; give a video file"),
         (["nowhere", "VIDEO"], 3, "nowhere is not a folder; make a bundle with: vivit-export MODEL -o nowhere"),
         (["BUNDLE", "VIDEO", "--size", "7x7"], 3, "are not whole rgb24 frames of 7x7"),

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <limits>
 #include <map>
 #include <memory>
@@ -24,12 +25,13 @@ extern "C" {
 using Arguments = std::map<std::string, std::string>;
 
 static constexpr const char* usage =
-    "usage: vivit-run BUNDLE CLIP [--size WxH] [--engine NAME] [--device cpu|cuda:N] [--repeat N] [--top K]";
+    "usage: vivit-run BUNDLE CLIP [--size WxH] [--decode auto|full] [--engine NAME] [--device cpu|cuda:N] [--repeat N] "
+    "[--top K]";
 
 static Arguments parse(int count, char** words) {
     if (count < 3) throw vivit::UsageError(usage);
     Arguments given{{"bundle", words[1]}, {"clip", words[2]}, {"--size", ""}, {"--engine", ""}, {"--device", ""}};
-    given["--repeat"] = "20", given["--top"] = "5";
+    given["--decode"] = "auto", given["--repeat"] = "20", given["--top"] = "5";
     for (int i = 3; i < count; i += 2) {
         if (!given.count(words[i]) || i + 1 == count)
             throw vivit::UsageError(words[i] + (" is not understood; " + std::string(usage)));
@@ -53,13 +55,25 @@ static int number(const std::string& name, const std::string& text) {
     return value;
 }
 
-static std::unique_ptr<vivit::Video> open_clip(const std::string& path, const std::string& size) {
-    vivit::VideoOpener any_video;
+static vivit::VideoOpener any_video(const std::string& decode) {
+    if (decode != "auto" && decode != "full") throw vivit::UsageError("--decode must be auto or full, got " + decode);
 #ifdef VIVIT_WITH_LIBAV
     av_log_set_level(AV_LOG_QUIET);
-    any_video = vivit::open_with_libav;
+    vivit::Reading reading;
+    if (decode == "full") reading.decode = vivit::Decode::full;
+    reading.note = [](const std::filesystem::path& path, const std::string& why) {
+        std::fprintf(stderr, "note: %s is decoded in full: %s\n", path.c_str(), why.c_str());
+    };
+    return vivit::LibavOpener{reading};
+#else
+    if (decode == "full") throw vivit::UsageError("--decode full needs a program that was built with -DVIVIT_LIBAV=ON");
+    return {};
 #endif
-    if (size.empty()) return vivit::open_video(path, {}, any_video);
+}
+
+static std::unique_ptr<vivit::Video> open_clip(const std::string& path, const std::string& size,
+                                               const vivit::VideoOpener& other) {
+    if (size.empty()) return vivit::open_video(path, {}, other);
     const std::size_t mark = std::min(size.find('x'), size.size());
     const int width = positive(size.substr(0, mark)), height = positive(size.substr(std::min(mark + 1, size.size())));
     if (!width || !height) throw vivit::UsageError("--size must be WxH, got " + size);
@@ -75,9 +89,10 @@ static void print_percentiles(const char* stage, std::vector<double> ms) {
 int main(int count, char** words) try {
     Arguments given = parse(count, words);
     const int repeat = number("--repeat", given["--repeat"]), top = number("--top", given["--top"]);
+    const vivit::VideoOpener other = any_video(given["--decode"]);
     const vivit::Bundle bundle(given["bundle"]);
     const vivit::Session session = vivit::open_session(bundle, {given["--engine"], given["--device"]});
-    const auto video = open_clip(given["clip"], given["--size"]);
+    const auto video = open_clip(given["clip"], given["--size"], other);
     vivit::Prediction prediction = session(*video);  // not timed: engines prepare themselves at the first clip
     std::vector<double> preprocess, inference;
     for (int i = 0; i < repeat; ++i) {

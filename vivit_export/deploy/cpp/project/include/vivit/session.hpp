@@ -16,6 +16,7 @@
 #include "vivit/backend.hpp"
 #include "vivit/contract.hpp"
 #include "vivit/detail/text.hpp"
+#include "vivit/detail/view_batch.hpp"
 #include "vivit/errors.hpp"
 #include "vivit/frame_source.hpp"
 #include "vivit/frames.hpp"
@@ -72,28 +73,27 @@ public:
     }
 
     /// Preprocess and run all views of the contract (temporal windows, spatial crops) of one video, and average their
-    /// logits and embeddings. One view is that of `read_clip` and `operator()`. Memory: the frames of one window.
+    /// logits and embeddings. One view is that of `read_clip` and `operator()`. Each frame is read once. Memory: the
+    /// frames of one window.
     ///
     /// @throws ClipError         the video is too short, cannot be read, or does not fit the contract
     /// @throws UsageError        several spatial views of a model that does not crop
     /// @throws EnvironmentFault  the engine fails
     [[nodiscard]] Prediction operator()(Video& video) const {
-        const int spatial = contract_.clip.views[1];
-        require_moving_crop(spatial);
-        const Indices indices = view_indices(video.num_frames(), contract_.clip, video.name());
-        std::vector<std::uint8_t> clips;
-        double preprocess_ms = 0;
-        for (auto window = indices.begin(); window != indices.end(); window += contract_.clip.num_frames) {
-            const FrameBuffer frames = video.read({window, window + contract_.clip.num_frames});
-            const auto start = Clock::now();
-            for (double position : spatial == 1 ? std::vector<double>{0.5} : std::vector<double>{0.0, 0.5, 1.0}) {
-                const std::vector<std::uint8_t> clip = prepare(frames, position);
-                clips.insert(clips.end(), clip.begin(), clip.end());
-            }
-            preprocess_ms += milliseconds_since(start);
-        }
+        require_moving_crop(contract_.clip.views[1]);
+        detail::ViewBatch batch(
+            contract_.clip, byte_clip(),
+            [&](const Frames& frames, double position, std::uint8_t* out) { prepare(frames, position, out); });
+        video.visit(
+            [&](std::int64_t num_frames) {
+                Indices indices = view_indices(num_frames, contract_.clip, video.name());
+                batch.begin(indices.size());
+                return indices;
+            },
+            [&](const Frames& frame, const std::vector<std::size_t>& slots) { batch.add(frame, slots); });
+        const std::vector<std::uint8_t>& clips = batch.finish();
         const auto start = Clock::now();
-        return predicted(run(clips), preprocess_ms, start);
+        return predicted(run(clips), batch.milliseconds(), start);
     }
 
     /// Logits of a batch.
@@ -167,13 +167,25 @@ private:
     /// Do the preprocessing that the graph does not do itself: one uint8 clip for `run`.
     [[nodiscard]] std::vector<std::uint8_t> prepare(const Frames& frames, double position) const {
         if (contract_.io.mode != InputMode::frames) return preprocessor_.crops(frames, position);
+        require_frame_size(frames, frames.count);
+        return {frames.data, frames.data + std::size_t(frames.count) * frames.frame_bytes()};
+    }
+
+    /// The same for any frames of clips of the right length.
+    void prepare(const Frames& frames, double position, std::uint8_t* out) const {
+        if (contract_.io.mode != InputMode::frames) return preprocessor_.crop_frames(frames, out, position);
+        require_frame_size(frames, contract_.clip.num_frames);
+        std::copy_n(frames.data, std::size_t(frames.count) * frames.frame_bytes(), out);
+    }
+
+    /// Refuse a clip of `count` frames that the graph does not take as it is.
+    void require_frame_size(const Frames& frames, int count) const {
         const auto [height, width] = *contract_.io.frame_size;
-        if (frames.count != contract_.clip.num_frames || frames.height != height || frames.width != width)
+        if (count != contract_.clip.num_frames || frames.height != height || frames.width != width)
             throw ClipError("this bundle resizes in the graph and takes uint8 frames " +
                             detail::tuple(std::array{contract_.clip.num_frames, height, width, 3}) + ", got uint8 " +
-                            detail::tuple(std::array{frames.count, frames.height, frames.width, 3}) +
+                            detail::tuple(std::array{count, frames.height, frames.width, 3}) +
                             "; for videos of other sizes export with --input crops");
-        return {frames.data, frames.data + std::size_t(frames.count) * frames.frame_bytes()};
     }
 
     void require_moving_crop(int spatial) const {

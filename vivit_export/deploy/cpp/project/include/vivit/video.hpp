@@ -1,6 +1,7 @@
 // Frames from files that need no decoder: .npy (uint8 (N, h, w, 3)), raw rgb24, and .y4m.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -42,7 +43,8 @@ using VideoOpener = std::function<std::unique_ptr<Video>(const std::filesystem::
 ///
 /// @throws ClipError  the video is too short, or cannot be read
 [[nodiscard]] inline FrameBuffer read_clip(Video& video, const Contract& contract) {
-    return video.read(clip_indices(video.num_frames(), contract.clip, video.name()));
+    return video.read_chosen(
+        [&](std::int64_t num_frames) { return clip_indices(num_frames, contract.clip, video.name()); });
 }
 
 }  // namespace vivit

@@ -10,14 +10,17 @@ extern "C" {
 #include <libswscale/swscale.h>
 }
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "vivit/contract.hpp"
+#include "vivit/detail/libav_decoder.hpp"
 #include "vivit/detail/orientation.hpp"
 #include "vivit/errors.hpp"
 
@@ -53,10 +56,8 @@ struct FreeSws {
     }
 }
 
-/// The display matrix of a frame, or of its stream, or nullptr.
-[[nodiscard]] inline const std::int32_t* display_matrix(const AVFrame& frame, const AVStream& stream) {
-    if (const AVFrameSideData* data = av_frame_get_side_data(&frame, AV_FRAME_DATA_DISPLAYMATRIX))
-        return reinterpret_cast<const std::int32_t*>(data->data);
+/// The display matrix of a stream, or nullptr.
+[[nodiscard]] inline const std::int32_t* display_matrix(const AVStream& stream) {
 #if LIBAVFORMAT_VERSION_INT >= AV_VERSION_INT(60, 15, 100)
     const AVPacketSideData* data = av_packet_side_data_get(
         stream.codecpar->coded_side_data, stream.codecpar->nb_coded_side_data, AV_PKT_DATA_DISPLAYMATRIX);
@@ -66,10 +67,14 @@ struct FreeSws {
 #endif
 }
 
-/// Frames to upright RGB; one for a whole video, whose frames must have one size.
+/// Frames of one video to upright RGB.
 class ToUprightRgb {
 public:
-    ToUprightRgb(std::string name, const AVStream& stream) : name_(std::move(name)), stream_(stream) {}
+    /// @param name    of the video, in errors
+    /// @param stream  says how frames are turned that do not say it themselves
+    ToUprightRgb(std::string name, const AVStream& stream) : name_(std::move(name)) {
+        if (const std::int32_t* matrix = display_matrix(stream)) std::copy_n(matrix, 9, matrix_.emplace().begin());
+    }
 
     /// (height, width) of a frame when it is upright, in pixels.
     ///
@@ -101,14 +106,6 @@ public:
     }
 
 private:
-    [[nodiscard]] static bool is_interlaced(const AVFrame& frame) {
-#if LIBAVUTIL_VERSION_INT >= AV_VERSION_INT(58, 7, 100)
-        return frame.flags & AV_FRAME_FLAG_INTERLACED;
-#else
-        return frame.interlaced_frame;
-#endif
-    }
-
     /// Every `step`-th row from `first` on, of chroma as of luma.
     void convert(const AVFrame& frame, int first, int step, std::uint8_t* out, int stride) {
         const auto source = AVPixelFormat(frame.format);
@@ -133,7 +130,10 @@ private:
     }
 
     [[nodiscard]] Orientation orientation(const AVFrame& frame) const {
-        const std::int32_t* matrix = display_matrix(frame, stream_);
+        const AVFrameSideData* own = av_frame_get_side_data(&frame, AV_FRAME_DATA_DISPLAYMATRIX);
+        const std::int32_t* matrix = own       ? reinterpret_cast<const std::int32_t*>(own->data)
+                                     : matrix_ ? matrix_->data()
+                                               : nullptr;
         const auto found = matrix ? orientation_of(matrix) : Orientation{};
         if (!found)
             throw ClipError(name_ + " is turned by " + std::to_string(*angle_of(matrix)) +
@@ -142,7 +142,7 @@ private:
     }
 
     std::string name_;
-    const AVStream& stream_;
+    std::optional<std::array<std::int32_t, 9>> matrix_;  ///< of the stream
     std::unique_ptr<SwsContext, FreeSws> sws_;
 };
 
