@@ -110,33 +110,38 @@ class Preprocessor:
         """
         images, height, width = self._check(frames)
         rows, columns = self.axes(height, width, position)
-        out = np.zeros((len(images), rows.length, columns.length, 3), np.uint8)
+        out = np.empty((len(images), rows.length, columns.length, 3), np.uint8)
         _in_threads(lambda i: self._fill(out[i], np.asarray(images[i]), rows, columns), len(images))
         return out
 
-    def crop(self, frame: UInt8 | Image.Image, position: float = 0.5) -> UInt8:
+    def crop(self, frame: UInt8 | Image.Image, position: float = 0.5, out: UInt8 | None = None) -> UInt8:
         """Resize and crop one frame, for callers that receive frames one by one.
 
         Args:
             frame: as one of the frames of `crops`.
             position: as for `crops`.
+            out: uint8 (H, W, 3) to write to, such as a frame's place in a batch; None: a new array.
 
         Returns:
-            uint8 (H, W, 3): the same frame as from `crops`.
+            ``out``: the same frame as from `crops`.
 
         Raises:
             ClipError: as for `crops`.
         """
         frame = as_array(frame)
         rows, columns = self.axes(*_frame_size(frame, 0), position)
-        out = np.zeros((rows.length, columns.length, 3), np.uint8)
+        if out is None:
+            out = np.empty((rows.length, columns.length, 3), np.uint8)
         self._fill(out, np.asarray(frame), rows, columns)
         return out
 
     def _fill(self, out: UInt8, frame: UInt8, rows: Axis, columns: Axis) -> None:
-        """Write the crop of ``frame`` to ``out`` (H, W, 3), which holds zeros."""
+        """Write the crop of ``frame`` to ``out`` (H, W, 3), over whatever that holds."""
         inner = out[rows.pad : rows.pad + rows.kept, columns.pad : columns.pad + columns.kept]
-        if self.preprocess.do_resize:
+        if inner.shape != out.shape:
+            out[...] = 0
+        # Pillow returns a copy of an image that has the size already, as Kinetics often has.
+        if (rows.source, columns.source) != (rows.resized, columns.resized):
             first = _Y if self.vertical_first(rows, columns) else _X
             inner[...] = _resize_crop(frame, (columns, rows), first, self.preprocess.resample)
         else:
@@ -162,14 +167,19 @@ class Preprocessor:
         out = np.empty((*crops.shape[:2], 3, *crops.shape[2:4]), np.float32)
         images = crops.reshape(-1, *shape[1:])
         planes = out.reshape(-1, 3, *shape[1:3])
-
-        def fill(i: int) -> None:
-            for channel in range(3):
-                # All indices are in range; without a mode NumPy would buffer the whole output.
-                np.take(self.table[channel], images[i, :, :, channel], out=planes[i, channel], mode="clip")
-
-        _in_threads(fill, len(images))
+        _in_threads(lambda i: self.normalize(images[i], planes[i]), len(images))
         return out
+
+    def normalize(self, crop: UInt8, out: Float32) -> None:
+        """Rescale, offset and normalize one frame.
+
+        Args:
+            crop: uint8 (H, W, 3).
+            out: float32 (3, H, W) to write to.
+        """
+        for channel in range(3):
+            # All indices are in range; without a mode NumPy would buffer the whole output.
+            np.take(self.table[channel], crop[:, :, channel], out=out[channel], mode="clip")
 
     def _check(self, frames: Frames) -> tuple[_Images, int, int]:
         """Return the frames and their common (height, width)."""
