@@ -146,13 +146,13 @@ def test_any_number_of_readers_gives_the_same_and_reads_a_bounded_number_ahead(
     session: Session, monkeypatch: pytest.MonkeyPatch, readers: int
 ) -> None:
     begun: list[Path] = []
-    original = views.read_fitting_views
+    original = views.read_views_to
 
-    def counted(path: Path, *arguments: Any) -> Any:
+    def counted(rows: npt.NDArray[Any], path: Path, *arguments: Any, **named: Any) -> None:
         begun.append(path)
-        return original(path, *arguments)
+        original(rows, path, *arguments, **named)
 
-    monkeypatch.setattr("vivit_export.runtime.predict.read_fitting_views", counted)
+    monkeypatch.setattr("vivit_export.runtime.predict.read_views_to", counted)
     paths = CLIPS * 3
     results = predict_videos(session, paths, readers=readers)
     labels = []
@@ -160,7 +160,7 @@ def test_any_number_of_readers_gives_the_same_and_reads_a_bounded_number_ahead(
         assert isinstance(result, VideoPrediction)
         labels.append(result.prediction.top(1)[0][0])
         ahead = len(begun) - number
-        assert ahead <= 2 * min(readers, len(paths)) + session.batches[1]
+        assert ahead <= 2 * min(readers, len(paths)) + 2 * session.batches[1]
     assert len(begun) == len(paths)
     assert labels == [result.prediction.top(1)[0][0] for result in predictions(predict_videos(session, paths))]
 

@@ -21,8 +21,7 @@ import numpy.typing as npt
 from vivit_export.contract import Contract
 from vivit_export.deploy.triton.front_config import ENGINE_MODEL, LARGEST
 from vivit_export.errors import ClipError, EnvironmentFault, VivitExportError
-from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
-from vivit_export.runtime.clips.views import average_views, read_fitting_views
+from vivit_export.runtime.clips.views import average_views, num_views, read_views_to
 from vivit_export.runtime.session.triton.protocol import CONTRACT, SUBJECT, VIDEO
 
 UInt8 = npt.NDArray[np.uint8]
@@ -122,14 +121,14 @@ def read_video(data: bytes, contract: Contract) -> npt.NDArray[Any]:
     Raises:
         ClipError: the bytes are not a video, or do not fit the contract.
     """
+    source = contract.io.inputs[0]
+    rows = np.empty((num_views(contract), *(int(d) for d in source.shape[1:])), source.dtype)
     with _as_file(data) as path:
         try:
-            clips = read_fitting_views(path, contract)
+            read_views_to(rows, path, contract)
         except ClipError as e:
             raise ClipError(str(e).replace(str(path), SUBJECT)) from e
-    if contract.io.mode != "pixels":
-        return clips
-    return Preprocessor(contract.clip, contract.preprocess).to_pixels(clips)
+    return rows
 
 
 @contextmanager

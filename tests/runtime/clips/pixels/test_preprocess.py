@@ -126,8 +126,11 @@ def test_a_crop_overwrites_all_that_its_place_held(seed: int) -> None:
     preprocessor, frames = preprocessor_for(p, 1, *size), noise(1, *size, seed)
     expected = preprocessor.crops(frames)[0]
     out = np.full_like(expected, 77)
-    assert preprocessor.crop(frames[0], out=out) is out
+    preprocessor.write(frames[0], out)
     np.testing.assert_array_equal(out, expected)
+    pixels = np.full((1, 3, *out.shape[:2]), np.nan, np.float32)
+    preprocessor.write_clip(frames, pixels)
+    np.testing.assert_array_equal(pixels[None].view(np.uint32), preprocessor(frames).view(np.uint32))
 
 
 @pytest.mark.parametrize("resample", range(6))

@@ -114,26 +114,57 @@ class Preprocessor:
         _in_threads(lambda i: self._fill(out[i], np.asarray(images[i]), rows, columns), len(images))
         return out
 
-    def crop(self, frame: UInt8 | Image.Image, position: float = 0.5, out: UInt8 | None = None) -> UInt8:
+    def crop(self, frame: UInt8 | Image.Image, position: float = 0.5) -> UInt8:
         """Resize and crop one frame, for callers that receive frames one by one.
 
         Args:
             frame: as one of the frames of `crops`.
             position: as for `crops`.
-            out: uint8 (H, W, 3) to write to, such as a frame's place in a batch; None: a new array.
 
         Returns:
-            ``out``: the same frame as from `crops`.
+            uint8 (H, W, 3): the same frame as from `crops`.
+
+        Raises:
+            ClipError: as for `crops`.
+        """
+        out = np.empty((self.clip.height, self.clip.width, 3), np.uint8)
+        self.write(frame, out, position)
+        return out
+
+    def write(self, frame: UInt8 | Image.Image, out: npt.NDArray[Any], position: float = 0.5) -> None:
+        """Resize and crop one frame straight to its place, such as that in a batch.
+
+        Args:
+            frame: as one of the frames of `crops`.
+            out: uint8 (H, W, 3) for the crop, or float32 (3, H, W) for its normalized pixels; whatever it holds is
+                overwritten.
+            position: as for `crops`.
 
         Raises:
             ClipError: as for `crops`.
         """
         frame = as_array(frame)
         rows, columns = self.axes(*_frame_size(frame, 0), position)
-        if out is None:
-            out = np.empty((rows.length, columns.length, 3), np.uint8)
-        self._fill(out, np.asarray(frame), rows, columns)
-        return out
+        if out.dtype == np.uint8:
+            self._fill(out, np.asarray(frame), rows, columns)
+        else:
+            crop = np.empty((rows.length, columns.length, 3), np.uint8)
+            self._fill(crop, np.asarray(frame), rows, columns)
+            self._normalize(crop, out)
+
+    def write_clip(self, frames: Frames, out: npt.NDArray[Any]) -> None:
+        """Do `write` for each frame of a clip, in this thread.
+
+        Args:
+            frames: as for `crops`.
+            out: uint8 (T, H, W, 3), or float32 (T, 3, H, W).
+
+        Raises:
+            ClipError: as for `crops`.
+        """
+        images, _, _ = self._check(frames)
+        for image, place in zip(images, out, strict=True):
+            self.write(image, place)
 
     def _fill(self, out: UInt8, frame: UInt8, rows: Axis, columns: Axis) -> None:
         """Write the crop of ``frame`` to ``out`` (H, W, 3), over whatever that holds."""
@@ -167,16 +198,11 @@ class Preprocessor:
         out = np.empty((*crops.shape[:2], 3, *crops.shape[2:4]), np.float32)
         images = crops.reshape(-1, *shape[1:])
         planes = out.reshape(-1, 3, *shape[1:3])
-        _in_threads(lambda i: self.normalize(images[i], planes[i]), len(images))
+        _in_threads(lambda i: self._normalize(images[i], planes[i]), len(images))
         return out
 
-    def normalize(self, crop: UInt8, out: Float32) -> None:
-        """Rescale, offset and normalize one frame.
-
-        Args:
-            crop: uint8 (H, W, 3).
-            out: float32 (3, H, W) to write to.
-        """
+    def _normalize(self, crop: UInt8, out: Float32) -> None:
+        """Write the pixel values of a crop (H, W, 3) to ``out`` (3, H, W)."""
         for channel in range(3):
             # All indices are in range; without a mode NumPy would buffer the whole output.
             np.take(self.table[channel], crop[:, :, channel], out=out[channel], mode="clip")
