@@ -214,6 +214,33 @@ def test_what_cannot_be_used_keeps_its_place(
     assert "does not exist" in str(results[2].error)  # type: ignore[union-attr]
 
 
+def test_of_many_videos_each_broken_one_has_its_sentence_and_the_others_their_result(
+    session: Session, tmp_path: Path
+) -> None:
+    broken = {}
+    for number, (data, said) in enumerate(
+        [
+            (CLIPS[0].read_bytes()[:3000], "is cut short"),
+            (b"\0" * 5000, "cannot be read as a video"),
+            (b"", "is empty; give a video file"),
+        ]
+    ):
+        path = tmp_path / f"broken-{number}.mp4"
+        path.write_bytes(data)
+        broken[path] = said
+    paths = CLIPS * 25
+    for place, path in zip((0, 77, 202), broken, strict=True):
+        paths.insert(place, path)
+    results = list(predict_videos(session, paths, readers=3))
+    assert [result.path for result in results] == paths
+    for result in results:
+        if isinstance(result, VideoFault):
+            assert str(result.error).startswith(f"{result.path} ") and broken[result.path] in str(result.error)
+        else:
+            assert result.prediction.top(1)[0][0] == clip_labels()[result.path.name]
+    assert sum(isinstance(result, VideoFault) for result in results) == 3
+
+
 def test_a_window_video_that_cannot_be_used_does_not_stop_the_others(session: Session, tmp_path: Path) -> None:
     text = tmp_path / "text.mp4"
     text.write_text("no video")
