@@ -191,7 +191,10 @@ def test_golden_refuses_what_needs_the_eager_model(bundles: Bundles, given: dict
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"decode": "full"}, r"^decode=full is for videos, and the golden clips are frames; name videos with clips=DIR"),
+        (
+            {"decode": "full"},
+            r"^decode=full is for videos, and the golden clips are frames; name videos with clips=DIR",
+        ),
         ({"readers": 2}, r"^readers=2 is for videos"),
         ({"readers": 0}, r"^readers=0 must be at least 1$"),
         ({"decode": "some"}, r"^decode='some' is not one of auto, full$"),

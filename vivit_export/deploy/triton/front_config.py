@@ -21,8 +21,8 @@ from vivit_export.runtime.session.triton.protocol import FRAMES_SUFFIX, VIDEO, V
 ENGINE_MODEL = "vivit_engine_model"
 LARGEST = "vivit_largest_batch"
 
-# Videos decoded at once; each decoder has threads of its own.
-_DECODERS = {"count": 2, "kind": Symbol("KIND_CPU")}
+# One reads while the results of the other are on their way; each reads as many videos at once as there are cores.
+_INSTANCES = {"count": 2, "kind": Symbol("KIND_CPU")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,10 @@ def _common(engine: Engine, outputs: list[Message]) -> Message:
 
 def _python(name: str, engine: Engine, outputs: list[Message], facts: list[Message]) -> Message:
     common = _common(engine, outputs)
-    return {"name": name, "backend": "python", **common, "instance_group": [_DECODERS], "parameters": facts}
+    # Requests that wait come in one call, which reads their videos at once; they differ in size, hence ragged.
+    (video,) = common["input"]
+    common |= {"input": [{**video, "allow_ragged_batch": True}], "dynamic_batching": {}}
+    return {"name": name, "backend": "python", **common, "instance_group": [_INSTANCES], "parameters": facts}
 
 
 def _ensemble(name: str, engine: Engine, outputs: list[Message], steps: list[Message], facts: list[Message]) -> Message:
