@@ -21,6 +21,7 @@ from vivit_export.contract import Contract
 from vivit_export.errors import ClipError
 from vivit_export.runtime import Preprocessor, read_clip
 from vivit_export.runtime.clips.video.reading import Reading
+from vivit_export.runtime.clips.views import read_crops
 
 CropsFile = Callable[..., Path]
 
@@ -213,11 +214,11 @@ def test_any_number_of_readers_gives_the_same_clips_and_few_are_held(
 
     (videos / "broken.mp4").write_bytes(b"not a video")
     expected = list(find_calibration_clips(videos, contract, fewest=8, readers=1).read())
-    begun, original = [], module.read_crops
+    begun: list[Path] = []
 
     def counted(path: Path, *arguments: Any) -> npt.NDArray[np.uint8]:
         begun.append(path)
-        return original(path, *arguments)
+        return read_crops(path, *arguments)
 
     monkeypatch.setattr(module, "read_crops", counted)
     clips = find_calibration_clips(videos, contract, fewest=8, reading=Reading("full"), readers=readers)
