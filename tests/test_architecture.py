@@ -263,12 +263,13 @@ def definitions(tree: ast.Module) -> Iterator[Definition]:
 
 
 def public_definitions(tree: ast.Module) -> Iterator[Definition]:
-    """Classes and functions of a module, and the methods of its public classes."""
+    """Classes and functions of a module, and the methods of its public classes, but no signature of an overload."""
     for node in tree.body:
         if isinstance(node, Definition) and not node.name.startswith("_"):
             yield node
             if isinstance(node, ast.ClassDef):
-                yield from (n for n in node.body if isinstance(n, Definition) and not n.name.startswith("_"))
+                inside = (n for n in node.body if isinstance(n, Definition) and not n.name.startswith("_"))
+                yield from (n for n in inside if "overload" not in map(ast.unparse, n.decorator_list))
 
 
 def code_lines(node: Definition) -> int:

@@ -17,6 +17,7 @@ from line_chart import line_chart
 from markdown_table import megabytes, table
 from peers_section import peers_section
 from quantization_section import ideas_section, quantization_section
+from throughput_section import throughput_section
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results"
@@ -286,6 +287,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("sdpa", "Eager attention and SDPA, as in the Transformers documentation", _sdpa),
     ("quantization", "INT8 and FP8", quantization_section),
     ("quantization_ideas", "INT8 and FP8: what bias correction and clipped weights gain", ideas_section),
+    ("throughput", "From file to label", throughput_section),
     ("plan", "What TensorRT for RTX compiles", _plans),
     ("rewrites", "How the exact rewrites change the results", _rewrites),
     ("export", "The export", _export),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,8 @@ from vivit_export.calibration.clips import _is_noise as is_noise
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError
 from vivit_export.runtime import Preprocessor, read_clip
+from vivit_export.runtime.clips.video.reading import Reading
+from vivit_export.runtime.clips.views import read_crops
 
 CropsFile = Callable[..., Path]
 
@@ -200,3 +204,26 @@ def test_a_run_continues_after_the_clips_that_are_done(contract: Contract, crops
     assert [name for name, _ in continued] == [name for name, _ in whole]
     assert len(whole) == 38
     assert half.set_aside | rest.set_aside == clips_of_one_run.set_aside
+
+
+@pytest.mark.parametrize("readers", [1, 3, None])
+def test_any_number_of_readers_gives_the_same_clips_and_few_are_held(
+    contract: Contract, videos: Path, monkeypatch: pytest.MonkeyPatch, readers: int | None
+) -> None:
+    from vivit_export.calibration import clips as module
+
+    (videos / "broken.mp4").write_bytes(b"not a video")
+    expected = list(find_calibration_clips(videos, contract, fewest=8, readers=1).read())
+    begun: list[Path] = []
+
+    def counted(path: Path, *arguments: Any) -> npt.NDArray[np.uint8]:
+        begun.append(path)
+        return read_crops(path, *arguments)
+
+    monkeypatch.setattr(module, "read_crops", counted)
+    clips = find_calibration_clips(videos, contract, fewest=8, reading=Reading("full"), readers=readers)
+    for place, ((name, crops), (other, same)) in enumerate(zip(clips.read(), expected, strict=True)):
+        assert name == other
+        np.testing.assert_array_equal(crops, same)
+        assert len(begun) - place <= 2 * (readers or os.cpu_count() or 1) + len(clips.set_aside)
+    assert clips.set_aside == {"broken.mp4": "it is a text file; give a video file"}

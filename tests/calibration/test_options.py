@@ -20,6 +20,10 @@ from vivit_export.errors import UsageError
         ({"smooth": "much"}, "--smooth 'much' is neither"),
         ({"num_clips": 0}, "--calibration-clips 0 must be at least 1"),
         ({"seed": -1}, "--calibration-seed -1 must not be negative"),
+        ({"data": (Path("x"),), "readers": 0}, "--readers 0 must be at least 1"),
+        ({"data": (Path("x"),), "decode": "some"}, "--decode 'some' is not one of auto, full"),
+        ({"readers": 2}, "--readers 2 is for videos; name some with --calibration-data DIR"),
+        ({"decode": "full"}, "--decode full is for videos; name some with --calibration-data DIR"),
         ({"ranges": Path("x"), "method": "mse", "seed": 3}, "--ranges holds the result of a calibration"),
     ],
 )

@@ -188,6 +188,23 @@ def test_golden_refuses_what_needs_the_eager_model(bundles: Bundles, given: dict
         check(checked(bundles, precision="fp32"), against="golden", **given)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"decode": "full"},
+            r"^decode=full is for videos, and the golden clips are frames; name videos with clips=DIR",
+        ),
+        ({"readers": 2}, r"^readers=2 is for videos"),
+        ({"readers": 0}, r"^readers=0 must be at least 1$"),
+        ({"decode": "some"}, r"^decode='some' is not one of auto, full$"),
+    ],
+)
+def test_ways_of_reading_are_for_videos(bundles: Bundles, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        check(checked(bundles, precision="fp32"), **given)
+
+
 def test_an_unknown_reference_is_refused(bundles: Bundles) -> None:
     with pytest.raises(UsageError, match="against='silver' is not one of golden, eager"):
         check(checked(bundles, precision="fp32"), against="silver")  # type: ignore[arg-type]

@@ -146,13 +146,13 @@ def test_any_number_of_readers_gives_the_same_and_reads_a_bounded_number_ahead(
     session: Session, monkeypatch: pytest.MonkeyPatch, readers: int
 ) -> None:
     begun: list[Path] = []
-    original = views.read_fitting_views
+    original = views.read_views_to
 
-    def counted(path: Path, *arguments: Any) -> Any:
+    def counted(rows: npt.NDArray[Any], path: Path, *arguments: Any, **named: Any) -> None:
         begun.append(path)
-        return original(path, *arguments)
+        original(rows, path, *arguments, **named)
 
-    monkeypatch.setattr("vivit_export.runtime.predict.read_fitting_views", counted)
+    monkeypatch.setattr("vivit_export.runtime.predict.read_views_to", counted)
     paths = CLIPS * 3
     results = predict_videos(session, paths, readers=readers)
     labels = []
@@ -160,7 +160,7 @@ def test_any_number_of_readers_gives_the_same_and_reads_a_bounded_number_ahead(
         assert isinstance(result, VideoPrediction)
         labels.append(result.prediction.top(1)[0][0])
         ahead = len(begun) - number
-        assert ahead <= 2 * min(readers, len(paths)) + session.batches[1]
+        assert ahead <= 2 * min(readers, len(paths)) + 2 * session.batches[1]
     assert len(begun) == len(paths)
     assert labels == [result.prediction.top(1)[0][0] for result in predictions(predict_videos(session, paths))]
 
@@ -212,6 +212,33 @@ def test_what_cannot_be_used_keeps_its_place(
     assert [result.prediction.top(1)[0][0] for result in good] == ["down", "grow"]
     assert "is a text file; give a video file" in str(results[0].error)  # type: ignore[union-attr]
     assert "does not exist" in str(results[2].error)  # type: ignore[union-attr]
+
+
+def test_of_many_videos_each_broken_one_has_its_sentence_and_the_others_their_result(
+    session: Session, tmp_path: Path
+) -> None:
+    broken = {}
+    for number, (data, said) in enumerate(
+        [
+            (CLIPS[0].read_bytes()[:3000], "is cut short"),
+            (b"\0" * 5000, "cannot be read as a video"),
+            (b"", "is empty; give a video file"),
+        ]
+    ):
+        path = tmp_path / f"broken-{number}.mp4"
+        path.write_bytes(data)
+        broken[path] = said
+    paths = CLIPS * 25
+    for place, path in zip((0, 77, 202), broken, strict=True):
+        paths.insert(place, path)
+    results = list(predict_videos(session, paths, readers=3))
+    assert [result.path for result in results] == paths
+    for result in results:
+        if isinstance(result, VideoFault):
+            assert str(result.error).startswith(f"{result.path} ") and broken[result.path] in str(result.error)
+        else:
+            assert result.prediction.top(1)[0][0] == clip_labels()[result.path.name]
+    assert sum(isinstance(result, VideoFault) for result in results) == 3
 
 
 def test_a_window_video_that_cannot_be_used_does_not_stop_the_others(session: Session, tmp_path: Path) -> None:

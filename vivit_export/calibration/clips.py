@@ -7,9 +7,11 @@ left, the calibration is refused. Random data is never used instead, and noise i
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,9 @@ from vivit_export.calibration.sources import FRAMES, Source, find_sources
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError
 from vivit_export.files import sha256_of
-from vivit_export.runtime import Preprocessor, read_clip
+from vivit_export.runtime.clips.ahead import read_in_order, share_cores
+from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
+from vivit_export.runtime.clips.views import read_crops
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -42,12 +46,16 @@ class CalibrationClips:
         contract: says how a clip is drawn from a video, and its shape.
         sources: all clips, shuffled.
         fewest: a calibration with fewer usable clips is refused.
+        reading: how much of each video is decoded.
+        readers: how many videos are read at once; None: one per core.
         set_aside: why clips were not used, by name; filled while they are read.
     """
 
     contract: Contract
     sources: tuple[Source, ...]
     fewest: int = FEWEST_CLIPS
+    reading: Reading = AS_NEEDED
+    readers: int | None = None
     set_aside: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -61,7 +69,9 @@ class CalibrationClips:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def read(self, done: Sequence[str] = ()) -> Iterator[tuple[str, UInt8]]:
-        """Yield the name and the crops, uint8 (T, H, W, 3), of each usable clip; one is in memory at a time.
+        """Yield the name and the crops, uint8 (T, H, W, 3), of each usable clip.
+
+        Memory: 2 * ``readers`` clips besides the one that was yielded, and the few frames of as many decoders.
 
         Args:
             done: digests (from `digest`) of the clips that an earlier run used, in order. They are not yielded
@@ -73,27 +83,29 @@ class CalibrationClips:
         start = len(done) + len(self.set_aside)
         names = [source.name for source in self.sources[:start] if source.name not in self.set_aside]
         seen = dict(zip(done, names, strict=True))
-        preprocessor = Preprocessor(self.contract.clip, self.contract.preprocess)
         used = len(seen)
-        for source in self.sources[start:]:
-            reason, crops = self._load(source, preprocessor)
-            if crops is not None:
-                reason = _unusable(crops, seen)
-            if reason or crops is None:
-                self.set_aside[source.name] = reason
-                self._require_most()
-                continue
-            seen[digest(crops)] = source.name
-            used += 1
-            yield source.name, crops
+        sources = self.sources[start:]
+        readers = max(1, min(self.readers or os.cpu_count() or 1, len(sources)))
+        load = partial(self._load, reading=share_cores(self.reading, readers))
+        with closing(read_in_order(load, sources, readers)) as loaded:
+            for source, (reason, crops) in zip(sources, loaded, strict=True):
+                if crops is not None:
+                    reason = _unusable(crops, seen)
+                if reason or crops is None:
+                    self.set_aside[source.name] = reason
+                    self._require_most()
+                    continue
+                seen[digest(crops)] = source.name
+                used += 1
+                yield source.name, crops
         self.require_enough(used)
 
-    def _load(self, source: Source, preprocessor: Preprocessor) -> tuple[str, UInt8 | None]:
+    def _load(self, source: Source, reading: Reading) -> tuple[str, UInt8 | None]:
         if source.row is not None:
             with safe_open(source.path, "numpy") as file:
                 return "", np.ascontiguousarray(file.get_slice(FRAMES)[source.row])
         try:
-            return "", preprocessor.crops(read_clip(source.path, self.contract))
+            return "", read_crops(source.path, self.contract, reading)
         except ClipError as e:
             return _without_path(str(e), source), None
 
@@ -169,6 +181,8 @@ def find_calibration_clips(
     limit: int | None = None,
     seed: int = 0,
     fewest: int = FEWEST_CLIPS,
+    reading: Reading = AS_NEEDED,
+    readers: int | None = None,
 ) -> CalibrationClips:
     """Find clips and shuffle them, without decoding any.
 
@@ -179,7 +193,9 @@ def find_calibration_clips(
         contract: contract of the model.
         limit: use at most this many, after shuffling.
         seed: seed of the order.
-        fewest: see `CalibrationClips`.
+        fewest: see `CalibrationClips`, as for ``reading`` and ``readers``.
+        reading: see there.
+        readers: see there.
 
     Raises:
         ClipError: something does not exist, is of the wrong shape, or there are too few clips.
@@ -187,6 +203,6 @@ def find_calibration_clips(
     places = [data] if isinstance(data, Path) else list(data)
     sources = find_sources(places, contract)
     order = np.random.default_rng(seed).permutation(len(sources))[:limit]
-    clips = CalibrationClips(contract, tuple(sources[i] for i in order), fewest)
+    clips = CalibrationClips(contract, tuple(sources[i] for i in order), fewest, reading, readers)
     clips.require_enough(len(clips))
     return clips

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from vivit_export.choices import CalibrationMethod
+from vivit_export.choices import CalibrationMethod, Decode
 from vivit_export.errors import CalibrationError, ClipError, UsageError, option
 
 
@@ -23,6 +23,8 @@ class CalibrationOptions:
         seed: seed of the order.
         cache: file that lets a calibration resume; None: one in the user's cache folder.
         ranges: ``ranges.json`` of an earlier calibration of this model, instead of a new calibration.
+        decode: ``auto`` or ``full``; see `vivit_export.runtime.clips.video.reading.Reading`.
+        readers: how many videos are read at once; None: one per core.
     """
 
     data: tuple[Path, ...] = ()
@@ -32,6 +34,8 @@ class CalibrationOptions:
     seed: int = 0
     cache: Path | None = None
     ranges: Path | None = None
+    decode: Decode = "auto"
+    readers: int | None = None
 
     def __post_init__(self) -> None:
         if self.method not in get_args(CalibrationMethod):
@@ -43,6 +47,14 @@ class CalibrationOptions:
             )
         if self.num_clips is not None and self.num_clips < 1:
             raise UsageError(f"{option('calibration.num_clips', self.num_clips)} must be at least 1")
+        if self.decode not in get_args(Decode):
+            raise UsageError(f"{option('decode', repr(self.decode))} is not one of {', '.join(get_args(Decode))}")
+        if self.readers is not None and self.readers < 1:
+            raise UsageError(f"{option('readers', self.readers)} must be at least 1")
+        unread = [option("decode", self.decode)] if self.decode != "auto" else []
+        unread += [option("readers", self.readers)] if self.readers is not None else []
+        if unread and not self.data and self.ranges is None:
+            raise UsageError(f"{unread[0]} is for videos; name some with {option('calibration.data', 'DIR')}")
         if self.seed < 0:
             raise UsageError(f"{option('calibration.seed', self.seed)} must not be negative")
         if self.ranges is not None and replace(self, ranges=None) != CalibrationOptions():

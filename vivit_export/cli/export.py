@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from vivit_export import __version__
-from vivit_export.choices import AttentionForm
+from vivit_export.choices import AttentionForm, Decode
 from vivit_export.cli.options import (
     Command,
     SamplingChoice,
@@ -21,6 +21,7 @@ from vivit_export.cli.options import (
     hub_options,
     output_options,
     precision_options,
+    reading_options,
     rewrite_options,
     sampling_options,
     target_options,
@@ -160,6 +161,7 @@ def vivit_export(
 @click.option("-o", "--output", type=FILE, default=Path("ranges.json"), show_default=True, help="File to write.")
 @precision_options(Precision.INT8)
 @calibration_options
+@reading_options
 @fp8_attention_option
 @sampling_options
 @click.option("--sensitivity", is_flag=True, help="Also measure how quantizing each layer changes the logits.")
@@ -172,6 +174,8 @@ def calibrate(
     output: Path,
     precision: Precision | None,
     calibration: CalibrationOptions,
+    decode: Decode,
+    readers: int | None,
     fp8_attention: bool,
     sampling: SamplingChoice,
     sensitivity: bool,
@@ -186,6 +190,7 @@ def calibrate(
     from vivit_export.export.checkpoint.preview import preview_checkpoint
     from vivit_export.export.options import ExportOptions
 
+    calibration = dataclasses.replace(calibration, decode=decode, readers=readers)
     options = ExportOptions(
         precision or Precision.INT8,
         calibration=calibration,

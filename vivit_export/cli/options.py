@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar, get_args
 import click
 
 from vivit_export.calibration.options import CalibrationOptions
-from vivit_export.choices import CalibrationMethod, CpuPrecision
+from vivit_export.choices import CalibrationMethod, CpuPrecision, Decode
 from vivit_export.cli.values import FILE, PATH, sm_list, views
 from vivit_export.contract import Sampling, Short
 from vivit_export.errors import EnvironmentFault, OutputError, UsageError, VivitExportError, option
@@ -289,6 +289,18 @@ sampling_options = grouped(
     click.option("--stride", type=int, metavar="K", help="Take every K-th frame; implies --sampling stride."),
     click.option("--short", type=click.Choice(get_args(Short)), help="What to do with a video that is too short."),
     click.option("--views", callback=views, metavar="TxS", help="Average T temporal and S spatial views, such as 4x3."),
+)
+reading_options = options(
+    click.option(
+        "--decode",
+        type=click.Choice(get_args(Decode)),
+        default="auto",
+        show_default=True,
+        help="Decode what the clips need, or the whole of each video to find any damage.",
+    ),
+    click.option(
+        "--readers", type=click.IntRange(min=1), help="Read this many videos at once.  [default: one per core]"
+    ),
 )
 device_options = options(
     click.option("--device", metavar="NAME", help="cpu, cuda or cuda:N.  [default: the first GPU, or the CPU]"),

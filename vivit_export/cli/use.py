@@ -16,6 +16,7 @@ from vivit_export.cli.options import (
     SamplingChoice,
     device_options,
     output_options,
+    reading_options,
     sampling_options,
     session_options,
 )
@@ -77,14 +78,7 @@ def inspect(
 )
 @click.option("--hop", callback=length, metavar="LENGTH", help="Distance between windows.  [default: --window]")
 @click.option("--labels", type=FILE, help="File with the label of each logit: one per line, or JSON.")
-@click.option(
-    "--decode",
-    type=click.Choice(get_args(Decode)),
-    default="auto",
-    show_default=True,
-    help="Decode what the clips need, or the whole of each video to find any damage.",
-)
-@click.option("--readers", type=click.IntRange(min=1), help="Read this many videos at once.  [default: one per core]")
+@reading_options
 @click.option("--top-k", default=5, show_default=True, type=click.IntRange(min=1), help="Show this many labels.")
 @click.option("--embedding", type=FILE, help="Also write the embeddings to this safetensors file.")
 @click.option("--force", is_flag=True, help="Replace the file of --embedding if it exists.")
@@ -175,6 +169,7 @@ def predict(
 @click.option("--checkpoint", metavar="MODEL", help="Checkpoint that BUNDLE was exported from, for the eager model.")
 @click.option("--gate", metavar="LIMITS", help="Drift limits, e.g. top1=0.99,max=0.02.  [default: the bundle's]")
 @click.option("--per-block", is_flag=True, help="Also show the drift after each encoder block.")
+@reading_options
 @output_options
 def check(
     bundle: Path,
@@ -187,6 +182,8 @@ def check(
     checkpoint: str | None,
     gate: str | None,
     per_block: bool,
+    decode: Decode,
+    readers: int | None,
     as_json: bool,
     progress: Silent,
 ) -> None:
@@ -205,6 +202,8 @@ def check(
         num_clips=num_clips,
         gate=gate,
         per_block=per_block,
+        decode=decode,
+        readers=readers,
         engine=engine,
         device=device,
         cpu_precision=cpu_precision,

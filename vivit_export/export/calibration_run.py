@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.calibration.ranges import Ranges
-from vivit_export.choices import CalibrationMethod
+from vivit_export.choices import CalibrationMethod, Decode
 from vivit_export.contract import Sampling, Short
 from vivit_export.errors import UsageError, option
 from vivit_export.export.calibrate import calibration_contract, calibration_graph, find_clips_of, obtain_ranges
@@ -41,6 +41,8 @@ def calibrate(
     num_clips: int | None = None,
     seed: int = 0,
     cache: str | Path | None = None,
+    decode: Decode = "auto",
+    readers: int | None = None,
     fp8_attention: bool = False,
     sampling: Sampling | None = None,
     stride: int | None = None,
@@ -65,6 +67,8 @@ def calibrate(
         num_clips: use at most this many clips.
         seed: seed of their order.
         cache: file that lets a calibration resume; None: one in the user's cache folder.
+        decode: ``auto``: decode what the clips need of each video; ``full``: all of it, to find any damage.
+        readers: how many videos are read at once; None: one per core.
         fp8_attention: for ``fp8``, also find the ranges of Q, K and V.
         sampling: as for the exports that will use the ranges, like the three after it; see `ExportOptions`.
         stride: see there.
@@ -90,6 +94,8 @@ def calibrate(
         num_clips,
         seed,
         None if cache is None else as_path(cache, "cache"),
+        decode=decode,
+        readers=readers,
     )
     options = ExportOptions(
         find_precision(precision),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from vivit_export import demo
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError
 from vivit_export.runtime import Preprocessor, find_clips, read_clip
+from vivit_export.runtime.clips.ahead import read_in_order, share_cores
+from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,12 @@ def num_check_clips(wanted: int | None, folder: str | Path | None, flops_per_cli
 
 
 def load_check_clips(
-    contract: Contract, folder: Path | None, limit: int | None, note: Callable[[str], None] | None = None
+    contract: Contract,
+    folder: Path | None,
+    limit: int | None,
+    note: Callable[[str], None] | None = None,
+    reading: Reading = AS_NEEDED,
+    readers: int | None = None,
 ) -> CheckClips:
     """Decode, sample and crop clips according to the contract.
 
@@ -71,6 +81,8 @@ def load_check_clips(
         folder: the user's videos, or None for the bundled ones.
         limit: read at most this many, in sorted order.
         note: receives a remark if anything in the user's folder is ignored; see `find_clips`.
+        reading: how much of each video is decoded.
+        readers: how many are read at once; None: one per core.
 
     Raises:
         ClipError: no video is found, or one cannot be used.
@@ -79,7 +91,7 @@ def load_check_clips(
     names: list[str] = []
     crops: list[npt.NDArray[np.uint8]] = []
     frames: list[npt.NDArray[np.uint8]] = []
-    for name, clip in read_check_clips(contract, folder, limit, note):
+    for name, clip in read_check_clips(contract, folder, limit, note, reading, readers):
         names.append(name)
         crops.append(preprocessor.crops(clip))
         if contract.io.frame_size is not None:
@@ -93,18 +105,28 @@ def load_check_clips(
 
 
 def read_check_clips(
-    contract: Contract, folder: Path | None, limit: int | None, note: Callable[[str], None] | None = None
+    contract: Contract,
+    folder: Path | None,
+    limit: int | None,
+    note: Callable[[str], None] | None = None,
+    reading: Reading = AS_NEEDED,
+    readers: int | None = None,
 ) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
     """Yield the name and the sampled frames, uint8 (T, h, w, 3), of each clip; see `load_check_clips`.
 
     Frames have the video's own size or, if the graph takes whole frames, the size of its input.
     """
     root = demo.clips_path() if folder is None else folder
-    for path in find_clips(root, None if folder is None else note)[:limit]:
-        clip = _read(path, contract, bundled=folder is None)
-        # Class folders often hold files of equal names.
-        name = path.relative_to(root).as_posix() if root.is_dir() else path.name
-        yield name, clip if contract.io.frame_size is None else _as_camera(clip, contract.io.frame_size)
+    paths = find_clips(root, None if folder is None else note)[:limit]
+    at_once = max(1, min(readers or os.cpu_count() or 1, len(paths)))
+    read = partial(_read, contract=contract, bundled=folder is None, reading=share_cores(reading, at_once))
+    with closing(read_in_order(read, paths, at_once)) as clips:
+        yield from zip((_name(path, root) for path in paths), clips, strict=True)
+
+
+def _name(path: Path, root: Path) -> str:
+    # Class folders often hold files of equal names.
+    return path.relative_to(root).as_posix() if root.is_dir() else path.name
 
 
 def _as_camera(clip: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -113,9 +135,9 @@ def _as_camera(clip: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArra
     return np.stack([np.asarray(Image.fromarray(frame).resize((width, height))) for frame in clip])
 
 
-def _read(path: Path, contract: Contract, bundled: bool) -> npt.NDArray[np.uint8]:
+def _read(path: Path, contract: Contract, bundled: bool, reading: Reading) -> npt.NDArray[np.uint8]:
     try:
-        return read_clip(path, contract)
+        return _fitted(read_clip(path, contract, reading), contract)
     except ClipError:
         if not bundled:
             raise
@@ -124,4 +146,9 @@ def _read(path: Path, contract: Contract, bundled: bool) -> npt.NDArray[np.uint8
 
         label = demo.clip_labels()[path.name]
         clip = contract.clip
-        return render_clip(label, seed=0, num_frames=clip.num_frames, height=clip.height, width=clip.width)
+        rendered = render_clip(label, seed=0, num_frames=clip.num_frames, height=clip.height, width=clip.width)
+        return _fitted(rendered, contract)
+
+
+def _fitted(clip: npt.NDArray[np.uint8], contract: Contract) -> npt.NDArray[np.uint8]:
+    return clip if contract.io.frame_size is None else _as_camera(clip, contract.io.frame_size)

@@ -10,14 +10,14 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.bundle.checks import BlockDrift, CheckedClips, DriftReport, Gate, Parity, Run
-from vivit_export.choices import Against, CpuPrecision
+from vivit_export.choices import Against, CpuPrecision, Decode
 from vivit_export.errors import CheckpointError, UsageError, counted, option
 from vivit_export.export.checkpoint.files import hash_weights
 from vivit_export.export.clips import load_check_clips, num_check_clips
@@ -25,6 +25,7 @@ from vivit_export.packages import naming_the_extra
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime import Preprocessor
+from vivit_export.runtime.clips.video.reading import Reading, told_by
 from vivit_export.runtime.drift.check import (
     Outputs,
     check_session,
@@ -69,6 +70,8 @@ def check(
     num_clips: int | None = None,
     gate: str | None = None,
     per_block: bool = False,
+    decode: Decode = "auto",
+    readers: int | None = None,
     progress: Progress | None = None,
 ) -> DriftReport:
     """Measure the drift of a bundle on the engine that would serve it; see `DriftReport.passed`.
@@ -86,6 +89,8 @@ def check(
         num_clips: use at most this many clips.
         gate: limits such as ``top1=0.99``, which override those that the bundle was exported with.
         per_block: also measure the drift after each encoder block.
+        decode: ``auto``: decode what the clips need of each video; ``full``: all of it, to find any damage.
+        readers: how many videos are read at once; None: one per core.
         progress: receives each stage.
 
     Raises:
@@ -99,6 +104,8 @@ def check(
     chosen = _choose(against, clips, checkpoint, per_block)
     if num_clips is not None and num_clips < 1:
         raise UsageError(f"{option('num_clips', num_clips)} must be at least 1")
+    _check_reading(chosen, decode, readers)
+    reading = Reading(decode, note=told_by(progress))
     with progress.stage("verify the bundle"):
         source = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
     limits = gate_of(source, gate)
@@ -107,7 +114,7 @@ def check(
         if chosen == "golden":
             reference = _golden(source, num_clips)
         else:
-            reference = _eager(source, clips, checkpoint, num_clips, limits, per_block, progress)
+            reference = _eager(source, clips, checkpoint, num_clips, limits, per_block, reading, readers, progress)
         runs = [*reference.runs, *_session_runs(source, session, reference, limits, progress)]
     with progress.stage("compare preprocessed pixels"):
         in_graph = _graph_parity(source, reference.frames)
@@ -172,6 +179,19 @@ def _choose(against: Against | None, clips: str | Path | None, checkpoint: str |
     return against or ("eager" if given else "golden")
 
 
+def _check_reading(against: Against, decode: Decode, readers: int | None) -> None:
+    if decode not in get_args(Decode):
+        raise UsageError(f"{option('decode', repr(decode))} is not one of {', '.join(get_args(Decode))}")
+    if readers is not None and readers < 1:
+        raise UsageError(f"{option('readers', readers)} must be at least 1")
+    given = [option("decode", decode)] if decode != "auto" else []
+    given += [option("readers", readers)] if readers is not None else []
+    if given and against == "golden":
+        raise UsageError(
+            f"{given[0]} is for videos, and the golden clips are frames; name videos with {option('clips')}"
+        )
+
+
 def _golden(bundle: Bundle, num_clips: int | None) -> _Reference:
     frames, outputs = golden_clips(bundle)
     checks = bundle.manifest.checks
@@ -191,6 +211,8 @@ def _eager(
     num_clips: int | None,
     gate: Gate,
     per_block: bool,
+    reading: Reading,
+    readers: int | None,
     progress: Progress,
 ) -> _Reference:
     with progress.stage("load the checkpoint"):
@@ -199,7 +221,8 @@ def _eager(
 
     with progress.stage("read the clips"):
         limit = num_check_clips(num_clips, folder, loaded.flops_per_clip)
-        clips = load_check_clips(bundle.contract, None if folder is None else Path(folder), limit, progress.note)
+        place = None if folder is None else Path(folder)
+        clips = load_check_clips(bundle.contract, place, limit, progress.note, reading, readers)
     outputs = run_eager(loaded, bundle.contract, clips, Precision.FP32, progress)
     runs: tuple[Run, ...] = ()
     base = bundle.precision.base

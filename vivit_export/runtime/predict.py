@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,22 +25,24 @@ from vivit_export.errors import ClipError, UsageError, option
 from vivit_export.files import as_path
 from vivit_export.progress import Progress
 from vivit_export.records import JsonObject
+from vivit_export.runtime.clips.ahead import share_cores
+from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
 from vivit_export.runtime.clips.sampling import choose_sampling
-from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
-from vivit_export.runtime.clips.video.stopping import ReadingPool
-from vivit_export.runtime.clips.views import average_views, read_fitting_views, require_size
+from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading, told_by
+from vivit_export.runtime.clips.views import Rows, ViewCropper, average_views, num_views, read_views_to, require_size
 from vivit_export.runtime.clips.windows import Unit, WindowRule, read_windows
 from vivit_export.runtime.labels import read_labels
 from vivit_export.runtime.select import open_session
+from vivit_export.runtime.session.backend import Float32
+from vivit_export.runtime.session.overlap import Work
 from vivit_export.runtime.session.prediction import Prediction
 from vivit_export.runtime.session.session import Session
 from vivit_export.runtime.session.triton.address import is_address
+from vivit_export.runtime.session.triton.client import TritonBackend
 from vivit_export.runtime.session.triton.videos import VideoModel, open_model
 
 UInt8 = npt.NDArray[np.uint8]
 _T = TypeVar("_T")
-
-_SERVER_REQUESTS = 8  # in flight at once, so that a server can form batches while other videos are decoded
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,13 +83,12 @@ class VideoFault:
     error: ClipError
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class _Item:
-    """Clips that lead to one prediction: the views of a video, or one window."""
+    """What leads to one prediction: a video, or one window of it."""
 
     path: Path
-    clips: UInt8
-    span_seconds: tuple[float, float] | None
+    span_seconds: tuple[float, float] | None = None
 
 
 def read_source(source: Path | str, progress: Progress) -> tuple[Bundle | str, Contract]:
@@ -130,10 +132,10 @@ def predict_bundle(
     """
     is_served = isinstance(bundle, str) and not (engine or device or cpu_precision)
     opened = open_model(str(bundle)) if is_served else open_session(bundle, engine, device, cpu_precision)
-    reading = Reading(decode, note=lambda path, why: progress.detail(f"{path} is decoded in full: {why}"))
+    reading = Reading(decode, note=told_by(progress))
     with opened as session:
         progress.note(f"runs on {session.details}")
-        in_flight = _SERVER_REQUESTS if session.engine == "triton" else 0
+        in_flight = TritonBackend.at_once if session.engine == "triton" else 0
         with progress.counting("predict", len(files), "videos") as advance:
             last: Path | None = None
             results = predict_videos(
@@ -218,8 +220,10 @@ def predict_videos(
 ) -> Iterator[VideoPrediction | VideoFault]:
     """Predict videos in order, one result each, or one for each window.
 
-    Memory: the views of at most 2 * ``readers`` videos and of one batch, and the few frames of as many decoders; with
-    ``windows``, one batch of windows. With ``in_flight``, the requests on their way besides.
+    Reading, preprocessing and the engine work at the same time, and each frame is preprocessed straight to its place
+    in a batch. Memory: the batches that run at once (one, or two on a GPU, or ``in_flight``), as many others as hold
+    the views of 2 * ``readers`` videos, and the few frames of each decoder; with ``windows`` also what
+    `vivit_export.runtime.read_windows` holds. All of it is used again and again.
 
     Args:
         session: an opened bundle, or a served model that takes videos.
@@ -227,7 +231,7 @@ def predict_videos(
         contract: may have a different sampling rule or labels than the bundle's; its shapes are the bundle's.
         windows: predict windows instead of whole videos, with the central one of the contract's ``views``.
         in_flight: for a session on a server, which forms batches itself: send each clip's views at once, and
-            continue reading while this many requests are in flight. 0: fill batches here, and run one at a time.
+            continue reading while this many requests are in flight. 0: fill batches here.
         reading: how much of each video is decoded.
         readers: how many videos are read at once; None: one per core. Windows are read from one video at a time.
 
@@ -256,60 +260,49 @@ def predict_videos(
         session.require_own_sampling(contract)
         yield from _run_concurrently(lambda path: [_sent(session, contract, path)], iter(files), in_flight)
         return
-    if windows is None:
-        items = _read_all(files, contract, reading, readers or os.cpu_count() or 1)
-    else:
-        items = _read_windows(files, contract, windows, reading)
-    if in_flight:
-        yield from _run_concurrently(lambda item: list(_run(session, contract, [item])), items, in_flight)
-        return
-    largest = session.batches[1]
-    waiting: list[_Item | VideoFault] = []
-    num_clips = 0
-    for item in items:
-        waiting.append(item)
-        num_clips += len(item.clips) if isinstance(item, _Item) else 0
-        if num_clips >= largest or not num_clips:
-            yield from _run(session, contract, waiting)
-            waiting, num_clips = [], 0
-    yield from _run(session, contract, waiting)
+    rows, works = 1, _windows(files, contract, windows, reading) if windows else None
+    if works is None:
+        readers = max(1, min(readers or os.cpu_count() or 1, len(files)))
+        rows, works = num_views(contract), _videos(files, contract, reading, readers)
+    sizes = {"items": 1, "at_once": in_flight} if in_flight else {}
+    for item, outcome in session.run_overlapped(works, rows=rows, readers=readers, **sizes):
+        yield _result(item, outcome, contract)
 
 
-def _read_all(
-    files: Sequence[Path], contract: Contract, reading: Reading, readers: int
-) -> Iterator[_Item | VideoFault]:
-    """Read the views of each video, as many at once as there are readers, and as many ahead."""
-    # Several decoders with one thread each are faster than one with several, which wait for each other.
-    at_once = max(1, min(readers, len(files)))
-    reading = dataclasses.replace(reading, threads=max(1, (os.cpu_count() or 1) // at_once))
-    with ReadingPool(at_once) as pool:
-        ahead: deque[tuple[Path, Future[UInt8]]] = deque()
-        rest = iter(files)
-        while True:
-            for path in rest:
-                ahead.append((path, pool.submit(read_fitting_views, path, contract, reading)))
-                if len(ahead) >= 2 * at_once:
-                    break
-            if not ahead:
-                return
-            path, views = ahead.popleft()
-            try:
-                yield _Item(path, views.result(), None)
-            except ClipError as e:
-                yield VideoFault(path, e)
+def _videos(files: Sequence[Path], contract: Contract, reading: Reading, readers: int) -> Iterator[Work[_Item]]:
+    """Read the views of each video, in threads."""
+    ViewCropper(contract)  # views that are impossible are no fault of a video
+    reading = share_cores(reading, readers)
+    for path in files:
+        yield Work(_Item(path), partial(read_views_to, path=path, contract=contract, reading=reading))
 
 
-def _read_windows(
-    files: Sequence[Path], contract: Contract, rule: WindowRule, reading: Reading
-) -> Iterator[_Item | VideoFault]:
+def _windows(files: Sequence[Path], contract: Contract, rule: WindowRule, reading: Reading) -> Iterator[Work[_Item]]:
+    """Read windows one after the other, here; one that cannot be read is a fault in its place."""
+    preprocessor = Preprocessor(contract.clip, contract.preprocess)
+
+    def copy(window: UInt8, rows: Rows) -> None:
+        rows[0] = window if rows.dtype == np.uint8 else preprocessor.to_pixels(window[None])[0]
+
+    def fail(error: ClipError, _rows: Rows) -> None:
+        raise error
+
     for path in files:
         try:
             windows = read_windows(path, contract, window=rule.length, hop=rule.hop, unit=rule.unit, reading=reading)
             for window in windows:
                 require_size(window.frames[None], path, contract)
-                yield _Item(path, window.frames[None], (window.start_seconds, window.end_seconds))
+                span = (window.start_seconds, window.end_seconds)
+                yield Work(_Item(path, span), partial(copy, window.frames))
         except ClipError as e:
-            yield VideoFault(path, e)
+            yield Work(_Item(path), partial(fail, e))
+
+
+def _result(item: _Item, outcome: dict[str, Float32] | ClipError, contract: Contract) -> VideoPrediction | VideoFault:
+    if isinstance(outcome, ClipError):
+        return VideoFault(item.path, outcome)
+    mean = {name: average_views(rows) for name, rows in outcome.items()}
+    return VideoPrediction(item.path, Prediction.from_outputs(mean, contract), item.span_seconds)
 
 
 def _run_concurrently(
@@ -335,21 +328,3 @@ def _sent(model: VideoModel, contract: Contract, path: Path) -> VideoPrediction 
         return VideoPrediction(path, dataclasses.replace(model(path), labels=contract.labels))
     except ClipError as e:
         return VideoFault(path, e)
-
-
-def _run(
-    session: Session, contract: Contract, items: Sequence[_Item | VideoFault]
-) -> Iterator[VideoPrediction | VideoFault]:
-    """Run the waiting items as one batch, and yield their results in order."""
-    batches = [item.clips for item in items if isinstance(item, _Item)]
-    outputs = session.run(batches[0] if len(batches) == 1 else np.concatenate(batches)) if batches else {}
-    start = 0
-    for item in items:
-        if isinstance(item, VideoFault):
-            yield item
-            continue
-        end = start + len(item.clips)
-        mean = {name: average_views(rows[start:end]) for name, rows in outputs.items()}
-        start = end
-        prediction = Prediction.from_outputs(mean, contract)
-        yield VideoPrediction(item.path, prediction, item.span_seconds)

@@ -72,6 +72,29 @@ def test_videos_are_read_on_the_server_as_here(served: Served, client: triton.In
         assert_answer_is(expected, answer)
 
 
+@pytest.mark.parametrize("model", ["demo-video", "views-video"])
+def test_requests_that_wait_are_read_together_and_answered_one_by_one(
+    client: triton.InferenceServerClient, model: str
+) -> None:
+    """Videos of several sizes, and one that is broken."""
+    sent = [path.read_bytes() for path in (*VIDEOS, *VIDEOS)]
+    alone = {data: ask(client, model, data)["logits"] for data in sent}
+    sent.insert(5, b"\0not a video at all")
+    refused: list[str] = []
+
+    def answer(data: bytes) -> None:
+        try:
+            np.testing.assert_allclose(ask(client, model, data)["logits"], alone.get(data), rtol=0, atol=5e-6)  # type: ignore[arg-type]
+        except InferenceServerException as e:
+            assert data not in alone
+            refused.append(str(e))
+
+    with ThreadPoolExecutor(len(sent)) as pool:
+        list(pool.map(answer, sent))
+    (said,) = refused
+    assert "the video cannot be read as a video" in said
+
+
 def test_views_are_averaged_on_the_server_as_here(served: Served, client: triton.InferenceServerClient) -> None:
     sampling = {"stride": 4, "short": "repeat", "views": VIEWS}
     for path, expected in zip(VIDEOS[:3], predicted(served, VIDEOS[:3], **sampling), strict=True):

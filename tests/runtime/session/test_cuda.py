@@ -62,8 +62,7 @@ def test_as_many_clips_are_copied_as_there_are(fake: FakeCuda, dtype: Any, count
     cuda = Cuda(0, "gpu")
     buffer, stream = Buffer(cuda, (3, 4, 5), np.dtype(dtype)), cuda.stream()
     clips = np.arange(60, dtype=dtype).reshape(3, 4, 5)
-    buffer.host[...] = clips
-    buffer.upload(count, stream)
+    buffer.upload(clips[:count], stream)
     cuda.synchronize(stream)
     buffer.host[...] = 200
     buffer.download(count, stream)
@@ -73,6 +72,28 @@ def test_as_many_clips_are_copied_as_there_are(fake: FakeCuda, dtype: Any, count
     assert (buffer.host[count:] == 200).all()
     buffer.free()
     buffer.free()
+    assert not fake.memory and not fake.host
+
+
+def test_pinned_memory_is_copied_from_where_it_is_and_freed_with_its_last_reference(fake: FakeCuda) -> None:
+    cuda = Cuda(0, "gpu")
+    buffer, stream = Buffer(cuda, (3, 4, 5), np.dtype(np.uint8)), cuda.stream()
+    clips = cuda.pinned((3, 4, 5), np.dtype(np.uint8))
+    assert cuda.is_pinned(clips) and cuda.is_pinned(clips[1:]) and not cuda.is_pinned(clips[:, 1:])
+    assert not cuda.is_pinned(clips.copy())
+    clips[...] = 7
+    buffer.host[...] = 0
+    buffer.upload(clips[:2], stream)
+    cuda.synchronize(stream)
+    assert not buffer.host.any()
+    buffer.download(2, stream)
+    cuda.synchronize(stream)
+    assert (buffer.host[:2] == 7).all()
+    buffer.free()
+    part = clips[1:]
+    del clips
+    assert len(fake.host) == 1
+    del part
     assert not fake.memory and not fake.host
 
 

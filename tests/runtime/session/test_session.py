@@ -7,6 +7,7 @@ import gc
 import pickle
 import threading
 import weakref
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -288,3 +289,60 @@ def test_the_demo_clips_are_recognized(bundles: Bundles) -> None:
         for name, label in demo.clip_labels().items():
             frames = ve.runtime.read_clip(demo.clips_path() / name, session.contract)
             assert session(frames).top(1)[0][0] == label
+
+
+# --- clip after clip ---------------------------------------------------------------------------
+
+
+def cameras(count: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """Clips of several frame sizes."""
+    for number in range(count):
+        size = [(90, 120), (64, 64), (70, 300)][number % 3]
+        yield np.random.default_rng(number).integers(0, 256, (8, *size, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("mode", ["crops", "pixels"])
+@pytest.mark.parametrize("batch", [None, 1, 5])
+def test_an_iterator_gives_what_clip_by_clip_gives(bundles: Bundles, mode: str, batch: int | None) -> None:
+    with ve.open_session(bundles.demo(input_mode=mode), prefer="onnxruntime-cpu") as session:
+        results = session.run(cameras(11), batch=batch)
+        for clip, result in zip(cameras(11), results, strict=True):
+            alone = session(clip)
+            assert result.logits is not None and alone.logits is not None
+            np.testing.assert_allclose(result.logits, alone.logits, rtol=0, atol=1e-5)
+            np.testing.assert_allclose(result.embedding, alone.embedding, rtol=0, atol=1e-5)  # type: ignore[arg-type]
+        assert list(session.run(cameras(0))) == []
+
+
+def test_an_iterator_of_whole_frames(bundles: Bundles) -> None:
+    clips = np.random.default_rng(0).integers(0, 256, (5, 8, 90, 120, 3), dtype=np.uint8)
+    bundle = bundles.demo(input_mode="frames", frame_size=(90, 120))
+    with ve.open_session(bundle, prefer="onnxruntime-cpu") as session:
+        found = [result.logits for result in session.run(list(clip) for clip in clips)]
+        np.testing.assert_allclose(np.stack(found), session.infer(clips), rtol=0, atol=1e-5)  # type: ignore[arg-type]
+
+
+def test_a_clip_that_does_not_fit_ends_an_iterator_in_its_place(bundles: Bundles) -> None:
+    def clips() -> Iterator[npt.NDArray[np.uint8]]:
+        yield from cameras(3)
+        yield np.zeros((7, 90, 120, 3), np.uint8)
+        yield from cameras(3)
+
+    with ve.open_session(bundles.demo(), prefer="onnxruntime-cpu") as session:
+        results = session.run(clips(), batch=2)
+        assert len([next(results) for _ in range(3)]) == 3
+        with pytest.raises(ClipError, match="the clip has 7 frames but the model takes 8"):
+            next(results)
+
+
+def test_the_options_of_an_iterator(bundles: Bundles) -> None:
+    bundle = bundles.demo()
+    with ve.open_session(bundle, prefer="onnxruntime-cpu") as session:
+        with pytest.raises(UsageError, match=r"^batch=0 must be at least 1$"):
+            session.run(cameras(1), batch=0)
+        with pytest.raises(UsageError, match=r"^readers=-1 must be at least 1$"):
+            session.run(cameras(1), readers=-1)
+        with pytest.raises(UsageError, match=r"^batch=2 is for an iterator of clips; an array is one batch$"):
+            session.run(random_crops(bundle, 2), batch=2)  # type: ignore[call-overload]
+    with pytest.raises(UsageError, match="the session is closed"):
+        next(session.run(cameras(1)))

@@ -20,6 +20,7 @@ import vivit_export as ve
 from vivit_export.bundle import Bundle
 from vivit_export.errors import BundleError, EnvironmentFault
 from vivit_export.flavour import Flavour
+from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.session.tensorrt import open_engine
 
 
@@ -88,6 +89,31 @@ def test_threads_have_contexts_of_their_own(machine: Machine) -> None:
             np.testing.assert_array_equal(logits, compute(clips[i % 8])["logits"])
         assert 1 <= len(machine.trt.contexts) <= 4
     assert not machine.cuda.memory
+
+
+def test_clips_of_an_iterator_go_to_the_gpu_from_where_they_were_written(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = random_crops(machine.bundle, 23)
+    crops = Preprocessor.from_bundle(machine.bundle.path).crops
+    expected = compute(np.stack([crops(clip) for clip in clips]))["logits"]
+    copied: list[int] = []
+    copyto = np.copyto
+
+    def counted(*arguments: Any, **named: Any) -> None:
+        copied.append(1)
+        copyto(*arguments, **named)
+
+    monkeypatch.setattr(np, "copyto", counted)
+    with machine.open() as session:
+        for logits, found in zip(expected, session.run(iter(clips), readers=2), strict=True):
+            assert found.logits is not None
+            np.testing.assert_array_equal(found.logits, logits)
+        assert not copied
+        session.run(clips[:1])  # an ordinary array is copied
+        assert copied
+        assert len(machine.trt.contexts) <= 2
+    assert not machine.cuda.memory and not machine.cuda.host
 
 
 def test_without_a_graph_it_runs_and_says_so(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ import numpy.typing as npt
 from vivit_export.contract import Contract
 from vivit_export.deploy.triton.front_config import ENGINE_MODEL, LARGEST
 from vivit_export.errors import ClipError, EnvironmentFault, VivitExportError
-from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
-from vivit_export.runtime.clips.views import average_views, read_fitting_views
+from vivit_export.runtime.clips.ahead import share_cores
+from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
+from vivit_export.runtime.clips.video.stopping import ReadingPool
+from vivit_export.runtime.clips.views import average_views, num_views, read_views_to
 from vivit_export.runtime.session.triton.protocol import CONTRACT, SUBJECT, VIDEO
 
 UInt8 = npt.NDArray[np.uint8]
@@ -39,24 +42,32 @@ class FramesModel:
         self._input = self._contract.io.inputs[0].name
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer each request: called by Triton."""
-        return [self._answer(request) for request in requests]
+        """Answer each request: called by Triton.
+
+        Their videos are read at once, by as many threads as there are cores. Memory: the input of each video, of which
+        Triton sends at most the largest batch.
+        """
+        # DLPack: Triton's own conversion copies, and breaks if it was compiled for another NumPy.
+        sent = [np.from_dlpack(self._pb.get_input_tensor_by_name(request, VIDEO)) for request in requests]
+        at_once = max(1, min(os.cpu_count() or 1, sum(map(len, sent))))
+        reading = share_cores(AS_NEEDED, at_once)
+        with ReadingPool(at_once) as pool:
+            read = [[pool.submit(read_video, video.tobytes(), self._contract, reading) for video in v] for v in sent]
+            return [self._answer(videos) for videos in read]
 
     def _parameter(self, name: str) -> str:
         return str(self._parameters[name]["string_value"])
 
-    def _answer(self, request: Any) -> Any:
+    def _answer(self, videos: Sequence[Future[npt.NDArray[Any]]]) -> Any:
         try:
-            # DLPack: Triton's own conversion copies, and breaks if it was compiled for another NumPy.
-            videos = np.from_dlpack(self._pb.get_input_tensor_by_name(request, VIDEO))
-            outputs = self._run([read_video(video.tobytes(), self._contract) for video in videos])
+            outputs = self._run([video.result() for video in videos])
         except VivitExportError as e:
             return self._pb.InferenceResponse(error=self._pb.TritonError(str(e), self._pb.TritonError.INVALID_ARG))
         return self._pb.InferenceResponse([self._tensor(name, array) for name, array in outputs.items()])
 
     def _run(self, videos: list[npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Return one clip for each video: the ensemble has no views."""
-        return {self._input: np.concatenate(videos)}
+        return {self._input: videos[0] if len(videos) == 1 else np.concatenate(videos)}
 
     def _tensor(self, name: str, array: npt.NDArray[Any]) -> Any:
         return self._pb.Tensor.from_dlpack(name, np.ascontiguousarray(array))
@@ -109,12 +120,13 @@ class ViewsModel(FramesModel):
         return {name: np.array(np.from_dlpack(tensor)) for name, tensor in tensors.items()}
 
 
-def read_video(data: bytes, contract: Contract) -> npt.NDArray[Any]:
+def read_video(data: bytes, contract: Contract, reading: Reading = AS_NEEDED) -> npt.NDArray[Any]:
     """Decode, sample, resize and crop an encoded video.
 
     Args:
         data: a video file's bytes.
         contract: says which frames and views to use, and what the model takes.
+        reading: how much is decoded.
 
     Returns:
         (V, …) of the dtype and shape of the model's input, one row for each view.
@@ -122,14 +134,14 @@ def read_video(data: bytes, contract: Contract) -> npt.NDArray[Any]:
     Raises:
         ClipError: the bytes are not a video, or do not fit the contract.
     """
+    source = contract.io.inputs[0]
+    rows = np.empty((num_views(contract), *(int(d) for d in source.shape[1:])), source.dtype)
     with _as_file(data) as path:
         try:
-            clips = read_fitting_views(path, contract)
+            read_views_to(rows, path, contract, reading)
         except ClipError as e:
             raise ClipError(str(e).replace(str(path), SUBJECT)) from e
-    if contract.io.mode != "pixels":
-        return clips
-    return Preprocessor(contract.clip, contract.preprocess).to_pixels(clips)
+    return rows
 
 
 @contextmanager

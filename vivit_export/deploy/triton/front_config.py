@@ -21,8 +21,9 @@ from vivit_export.runtime.session.triton.protocol import FRAMES_SUFFIX, VIDEO, V
 ENGINE_MODEL = "vivit_engine_model"
 LARGEST = "vivit_largest_batch"
 
-# Videos decoded at once; each decoder has threads of its own.
-_DECODERS = {"count": 2, "kind": Symbol("KIND_CPU")}
+# One reads while the results of the other are on their way; each reads as many videos at once as there are cores.
+_INSTANCES = {"count": 2, "kind": Symbol("KIND_CPU")}
+_VIDEO_INPUT = {"name": VIDEO, "data_type": Symbol("TYPE_UINT8"), "dims": [-1]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +73,23 @@ def _common(engine: Engine, outputs: list[Message]) -> Message:
     """Return the fields of all models; the input is a file's unchanged bytes, so that clients need no framing."""
     return {
         "max_batch_size": engine.batches[-1],
-        "input": [{"name": VIDEO, "data_type": Symbol("TYPE_UINT8"), "dims": [-1]}],
+        "input": [_VIDEO_INPUT],
         "output": outputs,
         "version_policy": {"latest": {"num_versions": 1}},
     }
 
 
 def _python(name: str, engine: Engine, outputs: list[Message], facts: list[Message]) -> Message:
-    common = _common(engine, outputs)
-    return {"name": name, "backend": "python", **common, "instance_group": [_DECODERS], "parameters": facts}
+    return {
+        "name": name,
+        "backend": "python",
+        **_common(engine, outputs),
+        # Requests that wait come in one call, which reads their videos at once; they differ in size, hence ragged.
+        "input": [{**_VIDEO_INPUT, "allow_ragged_batch": True}],
+        "dynamic_batching": {},
+        "instance_group": [_INSTANCES],
+        "parameters": facts,
+    }
 
 
 def _ensemble(name: str, engine: Engine, outputs: list[Message], steps: list[Message], facts: list[Message]) -> Message:

@@ -34,6 +34,4 @@ def read_clip(path: str | Path, contract: Contract, reading: Reading = AS_NEEDED
         UsageError: it is not a path.
     """
     path = as_path(path, "path")
-    return read_sampled(
-        path, lambda num_frames: clip_indices(num_frames, contract.clip, source=str(path)), reading=reading
-    )
+    return read_sampled(path, lambda num_frames: clip_indices(num_frames, contract.clip, source=str(path)), reading)

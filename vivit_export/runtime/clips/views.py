@@ -15,7 +15,9 @@ Across the longer side each crop is centered; the center crop is ``VivitImagePro
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +26,13 @@ from vivit_export.contract import Contract
 from vivit_export.errors import ClipError, UsageError
 from vivit_export.files import as_path
 from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
-from vivit_export.runtime.clips.sampling import view_indices
-from vivit_export.runtime.clips.video.frames import read_sampled
+from vivit_export.runtime.clips.sampling import Indices, clip_indices, view_indices
+from vivit_export.runtime.clips.video.frames import place_sampled
 from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
+Rows = npt.NDArray[Any]  # of a batch: uint8 or float32
 
 _POSITIONS = {1: (0.5,), 3: (0.0, 0.5, 1.0)}
 
@@ -53,28 +56,85 @@ def read_views(path: str | Path, contract: Contract, reading: Reading = AS_NEEDE
         ClipError: as for `read_clip`, or a size that does not reach the model.
         UsageError: spatial views of a model that does not crop here; or it is not a path.
     """
-    path, (temporal, spatial) = as_path(path, "path"), contract.clip.views
-    shrink = ViewCropper(contract)
-    frames = read_sampled(
-        path,
-        lambda num_frames: view_indices(num_frames, contract.clip, source=str(path)).reshape(-1),
-        shrink,
-        reading,
-    )
-    by_frame = frames.reshape(temporal, contract.clip.num_frames, spatial, *frames.shape[2:])
-    return np.ascontiguousarray(by_frame.swapaxes(1, 2)).reshape(temporal * spatial, -1, *frames.shape[2:])
+    path, clip, rows = as_path(path, "path"), contract.clip, np.empty(0, np.uint8)
+
+    def rows_for(frame: UInt8) -> UInt8:
+        nonlocal rows
+        if not rows.size:
+            size = frame.shape[:2] if contract.io.mode == "frames" else (clip.height, clip.width)
+            rows = np.empty((num_views(contract), clip.num_frames, *size, 3), np.uint8)
+        return rows
+
+    _read(path, contract, reading, rows_for)
+    return rows
 
 
-def read_fitting_views(path: Path, contract: Contract, reading: Reading = AS_NEEDED) -> UInt8:
-    """Do `read_views`, and refuse frames of a size that the graph does not accept.
+def read_views_to(rows: Rows, path: Path, contract: Contract, reading: Reading = AS_NEEDED) -> None:
+    """Read all views of a video straight to their rows of a batch, over whatever these hold.
+
+    Args:
+        rows: (V, *the shape of a clip as the graph takes it), in the graph's dtype.
+        path: a video file.
+        contract: as for `read_views`.
+        reading: how much is decoded.
 
     Raises:
-        ClipError: as for `read_views` and `require_size`.
+        ClipError: as for `read_views`, or frames of a size that the graph does not accept.
         UsageError: as for `read_views`.
     """
-    clips = read_views(path, contract, reading)
-    require_size(clips, path, contract)
-    return clips
+
+    def rows_for(frame: UInt8) -> Rows:
+        if contract.io.mode == "frames":  # as a clip of one frame
+            require_size(frame[None, None], path, contract)
+        return rows
+
+    _read(path, contract, reading, rows_for)
+
+
+def read_crops(path: Path, contract: Contract, reading: Reading = AS_NEEDED) -> UInt8:
+    """Read the clip that `read_clip` draws, and crop each frame as it comes.
+
+    Returns:
+        uint8 (T, H, W, 3), as ``Preprocessor.crops(read_clip(path, contract))``; whatever the model's input mode.
+
+    Raises:
+        ClipError: as for `read_clip`, or a size that does not reach the model.
+    """
+    clip = contract.clip
+    preprocessor = Preprocessor(clip, contract.preprocess)
+    crops = np.empty((clip.num_frames, clip.height, clip.width, 3), np.uint8)
+
+    def put(frame: UInt8, places: Sequence[int]) -> None:
+        preprocessor.write(frame, crops[places[0]])
+        for other in places[1:]:
+            crops[other] = crops[places[0]]
+
+    place_sampled(path, lambda count: clip_indices(count, clip, source=str(path)), put, reading)
+    return crops
+
+
+def num_views(contract: Contract) -> int:
+    """Return V, the number of views of each video."""
+    temporal, spatial = contract.clip.views
+    return temporal * spatial
+
+
+def _read(path: Path, contract: Contract, reading: Reading, rows_for: Callable[[UInt8], Rows]) -> None:
+    """Read all views, each frame to the array that ``rows_for`` returns for it."""
+    cropper, length = ViewCropper(contract), contract.clip.num_frames
+
+    def put(frame: UInt8, places: Sequence[int]) -> None:
+        rows = rows_for(frame)
+        by_view = rows.reshape(-1, cropper.spatial, *rows.shape[1:])
+        (view, step), *others = (divmod(place, length) for place in places)
+        cropper.write(frame, by_view[view, :, step])
+        for other_view, other_step in others:
+            by_view[other_view, :, other_step] = by_view[view, :, step]
+
+    def choose(num_frames: int) -> Indices:
+        return view_indices(num_frames, contract.clip, source=str(path)).reshape(-1)
+
+    place_sampled(path, choose, put, reading)
 
 
 def require_size(clips: UInt8, path: Path, contract: Contract) -> None:
@@ -114,18 +174,22 @@ def average_views(logits: Float32) -> Float32:
 class ViewCropper:
     """Turn a frame into the model's input, once per spatial view.
 
+    Attributes:
+        spatial: how many spatial views there are.
+
     Raises:
         UsageError: spatial views of a model that does not crop here.
     """
 
     def __init__(self, contract: Contract, spatial: int | None = None) -> None:
-        self._positions = _POSITIONS[contract.clip.views[1] if spatial is None else spatial]
+        self.spatial = contract.clip.views[1] if spatial is None else spatial
+        self._positions = _POSITIONS[self.spatial]
         self._preprocessor = None
         if contract.io.mode != "frames":
             self._preprocessor = Preprocessor(contract.clip, contract.preprocess)
-        if len(self._positions) > 1 and (self._preprocessor is None or not contract.preprocess.do_center_crop):
+        if self.spatial > 1 and (self._preprocessor is None or not contract.preprocess.do_center_crop):
             raise UsageError(
-                f"{len(self._positions)} spatial views need a crop to move, but this model "
+                f"{self.spatial} spatial views need a crop to move, but this model "
                 + ("takes whole frames; export with --input crops" if self._preprocessor is None else "does not crop")
             )
 
@@ -134,3 +198,16 @@ class ViewCropper:
         if self._preprocessor is None:
             return frame[None]
         return np.stack([self._preprocessor.crop(frame, position) for position in self._positions])
+
+    def write(self, frame: UInt8, out: Rows) -> None:
+        """Write what the model takes.
+
+        Args:
+            frame: uint8 (h, w, 3).
+            out: as a call returns it; or float32 (spatial, 3, H, W), for normalized pixels.
+        """
+        for place, position in zip(out, self._positions, strict=True):
+            if self._preprocessor is None:
+                place[...] = frame
+            else:
+                self._preprocessor.write(frame, place, position)

@@ -19,6 +19,9 @@ T = TypeVar("T")
 class Backend(Protocol):
     """Run one graph or engine; any number of threads may call `run` at once.
 
+    A back end may also have ``at_once``, how many batches keep it busy (otherwise 1), and ``allocate(shape, dtype)``,
+    which makes memory that it reads faster than other arrays.
+
     Attributes:
         name: as in `vivit_export.runtime.select.ORDER`.
         details: version, device and arithmetic, for people.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import math
+import weakref
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,7 @@ class Cuda:
         if gpu >= count:
             raise EnvironmentFault(f"there is no GPU {gpu}: this machine has {count}, counted from 0")
         self.gpu = gpu
+        self._pinned: dict[int, int] = {}  # sizes by address
         self.use()
         parts = (self.rt.cudaDeviceAttr.cudaDevAttrComputeCapabilityMajor,
                  self.rt.cudaDeviceAttr.cudaDevAttrComputeCapabilityMinor)  # fmt: skip
@@ -81,6 +83,26 @@ class Cuda:
         kind = kinds.cudaMemcpyHostToDevice if to_gpu else kinds.cudaMemcpyDeviceToHost
         self.check(self.rt.cudaMemcpyAsync(target, source, num_bytes, kind, stream))
 
+    def pinned(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Make an array in pinned memory, which is freed with the last reference to it."""
+        num_bytes = math.prod(shape) * dtype.itemsize
+        address = int(self.check(self.rt.cudaMallocHost(num_bytes)))
+        memory = (ctypes.c_uint8 * num_bytes).from_address(address)
+        self._pinned[address] = num_bytes
+
+        def free(pinned: dict[int, int], rt: Any) -> None:
+            del pinned[address]
+            rt.cudaFreeHost(address)
+
+        weakref.finalize(memory, free, self._pinned, self.rt).atexit = False
+        return np.ctypeslib.as_array(memory).view(dtype).reshape(shape)
+
+    def is_pinned(self, array: npt.NDArray[Any]) -> bool:
+        """Return whether an array lies in memory from `pinned`, without gaps."""
+        begin = array.ctypes.data
+        end, ranges = begin + array.nbytes, list(self._pinned.items())
+        return array.flags.c_contiguous and any(at <= begin and end <= at + size for at, size in ranges)
+
     def _name(self, status: Any) -> str:
         return str(getattr(status, "name", status))
 
@@ -107,9 +129,17 @@ class Buffer:
         raw = np.ctypeslib.as_array((ctypes.c_uint8 * num_bytes).from_address(self._host))
         self.host: npt.NDArray[Any] = raw.view(dtype).reshape(shape)
 
-    def upload(self, count: int, stream: Any) -> None:
-        """Copy the first ``count`` clips to the GPU."""
-        self._cuda.copy(self.device, self._host, count * self.clip_bytes, stream, to_gpu=True)
+    def upload(self, batch: npt.NDArray[Any], stream: Any) -> None:
+        """Copy a batch to the GPU: straight from pinned memory, or by way of `host`.
+
+        Args:
+            batch: (B, ...); pinned memory must not change before the stream is done with it.
+            stream: of the copy.
+        """
+        source = batch.ctypes.data if self._cuda.is_pinned(batch) else self._host
+        if source == self._host:
+            np.copyto(self.host[: len(batch)], batch, casting="no")
+        self._cuda.copy(self.device, source, len(batch) * self.clip_bytes, stream, to_gpu=True)
 
     def download(self, count: int, stream: Any) -> None:
         """Copy the first ``count`` clips from the GPU."""

@@ -6,22 +6,27 @@ preprocessing, batches of any size, closing. `select.open_session` opens one.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
-from typing import Any, NoReturn, final
+from typing import Any, NoReturn, TypeVar, final, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from vivit_export.contract import Contract
-from vivit_export.errors import ClipError, UsageError
+from vivit_export.errors import ClipError, UsageError, option
 from vivit_export.runtime.clips.pixels.arrays import as_array
 from vivit_export.runtime.clips.pixels.preprocess import Frames, Preprocessor
 from vivit_export.runtime.session.backend import Backend, Float32
+from vivit_export.runtime.session.overlap import Plan, Work, run_overlapped
 from vivit_export.runtime.session.prediction import Prediction
+
+K = TypeVar("K")
 
 
 @final
@@ -77,27 +82,107 @@ class Session:
             raise UsageError("this bundle has an embedding but no logits; take run(clips)['embedding']")
         return self.run(clips)["logits"]
 
-    def run(self, clips: npt.NDArray[Any]) -> dict[str, Float32]:
-        """Return every output of a batch of any size.
+    @overload
+    def run(self, clips: npt.NDArray[Any]) -> dict[str, Float32]: ...
+
+    @overload
+    def run(
+        self, clips: Iterator[Frames], *, batch: int | None = None, readers: int | None = None
+    ) -> Iterator[Prediction]: ...
+
+    def run(
+        self, clips: npt.NDArray[Any] | Iterator[Frames], *, batch: int | None = None, readers: int | None = None
+    ) -> dict[str, Float32] | Iterator[Prediction]:
+        """Run a batch of any size and return every output; or clip after clip, of any number.
+
+        An iterator gives clips as calling the session takes them: frames of any size, from a camera or a data set.
+        While some run, others are taken and preprocessed. Memory: `Plan.num_batches` batches, and the frames of as
+        many clips.
 
         Args:
             clips: uint8 (B, T, H, W, 3), resized and cropped (`Preprocessor.crops`). A bundle of
                 input mode ``pixels`` also takes float32 (B, T, 3, H, W); one of mode ``frames``
                 takes uint8 (B, T, h, w, 3) at its frame size instead. Not modified. Also tensors that NumPy can
-                read, as those of PyTorch on the CPU.
+                read, as those of PyTorch on the CPU. Or an iterator of clips; a clip must not change after it was
+                given.
+            batch: of an iterator: how many clips run at once; None: the most that the engine takes, or 1 on a server,
+                which forms batches itself. 1 gives each result soonest.
+            readers: of an iterator: how many clips are preprocessed at once; None: one per core.
 
         Returns:
-            ``logits`` float32 (B, num_labels) and/or ``embedding`` float32 (B, hidden).
+            ``logits`` float32 (B, num_labels) and/or ``embedding`` float32 (B, hidden). Of an iterator: the prediction
+            for each clip, in order, as soon as its batch is done or the next clip was taken.
 
         Raises:
-            ClipError: another dtype or shape, or no clip.
-            UsageError: the session is closed.
+            ClipError: another dtype or shape, or no clip. Of an iterator: in the place of the result.
+            UsageError: the session is closed; or ``batch`` or ``readers`` is below 1, or given without an iterator.
         """
-        clips = as_array(clips)
-        self._check(clips)
-        if self.contract.io.mode == "pixels" and clips.dtype == np.uint8:
-            return self._run(clips, self._preprocessor.to_pixels)
-        return self._run(clips)
+        if isinstance(clips, Iterator):
+            return self._run_each(clips, batch, readers)
+        for name, value in (("batch", batch), ("readers", readers)):
+            if value is not None:
+                raise UsageError(f"{option(name, value)} is for an iterator of clips; an array is one batch")
+        array: Any = as_array(clips)
+        self._check(array)
+        if self.contract.io.mode == "pixels" and array.dtype == np.uint8:
+            return self._run(array, self._preprocessor.to_pixels)
+        return self._run(array)
+
+    def _run_each(self, clips: Iterator[Frames], batch: int | None, readers: int | None) -> Iterator[Prediction]:
+        works = (Work(None, partial(self._write, frames)) for frames in clips)
+        outcomes = self.run_overlapped(works, items=batch, readers=readers)
+
+        def predictions() -> Iterator[Prediction]:
+            for _, outcome in outcomes:
+                if isinstance(outcome, ClipError):
+                    raise outcome
+                yield Prediction.from_outputs({name: rows[0] for name, rows in outcome.items()}, self.contract)
+
+        return predictions()
+
+    def _write(self, frames: Frames, rows: npt.NDArray[Any]) -> None:
+        if self.contract.io.mode == "frames":
+            rows[0] = self.prepare(frames)
+        else:
+            self._preprocessor.write_clip(frames, rows[0])
+
+    def run_overlapped(
+        self,
+        works: Iterable[Work[K]],
+        *,
+        rows: int = 1,
+        items: int | None = None,
+        at_once: int | None = None,
+        readers: int | None = None,
+    ) -> Iterator[tuple[K, dict[str, Float32] | ClipError]]:
+        """Run items that are written straight to their places in batches, while earlier batches run.
+
+        See `vivit_export.runtime.session.overlap`, which says what is yielded and how much memory is used.
+
+        Args:
+            works: the items; each writes (rows, *shape) of the graph's input, in its dtype.
+            rows: clips of each item.
+            items: items of a batch; None: as many as fit the engine's largest, or 1 on a server.
+            at_once: batches that run at once; None: what suits the engine.
+            readers: items that are written at once; None: one per core.
+
+        Raises:
+            UsageError: a number below 1; or the session is closed.
+        """
+        for name, value in (("batch", items), ("readers", readers)):
+            if value is not None and value < 1:
+                raise UsageError(f"{option(name, value)} must be at least 1")
+        if items is None:
+            items = 1 if self.engine == "triton" else max(1, self.batches[1] // rows)
+        at_once = at_once or int(getattr(self._backend, "at_once", 1))
+        plan = Plan(rows, items, readers or os.cpu_count() or 1, at_once)
+        return run_overlapped(self.run, self._allocate, works, plan)
+
+    def _allocate(self, count: int) -> npt.NDArray[Any]:
+        """Make the memory of a batch: on a GPU pinned, from which it is copied without a stop."""
+        shape = (count, *(int(d) for d in self._input.shape[1:]))
+        allocate: Callable[..., npt.NDArray[Any]] = getattr(self._backend, "allocate", np.empty)
+        return allocate(shape, np.dtype(self._input.dtype))
 
     def prepare(self, frames: Frames) -> npt.NDArray[Any]:
         """Do the preprocessing that the graph does not do itself, for one clip.

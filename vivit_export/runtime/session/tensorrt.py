@@ -89,6 +89,8 @@ class TensorRTBackend:
         BundleError: the engine was altered, or does not have the contract's inputs and outputs.
     """
 
+    at_once = 2  # one is copied to the GPU while the other is computed
+
     def __init__(self, bundle: Bundle, engine: str, trt: Any, cuda: Cuda) -> None:
         record = bundle.engines[engine]
         self.flavour = record.flavour
@@ -114,6 +116,11 @@ class TensorRTBackend:
         self._cuda.use()
         with self._contexts.lend() as context:
             return context.run(batch)
+
+    def allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Make an array from which `run` copies to the GPU without another copy on the way."""
+        self._cuda.use()
+        return self._cuda.pinned(shape, dtype)
 
     def run_in_steps(self, batch: npt.NDArray[Any]) -> dict[str, float]:
         """Run one batch without its CUDA graph, waiting after each step; return the seconds of each."""
@@ -167,7 +174,8 @@ class _Context:
 
     def run(self, batch: npt.NDArray[Any]) -> dict[str, Float32]:
         count = len(batch)
-        np.copyto(self._buffers[self._source.name].host[:count], batch, casting="no")
+        # Not part of the graph, which would fix the place in memory that it comes from.
+        self._buffers[self._source.name].upload(batch, self._stream)
         if count not in self._graphs:
             self._set_batch(count)
             self._enqueue(count)  # kernels are loaded, and memory is sized, outside of the capture
@@ -184,9 +192,8 @@ class _Context:
     def run_in_steps(self, batch: npt.NDArray[Any]) -> dict[str, float]:
         count, source = len(batch), self._buffers[self._source.name]
         self._set_batch(count)
-        np.copyto(source.host[:count], batch, casting="no")
         steps: dict[str, Callable[[], None]] = {
-            "host to device": lambda: source.upload(count, self._stream),
+            "host to device": lambda: source.upload(batch, self._stream),
             "compute": lambda: self._execute(count),
             "device to host": lambda: self._download(count),
         }
@@ -215,7 +222,6 @@ class _Context:
         self._require(self._context.set_input_shape(self._source.name, shape), f"take a batch of {count}")
 
     def _enqueue(self, count: int) -> None:
-        self._buffers[self._source.name].upload(count, self._stream)
         self._execute(count)
         self._download(count)
 
@@ -227,7 +233,7 @@ class _Context:
             self._buffers[name].download(count, self._stream)
 
     def _capture(self, count: int) -> Any:
-        """Record copies and network for a batch size; return None, with a warning, if that is impossible."""
+        """Record network and copies of outputs for a batch size; return None, with a warning, if that is impossible."""
         rt = self._cuda.rt
         # Thread-local, so that allocations of other threads do not invalidate the capture.
         mode = rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal

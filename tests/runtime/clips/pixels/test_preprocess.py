@@ -101,6 +101,38 @@ def test_common_sizes_are_bit_equal(height: int, width: int) -> None:
     assert_same_bits(Preprocess(shortest_edge=256, resize_order=INSTALLED), noise(2, height, width))
 
 
+@fuzz
+@given(seed=st.integers(0, 2**32 - 1))
+def test_frames_that_have_the_size_already_are_bit_equal(seed: int) -> None:
+    """They are not resized: by the shorter edge or by both, with crops within the frame and beyond it."""
+    rng = np.random.default_rng(seed)
+    height, width = (int(v) for v in rng.integers(1, 400, 2))
+    by_edge = rng.random() < 0.5
+    p = dataclasses.replace(
+        random_pipeline(rng),
+        do_resize=True,
+        shortest_edge=min(height, width) if by_edge else None,
+        size=None if by_edge else (height, width),
+    )
+    assert resized_size(height, width, p) == (height, width)
+    assert_same_bits(p, noise(1, height, width, seed))
+
+
+@fuzz
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_crop_overwrites_all_that_its_place_held(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    p, size = random_pipeline(rng), random_size(rng)
+    preprocessor, frames = preprocessor_for(p, 1, *size), noise(1, *size, seed)
+    expected = preprocessor.crops(frames)[0]
+    out = np.full_like(expected, 77)
+    preprocessor.write(frames[0], out)
+    np.testing.assert_array_equal(out, expected)
+    pixels = np.full((1, 3, *out.shape[:2]), np.nan, np.float32)
+    preprocessor.write_clip(frames, pixels)
+    np.testing.assert_array_equal(pixels[None].view(np.uint32), preprocessor(frames).view(np.uint32))
+
+
 @pytest.mark.parametrize("resample", range(6))
 @pytest.mark.parametrize("switches", [s for s in itertools.product([True, False], repeat=5) if s[2] or not s[3]])
 def test_every_combination_of_switches(switches: tuple[bool, ...], resample: int) -> None:

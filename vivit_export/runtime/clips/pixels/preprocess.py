@@ -110,7 +110,7 @@ class Preprocessor:
         """
         images, height, width = self._check(frames)
         rows, columns = self.axes(height, width, position)
-        out = np.zeros((len(images), rows.length, columns.length, 3), np.uint8)
+        out = np.empty((len(images), rows.length, columns.length, 3), np.uint8)
         _in_threads(lambda i: self._fill(out[i], np.asarray(images[i]), rows, columns), len(images))
         return out
 
@@ -127,16 +127,52 @@ class Preprocessor:
         Raises:
             ClipError: as for `crops`.
         """
-        frame = as_array(frame)
-        rows, columns = self.axes(*_frame_size(frame, 0), position)
-        out = np.zeros((rows.length, columns.length, 3), np.uint8)
-        self._fill(out, np.asarray(frame), rows, columns)
+        out = np.empty((self.clip.height, self.clip.width, 3), np.uint8)
+        self.write(frame, out, position)
         return out
 
+    def write(self, frame: UInt8 | Image.Image, out: npt.NDArray[Any], position: float = 0.5) -> None:
+        """Resize and crop one frame straight to its place, such as that in a batch.
+
+        Args:
+            frame: as one of the frames of `crops`.
+            out: uint8 (H, W, 3) for the crop, or float32 (3, H, W) for its normalized pixels; whatever it holds is
+                overwritten.
+            position: as for `crops`.
+
+        Raises:
+            ClipError: as for `crops`.
+        """
+        frame = as_array(frame)
+        rows, columns = self.axes(*_frame_size(frame, 0), position)
+        if out.dtype == np.uint8:
+            self._fill(out, np.asarray(frame), rows, columns)
+        else:
+            crop = np.empty((rows.length, columns.length, 3), np.uint8)
+            self._fill(crop, np.asarray(frame), rows, columns)
+            self._normalize(crop, out)
+
+    def write_clip(self, frames: Frames, out: npt.NDArray[Any]) -> None:
+        """Do `write` for each frame of a clip, in this thread.
+
+        Args:
+            frames: as for `crops`.
+            out: uint8 (T, H, W, 3), or float32 (T, 3, H, W).
+
+        Raises:
+            ClipError: as for `crops`.
+        """
+        images, _, _ = self._check(frames)
+        for image, place in zip(images, out, strict=True):
+            self.write(image, place)
+
     def _fill(self, out: UInt8, frame: UInt8, rows: Axis, columns: Axis) -> None:
-        """Write the crop of ``frame`` to ``out`` (H, W, 3), which holds zeros."""
+        """Write the crop of ``frame`` to ``out`` (H, W, 3), over whatever that holds."""
         inner = out[rows.pad : rows.pad + rows.kept, columns.pad : columns.pad + columns.kept]
-        if self.preprocess.do_resize:
+        if inner.shape != out.shape:
+            out[...] = 0
+        # Pillow returns a copy of an image that has the size already, as Kinetics often has.
+        if (rows.source, columns.source) != (rows.resized, columns.resized):
             first = _Y if self.vertical_first(rows, columns) else _X
             inner[...] = _resize_crop(frame, (columns, rows), first, self.preprocess.resample)
         else:
@@ -162,14 +198,14 @@ class Preprocessor:
         out = np.empty((*crops.shape[:2], 3, *crops.shape[2:4]), np.float32)
         images = crops.reshape(-1, *shape[1:])
         planes = out.reshape(-1, 3, *shape[1:3])
-
-        def fill(i: int) -> None:
-            for channel in range(3):
-                # All indices are in range; without a mode NumPy would buffer the whole output.
-                np.take(self.table[channel], images[i, :, :, channel], out=planes[i, channel], mode="clip")
-
-        _in_threads(fill, len(images))
+        _in_threads(lambda i: self._normalize(images[i], planes[i]), len(images))
         return out
+
+    def _normalize(self, crop: UInt8, out: Float32) -> None:
+        """Write the pixel values of a crop (H, W, 3) to ``out`` (3, H, W)."""
+        for channel in range(3):
+            # All indices are in range; without a mode NumPy would buffer the whole output.
+            np.take(self.table[channel], crop[:, :, channel], out=out[channel], mode="clip")
 
     def _check(self, frames: Frames) -> tuple[_Images, int, int]:
         """Return the frames and their common (height, width)."""

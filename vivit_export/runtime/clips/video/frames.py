@@ -27,57 +27,70 @@ UInt8 = npt.NDArray[np.uint8]
 _MOST_RUNS = 8  # of damaged frames that an error spells out
 
 
-def read_sampled(
+def read_sampled(path: Path, choose: Callable[[int], npt.NDArray[np.int64]], reading: Reading = AS_NEEDED) -> UInt8:
+    """Return the chosen frames of a video, uint8 (n, h, w, 3), in the order of ``choose``; see `place_sampled`."""
+    frames = np.empty(0, np.uint8)
+    num_chosen = 0
+
+    def counted(num_frames: int) -> npt.NDArray[np.int64]:
+        nonlocal num_chosen
+        chosen = choose(num_frames)
+        num_chosen = len(chosen)
+        return chosen
+
+    def put(frame: UInt8, places: Sequence[int]) -> None:
+        nonlocal frames
+        if frames.shape != (num_chosen, *frame.shape):
+            frames = np.empty((num_chosen, *frame.shape), np.uint8)
+        for place in places:
+            frames[place] = frame
+
+    place_sampled(path, counted, put, reading)
+    return frames
+
+
+def place_sampled(
     path: Path,
     choose: Callable[[int], npt.NDArray[np.int64]],
-    store: Callable[[UInt8], UInt8] = lambda frame: frame,
+    put: Callable[[UInt8, Sequence[int]], None],
     reading: Reading = AS_NEEDED,
-) -> UInt8:
-    """Decode the chosen frames of a video, and store them.
+) -> None:
+    """Decode the chosen frames of a video.
 
     Args:
         path: a video file.
         choose: maps the number of frames N to n frame numbers in [0, N), in any order; it may
             raise. It is called again if decoding shows a different N.
-        store: maps an upright RGB frame, uint8 (h, w, 3), to the array to keep, always of the same shape.
+        put: receives each chosen frame once, upright RGB uint8 (h, w, 3), with all its places in the order of
+            ``choose``, from 0 to n - 1; and everything once more if decoding shows a different N.
         reading: how much is decoded.
-
-    Returns:
-        uint8 (n, *shape of what is stored), in the order of ``choose``.
 
     Raises:
         ClipError: as for `vivit_export.runtime.read_clip`.
     """
     index = read_index(path)
     try:
-        return _collect(index, index.num_frames, choose(index.num_frames), store, reading)
+        _pass_on(index, index.num_frames, choose(index.num_frames), put, reading)
     except MiscountError as e:
         if index.has_index:
             raise
         # Some packets of these containers show no frame (VP8's hidden references, the second field of a
         # picture): count by the decoder instead.
-        return _collect(index, e.decoded, choose(e.decoded), store, Reading("full", reading.threads))
+        _pass_on(index, e.decoded, choose(e.decoded), put, Reading("full", reading.threads))
 
 
-def _collect(
+def _pass_on(
     index: VideoIndex,
     num_frames: int,
     indices: npt.NDArray[np.int64],
-    store: Callable[[UInt8], UInt8],
+    put: Callable[[UInt8, Sequence[int]], None],
     reading: Reading,
-) -> UInt8:
-    """Return the stored frames at ``indices``."""
-    slots: dict[int, list[int]] = {}
-    for slot, wanted in enumerate(indices.tolist()):
-        slots.setdefault(wanted, []).append(slot)
-    kept = np.empty(0, np.uint8)
-    for number, frame in wanted_frames(index, num_frames, sorted(slots), reading):
-        stored = store(frame)
-        if not kept.size:
-            kept = np.empty((len(indices), *stored.shape), np.uint8)
-        for slot in slots[number]:
-            kept[slot] = stored
-    return kept
+) -> None:
+    places: dict[int, list[int]] = {}
+    for place, wanted in enumerate(indices.tolist()):
+        places.setdefault(wanted, []).append(place)
+    for number, frame in wanted_frames(index, num_frames, sorted(places), reading):
+        put(frame, places[number])
 
 
 class MiscountError(ClipError):

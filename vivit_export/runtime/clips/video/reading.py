@@ -7,10 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vivit_export.choices import Decode
+from vivit_export.progress import Progress
 
 
-def _ignore(_path: Path, _reason: str) -> None:
+def ignore(_path: Path, _reason: str) -> None:
     """Receive a remark that nobody asked for."""
+
+
+def told_by(progress: Progress) -> Callable[[Path, str], None]:
+    """Make a ``note`` that shows its remarks among the details of progress."""
+    return lambda path, why: progress.detail(f"{path} is decoded in full: {why}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +32,7 @@ class Reading:
 
     decode: Decode = "auto"
     threads: int = 0
-    note: Callable[[Path, str], None] = _ignore
+    note: Callable[[Path, str], None] = ignore
 
 
 AS_NEEDED = Reading()

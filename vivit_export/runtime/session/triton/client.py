@@ -78,6 +78,8 @@ class TritonBackend:
         EnvironmentFault: as for `open_server`.
     """
 
+    at_once = 8  # requests, so that the server can form batches while other clips are prepared
+
     def __init__(self, address: Address) -> None:
         self.name = "triton"
         self._address = address

@@ -1,0 +1,97 @@
+"""The performance page's section on the way from file to label."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from markdown_table import megabytes, table
+
+
+def throughput_section(content: dict[str, Any]) -> str:
+    """Write what was measured: long videos, many short ones, what limits them, and memory."""
+    written = {
+        "long": _long,
+        "short": _short,
+        "workers": _workers,
+        "threads": _threads,
+        "parts": _parts,
+        "memory": _memory,
+    }
+    return "\n\n".join(write(content[name]) for name, write in written.items() if name in content)
+
+
+def _long(section: dict[str, Any]) -> str:
+    rows = []
+    for title, measured in section.items():
+        contenders = measured["contenders"]
+        ours = contenders["ours"]
+        for name, f in contenders.items():
+            ratio = f"{f['cpu_seconds'] / ours['cpu_seconds']:.2f}" if ours["cpu_seconds"] else "–"
+            same = "yes" if f["sha256"] == ours["sha256"] else "no"
+            rows.append((title, name, f["cpu_seconds"], ratio, f["seconds"], megabytes(f["peak_bytes"]), same))
+    columns = ("32 frames of", "reader", "CPU s", "x ours", "s", "peak MB", "same bits")
+    words = "One clip of a long video. CPU time is that of the whole process, which includes loading the libraries."
+    return f"{words}\n\n{table(columns, rows)}"
+
+
+def _short(section: dict[str, Any]) -> str:
+    contenders = section["contenders"]
+    theirs = contenders["transformers pipeline, to pixel values"]["clips_per_second"]
+    alone = contenders["decoder alone"]["clips_per_second"]
+    rows = [
+        (name, f"{f['clips_per_second']:.1f}", f"{f['clips_per_second'] / theirs:.1f}",
+         f"{100 * f['clips_per_second'] / alone:.0f} %")
+        for name, f in contenders.items()
+    ]  # fmt: skip
+    words = (
+        f"{section['files']} files of 10 s of 340x256 ({section['different']} different ones, "
+        f'{section["mean_bytes"] / 1e3:.0f} kB each), on all cores. "Decoder alone" decodes what the same 32 frames '
+        'need, without reading the packets first, converting or cropping; "to labels" has an engine that takes no time.'
+    )
+    columns = ("", "clips per s", "x transformers", "of the decoder alone")
+    return f"{words}\n\n{table(columns, rows)}"
+
+
+def _workers(section: dict[str, Any]) -> str:
+    rows = [(n, f"{f['clips_per_second']:.1f}") for n, f in _by_number(section["contenders"])]
+    return f"The same to labels with other numbers of `--readers`:\n\n{table(('readers', 'clips per s'), rows)}"
+
+
+def _by_number(contenders: dict[str, Any]) -> list[tuple[str, Any]]:
+    return sorted(contenders.items(), key=lambda item: int(item[0]))
+
+
+def _threads(section: dict[str, Any]) -> str:
+    rows = []
+    for name, f in section["contenders"].items():
+        clips = f.get("clips", 1)
+        speed = f"{f['clips_per_second']:.1f}" if "clips_per_second" in f else "–"
+        rows.append((name, speed, f"{f['cpu_seconds'] / clips:.3f}", f"{f['seconds']:.2f}"))
+    words = (
+        "Decoder threads. Videos that are read at once get one thread each, and a single one gets all cores: CPU time "
+        "is what many videos cost, and seconds are what one takes."
+    )
+    return f"{words}\n\n{table(('', 'clips per s', 'CPU s per video', 's in all'), rows)}"
+
+
+def _parts(section: dict[str, Any]) -> str:
+    spent = section["cpu_ms"]
+    crops, pixels = spent["resize and crop"], spent["resize, crop and normalize"]
+    before = sum(spent[name] for name in ("scan the packets", "decode", "convert to RGB"))
+    words = (
+        f"On the way of such a file to crops, preprocessing takes {crops:.1f} of {before + crops:.1f} ms, and to pixel "
+        f"values {pixels:.1f} of {before + pixels:.1f} ms: preprocessing that took no time at all would make the "
+        f"whole {(before + crops) / before:.2f}x and {(before + pixels) / before:.2f}x faster. That is why Python "
+        "does not call the C++ preprocessor."
+    )
+    return f"{words}\n\n{table(('step, on one core', 'CPU ms per clip'), list(spent.items()))}"
+
+
+def _memory(section: dict[str, Any]) -> str:
+    seen, every = section["resident_bytes"], section["every"]
+    settled = seen[min(1, len(seen) - 1)]
+    return (
+        f"Of {section['clips']} small videos in one run, {section['faults']} were broken; each had its sentence, and "
+        f"the others their result. The process had {megabytes(settled)} MB after {min(2, len(seen)) * every} videos "
+        f"and {megabytes(seen[-1])} MB after all, with a peak of {megabytes(section['peak_bytes'])} MB."
+    )
