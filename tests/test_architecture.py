@@ -57,12 +57,17 @@ HOMES = {
     },
     "transformers": {"export/checkpoint/load.py", "export/graph/trace.py"},
     "huggingface_hub": {"export/checkpoint/files.py"},
-    "av": {f"runtime/clips/video/{n}.py" for n in ("container", "index", "picture", "seek")},
+    "av": {
+        *(f"runtime/clips/video/{n}.py" for n in ("clock", "container", "index", "picture", "seek")),
+        "runtime/clips/live/connection.py",
+    },
     "polygraphy": {"export/engine/worker.py"},
     "onnxruntime": {"runtime/session/onnxruntime.py"},
     "tritonclient": {"runtime/session/triton/connection.py"},
     "aiohttp": {"runtime/session/triton/connection.py"},
-    "click": {f"cli/{n}.py" for n in ("__init__", "deploy", "export", "options", "show", "use", "values")},
+    "click": {
+        f"cli/{n}.py" for n in ("__init__", "deploy", "export", "live", "options", "show", "spans", "use", "values")
+    },
     "rich": {"progress.py"},
 }
 

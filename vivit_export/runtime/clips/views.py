@@ -77,7 +77,7 @@ def read_fitting_views(path: Path, contract: Contract, reading: Reading = AS_NEE
     return clips
 
 
-def require_size(clips: UInt8, path: Path, contract: Contract) -> None:
+def require_size(clips: UInt8, path: object, contract: Contract) -> None:
     """Refuse clips whose size differs from the frame size of a graph that resizes by itself.
 
     Args:
