@@ -53,9 +53,11 @@ span_options = grouped(
     click.option(
         "--span-on", type=float, metavar="SCORE", help="A span begins at this score of its label.  [default: 0.5]"
     ),
-    click.option("--span-off", type=float, metavar="SCORE", help="It ends below this score.  [default: 0.3]"),
-    click.option("--span-shortest", type=float, metavar="SECONDS", help="Drop shorter spans.  [default: 0]"),
-    click.option("--span-bridge", type=float, metavar="SECONDS", help="Bridge shorter gaps in a span.  [default: 0]"),
+    click.option("--span-off", type=float, metavar="SCORE", help="It ends below this score.  [default: 0.2]"),
+    click.option("--span-shortest", type=float, metavar="SECONDS", help="Drop shorter spans.  [default: 0.8]"),
+    click.option(
+        "--span-bridge", type=float, metavar="SECONDS", help="Bridge gaps in a span up to this.  [default: 0.8]"
+    ),
 )
 
 

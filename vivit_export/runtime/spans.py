@@ -42,9 +42,9 @@ class SpanRule:
     """
 
     on: float = 0.5
-    off: float = 0.3
-    shortest: float = 0.0
-    bridge: float = 0.0
+    off: float = 0.2
+    shortest: float = 0.8
+    bridge: float = 0.8
 
     def __post_init__(self) -> None:
         if not 0 < self.on <= 1:
