@@ -36,6 +36,7 @@ class StreamPrediction:
         latency_seconds: from when the last frame of the window arrived to when the prediction was there.
         dropped: windows between the previous prediction and this one that were dropped because they were late.
         connection: number of the connection that the window came over, from 0.
+        frames: number of the window's first frame and that after its last one, from the first of the connection.
     """
 
     source: str
@@ -44,6 +45,7 @@ class StreamPrediction:
     latency_seconds: float
     dropped: int = 0
     connection: int = 0
+    frames: tuple[int, int] = (0, 0)
 
     @property
     def place(self) -> str:
@@ -134,6 +136,7 @@ def _predict(
                     done - window.arrived,
                     0 if row else dropped,
                     window.connection,
+                    (window.first_frame, window.end_frame),
                 )
 
 
