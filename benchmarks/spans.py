@@ -119,7 +119,7 @@ def score(rule: SpanRule, films: Sequence[tuple[Windows, list[Truth]]]) -> Score
     precision, recall = right / max(1, num_spans), right / num_motions
     f1 = 2 * precision * recall / max(1e-9, precision + recall)
     mean = float(np.mean(errors)) if errors else float("nan")
-    return Score(*(round(value, 4) for value in (precision, recall, f1, mean)), num_spans, num_motions)
+    return Score(round(precision, 4), round(recall, 4), round(f1, 4), round(mean, 4), num_spans, num_motions)
 
 
 def _share(span: ActionSpan, motion: Truth) -> float:

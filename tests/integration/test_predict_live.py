@@ -104,7 +104,7 @@ def test_what_cannot_be_read(cli: Cli, bundle: Path) -> None:
 
 
 def run(bundle: Path, source: str, *options: str) -> subprocess.Popen[str]:
-    command = [BIN / "vivit", "predict", bundle, source, *WINDOW, *QUICK, *options]
+    command = [str(BIN / "vivit"), "predict", str(bundle), source, *WINDOW, *QUICK, *options]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -124,10 +124,8 @@ def predict_live(work: Work, source: str, live: LiveChoice) -> None:
     is_served = isinstance(work.bundle, str) and not any(on)
     with ExitStack() as stack:
         session: Session | VideoModel
-        if is_served:
-            session = stack.enter_context(open_model(str(work.bundle)))
-        else:
-            session = stack.enter_context(open_session(work.bundle, *on))
+        session = open_model(str(work.bundle)) if is_served else open_session(work.bundle, *on)
+        stack.push(session)
         work.progress.note(f"runs on {session.details}")
         results = stream(
             session,
