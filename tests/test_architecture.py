@@ -205,6 +205,14 @@ def test_precisions_and_flavours_are_never_compared_as_strings(path: Path) -> No
     assert strings_compared(path) & records <= allowed
 
 
+def test_addresses_of_live_video_are_opened_for_who_typed_them_alone() -> None:
+    """Neither what serves videos to others nor what reads files knows how."""
+    live = ("vivit_export.runtime.clips.live", "vivit_export.runtime.stream")
+    users = {name(path) for path in MODULES if any(used.startswith(live) for used in imports(path))}
+    outside = {user for user in users if not user.startswith(("cli/", "runtime/clips/live/"))}
+    assert outside == {"__init__.py", "runtime/stream.py", "report/text.py"}
+
+
 def test_dicts_of_anything_stay_at_the_json_boundary() -> None:
     """`JsonObject` says that something is JSON; all else has a type of its own."""
     users = {name(path) for path in MODULES if "dict[str, Any]" in path.read_text(encoding="utf-8")}

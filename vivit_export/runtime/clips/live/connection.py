@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import EIO
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -246,13 +245,17 @@ def connect(address: LiveAddress, timeout: float, stop: threading.Event) -> Iter
     given = StandardInput(stop, timeout) if address.kind == "standard input" else None
     if given is not None and os.isatty(0):
         raise ClipError("standard input is a terminal; pipe a video into it")
-    if address.kind == "device":
+    is_device = address.kind == "device"
+    if is_device:
         _require_device(Path(address.text))
-    opened: dict[str, Any] = {"format": "v4l2"} if address.kind == "device" else {}
-    if address.kind != "device":
-        opened["container_options"] = address.options(FORMATS)
+    options = {} if is_device else address.options(FORMATS)
     try:
-        container = av.open(given or address.text, timeout=(timeout, timeout), **opened)
+        container = av.open(
+            given or address.text,
+            format="v4l2" if is_device else None,
+            container_options=options,
+            timeout=(timeout, timeout),
+        )
     except av.error.FFmpegError as e:
         if given is not None and not given.received:
             raise ClipError("standard input is empty; pipe a video into it") from e
