@@ -57,12 +57,17 @@ HOMES = {
     },
     "transformers": {"export/checkpoint/load.py", "export/graph/trace.py"},
     "huggingface_hub": {"export/checkpoint/files.py"},
-    "av": {f"runtime/clips/video/{n}.py" for n in ("container", "index", "picture", "seek")},
+    "av": {
+        *(f"runtime/clips/video/{n}.py" for n in ("clock", "container", "index", "picture", "seek")),
+        "runtime/clips/live/connection.py",
+    },
     "polygraphy": {"export/engine/worker.py"},
     "onnxruntime": {"runtime/session/onnxruntime.py"},
     "tritonclient": {"runtime/session/triton/connection.py"},
     "aiohttp": {"runtime/session/triton/connection.py"},
-    "click": {f"cli/{n}.py" for n in ("__init__", "deploy", "export", "options", "show", "use", "values")},
+    "click": {
+        f"cli/{n}.py" for n in ("__init__", "deploy", "export", "live", "options", "show", "spans", "use", "values")
+    },
     "rich": {"progress.py"},
 }
 
@@ -198,6 +203,14 @@ def test_precisions_and_flavours_are_never_compared_as_strings(path: Path) -> No
     records = {*map(str, Precision), *map(str, Flavour)}
     allowed = {"tensorrt"} if room(path) == "deploy" else set()  # there it is the name of one of Triton's back ends
     assert strings_compared(path) & records <= allowed
+
+
+def test_addresses_of_live_video_are_opened_for_who_typed_them_alone() -> None:
+    """Neither what serves videos to others nor what reads files knows how."""
+    live = ("vivit_export.runtime.clips.live", "vivit_export.runtime.stream")
+    users = {name(path) for path in MODULES if any(used.startswith(live) for used in imports(path))}
+    outside = {user for user in users if not user.startswith(("cli/", "runtime/clips/live/"))}
+    assert outside == {"__init__.py", "runtime/stream.py", "report/text.py"}
 
 
 def test_dicts_of_anything_stay_at_the_json_boundary() -> None:

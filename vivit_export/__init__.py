@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from vivit_export.runtime.select import open_session
     from vivit_export.runtime.session.prediction import Prediction
     from vivit_export.runtime.session.session import Session
+    from vivit_export.runtime.stream import StreamPrediction, stream
 
 __version__ = "0.1.0"
 
@@ -45,6 +46,7 @@ __all__ = [
     "Prediction",
     "Ranges",
     "Session",
+    "StreamPrediction",
     "TritonOptions",
     "VivitExportError",
     "__version__",
@@ -59,6 +61,7 @@ __all__ = [
     "open_session",
     "read_bundle",
     "runtime",
+    "stream",
 ]
 
 _HOMES = {
@@ -71,6 +74,7 @@ _HOMES = {
     "Prediction": "runtime.session.prediction",
     "Ranges": "calibration.ranges",
     "Session": "runtime.session.session",
+    "StreamPrediction": "runtime.stream",
     "TritonOptions": "deploy.triton.deploy",
     "VivitExportError": "errors",
     "assert_no_drift": "export.recheck",
@@ -84,6 +88,7 @@ _HOMES = {
     "open_session": "runtime.select",
     "read_bundle": "bundle",
     "runtime": "",
+    "stream": "runtime.stream",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

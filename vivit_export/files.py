@@ -50,7 +50,7 @@ def check_file(path: Path, force: bool) -> None:
     Raises:
         OutputError: the path must not be replaced, has no folder, or its folder is not writable.
     """
-    with _refusals(path, any_reason=True):
+    with refusals(path, any_reason=True):
         try:
             mode = path.stat().st_mode
         except FileNotFoundError:
@@ -77,7 +77,7 @@ def writing_file(path: Path, *, force: bool) -> Iterator[Path]:
         OutputError: see `check_file`; or the disk is full, or the folder cannot be written.
     """
     check_file(path, force)
-    with _refusals(path, any_reason=True), replacing(Path(os.path.realpath(path))) as part:
+    with refusals(path, any_reason=True), replacing(Path(os.path.realpath(path))) as part:
         yield part
         check_file(path, force)  # again: the work took a while
 
@@ -130,7 +130,7 @@ def check_target(target: Path, force: bool, kind: FolderKind) -> None:
     Raises:
         OutputError: the target is neither, or its parent is not writable.
     """
-    with _refusals(target, any_reason=True):
+    with refusals(target, any_reason=True):
         _require_replaceable(target, force, kind)
         require_writable(target, target.absolute().parent)
 
@@ -220,20 +220,20 @@ def filling(
     Raises:
         OutputError: ``check`` refuses the target, the disk is full, or the folder cannot be written.
     """
-    with _refusals(target, any_reason=True):
+    with refusals(target, any_reason=True):
         check()
     place = Path(os.path.realpath(target))
     created: list[Path] = []
     work: Path | None = None
     try:
-        with _refusals(target, any_reason=True):
+        with refusals(target, any_reason=True):
             _make_parents(place.parent, created)
             work = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".part", dir=within or place.parent))
             mode = _usual_mode(work)
             work.chmod(mode)
-        with _refusals(target):
+        with refusals(target):
             yield work
-        with _refusals(target, any_reason=True), hold(place), uninterrupted():
+        with refusals(target, any_reason=True), hold(place), uninterrupted():
             for path in work.rglob("*"):  # some writers make files that only their owner can read
                 path.chmod(mode if path.is_dir() else mode & 0o666)
             check()  # again: the work took a while
@@ -292,7 +292,7 @@ _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENAMETOOLONG
 
 
 @contextmanager
-def _refusals(target: Path, any_reason: bool = False) -> Iterator[None]:
+def refusals(target: Path, any_reason: bool = False) -> Iterator[None]:
     """Turn errors of the file system into an `OutputError`: a full disk or, with ``any_reason``, any error."""
     try:
         yield

@@ -80,9 +80,9 @@ class Command(_ReportsFullDisk):
             if e.name is None or e.name.startswith("vivit_export"):
                 raise
             _fail(str(missing_package(e.name)), EnvironmentFault.exit_code)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as e:
             ignore_from_now_on()
-            _fail(f"interrupted; {self._interrupted}", 130)
+            _fail(f"interrupted; {str(e) or self._interrupted}", 130)
 
 
 # Options whose flag differs from their name.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vivit_export.deploy.listing import Deployment
     from vivit_export.export.options import ExportPreview
     from vivit_export.runtime.predict import VideoPrediction
+    from vivit_export.runtime.stream import StreamPrediction
 
 
 def show_json(facts: JsonObject) -> None:
@@ -25,7 +26,7 @@ def show_json(facts: JsonObject) -> None:
     click.echo(json.dumps(facts, indent=2, sort_keys=True))
 
 
-PredictionFormat = Literal["table", "jsonl", "csv"]
+PredictionFormat = Literal["table", "jsonl", "csv", "vtt"]
 
 
 def choose_form(form: PredictionFormat | None, as_json: bool, one: bool) -> PredictionFormat:
@@ -50,9 +51,9 @@ class PredictionPrinter:
 
     def __init__(self, form: PredictionFormat, top_k: int, several: bool) -> None:
         self._form, self._top_k, self._several = form, top_k, several
-        self._last: Path | None = None
+        self._last: Path | str | None = None
 
-    def __call__(self, result: VideoPrediction) -> None:
+    def __call__(self, result: VideoPrediction | StreamPrediction) -> None:
         """Print one prediction."""
         if self._form == "jsonl":
             click.echo(json.dumps(result.to_json(self._top_k)))
@@ -60,16 +61,16 @@ class PredictionPrinter:
             self._csv(result)
         else:
             self._table(result)
-        self._last = result.path
+        self._last = result.place
 
-    def _table(self, result: VideoPrediction) -> None:
+    def _table(self, result: VideoPrediction | StreamPrediction) -> None:
         from vivit_export.report.text import prediction_text
 
-        if self._several and result.span_seconds is not None and result.path is not self._last:
-            click.echo(str(result.path))
+        if self._several and result.span_seconds is not None and result.place is not self._last:
+            click.echo(str(result.place))
         click.echo(prediction_text(result, self._top_k))
 
-    def _csv(self, result: VideoPrediction) -> None:
+    def _csv(self, result: VideoPrediction | StreamPrediction) -> None:
         from vivit_export.report.text import prediction_rows
 
         header, rows = prediction_rows(result, self._top_k)

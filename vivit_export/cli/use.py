@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -11,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from vivit_export.choices import Against, CpuPrecision, Decode
+from vivit_export.cli.live import LiveChoice, live_options, live_source
 from vivit_export.cli.options import (
     Command,
     SamplingChoice,
@@ -20,13 +20,16 @@ from vivit_export.cli.options import (
     sampling_options,
     session_options,
 )
+from vivit_export.cli.predictions import Work, predict_files, predict_live
 from vivit_export.cli.show import PredictionFormat, PredictionPrinter, choose_form, show_json
+from vivit_export.cli.spans import SpanPrinter, require_classes, require_windows, span_options
 from vivit_export.cli.values import FILE, PATH, SOURCE, VIDEO, int_list, length
 from vivit_export.errors import UsageError, option
 
 if TYPE_CHECKING:
     from vivit_export.progress import Silent
     from vivit_export.runtime.clips.windows import Unit
+    from vivit_export.runtime.spans import SpanRule
 
 
 @click.command(cls=Command)
@@ -86,12 +89,14 @@ def inspect(
     "--format",
     "form",
     type=click.Choice(get_args(PredictionFormat)),
-    help="Table, JSON lines or CSV (a line per label).  [default: table for one video, jsonl for several]",
+    help="Table, JSON lines, CSV (a line per label) or WebVTT (spans).  [default: table for one video, else jsonl]",
 )
+@span_options
+@live_options
 @output_options
 def predict(
     bundle: Path | str,
-    videos: tuple[Path, ...],
+    videos: tuple[Path | str, ...],
     engine: str | None,
     device: str | None,
     cpu_precision: CpuPrecision | None,
@@ -105,6 +110,8 @@ def predict(
     decode: Decode,
     readers: int | None,
     form: PredictionFormat | None,
+    spans: SpanRule | None,
+    live: LiveChoice,
     as_json: bool,
     progress: Silent,
 ) -> None:
@@ -113,47 +120,38 @@ def predict(
     BUNDLE may also be a model served by Triton: triton://HOST:PORT/MODEL, or triton+http:// for HTTP; with TLS,
     triton+grpcs:// or triton+https://. If MODEL accepts videos (NAME-video), the files themselves are sent.
     Unusable videos are listed at the end; the others are still predicted. --json is --format jsonl.
-    """
-    from vivit_export.errors import ClipError
-    from vivit_export.runtime import predict as run
-    from vivit_export.runtime.embeddings import files_of, require_outputs, save_embeddings
-    from vivit_export.runtime.listing import list_videos
 
+    One VIDEO may be live: rtsp://, rtsps://, http://, https://, udp:// or tcp:// and the rest of an address,
+    /dev/videoN, or - for standard input. It needs --window, and prints a line per window as it comes.
+    """
+    from vivit_export.runtime import predict as run
+    from vivit_export.runtime.embeddings import files_of, require_outputs
+    from vivit_export.runtime.listing import ListedVideos, list_videos
+
+    address = live_source(videos)
+    if address is not None:
+        _refuse_given("is for files; leave it out for live video", only=("decode", "readers"))
+    else:
+        live.refuse_for_files()
     windows = run.window_rule(window, hop, sampling.views)
-    chosen = choose_form(form, as_json, one=len(videos) == 1 and not os.path.isdir(videos[0]))
-    found = list_videos(videos, progress.note)
-    files = found.files
+    one = len(videos) == 1 and not os.path.isdir(videos[0])
+    chosen = choose_form(form, as_json, one=one and address is None)
+    require_windows(spans, chosen, windows, one)
+    found = (
+        list_videos([v for v in videos if isinstance(v, Path)], progress.note) if address is None else ListedVideos(())
+    )
     source, own_contract = run.read_source(bundle, progress)
     contract = run.adapt_contract(own_contract, labels=labels, **sampling._asdict())
-    inputs = [*files, *([labels] if labels else []), *files_of(source)]
+    require_classes(spans, contract)
+    inputs = [*found.files, *([labels] if labels else []), *files_of(source)]
     require_outputs(contract, embedding, force=force, inputs=inputs)
-    show = PredictionPrinter(chosen, top_k, several=len(files) > 1)
-    kept: list[run.VideoPrediction] = []
-    faults = list(found.faults)
-    running = run.predict_bundle(
-        source,
-        files,
-        contract=contract,
-        windows=windows,
-        engine=engine,
-        device=device,
-        cpu_precision=cpu_precision,
-        decode=decode,
-        readers=readers,
-        progress=progress,
-    )
-    with closing(running) as results:
-        for result in results:
-            if isinstance(result, run.VideoFault):
-                faults.append(result)
-                continue
-            if embedding is not None:
-                kept.append(result)
-            show(result)
-    if embedding is not None and kept:
-        save_embeddings(embedding, kept, force=force)
-    if faults:
-        raise ClipError(run.describe_faults(faults, len(files) + len(found.faults)))
+    several = len(found.files) > 1
+    show = SpanPrinter(chosen, top_k, several, spans) if spans else PredictionPrinter(chosen, top_k, several)
+    work = Work(source, contract, windows, engine, device, cpu_precision, show, embedding, force, progress)
+    if address is None:
+        predict_files(work, found, decode, readers)
+    else:
+        predict_live(work, address, live)
 
 
 @click.command(cls=Command)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from vivit_export.runtime.clips.live.address import is_live
 from vivit_export.runtime.session.triton.address import is_address
 
 
@@ -24,9 +25,16 @@ class _Source(_Path):
         return value if is_address(value) else super().convert(value, param, ctx)
 
 
+class _Video(_Path):
+    """A path, or the address of live video, which stays text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if is_live(value) else super().convert(value, param, ctx)
+
+
 PATH = _Path(path_type=Path)
 FILE = _Path(path_type=Path, dir_okay=False)
-VIDEO = _Path(path_type=Path, readable=False)  # one that cannot be read is that video's fault, not a wrong use
+VIDEO = _Video(path_type=Path, readable=False)  # one that cannot be read is that video's fault, not a wrong use
 SOURCE = _Source(path_type=Path)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vivit_export.runtime.bench.serving import LoadReport
     from vivit_export.runtime.predict import VideoPrediction
     from vivit_export.runtime.session.prediction import Prediction
+    from vivit_export.runtime.stream import StreamPrediction
 
 _SHOWN_LABELS = 8
 _PARTIAL = "partial: the run ended before everything was measured"
@@ -132,16 +133,16 @@ def load_text(report: LoadReport) -> str:
     return "\n".join([*lines, *([_PARTIAL] if report.interrupted else [])])
 
 
-def prediction_text(result: VideoPrediction, k: int) -> str:
+def prediction_text(result: VideoPrediction | StreamPrediction, k: int) -> str:
     """Return the output of ``vivit predict`` for one video, or for one of its windows."""
     if result.prediction.logits is None:
-        return str(result.path)
+        return str(result.place)
     top = [(label, _score(result.prediction, score)) for label, score in result.prediction.top(k)]
     if result.span_seconds is not None:
         start, end = result.span_seconds
         return f"{start:8.2f} s to {end:8.2f} s   " + ", ".join(f"{label} {score.lstrip()}" for label, score in top)
     width = max(len(label) for label, _ in top)
-    return "\n".join([str(result.path), *(f"  {label:<{width}}  {score}" for label, score in top)])
+    return "\n".join([str(result.place), *(f"  {label:<{width}}  {score}" for label, score in top)])
 
 
 def _score(prediction: Prediction, score: float) -> str:
@@ -149,7 +150,9 @@ def _score(prediction: Prediction, score: float) -> str:
     return f"{score:.6g}" if prediction.task == "regression" else f"{100 * score:5.1f} %"
 
 
-def prediction_rows(result: VideoPrediction, k: int) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+def prediction_rows(
+    result: VideoPrediction | StreamPrediction, k: int
+) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
     """Return the header of a CSV file and the lines of one prediction: one per label, or one without labels."""
     facts = result.to_json(k)
     top = facts.get("top", [{"label": "", "probability": ""}])

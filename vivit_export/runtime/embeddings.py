@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-from safetensors.numpy import save
 
 from vivit_export.bundle import MANIFEST, Bundle
 from vivit_export.contract import Contract
 from vivit_export.errors import OutputError, UsageError, option
-from vivit_export.files import check_file, writing_file
+from vivit_export.files import check_file
+from vivit_export.runtime.embedding_file import EmbeddingFile
 from vivit_export.runtime.predict import VideoPrediction
 
 
@@ -58,34 +53,22 @@ def files_of(bundle: Bundle | str) -> list[Path]:
     return [] if isinstance(bundle, str) else [bundle.path / name for name in (MANIFEST, *bundle.manifest.files)]
 
 
-def save_embeddings(path: Path, predictions: Sequence[VideoPrediction], *, force: bool = False) -> None:
-    """Write embeddings as safetensors, to a temporary file that is then renamed.
-
-    The file holds ``embedding`` float32 (N, hidden) and, for windows, ``span_seconds`` float64 (N, 2). Its metadata
-    holds ``videos``, a JSON list of the N paths.
+def save_embeddings(path: Path, predictions: Iterable[VideoPrediction], *, force: bool = False) -> None:
+    """Write embeddings as an `EmbeddingFile` does.
 
     Args:
         path: the file; a symbolic link is followed.
-        predictions: N of them, at least one.
+        predictions: at least one.
         force: replace an existing file.
 
     Raises:
         OutputError: the file exists or cannot be written.
+        UsageError: there are no embeddings.
     """
-    tensors: dict[str, npt.NDArray[Any]] = {"embedding": np.stack([_embedding(p) for p in predictions])}
-    spans = [p.span_seconds for p in predictions if p.span_seconds is not None]
-    if len(spans) == len(predictions):
-        tensors["span_seconds"] = np.array(spans, np.float64)
-    content = save(tensors, {"videos": json.dumps([str(p.path) for p in predictions])})
-    with writing_file(path, force=force) as part:
-        part.write_bytes(content)
-
-
-def _embedding(prediction: VideoPrediction) -> npt.NDArray[np.float32]:
-    embedding = prediction.prediction.embedding
-    if embedding is None:
-        raise UsageError(f"this bundle has no embedding; export it with {option('outputs', 'logits,embedding')}")
-    return embedding
+    with EmbeddingFile(path, force=force) as file:
+        for result in predictions:
+            file.add(result.prediction, str(result.path), result.span_seconds)
+        file.save()
 
 
 def _same_file(one: Path, other: Path) -> bool:

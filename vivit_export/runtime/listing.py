@@ -17,7 +17,7 @@ class ListedVideos:
     """What was named.
 
     Attributes:
-        files: videos, usable or not, at least one.
+        files: videos, usable or not.
         faults: folders that hold none.
     """
 

@@ -59,15 +59,25 @@ class VideoPrediction:
     prediction: Prediction
     span_seconds: tuple[float, float] | None = None
 
+    @property
+    def place(self) -> Path:
+        """What the prediction is of; windows of one video share the object."""
+        return self.path
+
     def to_json(self, k: int = 5) -> JsonObject:
         """Return JSON types: the video, its window if there is one, and the k most probable labels."""
         facts: JsonObject = {"video": str(self.path)}
         if self.span_seconds is not None:
             facts |= {"start_seconds": self.span_seconds[0], "end_seconds": self.span_seconds[1]}
-        if self.prediction.logits is not None:
-            score = "value" if self.prediction.task == "regression" else "probability"
-            facts["top"] = [{"label": label, score: found} for label, found in self.prediction.top(k)]
-        return facts
+        return facts | labelled(self.prediction, k)
+
+
+def labelled(prediction: Prediction, k: int) -> JsonObject:
+    """Return the k most probable labels as JSON; nothing for a bundle without logits."""
+    if prediction.logits is None:
+        return {}
+    score = "value" if prediction.task == "regression" else "probability"
+    return {"top": [{"label": label, score: found} for label, found in prediction.top(k)]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,7 @@ def _read(path: Path, contract: Contract, reading: Reading, rows_for: Callable[[
     place_sampled(path, choose, put, reading)
 
 
-def require_size(clips: UInt8, path: Path, contract: Contract) -> None:
+def require_size(clips: UInt8, path: object, contract: Contract) -> None:
     """Refuse clips whose size differs from the frame size of a graph that resizes by itself.
 
     Args:

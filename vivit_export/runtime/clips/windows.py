@@ -43,7 +43,8 @@ Unit = Literal["seconds", "frames"]
 
 SHORTEST_SECONDS = 0.001
 """Shortest window and hop: no camera shows a new frame sooner, and a typing error would give millions of windows."""
-_SLACK_SECONDS = 1e-6  # frame times are multiples of a tick, rounded to double
+SLACK_SECONDS = 1e-6
+"""Frame times are multiples of a tick, rounded to double."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,25 +166,26 @@ def plan_windows(timeline: Timeline, window: float, hop: float, unit: Unit) -> l
     starts, end_seconds = timeline.starts, timeline.end_seconds
     if unit == "frames":
         edges = np.append(starts, end_seconds)
-        begins = _begins(len(starts), window, hop)
+        begins = window_begins(len(starts), window, hop)
         ranges = [(int(b), min(int(b + window), len(starts))) for b in begins]
         return [Span(float(edges[first]), float(edges[end]), first, end) for first, end in ranges]
     spans = []
-    for begin in _begins(end_seconds, window, hop):
+    for begin in window_begins(end_seconds, window, hop):
         end = min(begin + window, end_seconds)
-        first_frame, end_frame = (int(np.searchsorted(starts, t - _SLACK_SECONDS)) for t in (begin, end))
+        first_frame, end_frame = (int(np.searchsorted(starts, t - SLACK_SECONDS)) for t in (begin, end))
         if first_frame == end_frame:
             first_frame, end_frame = first_frame - 1, first_frame
         spans.append(Span(begin, end, first_frame, end_frame))
     return spans
 
 
-def _begins(length: float, window: float, hop: float) -> list[float]:
+def window_begins(length: float, window: float, hop: float) -> list[float]:
+    """Return where windows begin in a video of a length, all in one unit; the last one may be moved."""
     room = length - window
-    if room <= _SLACK_SECONDS:
+    if room <= SLACK_SECONDS:
         return [0.0]
-    begins = [float(i * hop) for i in range(int((room + _SLACK_SECONDS) / hop) + 1)]
-    if hop <= window and begins[-1] < room - _SLACK_SECONDS:
+    begins = [float(i * hop) for i in range(int((room + SLACK_SECONDS) / hop) + 1)]
+    if hop <= window and begins[-1] < room - SLACK_SECONDS:
         begins.append(room)
     return begins
 

@@ -134,10 +134,19 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
     except av.error.ArgumentError as e:  # for a format that is not in the list
         raise ClipError(f"{path} is no video of a kind that is read here; convert it to MP4 or Matroska") from e
     with container:
-        yield container, _best_video(container, path)
+        yield container, best_video(container, path)
 
 
-def _best_video(container: InputContainer, path: Path) -> av.VideoStream:
+def best_video(container: InputContainer, name: object) -> av.VideoStream:
+    """Choose the video stream of a container.
+
+    Args:
+        container: an open one.
+        name: what messages call it.
+
+    Raises:
+        ClipError: it has none, or none that can be decoded.
+    """
     films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     decodable = [s for s in films if s.codec_context is not None]  # which PyAV's types say is always so
     best = container.streams.best("video")  # not simply the first: that may be a cover picture
@@ -145,10 +154,10 @@ def _best_video(container: InputContainer, path: Path) -> av.VideoStream:
     if found is not None:
         return found
     if films:
-        raise ClipError(f"{path} holds video for which FFmpeg has no decoder here; convert it to H.264")
+        raise ClipError(f"{name} holds video for which FFmpeg has no decoder here; convert it to H.264")
     pictures = bool(container.streams.video)
     kinds = [*sorted({s.type for s in container.streams if s.type != "video"}), *["a cover picture"] * pictures]
-    raise ClipError(f"{path} has no video stream, only {' and '.join(kinds) or 'nothing'}; give a video file")
+    raise ClipError(f"{name} has no video stream, only {' and '.join(kinds) or 'nothing'}; give a video file")
 
 
 def share_among(threads: int, video: av.VideoStream) -> None:

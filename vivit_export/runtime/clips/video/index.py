@@ -6,8 +6,7 @@ cannot begin without one, are left out altogether. The third kind only the decod
 between key frames, or was cut at one to which earlier pictures refer, shows its first frame later. So the first frame
 is decoded, and what precedes it is hidden.
 
-Times are those of the packets. Where recordings were joined byte by byte, which transport and program streams allow,
-the times of each begin anew: they are shifted to where the one before it ends.
+Times are those of the packets, on one line (`vivit_export.runtime.clips.video.clock`).
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -26,6 +24,7 @@ from av.container import InputContainer
 from av.video.frame import PictureType
 
 from vivit_export.errors import ClipError
+from vivit_export.runtime.clips.video.clock import Clock, times_of
 from vivit_export.runtime.clips.video.container import as_clip_error, decoded_frames, open_video
 from vivit_export.runtime.clips.video.nal import holds_idr, length_bytes_of
 from vivit_export.runtime.clips.video.segment import segment_is_whole
@@ -34,10 +33,8 @@ from vivit_export.runtime.clips.video.stopping import stop_if_dropped
 # Containers whose header states the duration; the others' is an estimate from the file itself.
 _STATES_DURATION = ("matroska", "mov")
 _DURATION_SLACK_SECONDS = 0.5
-_MAY_BE_JOINED = ("mpegts", "mpeg")  # byte by byte; they store times of decoding, too
-_HAS_ONE_TIMELINE = ("mov", "avi")  # a table for the whole file
 # Their decoders find a point from which pictures are whole, which need not be a key frame. The others draw on gray.
-_BEGINS_ANYWHERE = ("h264", "hevc", "vvc", "mpeg1video", "mpeg2video")
+BEGINS_ANYWHERE = ("h264", "hevc", "vvc", "mpeg1video", "mpeg2video")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +97,7 @@ def read_index(path: Path) -> VideoIndex:
     with as_clip_error(path), open_video(path) as (container, video):
         codec = video.codec_context.name
         scan = _Scan(path, container, video)
-        skip = 0 if codec in _BEGINS_ANYWHERE else max(0, scan.keys.find(1))
+        skip = 0 if codec in BEGINS_ANYWHERE else max(0, scan.keys.find(1))
         shown = scan.shown[skip:]
         pts, starts = list(compress(scan.pts[skip:], shown)), list(compress(scan.starts[skip:], shown))
         keys = bytes(compress(scan.keys[skip:], shown))
@@ -132,7 +129,7 @@ class _Scan:
 
     Attributes:
         pts: when the frame of each is shown, in ticks, or None.
-        starts: the same in seconds; see `_Clock`.
+        starts: the same in seconds; see `Clock`.
         keys: 1 for a key frame.
         shown: 0 for what lies outside the edit list.
         rate: mean number of frames per second.
@@ -147,7 +144,7 @@ class _Scan:
         self.keys, self.shown, self.begins_with_idr = bytearray(), bytearray(), False
         kind, data_end = container.format.name, 0.0
         self.rate = float(video.average_rate or video.guessed_rate or 25)
-        self.clock = _Clock(path, kind, 1 / self.rate)
+        self.clock = Clock(path, kind, 1 / self.rate)
         self.is_reordered = kind == "avi" and bool(video.codec_context.has_b_frames)
         length_bytes = length_bytes_of("h264", video.codec_context.extradata)
         for packet in container.demux():
@@ -155,7 +152,7 @@ class _Scan:
             if packet.is_corrupt and kind != "mpegts":  # there it only means a lost transport packet
                 raise ClipError(f"{path} is cut short: its last data are incomplete; copy or record it again")
             if packet.size and not packet.is_discard:
-                data_end = max(data_end, _times(packet)[1])
+                data_end = max(data_end, times_of(packet)[1])
             if packet.stream is video and packet.size:
                 self.begins_with_idr |= not self.starts and holds_idr(packet, length_bytes)
                 self.shown.append(not packet.is_discard)
@@ -169,60 +166,6 @@ class _Scan:
                 f"{path} is cut short: its header states {stated_end:.1f} s but the data end at {data_end:.1f} s; "
                 "copy or record it again"
             )
-
-
-class _Clock:
-    """Puts the times of a stream on one line, even if recordings were joined and each begins anew.
-
-    Attributes:
-        end: when the last frame so far ends, in seconds.
-    """
-
-    def __init__(self, path: Path, kind: str, frame_seconds: float) -> None:
-        self.end = 0.0
-        self._path, self._frame_seconds = path, frame_seconds
-        self._may_be_joined = kind in _MAY_BE_JOINED
-        self._is_one_line = kind.startswith(_HAS_ONE_TIMELINE)
-        self._shift = 0.0
-        self._latest: int | None = None
-
-    def place(self, packet: av.Packet[Any]) -> float | None:
-        """Return when a packet's frame is first shown, in seconds, or None.
-
-        Raises:
-            ClipError: recordings were joined that cannot be.
-        """
-        start, end = _times(packet)
-        if start is None:
-            return None
-        if self._begins_anew(packet):
-            if not self._may_be_joined:
-                raise ClipError(
-                    f"{self._path} is several recordings in one file, of which players show only the first; join them "
-                    "with a program for videos"
-                )
-            self._shift = self.end - start
-        self.end = max(
-            self.end, end + self._shift, start + self._shift + (0 if packet.duration else self._frame_seconds)
-        )
-        return start + self._shift
-
-    def _begins_anew(self, packet: av.Packet[Any]) -> bool:
-        """Whether time falls: that of decoding where it is stored, else that of a key frame below an earlier one's."""
-        time = packet.dts if self._may_be_joined else packet.pts
-        if self._is_one_line or time is None:
-            return False
-        anew = self._latest is not None and time < self._latest and (self._may_be_joined or packet.is_keyframe)
-        self._latest = time if anew or self._latest is None else max(self._latest, time)
-        return anew
-
-
-def _times(packet: av.Packet[Any]) -> tuple[float | None, float]:
-    """Return when the container says that a packet's frame is first shown, or None, and when it ends, or 0."""
-    if packet.pts is None or packet.time_base is None:
-        return None, 0.0
-    tick = float(packet.time_base)
-    return packet.pts * tick, (packet.pts + (packet.duration or 0)) * tick
 
 
 def _begins_plainly(starts: Sequence[float | None], keys: bytes, codec: str, with_idr: bool) -> bool:

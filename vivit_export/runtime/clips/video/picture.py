@@ -11,7 +11,6 @@ Pixels are assumed to be square. Nothing is resized here (see `vivit_export.runt
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 from typing import Any
 
 import av
@@ -46,10 +45,14 @@ _UNKNOWN_SIDE_DATA = range(len(SideDataType), 64)  # its list has no gaps
 
 
 class ToUprightRgb:
-    """Converts the frames of one video, which have one size, by their color matrix, and turns them upright."""
+    """Converts the frames of one video, which have one size, by their color matrix, and turns them upright.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Args:
+        name: what messages call the video.
+    """
+
+    def __init__(self, name: object) -> None:
+        self._name = name
         self._shape: tuple[int, ...] = ()
         # By angle: a frame whose matrix has been read is part of a circle, and so stays in memory for a while. That a
         # video is mirrored from some frame on, but not turned, is not expected.
@@ -66,30 +69,30 @@ class ToUprightRgb:
         matrix = frame.colorspace
         if matrix in _NO_CONVERSION and not frame.format.is_rgb:
             raise ClipError(
-                f"{self._path} declares the color matrix {matrix} ({_NO_CONVERSION[matrix]}), from which there is no "
+                f"{self._name} declares the color matrix {matrix} ({_NO_CONVERSION[matrix]}), from which there is no "
                 "conversion to RGB; convert the video to BT.709"
             )
         if frame.rotation not in self._orientations:
-            self._orientations[frame.rotation] = _orientation(frame, self._path)
+            self._orientations[frame.rotation] = _orientation(frame, self._name)
         image = np.asarray(frame.to_ndarray(**_TO_RGB), np.uint8)
         upright = self._orientations[frame.rotation].apply(image)
         shape = self._shape = self._shape or upright.shape
         if upright.shape != shape:
             raise ClipError(
-                f"{self._path} changes its frame size from {shape[1]}x{shape[0]} to "
+                f"{self._name} changes its frame size from {shape[1]}x{shape[0]} to "
                 f"{upright.shape[1]}x{upright.shape[0]} (width x height); convert it to one size"
             )
         return upright
 
 
-def _orientation(frame: av.VideoFrame, path: Path) -> Orientation:
+def _orientation(frame: av.VideoFrame, name: object) -> Orientation:
     data = next((d for d in _side_data(frame) if d.type is SideDataType.DISPLAYMATRIX), None)
     if data is None:
         return Orientation()
     matrix = struct.unpack("=9i", bytes(data))
     orientation = orientation_of(matrix)
     if orientation is None:
-        raise ClipError(f"{path} is turned by {angle_of(matrix)} degrees clockwise; only quarter turns are supported")
+        raise ClipError(f"{name} is turned by {angle_of(matrix)} degrees clockwise; only quarter turns are supported")
     return orientation
 
 

@@ -1,0 +1,1 @@
+"""Video that is still being sent: addresses, cameras and standard input."""

@@ -1,0 +1,75 @@
+"""When the frames of a video are shown, by the times of its packets.
+
+Where recordings were joined byte by byte, which transport and program streams allow, the times of each begin anew: they
+are shifted to where the one before it ends.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import av
+
+from vivit_export.errors import ClipError
+
+_MAY_BE_JOINED = ("mpegts", "mpeg")  # byte by byte; they store times of decoding, too
+_HAS_ONE_TIMELINE = ("mov", "avi")  # a table for the whole file
+
+
+class Clock:
+    """Puts the times of a stream on one line, even if recordings were joined and each begins anew.
+
+    Args:
+        name: what messages call the video.
+        kind: FFmpeg's name of its container.
+        frame_seconds: how long a frame is shown that does not say it.
+
+    Attributes:
+        end: when the last frame so far ends, in seconds.
+    """
+
+    def __init__(self, name: object, kind: str, frame_seconds: float) -> None:
+        self.end = 0.0
+        self._name, self._frame_seconds = name, frame_seconds
+        self._may_be_joined = kind in _MAY_BE_JOINED
+        self._is_one_line = kind.startswith(_HAS_ONE_TIMELINE)
+        self._shift = 0.0
+        self._latest: int | None = None
+
+    def place(self, packet: av.Packet[Any]) -> float | None:
+        """Return when a packet's frame is first shown, in seconds, or None.
+
+        Raises:
+            ClipError: recordings were joined that cannot be.
+        """
+        start, end = times_of(packet)
+        if start is None:
+            return None
+        if self._begins_anew(packet):
+            if not self._may_be_joined:
+                raise ClipError(
+                    f"{self._name} is several recordings in one file, of which players show only the first; join them "
+                    "with a program for videos"
+                )
+            self._shift = self.end - start
+        self.end = max(
+            self.end, end + self._shift, start + self._shift + (0 if packet.duration else self._frame_seconds)
+        )
+        return start + self._shift
+
+    def _begins_anew(self, packet: av.Packet[Any]) -> bool:
+        """Whether time falls: that of decoding where it is stored, else that of a key frame below an earlier one's."""
+        time = packet.dts if self._may_be_joined else packet.pts
+        if self._is_one_line or time is None:
+            return False
+        anew = self._latest is not None and time < self._latest and (self._may_be_joined or packet.is_keyframe)
+        self._latest = time if anew or self._latest is None else max(self._latest, time)
+        return anew
+
+
+def times_of(packet: av.Packet[Any]) -> tuple[float | None, float]:
+    """Return when the container says that a packet's frame is first shown, or None, and when it ends, or 0."""
+    if packet.pts is None or packet.time_base is None:
+        return None, 0.0
+    tick = float(packet.time_base)
+    return packet.pts * tick, (packet.pts + (packet.duration or 0)) * tick
