@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from vivit_export.errors import InputError
 from vivit_export.flavour import Flavour
+from vivit_export.limits import MOST_BATCH
 from vivit_export.precision import Precision
 
 
@@ -71,10 +72,10 @@ class Profile:
     max: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.min <= self.opt <= self.max:
+        if not 1 <= self.min <= self.opt <= self.max <= MOST_BATCH:
             raise InputError(
                 f"an engine has the profile min={self.min}, opt={self.opt}, max={self.max}, which must rise from 1 or "
-                "more; build it again"
+                f"more to at most {MOST_BATCH}; build it again"
             )
 
 

@@ -1,0 +1,33 @@
+"""Limits on what others hand us, stated once: a value beyond them is refused before memory or time is spent on it.
+
+They are far above what any ViViT needs. ``include/vivit/detail/limits.hpp`` repeats those that C++ needs; a test
+compares them.
+"""
+
+from __future__ import annotations
+
+# --- of a contract
+MOST_FRAMES = 1024
+"""Frames of a clip."""
+MOST_SIDE = 4096
+"""Pixels of a side of a clip, a crop, or a resized frame's target."""
+MOST_CLIP_BYTES = 256 << 20
+"""Bytes of a uint8 clip (T, H, W, 3)."""
+MOST_CAMERA_SIDE = 16384
+"""Pixels of a side of the frames that a graph resizes itself."""
+MOST_STRIDE = 65536
+"""Frames from one to the next."""
+MOST_VIEWS = 128
+"""Temporal views of a video."""
+MOST_WIDTH = 65536
+"""Logits, and so labels, and numbers of an embedding."""
+LONGEST_LABEL = 1000
+"""Characters of a label."""
+LARGEST_FACTOR = 1e6
+"""Largest magnitude of the factor, means and deviations of the preprocessing; no deviation is below its inverse."""
+
+# --- of a bundle
+MOST_BATCH = 1024
+"""Clips of a call of an engine."""
+MOST_MANIFEST_BYTES = 16 << 20
+"""Bytes of ``bundle.json``."""
