@@ -9,7 +9,9 @@ import vivit_export
 from vivit_export import limits, records
 
 HEADER = Path(vivit_export.__file__).parent / "deploy/cpp/project/include/vivit/detail/limits.hpp"
-_CONSTANT = re.compile(r"inline constexpr (?:int|double|std::int64_t) (\w+) = (?:std::int64_t\((\d+)\) << (\d+)|(\S+));")
+_CONSTANT = re.compile(
+    r"inline constexpr (?:int|double|std::int64_t) (\w+) = (?:std::int64_t\((\d+)\) << (\d+)|(\S+));"
+)
 
 
 def test_cpp_has_the_same_limits() -> None:

@@ -31,3 +31,11 @@ MOST_BATCH = 1024
 """Clips of a call of an engine."""
 MOST_MANIFEST_BYTES = 16 << 20
 """Bytes of ``bundle.json``."""
+
+# --- of a graph
+MOST_NODES = 20_000
+"""Nodes, and weights. ViViT-B has about 1,300."""
+MOST_ELEMENTS = 1 << 33
+"""Elements of a weight, or of a tensor between nodes for one clip."""
+MOST_GRAPH_BYTES = (2 << 30) - 1
+"""Bytes of ``model.onnx``, where a protobuf ends."""

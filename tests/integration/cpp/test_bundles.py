@@ -27,9 +27,10 @@ def edit(*path: str | int, value: Any) -> Damage:
 
     def damage(_folder: Path, manifest: dict[str, Any]) -> None:
         *parents, last = path
+        place: Any = manifest
         for key in parents:
-            manifest = manifest[key]
-        manifest[last] = value
+            place = place[key]
+        place[last] = value
 
     return damage
 

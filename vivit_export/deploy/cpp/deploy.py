@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 from vivit_export.bundle import Bundle, read_bundle, write_manifest
+from vivit_export.bundle.graph import require_sound_graph
 from vivit_export.bundle.manifest import CpuGraph
 from vivit_export.contract import Contract
 from vivit_export.deploy.listing import README, Deployment, copy_bundle, deploying, read_deployment
@@ -40,6 +41,7 @@ def deploy_cpp(
     progress, target = progress or Silent(), Path(target)
     with progress.stage("verify the bundle"):
         source = read_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
+        require_sound_graph(source.path, source.manifest)
     with deploying("cpp", source, target, force) as work, progress.stage("write the project"):
         shutil.copytree(PROJECT, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         readme = work / README
