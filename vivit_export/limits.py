@@ -31,6 +31,12 @@ MOST_BATCH = 1024
 """Clips of a call of an engine."""
 MOST_MANIFEST_BYTES = 16 << 20
 """Bytes of ``bundle.json``."""
+MOST_SIDECAR_BYTES = 16 << 20
+"""Bytes of the sidecar of an engine."""
+MOST_PLAN_LAYERS = 20_000
+"""Layers of a plan, which has a few per node of the graph."""
+MOST_GOLDEN_CLIPS = 4096
+"""Clips in a bundle."""
 
 # --- of a graph
 MOST_NODES = 20_000

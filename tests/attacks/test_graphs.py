@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -34,7 +35,8 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def node(model: onnx.ModelProto, op: str) -> onnx.NodeProto:
-    return next(n for n in model.graph.node if n.op_type == op)
+    found: onnx.NodeProto = next(n for n in model.graph.node if n.op_type == op)
+    return found
 
 
 def nested(depth: int) -> onnx.GraphProto:
@@ -45,7 +47,7 @@ def nested(depth: int) -> onnx.GraphProto:
     return inner
 
 
-def add_node(op: str, inputs: list[str], outputs: list[str], **attributes: object) -> Attack:
+def add_node(op: str, inputs: list[str], outputs: list[str], **attributes: Any) -> Attack:
     """Put a node in front of all others."""
 
     def attack(model: onnx.ModelProto) -> None:
@@ -80,7 +82,8 @@ def outside(**told: str) -> Attack:
 
 
 def input_dim(model: onnx.ModelProto) -> onnx.TensorShapeProto.Dimension:
-    return model.graph.input[0].type.tensor_type.shape.dim[1]
+    dim: onnx.TensorShapeProto.Dimension = model.graph.input[0].type.tensor_type.shape.dim[1]
+    return dim
 
 
 def wide_logits(model: onnx.ModelProto) -> None:

@@ -85,7 +85,7 @@ def _parsed(path: Path, file: FileRecord) -> ModelProto:
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise BundleError(f"{path} is not the file that the bundle describes: it was altered or cut short")
     try:
-        model = ModelProto.FromString(data)
+        model: ModelProto = ModelProto.FromString(data)
     except DecodeError as e:
         raise BundleError(f"{path} is not an ONNX graph; export the bundle again") from e
     if not model.graph.node:
@@ -196,7 +196,7 @@ def _signature(kind: TypeProto) -> tuple[str, tuple[int | str, ...]]:
     from onnx import TensorProto
 
     tensor = kind.tensor_type
-    dtypes = {TensorProto.UINT8: "uint8", TensorProto.FLOAT: "float32"}
+    dtypes: dict[int, str] = {TensorProto.UINT8: "uint8", TensorProto.FLOAT: "float32"}
     sides = [side.dim_value if side.HasField("dim_value") else side.dim_param for side in tensor.shape.dim]
     if not sides or not isinstance(sides[0], str):
         return "a fixed batch of", tuple(sides)
