@@ -27,6 +27,7 @@ TEST_FILES = sorted(TESTS.rglob("test_*.py"))
 ROOMS = (
     "errors",
     "limits",
+    "printing",
     "packages",
     "lazy",
     "records",

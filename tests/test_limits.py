@@ -19,6 +19,6 @@ def test_cpp_has_the_same_limits() -> None:
         name.upper(): int(base) << int(shift) if base else float(value)
         for name, base, shift, value in _CONSTANT.findall(HEADER.read_text(encoding="utf-8"))
     }
-    ours = {**vars(limits), "MOST_LEVELS": records.MOST_LEVELS}
-    assert len(found) == 12
+    ours = {**vars(limits), "MOST_LEVELS": records.MOST_LEVELS, "DEFAULT_MOST_PIXELS": limits.MOST_PIXELS}
+    assert len(found) == 14
     assert found == {name: ours[name] for name in found}

@@ -6,6 +6,8 @@ compares them.
 
 from __future__ import annotations
 
+import os
+
 # --- of a contract
 MOST_FRAMES = 1024
 """Frames of a clip."""
@@ -45,3 +47,17 @@ MOST_ELEMENTS = 1 << 33
 """Elements of a weight, or of a tensor between nodes for one clip."""
 MOST_GRAPH_BYTES = (2 << 30) - 1
 """Bytes of ``model.onnx``, where a protobuf ends."""
+
+# --- of a video
+MOST_PIXELS = 1 << 25
+"""Pixels of a frame that is decoded, unless the environment says otherwise: 8K video has slightly fewer."""
+PIXELS_VARIABLE = "VIVIT_MAX_PIXELS"
+"""Environment variable with another limit."""
+MOST_RESIZED_PIXELS = 1 << 26
+"""Pixels that a resize would make of a frame: a long, thin one grows with the square of its sides' ratio."""
+
+
+def most_pixels() -> int:
+    """Return how many pixels a decoded frame may have, as the environment says; what is no number is as if unset."""
+    given = os.environ.get(PIXELS_VARIABLE, "")
+    return int(given) if given.isascii() and given.isdigit() and 0 < len(given) < 10 else MOST_PIXELS

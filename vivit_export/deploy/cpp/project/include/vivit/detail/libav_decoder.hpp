@@ -19,8 +19,10 @@ extern "C" {
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "vivit/detail/libav_index.hpp"
+#include "vivit/detail/limits.hpp"
 #include "vivit/detail/matroska.hpp"
 #include "vivit/detail/seekable_file.hpp"
 #include "vivit/detail/text_file.hpp"
@@ -62,6 +64,8 @@ public:
         codec_.reset(avcodec_alloc_context3(codec));
         check(avcodec_parameters_to_context(codec_.get(), parameters));
         codec_->pkt_timebase = stream().time_base;
+        require_pixels(std::int64_t(codec_->width) * codec_->height);
+        codec_->max_pixels = most_pixels();  // a later frame may be larger
         check(avcodec_open2(codec_.get(), codec, nullptr));
     }
 
@@ -117,6 +121,23 @@ public:
         }
     }
 
+    void require_pixels(std::int64_t pixels) const {
+        if (pixels <= 0 ||
+            pixels > most_pixels())  // of a codec that the limit kept from opening, the size is not known
+            throw ClipError(why_too_large(name_));
+    }
+
+    /// Let FFmpeg look into the file, but at no frame that is too large.
+    void find_stream_info() {
+        std::vector<AVDictionary*> options(format_->nb_streams, nullptr);
+        const std::size_t count = options.size();  // streams that appear meanwhile have none
+        const std::string limit = std::to_string(most_pixels());
+        for (AVDictionary*& one : options) av_dict_set(&one, "max_pixels", limit.c_str(), 0);
+        const int status = avformat_find_stream_info(format_.get(), count ? options.data() : nullptr);
+        for (AVDictionary*& one : options) av_dict_free(&one);
+        check(status);
+    }
+
     void check(int status) const {
         if (status >= 0) return;
         std::array<char, AV_ERROR_MAX_STRING_SIZE> text{};
@@ -139,7 +160,7 @@ private:
             throw ClipError(name_ + " is no video of a kind that is read here; convert it to MP4 or Matroska");
         check(status);
         format_.reset(format);
-        check(avformat_find_stream_info(format, nullptr));
+        find_stream_info();
     }
 
     /// The best video stream that is no cover picture.

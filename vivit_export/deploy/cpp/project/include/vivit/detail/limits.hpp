@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdlib>
+#include <string>
 
 namespace vivit::detail {
 
@@ -17,5 +19,22 @@ inline constexpr double largest_factor = 1e6;
 inline constexpr int most_batch = 1024;
 inline constexpr std::int64_t most_manifest_bytes = std::int64_t(16) << 20;
 inline constexpr int most_levels = 64;
+inline constexpr std::int64_t most_resized_pixels = std::int64_t(64) << 20;
+inline constexpr std::int64_t default_most_pixels = std::int64_t(32) << 20;
+inline constexpr const char* pixels_variable = "VIVIT_MAX_PIXELS";
+
+/// Pixels that a decoded frame may have, as the environment says; what is no number is as if unset.
+[[nodiscard]] inline std::int64_t most_pixels() {
+    const char* variable = std::getenv(pixels_variable);
+    const std::string given = variable ? variable : "";
+    const bool is_number = given.find_first_not_of("0123456789") == std::string::npos;
+    return is_number && !given.empty() && given.size() < 10 ? std::stoll(given) : default_most_pixels;
+}
+
+/// Why a video with frames of no size, or of more pixels, is not decoded.
+[[nodiscard]] inline std::string why_too_large(const std::string& name) {
+    return name + " has frames of no size, or of more than " + std::to_string(most_pixels()) +
+           " pixels; if you trust it, set " + pixels_variable + " to how many you allow, or else scale it down";
+}
 
 }  // namespace vivit::detail
