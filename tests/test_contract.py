@@ -141,6 +141,10 @@ def test_tokens_are_tubelets_and_the_class_token() -> None:
         (lambda: taking(inputs=(Tensor("x", "uint8", ()),)), "does not take the clip"),
         (lambda: taking(inputs=(Tensor("x", "int64", ("batch", 8, 64, 64, 3)),)), r"input x int64 \['batch', 8, 64, 6"),
         (lambda: taking(mode="pixels"), r"mode pixels takes float32 \['batch', 8, 3, 64, 64\]"),
+        *(
+            (lambda name=name: taking(inputs=(Tensor(name, "uint8", ("batch", 8, 64, 64, 3)),)), "input's name")
+            for name in ("", "../../x", "/etc/x", "..", "a/b", "a b", "a\nb", "\x1b[2J", "ü", "x" * 65, "`x`", "-x")
+        ),
         (lambda: taking(outputs=()), "a model has logits, an embedding or both, got no output"),
         (lambda: taking(outputs=EXAMPLE.io.outputs * 2), "output logits float32 .* is not possible; .* each once"),
         (lambda: taking(outputs=(Tensor("x", "float32", ("batch", 2)),)), "output x float32"),

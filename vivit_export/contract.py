@@ -6,6 +6,7 @@ consumer (Python runtime, Triton, C++). No other module writes down a fact about
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -27,6 +28,7 @@ InputMode = Literal["crops", "pixels", "frames"]
 ResizeOrder = Literal["horizontal-first", "pillow-13"]
 Sampling = Literal["uniform", "center", "head", "stride"]
 Short = Literal["refuse", "repeat", "loop"]
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 Task = Literal["single_label_classification", "multi_label_classification", "regression"]
 """What the logits mean, as ``problem_type`` of a Hugging Face config names it."""
 
@@ -214,6 +216,11 @@ class IO:
     def __post_init__(self) -> None:
         if len(self.inputs) != 1:
             raise InputError(f"io: a model has exactly one input, got {len(self.inputs)}")
+        if not _NAME.fullmatch(self.inputs[0].name):  # also the name of a file, of Triton's warm-up
+            raise InputError(
+                f"io: the input's name {shown(self.inputs[0].name)} is not possible; 1 to 64 letters, digits, '_', '-' "
+                "and '.' are, with no '.' or '-' in front"
+            )
         if (self.mode == "frames") != (self.frame_size is not None):
             raise InputError(f"io: frame_size belongs to mode frames alone, got {self.frame_size} with {self.mode}")
         if self.frame_size is not None and not 1 <= min(self.frame_size) <= max(self.frame_size) <= MOST_CAMERA_SIDE:

@@ -111,6 +111,7 @@ DAMAGES: dict[str, Damage] = {
     "an input without a batch": edit("contract", "io", "inputs", 0, "shape", 0, value=1),
     "an input without a shape": edit("contract", "io", "inputs", 0, "shape", value=[]),
     "another mode": edit("contract", "io", "mode", value="pixels"),
+    "an input whose name is a path": edit("contract", "io", "inputs", 0, "name", value="../../x"),
     "no output": edit("contract", "io", "outputs", value=[]),
     "an output of another name": edit("contract", "io", "outputs", 0, "name", value="tokens"),
     "an output of another type": edit("contract", "io", "outputs", 1, "dtype", value="float64"),

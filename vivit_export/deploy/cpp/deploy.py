@@ -13,7 +13,15 @@ from vivit_export.bundle import Bundle, read_bundle, write_manifest
 from vivit_export.bundle.graph import require_sound_graph
 from vivit_export.bundle.manifest import CpuGraph
 from vivit_export.contract import Contract
-from vivit_export.deploy.listing import README, Deployment, copy_bundle, deploying, read_deployment
+from vivit_export.deploy.listing import (
+    README,
+    Deployment,
+    as_code,
+    as_markdown,
+    copy_bundle,
+    deploying,
+    read_deployment,
+)
 from vivit_export.progress import Progress, Silent
 
 PROJECT = Path(__file__).with_name("project")
@@ -63,7 +71,7 @@ def _add_cpu_graph(source: Bundle, folder: Path) -> None:
 def _rendered(template: str, bundle: Bundle) -> str:
     """Fill in the README's facts about this bundle."""
     values = {
-        "MODEL": bundle.manifest.model.id,
+        "MODEL": as_markdown(bundle.manifest.model.id),
         "INPUT": _input(bundle.contract),
         "ENGINES": _engines(bundle),
     }
@@ -80,7 +88,7 @@ def _input(contract: Contract) -> str:
 
 def _engines(bundle: Bundle) -> str:
     lines = [
-        f"- `{name}`: {engine.compiler}, {', '.join(f'sm_{sm}' for sm in engine.sms)}, "
+        f"- {as_code(name)}: {as_markdown(engine.compiler)}, {', '.join(f'sm_{sm}' for sm in engine.sms)}, "
         f"batches from {engine.profile.min} to {engine.profile.max}"
         for name, engine in sorted(bundle.engines.items())
     ]

@@ -79,6 +79,17 @@ struct As<Tensor> {
     return !tensor["shape"].empty() && tensor["shape"][0].is_string();
 }
 
+inline void require_name(const std::string& name) {
+    static const char* first = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
+    static const std::string all = std::string(first) + ".-";
+    const bool fits = !name.empty() && name.size() <= 64 && std::string(first).find(name[0]) != std::string::npos &&
+                      name.find_first_not_of(all) == std::string::npos;
+    if (!fits)
+        throw InputError("io: the input's name " + shown_shortly(name) +
+                         " is not possible; 1 to 64 letters, digits, '_', '-' and '.' are, with no '.' or '-' in "
+                         "front");
+}
+
 /// Refuse an input that does not take the clip.
 inline void require_input(const Clip& clip, const IO& io, const json& value) {
     const Size size = io.frame_size.value_or(Size{clip.height, clip.width});
@@ -243,6 +254,7 @@ struct As<IO> {
         if (inputs.size() != 1)
             throw InputError("io: a model has exactly one input, got " + std::to_string(inputs.size()));
         io.input = inputs[0];
+        require_name(io.input.name);
         if ((io.mode == InputMode::frames) != io.frame_size.has_value())
             throw InputError("io: frame_size belongs to mode frames alone, got " + shown_size(io.frame_size) +
                              " with " + Names<InputMode>::all[std::size_t(io.mode)]);
