@@ -183,11 +183,12 @@ def test_numbers_that_json_lacks_are_refused(text: str) -> None:
         ("[" * 65 + "]" * 65, "more than 64 levels"),
         ('{"a":' * 65 + "1" + "}" * 65, "more than 64 levels"),
         ("[" * 100_000, "more than 64 levels"),
+        ("[" + "[]," * 200_000 + "[]]", "more than 200000 arrays and objects"),
         ('["\\ud800"]', "half of a surrogate pair"),
         ('{"\\uDFFF": 1}', "half of a surrogate pair"),
         ('["\\udc00\\ud800"]', "half of a surrogate pair"),
     ],
-    ids=["lists", "objects", "far too deep", "a value", "a key", "a pair the wrong way round"],
+    ids=["lists", "objects", "far too deep", "far too many", "a value", "a key", "a pair the wrong way round"],
 )
 def test_what_no_reader_could_write_again_is_refused(text: str, why: str) -> None:
     for parse in (parse_json, parse_foreign_json):

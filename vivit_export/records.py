@@ -31,6 +31,8 @@ _STANDS_FOR = "JSON_FIELD"
 
 MOST_LEVELS = 64
 """How deep arrays and objects may lie in each other; repeated in detail/json.hpp."""
+MOST_CONTAINERS = 200_000
+"""How many arrays and objects a file may have: each costs a hundred times its text."""
 _LARGEST_INTEGER = 2**63 - 1  # what C++ reads, too
 _SHOWN = 60  # characters of a wrong value
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -46,7 +48,7 @@ def parse_json(text: str) -> Any:
 
     Raises:
         ValueError: it is not JSON; it has a duplicate key, an invalid number or one beyond 64 bits, half of a surrogate
-            pair, or more than `MOST_LEVELS` levels.
+            pair, more than `MOST_LEVELS` levels, or more than `MOST_CONTAINERS` arrays and objects.
     """
     hooks: dict[str, Any] = {"object_pairs_hook": _object, "parse_constant": _not_a_number}
     return _parse(text, parse_int=_integer, parse_float=_float, **hooks)
@@ -56,12 +58,15 @@ def parse_foreign_json(text: str) -> Any:
     """Parse JSON that another program wrote, which may have duplicate keys and NaN.
 
     Raises:
-        ValueError: it is not JSON, has half of a surrogate pair, or more than `MOST_LEVELS` levels.
+        ValueError: it is not JSON, has half of a surrogate pair, more than `MOST_LEVELS` levels, or more than
+            `MOST_CONTAINERS` arrays and objects.
     """
     return _parse(text)
 
 
 def _parse(text: str, **hooks: Any) -> Any:
+    if text.count("[") + text.count("{") > MOST_CONTAINERS:  # also in strings, which is close enough
+        raise ValueError(f"it has more than {MOST_CONTAINERS} arrays and objects")
     try:
         found = json.loads(text, **hooks)
     except RecursionError as e:

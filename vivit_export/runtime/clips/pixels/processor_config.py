@@ -171,8 +171,8 @@ def _processor_name(fields: JsonObject, origin: str, kind: str) -> str:
     name = next((fields[key] for key in keys if fields.get(key)), kind)
     if name not in (*_IMAGE_PROCESSORS, _VIDEO_PROCESSOR):
         raise CheckpointError(
-            f"{origin} is for {shortly(str(name))}, whose arithmetic is not ViViT's; save a VivitImageProcessor with the "
-            "fields the model was trained with"
+            f"{origin} is for {shortly(str(name))}, whose arithmetic is not ViViT's; save a VivitImageProcessor with "
+            "the fields the model was trained with"
         )
     return str(name)
 
