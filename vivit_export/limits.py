@@ -51,6 +51,8 @@ MOST_GRAPH_BYTES = (2 << 30) - 1
 # --- of a video
 MOST_PIXELS = 1 << 25
 """Pixels of a frame that is decoded, unless the environment says otherwise: 8K video has slightly fewer."""
+ALIGNMENT_PIXELS = 64 << 16
+"""What a decoder may need beyond the pixels of a frame, because it rounds rows up."""
 PIXELS_VARIABLE = "VIVIT_MAX_PIXELS"
 """Environment variable with another limit."""
 MOST_RESIZED_PIXELS = 1 << 26

@@ -32,7 +32,7 @@ CONFIGS: dict[str, str] = {
             ("10^9 layers", "num_hidden_layers", 10**9),
             ("heads that are text", "num_attention_heads", "12"),
             ("a label of 5,000 digits", "id2label", {"1" * 5000: "a"}),
-            ("a million labels", "id2label", {str(i): "a" for i in range(10**6)}),
+            ("70,000 labels", "id2label", {str(i): "a" for i in range(70_000)}),
             ("labels that are a number", "id2label", 7),
             ("architectures that are a number", "architectures", 7),
             ("a task that is a list", "problem_type", []),

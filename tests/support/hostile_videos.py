@@ -51,7 +51,7 @@ SECRET = "file:///etc/passwd"
 VIDEOS: dict[str, Callable[[Path], object]] = {
     "twelve-frames-of-16000.mov": lambda path: film(path, [png(16000, 16000)] * 12, (16000, 16000)),
     "declares-64-holds-16000.mov": lambda path: film(path, [png(16000, 16000)] * 12),
-    "grows-later.mov": lambda path: film(path, [png(64, 64)] * 8 + [png(16000, 16000)]),
+    "grows-later.mov": lambda path: film(path, [png(64, 64)] * 4 + [png(16000, 16000)] * 8),
     "changes-its-size.mov": lambda path: film(path, [png(64, 64)] * 8 + [png(32, 48)] * 4),
     "declares-30000.mov": lambda path: film(path, [png(30000, 30000, rows=2)] * 3, (30000, 30000)),
     "declares-30000.png.mov": lambda path: film(path, [png(30000, 30000, rows=2)] * 3),

@@ -45,8 +45,10 @@ class _Reporting(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as e:
-            e.message = lines(e.message)
-            raise
+            said = e.format_message()
+            if lines(said) == said:
+                raise
+            raise click.UsageError(lines(said), e.ctx) from None
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run as the whole program."""

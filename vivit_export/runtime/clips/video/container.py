@@ -17,7 +17,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from vivit_export.errors import ClipError
-from vivit_export.limits import PIXELS_VARIABLE, most_pixels
+from vivit_export.limits import ALIGNMENT_PIXELS, PIXELS_VARIABLE, most_pixels
 from vivit_export.packages import LOWEST_PYAV, require_version
 from vivit_export.runtime.clips.video.stopping import stop_if_dropped
 
@@ -143,7 +143,7 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
 
 def _limits() -> dict[str, str]:
     """Return what keeps a decoder from frames that are too large, also while FFmpeg looks into the file."""
-    return {"max_pixels": str(most_pixels())}
+    return {"max_pixels": str(most_pixels() + ALIGNMENT_PIXELS)}
 
 
 def _require_pixels(video: av.VideoStream, path: Path) -> None:

@@ -65,7 +65,7 @@ public:
         check(avcodec_parameters_to_context(codec_.get(), parameters));
         codec_->pkt_timebase = stream().time_base;
         require_pixels(std::int64_t(codec_->width) * codec_->height);
-        codec_->max_pixels = most_pixels();  // a later frame may be larger
+        codec_->max_pixels = most_pixels() + alignment_pixels;  // a later frame may be larger
         check(avcodec_open2(codec_.get(), codec, nullptr));
     }
 
@@ -131,7 +131,7 @@ public:
     void find_stream_info() {
         std::vector<AVDictionary*> options(format_->nb_streams, nullptr);
         const std::size_t count = options.size();  // streams that appear meanwhile have none
-        const std::string limit = std::to_string(most_pixels());
+        const std::string limit = std::to_string(most_pixels() + alignment_pixels);
         for (AVDictionary*& one : options) av_dict_set(&one, "max_pixels", limit.c_str(), 0);
         const int status = avformat_find_stream_info(format_.get(), count ? options.data() : nullptr);
         for (AVDictionary*& one : options) av_dict_free(&one);

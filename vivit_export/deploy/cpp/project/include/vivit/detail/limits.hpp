@@ -21,6 +21,7 @@ inline constexpr std::int64_t most_manifest_bytes = std::int64_t(16) << 20;
 inline constexpr int most_levels = 64;
 inline constexpr std::int64_t most_resized_pixels = std::int64_t(64) << 20;
 inline constexpr std::int64_t default_most_pixels = std::int64_t(32) << 20;
+inline constexpr std::int64_t alignment_pixels = std::int64_t(64) << 16;
 inline constexpr const char* pixels_variable = "VIVIT_MAX_PIXELS";
 
 /// Pixels that a decoded frame may have, as the environment says; what is no number is as if unset.
