@@ -6,14 +6,17 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from attacked import SECONDS
 from capabilities import missing
 from cpp_project import TESTS, Cpp, Libraries, run
+from hostile_videos import VIDEOS
 from PIL import Image
 from videos import (
     ORIENTATIONS,
@@ -94,6 +97,19 @@ def test_what_is_no_other_video_is_refused_as_in_python(libav: Libav, tmp_path: 
         with pytest.raises(VivitExportError) as refused:
             read_sampled(path, np.arange)
         assert sentence == str(refused.value)
+
+
+def test_hostile_videos_are_refused_as_in_python_and_at_once(libav: Libav, tmp_path: Path) -> None:
+    names = [name for name in VIDEOS if not name.endswith(".y4m")]  # which C++ reads without FFmpeg
+    for name in names:
+        VIDEOS[name](tmp_path / name)
+    before = time.process_time()
+    said = run(libav.frames, tmp_path / "rgb", *(tmp_path / name for name in names), timeout=60, env=libav.env)
+    for name, sentence in zip(names, said.splitlines(), strict=True):
+        with pytest.raises(VivitExportError) as refused:
+            read_sampled(tmp_path / name, np.arange)
+        assert sentence == str(refused.value)
+    assert time.process_time() - before < SECONDS * len(names)
 
 
 def test_a_video_whose_end_is_missing_is_refused_as_in_python(libav: Libav, tmp_path: Path) -> None:
