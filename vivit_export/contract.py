@@ -232,8 +232,6 @@ class IO:
                     f"io: output {described(tensor)} is not possible; outputs are logits and embedding, each once, "
                     f"float32 ['batch', 1 to {MOST_WIDTH}]"
                 )
-        if not self.outputs:
-            raise InputError("io: a model has logits, an embedding or both, got no output")
 
 
 def described(tensor: Tensor) -> str:

@@ -34,6 +34,7 @@ from vivit_export.errors import BundleError
         (lambda m: m["files"]["model.onnx"].update(size="5"), "size must be int, got '5'"),
         (lambda m: m["files"]["model.onnx"].update(size=-1), "altered or cut short"),
         (lambda m: m["contract"]["clip"].pop("width"), r"bundle\.json: contract\.clip lacks the field 'width'"),
+        (lambda m: m["contract"]["io"].update(outputs=[]), "a model has logits, an embedding or both, got no output"),
         (lambda m: m["contract"]["clip"].update(width=63), "width=63 is not a positive multiple"),
     ],
 )

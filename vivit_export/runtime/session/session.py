@@ -206,8 +206,7 @@ class Session:
     def _check_results(self, results: Mapping[str, Float32], count: int) -> None:
         """Refuse what the contract does not promise: labels would be printed for numbers that are not theirs."""
         promised = {tensor.name: (count, *tensor.shape[1:]) for tensor in self.contract.io.outputs}
-        found = {name: array.shape for name, array in results.items() if array.dtype == np.float32}
-        if found != promised:
+        if any(array.dtype != np.float32 or array.shape != promised.get(name) for name, array in results.items()):
             returned = ", ".join(f"{name} {_described(array)}" for name, array in results.items())
             needed = ", ".join(f"{name} float32 {_shape(shape)}" for name, shape in promised.items())
             raise BundleError(
