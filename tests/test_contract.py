@@ -59,8 +59,11 @@ def contracts(draw: st.DrawFn) -> Contract:
     if labels:
         outputs = (Tensor("logits", "float32", ("batch", len(labels))), *outputs)
     mode = draw(st.sampled_from(get_args(InputMode)))
-    dims = tuple(draw(st.lists(st.one_of(sizes, names), max_size=5)))
-    io = IO(mode, (Tensor("x", "uint8", dims),), outputs, draw(pairs) if mode == "frames" else None)
+    frame_size = draw(pairs) if mode == "frames" else None
+    source = Tensor("x", "uint8", (draw(names), clip.num_frames, *(frame_size or shape), 3))
+    if mode == "pixels":
+        source = Tensor("x", "float32", (draw(names), clip.num_frames, 3, *shape))
+    io = IO(mode, (source,), outputs, frame_size)
     return Contract(clip, preprocess, io, labels)
 
 
@@ -70,6 +73,11 @@ EXAMPLE = Contract(
     IO("crops", (Tensor("frames", "uint8", ("batch", 8, 64, 64, 3)),), (Tensor("logits", "float32", ("batch", 2)),)),
     ("left", "right"),
 )
+
+
+def taking(**io: Any) -> Contract:
+    """The example with another signature."""
+    return dataclasses.replace(EXAMPLE, io=dataclasses.replace(EXAMPLE.io, **io))
 
 
 @given(contracts())
@@ -112,6 +120,39 @@ def test_tokens_are_tubelets_and_the_class_token() -> None:
         (lambda: dataclasses.replace(EXAMPLE.io, inputs=EXAMPLE.io.inputs * 2), "exactly one input"),
         (lambda: dataclasses.replace(EXAMPLE.io, mode="frames"), "frame_size"),
         (lambda: dataclasses.replace(EXAMPLE.io, frame_size=(9, 9)), "frame_size"),
+        (lambda: Clip(1026, 64, 64, (2, 8, 8)), "clip of 1026 frames of 64x64 .height x width. is too large"),
+        (lambda: Clip(2, 64, 4104, (2, 8, 8)), "too large; at most 1024 frames, 4096 pixels a side and 256 MiB"),
+        (lambda: Clip(1024, 512, 512, (2, 8, 8)), "too large"),
+        (lambda: Clip(8, 64, 64, (2, 8, 8), "stride", 65537), "stride=65537 is too large; at most 65536"),
+        (lambda: Clip(8, 64, 64, (2, 8, 8), "stride", 2, views=(129, 3)), "views=129x3; at most 128 temporal"),
+        (lambda: Preprocess(shortest_edge=4097), "4096 pixels or less, got shortest_edge=4097"),
+        (lambda: Preprocess(size=(4097, 8)), "4096 pixels or less"),
+        (lambda: Preprocess(shortest_edge=8, std=(0.5, 1e-7, 0.5)), "no deviation below 1e-06"),
+        (lambda: Preprocess(shortest_edge=8, mean=(0.5, 1e7, 0.5)), "none may be beyond 1e.06"),
+        (lambda: Preprocess(shortest_edge=8, rescale_factor=-1e300), "do not make pixel values"),
+        (lambda: taking(mode="frames", frame_size=(0, 9)), r"frame_size=\(0, 9\) is not 1 to 16384 pixels a side"),
+        (lambda: taking(mode="frames", frame_size=(9, 16385)), "frame_size"),
+        (
+            lambda: taking(inputs=(Tensor("x", "uint8", ("batch", 8, 64, 3)),)),
+            "does not take the clip; mode",
+        ),
+        (lambda: taking(inputs=(Tensor("x", "uint8", ("batch", 8, 64, "w", 3)),)), "does not take the clip"),
+        (lambda: taking(inputs=(Tensor("x", "uint8", (1, 8, 64, 64, 3)),)), "does not take the clip"),
+        (lambda: taking(inputs=(Tensor("x", "uint8", ()),)), "does not take the clip"),
+        (lambda: taking(inputs=(Tensor("x", "int64", ("batch", 8, 64, 64, 3)),)), r"input x int64 \['batch', 8, 64, 6"),
+        (lambda: taking(mode="pixels"), r"mode pixels takes float32 \['batch', 8, 3, 64, 64\]"),
+        *(
+            (lambda name=name: taking(inputs=(Tensor(name, "uint8", ("batch", 8, 64, 64, 3)),)), "input's name")
+            for name in ("", "../../x", "/etc/x", "..", "a/b", "a b", "a\nb", "\x1b[2J", "ü", "x" * 65, "`x`", "-x")
+        ),
+        (lambda: taking(outputs=EXAMPLE.io.outputs * 2), "output logits float32 .* is not possible; .* each once"),
+        (lambda: taking(outputs=(Tensor("x", "float32", ("batch", 2)),)), "output x float32"),
+        (lambda: taking(outputs=(Tensor("logits", "int64", ("batch", 2)),)), "output logits int64"),
+        (lambda: taking(outputs=(Tensor("logits", "float32", ("batch", 65537)),)), "'batch', 1 to 65536"),
+        (lambda: taking(outputs=(Tensor("logits", "float32", ("batch", "n")),)), "not possible"),
+        (lambda: taking(outputs=(Tensor("logits", "float32", (2, 2)),)), "not possible"),
+        (lambda: taking(outputs=(Tensor("logits", "float32", ("batch", 2, 2)),)), "not possible"),
+        (lambda: dataclasses.replace(EXAMPLE, labels=("l" * 1001, "r")), "label 0 has 1001 characters; at most 1000"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(make: Callable[[], object], message: str) -> None:

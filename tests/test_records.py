@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from vivit_export.errors import InputError
-from vivit_export.records import DuplicateKeyError, from_json, json_schema, parse_json, to_json
+from vivit_export.records import DuplicateKeyError, from_json, json_schema, parse_foreign_json, parse_json, to_json
 
 
 class Color(str, Enum):
@@ -175,3 +175,47 @@ def test_a_key_that_stands_twice_is_refused(text: str) -> None:
 def test_numbers_that_json_lacks_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a number in JSON"):
         parse_json(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[" * 65 + "]" * 65, "more than 64 levels"),
+        ('{"a":' * 65 + "1" + "}" * 65, "more than 64 levels"),
+        ("[" * 100_000, "more than 64 levels"),
+        ("[" + "[]," * 200_000 + "[]]", "more than 200000 arrays and objects"),
+        ('["\\ud800"]', "half of a surrogate pair"),
+        ('{"\\uDFFF": 1}', "half of a surrogate pair"),
+        ('["\\udc00\\ud800"]', "half of a surrogate pair"),
+    ],
+    ids=["lists", "objects", "far too deep", "far too many", "a value", "a key", "a pair the wrong way round"],
+)
+def test_what_no_reader_could_write_again_is_refused(text: str, why: str) -> None:
+    for parse in (parse_json, parse_foreign_json):
+        with pytest.raises(ValueError, match=why):
+            parse(text)
+
+
+@pytest.mark.parametrize("text", ["9223372036854775808", "-9223372036854775808", "1" * 5000, "1e400", "-1e999"])
+def test_numbers_beyond_64_bits_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="beyond"):
+        parse_json(text)
+
+
+def test_what_is_just_within_the_limits_is_read() -> None:
+    assert parse_json("[" * 64 + "]" * 64)
+    assert parse_json("[9223372036854775807, -9223372036854775807, 1e308]") == [2**63 - 1, 1 - 2**63, 1e308]
+    assert parse_json('["\\ud83d\\ude00"]') == ["\U0001f600"]
+    assert parse_foreign_json('{"a": 1, "a": Infinity}') == {"a": math.inf}
+
+
+def test_a_key_that_stands_twice_among_many_is_found_at_once() -> None:
+    text = "{" + "".join(f'"{i}": 0, ' for i in range(200_000)) + '"199999": 0}'
+    with pytest.raises(DuplicateKeyError, match="'199999'"):
+        parse_json(text)
+
+
+def test_a_wrong_value_is_named_in_short() -> None:
+    with pytest.raises(InputError) as e:
+        from_json(Inner, {"x" * 10_000: 1}, "inner")
+    assert len(str(e.value)) < 200

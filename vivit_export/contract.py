@@ -6,16 +6,29 @@ consumer (Python runtime, Triton, C++). No other module writes down a fact about
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from vivit_export.errors import InputError
-from vivit_export.records import JsonObject, from_json, to_json
+from vivit_export.limits import (
+    LARGEST_FACTOR,
+    LONGEST_LABEL,
+    MOST_CAMERA_SIDE,
+    MOST_CLIP_BYTES,
+    MOST_FRAMES,
+    MOST_SIDE,
+    MOST_STRIDE,
+    MOST_VIEWS,
+    MOST_WIDTH,
+)
+from vivit_export.records import JsonObject, from_json, shortly, shown, to_json
 
 InputMode = Literal["crops", "pixels", "frames"]
 ResizeOrder = Literal["horizontal-first", "pillow-13"]
 Sampling = Literal["uniform", "center", "head", "stride"]
 Short = Literal["refuse", "repeat", "loop"]
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 Task = Literal["single_label_classification", "multi_label_classification", "regression"]
 """What the logits mean, as ``problem_type`` of a Hugging Face config names it."""
 
@@ -57,6 +70,14 @@ class Clip:
                     f"clip {name}={side} is not a positive multiple of the tubelet's {tube}; "
                     "image_size, num_frames and tubelet_size of the config must divide"
                 )
+        side = max(self.height, self.width)
+        if self.num_frames > MOST_FRAMES or side > MOST_SIDE or self.num_bytes > MOST_CLIP_BYTES:
+            raise InputError(
+                f"clip of {self.num_frames} frames of {self.height}x{self.width} (height x width) is too large; at "
+                f"most {MOST_FRAMES} frames, {MOST_SIDE} pixels a side and {MOST_CLIP_BYTES >> 20} MiB are possible"
+            )
+        if self.stride > MOST_STRIDE:
+            raise InputError(f"clip stride={self.stride} is too large; at most {MOST_STRIDE} is possible")
         if self.stride < 1 or (self.stride > 1 and self.sampling != "stride"):
             raise InputError(
                 f"clip stride={self.stride} with sampling={self.sampling}; stride is 1 or more, and more than 1 only "
@@ -65,6 +86,8 @@ class Clip:
         temporal, spatial = self.views
         if temporal < 1 or spatial not in (1, 3):
             raise InputError(f"clip views={temporal}x{spatial}; 1 or more temporal and 1 or 3 spatial views are needed")
+        if temporal > MOST_VIEWS:
+            raise InputError(f"clip views={temporal}x{spatial}; at most {MOST_VIEWS} temporal views are possible")
         if temporal > 1 and self.sampling != "stride":
             raise InputError(
                 f"clip views={temporal}x{spatial} with sampling={self.sampling}; several temporal views need "
@@ -76,6 +99,11 @@ class Clip:
         """Sequence length of the encoder: one token per tubelet plus the class token."""
         t, h, w = self.tubelet_size
         return (self.num_frames // t) * (self.height // h) * (self.width // w) + 1
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of one uint8 clip (T, H, W, 3)."""
+        return self.num_frames * self.height * self.width * 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +149,15 @@ class Preprocess:
     processor: str = "VivitImageProcessor"
 
     def __post_init__(self) -> None:
-        if min(*self.crop_size, *(self.size or ()), 1 if self.shortest_edge is None else self.shortest_edge) < 1:
+        sides = (*self.crop_size, *(self.size or ()), 1 if self.shortest_edge is None else self.shortest_edge)
+        if min(sides) < 1:
             raise InputError(
                 f"preprocess: sizes must be 1 pixel or more, got shortest_edge={self.shortest_edge}, "
+                f"size={self.size}, crop_size={self.crop_size}"
+            )
+        if max(sides) > MOST_SIDE:
+            raise InputError(
+                f"preprocess: sizes must be {MOST_SIDE} pixels or less, got shortest_edge={self.shortest_edge}, "
                 f"size={self.size}, crop_size={self.crop_size}"
             )
         if self.do_resize and (self.shortest_edge is None) == (self.size is None):
@@ -135,6 +169,12 @@ class Preprocess:
             raise InputError(f"preprocess: resample={self.resample} is not a Pillow filter (0 to 5)")
         if self.do_normalize and any(s == 0 for s in self.std):
             raise InputError(f"preprocess: image_std={list(self.std)} contains a zero; normalizing would divide by it")
+        factors = max(map(abs, (self.rescale_factor, *self.mean, *self.std)))
+        if factors > LARGEST_FACTOR or (self.do_normalize and min(map(abs, self.std)) < 1 / LARGEST_FACTOR):
+            raise InputError(
+                "preprocess: rescale_factor, image_mean and image_std do not make pixel values; none may be beyond "
+                f"{LARGEST_FACTOR:.0e}, and no deviation below {1 / LARGEST_FACTOR:.0e}"
+            )
         if self.offset and not self.do_rescale:
             raise InputError("preprocess: offset=true needs do_rescale=true (VivitImageProcessor refuses it too)")
 
@@ -176,8 +216,38 @@ class IO:
     def __post_init__(self) -> None:
         if len(self.inputs) != 1:
             raise InputError(f"io: a model has exactly one input, got {len(self.inputs)}")
+        if not _NAME.fullmatch(self.inputs[0].name):  # also the name of a file, of Triton's warm-up
+            raise InputError(
+                f"io: the input's name {shown(self.inputs[0].name)} is not possible; 1 to 64 letters, digits, '_', '-' "
+                "and '.' are, with no '.' or '-' in front"
+            )
         if (self.mode == "frames") != (self.frame_size is not None):
             raise InputError(f"io: frame_size belongs to mode frames alone, got {self.frame_size} with {self.mode}")
+        if self.frame_size is not None and not 1 <= min(self.frame_size) <= max(self.frame_size) <= MOST_CAMERA_SIDE:
+            raise InputError(f"io: frame_size={self.frame_size} is not 1 to {MOST_CAMERA_SIDE} pixels a side")
+        names = [tensor.name for tensor in self.outputs]
+        for tensor in self.outputs:
+            if not _is_output(tensor) or names.count(tensor.name) > 1:
+                raise InputError(
+                    f"io: output {described(tensor)} is not possible; outputs are logits and embedding, each once, "
+                    f"float32 ['batch', 1 to {MOST_WIDTH}]"
+                )
+
+
+def described(tensor: Tensor) -> str:
+    """Return name, type and shape, for a message."""
+    return f"{shortly(tensor.name)} {shortly(tensor.dtype)} {shown(list(tensor.shape))}"
+
+
+def _is_output(tensor: Tensor) -> bool:
+    return (
+        tensor.name in ("logits", "embedding")
+        and tensor.dtype == "float32"
+        and len(tensor.shape) == 2
+        and isinstance(tensor.shape[0], str)
+        and isinstance(tensor.shape[1], int)
+        and 1 <= tensor.shape[1] <= MOST_WIDTH
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,11 +272,15 @@ class Contract:
 
     def __post_init__(self) -> None:
         require_agreement(self.clip, self.preprocess)
-        logits = next((t.shape[-1] for t in self.io.outputs if t.name == "logits" and t.shape), None)
+        _require_input(self.clip, self.io)
+        logits = next((t.shape[-1] for t in self.io.outputs if t.name == "logits"), None)
         if logits is not None and logits != len(self.labels):
             raise InputError(
                 f"there are {len(self.labels)} labels for {logits} logits; id2label of the config is wrong"
             )
+        for i, label in enumerate(self.labels):
+            if len(label) > LONGEST_LABEL:
+                raise InputError(f"label {i} has {len(label)} characters; at most {LONGEST_LABEL} are possible")
 
     def to_json(self) -> JsonObject:
         """Return a dict of JSON types."""
@@ -233,4 +307,21 @@ def require_agreement(clip: Clip, preprocess: Preprocess) -> None:
         raise InputError(
             f"the processor makes frames of {produced[0]}x{produced[1]} (height x width) but the model takes "
             f"{clip.height}x{clip.width}; make preprocessor_config.json and config.json agree"
+        )
+
+
+def _require_input(clip: Clip, io: IO) -> None:
+    """Refuse an input that does not take the clip; the first dimension, the batch, is a name."""
+    height, width = io.frame_size or (clip.height, clip.width)
+    frames = ("uint8", ("batch", clip.num_frames, height, width, 3))
+    pixels = ("float32", ("batch", clip.num_frames, 3, clip.height, clip.width))
+    dtype, shape = pixels if io.mode == "pixels" else frames
+    (tensor,) = io.inputs
+    if (
+        not tensor.shape
+        or not isinstance(tensor.shape[0], str)
+        or (tensor.dtype, tensor.shape[1:]) != (dtype, shape[1:])
+    ):
+        raise InputError(
+            f"io: input {described(tensor)} does not take the clip; mode {io.mode} takes {dtype} {list(shape)}"
         )

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 from vivit_export.errors import counted
+from vivit_export.printing import lines, one_line
 
 
 class Progress(Protocol):
@@ -77,7 +78,7 @@ class Console(Silent):
 
         live = self._terminal.is_terminal
         try:
-            with self._terminal.status(escape(name)) if live else nullcontext(), super().stage(name):
+            with self._terminal.status(escape(one_line(name))) if live else nullcontext(), super().stage(name):
                 yield
         except BaseException:
             self._print("✗ " if live else "failed: ", name, style="red")
@@ -101,7 +102,7 @@ class Console(Silent):
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
         live = self._terminal.is_terminal
         bar = Progress(
-            TextColumn(name, markup=False), *columns, console=self._terminal, transient=True, disable=not live
+            TextColumn(one_line(name), markup=False), *columns, console=self._terminal, transient=True, disable=not live
         )
         task = bar.add_task(name, total=total, speed="")
         try:
@@ -127,4 +128,4 @@ class Console(Silent):
     def _print(self, mark: str, text: str, aside: str = "", style: str = "") -> None:
         from rich.text import Text  # not markup: text in brackets is plain text here
 
-        self._terminal.print(Text.assemble((mark, style), text, (aside, "dim")))
+        self._terminal.print(Text.assemble((mark, style), lines(text), (aside, "dim")))

@@ -10,9 +10,11 @@ import dataclasses
 import functools
 import json
 import math
+import re
 import sys
 import types
 import typing
+from collections import Counter
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Literal, TypeVar, Union
@@ -27,7 +29,14 @@ T = TypeVar("T")
 _STANDS_FOR = "JSON_FIELD"
 """Class attribute of a record that is, in JSON, the one field that it names."""
 
+MOST_LEVELS = 64
+"""How deep arrays and objects may lie in each other; repeated in detail/json.hpp."""
+MOST_CONTAINERS = 200_000
+"""How many arrays and objects a file may have: each costs a hundred times its text."""
+_LARGEST_INTEGER = 2**63 - 1  # what C++ reads, too
 _SHOWN = 60  # characters of a wrong value
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class DuplicateKeyError(ValueError):
@@ -38,22 +47,72 @@ def parse_json(text: str) -> Any:
     """Parse JSON strictly, refusing what only some readers accept.
 
     Raises:
-        ValueError: it is not JSON, or has a duplicate key or an invalid number.
+        ValueError: it is not JSON; it has a duplicate key, an invalid number or one beyond 64 bits, half of a surrogate
+            pair, more than `MOST_LEVELS` levels, or more than `MOST_CONTAINERS` arrays and objects.
     """
-    return json.loads(text, object_pairs_hook=_object, parse_constant=_not_a_number)
+    hooks: dict[str, Any] = {"object_pairs_hook": _object, "parse_constant": _not_a_number}
+    return _parse(text, parse_int=_integer, parse_float=_float, **hooks)
+
+
+def parse_foreign_json(text: str) -> Any:
+    """Parse JSON that another program wrote, which may have duplicate keys and NaN.
+
+    Raises:
+        ValueError: it is not JSON, has half of a surrogate pair, more than `MOST_LEVELS` levels, or more than
+            `MOST_CONTAINERS` arrays and objects.
+    """
+    return _parse(text)
+
+
+def _parse(text: str, **hooks: Any) -> Any:
+    if text.count("[") + text.count("{") > MOST_CONTAINERS:  # also in strings, which is close enough
+        raise ValueError(f"it has more than {MOST_CONTAINERS} arrays and objects")
+    try:
+        found = json.loads(text, **hooks)
+    except RecursionError as e:
+        raise ValueError(_TOO_DEEP) from e
+    _require_levels(found)
+    if _ESCAPED_SURROGATE.search(text) and _LONE_SURROGATE.search(json.dumps(found, ensure_ascii=False)):
+        raise ValueError("it has half of a surrogate pair, which is no character")
+    return found
+
+
+_TOO_DEEP = f"it has more than {MOST_LEVELS} levels of arrays and objects"
+
+
+def _require_levels(found: Any) -> None:
+    level = [found] if isinstance(found, (dict, list)) else []
+    for _ in range(MOST_LEVELS):
+        inner = (item for outer in level for item in (outer.values() if isinstance(outer, dict) else outer))
+        level = [item for item in inner if isinstance(item, (dict, list))]
+        if not level:
+            return
+    raise ValueError(_TOO_DEEP)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DuplicateKeyError(f"the key {twice!r} stands twice in one object")
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise DuplicateKeyError(f"the key {shown(twice)} stands twice in one object")
     return found
 
 
 def _not_a_number(text: str) -> None:
     raise ValueError(f"{text} is not a number in JSON")
+
+
+def _integer(text: str) -> int:
+    if len(text) > 20 or abs(int(text)) > _LARGEST_INTEGER:
+        raise ValueError(f"the number {shortly(text)} is beyond 64 bits")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    found = float(text)
+    if not math.isfinite(found):
+        raise ValueError(f"the number {shortly(text)} is beyond what 64 bits hold")
+    return found
 
 
 def to_json(value: Any) -> Any:
@@ -91,7 +150,7 @@ def from_json(cls: Callable[..., T], data: Any, where: str) -> T:
     hints = _hints(cls)
     unknown = sorted(set(data) - set(hints))
     if unknown:
-        raise InputError(f"{where} has an unknown field {unknown[0]!r}; it was written by another version")
+        raise InputError(f"{where} has an unknown field {shown(unknown[0])}; it was written by another version")
     missing = [name for name in _required(cls) if name not in data]
     if missing:
         raise InputError(f"{where} lacks the field {missing[0]!r}; it is incomplete")
@@ -125,12 +184,12 @@ def _read(hint: Any, value: Any, where: str) -> Any:
     elif origin is list and isinstance(value, list):
         return [_read(args[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
     elif origin in (dict, Mapping) and isinstance(value, dict):
-        return {key: _read(args[1], item, f"{where}.{key}") for key, item in value.items()}
+        return {key: _read(args[1], item, f"{where}.{shortly(key)}") for key, item in value.items()}
     elif hint is object:  # data of another program
         return value
     elif _fits(hint, value):
         return hint(value) if isinstance(hint, type) else value
-    raise InputError(f"{where} must be {_words(hint)}, got {_short(value)}")
+    raise InputError(f"{where} must be {_words(hint)}, got {shown(value)}")
 
 
 def _read_union(hint: Any, value: Any, where: str) -> Any:
@@ -144,7 +203,7 @@ def _read_union(hint: Any, value: Any, where: str) -> Any:
             return _read(option, value, where)
         except InputError:
             continue
-    raise InputError(f"{where} must be {_words(hint)}, got {_short(value)}")
+    raise InputError(f"{where} must be {_words(hint)}, got {shown(value)}")
 
 
 def _fits(hint: Any, value: Any) -> bool:
@@ -177,8 +236,13 @@ def _words(hint: Any) -> str:
     return "a finite number" if hint is float else str(hint.__name__)
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
+def shown(value: object) -> str:
+    """Return a value in Python's notation, for a message."""
+    return shortly(repr(value))
+
+
+def shortly(text: str) -> str:
+    """Return the beginning of a text, for a message."""
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vivit_export.errors import InputError
 from vivit_export.flavour import Flavour
+from vivit_export.limits import MOST_BATCH
 from vivit_export.precision import Precision
+from vivit_export.records import shown
+
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,31}", re.ASCII)  # it stands in commands of READMEs
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +76,10 @@ class Profile:
     max: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.min <= self.opt <= self.max:
+        if not 1 <= self.min <= self.opt <= self.max <= MOST_BATCH:
             raise InputError(
                 f"an engine has the profile min={self.min}, opt={self.opt}, max={self.max}, which must rise from 1 or "
-                "more; build it again"
+                f"more to at most {MOST_BATCH}; build it again"
             )
 
 
@@ -107,6 +112,8 @@ class EngineRecord:
     def __post_init__(self) -> None:
         if not self.profiles:
             raise InputError("an engine has no profile; build it again")
+        if not _VERSION.fullmatch(self.version):
+            raise InputError(f"an engine has the version {shown(self.version)}, which is none; build it again")
 
     @property
     def profile(self) -> Profile:

@@ -10,6 +10,7 @@ from vivit_export.bundle.checks import DriftReport
 from vivit_export.bundle.engines import EngineRecord
 from vivit_export.choices import AttentionForm
 from vivit_export.contract import Contract
+from vivit_export.errors import InputError
 from vivit_export.precision import Precision
 
 
@@ -279,6 +280,10 @@ class Manifest(Content):
     """
 
     files: Mapping[str, FileRecord] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.contract.io.outputs:
+            raise InputError("io: a model has logits, an embedding or both, got no output")
 
     @property
     def content(self) -> Content:

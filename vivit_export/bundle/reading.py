@@ -14,11 +14,11 @@ from vivit_export.bundle.upgrade import from_version_1
 from vivit_export.contract import Contract
 from vivit_export.errors import BundleError, InputError
 from vivit_export.files import as_path, sha256_of
+from vivit_export.limits import MOST_MANIFEST_BYTES
 from vivit_export.precision import Precision
 from vivit_export.records import JsonObject, from_json, parse_json
 
 _FORMAT_1 = "vivit-bundle/1"
-_MAX_MANIFEST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,8 @@ def _parse(folder: Path, path: Path) -> JsonObject:
     if not path.is_file():
         what = "is not a folder" if not folder.is_dir() else f"has no {MANIFEST}"
         raise BundleError(f"{folder} {what}; make a bundle with: vivit-export MODEL -o {folder}")
-    if path.stat().st_size > _MAX_MANIFEST_BYTES:
-        raise BundleError(f"{path} is larger than {_MAX_MANIFEST_BYTES >> 20} MiB; it is not a bundle's manifest")
+    if path.stat().st_size > MOST_MANIFEST_BYTES:
+        raise BundleError(f"{path} is larger than {MOST_MANIFEST_BYTES >> 20} MiB; it is not a bundle's manifest")
     try:
         data = parse_json(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as e:

@@ -26,7 +26,7 @@ from vivit_export.cli.options import (
     sampling_options,
     target_options,
 )
-from vivit_export.cli.show import show_bundle, show_export, show_json
+from vivit_export.cli.show import show_bundle, show_export, show_json, show_text
 from vivit_export.cli.values import FILE, PATH, frame_size, name_list
 from vivit_export.contract import InputMode
 from vivit_export.precision import Precision
@@ -211,7 +211,7 @@ def calibrate(
     else:
         from vivit_export.report.text import ranges_text
 
-        click.echo(ranges_text(ranges, output))
+        show_text(ranges_text(ranges, output))
 
 
 @click.command(cls=Command)

@@ -24,6 +24,7 @@ from vivit_export.errors import EnvironmentFault, OutputError, UsageError, Vivit
 from vivit_export.flavour import Flavour
 from vivit_export.packages import missing_package
 from vivit_export.precision import Precision
+from vivit_export.printing import lines, one_line
 from vivit_export.signals import ended_like_ctrl_c, ignore_from_now_on
 
 if TYPE_CHECKING:
@@ -36,8 +37,18 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
-class _ReportsFullDisk(click.Command):
-    """Report in one sentence that what a command prints, or its help, has no place."""
+class _Reporting(click.Command):
+    """Report in one sentence that what a command prints, or its help, has no place; and never print what is obeyed."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; click's message about a wrong one may quote it."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as e:
+            said = e.format_message()
+            if lines(said) == said:
+                raise
+            raise click.UsageError(lines(said), e.ctx) from None
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run as the whole program."""
@@ -50,11 +61,11 @@ class _ReportsFullDisk(click.Command):
             _fail(f"{e.filename or 'the output'} cannot be written: {e.strerror}", OutputError.exit_code)
 
 
-class Group(_ReportsFullDisk, click.Group):
+class Group(_Reporting, click.Group):
     """A group of commands."""
 
 
-class Command(_ReportsFullDisk):
+class Command(_Reporting):
     """Report a `VivitExportError` as one sentence and its exit code; catch nothing else.
 
     Args:
@@ -117,7 +128,7 @@ def flag(name: str, value: str | None) -> str:
 
 def _fail(message: str, code: int) -> NoReturn:
     with contextlib.suppress(OSError):  # where stderr has no place either, the exit code is left
-        click.echo(f"error: {message}", err=True)
+        click.echo(f"error: {one_line(message)}", err=True)
     sys.exit(code)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from vivit_export.errors import UsageError, counted, option
+from vivit_export.printing import lines, one_line
 from vivit_export.records import JsonObject, to_json
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ def show_json(facts: JsonObject) -> None:
 
 
 PredictionFormat = Literal["table", "jsonl", "csv", "vtt"]
+
+
+def show_text(text: str) -> None:
+    """Print a result for people; what others wrote in it is shown, never obeyed by the terminal."""
+    click.echo(lines(text))
 
 
 def choose_form(form: PredictionFormat | None, as_json: bool, one: bool) -> PredictionFormat:
@@ -67,15 +73,16 @@ class PredictionPrinter:
         from vivit_export.report.text import prediction_text
 
         if self._several and result.span_seconds is not None and result.place is not self._last:
-            click.echo(str(result.place))
-        click.echo(prediction_text(result, self._top_k))
+            show_text(one_line(str(result.place)))
+        show_text(prediction_text(result, self._top_k))
 
     def _csv(self, result: VideoPrediction | StreamPrediction) -> None:
         from vivit_export.report.text import prediction_rows
 
         header, rows = prediction_rows(result, self._top_k)
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows if self._last is not None else [header, *rows])
+        cells = [[one_line(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+        csv.writer(text, lineterminator="\n").writerows(cells if self._last is not None else [header, *cells])
         click.echo(text.getvalue(), nl=False)
 
 
@@ -85,15 +92,15 @@ def show_export(plan: ExportPreview, as_json: bool) -> None:
     if as_json:
         show_json(facts)
         return
-    click.echo(f"would export {plan.model} to {plan.target}")
+    show_text(f"would export {plan.model} to {plan.target}")
     for key in ("precision", "attention", "opset", "input", "batches", "check"):
-        click.echo(f"  {key:<10} {facts[key]}")
+        show_text(f"  {key:<10} {facts[key]}")
     engines = [" ".join([flavour, *(f"SM{sm}" for sm in plan.sms(flavour))]) for flavour in plan.flavours]
-    click.echo(f"  {'engines':<10} {', '.join(engines) or 'none'}")
+    show_text(f"  {'engines':<10} {', '.join(engines) or 'none'}")
     for flavour, reason in plan.skipped.items():
-        click.echo(f"  {'left out':<10} {flavour}: {reason}")
+        show_text(f"  {'left out':<10} {flavour}: {reason}")
     if plan.attention_note:
-        click.echo(f"  {'note':<10} {plan.attention_note}")
+        show_text(f"  {'note':<10} {plan.attention_note}")
 
 
 def show_bundle(bundle: Bundle, as_json: bool, seconds: dict[str, float] | None = None) -> None:
@@ -103,7 +110,7 @@ def show_bundle(bundle: Bundle, as_json: bool, seconds: dict[str, float] | None 
     if as_json:
         show_json(summary_json(bundle, seconds))
     else:
-        click.echo(summary_text(bundle))
+        show_text(summary_text(bundle))
 
 
 def show_deployment(deployment: Deployment, as_json: bool) -> None:
@@ -113,4 +120,4 @@ def show_deployment(deployment: Deployment, as_json: bool) -> None:
         show_json({**facts, "files": to_json(deployment.files)})
         return
     size = f"{deployment.size_bytes / 1e6:.1f} MB, {counted(len(deployment.files), 'files')}"
-    click.echo(f"{deployment.path}  {size}, hashes verified\n  next       {deployment.readme} has the commands")
+    show_text(f"{deployment.path}  {size}, hashes verified\n  next       {deployment.readme} has the commands")

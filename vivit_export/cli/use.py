@@ -21,7 +21,7 @@ from vivit_export.cli.options import (
     session_options,
 )
 from vivit_export.cli.predictions import Work, predict_files, predict_live
-from vivit_export.cli.show import PredictionFormat, PredictionPrinter, choose_form, show_json
+from vivit_export.cli.show import PredictionFormat, PredictionPrinter, choose_form, show_json, show_text
 from vivit_export.cli.spans import SpanPrinter, require_classes, require_windows, span_options
 from vivit_export.cli.values import FILE, PATH, SOURCE, VIDEO, int_list, length
 from vivit_export.errors import UsageError, option
@@ -65,7 +65,7 @@ def inspect(
         content = {**summary_json(found, None), "plans": {name: plan.to_json() for name, plan in plans.items()}}
         show_json(content)
     else:
-        click.echo("\n".join([summary_text(found), *contents_text(found), *map(plan_text, plans.values())]))
+        show_text("\n".join([summary_text(found), *contents_text(found), *map(plan_text, plans.values())]))
 
 
 @click.command(cls=Command)
@@ -210,7 +210,7 @@ def check(
     if as_json:
         show_json({**report.to_json(), "passed": report.passed})
     else:
-        click.echo(drift_text(report))
+        show_text(drift_text(report))
     report.require()
 
 
@@ -311,7 +311,7 @@ def bench(
     if as_json:
         show_json(report.to_json())
     else:
-        click.echo(bench_text(report.record()))
+        show_text(bench_text(report.record()))
     if save and not report.interrupted:
         save_bench(source, report, progress)
     if report.interrupted:
@@ -346,6 +346,6 @@ def _bench_served(
     if as_json:
         show_json(report.to_json())
     else:
-        click.echo(load_text(report))
+        show_text(load_text(report))
     if report.interrupted:
         raise KeyboardInterrupt

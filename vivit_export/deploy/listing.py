@@ -7,6 +7,7 @@ deployments share a folder (`vivit_export.deploy.triton.repository`), each has i
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,11 +19,13 @@ from vivit_export.bundle.manifest import FileRecord
 from vivit_export.bundle.writing import list_files
 from vivit_export.errors import BundleError, InputError, OutputError
 from vivit_export.files import FolderKind, write_json, writing
+from vivit_export.printing import one_line
 from vivit_export.records import from_json, parse_json, to_json
 
 FORMAT = "vivit-deployment/1"
 LISTING = "deployment.json"
 README = "README.md"
+_PLAIN = re.compile(r"[\w ./,:;+()-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,16 @@ def read_deployment(folder: Path, listing: str = LISTING) -> Deployment:
     except (OSError, ValueError, RecursionError, InputError) as e:
         raise BundleError(f"{path.parent} is not a deployment: it has no readable {LISTING}") from e
     return Deployment(folder, path.with_name(README), found.kind, found.model, found.files)
+
+
+def as_markdown(text: str) -> str:
+    """Return what others wrote as one line that Markdown shows as it is: no link, no code, no HTML, no heading."""
+    return re.sub(r"([^\w\s./,:;+()-])", r"\\\1", one_line(text)) if not _PLAIN.fullmatch(text) else text
+
+
+def as_code(text: str) -> str:
+    """Return what others wrote as a code span of Markdown, which ends where the text does."""
+    return f"`{one_line(text).replace('`', chr(39))}`"
 
 
 def copy_bundle(bundle: Bundle, to: Path) -> None:

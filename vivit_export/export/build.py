@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vivit_export.bundle import ENGINES, MODEL, Bundle, read_bundle
 from vivit_export.bundle.engines import EngineRecord, PlanSummary, Profile
+from vivit_export.bundle.graph import require_sound_graph
 from vivit_export.bundle.manifest import Content, QuantizationRecord
 from vivit_export.errors import EnvironmentFault, OutputError, UsageError, option
 from vivit_export.export.amend import amend
@@ -130,6 +131,7 @@ def build_engines(
     progress = progress if progress is not None else Silent()
     with progress.stage("verify the bundle"):
         source = read_bundle(path)
+        require_sound_graph(source.path, source.manifest)
     if "onnx" in targets:
         raise UsageError(f"{option('targets', 'onnx')}: the bundle holds its ONNX graph already; name an engine")
     options = EngineOptions(batches, sms, timing_cache, allow_unfused)

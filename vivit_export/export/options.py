@@ -20,6 +20,7 @@ from vivit_export.errors import MissingDependencyError, UsageError, option
 from vivit_export.export.checkpoint.preview import name_of, preview_checkpoint
 from vivit_export.export.engine.options import EngineOptions
 from vivit_export.flavour import Flavour
+from vivit_export.limits import MOST_CAMERA_SIDE
 from vivit_export.packages import require_export_packages
 from vivit_export.precision import Precision, PrecisionName, find_precision
 from vivit_export.records import JsonObject
@@ -32,7 +33,6 @@ OUTPUTS = ("logits", "embedding")
 
 _MAX_OPSET = 24
 _ATTENTION_OPSET = 23  # the first with Attention as an op
-_MAX_SIDE = 16384  # of a video frame, in pixels
 
 
 class ExportFields(TypedDict, total=False):
@@ -184,10 +184,11 @@ class ExportOptions:
         frames = option("input_mode", "frames")
         if (self.input_mode == "frames") != (self.frame_size is not None):
             raise UsageError(f"{frames} and {option('frame_size')} belong together: give both or neither")
-        if self.frame_size is not None and not all(1 <= side <= _MAX_SIDE for side in self.frame_size):
+        if self.frame_size is not None and not all(1 <= side <= MOST_CAMERA_SIDE for side in self.frame_size):
             height, width = self.frame_size
             raise UsageError(
-                f"{option('frame_size', f'{width}x{height}')} is not a size of a video frame (1 to {_MAX_SIDE} a side)"
+                f"{option('frame_size', f'{width}x{height}')} is not a size of a video frame (1 to {MOST_CAMERA_SIDE} "
+                "a side)"
             )
         if self.input_mode == "frames" and self.views is not None and self.views[1] > 1:
             raise UsageError(

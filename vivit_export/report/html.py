@@ -191,8 +191,8 @@ def bench_rows(bench: BenchRecord) -> list[list[str]]:
     rows = []
     for name, contender in bench.contenders.items():
         for batch, f in contender.batches.items():
-            timed = f.speed is not None
-            spread = f"{f.speed:.2f} ({f.speed_low:.2f} to {f.speed_high:.2f})" if timed else "–"
+            speeds = [speed for speed in (f.speed, f.speed_low, f.speed_high) if speed is not None]
+            spread = "{:.2f} ({:.2f} to {:.2f})".format(*speeds) if len(speeds) == 3 else "–"
             latency = [f"{ms:.1f}" for ms in (f.p50_ms, f.p90_ms, f.p95_ms, f.p99_ms)]
             peak = " + ".join(f"{size / 1e6:.0f}" for size in (contender.peak_bytes, contender.gpu_bytes) if size)
             rows.append([name, batch, *latency, f"{f.clips_per_second:.2f}", spread, peak])
@@ -216,7 +216,7 @@ def _speed(bench: BenchRecord) -> str:
 
 def _bars(values: Sequence[tuple[str, float]], unit: str) -> str:
     """Return a bar chart as inline SVG."""
-    largest, height = max(value for _, value in values), 24
+    largest, height = max((value for _, value in values), default=0) or 1, 24
     lines = [
         f'<svg viewBox="0 0 760 {height * len(values)}" role="img" font-size="13" font-family="system-ui, sans-serif">'
     ]

@@ -11,6 +11,7 @@ from vivit_export.bundle.checks import Drift, DriftReport
 from vivit_export.bundle.engines import EngineRecord
 from vivit_export.contract import Clip
 from vivit_export.errors import counted
+from vivit_export.printing import one_line
 from vivit_export.records import JsonObject, to_json
 from vivit_export.report.html import (
     BENCH_COLUMNS,
@@ -72,7 +73,7 @@ def contents_text(bundle: Bundle) -> list[str]:
     """Return lines on what an export does not print: the labels, and timings that were saved later."""
     labels, bench = bundle.contract.labels, bundle.manifest.bench
     more = f" and {len(labels) - _SHOWN_LABELS} more, see --json" if len(labels) > _SHOWN_LABELS else ""
-    lines = [f"  labels     {len(labels)}: {', '.join(labels[:_SHOWN_LABELS])}{more}"] if labels else []
+    lines = [f"  labels     {len(labels)}: {', '.join(map(one_line, labels[:_SHOWN_LABELS]))}{more}"] if labels else []
     if bench:
         lines += [f"  timings    {bench.machine.cpu}, {bench.rounds} rounds"]
         lines += [f"             {line}" for line in bench_text(bench).splitlines()]
@@ -136,13 +137,13 @@ def load_text(report: LoadReport) -> str:
 def prediction_text(result: VideoPrediction | StreamPrediction, k: int) -> str:
     """Return the output of ``vivit predict`` for one video, or for one of its windows."""
     if result.prediction.logits is None:
-        return str(result.place)
-    top = [(label, _score(result.prediction, score)) for label, score in result.prediction.top(k)]
+        return one_line(str(result.place))
+    top = [(one_line(label), _score(result.prediction, score)) for label, score in result.prediction.top(k)]
     if result.span_seconds is not None:
         start, end = result.span_seconds
         return f"{start:8.2f} s to {end:8.2f} s   " + ", ".join(f"{label} {score.lstrip()}" for label, score in top)
     width = max(len(label) for label, _ in top)
-    return "\n".join([str(result.place), *(f"  {label:<{width}}  {score}" for label, score in top)])
+    return "\n".join([one_line(str(result.place)), *(f"  {label:<{width}}  {score}" for label, score in top)])
 
 
 def _score(prediction: Prediction, score: float) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from vivit_export.errors import InputError, counted
+from vivit_export.records import parse_foreign_json
 
 
 def read_labels(path: Path, num_labels: int) -> tuple[str, ...]:
@@ -22,7 +22,7 @@ def read_labels(path: Path, num_labels: int) -> tuple[str, ...]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")  # editors on Windows begin a file with a mark
-        names = _from_json(json.loads(text)) if path.suffix == ".json" else text.splitlines()
+        names = _from_json(parse_foreign_json(text)) if path.suffix == ".json" else text.splitlines()
     except (OSError, ValueError, TypeError, KeyError) as e:
         raise InputError(f"the labels in {path} cannot be read ({_reason(e)}); give one name per line, or JSON") from e
     while names and not names[-1].strip():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import get_args
 
 from vivit_export.bundle import Bundle, read_bundle
+from vivit_export.bundle.graph import require_sound_graph
 from vivit_export.choices import CpuPrecision
 from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError, UsageError
 from vivit_export.flavour import Flavour
@@ -78,6 +79,7 @@ def open_session(
     if address is not None:
         return _open_served(str(address), bundle, prefer, device or cpu_precision)
     source = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
+    require_sound_graph(source.path, source.manifest)
     wish = _read_wish(source, prefer, device, cpu_precision)
     passed_over: dict[str, str] = {}
     faults: list[Exception] = []

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_bundle import LABELS, make_bundle
+from made_bundle import LABELS, contract, make_bundle
 from made_records import engine_record
+from tiny_graph import tiny_graph
 from triton_repository import deploy, read_config
 
 from vivit_export.bundle.engines import Profile
@@ -43,7 +44,7 @@ def test_every_file_is_there_and_listed(tmp_path: Path) -> None:
 
 def test_the_graph_goes_with_its_weights(tmp_path: Path) -> None:
     model = deploy(make_bundle(tmp_path / "bundle"), tmp_path / "r")
-    assert (model / "1/model.onnx").read_bytes() == b"graph"
+    assert (model / "1/model.onnx").read_bytes() == tiny_graph(contract())
     assert (model / "1/model.onnx.data").read_bytes() == b"weights"
 
 

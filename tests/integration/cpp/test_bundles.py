@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from bundles import Bundles
 from cpp_project import Cpp, flip_a_byte
+from made_records import engine_record
 
 from vivit_export.bundle import read_bundle
 from vivit_export.errors import VivitExportError
+from vivit_export.records import to_json
 
 pytestmark = pytest.mark.needs_onnxruntime
 
@@ -20,14 +22,15 @@ pytestmark = pytest.mark.needs_onnxruntime
 Damage = Callable[[Path, dict[str, Any]], None]
 
 
-def edit(*path: str, value: Any) -> Damage:
+def edit(*path: str | int, value: Any) -> Damage:
     """Change one value of the manifest."""
 
     def damage(_folder: Path, manifest: dict[str, Any]) -> None:
         *parents, last = path
+        place: Any = manifest
         for key in parents:
-            manifest = manifest[key]
-        manifest[last] = value
+            place = place[key]
+        place[last] = value
 
     return damage
 
@@ -58,6 +61,8 @@ def link_out(folder: Path, _manifest: dict[str, Any]) -> None:
 
 
 ENTRY = {"sha256": "0" * 64, "size": 1}
+CLIP = {"num_frames": 8, "height": 64, "width": 64, "tubelet_size": [2, 8, 8]}
+ENGINE = to_json(engine_record()) | {"profiles": [{"min": 1, "opt": 2, "max": 1025}]}
 DAMAGES: dict[str, Damage] = {
     "a flipped byte": flip_a_byte,
     "a cut file": cut,
@@ -94,6 +99,28 @@ DAMAGES: dict[str, Damage] = {
     "an offset without a scale": edit("contract", "preprocess", "do_rescale", value=False),
     "a crop of another size": edit("contract", "preprocess", "crop_size", value=[32, 64]),
     "two inputs": edit("contract", "io", "inputs", value=[]),
+    "a clip of too many frames": edit("contract", "clip", "num_frames", value=100_000),
+    "a stride beyond any video": edit("contract", "clip", value=CLIP | {"sampling": "stride", "stride": 65537}),
+    "too many views": edit(
+        "contract", "clip", value=CLIP | {"sampling": "stride", "stride": 2, "views": [1_000_000, 3]}
+    ),
+    "a resize that fills memory": edit("contract", "preprocess", "shortest_edge", value=1_000_000),
+    "a deviation close to zero": edit("contract", "preprocess", "std", value=[0.5, 1e-9, 0.5]),
+    "an input of another type": edit("contract", "io", "inputs", 0, "dtype", value="int64"),
+    "an input of another shape": edit("contract", "io", "inputs", 0, "shape", 2, value=63),
+    "an input without a batch": edit("contract", "io", "inputs", 0, "shape", 0, value=1),
+    "an input without a shape": edit("contract", "io", "inputs", 0, "shape", value=[]),
+    "another mode": edit("contract", "io", "mode", value="pixels"),
+    "an input whose name is a path": edit("contract", "io", "inputs", 0, "name", value="../../x"),
+    "no output": edit("contract", "io", "outputs", value=[]),
+    "an output of another name": edit("contract", "io", "outputs", 0, "name", value="tokens"),
+    "an output of another type": edit("contract", "io", "outputs", 1, "dtype", value="float64"),
+    "an output that is too wide": edit("contract", "io", "outputs", 1, "shape", 1, value=100_000),
+    "the same output twice": edit("contract", "io", "outputs", 1, "name", value="logits"),
+    "a label as long as a book": edit("contract", "labels", 0, value="ñ" * 1001),
+    "an unknown field of a long name": edit("contract", "é" * 100, value=1),
+    "a size beyond 63 bits": edit("files", "model.onnx", "size", value=2**63 - 1),
+    "a batch that fills memory": edit("engines", "x", value=ENGINE),
     "a frame size of another mode": edit("contract", "io", "frame_size", value=[10, 20]),
 }
 
@@ -113,10 +140,20 @@ def test_a_damaged_bundle_is_refused_with_pythons_own_sentence(cpp: Cpp, bundles
 
 
 def test_a_manifest_that_is_no_json_is_refused(cpp: Cpp, bundles: Bundles, tmp_path: Path) -> None:
-    for i, text in enumerate(("{", "[" * 100_000, '{"a": "\xff"}', "[]")):
+    texts = (
+        "{",
+        '{"a": "\xff"}',
+        '["\\ud800"]',
+        "[" * 100_000,
+        "[" * 65 + "]" * 65,
+        "[1e999]",
+        '{"a": 1, "a": 2}',
+        "[]",
+    )
+    for i, text in enumerate(texts):
         folder = bundles.copy(tmp_path / str(i))
         (folder / "bundle.json").write_bytes(text.encode("latin-1"))
-    requests = [{"do": "bundle", "bundle": str(tmp_path / str(i))} for i in range(4)]
+    requests = [{"do": "bundle", "bundle": str(tmp_path / str(i))} for i in range(len(texts))]
     answers = cpp.ask(requests, "avx2")
-    assert all("bundle.json cannot be read as JSON (" in answer["error"] for answer in answers[:3])
-    assert "has format None; this version reads 'vivit-bundle/2' and 'vivit-bundle/1'" in answers[3]["error"]
+    assert all("bundle.json cannot be read as JSON (" in answer["error"] for answer in answers[:-1])
+    assert "has format None; this version reads 'vivit-bundle/2' and 'vivit-bundle/1'" in answers[-1]["error"]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import time
 from pathlib import Path
 from typing import get_args
 
 import av
 import numpy as np
 import pytest
+from attacked import SECONDS
 from cpp_project import Cpp, Libav, Request, hashes_of, run
+from hostile_videos import VIDEOS
 from PIL import Image
 from videos import (
     ORIENTATIONS,
@@ -47,6 +50,15 @@ def test_what_is_no_other_video_is_refused_as_in_python(libav: Libav, tmp_path: 
         paths.append(tmp_path / name)
         paths[-1].write_bytes(data)
     assert len(assert_as_in_python(libav, [*paths, tmp_path / "none", tmp_path])) == 5
+
+
+def test_hostile_videos_are_refused_as_in_python_and_at_once(libav: Libav, tmp_path: Path) -> None:
+    names = [name for name in VIDEOS if not name.endswith(".y4m")]  # which C++ reads without FFmpeg
+    for name in names:
+        VIDEOS[name](tmp_path / name)
+    before = time.process_time()
+    assert len(assert_as_in_python(libav, [tmp_path / name for name in names])) == len(names)
+    assert time.process_time() - before < SECONDS * len(names)
 
 
 def test_a_video_whose_end_is_missing_is_refused_as_in_python(libav: Libav, tmp_path: Path) -> None:

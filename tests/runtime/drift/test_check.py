@@ -129,16 +129,18 @@ def bundle_with(folder: Path, golden: Mapping[str, npt.NDArray[Any]]) -> Bundle:
 
 
 def test_golden_clips_are_those_of_the_file(tmp_path: Path) -> None:
-    frames = np.arange(6, dtype=np.uint8).reshape(3, 2)
-    found, results = golden_clips(bundle_with(tmp_path / "b", {"frames": frames, "logits": LOGITS, "more": LOGITS}))
+    frames = np.arange(3 * 8 * 64 * 64 * 3, dtype=np.uint64).astype(np.uint8).reshape(3, 8, 64, 64, 3)
+    logits = np.arange(6, dtype=np.float32).reshape(3, 2)
+    found, results = golden_clips(bundle_with(tmp_path / "b", {"frames": frames, "logits": logits, "more": logits}))
     np.testing.assert_array_equal(found, frames)
     assert set(results) == {"logits"}
-    np.testing.assert_array_equal(results["logits"], LOGITS)
+    np.testing.assert_array_equal(results["logits"], logits)
 
 
 @pytest.mark.parametrize("lacking", ["frames", "logits"])
 def test_golden_clips_that_are_incomplete_are_refused(tmp_path: Path, lacking: str) -> None:
-    whole: dict[str, npt.NDArray[Any]] = {"frames": np.zeros((1, 2), np.uint8), "logits": LOGITS}
+    frames, logits = np.zeros((1, 8, 64, 64, 3), np.uint8), np.zeros((1, 2), np.float32)
+    whole: dict[str, npt.NDArray[Any]] = {"frames": frames, "logits": logits}
     del whole[lacking]
     with pytest.raises(BundleError, match=rf"golden\.safetensors lacks '{lacking}'; export the bundle again"):
         golden_clips(bundle_with(tmp_path / "b", whole))

@@ -10,9 +10,18 @@ import shutil
 from pathlib import Path
 
 from vivit_export.bundle import Bundle, read_bundle, write_manifest
+from vivit_export.bundle.graph import require_sound_graph
 from vivit_export.bundle.manifest import CpuGraph
 from vivit_export.contract import Contract
-from vivit_export.deploy.listing import README, Deployment, copy_bundle, deploying, read_deployment
+from vivit_export.deploy.listing import (
+    README,
+    Deployment,
+    as_code,
+    as_markdown,
+    copy_bundle,
+    deploying,
+    read_deployment,
+)
 from vivit_export.progress import Progress, Silent
 
 PROJECT = Path(__file__).with_name("project")
@@ -40,6 +49,7 @@ def deploy_cpp(
     progress, target = progress or Silent(), Path(target)
     with progress.stage("verify the bundle"):
         source = read_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
+        require_sound_graph(source.path, source.manifest)
     with deploying("cpp", source, target, force) as work, progress.stage("write the project"):
         shutil.copytree(PROJECT, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         readme = work / README
@@ -61,7 +71,7 @@ def _add_cpu_graph(source: Bundle, folder: Path) -> None:
 def _rendered(template: str, bundle: Bundle) -> str:
     """Fill in the README's facts about this bundle."""
     values = {
-        "MODEL": bundle.manifest.model.id,
+        "MODEL": as_markdown(bundle.manifest.model.id),
         "INPUT": _input(bundle.contract),
         "ENGINES": _engines(bundle),
     }
@@ -78,7 +88,7 @@ def _input(contract: Contract) -> str:
 
 def _engines(bundle: Bundle) -> str:
     lines = [
-        f"- `{name}`: {engine.compiler}, {', '.join(f'sm_{sm}' for sm in engine.sms)}, "
+        f"- {as_code(name)}: {as_markdown(engine.compiler)}, {', '.join(f'sm_{sm}' for sm in engine.sms)}, "
         f"batches from {engine.profile.min} to {engine.profile.max}"
         for name, engine in sorted(bundle.engines.items())
     ]

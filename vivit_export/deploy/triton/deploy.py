@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.bundle import Bundle, read_bundle
+from vivit_export.bundle.graph import require_sound_graph
 from vivit_export.choices import ServerBackend
 from vivit_export.contract import Contract
 from vivit_export.deploy.listing import README, Deployment
@@ -89,6 +90,7 @@ def deploy_triton(
     progress, target, options = progress or Silent(), Path(target), options or TritonOptions()
     with progress.stage("verify the bundle"):
         source = read_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
+        require_sound_graph(source.path, source.manifest)
     contract = options.contract or source.contract
     _require_lines(contract.labels)
     if options.ensemble:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vivit_export.bundle import Bundle
 from vivit_export.contract import Contract, Task, Tensor
+from vivit_export.deploy.listing import as_markdown
 from vivit_export.deploy.triton.config import Engine
 from vivit_export.deploy.wheel import wheel_name
 from vivit_export.precision import Precision
@@ -33,7 +34,7 @@ def readme_text(name: str, bundle: Bundle, contract: Contract, engine: Engine, d
     image = f"{IMAGE}:{tag}"
     values = {
         "NAME": name,
-        "MODEL": bundle.manifest.model.id,
+        "MODEL": as_markdown(bundle.manifest.model.id),
         "ENGINE": f"{engine.title}, {bundle.precision}",
         "LARGEST": str(engine.batches[-1]),
         "DELAY": str(delay_us),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import get_args
@@ -10,7 +9,8 @@ from typing import get_args
 from vivit_export.contract import Task
 from vivit_export.errors import CheckpointError, option
 from vivit_export.export.checkpoint.files import no_config, refuse_adapter
-from vivit_export.records import JsonObject
+from vivit_export.limits import MOST_WIDTH
+from vivit_export.records import JsonObject, parse_foreign_json, shown
 
 # How the network is run and stored, not what it computes: any other value changes the form of its outputs, or rounds
 # float32 weights while they are loaded. `torch_dtype` is the name of `dtype` before transformers 4.56.
@@ -39,7 +39,7 @@ def read_config(folder: Path) -> JsonObject:
     path = folder / "config.json"
     refuse_adapter(folder)
     try:
-        config = json.loads(path.read_text(encoding="utf-8-sig"))
+        config = parse_foreign_json(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise CheckpointError(no_config(folder)) from None
     except (OSError, ValueError) as e:
@@ -63,9 +63,16 @@ def read_config(folder: Path) -> JsonObject:
         raise CheckpointError(f"{path}: num_channels={config['num_channels']}; only RGB models (3) are supported")
     task = config.get("problem_type")
     if task is not None and task not in get_args(Task):
-        raise CheckpointError(f"{path}: problem_type {task!r} is not one of {', '.join(get_args(Task))}")
+        raise CheckpointError(f"{path}: problem_type {shown(task)} is not one of {', '.join(get_args(Task))}")
     if config.get("id2label") is not None:
         config["id2label"] = _labels(config["id2label"], path)
+        if len(config["id2label"]) > MOST_WIDTH:
+            raise CheckpointError(
+                f"{path}: id2label has {len(config['id2label'])} labels; at most {MOST_WIDTH} are possible"
+            )
+    architectures = config.get("architectures")
+    if architectures is not None and not isinstance(architectures, list):
+        raise CheckpointError(f"{path}: architectures must be a list of names, got {shown(architectures)}")
     return dict(config)
 
 
@@ -85,11 +92,11 @@ def _labels(found: object, path: Path) -> dict[int, str]:
     if isinstance(found, list):
         return {i: str(name) for i, name in enumerate(found)}
     if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: id2label must map the number of each logit to its name, got {found!r}")
-    wrong = next((key for key in found if not re.fullmatch(r"-?[0-9]+", key)), None)
+        raise CheckpointError(f"{path}: id2label must map the number of each logit to its name, got {shown(found)}")
+    wrong = next((key for key in found if not re.fullmatch(r"-?[0-9]{1,9}", key)), None)
     if wrong is not None:
         raise CheckpointError(
-            f"{path}: id2label must map the number of each logit to its name, but has the key {wrong!r}; "
+            f"{path}: id2label must map the number of each logit to its name, but has the key {shown(wrong)}; "
             "is it label2id?"
         )
     named = {int(key): str(name) for key, name in found.items()}
@@ -105,6 +112,6 @@ def _labels(found: object, path: Path) -> dict[int, str]:
 
 def _positive(config: JsonObject, name: str, default: int, path: Path) -> int:
     value = config.get(name, default)
-    if type(value) is not int or value < 1:
-        raise CheckpointError(f"{path}: {name} must be a positive integer, got {value!r}")
+    if type(value) is not int or not 1 <= value <= MOST_WIDTH:
+        raise CheckpointError(f"{path}: {name} must be a whole number from 1 to {MOST_WIDTH}, got {shown(value)}")
     return value

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
 from vivit_export import demo
 from vivit_export.errors import CheckpointError, option
 from vivit_export.files import sha256_of
+from vivit_export.records import parse_foreign_json
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -145,7 +145,7 @@ def refuse_adapter(folder: Path) -> None:
 def merge_advice(folder: Path) -> str:
     """Return how to merge an adapter into its model, as part of a sentence."""
     try:
-        base = json.loads((folder / _ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
+        base = parse_foreign_json((folder / _ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError):
         base = None
     named = f" ({base})" if base else ""
@@ -181,7 +181,7 @@ def _is_step(path: Path) -> bool:
 
 def _shards(folder: Path, index: Path) -> list[Path]:
     try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        names = sorted(set(parse_foreign_json(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise CheckpointError(f"{index} is not a valid shard index: {e}") from e
     if not names or not all(isinstance(name, str) for name in names):

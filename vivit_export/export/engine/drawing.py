@@ -8,6 +8,7 @@ under several shapes. Weights are listed, not stored.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ class _Drawing:
         self._values: dict[str, ValueInfoProto] = {}
         self._read: set[str] = set()
         self._names: set[str] = set()
+        self._marked: Counter[str] = Counter()
 
     def node(self, layer: Layer) -> onnx.NodeProto:
         """Draw one layer."""
@@ -108,10 +110,13 @@ class _Drawing:
         return edge
 
     def _free(self, name: str) -> str:
-        while name in self._names:
-            name += "'"
-        self._names.add(name)
-        return name
+        """Return the name, or if it is taken, with a mark and, from the second time, a number."""
+        free = name
+        while free in self._names:
+            self._marked[name] += 1
+            free = f"{name}'{self._marked[name] if self._marked[name] > 1 else ''}"
+        self._names.add(free)
+        return free
 
 
 def _value(name: str, tensor: PlanTensor) -> ValueInfoProto:

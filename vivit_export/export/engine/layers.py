@@ -16,7 +16,7 @@ from typing import Literal
 
 from vivit_export.bundle.engines import LayerRecord
 from vivit_export.errors import BuildError, InputError
-from vivit_export.records import JsonObject
+from vivit_export.records import JsonObject, shown
 
 Role = Literal["attention", "gemm", "product", "copy", "other", "host"]
 
@@ -28,6 +28,7 @@ _INDEX_DTYPES = {"Int64", "Int32", "Bool"}
 # A generated kernel is named after its operations: __myl_AddReshTranReshMove_myl0_5.
 _LAYOUT_OPS = {"Tran", "Move", "Repl", "Conc", "Slic", "Gath"}
 _PRODUCT = "MulSum"
+_MOST_DIMS, _MOST_DIGITS = 16, 18  # of a tensor, and of one of its sides
 _POINTWISE_OPS = {"Resh", "Add", "Sub", "Mul", "Min", "Max", "Roun", "Cast"}
 
 
@@ -52,9 +53,10 @@ class PlanTensor:
     def from_text(cls, text: str) -> PlanTensor:
         """Rebuild a tensor from its text, such as ``Half[-1,257,64] q``."""
         found = re.fullmatch(r"(.*?)\[([-\d,]*)\] (.*)", text)
-        if found is None:
-            raise ValueError(f"{text!r} is not a tensor of a plan")
-        return cls(found[3], tuple(int(d) for d in found[2].split(",") if d), found[1])
+        sides = [d for d in found[2].split(",") if d] if found else []
+        if found is None or len(sides) > _MOST_DIMS or any(len(d) > _MOST_DIGITS for d in sides):
+            raise ValueError(f"{shown(text)} is not a tensor of a plan")
+        return cls(found[3], tuple(map(int, sides)), found[1])
 
     @classmethod
     def read(cls, data: JsonObject) -> PlanTensor:

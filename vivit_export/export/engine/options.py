@@ -9,10 +9,10 @@ from pathlib import Path
 from vivit_export.errors import EnvironmentFault, OutputError, UsageError, option
 from vivit_export.export.engine.compile import unavailable_reason
 from vivit_export.flavour import Flavour
+from vivit_export.limits import MOST_BATCH
 from vivit_export.precision import Precision
 
 TARGETS = ("auto", "onnx", *Flavour)
-_MAX_BATCH = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class EngineOptions:
 
     def __post_init__(self) -> None:
         low, opt, high = self.batches
-        if not 1 <= low <= opt <= high <= _MAX_BATCH:
+        if not 1 <= low <= opt <= high <= MOST_BATCH:
             raise UsageError(
-                f"batches min={low}, opt={opt}, max={high} must rise from 1 or more to at most {_MAX_BATCH}; "
+                f"batches min={low}, opt={opt}, max={high} must rise from 1 or more to at most {MOST_BATCH}; "
                 f"set {option('batches.min')}, {option('batches.opt')} and {option('batches.max')}"
             )
 

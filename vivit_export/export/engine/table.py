@@ -12,6 +12,7 @@ from vivit_export.bundle import ENGINES, Bundle
 from vivit_export.bundle.engines import EngineRecord, Sidecar
 from vivit_export.errors import BundleError, InputError, UsageError, option
 from vivit_export.export.engine.layers import Layer, Role
+from vivit_export.limits import MOST_PLAN_LAYERS, MOST_SIDECAR_BYTES
 from vivit_export.records import JsonObject, from_json, parse_json, to_json
 
 
@@ -53,7 +54,12 @@ def read_plan(bundle: Bundle, engine: str) -> EnginePlan:
     """
     path = bundle.path / ENGINES / f"{engine}.json"
     try:
+        size = path.stat().st_size
+        if size > MOST_SIDECAR_BYTES:
+            raise ValueError(f"it has {size} bytes, more than {MOST_SIDECAR_BYTES >> 20} MiB")
         sidecar = from_json(Sidecar, parse_json(path.read_text(encoding="utf-8")), "sidecar")
+        if len(sidecar.layers) > MOST_PLAN_LAYERS:
+            raise ValueError(f"it has {len(sidecar.layers)} layers, more than {MOST_PLAN_LAYERS}")
         layers = tuple(map(Layer.from_record, sidecar.layers))
     except (OSError, ValueError, RecursionError, InputError) as e:
         raise BundleError(f"{path} cannot be read ({e}); build the engine again with {option('force')}") from e

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,11 @@ from safetensors.numpy import load_file
 
 from vivit_export.bundle import Bundle
 from vivit_export.bundle.checks import Gate, Run, measured_metrics
+from vivit_export.bundle.tensors import read_headers
 from vivit_export.contract import Task
 from vivit_export.errors import BundleError, option
+from vivit_export.limits import MOST_GOLDEN_CLIPS
+from vivit_export.records import shown
 from vivit_export.runtime.drift.metrics import compare, parse_gate
 from vivit_export.runtime.session.session import Session
 
@@ -94,16 +98,38 @@ def golden_clips(bundle: Bundle) -> tuple[npt.NDArray[np.uint8], dict[str, npt.N
         uint8 frames as `Session.run` takes them, and the results of the eager fp32 network, by output name.
 
     Raises:
-        BundleError: it has none.
+        BundleError: it has none, or they are not clips of this model with finite results.
     """
     if bundle.golden is None:
         raise BundleError(
             f"{bundle.path} has no golden clips, as it was exported with {option('check', False)}; check it against "
             f"the eager model: {option('against', 'eager')}"
         )
+    _require_golden(bundle.golden, bundle)
     arrays = load_file(bundle.golden)
-    names = [tensor.name for tensor in bundle.contract.io.outputs]
-    missing = [name for name in ("frames", *names) if name not in arrays]
-    if missing:
-        raise BundleError(f"{bundle.golden} lacks {missing[0]!r}; export the bundle again")
-    return arrays["frames"], {name: arrays[name] for name in names}
+    results = {tensor.name: arrays[tensor.name] for tensor in bundle.contract.io.outputs}
+    for name, array in results.items():
+        if not np.isfinite(array).all():
+            raise BundleError(f"{bundle.golden} has {name} that are not finite numbers; export the bundle again")
+    return arrays["frames"], results
+
+
+def _require_golden(path: Path, bundle: Bundle) -> None:
+    """Refuse golden clips of another type or shape than the contract's, from the header of their file alone."""
+    clip, io = bundle.contract.clip, bundle.contract.io
+    height, width = io.frame_size or (clip.height, clip.width)
+    needed: dict[str, tuple[str, tuple[int | str, ...]]] = {"frames": ("U8", (clip.num_frames, height, width, 3))}
+    needed |= {tensor.name: ("F32", tensor.shape[1:]) for tensor in io.outputs}
+    found = read_headers(path)
+    for name, (dtype, shape) in needed.items():
+        if name not in found:
+            raise BundleError(f"{path} lacks {name!r}; export the bundle again")
+        told = found[name]
+        rows = told.shape[0] if told.shape else 0
+        if (told.dtype, told.shape[1:]) != (dtype, shape) or not 1 <= rows <= MOST_GOLDEN_CLIPS:
+            raise BundleError(
+                f"{path} has {name} {told.dtype} {shown(list(told.shape))}, but this model has {dtype} of 1 to "
+                f"{MOST_GOLDEN_CLIPS} times {list(shape)}; export the bundle again"
+            )
+    if len({found[name].shape[0] for name in needed}) > 1:
+        raise BundleError(f"{path} has more clips than results, or fewer; export the bundle again")

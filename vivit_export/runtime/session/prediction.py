@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vivit_export.contract import Contract, Task
-from vivit_export.errors import UsageError
+from vivit_export.errors import BundleError, UsageError
 from vivit_export.runtime.session.backend import Float32
 
 
@@ -29,7 +29,17 @@ class Prediction:
 
     @classmethod
     def from_outputs(cls, outputs: dict[str, Float32], contract: Contract) -> Prediction:
-        """Make a prediction from the outputs of one clip, each without a batch dimension."""
+        """Make a prediction from the outputs of one clip, each without a batch dimension.
+
+        Raises:
+            BundleError: an output is not finite; no label can be told from it.
+        """
+        for name, array in outputs.items():
+            if not np.isfinite(array).all():
+                raise BundleError(
+                    f"the model computed {name} that are not finite numbers, so they say nothing; measure it with: "
+                    "vivit check, and export it in another precision if it overflows"
+                )
         return cls(outputs.get("logits"), outputs.get("embedding"), contract.labels, contract.task)
 
     @property

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.contract import Contract
-from vivit_export.errors import ClipError, UsageError, option
+from vivit_export.errors import BundleError, ClipError, UsageError, option
 from vivit_export.runtime.clips.pixels.arrays import as_array
 from vivit_export.runtime.clips.pixels.preprocess import Frames, Preprocessor
 from vivit_export.runtime.session.backend import Backend, Float32
@@ -288,6 +288,16 @@ class Session:
         if not len(clips):
             raise ClipError("there are no clips in the batch; pass at least one")
 
+    def _check_results(self, results: Mapping[str, Float32], count: int) -> None:
+        """Refuse what the contract does not promise: labels would be printed for numbers that are not theirs."""
+        promised = {tensor.name: (count, *tensor.shape[1:]) for tensor in self.contract.io.outputs}
+        if any(array.dtype != np.float32 or array.shape != promised.get(name) for name, array in results.items()):
+            returned = ", ".join(f"{name} {_described(array)}" for name, array in results.items())
+            needed = ", ".join(f"{name} float32 {_shape(shape)}" for name, shape in promised.items())
+            raise BundleError(
+                f"the model returned {returned}, but its contract promises {needed}; export the bundle again"
+            )
+
     def _run(self, clips: npt.NDArray[Any], prepare: Any = None) -> dict[str, Float32]:
         """Run a batch in parts that the engine accepts, each prepared just before it runs."""
         low, high = self.batches
@@ -299,6 +309,7 @@ class Session:
                 if count < low:  # the engine has no such small batch: its last clip again, dropped below
                     part = part[np.minimum(np.arange(low), count - 1)]
                 results = self._backend.run(prepare(part) if prepare else part)
+                self._check_results(results, len(part))
                 parts.append({name: array[:count] for name, array in results.items()})
         if len(parts) == 1:
             return parts[0]

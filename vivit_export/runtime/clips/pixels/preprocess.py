@@ -22,6 +22,7 @@ from PIL import Image
 from vivit_export.contract import Clip, Preprocess, require_agreement
 from vivit_export.errors import ClipError
 from vivit_export.files import as_path
+from vivit_export.limits import MOST_RESIZED_PIXELS
 from vivit_export.runtime.clips.pixels.arrays import as_array, described
 from vivit_export.runtime.clips.pixels.axes import Axis, crop_axis, resized_size
 from vivit_export.runtime.clips.pixels.processor_config import read_clip_geometry, read_preprocess
@@ -248,6 +249,11 @@ class Preprocessor:
             raise ValueError(f"a crop's position is from 0.0 (start) to 1.0 (end), got {position = }")
         p, clip = self.preprocess, self.clip
         resized = resized_size(height, width, p) if p.do_resize else (height, width)
+        if p.do_resize and resized[0] * resized[1] > MOST_RESIZED_PIXELS:
+            raise ClipError(
+                f"frames of {_by((height, width))} (height x width) would become {_by(resized)}, more than "
+                f"{MOST_RESIZED_PIXELS} pixels; crop the video to a usual aspect ratio"
+            )
         target = p.crop_size if p.do_center_crop else resized
         if target != (clip.height, clip.width):
             raise ClipError(

@@ -8,7 +8,6 @@ here and there; its JSON is read for its fields only.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import PIL
 
 from vivit_export.contract import Clip, Preprocess, ResizeOrder
 from vivit_export.errors import CheckpointError
-from vivit_export.records import JsonObject
+from vivit_export.records import JsonObject, parse_foreign_json, shortly, shown
 
 _IMAGE_PROCESSORS = ("VivitImageProcessor", "VivitImageProcessorFast")  # Fast: an alias since transformers 5.0
 _VIDEO_PROCESSOR = "VivitVideoProcessor"
@@ -116,9 +115,9 @@ def read_clip_geometry(path: str | Path) -> Clip:
         raise CheckpointError(f"{file} does not exist; give a checkpoint folder that holds config.json")
     config, origin = _load(file), str(file)
     if config.get("model_type", "vivit") != "vivit":
-        raise CheckpointError(f"{origin}: model_type is {config['model_type']!r}; vivit is needed")
+        raise CheckpointError(f"{origin}: model_type is {shown(config['model_type'])}; vivit is needed")
     if config.get("num_channels", 3) != 3:
-        raise CheckpointError(f"{origin}: num_channels is {config['num_channels']!r}; only RGB (3) is supported")
+        raise CheckpointError(f"{origin}: num_channels is {shown(config['num_channels'])}; only RGB (3) is supported")
     side = config.get("image_size", 224)
     height, width = _integers(side if isinstance(side, list) else [side] * 2, 2, "image_size", origin)
     tubelet = config.get("tubelet_size", [2, 16, 16])
@@ -145,7 +144,7 @@ def _find_fields(folder: Path, default_crop: tuple[int, int]) -> tuple[JsonObjec
             return fields, str(path), kind
         if key in fields:
             if not isinstance(fields[key], dict):
-                raise CheckpointError(f"{path}: {key} must be a JSON object, got {fields[key]!r}")
+                raise CheckpointError(f"{path}: {key} must be a JSON object, got {shown(fields[key])}")
             return fields[key], f"{path} ({key})", kind
     height, width = default_crop
     made = f'VivitImageProcessor(crop_size={{"height": {height}, "width": {width}}}).save_pretrained(folder)'
@@ -159,7 +158,7 @@ def _find_fields(folder: Path, default_crop: tuple[int, int]) -> tuple[JsonObjec
 
 def _load(path: Path) -> JsonObject:
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        data = parse_foreign_json(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as e:
         raise CheckpointError(f"{path} cannot be read as JSON: {e}") from e
     if not isinstance(data, dict):
@@ -172,8 +171,8 @@ def _processor_name(fields: JsonObject, origin: str, kind: str) -> str:
     name = next((fields[key] for key in keys if fields.get(key)), kind)
     if name not in (*_IMAGE_PROCESSORS, _VIDEO_PROCESSOR):
         raise CheckpointError(
-            f"{origin} is for {name}, whose arithmetic is not ViViT's; save a VivitImageProcessor with the fields "
-            "the model was trained with"
+            f"{origin} is for {shortly(str(name))}, whose arithmetic is not ViViT's; save a VivitImageProcessor with "
+            "the fields the model was trained with"
         )
     return str(name)
 
@@ -181,7 +180,7 @@ def _processor_name(fields: JsonObject, origin: str, kind: str) -> str:
 def _flag(fields: JsonObject, name: str, origin: str, default: bool = True) -> bool:
     value = fields.get(name, default)
     if value is not None and not isinstance(value, bool):
-        raise CheckpointError(f"{origin}: {name} must be true or false, got {value!r}")
+        raise CheckpointError(f"{origin}: {name} must be true or false, got {shown(value)}")
     return bool(value)
 
 
@@ -199,7 +198,7 @@ def _size(fields: JsonObject, origin: str) -> tuple[int | None, tuple[int, int] 
     # A longest_edge beside it is accepted and ignored, as VivitImageProcessor does.
     if set(value) in ({"shortest_edge"}, {"shortest_edge", "longest_edge"}):
         return _integers([value["shortest_edge"]], 1, "size.shortest_edge", origin)[0], None
-    raise CheckpointError(f"{origin}: size must have shortest_edge, or height and width; got {value!r}")
+    raise CheckpointError(f"{origin}: size must have shortest_edge, or height and width; got {shown(value)}")
 
 
 def _crop_size(fields: JsonObject, origin: str) -> tuple[int, int]:
@@ -208,7 +207,7 @@ def _crop_size(fields: JsonObject, origin: str) -> tuple[int, int]:
         return 224, 224
     if isinstance(value, dict):
         if set(value) != {"height", "width"}:
-            raise CheckpointError(f"{origin}: crop_size must have height and width, got {value!r}")
+            raise CheckpointError(f"{origin}: crop_size must have height and width, got {shown(value)}")
         value = [value["height"], value["width"]]
     return _pair(value if isinstance(value, list) else [value] * 2, "crop_size", origin)
 
@@ -216,7 +215,7 @@ def _crop_size(fields: JsonObject, origin: str) -> tuple[int, int]:
 def _resample(fields: JsonObject, origin: str) -> int:
     value = fields.get("resample", 2)
     if type(value) is not int or value not in range(6):
-        raise CheckpointError(f"{origin}: resample must be the number of a Pillow filter, 0 to 5; got {value!r}")
+        raise CheckpointError(f"{origin}: resample must be the number of a Pillow filter, 0 to 5; got {shown(value)}")
     return value
 
 
@@ -226,14 +225,14 @@ def _channels(fields: JsonObject, name: str, origin: str, used: bool) -> tuple[f
         return (0.5, 0.5, 0.5)
     values = value if isinstance(value, list) else [value] * 3
     if len(values) != 3:
-        raise CheckpointError(f"{origin}: {name} must be one number or three (R, G, B), got {value!r}")
+        raise CheckpointError(f"{origin}: {name} must be one number or three (R, G, B), got {shown(value)}")
     r, g, b = (_number(v, name, origin) for v in values)
     return r, g, b
 
 
 def _number(value: Any, name: str, origin: str) -> float:
     if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:  # also refuses NaN
-        raise CheckpointError(f"{origin}: {name} must be a finite number, got {value!r}")
+        raise CheckpointError(f"{origin}: {name} must be a finite number, got {shown(value)}")
     return float(value)
 
 
@@ -245,5 +244,5 @@ def _pair(values: list[Any], name: str, origin: str) -> tuple[int, int]:
 def _integers(values: list[Any], count: int, name: str, origin: str) -> list[int]:
     if len(values) != count or not all(type(v) is int and v > 0 for v in values):
         what = "a positive integer" if count == 1 else f"{count} positive integers"
-        raise CheckpointError(f"{origin}: {name} must be {what}, got {values[0] if count == 1 else values!r}")
+        raise CheckpointError(f"{origin}: {name} must be {what}, got {shown(values[0] if count == 1 else values)}")
     return values

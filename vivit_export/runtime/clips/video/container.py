@@ -17,6 +17,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from vivit_export.errors import ClipError
+from vivit_export.limits import ALIGNMENT_PIXELS, PIXELS_VARIABLE, most_pixels
 from vivit_export.packages import LOWEST_PYAV, require_version
 from vivit_export.runtime.clips.video.stopping import stop_if_dropped
 
@@ -124,17 +125,34 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
     """Open a video file, and its best video stream.
 
     Raises:
-        ClipError: as for `require_file`; no container that is read, or none with a video.
+        ClipError: as for `require_file`; no container that is read, none with a video, or frames that are too large.
         av.error.FFmpegError: it is damaged; see `as_clip_error`.
     """
     require_file(path)
     try:
         # An absolute path, or FFmpeg reads the "a" of "a:b.mp4" as a protocol.
-        container = av.open(str(path.absolute()), container_options=_OPTIONS)
+        container = av.open(str(path.absolute()), options=_limits(), container_options=_OPTIONS)
     except av.error.ArgumentError as e:  # for a format that is not in the list
         raise ClipError(f"{path} is no video of a kind that is read here; convert it to MP4 or Matroska") from e
     with container:
-        yield container, best_video(container, path)
+        video = best_video(container, path)
+        _require_pixels(video, path)
+        video.codec_context.options = _limits()  # a later frame may be larger
+        yield container, video
+
+
+def _limits() -> dict[str, str]:
+    """Return what keeps a decoder from frames that are too large, also while FFmpeg looks into the file."""
+    return {"max_pixels": str(most_pixels() + ALIGNMENT_PIXELS)}
+
+
+def _require_pixels(video: av.VideoStream, path: Path) -> None:
+    pixels = video.codec_context.width * video.codec_context.height
+    if not 0 < pixels <= most_pixels():  # of a codec that the limit kept from opening, the size is not known
+        raise ClipError(
+            f"{path} has frames of no size, or of more than {most_pixels()} pixels; if you trust it, set "
+            f"{PIXELS_VARIABLE} to how many you allow, or else scale it down"
+        )
 
 
 def best_video(container: InputContainer, name: object) -> av.VideoStream:

@@ -80,6 +80,9 @@ static std::unique_ptr<vivit::Video> open_clip(const std::string& path, const st
     return vivit::open_video(path, vivit::Size{height, width});
 }
 
+/// What others wrote, as a terminal only shows it.
+static std::string shown(const std::string& text) { return vivit::detail::one_line(text); }
+
 static void print_percentiles(const char* stage, std::vector<double> ms) {
     std::sort(ms.begin(), ms.end());
     const auto at = [&](double share) { return ms[std::size_t(std::ceil(share * double(ms.size()))) - 1]; };
@@ -99,15 +102,17 @@ int main(int count, char** words) try {
         prediction = session(*video);
         preprocess.push_back(prediction.preprocess_ms), inference.push_back(prediction.inference_ms);
     }
-    std::printf("%s: %lld frames of %dx%d, on %s\n", given["clip"].c_str(), static_cast<long long>(video->num_frames()),
-                video->width(), video->height(), session.details().c_str());
+    std::printf("%s: %lld frames of %dx%d, on %s\n", shown(given["clip"]).c_str(),
+                static_cast<long long>(video->num_frames()), video->width(), video->height(),
+                session.details().c_str());
     const bool values = prediction.task == vivit::Task::regression;
     for (const auto& [label, score] : prediction.top(top))
-        std::printf(values ? "%10.6g  %s\n" : "%6.2f %%  %s\n", (values ? 1 : 100) * double(score), label.c_str());
+        std::printf(values ? "%10.6g  %s\n" : "%6.2f %%  %s\n", (values ? 1 : 100) * double(score),
+                    shown(label).c_str());
     print_percentiles("preprocess", preprocess), print_percentiles("inference", inference);
     for (const std::string& note : session.notes()) std::fprintf(stderr, "note: %s\n", note.c_str());
 } catch (const std::exception& e) {
-    std::fprintf(stderr, "error: %s\n", e.what());
+    std::fprintf(stderr, "error: %s\n", shown(e.what()).c_str());
     const auto* known = dynamic_cast<const vivit::Error*>(&e);
     return known ? known->exit_code() : 1;
 }

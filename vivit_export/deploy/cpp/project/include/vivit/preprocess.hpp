@@ -11,6 +11,7 @@
 
 #include "vivit/axes.hpp"
 #include "vivit/contract.hpp"
+#include "vivit/detail/limits.hpp"
 #include "vivit/detail/loops.hpp"
 #include "vivit/detail/parallel.hpp"
 #include "vivit/detail/resize.hpp"
@@ -116,6 +117,11 @@ public:
         if (height < 1 || width < 1)
             throw ClipError("frames of " + detail::by(height, width) + " (height x width) hold no pixels");
         const Size resized = preprocess_.do_resize ? resized_size(height, width, preprocess_) : Size{height, width};
+        if (preprocess_.do_resize && std::int64_t(resized[0]) * resized[1] > detail::most_resized_pixels)
+            throw ClipError("frames of " + detail::by(height, width) + " (height x width) would become " +
+                            detail::by(resized[0], resized[1]) + ", more than " +
+                            std::to_string(detail::most_resized_pixels) +
+                            " pixels; crop the video to a usual aspect ratio");
         const Size target = preprocess_.do_center_crop ? preprocess_.crop_size : resized;
         if (target != Size{clip_.height, clip_.width})
             throw ClipError(

@@ -9,11 +9,13 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "vivit/detail/limits.hpp"
 #include "vivit/errors.hpp"
 
 namespace vivit::detail {
@@ -50,10 +52,46 @@ using nlohmann::json;
     return value.dump();
 }
 
-/// The same, shortened to 60 characters.
-[[nodiscard]] inline std::string shown_shortly(const json& value) {
-    const std::string text = shown(value);
-    return text.size() <= 60 ? text : text.substr(0, 60) + "…";
+/// Characters of UTF-8, as Python counts them.
+[[nodiscard]] inline std::size_t count_characters(const std::string& text) {
+    std::size_t count = 0;
+    for (const char byte : text) count += (static_cast<unsigned char>(byte) & 0xC0) != 0x80;
+    return count;
+}
+
+/// The beginning of a text: at most 60 characters.
+[[nodiscard]] inline std::string shortly(const std::string& text) {
+    std::size_t count = 0;  // of characters, as in Python; never a part of one
+    for (std::size_t i = 0; i < text.size(); ++i)
+        if ((static_cast<unsigned char>(text[i]) & 0xC0) != 0x80 && ++count > 60) return text.substr(0, i) + "…";
+    return text;
+}
+
+/// A value, shortened to 60 characters.
+[[nodiscard]] inline std::string shown_shortly(const json& value) { return shortly(shown(value)); }
+
+/// Parse JSON strictly. What reads it recurses, so its depth is limited; and no key may stand twice in one object,
+/// because readers would disagree about its value.
+///
+/// @throws json::parse_error  it is not JSON
+/// @throws InputError         it is deeper than `most_levels`, has a key twice, or a number beyond 64 bits
+[[nodiscard]] inline json parse_json(const std::string& text) {
+    std::vector<std::set<std::string>> keys;
+    const auto strict = [&keys](int depth, json::parse_event_t event, json& parsed) {
+        const bool object = event == json::parse_event_t::object_start;
+        if ((object || event == json::parse_event_t::array_start) && depth >= most_levels)
+            throw InputError("it has more than " + std::to_string(most_levels) + " levels of arrays and objects");
+        if (object) keys.emplace_back();
+        if (event == json::parse_event_t::object_end) keys.pop_back();
+        if (event == json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second)
+            throw InputError("the key " + shown_shortly(parsed) + " stands twice in one object");
+        return true;
+    };
+    try {
+        return json::parse(text, strict);
+    } catch (const json::out_of_range&) {
+        throw InputError("a number is beyond what 64 bits hold");
+    }
 }
 
 /// Names of an enum's values in JSON, in order; specialized beside each enum.
@@ -84,7 +122,9 @@ template <>
 struct As<std::int64_t> {
     static std::string words() { return "int"; }
     static std::int64_t read(const json& value, const std::string& where) {
-        if (!value.is_number_integer()) refuse<std::int64_t>(value, where);
+        const auto most = std::uint64_t(std::numeric_limits<std::int64_t>::max());
+        if (!value.is_number_integer() || (value.is_number_unsigned() && value.get<std::uint64_t>() > most))
+            refuse<std::int64_t>(value, where);
         return value.get<std::int64_t>();
     }
 };
@@ -182,7 +222,7 @@ public:
             bool known = false;
             for (const char* field : fields) known = known || key == field;
             if (!known)
-                throw InputError(where_ + " has an unknown field " + quoted(key) +
+                throw InputError(where_ + " has an unknown field " + shown_shortly(key) +
                                  "; it was written by another version");
         }
     }

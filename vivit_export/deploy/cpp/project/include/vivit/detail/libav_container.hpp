@@ -18,7 +18,9 @@ extern "C" {
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "vivit/detail/limits.hpp"
 #include "vivit/detail/nal.hpp"
 #include "vivit/detail/seekable_file.hpp"
 #include "vivit/detail/text_file.hpp"
@@ -79,6 +81,7 @@ public:
         if (is_text(head)) throw ClipError(name_ + " is " + kind_of_text(head));
         open();
         video_ = best_video();
+        require_pixels(std::int64_t(video().codecpar->width) * video().codecpar->height);
     }
     Container(const Container&) = delete;  // its decoder refers to it
     Container& operator=(const Container&) = delete;
@@ -110,6 +113,12 @@ public:
     /// Continue at the last key frame of the video that its index has at or before a time in ticks.
     void seek(std::int64_t tick) { check(av_seek_frame(format_.get(), video_, tick, AVSEEK_FLAG_BACKWARD)); }
 
+    /// @throws ClipError  the frames have no size, or are larger than is allowed
+    void require_pixels(std::int64_t pixels) const {
+        // Of a codec that the limit kept from opening, the size is not known.
+        if (pixels <= 0 || pixels > most_pixels()) throw ClipError(why_too_large(name_));
+    }
+
     /// @throws LibavError  a status of FFmpeg's that is below zero
     void check(int status) const {
         if (status < 0) throw LibavError(name_, status);
@@ -129,7 +138,18 @@ private:
             throw ClipError(name_ + " is no video of a kind that is read here; convert it to MP4 or Matroska");
         check(status);
         format_.reset(format);
-        check(avformat_find_stream_info(format, nullptr));
+        find_stream_info();
+    }
+
+    /// Let FFmpeg look into the file, but at no frame that is too large.
+    void find_stream_info() {
+        std::vector<AVDictionary*> options(format_->nb_streams, nullptr);
+        const std::size_t count = options.size();  // streams that appear meanwhile have none
+        const std::string limit = std::to_string(most_pixels() + alignment_pixels);
+        for (AVDictionary*& one : options) av_dict_set(&one, "max_pixels", limit.c_str(), 0);
+        const int status = avformat_find_stream_info(format_.get(), count ? options.data() : nullptr);
+        for (AVDictionary*& one : options) av_dict_free(&one);
+        check(status);
     }
 
     /// The best video stream that is no cover picture.

@@ -13,6 +13,7 @@ extern "C" {
 #include <string>
 
 #include "vivit/detail/libav_container.hpp"
+#include "vivit/detail/limits.hpp"
 
 namespace vivit::detail {
 
@@ -40,6 +41,8 @@ public:
         codec_.reset(avcodec_alloc_context3(codec));
         container.check(avcodec_parameters_to_context(codec_.get(), video.codecpar));
         codec_->pkt_timebase = video.time_base;
+        container.require_pixels(std::int64_t(codec_->width) * codec_->height);
+        codec_->max_pixels = most_pixels() + alignment_pixels;  // a later frame may be larger
         codec_->thread_count = threads;
         codec_->thread_type = FF_THREAD_SLICE | (takes_one_frame_at_a_time(container.codec()) ? 0 : FF_THREAD_FRAME);
         container.check(avcodec_open2(codec_.get(), codec, nullptr));

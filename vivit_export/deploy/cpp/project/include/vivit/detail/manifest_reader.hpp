@@ -15,6 +15,7 @@
 
 #include "vivit/detail/contract_reader.hpp"
 #include "vivit/detail/json.hpp"
+#include "vivit/detail/limits.hpp"
 #include "vivit/detail/manifest.hpp"
 #include "vivit/detail/sha256.hpp"
 #include "vivit/errors.hpp"
@@ -33,7 +34,7 @@ struct As<std::map<std::string, T>> {
     static std::map<std::string, T> read(const json& value, const std::string& where) {
         if (!value.is_object()) refuse<std::map<std::string, T>>(value, where);
         std::map<std::string, T> items;
-        for (const auto& [key, item] : value.items()) items.emplace(key, As<T>::read(item, where + "." + key));
+        for (const auto& [key, item] : value.items()) items.emplace(key, As<T>::read(item, where + "." + shortly(key)));
         return items;
     }
 };
@@ -56,10 +57,12 @@ struct As<std::pair<int, int>> {
         const Object object(value, where, {"min", "opt", "max"});
         object.require({"min", "opt", "max"});
         const std::pair<int, int> batches{object.get<int>("min"), object.get<int>("max")};
-        if (batches.first < 1 || object.get<int>("opt") < batches.first || batches.second < object.get<int>("opt"))
-            throw InputError("an engine has the profile min=" + std::to_string(batches.first) + ", opt=" +
-                             std::to_string(object.get<int>("opt")) + ", max=" + std::to_string(batches.second) +
-                             ", which must rise from 1 or more; build it again");
+        if (batches.first < 1 || object.get<int>("opt") < batches.first || batches.second < object.get<int>("opt") ||
+            batches.second > most_batch)
+            throw InputError(
+                "an engine has the profile min=" + std::to_string(batches.first) +
+                ", opt=" + std::to_string(object.get<int>("opt")) + ", max=" + std::to_string(batches.second) +
+                ", which must rise from 1 or more to at most " + std::to_string(most_batch) + "; build it again");
         return batches;
     }
 };
@@ -111,13 +114,17 @@ private:
             throw BundleError(folder_.string() + " " + what + "; make a bundle with: vivit-export MODEL -o " +
                               folder_.string());
         }
-        if (fs::file_size(file_) > max_manifest_bytes) refuse(" is larger than 64 MiB; it is not a bundle's manifest");
+        if (fs::file_size(file_) > std::uintmax_t(most_manifest_bytes))
+            refuse(" is larger than " + std::to_string(most_manifest_bytes >> 20) +
+                   " MiB; it is not a bundle's manifest");
         try {
             std::ifstream stream(file_, std::ios::binary);
             manifest_.text.assign(std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>());
-            json_ = json::parse(manifest_.text);
+            json_ = parse_json(manifest_.text);
         } catch (const json::parse_error& e) {
             refuse(" cannot be read as JSON (at byte " + std::to_string(e.byte) + "); copy the bundle again");
+        } catch (const InputError& e) {
+            refuse(" cannot be read as JSON (" + std::string(e.what()) + "); copy the bundle again");
         }
         const json found = json_.is_object() && json_.contains("format") ? json_["format"] : json();
         if (found != bundle_format && found != earlier_bundle_format)
@@ -167,8 +174,6 @@ private:
         manifest_.cpu_details = graph.get<std::string>("details");
         require_listed(manifest_.cpu_model, "deploy it again");
     }
-
-    static constexpr std::uintmax_t max_manifest_bytes = std::uintmax_t(64) << 20;
 
     std::filesystem::path folder_;
     std::string file_;

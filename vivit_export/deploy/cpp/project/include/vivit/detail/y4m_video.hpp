@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "vivit/detail/limits.hpp"
 #include "vivit/detail/seekable_file.hpp"
 #include "vivit/errors.hpp"
 #include "vivit/frame_source.hpp"
@@ -51,6 +52,7 @@ public:
         read_header(header);
         const std::int64_t luma = std::int64_t(rows_) * columns_,
                            chroma = std::int64_t(chroma_rows()) * chroma_columns();
+        if (luma > most_pixels()) throw ClipError(why_too_large(name()));
         planes_.resize(std::size_t(luma + 2 * chroma));
         std::int64_t at = std::int64_t(header.size()) + 1;
         while (at < file_.size()) {

@@ -1,0 +1,26 @@
+"""Text of others on a terminal: file names, labels and messages may hold sequences that move the cursor or lie."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_LONGEST_LINE = 4000
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}  # controls, directions, halves of pairs, private use, line breaks
+_JOINERS = "\u200c\u200d"  # invisible, but Persian, Hindi and some emoji are written with them
+
+
+def one_line(text: str) -> str:
+    r"""Return text as one line that a terminal only shows: ``\x1b`` in place of an escape character, and so on."""
+    shown = "".join(map(_shown, text)) if not (text.isascii() and text.isprintable()) else text
+    return shown if len(shown) <= _LONGEST_LINE else f"{shown[:_LONGEST_LINE]}…"
+
+
+def lines(text: str) -> str:
+    """Return text of several lines that a terminal only shows."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
+def _shown(character: str) -> str:
+    if unicodedata.category(character) not in _HIDDEN or character in _JOINERS:
+        return character
+    return character.encode("unicode_escape").decode("ascii")
