@@ -252,6 +252,7 @@ def connect(address: LiveAddress, timeout: float, stop: threading.Event) -> Iter
     try:
         container = av.open(
             given or address.text,
+            "r",
             format="v4l2" if is_device else None,
             container_options=options,
             timeout=(timeout, timeout),
