@@ -21,7 +21,7 @@ from vivit_export.runtime.clips.video import container
 from vivit_export.runtime.clips.video.container import open_video
 from vivit_export.runtime.clips.video.reading import Reading
 
-THEORA = Path(__file__).parents[2] / "data/theora.ogv"  # gray frames as of `make_video`, by FFmpeg's own program
+THEORA = Path(__file__).parents[3] / "data/theora.ogv"  # gray frames as of `make_video`, by FFmpeg's own program
 
 TEXTS = {
     "labels.txt": ("left\nright\n", "is a text file; give a video file"),
