@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 
-from vivit_export.bundle import Bundle
+from vivit_export.bundle import GOLDEN, Bundle
 from vivit_export.bundle.checks import Gate, Run, measured_metrics
 from vivit_export.contract import Task
 from vivit_export.errors import BundleError, option
@@ -101,7 +101,7 @@ def golden_clips(bundle: Bundle) -> tuple[npt.NDArray[np.uint8], dict[str, npt.N
             f"{bundle.path} has no golden clips, as it was exported with {option('check', False)}; check it against "
             f"the eager model: {option('against', 'eager')}"
         )
-    arrays = load_file(bundle.golden)
+    arrays = load(bundle.read(GOLDEN))
     names = [tensor.name for tensor in bundle.contract.io.outputs]
     missing = [name for name in ("frames", *names) if name not in arrays]
     if missing:
