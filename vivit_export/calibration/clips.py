@@ -7,7 +7,7 @@ left, the calibration is refused. Random data is never used instead, and noise i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -169,6 +169,7 @@ def find_calibration_clips(
     limit: int | None = None,
     seed: int = 0,
     fewest: int = FEWEST_CLIPS,
+    note: Callable[[str], None] | None = None,
 ) -> CalibrationClips:
     """Find clips and shuffle them, without decoding any.
 
@@ -180,12 +181,13 @@ def find_calibration_clips(
         limit: use at most this many, after shuffling.
         seed: seed of the order.
         fewest: see `CalibrationClips`.
+        note: receives a remark for each folder in which anything is ignored; see `find_clips`.
 
     Raises:
         ClipError: something does not exist, is of the wrong shape, or there are too few clips.
     """
     places = [data] if isinstance(data, Path) else list(data)
-    sources = find_sources(places, contract)
+    sources = find_sources(places, contract, note)
     order = np.random.default_rng(seed).permutation(len(sources))[:limit]
     clips = CalibrationClips(contract, tuple(sources[i] for i in order), fewest)
     clips.require_enough(len(clips))

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -132,7 +132,7 @@ def _calibrate(job: _Calibration, progress: Progress) -> Ranges:
     options = job.options
     with ExitStack() as stack:
         with progress.stage("find the calibration clips"):
-            clips, source = stack.enter_context(find_clips_of(job.contract, options))
+            clips, source = stack.enter_context(find_clips_of(job.contract, options, progress.note))
             key = {**job.key, "clips": clips.sha256}
             if job.blocks:
                 key["set of tensors"] = _sha256_of_json(job.blocks)
@@ -196,10 +196,17 @@ def calibration_contract(checkpoint: Checkpoint, model: ir.Model, clip: Clip) ->
 
 
 @contextmanager
-def find_clips_of(contract: Contract, options: CalibrationOptions) -> Iterator[tuple[CalibrationClips, str]]:
+def find_clips_of(
+    contract: Contract, options: CalibrationOptions, note: Callable[[str], None] | None = None
+) -> Iterator[tuple[CalibrationClips, str]]:
     """Find the clips that the options name, and a title for them; the demo's are rendered to a temporary file."""
     find = partial(
-        find_calibration_clips, contract=contract, limit=options.num_clips, seed=options.seed, fewest=FEWEST_CLIPS
+        find_calibration_clips,
+        contract=contract,
+        limit=options.num_clips,
+        seed=options.seed,
+        fewest=FEWEST_CLIPS,
+        note=note,
     )
     if options.data:
         # A folder's place on this machine is not part of what the bundle is; its name helps people.
