@@ -27,6 +27,7 @@ from av.video.frame import PictureType
 
 from vivit_export.errors import ClipError
 from vivit_export.runtime.clips.video.container import as_clip_error, decoded_frames, open_video
+from vivit_export.runtime.clips.video.flv import is_joined
 from vivit_export.runtime.clips.video.nal import holds_idr, length_bytes_of
 from vivit_export.runtime.clips.video.segment import segment_is_whole
 from vivit_export.runtime.clips.video.stopping import stop_if_dropped
@@ -162,6 +163,8 @@ class _Scan:
                 self.keys.append(packet.is_keyframe)
                 self.pts.append(packet.pts)
                 self.starts.append(self.clock.place(packet) if self.shown[-1] else None)
+        if kind == "flv" and is_joined(path):
+            raise _several_recordings(path)
         stated_end = (container.duration or 0) / av.time_base
         states_duration = kind.startswith(_STATES_DURATION)
         if states_duration and data_end < stated_end - _DURATION_SLACK_SECONDS and not segment_is_whole(path):
@@ -169,6 +172,13 @@ class _Scan:
                 f"{path} is cut short: its header states {stated_end:.1f} s but the data end at {data_end:.1f} s; "
                 "copy or record it again"
             )
+
+
+def _several_recordings(path: Path) -> ClipError:
+    return ClipError(
+        f"{path} is several recordings in one file, of which players show only the first; join them with a program for "
+        "videos"
+    )
 
 
 class _Clock:
@@ -197,10 +207,7 @@ class _Clock:
             return None
         if self._begins_anew(packet):
             if not self._may_be_joined:
-                raise ClipError(
-                    f"{self._path} is several recordings in one file, of which players show only the first; join them "
-                    "with a program for videos"
-                )
+                raise _several_recordings(self._path)
             self._shift = self.end - start
         self.end = max(
             self.end, end + self._shift, start + self._shift + (0 if packet.duration else self._frame_seconds)

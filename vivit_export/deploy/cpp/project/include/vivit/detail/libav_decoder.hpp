@@ -20,6 +20,7 @@ extern "C" {
 #include <string>
 #include <utility>
 
+#include "vivit/detail/flv.hpp"
 #include "vivit/detail/libav_index.hpp"
 #include "vivit/detail/matroska.hpp"
 #include "vivit/detail/seekable_file.hpp"
@@ -177,17 +178,21 @@ private:
     }
 
     /// Refuse recordings that were joined byte by byte where the container does not allow it.
-    void require_one_recording(const std::string& kind, const PacketIndex& index) const {
+    void require_one_recording(const std::string& kind, const PacketIndex& index) {
+        if (kind == "flv" && is_joined_flv(file_)) throw several_recordings();
         if (kind == "mpegts" || kind == "mpeg" || kind == "avi" || kind.rfind("mov", 0) == 0) return;
         std::int64_t latest = AV_NOPTS_VALUE;  // the lowest number
         for (const auto& packet : index.packets) {
             if (!packet.is_shown || packet.pts == AV_NOPTS_VALUE) continue;
-            if (packet.is_key && packet.pts < latest)
-                throw ClipError(name_ +
-                                " is several recordings in one file, of which players show only the first; "
-                                "join them with a program for videos");
+            if (packet.is_key && packet.pts < latest) throw several_recordings();
             latest = std::max(latest, packet.pts);
         }
+    }
+
+    [[nodiscard]] ClipError several_recordings() const {
+        return ClipError(name_ +
+                         " is several recordings in one file, of which players show only the first; "
+                         "join them with a program for videos");
     }
 
     static std::string tenths(double seconds) {
