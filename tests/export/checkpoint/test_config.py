@@ -25,6 +25,7 @@ def test_float32_weights_stay_float32_whatever_the_config_says(
     folder = checkpoints.copy(tmp_path / "low")
     edit_config(folder, **{"dtype": None, field: dtype})
     loaded = load_checkpoint(str(folder))
+    assert loaded.notes == (f"not as config.json says: {field}={dtype!r}; weights are float32 and outputs plain",)
     pixels = normal_pixels(loaded, 2)
     assert_as_hugging_face(loaded.run_eager(pixels), folder, pixels)
 
