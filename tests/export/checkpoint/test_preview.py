@@ -52,7 +52,7 @@ def test_what_cannot_be_a_model_is_refused_without_torch(model: str, tmp_path: P
     import sys
     sys.modules["torch"] = sys.modules["transformers"] = None  # any import of them now fails
     from vivit_export.cli import vivit
-    vivit(["export", "--target", "onnx", {model!r}])
+    vivit(["export", "--target", "onnx", "-o", "out", {model!r}])
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
