@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from vivit_export.errors import BundleError, OutputError, UsageError, option
 from vivit_export.signals import uninterrupted
@@ -99,10 +99,28 @@ def write_json(path: Path, content: Any) -> None:
         part.write_text(text, encoding="utf-8")
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it; links are followed. Nothing else is waited for, and a pipe would be, for a writer.
+
+    Raises:
+        OSError: it cannot be read, or is a folder, a pipe, a socket or a device.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"it is {_kind(mode)}, not a file", str(path))
+    return open(descriptor, "rb")
+
+
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal, reading it in pieces."""
+    """Return the SHA-256 of a file in hexadecimal, reading it in pieces.
+
+    Raises:
+        OSError: see `open_regular`.
+    """
     digest = hashlib.sha256()
-    with path.open("rb") as f:
+    with open_regular(path) as f:
         while piece := f.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()

@@ -183,7 +183,7 @@ def test_a_graph_that_no_export_writes_is_refused(bundle: Path, change: Attack) 
     attack_graph(bundle, change)
     found = read_bundle(bundle)
     with within_limits(), pytest.raises(BundleError, match=r"model\.onnx"):
-        require_sound_graph(found.path, found.manifest)
+        require_sound_graph(found)
 
 
 NO_GRAPHS = {
@@ -202,7 +202,7 @@ def test_what_is_no_graph_is_refused(bundle: Path, data: bytes) -> None:
     edit(bundle, lambda manifest: None)
     found = read_bundle(bundle)
     with within_limits(), pytest.raises(BundleError, match=r"is not an ONNX graph"):
-        require_sound_graph(found.path, found.manifest)
+        require_sound_graph(found)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
@@ -212,7 +212,7 @@ def test_a_graph_that_is_cut_short_is_refused(bundle: Path, share: float) -> Non
     edit(bundle, lambda manifest: None)
     found = read_bundle(bundle)
     with within_limits(), pytest.raises(BundleError, match=r"model\.onnx"):
-        require_sound_graph(found.path, found.manifest)
+        require_sound_graph(found)
 
 
 READERS: dict[str, Callable[[Path, Path], object]] = {
@@ -238,7 +238,7 @@ def test_a_graph_that_was_replaced_after_the_check_of_hashes_is_refused(bundle: 
     found = read_bundle(bundle)
     (bundle / "model.onnx").write_bytes((bundle / "model.onnx").read_bytes() + b"\x3a\x00")
     with pytest.raises(BundleError, match="altered or cut short"):
-        require_sound_graph(found.path, found.manifest)
+        require_sound_graph(found)
 
 
 def test_external_weights_in_the_listed_file_are_fine(bundle: Path) -> None:
@@ -255,13 +255,13 @@ def test_external_weights_in_the_listed_file_are_fine(bundle: Path) -> None:
 
     attack_graph(bundle, move)
     found = read_bundle(bundle)
-    require_sound_graph(found.path, found.manifest)
+    require_sound_graph(found)
     for key, value in (("offset", "4"), ("length", "4"), ("offset", "9" * 30)):
         change: Attack = lambda m, k=key, v=value: _tell(m, k, v)  # type: ignore[misc]  # noqa: E731
         attack_graph(bundle, change)
         found = read_bundle(bundle)
         with pytest.raises(BundleError, match=r"model\.onnx"):
-            require_sound_graph(found.path, found.manifest)
+            require_sound_graph(found)
         _restore(bundle, length)
 
 
@@ -280,5 +280,5 @@ def _restore(folder: Path, length: str) -> None:
 
 def test_what_is_whole_is_accepted(whole: Path) -> None:
     found = read_bundle(whole)
-    require_sound_graph(found.path, found.manifest)
+    require_sound_graph(found)
     assert entry(whole / "model.onnx")["size"] == found.manifest.files["model.onnx"].size

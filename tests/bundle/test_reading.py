@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from linked_bundles import LAYOUTS, link
 from small_bundle import CONTENT, CONTRACT, FILES, rewrite
 
 from vivit_export.bundle import read_bundle
+from vivit_export.bundle.reading import copy_files
 from vivit_export.errors import BundleError
 from vivit_export.files import sha256_of
 from vivit_export.precision import Precision
@@ -61,21 +66,62 @@ def test_a_truncated_or_missing_file_is_found_even_without_hashing(home: Path, n
         read_bundle(home / "old", verify=verify)
 
 
-def test_a_folder_in_the_place_of_a_file_is_refused(home: Path) -> None:
-    (home / "old/model.onnx").unlink()
-    (home / "old/model.onnx").mkdir()
-    with pytest.raises(BundleError, match=r"model\.onnx is missing"):
-        read_bundle(home / "old")
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_bundle_whose_files_are_links_is_read_if_the_hashes_match(home: Path, layout: str) -> None:
+    folder = link(home / "old", home, layout)
+    bundle = read_bundle(folder)
+    assert {name: bundle.read(name) for name in FILES} == FILES
+    copy_files(bundle, home / "copy")
+    assert not any(path.is_symlink() for path in (home / "copy").rglob("*"))
+    path = (folder / "engines/rtx.plan").resolve()
+    path.write_bytes(b"xyz")
+    with pytest.raises(BundleError, match=r"rtx\.plan is not the file that bundle\.json describes"):
+        read_bundle(folder)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "engines/rtx.plan", "engines"])
-def test_a_link_out_of_the_bundle_is_refused(home: Path, name: str) -> None:
-    path = home / "old" / name
-    elsewhere = home / "elsewhere"
-    path.rename(elsewhere)
-    path.symlink_to(elsewhere)
-    with pytest.raises(BundleError, match="link out of the bundle"):
-        read_bundle(home / "old")
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(path))  # a name of at most 107 bytes
+
+
+MAKERS: dict[str, Callable[[Path], object]] = {
+    "a link to nothing": lambda path: path.symlink_to("nothing"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "a pipe": os.mkfifo,
+    "a socket": make_socket,
+    "a folder": Path.mkdir,
+}
+
+
+@pytest.mark.parametrize("what", MAKERS)
+@pytest.mark.parametrize("name", ["model.onnx", "bundle.json"])
+@pytest.mark.parametrize("verify", [True, False])
+def test_what_is_no_file_is_refused_at_once(home: Path, what: str, name: str, verify: bool) -> None:
+    (home / "old" / name).unlink()
+    MAKERS[what](home / "old" / name)
+    with pytest.raises(BundleError, match=r"model\.onnx is missing \(or not a file\)|has no bundle\.json"):
+        read_bundle(home / "old", verify=verify)
+
+
+@pytest.mark.parametrize("what", MAKERS)
+def test_what_takes_the_place_of_a_file_later_is_not_read(home: Path, what: str) -> None:
+    bundle = read_bundle(home / "old")
+    bundle.model.unlink()
+    MAKERS[what](bundle.model)
+    with pytest.raises(BundleError, match=r"model\.onnx (cannot be read|is not the file that)"):
+        bundle.read("model.onnx")
+
+
+def test_only_what_was_verified_is_read(home: Path) -> None:
+    bundle = read_bundle(home / "old")
+    assert {name: bundle.read(name) for name in FILES} == FILES
+    for content in (b"grapH", b"graphs", b"grap", b""):
+        bundle.model.write_bytes(content)
+        with pytest.raises(BundleError, match=r"model\.onnx is not the file that bundle\.json describes"):
+            bundle.read("model.onnx")
+    with pytest.raises(BundleError, match=r"bundle\.json does not list notes\.txt, so it is not used"):
+        bundle.read("notes.txt")
 
 
 def test_a_bundle_behind_a_link_is_read(home: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from vivit_export.calibration import collect as collect_module
 from vivit_export.calibration.cache import Observations, default_cache, load_observations, save_observations
 from vivit_export.calibration.clips import find_calibration_clips
 from vivit_export.calibration.collect import collect, observe
+from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.contract import Contract
 from vivit_export.errors import CalibrationError, ClipError, OutputError
 from vivit_export.export.calibrate import calibration_graph
@@ -266,6 +268,34 @@ def test_a_place_that_cannot_be_written_is_found_out_first(run: Run, monkeypatch
     monkeypatch.setattr(collect_module, "OnnxRuntimeSession", None)
     with pytest.raises(OutputError, match=r"the calibration cache .* was not written: it cannot be written"):
         run()
+
+
+def link_to_a_device(path: Path) -> None:
+    path.symlink_to("/dev/null")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, link_to_a_device])
+def test_a_cache_never_replaces_what_is_no_file(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    cache = tmp_path / "cache"
+    make(cache)
+    kind = cache.lstat().st_mode
+    with pytest.raises(CalibrationError, match="cache is not a file, so it is no calibration cache; name another"):
+        load_observations(cache, KEY)
+    for write in (
+        lambda: save_observations(cache, KEY, Observations()),
+        lambda: CalibrationOptions((tmp_path,), cache=cache).require_data("x"),
+    ):
+        with pytest.raises(OutputError, match=r"cache is a .*, not a file that can be replaced; choose another name"):
+            write()
+    assert cache.lstat().st_mode == kind
+
+
+def test_a_linked_cache_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("cache")
+    for _ in range(2):
+        save_observations(tmp_path / "link", KEY, Observations())
+        assert load_observations(tmp_path / "cache", KEY) == Observations()
+    assert (tmp_path / "link").is_symlink()
 
 
 def test_a_disk_that_fills_keeps_what_was_saved(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

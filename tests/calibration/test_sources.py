@@ -39,6 +39,14 @@ def test_a_name_is_the_path_inside_of_the_data(contract: Contract, tmp_path: Pat
     assert list(named(contract, crops)) == ["crops.safetensors[0]", "crops.safetensors[1]"]
 
 
+def test_what_a_folder_holds_besides_is_told(contract: Contract, tmp_path: Path) -> None:
+    one, two = make(tmp_path / "one", "a.mp4", "b.bin", ".hidden.mp4"), make(tmp_path / "two", "c.mp4")
+    notes: list[str] = []
+    find_calibration_clips([one, two], contract, fewest=1, note=notes.append)
+    ignored = "1 file without the suffix of a video (b.bin), 1 hidden video (.hidden.mp4)"
+    assert notes == [f"ignored in {one}: {ignored}"]
+
+
 def test_no_two_sources_share_a_name(contract: Contract, tmp_path: Path) -> None:
     one, two = make(tmp_path / "1/train", "x.mp4"), make(tmp_path / "2/train", "x.mp4")
     found = named(contract, one, two)

@@ -111,6 +111,7 @@ def place(tmp_path: Path, checkpoints: Checkpoints) -> Path:
             "--target auto --timing-cache {0}/none/x",
             "--timing-cache {0}/none/x cannot be written: there",
         ),
+        ("demo", "out", "--target auto --timing-cache /dev/null", "/dev/null is a device, not a file that can be"),
         ("demo", "out", "--clips {0}/work", "{0}/work holds no video"),
         ("demo", "out", "--clips {0}/file", "{0}/file cannot be read as a video|{0}/file is a text file"),
     ],

@@ -87,6 +87,16 @@ def test_places_that_a_rewrite_left_alone_are_told_with_the_reason() -> None:
     assert "<td>layernorm at layers.0/X: &lt;it&gt; is read twice</td>" in render_html(bundle.manifest)
 
 
+def test_what_was_done_with_the_checkpoint_is_told() -> None:
+    notes = ("not exported: the weight loss.weight", "the names begin with 'module.'")
+    bundle = headless(model=ModelRecord("m", 1, 2, {}, notes=notes))
+    assert [line for line in summary_text(bundle).splitlines() if line.startswith("  checkpoint ")] == [
+        f"  checkpoint {note}" for note in notes
+    ]
+    assert summary_json(bundle, None)["model"]["notes"] == list(notes)
+    assert "<td>not exported: the weight loss.weight</td>" in render_html(bundle.manifest)
+
+
 def test_the_largest_weight_is_shown() -> None:
     largest = LargestWeight("fc1.weight", 12.345)
     precision = PrecisionRecord(Precision.FP16, "pattern", 20, largest_weight=largest, subnormal_weights=0.0123)

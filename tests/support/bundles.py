@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 from capabilities import missing
 from exporter import EXPORTER, export_demo, golden_of_the_demo
 from made_records import engine_record
 
 import vivit_export as ve
-from vivit_export.bundle import Bundle, read_bundle
+from vivit_export.bundle import MODEL_DATA, Bundle, read_bundle, write_manifest
 from vivit_export.bundle.engines import Profile
 from vivit_export.records import to_json
 
@@ -108,3 +109,12 @@ def random_crops(bundle: Bundle, count: int, seed: int = 0) -> npt.NDArray[np.ui
     clip = bundle.contract.clip
     shape = (count, clip.num_frames, clip.height, clip.width, 3)
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def move_weights_out(folder: Path) -> Bundle:
+    """Move a bundle's weights to model.onnx.data, as in the bundle of a large model."""
+    bundle = read_bundle(folder)
+    model = onnx.load(bundle.model)
+    onnx.save(model, bundle.model, save_as_external_data=True, location=MODEL_DATA, size_threshold=1024)
+    write_manifest(folder, bundle.manifest.content)
+    return read_bundle(folder)

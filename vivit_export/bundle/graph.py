@@ -8,14 +8,14 @@ Time and memory are proportional to the size of the file. What this cannot bound
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from vivit_export.bundle.manifest import FileRecord, Manifest
+from vivit_export.bundle.manifest import FileRecord
 from vivit_export.bundle.names import MODEL, MODEL_DATA
+from vivit_export.bundle.reading import Bundle
 from vivit_export.contract import Tensor
 from vivit_export.errors import BundleError
 from vivit_export.limits import MOST_ELEMENTS, MOST_GRAPH_BYTES, MOST_NODES
@@ -39,18 +39,17 @@ _MOST_DIMS = 8
 _EXTERNAL_KEYS = {"location", "offset", "length"}
 
 
-def require_sound_graph(folder: Path, manifest: Manifest) -> None:
+def require_sound_graph(bundle: Bundle) -> None:
     """Refuse a graph that is none, or that an export would not write.
 
     Args:
-        folder: the bundle's.
-        manifest: says which bytes the file holds; a file with other bytes is refused too.
+        bundle: says which bytes the file holds; a file with other bytes is refused too.
 
     Raises:
         BundleError: says what is wrong.
     """
-    path = folder / MODEL
-    model = _parsed(path, manifest.files[MODEL])
+    path, manifest = bundle.model, bundle.manifest
+    model = _parsed(bundle)
     if model.ir_version not in _IR_VERSIONS:
         _refuse(path, f"has the format version {model.ir_version}, not {_IR_VERSIONS[0]} to {_IR_VERSIONS[-1]}")
     opset = _opset(path, model)
@@ -72,18 +71,14 @@ def _refuse(path: Path, why: str) -> NoReturn:
     raise BundleError(f"{path} {why}, which no export writes; export the bundle again")
 
 
-def _parsed(path: Path, file: FileRecord) -> ModelProto:
+def _parsed(bundle: Bundle) -> ModelProto:
     from google.protobuf.message import DecodeError
     from onnx import ModelProto
 
-    if file.size > MOST_GRAPH_BYTES:
-        _refuse(path, f"has {file.size} bytes")
-    try:
-        data = path.read_bytes()
-    except OSError as e:
-        raise BundleError(f"{path} cannot be read: {e.strerror}; copy the bundle again") from e
-    if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise BundleError(f"{path} is not the file that the bundle describes: it was altered or cut short")
+    path, size = bundle.model, bundle.manifest.files[MODEL].size
+    if size > MOST_GRAPH_BYTES:
+        _refuse(path, f"has {size} bytes")
+    data = bundle.read(MODEL)
     try:
         model: ModelProto = ModelProto.FromString(data)
     except DecodeError as e:

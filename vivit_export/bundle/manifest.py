@@ -36,6 +36,8 @@ class ModelRecord:
         config: the checkpoint's ``config.json``, for people and to distinguish models.
         revision: hub revision, if it came from the hub.
         weights_sha256: hash by weight file of the checkpoint.
+        notes: what was done with the checkpoint besides loading it: weights that are not exported, a prefix of their
+            names that was left out, settings that were replaced, pixel values that are unlikely.
     """
 
     id: str
@@ -44,6 +46,7 @@ class ModelRecord:
     config: Mapping[str, object]
     revision: str | None = None
     weights_sha256: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from vivit_export.bundle.names import ENGINES, FORMAT, GOLDEN, MANIFEST, MODEL
 from vivit_export.bundle.upgrade import from_version_1
 from vivit_export.contract import Contract
 from vivit_export.errors import BundleError, InputError
-from vivit_export.files import as_path, sha256_of
+from vivit_export.files import as_path, open_regular, sha256_of
 from vivit_export.limits import MOST_MANIFEST_BYTES
 from vivit_export.precision import Precision
 from vivit_export.records import JsonObject, from_json, parse_json
@@ -71,6 +73,34 @@ class Bundle:
         """Total size of the listed files."""
         return sum(file.size for file in self.manifest.files.values())
 
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes, which are those that the manifest describes: what is hashed is what is returned.
+
+        Whoever uses a file's content takes it from here, so that a file which was replaced since the bundle was
+        verified is never used.
+
+        Args:
+            name: as the manifest lists it.
+
+        Raises:
+            BundleError: it is not listed, cannot be read, or was altered.
+        """
+        record, path = self.manifest.files.get(name), self.path / name
+        if record is None:
+            raise BundleError(
+                f"{self.path / MANIFEST} does not list {name}, so it is not used; export the bundle again"
+            )
+        try:
+            with open_regular(path) as file:
+                if os.fstat(file.fileno()).st_size != record.size:
+                    raise _altered(path)
+                content = file.read(record.size)
+        except OSError as e:
+            raise _unreadable(path, e) from e
+        if hashlib.sha256(content).hexdigest() != record.sha256:
+            raise _altered(path)
+        return content
+
 
 def read_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
     """Read a bundle and check every listed file against its size and SHA-256.
@@ -89,7 +119,7 @@ def read_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
         for name, file in manifest.files.items():
             _check_file(folder, name, file, verify)
     except OSError as e:
-        raise BundleError(f"{e.filename or folder} cannot be read: {e.strerror}; copy the bundle again") from e
+        raise _unreadable(folder, e) from e
     return Bundle(folder, manifest)
 
 
@@ -155,7 +185,15 @@ def _check_file(folder: Path, name: str, file: FileRecord, verify: bool) -> None
     if relative.is_absolute() or ".." in relative.parts or "\\" in name:
         raise BundleError(f"{folder / MANIFEST} lists {name!r}, which lies outside the bundle")
     path = folder / relative
-    if not path.is_file() or path.resolve().parent != (folder.resolve() / relative).parent:
-        raise BundleError(f"{path} is missing (or a link out of the bundle); export again or restore the file")
+    if not path.is_file():  # a link to a file is as good: the hash says what it leads to
+        raise BundleError(f"{path} is missing (or not a file); export again or restore the file")
     if path.stat().st_size != file.size or (verify and sha256_of(path) != file.sha256):
-        raise BundleError(f"{path} is not the file that {MANIFEST} describes: it was altered or cut short")
+        raise _altered(path)
+
+
+def _altered(path: Path) -> BundleError:
+    return BundleError(f"{path} is not the file that {MANIFEST} describes: it was altered or cut short")
+
+
+def _unreadable(path: Path, error: OSError) -> BundleError:
+    return BundleError(f"{error.filename or path} cannot be read: {error.strerror}; copy the bundle again")

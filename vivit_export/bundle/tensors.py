@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass
+from os import SEEK_END
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from vivit_export.errors import BundleError, InputError
 from vivit_export.records import JsonObject, from_json, parse_json, shown
@@ -32,20 +33,24 @@ class TensorHeader:
     data_offsets: tuple[int, int]
 
 
-def read_headers(path: Path) -> dict[str, TensorHeader]:
+def read_headers(file: BinaryIO, path: Path) -> dict[str, TensorHeader]:
     """Return what a safetensors file of uint8 and float32 tensors says of each; the tensors fill the file.
+
+    Args:
+        file: open at its beginning.
+        path: what messages call it.
 
     Raises:
         BundleError: it is no such file; or offsets overlap, leave a gap, or do not fit the shapes.
         OSError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
-            if not 2 <= length <= min(_MOST_HEADER_BYTES, size - _LENGTH.size):
-                raise ValueError(f"its header would have {length} bytes")
-            headers = _parse(parse_json(file.read(length).decode("utf-8")))
+        size = file.seek(0, SEEK_END)
+        file.seek(0)
+        (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
+        if not 2 <= length <= min(_MOST_HEADER_BYTES, size - _LENGTH.size):
+            raise ValueError(f"its header would have {length} bytes")
+        headers = _parse(parse_json(file.read(length).decode("utf-8")))
         _require_dense(headers, size - _LENGTH.size - length)
     except (struct.error, ValueError, InputError) as e:
         raise BundleError(f"{path} is not a safetensors file of this kind ({e}); export the bundle again") from e

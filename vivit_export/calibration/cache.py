@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from vivit_export.calibration.observers import Histogram
 from vivit_export.errors import CalibrationError, OutputError
-from vivit_export.files import replacing
+from vivit_export.files import writing_file
 from vivit_export.records import JsonObject
 
 _FORMAT = "vivit-observations/1"
@@ -80,6 +80,8 @@ def load_observations(path: Path, key: dict[str, str]) -> Observations | None:
     """
     if not path.exists():
         return None
+    if not path.is_file():  # opening a pipe would wait for somebody to write into it
+        raise CalibrationError(f"{path} is not a file, so it is no calibration cache; name another file")
     try:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
@@ -101,6 +103,8 @@ def load_observations(path: Path, key: dict[str, str]) -> Observations | None:
 def save_observations(path: Path, key: dict[str, str], state: Observations) -> None:
     """Write the cache to a temporary file, then rename it; an existing file stays intact until then.
 
+    Nothing but a file is replaced; see `vivit_export.files.check_file`.
+
     Raises:
         OutputError: the disk is full, or the folder cannot be written.
     """
@@ -118,7 +122,7 @@ def save_observations(path: Path, key: dict[str, str], state: Observations) -> N
     text = json.dumps({"key": key, "done": state.done, "set_aside": state.set_aside, "tensors": facts})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as part:
+        with writing_file(path, force=True) as part:
             save_file(arrays, part, metadata={"format": _FORMAT, "state": text})
     except (OSError, SafetensorError) as e:
         full = getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(e).lower()

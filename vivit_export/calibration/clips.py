@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -183,6 +183,7 @@ def find_calibration_clips(
     fewest: int = FEWEST_CLIPS,
     reading: Reading = AS_NEEDED,
     readers: int | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> CalibrationClips:
     """Find clips and shuffle them, without decoding any.
 
@@ -196,12 +197,13 @@ def find_calibration_clips(
         fewest: see `CalibrationClips`, as for ``reading`` and ``readers``.
         reading: see there.
         readers: see there.
+        note: receives a remark for each folder in which anything is ignored; see `find_clips`.
 
     Raises:
         ClipError: something does not exist, is of the wrong shape, or there are too few clips.
     """
     places = [data] if isinstance(data, Path) else list(data)
-    sources = find_sources(places, contract)
+    sources = find_sources(places, contract, note)
     order = np.random.default_rng(seed).permutation(len(sources))[:limit]
     clips = CalibrationClips(contract, tuple(sources[i] for i in order), fewest, reading, readers)
     clips.require_enough(len(clips))

@@ -8,6 +8,7 @@ from typing import get_args
 
 from vivit_export.choices import CalibrationMethod, Decode
 from vivit_export.errors import CalibrationError, ClipError, UsageError, option
+from vivit_export.files import check_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class CalibrationOptions:
         Raises:
             UsageError: there are neither clips nor ranges.
             InputError: a named file or folder does not exist.
+            OutputError: the cache is something that must not be replaced, such as a device.
         """
         if not self.data and self.ranges is None and model != "demo":
             raise UsageError(
@@ -76,6 +78,8 @@ class CalibrationOptions:
                 f"{option('calibration.data', 'DIR')} (or {option('calibration.ranges', 'ranges.json')}); random data "
                 "would give wrong ranges"
             )
+        if self.cache is not None and self.cache.exists():
+            check_file(self.cache, force=True)
         if self.ranges is not None and not self.ranges.exists():
             raise CalibrationError(
                 f"{self.ranges} does not exist; make it with vivit calibrate, or take the ranges.json of a bundle"

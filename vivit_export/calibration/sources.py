@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,15 +40,20 @@ class Source:
     row: int | None = None
 
 
-def find_sources(places: Sequence[Path], contract: Contract) -> list[Source]:
+def find_sources(places: Sequence[Path], contract: Contract, note: Callable[[str], None] | None = None) -> list[Source]:
     """Find clips without decoding any; see `clips.find_calibration_clips` for what a place may be.
+
+    Args:
+        places: where the clips are.
+        contract: contract of the model.
+        note: receives a remark for each folder in which anything is ignored; see `find_clips`.
 
     Raises:
         ClipError: something does not exist, lists what does not exist, or holds clips of another shape.
     """
     found: list[Source] = []
     for place in places:
-        inside = _sources(place, contract)
+        inside = _sources(place, contract, note)
         if len(places) > 1 and place.is_dir():
             inside = [replace(source, name=f"{place.absolute().name}/{source.name}") for source in inside]
         found += inside
@@ -64,12 +69,12 @@ def _with_names_of_their_own(sources: Sequence[Source]) -> Iterator[Source]:
         yield source if count == 1 else replace(source, name=f"{source.name} ({count})")
 
 
-def _sources(place: Path, contract: Contract) -> list[Source]:
+def _sources(place: Path, contract: Contract, note: Callable[[str], None] | None) -> list[Source]:
     if place.suffix.lower() in LISTS and place.is_file():
         return _inside(_listed(place))
     if place.suffix == ".safetensors" and place.is_file():
         return _rows(place, contract)
-    paths = find_clips(place)
+    paths = find_clips(place, note)
     return _inside(paths, place if place.is_dir() else place.parent)
 
 

@@ -131,7 +131,7 @@ def build_engines(
     progress = progress if progress is not None else Silent()
     with progress.stage("verify the bundle"):
         source = read_bundle(path)
-        require_sound_graph(source.path, source.manifest)
+        require_sound_graph(source)
     if "onnx" in targets:
         raise UsageError(f"{option('targets', 'onnx')}: the bundle holds its ONNX graph already; name an engine")
     options = EngineOptions(batches, sms, timing_cache, allow_unfused)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -133,7 +133,7 @@ def _calibrate(job: _Calibration, progress: Progress) -> Ranges:
     options = job.options
     with ExitStack() as stack:
         with progress.stage("find the calibration clips"):
-            clips, source = stack.enter_context(find_clips_of(job.contract, options, told_by(progress)))
+            clips, source = stack.enter_context(find_clips_of(job.contract, options, progress))
             key = {**job.key, "clips": clips.sha256}
             if job.blocks:
                 key["set of tensors"] = _sha256_of_json(job.blocks)
@@ -198,7 +198,7 @@ def calibration_contract(checkpoint: Checkpoint, model: ir.Model, clip: Clip) ->
 
 @contextmanager
 def find_clips_of(
-    contract: Contract, options: CalibrationOptions, note: Callable[[Path, str], None] = ignore
+    contract: Contract, options: CalibrationOptions, progress: Progress | None = None
 ) -> Iterator[tuple[CalibrationClips, str]]:
     """Find the clips that the options name, and a title for them; the demo's are rendered to a temporary file."""
     find = partial(
@@ -207,8 +207,9 @@ def find_clips_of(
         limit=options.num_clips,
         seed=options.seed,
         fewest=FEWEST_CLIPS,
-        reading=Reading(options.decode, note=note),
+        reading=Reading(options.decode, note=told_by(progress) if progress else ignore),
         readers=options.readers,
+        note=progress.note if progress else None,
     )
     if options.data:
         # A folder's place on this machine is not part of what the bundle is; its name helps people.

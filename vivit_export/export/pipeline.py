@@ -241,4 +241,5 @@ def _provenance(checkpoint: Checkpoint) -> ModelRecord:
         config=checkpoint.config,
         revision=checkpoint.revision,
         weights_sha256=checkpoint.weights_sha256,
+        notes=checkpoint.notes,
     )

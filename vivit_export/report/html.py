@@ -70,6 +70,7 @@ def render_html(content: Content) -> str:
     io, clip = contract.io, contract.clip
     facts = [
         ("model", f"{model.id} ({model.parameters / 1e6:.1f} M parameters)"),
+        *[("checkpoint", note) for note in model.notes],
         ("precision", f"{precision.name}, attention as {precision.attention}, opset {precision.opset}"),
         *([("quantized", quantization_text(precision.quantization))] if precision.quantization else []),
         ("rewrites", rewrites_text(content) or "none"),

@@ -48,6 +48,7 @@ def summary_text(bundle: Bundle) -> str:
     lines = [
         f"{path}  {_megabytes(bundle.size_bytes)}, {len(manifest.files)} files, hashes verified",
         f"  model      {model.id}, {model.parameters / 1e6:.1f} M parameters",
+        *(f"  checkpoint {note}" for note in model.notes),
         f"  precision  {precision.name}, attention as {precision.attention}, opset {precision.opset}",
     ]
     if precision.quantization:

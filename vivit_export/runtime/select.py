@@ -79,7 +79,7 @@ def open_session(
     if address is not None:
         return _open_served(str(address), bundle, prefer, device or cpu_precision)
     source = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
-    require_sound_graph(source.path, source.manifest)
+    require_sound_graph(source)
     wish = _read_wish(source, prefer, device, cpu_precision)
     passed_over: dict[str, str] = {}
     faults: list[Exception] = []

@@ -25,6 +25,7 @@ def test_float32_weights_stay_float32_whatever_the_config_says(
     folder = checkpoints.copy(tmp_path / "low")
     edit_config(folder, **{"dtype": None, field: dtype})
     loaded = load_checkpoint(str(folder))
+    assert loaded.notes == (f"not as config.json says: {field}={dtype!r}; weights are float32 and outputs plain",)
     pixels = normal_pixels(loaded, 2)
     assert_as_hugging_face(loaded.run_eager(pixels), folder, pixels)
 
@@ -135,7 +136,7 @@ def test_a_byte_order_mark_is_no_obstacle(checkpoints: Checkpoints, tmp_path: Pa
 
 def test_another_librarys_sentence_is_not_cut(checkpoints: Checkpoints, tmp_path: Path) -> None:
     folder = checkpoints.copy(tmp_path / "wrong")
-    edit_config(folder, layer_norm_eps="tiny")
+    edit_config(folder, initializer_range="tiny")
     said = refusal(folder)
-    assert re.search(r"cannot be loaded as a ViViT: .*layer_norm_eps.*tiny", said), said
-    assert json.loads((folder / "config.json").read_text())["layer_norm_eps"] == "tiny"
+    assert re.search(r"cannot be loaded as a ViViT: .*initializer_range.*tiny", said), said
+    assert json.loads((folder / "config.json").read_text())["initializer_range"] == "tiny"

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from checkpoints import Checkpoints, edit_config
 from transformers import VivitConfig, VivitForVideoClassification
@@ -24,10 +25,39 @@ def folder(checkpoints: Checkpoints, tmp_path: Path) -> Path:
     return checkpoints.copy(tmp_path / "checkpoint")
 
 
-def test_a_checkpoint_and_a_hub_id_pass(folder: Path) -> None:
+def test_a_checkpoint_passes(folder: Path) -> None:
     preview_checkpoint(str(folder))
     preview_checkpoint("demo")
-    preview_checkpoint("owner/name", revision="main")  # which is not looked for
+
+
+def test_of_a_model_on_the_hub_only_the_json_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str | None, bool]] = []
+
+    def download(model: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append((model, revision, any("safetensors" in pattern for pattern in allow_patterns)))
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    (folder / "model.safetensors").unlink()
+    preview_checkpoint("owner/name", revision="main")
+    assert asked == [("owner/name", "main", False)]
+    edit_config(folder, model_type="bert")
+    with pytest.raises(CheckpointError, match="is a bert checkpoint"):
+        preview_checkpoint("owner/name")
+
+
+@pytest.mark.parametrize("model", ["two words", "x" * 300, "owner/na:me", "no-such-model"])
+def test_what_cannot_be_a_model_is_refused_without_torch(model: str, tmp_path: Path) -> None:
+    code = f"""
+    import sys
+    sys.modules["torch"] = sys.modules["transformers"] = None  # any import of them now fails
+    from vivit_export.cli import vivit
+    vivit(["export", "--target", "onnx", "-o", "out", {model!r}])
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3
+    assert "is neither a folder nor a valid hub id" in done.stderr or "cannot reach the hub" in done.stderr
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
@@ -35,6 +65,15 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "has no config.json": lambda folder: (folder / "config.json").unlink(),
     "cannot be read as JSON": lambda folder: (folder / "config.json").write_text("{"),
     "hidden_size=100 does not divide": lambda folder: edit_config(folder, hidden_size=100, num_attention_heads=3),
+    r"layer_norm_eps must be a finite number, 0 or more, got -1e-06": lambda folder: edit_config(
+        folder, layer_norm_eps=-1e-6
+    ),
+    "layer_norm_eps must be a finite number, 0 or more, got nan": lambda folder: edit_config(
+        folder, layer_norm_eps=float("nan")
+    ),
+    "layer_norm_eps must be a finite number, 0 or more, got '1'": lambda folder: edit_config(
+        folder, layer_norm_eps="1"
+    ),
     "has no preprocessor_config.json": lambda folder: (folder / "preprocessor_config.json").unlink(),
     "has no weights": lambda folder: (folder / "model.safetensors").unlink(),
 }

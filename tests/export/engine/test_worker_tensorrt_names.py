@@ -8,6 +8,7 @@ accept exactly their signatures (stub_tensorrt/tensorrt).
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -103,6 +104,14 @@ def test_a_timing_cache_is_read_and_replaced(simulated: Path, request_: EngineRe
     build_engine(request, tmp_path / "model.plan", tmp_path / "build.log")
     assert cache.read_bytes() == b"timings"
     assert [p.name for p in cache.parent.iterdir()] == ["timings"]
+
+
+def test_a_timing_cache_that_is_a_link_is_followed(simulated: Path, request_: EngineRequest, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("timings")
+    request = dataclasses.replace(request_, flavour=Flavour.TENSORRT, timing_cache=tmp_path / "link")
+    build_engine(request, tmp_path / "model.plan", tmp_path / "build.log")
+    assert (tmp_path / "timings").read_bytes() == b"timings"
+    assert (tmp_path / "link").is_symlink()
 
 
 @pytest.mark.parametrize(

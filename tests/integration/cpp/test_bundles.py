@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from bundles import Bundles
+from bundles import Bundles, move_weights_out, random_crops
 from cpp_project import Cpp, flip_a_byte
+from linked_bundles import LAYOUTS, link
 from made_records import engine_record
 
-from vivit_export.bundle import read_bundle
+import vivit_export as ve
+from vivit_export.bundle import MODEL, MODEL_DATA, read_bundle
 from vivit_export.errors import VivitExportError
 from vivit_export.records import to_json
 
@@ -55,9 +59,14 @@ def lose(folder: Path, _manifest: dict[str, Any]) -> None:
     (folder / "model.onnx").unlink()
 
 
-def link_out(folder: Path, _manifest: dict[str, Any]) -> None:
-    (folder / "model.onnx").rename(folder.parent / f"{folder.name}.onnx")
-    (folder / "model.onnx").symlink_to(folder.parent / f"{folder.name}.onnx")
+def put(make: Callable[[Path], object]) -> Damage:
+    """Put something else in the place of the model."""
+
+    def damage(folder: Path, _manifest: dict[str, Any]) -> None:
+        (folder / "model.onnx").unlink()
+        make(folder / "model.onnx")
+
+    return damage
 
 
 ENTRY = {"sha256": "0" * 64, "size": 1}
@@ -67,7 +76,10 @@ DAMAGES: dict[str, Damage] = {
     "a flipped byte": flip_a_byte,
     "a cut file": cut,
     "a lost file": lose,
-    "a link out": link_out,
+    "a link to nothing": put(lambda path: path.symlink_to("nothing")),
+    "a link to a device": put(lambda path: path.symlink_to("/dev/zero")),
+    "a pipe": put(os.mkfifo),
+    "a folder": put(Path.mkdir),
     "another format": edit("format", value="vivit-bundle/3"),
     "a format of another type": edit("format", value=1),
     "no contract": drop("contract"),
@@ -157,3 +169,25 @@ def test_a_manifest_that_is_no_json_is_refused(cpp: Cpp, bundles: Bundles, tmp_p
     answers = cpp.ask(requests, "avx2")
     assert all("bundle.json cannot be read as JSON (" in answer["error"] for answer in answers[:-1])
     assert "has format None; this version reads 'vivit-bundle/2' and 'vivit-bundle/1'" in answers[-1]["error"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_bundle_whose_files_are_links_is_read(cpp: Cpp, tmp_path: Path, layout: str) -> None:
+    folder = link(cpp.bundle, tmp_path, layout)
+    assert cpp.ask([{"do": "open", "bundle": str(folder)}]) == [{"engine": "onnxruntime-cpu"}]
+
+
+def test_weights_in_a_file_are_those_that_were_verified(cpp: Cpp, bundles: Bundles, tmp_path: Path) -> None:
+    bundle = move_weights_out(bundles.copy(tmp_path / "large"))
+    clips = random_crops(bundle, 2)
+    clips.tofile(tmp_path / "clips")
+    (answer,) = cpp.ask([{"do": "infer", "bundle": str(bundle.path), "clips": str(tmp_path / "clips")}], "avx2")
+    with ve.open_session(bundle, prefer="onnxruntime-cpu") as session:
+        np.testing.assert_allclose(np.reshape(answer["logits"], (2, -1)), session.infer(clips), rtol=0, atol=1e-6)
+    for name in (MODEL_DATA, MODEL):
+        (answer,) = cpp.ask([{"do": "open", "bundle": str(bundle.path), "flip": name}])
+        message = f"{bundle.path / name} is not the file that bundle.json describes: it was altered or cut short"
+        assert answer == {"error": message, "code": 3}
+        content = bytearray((bundle.path / name).read_bytes())
+        content[0] ^= 1
+        (bundle.path / name).write_bytes(content)

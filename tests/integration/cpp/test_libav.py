@@ -174,7 +174,13 @@ def test_damage(libav: Libav, tmp_path: Path, name: str) -> None:
 
 def test_joined_recordings_and_clocks_on_the_wall(libav: Libav, tmp_path: Path) -> None:
     paths = []
-    for name, codec in (("a.ts", "libx264"), ("a.vob", "mpeg2video"), ("a.webm", "libvpx"), ("a.mkv", "libx264")):
+    for name, codec in (
+        ("a.ts", "libx264"),
+        ("a.vob", "mpeg2video"),
+        ("a.webm", "libvpx"),
+        ("a.mkv", "libx264"),
+        ("a.flv", "flv"),
+    ):
         one = make_video(tmp_path / name, codec=codec)
         paths.append(tmp_path / f"joined-{name}")
         paths[-1].write_bytes(one.read_bytes() * 3)
@@ -183,8 +189,8 @@ def test_joined_recordings_and_clocks_on_the_wall(libav: Libav, tmp_path: Path) 
     data = paths[-2].read_bytes()
     paths[-1].write_bytes(data[: len(data) // 2])
     said = assert_as_in_python(libav, paths)
-    assert ["several recordings" in text for text in said] == [True, True, False]
-    assert "is cut short: its header states 9.5 s but the data end at" in said[2]
+    assert ["several recordings" in text for text in said] == [True, True, True, False]
+    assert "is cut short: its header states 9.5 s but the data end at" in said[3]
 
 
 def test_what_is_no_video_at_all(libav: Libav, tmp_path: Path) -> None:

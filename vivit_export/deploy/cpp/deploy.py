@@ -49,7 +49,7 @@ def deploy_cpp(
     progress, target = progress or Silent(), Path(target)
     with progress.stage("verify the bundle"):
         source = read_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
-        require_sound_graph(source.path, source.manifest)
+        require_sound_graph(source)
     with deploying("cpp", source, target, force) as work, progress.stage("write the project"):
         shutil.copytree(PROJECT, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         readme = work / README

@@ -90,7 +90,7 @@ def deploy_triton(
     progress, target, options = progress or Silent(), Path(target), options or TritonOptions()
     with progress.stage("verify the bundle"):
         source = read_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
-        require_sound_graph(source.path, source.manifest)
+        require_sound_graph(source)
     contract = options.contract or source.contract
     _require_lines(contract.labels)
     if options.ensemble:

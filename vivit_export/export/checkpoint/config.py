@@ -59,6 +59,9 @@ def read_config(folder: Path) -> JsonObject:
     hidden, heads, _ = (_positive(config, name, default, path) for name, default in sizes.items())
     if hidden % heads:
         raise CheckpointError(f"{path}: hidden_size={hidden} does not divide by num_attention_heads={heads}")
+    eps = config.get("layer_norm_eps", 0.0)
+    if type(eps) not in (int, float) or not 0 <= eps < float("inf"):  # NaN is neither
+        raise CheckpointError(f"{path}: layer_norm_eps must be a finite number, 0 or more, got {eps!r}")
     if config.get("num_channels", 3) != 3:
         raise CheckpointError(f"{path}: num_channels={config['num_channels']}; only RGB models (3) are supported")
     task = config.get("problem_type")
@@ -80,6 +83,14 @@ def has_classifier(config: JsonObject) -> bool:
     """Return whether the network ends in a classifier; with no labels it ends in nothing, as in transformers."""
     none = config["id2label"] == {} if config.get("id2label") is not None else config.get("num_labels") == 0
     return not none and "VivitModel" not in (config.get("architectures") or [])
+
+
+def overridden_note(config: JsonObject) -> str | None:
+    """Return a sentence that names the settings that `as_loaded` replaces, or None."""
+    changed = [
+        f"{name}={config[name]!r}" for name, ours in _AS_WE_RUN_IT.items() if config.get(name) not in (None, ours)
+    ]
+    return f"not as config.json says: {', '.join(changed)}; weights are float32 and outputs plain" if changed else None
 
 
 def as_loaded(config: JsonObject) -> JsonObject:

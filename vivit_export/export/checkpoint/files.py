@@ -13,7 +13,8 @@ from vivit_export.records import parse_foreign_json
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _ADAPTER = "adapter_config.json"
-_HUB_FILES = ["config.json", "*processor_config.json", _ADAPTER, "*.safetensors", _WEIGHTS[1]]
+_HUB_JSON = ["config.json", "*processor_config.json", _ADAPTER]
+_HUB_FILES = [*_HUB_JSON, "*.safetensors", _WEIGHTS[1]]
 # What training tools leave where the weights should be, and how to make weights of it.
 _UNFINISHED = {
     "zero_to_fp32.py": "DeepSpeed's; run `python zero_to_fp32.py . .` there",
@@ -38,7 +39,23 @@ def locate(model: str, revision: str | None, allow_pickle: bool) -> tuple[Path, 
         CheckpointError: it does not exist, or the hub cannot be reached.
     """
     folder = find_folder(model, revision)
-    return (folder, None) if folder is not None else _download(model, revision, allow_pickle)
+    if folder is not None:
+        return folder, None
+    folder = _download(model, revision, [*_HUB_FILES, "pytorch_model*"] if allow_pickle else _HUB_FILES)
+    return folder, folder.name
+
+
+def download_json(model: str, revision: str | None) -> Path:
+    """Download what a model on the hub says about itself, a few KB, and return the folder.
+
+    Args:
+        model: hub id.
+        revision: hub branch, tag or commit.
+
+    Raises:
+        CheckpointError: it does not exist, or the hub cannot be reached.
+    """
+    return _download(model, revision, _HUB_JSON)
 
 
 def find_folder(model: str, revision: str | None) -> Path | None:
@@ -68,13 +85,12 @@ def _existing_path(model: str) -> Path | None:
         return None
 
 
-def _download(model: str, revision: str | None, allow_pickle: bool) -> tuple[Path, str | None]:
+def _download(model: str, revision: str | None, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
-    patterns = [*_HUB_FILES, "pytorch_model*"] if allow_pickle else _HUB_FILES
     try:
-        folder = Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
+        return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
     except HFValidationError as e:
         raise CheckpointError(f"{model!r} is neither a folder nor a valid hub id (owner/name)") from e
     except (RepositoryNotFoundError, RevisionNotFoundError) as e:
@@ -88,7 +104,6 @@ def _download(model: str, revision: str | None, allow_pickle: bool) -> tuple[Pat
             f"cannot reach the hub for {model} and it is not in the local cache; give a local checkpoint folder "
             "instead, or use the built-in model: vivit-export demo"
         ) from e
-    return folder, folder.name
 
 
 def weight_files(folder: Path, allow_pickle: bool) -> list[Path]:

@@ -21,7 +21,7 @@ import transformers
 
 from vivit_export.contract import Clip, Preprocess, Task
 from vivit_export.errors import CheckpointError, EnvironmentFault
-from vivit_export.export.checkpoint.config import as_loaded, has_classifier, read_config
+from vivit_export.export.checkpoint.config import as_loaded, has_classifier, overridden_note, read_config
 from vivit_export.export.checkpoint.files import locate, weight_files
 from vivit_export.export.checkpoint.weights import (
     mismatch,
@@ -282,8 +282,8 @@ def _load_network(folder: Path, config: JsonObject, files: list[Path]) -> tuple[
         raise CheckpointError(f"{folder}: weight {key} has shape {list(found)} but {mismatch(key, list(wanted))}")
     require_all(info["missing_keys"], info["unexpected_keys"], folder, has_head=has_head)
     notes = [f"the names of the weights begin with {prefix!r}, which was left out"] if prefix else []
-    unused = unused_note(info["unexpected_keys"], has_head=has_head)
-    return network.float().eval(), [*notes, *([unused] if unused else [])]
+    notes += filter(None, (overridden_note(config), unused_note(info["unexpected_keys"], has_head=has_head)))
+    return network.float().eval(), notes
 
 
 def _check_finite(network: torch.nn.Module) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vivit_export.errors import UsageError, option
 from vivit_export.export.checkpoint.config import read_config
-from vivit_export.export.checkpoint.files import find_folder, weight_files
+from vivit_export.export.checkpoint.files import download_json, find_folder, weight_files
 from vivit_export.files import as_path
 from vivit_export.runtime.clips.pixels.processor_config import read_clip_geometry, read_preprocess
 
@@ -29,7 +29,7 @@ def name_of(model: object) -> str:
 
 
 def preview_checkpoint(model: str, *, revision: str | None = None, allow_pickle: bool = False) -> None:
-    """Read the JSON of a checkpoint on this machine, and look for its weights. A model on the hub is left for later.
+    """Read the JSON of a checkpoint, and look for its weights; those of a model on the hub are left for later.
 
     Args:
         model: see `vivit_export.export.checkpoint.load.load_checkpoint`, also for the others.
@@ -39,10 +39,10 @@ def preview_checkpoint(model: str, *, revision: str | None = None, allow_pickle:
     Raises:
         CheckpointError: it does not exist, is not a ViViT, or lacks weights or a processor.
     """
-    folder = find_folder(model, revision)
-    if folder is None:
-        return
+    here = find_folder(model, revision)
+    folder = download_json(model, revision) if here is None else here
     read_config(folder)
     clip = read_clip_geometry(folder / "config.json")
     read_preprocess(folder, default_crop=(clip.height, clip.width))
-    weight_files(folder, allow_pickle)
+    if here is not None:
+        weight_files(folder, allow_pickle)

@@ -37,7 +37,7 @@ from vivit_export.errors import (
 )
 from vivit_export.export.engine.layers import Layer, layers_from_inspector, layers_from_log
 from vivit_export.export.engine.plan import memory_from_log, sum_up
-from vivit_export.files import replacing
+from vivit_export.files import writing_file
 from vivit_export.flavour import Flavour
 from vivit_export.records import JsonObject
 
@@ -235,7 +235,7 @@ def _copy_cache(source: Path | None, target: Path | None) -> None:
     """Copy a timing cache if there is one; a reader never sees a partial file."""
     if source is None or target is None or not source.is_file():
         return
-    with replacing(target) as part:
+    with writing_file(target, force=True) as part:
         shutil.copyfile(source, part)
 
 

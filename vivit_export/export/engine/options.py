@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vivit_export.errors import EnvironmentFault, OutputError, UsageError, option
 from vivit_export.export.engine.compile import unavailable_reason
+from vivit_export.files import check_file
 from vivit_export.flavour import Flavour
 from vivit_export.limits import MOST_BATCH
 from vivit_export.precision import Precision
@@ -76,6 +77,8 @@ class EngineOptions:
                 f"{option('timing_cache', self.timing_cache)} cannot be written: there is no such folder; create it "
                 "first"
             )
+        if self.timing_cache is not None:
+            check_file(self.timing_cache, force=True)
         Flavour.TENSORRT_RTX.check_sms(self.sms, precision)
 
     def choose_flavours(self, targets: Sequence[str]) -> tuple[list[Flavour], dict[Flavour, str]]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from io import BytesIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 
-from vivit_export.bundle import Bundle
+from vivit_export.bundle import GOLDEN, Bundle
 from vivit_export.bundle.checks import Gate, Run, measured_metrics
 from vivit_export.bundle.tensors import read_headers
 from vivit_export.contract import Task
 from vivit_export.errors import BundleError, option
+from vivit_export.files import open_regular
 from vivit_export.limits import MOST_GOLDEN_CLIPS
 from vivit_export.records import shown
 from vivit_export.runtime.drift.metrics import compare, parse_gate
@@ -105,8 +106,11 @@ def golden_clips(bundle: Bundle) -> tuple[npt.NDArray[np.uint8], dict[str, npt.N
             f"{bundle.path} has no golden clips, as it was exported with {option('check', False)}; check it against "
             f"the eager model: {option('against', 'eager')}"
         )
-    _require_golden(bundle.golden, bundle)
-    arrays = load_file(bundle.golden)
+    with open_regular(bundle.golden) as file:  # before so much is read
+        _require_golden(file, bundle)
+    content = bundle.read(GOLDEN)
+    _require_golden(BytesIO(content), bundle)
+    arrays = load(content)
     results = {tensor.name: arrays[tensor.name] for tensor in bundle.contract.io.outputs}
     for name, array in results.items():
         if not np.isfinite(array).all():
@@ -114,13 +118,13 @@ def golden_clips(bundle: Bundle) -> tuple[npt.NDArray[np.uint8], dict[str, npt.N
     return arrays["frames"], results
 
 
-def _require_golden(path: Path, bundle: Bundle) -> None:
+def _require_golden(file: BinaryIO, bundle: Bundle) -> None:
     """Refuse golden clips of another type or shape than the contract's, from the header of their file alone."""
-    clip, io = bundle.contract.clip, bundle.contract.io
+    clip, io, path = bundle.contract.clip, bundle.contract.io, bundle.path / GOLDEN
     height, width = io.frame_size or (clip.height, clip.width)
     needed: dict[str, tuple[str, tuple[int | str, ...]]] = {"frames": ("U8", (clip.num_frames, height, width, 3))}
     needed |= {tensor.name: ("F32", tensor.shape[1:]) for tensor in io.outputs}
-    found = read_headers(path)
+    found = read_headers(file, path)
     for name, (dtype, shape) in needed.items():
         if name not in found:
             raise BundleError(f"{path} lacks {name!r}; export the bundle again")

@@ -197,7 +197,7 @@ def prepare_for_cpu(bundle: Bundle, *, for_any: bool = False) -> tuple[ModelProt
     from vivit_export.runtime.session.multi_head_attention import use_multi_head_attention
     from vivit_export.runtime.session.widen import load_widened
 
-    model = load_widened(bundle, weights=False)
+    model = load_widened(bundle)
     lean = use_multi_head_attention(model)
     if bundle.precision is Precision.INT8 and has_vnni() and not for_any:
         use_int8_products(model)
@@ -208,10 +208,7 @@ def prepare_for_cpu(bundle: Bundle, *, for_any: bool = False) -> tuple[ModelProt
 def _open_on_cpu(onnxruntime: Any, bundle: Bundle) -> tuple[Any, str]:
     """Return the loaded graph and what was changed."""
     model, notes = prepare_for_cpu(bundle)
-    options = _options(onnxruntime)
-    # A model in memory has no folder; its weights are still mapped from the bundle's.
-    options.add_session_config_entry(_WEIGHTS_FOLDER, str(bundle.path.resolve()))
-    return _load(onnxruntime, model.SerializeToString(), options, [_CPU], bundle.model.name), notes
+    return _load_verified(onnxruntime, bundle, model, [_CPU]), notes
 
 
 def _open_on_gpu(onnxruntime: Any, bundle: Bundle, gpu: int) -> tuple[Any, str]:
@@ -221,10 +218,8 @@ def _open_on_gpu(onnxruntime: Any, bundle: Bundle, gpu: int) -> tuple[Any, str]:
             'this ONNX Runtime has no CUDA; replace it with: pip uninstall onnxruntime; pip install "vivit-export[gpu]"'
         )
     providers = [(_CUDA, {"device_id": str(gpu), "use_tf32": "0"}), _CPU]
-    options = _options(onnxruntime)
-    options.add_session_config_entry(_WEIGHTS_FOLDER, str(bundle.path.resolve()))
     try:
-        session, notes = _load_fused(onnxruntime, bundle, options, providers)
+        session, notes = _load_fused(onnxruntime, bundle, providers)
     except BuildError as e:
         raise EnvironmentFault(f"GPU {gpu} cannot be used by ONNX Runtime ({e.__cause__})") from e
     if _CUDA not in session.get_providers():  # ONNX Runtime continues without it, and only logs that
@@ -235,19 +230,40 @@ def _open_on_gpu(onnxruntime: Any, bundle: Bundle, gpu: int) -> tuple[Any, str]:
     return session, notes
 
 
-def _load_fused(onnxruntime: Any, bundle: Bundle, options: Any, providers: list[Any]) -> tuple[Any, str]:
+def _load_fused(onnxruntime: Any, bundle: Bundle, providers: list[Any]) -> tuple[Any, str]:
     """Load with fused attention if the type and this build have such kernels, else load the graph unchanged."""
+    from vivit_export.runtime.session.external_weights import load_graph
+    from vivit_export.runtime.session.multi_head_attention import use_multi_head_attention
+
     as_it_is = "attention as in the graph"
     if bundle.precision.rounds and not bundle.precision.quantized:
-        import onnx
-
-        from vivit_export.runtime.session.multi_head_attention import use_multi_head_attention
-
-        model = onnx.load(bundle.model, load_external_data=False)
+        model = load_graph(bundle)
         fused = use_multi_head_attention(model)
         try:
-            source = model.SerializeToString()
-            return _load(onnxruntime, source, options, providers, bundle.model.name), f"{fused} fused attention layers"
+            return _load_verified(onnxruntime, bundle, model, providers), f"{fused} fused attention layers"
         except BuildError as e:
             as_it_is = f"{as_it_is}, because fused attention does not load: {e}"
-    return _load(onnxruntime, str(bundle.model), options, providers, bundle.model.name), as_it_is
+    return _load_verified(onnxruntime, bundle, load_graph(bundle), providers), as_it_is
+
+
+def _load_verified(onnxruntime: Any, bundle: Bundle, model: ModelProto, providers: list[Any]) -> Any:
+    """Load a graph with weights from verified bytes: no file of the bundle is opened again by its name.
+
+    While it loads, the weights are in memory twice: in these bytes, and as ONNX Runtime prepares them.
+    """
+    from vivit_export.runtime.session.external_weights import read_external_weights, return_freed_memory
+
+    options, weights = _options(onnxruntime), read_external_weights(bundle, model)
+    files, values = weights.files, []
+    if files and hasattr(options, "add_external_initializers_from_files_in_memory"):  # ONNX Runtime copies
+        sizes = [len(content) for content in files.values()]
+        options.add_external_initializers_from_files_in_memory(list(files), list(files.values()), sizes)
+    elif files:  # 1.23 has no such method: it computes with our memory
+        make = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type
+        values = [make(weight.codes, weight.type) for weight in weights.tensors.values()]
+        options.add_external_initializers(list(weights.tensors), values)
+    session = _load(onnxruntime, model.SerializeToString(), options, providers, bundle.model.name)
+    session.vivit_values = values  # as long as the session lives
+    del weights, files
+    return_freed_memory()
+    return session

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from onnx import helper
 
 from vivit_export.bundle import Bundle
-from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError
+from vivit_export.errors import BuildError, BundleError, EnvironmentFault, MissingDependencyError
 from vivit_export.precision import Precision
 from vivit_export.runtime.session.backend import Float32, Pool, arithmetic
+from vivit_export.runtime.session.external_weights import ExternalWeights, read_external_weights
+from vivit_export.runtime.session.widen import load_widened
 
 _TOKENS_PER_CALL = 4096  # as for ONNX Runtime: larger batches cost memory and are no faster
 _HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16"}
@@ -40,7 +43,10 @@ class OpenVinoBackend:
         openvino = _import_openvino()
         hints = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
         try:
-            self._model: Any = _core().compile_model(_source(bundle), "CPU", hints)
+            graph, self._weights = _read_graph(bundle, openvino)
+            self._model: Any = _core().compile_model(graph, "CPU", hints)
+        except BundleError:
+            raise
         except Exception as e:  # RuntimeError, with a C++ location in every line
             raise BuildError(f"OpenVINO cannot load {bundle.model.name}: {_last_line(e)}") from e
         found = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
@@ -70,6 +76,7 @@ class OpenVinoBackend:
         """Free the requests, the graph and its weights."""
         self._requests.close()
         self._model = None
+        self._weights = ExternalWeights()  # the model computed with this memory
 
 
 def _core() -> Any:
@@ -88,17 +95,31 @@ def _make_core() -> Any:
     return _import_openvino().Core()
 
 
-def _source(bundle: Bundle) -> Any:
-    """Return the bundle's file or, for narrow types, its widened graph in memory.
+def _read_graph(bundle: Bundle, openvino: Any) -> tuple[Any, ExternalWeights]:
+    """Read a bundle's graph from verified bytes; of narrow types, the widened graph.
 
-    OpenVINO would compute in fp32 by itself, but keep some of the roundings: the drift of a bf16 graph
+    OpenVINO opens a file of weights by its name. So these weights are declared as inputs, which then give way to
+    constants in the memory that was verified. It is not copied, and must live as long as the compiled graph.
+
+    OpenVINO would compute narrow types in fp32 by itself, but keep some of the roundings: the drift of a bf16 graph
     was four times as large as its weights alone explain (2026.4).
     """
-    if not bundle.precision.rounds:
-        return str(bundle.model)
-    from vivit_export.runtime.session.widen import load_widened
-
-    return _core().read_model(load_widened(bundle, weights=True).SerializeToString())
+    graph = load_widened(bundle)
+    weights = read_external_weights(bundle, graph)
+    inside = [tensor for tensor in graph.graph.initializer if tensor.name not in weights.tensors]
+    del graph.graph.initializer[:]
+    graph.graph.initializer.extend(inside)
+    graph.graph.input.extend(
+        helper.make_tensor_value_info(name, weight.type, weight.shape) for name, weight in weights.tensors.items()
+    )
+    model = _core().read_model(graph.SerializeToString())
+    for parameter in model.get_parameters():
+        weight = weights.tensors.get(parameter.get_friendly_name())
+        if weight is not None:
+            tensor = openvino.Tensor(weight.data, openvino.Shape(weight.shape), parameter.get_element_type())
+            parameter.output(0).replace(openvino.op.Constant(tensor, shared_memory=True).output(0))
+            model.remove_parameter(parameter)
+    return model, weights
 
 
 def _import_openvino() -> Any:

@@ -8,7 +8,6 @@ and the network are captured once into a CUDA graph and replayed.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import logging
 import time
@@ -269,9 +268,7 @@ def _import(flavour: Flavour) -> Any:
 def _read_plan(bundle: Bundle, engine: str) -> bytes:
     """Read an engine, and verify that its bytes are the ones the manifest describes."""
     path, files = bundle.engine_path(engine), bundle.manifest.files
-    plan = path.read_bytes()
-    if hashlib.sha256(plan).hexdigest() != files[path.relative_to(bundle.path).as_posix()].sha256:
-        raise BundleError(f"{path} is not the file that bundle.json describes: it was altered or cut short")
+    plan = bundle.read(path.relative_to(bundle.path).as_posix())
     if bundle.engines[engine].onnx_sha256 != files[MODEL].sha256:
         raise BundleError(f"{path} was built from another {MODEL} than the one beside it; build it again")
     return plan

@@ -14,19 +14,19 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from vivit_export.bundle import Bundle
+from vivit_export.runtime.session.external_weights import load_graph
 
 _NARROW = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 _LARGE = 1 << 16  # elements
 
 
-def load_widened(bundle: Bundle, *, weights: bool) -> onnx.ModelProto:
-    """Load a bundle's graph, and widen its narrow types.
+def load_widened(bundle: Bundle) -> onnx.ModelProto:
+    """Load a bundle's graph, and widen its narrow types; weights in other files are not loaded.
 
-    Args:
-        bundle: its files are not modified.
-        weights: whether to load external weights too; otherwise the graph refers to their file.
+    Raises:
+        BundleError: the graph was altered.
     """
-    model = onnx.load(bundle.model, load_external_data=weights)
+    model = load_graph(bundle)
     if bundle.precision.rounds:
         widen_to_float32(model)
     return model

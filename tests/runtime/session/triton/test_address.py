@@ -50,6 +50,8 @@ def test_an_ipv6_address_keeps_its_brackets() -> None:
             "grpcs://gpu:443/m",
             "triton://gpu/m?ca=x",
             "triton+https://gpu/m?ca=",
+            "https://gpu/m",
+            "http://gpu:8000/m",
         ),
     ],
 )
@@ -59,9 +61,7 @@ def test_what_is_none(text: str) -> None:
         parse_address(text)
 
 
-@pytest.mark.parametrize(
-    "other", ["out/bundle", "triton", "/triton:/gpu", "http://gpu/m", Path("triton://gpu/m"), None]
-)
+@pytest.mark.parametrize("other", ["out/bundle", "triton", "/triton:/gpu", "C://x", Path("triton://gpu/m"), None])
 def test_paths_are_paths(other: object) -> None:
     assert not is_address(other)
 

@@ -16,6 +16,14 @@ _MAY_BE_JOINED = ("mpegts", "mpeg")  # byte by byte; they store times of decodin
 _HAS_ONE_TIMELINE = ("mov", "avi")  # a table for the whole file
 
 
+def several_recordings(name: object) -> ClipError:
+    """Refuse a video that was joined where its container does not allow it."""
+    return ClipError(
+        f"{name} is several recordings in one file, of which players show only the first; join them with a program for "
+        "videos"
+    )
+
+
 class Clock:
     """Puts the times of a stream on one line, even if recordings were joined and each begins anew.
 
@@ -47,10 +55,7 @@ class Clock:
             return None
         if self._begins_anew(packet):
             if not self._may_be_joined:
-                raise ClipError(
-                    f"{self._name} is several recordings in one file, of which players show only the first; join them "
-                    "with a program for videos"
-                )
+                raise several_recordings(self._name)
             self._shift = self.end - start
         self.end = max(
             self.end, end + self._shift, start + self._shift + (0 if packet.duration else self._frame_seconds)

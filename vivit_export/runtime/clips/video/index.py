@@ -24,8 +24,9 @@ from av.container import InputContainer
 from av.video.frame import PictureType
 
 from vivit_export.errors import ClipError
-from vivit_export.runtime.clips.video.clock import Clock, times_of
+from vivit_export.runtime.clips.video.clock import Clock, several_recordings, times_of
 from vivit_export.runtime.clips.video.container import as_clip_error, decoded_frames, open_video
+from vivit_export.runtime.clips.video.flv import is_joined
 from vivit_export.runtime.clips.video.nal import holds_idr, length_bytes_of
 from vivit_export.runtime.clips.video.segment import segment_is_whole
 from vivit_export.runtime.clips.video.stopping import stop_if_dropped
@@ -159,6 +160,8 @@ class _Scan:
                 self.keys.append(packet.is_keyframe)
                 self.pts.append(packet.pts)
                 self.starts.append(self.clock.place(packet) if self.shown[-1] else None)
+        if kind == "flv" and is_joined(path):
+            raise several_recordings(path)
         stated_end = (container.duration or 0) / av.time_base
         states_duration = kind.startswith(_STATES_DURATION)
         if states_duration and data_end < stated_end - _DURATION_SLACK_SECONDS and not segment_is_whole(path):

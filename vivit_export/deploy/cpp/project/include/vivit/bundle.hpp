@@ -56,6 +56,19 @@ public:
     /// The compiled engines by name.
     [[nodiscard]] const std::map<std::string, Engine>& engines() const noexcept { return manifest_.engines; }
 
+    /// Bytes of a file that the manifest lists, verified to be the ones that it describes: what is hashed is returned.
+    ///
+    /// @throws BundleError        they were altered since, or cannot be read
+    /// @throws std::out_of_range  the manifest does not list the file
+    [[nodiscard]] std::vector<char> read(const std::string& name) const {
+        std::vector<char> bytes = detail::read_bytes(path_ / name);
+        if (detail::sha256_of(bytes) != manifest_.sha256s.at(name)) throw detail::altered(path_ / name);
+        return bytes;
+    }
+
+    /// Whether the manifest lists a file.
+    [[nodiscard]] bool lists(const std::string& name) const { return manifest_.sha256s.count(name) != 0; }
+
     /// Bytes of an engine, verified to be the ones that the manifest describes.
     ///
     /// @param name  one of `engines`
@@ -63,11 +76,9 @@ public:
     /// @throws std::out_of_range  there is no such engine
     [[nodiscard]] std::vector<char> read_plan(const std::string& name) const {
         const Engine& engine = engines().at(name);
-        const auto path = path_ / detail::plan_name(name);
-        std::vector<char> plan = detail::read_bytes(path);
-        if (detail::sha256_of(plan) != manifest_.sha256s.at(detail::plan_name(name))) throw detail::altered(path);
+        std::vector<char> plan = read(detail::plan_name(name));
         if (engine.onnx_sha256 != manifest_.sha256s.at(model_name))
-            throw BundleError(path.string() + " was built from another " + model_name +
+            throw BundleError((path_ / detail::plan_name(name)).string() + " was built from another " + model_name +
                               " than the one beside it; build it again");
         return plan;
     }

@@ -18,6 +18,8 @@
 #include "vivit/bundle.hpp"
 #include "vivit/contract.hpp"
 #include "vivit/detail/engine_registry.hpp"
+#include "vivit/detail/file_bytes.hpp"
+#include "vivit/detail/manifest.hpp"
 #include "vivit/errors.hpp"
 
 namespace vivit {
@@ -42,7 +44,7 @@ public:
         if (gpu) use_cuda(options, *gpu);
         const std::filesystem::path model = gpu ? bundle.model() : bundle.cpu_model();
         try {
-            session_ = std::make_unique<Ort::Session>(*env_, model.c_str(), options);
+            load(bundle, model.lexically_relative(bundle.path()).generic_string(), options);
         } catch (const Ort::Exception& e) {
             if (gpu)
                 throw EnvironmentFault("GPU " + std::to_string(*gpu) + " cannot be used by ONNX Runtime (" + said(e) +
@@ -105,6 +107,22 @@ private:
         } catch (const Ort::Exception& e) {
             throw EnvironmentFault("GPU " + std::to_string(gpu) + " cannot be used by ONNX Runtime (" + said(e) + ")");
         }
+    }
+
+    /// Load the bytes that were verified: ONNX Runtime opens no file of the bundle by its name. Meanwhile the weights
+    /// are in memory twice, in these bytes and as ONNX Runtime prepares them.
+    void load(const Bundle& bundle, const std::string& name, Ort::SessionOptions& options) {
+        {
+            const std::vector<char> graph = bundle.read(name);
+            std::vector<char> weights;
+            if (bundle.lists(detail::model_data_name)) {
+                weights = bundle.read(detail::model_data_name);
+                options.AddExternalInitializersFromFilesInMemory({detail::model_data_name}, {weights.data()},
+                                                                 {weights.size()});
+            }
+            session_ = std::make_unique<Ort::Session>(*env_, graph.data(), graph.size(), options);
+        }
+        detail::return_freed_memory();
     }
 
     [[nodiscard]] static ONNXTensorElementDataType type_of(const Tensor& tensor) {

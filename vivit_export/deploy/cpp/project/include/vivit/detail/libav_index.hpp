@@ -19,6 +19,7 @@ extern "C" {
 #include <utility>
 #include <vector>
 
+#include "vivit/detail/flv.hpp"
 #include "vivit/detail/libav_container.hpp"
 #include "vivit/detail/libav_decoder.hpp"
 #include "vivit/detail/matroska.hpp"
@@ -48,6 +49,11 @@ struct PacketIndex {
     [[nodiscard]] std::int64_t num_frames() const noexcept { return std::int64_t(pts.size() - num_hidden); }
 };
 
+[[nodiscard]] inline ClipError several_recordings(const std::string& name) {
+    return ClipError(name + " is several recordings in one file, of which players show only the first; join them " +
+                     "with a program for videos");
+}
+
 /// Puts the times of a stream on one line, even if recordings were joined and each begins anew.
 class Clock {
 public:
@@ -64,10 +70,7 @@ public:
         if (packet.pts == AV_NOPTS_VALUE) return {};
         const double start = double(packet.pts) * tick, end = double(packet.pts + packet.duration) * tick;
         if (begins_anew(packet)) {
-            if (!may_be_joined_)
-                throw ClipError(name_ +
-                                " is several recordings in one file, of which players show only the first; join them "
-                                "with a program for videos");
+            if (!may_be_joined_) throw several_recordings(name_);
             shift_ = end_ - start;
         }
         end_ = std::max({end_, end + shift_, start + shift_ + (packet.duration ? 0 : frame_seconds_)});
@@ -121,6 +124,7 @@ public:
             packets_.push_back({packet->pts, is_shown ? clock.place(*packet, tick) : std::nullopt,
                                 bool(packet->flags & AV_PKT_FLAG_KEY), is_shown});
         }
+        if (kind == "flv" && is_joined_flv(container.file())) throw several_recordings(container.name());
         require_whole(container, data_end);
     }
 

@@ -27,6 +27,7 @@ inline constexpr const char* bundle_format = "vivit-bundle/2";
 inline constexpr const char* earlier_bundle_format = "vivit-bundle/1";  // the parts read here are the same
 inline constexpr const char* manifest_name = "bundle.json";
 inline constexpr const char* model_name = "model.onnx";
+inline constexpr const char* model_data_name = "model.onnx.data";
 
 /// The name of an engine's file, as bundle.json lists it.
 [[nodiscard]] inline std::string plan_name(const std::string& engine) { return "engines/" + engine + ".plan"; }

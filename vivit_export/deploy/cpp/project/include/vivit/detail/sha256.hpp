@@ -6,8 +6,6 @@
 #include <array>
 #include <cstddef>
 #include <filesystem>
-#include <fstream>
-#include <ios>
 #include <memory>
 #include <string>
 #include <vector>
@@ -50,14 +48,10 @@ private:
 
 /// SHA-256 of a file, read in pieces.
 [[nodiscard]] inline std::string sha256_of(const std::filesystem::path& path) {
-    std::ifstream file(path, std::ios::binary);
+    OpenFile file(path);
     std::vector<char> piece(1 << 20);
     Sha256 digest;
-    do {
-        file.read(piece.data(), std::streamsize(piece.size()));
-        if (file.bad() || (!file && !file.eof())) throw unreadable(path);
-        digest.add(piece.data(), std::size_t(file.gcount()));
-    } while (file);
+    while (const std::size_t count = file.read(piece.data(), piece.size())) digest.add(piece.data(), count);
     return digest.hex();
 }
 
