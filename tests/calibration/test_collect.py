@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -282,8 +283,8 @@ def test_a_cache_never_replaces_what_is_no_file(tmp_path: Path, make: Callable[[
     with pytest.raises(CalibrationError, match="cache is not a file, so it is no calibration cache; name another"):
         load_observations(cache, KEY)
     for write in (
-        lambda: save_observations(cache, KEY, Observations()),
-        lambda: CalibrationOptions((tmp_path,), cache=cache).require_data("x"),
+        partial(save_observations, cache, KEY, Observations()),
+        partial(CalibrationOptions((tmp_path,), cache=cache).require_data, "x"),
     ):
         with pytest.raises(OutputError, match=r"cache is a .*, not a file that can be replaced; choose another name"):
             write()

@@ -61,7 +61,7 @@ def test_a_session_computes_what_the_graph_does(bundle: Bundle, engine: str) -> 
 
 
 def test_every_product_becomes_an_integer_one(int8: Bundle) -> None:
-    model = load_widened(int8, weights=True)
+    model = load_widened(int8)
     assert use_int8_products(model) == 24
     found = Counter(node.op_type for node in model.graph.node)
     assert found["MatMulIntegerToFloat"] == 24
@@ -72,7 +72,7 @@ def test_every_product_becomes_an_integer_one(int8: Bundle) -> None:
 
 def test_integer_products_are_exact(int8: Bundle) -> None:
     clips = random_crops(int8, 3)
-    before, after = (load_widened(int8, weights=True) for _ in range(2))
+    before, after = (load_widened(int8) for _ in range(2))
     use_int8_products(after)
     results = []
     for model in (before, after):

@@ -26,7 +26,7 @@ def ops(model: onnx.ModelProto) -> Counter[str]:
 @pytest.mark.parametrize("attention", ["fused-op", "pattern"])
 def test_attention_of_all_tokens_is_replaced_in_every_form(bundles: Bundles, attention: str, precision: str) -> None:
     bundle = bundles.demo(precision=precision, attention=attention)
-    model = load_widened(bundle, weights=False)
+    model = load_widened(bundle)
     weights = {t.name for t in model.graph.initializer if len(t.dims) > 1}
     # The last of four attends from the class token alone: its scores are one row per head.
     assert use_multi_head_attention(model) == 3

@@ -17,7 +17,7 @@ from vivit_export.runtime.session.widen import load_widened, widen_to_float32
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_nothing_narrow_is_left_but_stored_weights(bundles: Bundles, precision: str) -> None:
-    model = load_widened(bundles.demo(precision=precision), weights=False)
+    model = load_widened(bundles.demo(precision=precision))
     narrow = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
     stored = {t.name for t in model.graph.initializer if t.data_type in narrow}
     cast = {n.input[0] for n in model.graph.node if n.op_type == "Cast" and n.name.endswith("/Widen")}
