@@ -17,7 +17,7 @@ from vivit_export.errors import ClipError, InputError
 from vivit_export.limits import MOST_PIXELS, PIXELS_VARIABLE, most_pixels
 from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
 from vivit_export.runtime.clips.video.frames import read_sampled
-from vivit_export.runtime.clips.views import read_fitting_views
+from vivit_export.runtime.clips.views import read_views
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def contract() -> Contract:
 @pytest.mark.parametrize("name", VIDEOS)
 def test_python_refuses_it(videos: Path, contract: Contract, name: str) -> None:
     with within_limits(), pytest.raises(ClipError) as refused:
-        read_fitting_views(videos / name, contract)
+        read_views(videos / name, contract)
     assert str(refused.value).startswith(f"{videos / name} ")
     assert "root:" not in str(refused.value)
 

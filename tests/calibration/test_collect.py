@@ -282,10 +282,11 @@ def test_a_cache_never_replaces_what_is_no_file(tmp_path: Path, make: Callable[[
     kind = cache.lstat().st_mode
     with pytest.raises(CalibrationError, match="cache is not a file, so it is no calibration cache; name another"):
         load_observations(cache, KEY)
-    for write in (
+    writes: list[Callable[[], object]] = [
         partial(save_observations, cache, KEY, Observations()),
         partial(CalibrationOptions((tmp_path,), cache=cache).require_data, "x"),
-    ):
+    ]
+    for write in writes:
         with pytest.raises(OutputError, match=r"cache is a .*, not a file that can be replaced; choose another name"):
             write()
     assert cache.lstat().st_mode == kind

@@ -16,26 +16,28 @@ if TYPE_CHECKING:
     from vivit_export.export.checkpoint.load import Checkpoint
 
 
+_USER = "vivit_export.export.graph.build.trace"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _trace_once() -> Iterator[None]:
     """Let what builds graphs take copies of a trace; `trace` itself is tested in ``export/graph/test_trace*.py``."""
     if EXPORTER:
         yield
         return
-    from vivit_export.export.graph import build
+    from vivit_export.export.graph.trace import trace
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "trace", _remembering(build.trace))
+        patch.setattr(_USER, _remembering(trace))
         yield
 
 
 @pytest.fixture
 def traced_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of what does not depend on the trace: each graph has its own."""
-    from vivit_export.export.graph import build
     from vivit_export.export.graph.trace import trace
 
-    monkeypatch.setattr(build, "trace", trace)
+    monkeypatch.setattr(_USER, trace)
 
 
 def _remembering(trace: Callable[[Checkpoint, Sequence[str]], ir.Model]) -> Callable[..., ir.Model]:
