@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from attacked import edit, make, within_limits
 from click.testing import CliRunner
@@ -15,11 +16,16 @@ from made_records import engine_record
 
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.cli import vivit
+from vivit_export.cli.show import PredictionFormat
+from vivit_export.cli.spans import SpanPrinter
 from vivit_export.deploy.cpp.deploy import PROJECT, deploy_cpp
 from vivit_export.deploy.listing import as_code, as_markdown
 from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton
 from vivit_export.errors import InputError
 from vivit_export.report.html import render_html
+from vivit_export.runtime.predict import VideoPrediction
+from vivit_export.runtime.session.prediction import Prediction
+from vivit_export.runtime.spans import SpanRule
 
 TEXTS = {
     "an escape": "\x1b[2J\x1b]0;owned\x07",
@@ -116,6 +122,20 @@ def test_an_error_about_a_file_of_that_name_is_one_harmless_line(tmp_path: Path,
     assert result.exit_code in (2, 3)
     assert not set(map(ord, result.output)) & {*range(10), *range(11, 32), *range(127, 160), 0x202E}
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "vtt"])
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_spans_of_such_a_label_are_harmless_too(
+    capsys: pytest.CaptureFixture[str], text: str, form: PredictionFormat
+) -> None:
+    show = SpanPrinter(form, 2, True, SpanRule())
+    for second in range(3):
+        prediction = Prediction(np.array([9, 0], np.float32), None, (text, "other"))
+        show(VideoPrediction(Path(text.replace("\0", "")), prediction, (float(second), second + 1.0)))
+    show.finish()
+    printed = capsys.readouterr().out
+    assert "3.0" in printed and not set(map(ord, printed)) & {*range(10), *range(11, 32), *range(127, 160), 0x202E}
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)

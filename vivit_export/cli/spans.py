@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from vivit_export.cli.options import grouped
-from vivit_export.cli.show import PredictionFormat
+from vivit_export.cli.show import PredictionFormat, show_text
 from vivit_export.errors import UsageError, option
+from vivit_export.printing import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -146,7 +147,8 @@ class SpanPrinter:
                 click.echo(json.dumps(span.to_json()))
             elif self._form == "csv":
                 where = (span.source, span.start_seconds, span.end_seconds)
-                self._csv([(*where, rank, *entry) for rank, entry in enumerate(span.top, 1)])
+                rows = [(*where, rank, *entry) for rank, entry in enumerate(span.top, 1)]
+                self._csv([tuple(one_line(cell) if isinstance(cell, str) else cell for cell in row) for row in rows])
             else:
                 self._table(span)
 
@@ -157,6 +159,7 @@ class SpanPrinter:
 
     def _table(self, span: ActionSpan) -> None:
         if self._several and span.source != self._named:
-            click.echo(span.source)
+            show_text(one_line(span.source))
             self._named = span.source
-        click.echo(f"{span.start_seconds:8.2f} s to {span.end_seconds:8.2f} s   {span.label} {100 * span.score:.1f} %")
+        label, when = one_line(span.label), f"{span.start_seconds:8.2f} s to {span.end_seconds:8.2f} s"
+        show_text(f"{when}   {label} {100 * span.score:.1f} %")

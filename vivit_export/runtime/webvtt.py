@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from vivit_export.printing import one_line
 from vivit_export.runtime.spans import ActionSpan
 
 HEADER = "WEBVTT\n"
-_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": " ", "\r": " ", "\0": "\ufffd"})
+_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": " ", "\r": " "})
 
 
 def cue(span: ActionSpan) -> str:
     """Return the cue of a span: an empty line, the times, and a line for each of its labels."""
     start = round(1000 * span.start_seconds)
     end = max(start + 1, round(1000 * span.end_seconds))  # the format has no empty cues
-    lines = [f"{label.translate(_ESCAPES).strip() or '?'} {100 * score:.0f} %" for label, score in _labels(span)]
+    lines = [
+        f"{one_line(label.translate(_ESCAPES)).strip() or '?'} {100 * score:.0f} %" for label, score in _labels(span)
+    ]
     return "\n".join(["", f"{_stamp(start)} --> {_stamp(end)}", *lines, ""])
 
 

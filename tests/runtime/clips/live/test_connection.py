@@ -13,6 +13,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from attacked import within_limits
+from hostile_videos import VIDEOS as HOSTILE
 from live_servers import assert_same_windows, http_server, read_live, sends, stalls, tcp_server, transport_stream
 from videos import contract, make_video
 
@@ -174,6 +176,15 @@ def test_a_device_that_is_not_there(shape: Contract) -> None:
 def test_rubbish(shape: Contract) -> None:
     with tcp_server(sends(os.urandom(8 << 20))) as address:
         assert "sends no video of a kind that is read here" in fault(address, shape)
+
+
+@pytest.mark.parametrize("name", ["twelve-frames-of-16000.mov", "declares-64-holds-16000.mov", "grows-later.mov"])
+def test_frames_that_would_fill_the_memory(shape: Contract, tmp_path: Path, name: str) -> None:
+    HOSTILE[name](tmp_path / name)
+    with http_server({"/a.mp4": (tmp_path / name).read_bytes()}) as server, within_limits():
+        said = fault(f"{server}/a.mp4", shape)
+    # A header that lies is found out while decoding.
+    assert ("more than 33554432 pixels" if name.startswith("twelve") else "broke off") in said
 
 
 def test_a_server_that_says_nothing(shape: Contract) -> None:

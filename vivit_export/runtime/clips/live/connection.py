@@ -24,7 +24,7 @@ from vivit_export.errors import ClipError, option
 from vivit_export.runtime.clips.live.address import LiveAddress
 from vivit_export.runtime.clips.live.standard_input import StandardInput
 from vivit_export.runtime.clips.video.clock import Clock
-from vivit_export.runtime.clips.video.container import FORMATS, best_video
+from vivit_export.runtime.clips.video.container import FORMATS, best_video, limit_pixels, pixel_limits
 from vivit_export.runtime.clips.video.index import BEGINS_ANYWHERE
 from vivit_export.runtime.clips.video.picture import ToUprightRgb
 
@@ -254,6 +254,7 @@ def connect(address: LiveAddress, timeout: float, stop: threading.Event) -> Iter
             given or address.text,
             "r",
             format="v4l2" if is_device else None,
+            options=pixel_limits(),
             container_options=options,
             timeout=(timeout, timeout),
         )
@@ -263,6 +264,7 @@ def connect(address: LiveAddress, timeout: float, stop: threading.Event) -> Iter
         raise _refusal(address, timeout, e) from e
     with container:
         video = best_video(container, address.name)
+        limit_pixels(video, address.name)
         # A thread for each frame would hold back as many frames as there are threads.
         video.thread_type, video.thread_count = "SLICE", 0
         yield Connection(address, container, video, timeout)

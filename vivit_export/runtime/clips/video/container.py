@@ -131,28 +131,37 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
     require_file(path)
     try:
         # An absolute path, or FFmpeg reads the "a" of "a:b.mp4" as a protocol.
-        container = av.open(str(path.absolute()), options=_limits(), container_options=_OPTIONS)
+        container = av.open(str(path.absolute()), options=pixel_limits(), container_options=_OPTIONS)
     except av.error.ArgumentError as e:  # for a format that is not in the list
         raise ClipError(f"{path} is no video of a kind that is read here; convert it to MP4 or Matroska") from e
     with container:
         video = best_video(container, path)
-        _require_pixels(video, path)
-        video.codec_context.options = _limits()  # a later frame may be larger
+        limit_pixels(video, path)
         yield container, video
 
 
-def _limits() -> dict[str, str]:
-    """Return what keeps a decoder from frames that are too large, also while FFmpeg looks into the file."""
+def pixel_limits() -> dict[str, str]:
+    """Return the options that keep a decoder from frames that are too large, also while FFmpeg looks into the file."""
     return {"max_pixels": str(most_pixels() + ALIGNMENT_PIXELS)}
 
 
-def _require_pixels(video: av.VideoStream, path: Path) -> None:
+def limit_pixels(video: av.VideoStream, name: object) -> None:
+    """Keep the decoder of a stream from frames that are too large.
+
+    Args:
+        video: a stream that was opened with `pixel_limits`.
+        name: what messages call it.
+
+    Raises:
+        ClipError: its frames are so large, or have no size.
+    """
     pixels = video.codec_context.width * video.codec_context.height
     if not 0 < pixels <= most_pixels():  # of a codec that the limit kept from opening, the size is not known
         raise ClipError(
-            f"{path} has frames of no size, or of more than {most_pixels()} pixels; if you trust it, set "
+            f"{name} has frames of no size, or of more than {most_pixels()} pixels; if you trust it, set "
             f"{PIXELS_VARIABLE} to how many you allow, or else scale it down"
         )
+    video.codec_context.options = pixel_limits()  # a later frame may be larger
 
 
 def best_video(container: InputContainer, name: object) -> av.VideoStream:
