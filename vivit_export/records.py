@@ -30,7 +30,7 @@ _STANDS_FOR = "JSON_FIELD"
 """Class attribute of a record that is, in JSON, the one field that it names."""
 
 MOST_LEVELS = 64
-"""How deep arrays and objects may lie in each other; repeated in detail/json.hpp."""
+"""How deep arrays and objects may lie in each other; repeated in detail/manifest/json.hpp."""
 MOST_CONTAINERS = 200_000
 """How many arrays and objects a file may have: each costs a hundred times its text."""
 _LARGEST_INTEGER = 2**63 - 1  # what C++ reads, too

@@ -12,11 +12,11 @@
 #include <stdexcept>
 #include <string>
 #include <vector>
-#include <vivit/detail/contract_reader.hpp>
-#include <vivit/detail/file_bytes.hpp>
-#include <vivit/detail/loops.hpp>
-#include <vivit/detail/nal.hpp>
+#include <vivit/detail/libav/nal.hpp>
+#include <vivit/detail/manifest/contract_reader.hpp>
+#include <vivit/detail/manifest/file_bytes.hpp>
 #include <vivit/detail/parallel.hpp>
+#include <vivit/detail/pixels/loops.hpp>
 #include <vivit/vivit.hpp>
 
 using nlohmann::json;

@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <string>
-#include <vivit/detail/sha256.hpp>
+#include <vivit/detail/manifest/sha256.hpp>
 #include <vivit/libav.hpp>
 #include <vivit/video.hpp>
 

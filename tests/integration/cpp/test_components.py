@@ -52,7 +52,7 @@ def test_no_header_has_another_text_with_other_components(libraries: Libraries, 
         defines = [f"-D{name}" for name in components]
         for name, text in _texts(libraries, tmp_path / "all.cpp", *defines).items():
             seen[name].add(text)
-    assert {"open.hpp", "session.hpp", "detail/loops.hpp", "onnxruntime.hpp", "tensorrt.hpp"} <= set(seen)
+    assert {"open.hpp", "session.hpp", "detail/pixels/loops.hpp", "onnxruntime.hpp", "tensorrt.hpp"} <= set(seen)
     assert [name for name, texts in seen.items() if len(texts) > 1] == []
 
 

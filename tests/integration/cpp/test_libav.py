@@ -231,7 +231,7 @@ def test_an_edit_list_may_begin_with_any_picture(libav: Libav, tmp_path: Path) -
 
 
 def test_both_read_the_same_kinds_of_files(cpp: Cpp) -> None:
-    header = (cpp.home / "project/include/vivit/detail/libav_container.hpp").read_text(encoding="utf-8")
+    header = (cpp.home / "project/include/vivit/detail/libav/container.hpp").read_text(encoding="utf-8")
     listed = re.search(r"formats =([^;]*);", header)
     assert listed is not None
     assert tuple(re.sub(r'["\s]', "", listed[1]).split(",")) == FORMATS

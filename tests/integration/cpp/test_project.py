@@ -73,7 +73,7 @@ def test_the_project_is_a_part_of_another_one(cpp: Cpp, libraries: Libraries, tm
     )
     # Not the whole library, which other tests compile: that the headers are found, and the libraries are linked.
     (tmp_path / "main.cpp").write_text(
-        "#include <onnxruntime_cxx_api.h>\n#include <vivit/detail/sha256.hpp>\n"
+        "#include <onnxruntime_cxx_api.h>\n#include <vivit/detail/manifest/sha256.hpp>\n"
         "int main() { return VIVIT_WITH_ONNXRUNTIME - 1 + !OrtGetApiBase() + EVP_MD_size(EVP_sha256()) - 32; }\n"
     )
     build, prefix = tmp_path / "build", tmp_path / "prefix"

@@ -24,7 +24,7 @@ from vivit_export.runtime.clips.video.stopping import stop_if_dropped
 require_version("PyAV", av.__version__, LOWEST_PYAV, "an older one gives other colors without a word")
 
 # FFmpeg's names of the containers and bare streams that hold all their data. Sound is among them for the sake of the
-# sentence that says so. The list is repeated in libav_container.hpp; a test compares them.
+# sentence that says so. The list is repeated in detail/libav/container.hpp of the C++ library; a test compares them.
 FORMATS = (
     *("matroska", "mov", "avi", "mpegts", "mpeg", "flv", "live_flv", "asf", "asf_o", "ogg", "nut", "mxf", "gxf", "rm"),
     *("wtv", "dv", "ivf", "nuv", "nsv", "pva", "pmp", "ty", "dhav", "ifv", "lvf", "yuv4mpegpipe", "gif", "apng"),

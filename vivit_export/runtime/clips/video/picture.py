@@ -29,7 +29,7 @@ UInt8 = npt.NDArray[np.uint8]
 # seven times as long.
 _TO_RGB: dict[str, Any] = {"format": "rgb24", "threads": 1}
 # Those of the standard's MatrixCoefficients (ISO/IEC 23091-2) that swscale, and so ffmpeg, does not convert.
-# Repeated in libav_picture.hpp; a test compares them.
+# Repeated in detail/libav/picture.hpp of the C++ library; a test compares them.
 _NO_CONVERSION = {
     8: "YCgCo",
     10: "BT.2020 with constant luminance",

@@ -9,10 +9,10 @@
 #include <vector>
 
 #include "vivit/contract.hpp"
-#include "vivit/detail/file_bytes.hpp"
-#include "vivit/detail/manifest.hpp"
-#include "vivit/detail/manifest_reader.hpp"
-#include "vivit/detail/sha256.hpp"
+#include "vivit/detail/manifest/file_bytes.hpp"
+#include "vivit/detail/manifest/manifest.hpp"
+#include "vivit/detail/manifest/manifest_reader.hpp"
+#include "vivit/detail/manifest/sha256.hpp"
 #include "vivit/errors.hpp"
 
 namespace vivit {

@@ -21,11 +21,11 @@ extern "C" {
 #include <vector>
 
 #include "vivit/contract.hpp"
-#include "vivit/detail/libav_container.hpp"
-#include "vivit/detail/libav_decoder.hpp"
-#include "vivit/detail/libav_index.hpp"
-#include "vivit/detail/libav_picture.hpp"
-#include "vivit/detail/libav_seek.hpp"
+#include "vivit/detail/libav/container.hpp"
+#include "vivit/detail/libav/decoder.hpp"
+#include "vivit/detail/libav/index.hpp"
+#include "vivit/detail/libav/picture.hpp"
+#include "vivit/detail/libav/seek.hpp"
 #include "vivit/detail/text.hpp"
 #include "vivit/errors.hpp"
 #include "vivit/frame_source.hpp"

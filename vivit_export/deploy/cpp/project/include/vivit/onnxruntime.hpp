@@ -18,8 +18,8 @@
 #include "vivit/bundle.hpp"
 #include "vivit/contract.hpp"
 #include "vivit/detail/engine_registry.hpp"
-#include "vivit/detail/file_bytes.hpp"
-#include "vivit/detail/manifest.hpp"
+#include "vivit/detail/manifest/file_bytes.hpp"
+#include "vivit/detail/manifest/manifest.hpp"
 #include "vivit/errors.hpp"
 
 namespace vivit {

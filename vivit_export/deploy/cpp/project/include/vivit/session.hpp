@@ -15,8 +15,8 @@
 
 #include "vivit/backend.hpp"
 #include "vivit/contract.hpp"
+#include "vivit/detail/pixels/view_batch.hpp"
 #include "vivit/detail/text.hpp"
-#include "vivit/detail/view_batch.hpp"
 #include "vivit/errors.hpp"
 #include "vivit/frame_source.hpp"
 #include "vivit/frames.hpp"

@@ -8,9 +8,9 @@
 #include <optional>
 
 #include "vivit/contract.hpp"
-#include "vivit/detail/raw_video.hpp"
-#include "vivit/detail/seekable_file.hpp"
-#include "vivit/detail/y4m_video.hpp"
+#include "vivit/detail/files/raw_video.hpp"
+#include "vivit/detail/files/seekable_file.hpp"
+#include "vivit/detail/files/y4m_video.hpp"
 #include "vivit/errors.hpp"
 #include "vivit/frame_source.hpp"
 #include "vivit/frames.hpp"

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "vivit/contract.hpp"
-#include "vivit/detail/seekable_file.hpp"
+#include "vivit/detail/files/seekable_file.hpp"
 #include "vivit/detail/text.hpp"
 #include "vivit/errors.hpp"
 #include "vivit/frame_source.hpp"

@@ -16,7 +16,7 @@
 #include <immintrin.h>
 #endif
 
-#include "vivit/detail/taps.hpp"
+#include "vivit/detail/pixels/taps.hpp"
 
 namespace vivit::detail {
 

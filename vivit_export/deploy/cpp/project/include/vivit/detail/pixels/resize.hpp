@@ -7,8 +7,8 @@
 #include <cstring>
 #include <vector>
 
-#include "vivit/detail/loops.hpp"
-#include "vivit/detail/taps.hpp"
+#include "vivit/detail/pixels/loops.hpp"
+#include "vivit/detail/pixels/taps.hpp"
 
 namespace vivit::detail {
 

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "vivit/detail/file_bytes.hpp"
+#include "vivit/detail/manifest/file_bytes.hpp"
 #include "vivit/errors.hpp"
 
 namespace vivit::detail {

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "vivit/contract.hpp"
-#include "vivit/detail/json.hpp"
 #include "vivit/detail/limits.hpp"
+#include "vivit/detail/manifest/json.hpp"
 #include "vivit/detail/text.hpp"
 #include "vivit/errors.hpp"
 

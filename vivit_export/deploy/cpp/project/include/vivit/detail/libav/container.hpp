@@ -20,10 +20,10 @@ extern "C" {
 #include <utility>
 #include <vector>
 
+#include "vivit/detail/files/seekable_file.hpp"
+#include "vivit/detail/files/text_file.hpp"
+#include "vivit/detail/libav/nal.hpp"
 #include "vivit/detail/limits.hpp"
-#include "vivit/detail/nal.hpp"
-#include "vivit/detail/seekable_file.hpp"
-#include "vivit/detail/text_file.hpp"
 #include "vivit/errors.hpp"
 
 namespace vivit::detail {

@@ -22,10 +22,10 @@ extern "C" {
 #include <utility>
 #include <vector>
 
-#include "vivit/detail/libav_container.hpp"
-#include "vivit/detail/libav_decoder.hpp"
-#include "vivit/detail/libav_index.hpp"
-#include "vivit/detail/nal.hpp"
+#include "vivit/detail/libav/container.hpp"
+#include "vivit/detail/libav/decoder.hpp"
+#include "vivit/detail/libav/index.hpp"
+#include "vivit/detail/libav/nal.hpp"
 
 namespace vivit::detail {
 

@@ -12,7 +12,7 @@ extern "C" {
 #include <filesystem>
 #include <string>
 
-#include "vivit/detail/libav_container.hpp"
+#include "vivit/detail/libav/container.hpp"
 #include "vivit/detail/limits.hpp"
 
 namespace vivit::detail {

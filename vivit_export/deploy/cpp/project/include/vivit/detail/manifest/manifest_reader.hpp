@@ -13,11 +13,11 @@
 #include <utility>
 #include <vector>
 
-#include "vivit/detail/contract_reader.hpp"
-#include "vivit/detail/json.hpp"
 #include "vivit/detail/limits.hpp"
-#include "vivit/detail/manifest.hpp"
-#include "vivit/detail/sha256.hpp"
+#include "vivit/detail/manifest/contract_reader.hpp"
+#include "vivit/detail/manifest/json.hpp"
+#include "vivit/detail/manifest/manifest.hpp"
+#include "vivit/detail/manifest/sha256.hpp"
 #include "vivit/errors.hpp"
 
 namespace vivit::detail {

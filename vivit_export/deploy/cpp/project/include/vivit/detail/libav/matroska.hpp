@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "vivit/detail/seekable_file.hpp"
+#include "vivit/detail/files/seekable_file.hpp"
 
 namespace vivit::detail {
 

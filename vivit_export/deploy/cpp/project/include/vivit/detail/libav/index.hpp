@@ -19,11 +19,11 @@ extern "C" {
 #include <utility>
 #include <vector>
 
-#include "vivit/detail/flv.hpp"
-#include "vivit/detail/libav_container.hpp"
-#include "vivit/detail/libav_decoder.hpp"
-#include "vivit/detail/matroska.hpp"
-#include "vivit/detail/nal.hpp"
+#include "vivit/detail/libav/container.hpp"
+#include "vivit/detail/libav/decoder.hpp"
+#include "vivit/detail/libav/flv.hpp"
+#include "vivit/detail/libav/matroska.hpp"
+#include "vivit/detail/libav/nal.hpp"
 #include "vivit/errors.hpp"
 
 namespace vivit::detail {

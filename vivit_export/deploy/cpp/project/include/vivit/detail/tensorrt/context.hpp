@@ -16,8 +16,8 @@
 
 #include "vivit/backend.hpp"
 #include "vivit/contract.hpp"
-#include "vivit/detail/cuda.hpp"
-#include "vivit/detail/tensorrt_api.hpp"
+#include "vivit/detail/tensorrt/api.hpp"
+#include "vivit/detail/tensorrt/cuda.hpp"
 #include "vivit/errors.hpp"
 
 namespace vivit::detail {

@@ -1,4 +1,4 @@
-// The contents of a bundle's manifest as plain types; detail/manifest_reader.hpp fills them.
+// The contents of a bundle's manifest as plain types; detail/manifest/manifest_reader.hpp fills them.
 #pragma once
 
 #include <filesystem>

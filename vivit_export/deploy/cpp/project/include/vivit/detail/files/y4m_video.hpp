@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "vivit/detail/files/seekable_file.hpp"
 #include "vivit/detail/limits.hpp"
-#include "vivit/detail/seekable_file.hpp"
 #include "vivit/errors.hpp"
 #include "vivit/frame_source.hpp"
 

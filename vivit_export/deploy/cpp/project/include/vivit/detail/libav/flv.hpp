@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include "vivit/detail/seekable_file.hpp"
+#include "vivit/detail/files/seekable_file.hpp"
 
 namespace vivit::detail {
 

@@ -20,8 +20,8 @@ extern "C" {
 #include <utility>
 
 #include "vivit/contract.hpp"
-#include "vivit/detail/libav_decoder.hpp"
-#include "vivit/detail/orientation.hpp"
+#include "vivit/detail/libav/decoder.hpp"
+#include "vivit/detail/libav/orientation.hpp"
 #include "vivit/errors.hpp"
 
 namespace vivit::detail {
