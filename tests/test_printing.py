@@ -32,7 +32,7 @@ def test_lines_stay_lines() -> None:
     assert lines("a\n\x1bb\n") == "a\n\\x1bb\n"
 
 
-@given(st.text())
+@given(st.text(st.characters()))  # halves of pairs too, as file names that are not UTF-8 have them
 def test_no_text_moves_the_cursor(text: str) -> None:
-    assert one_line(text).encode("utf-8")
+    one_line(text).encode("utf-8")  # else printing would fail
     assert not set(map(ord, one_line(text))) & {*range(32), *range(127, 160)}
