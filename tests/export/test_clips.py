@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from videos import make_video
+from videos import make_video, with_frames
 
 from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
 from vivit_export.demo import clips_path
@@ -70,7 +70,7 @@ def test_a_graph_of_whole_frames_gets_them_in_its_cameras_size() -> None:
 
 
 def test_a_bundled_clip_that_is_too_short_is_rendered_longer_and_one_of_the_user_is_refused(tmp_path: Path) -> None:
-    longer = dataclasses.replace(CONTRACT, clip=dataclasses.replace(CLIP, num_frames=64))
+    longer = with_frames(CONTRACT, 64)
     ((name, frames),) = read_check_clips(longer, None, 1)
     assert name == NAMES[0] and frames.shape == (64, 32, 40, 3)
     assert np.unique(frames.reshape(64, -1), axis=0).shape[0] == 64, "frames differ: none is repeated"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles import Bundles
+from videos import with_frames
 
 import vivit_export as ve
 from vivit_export.demo import clips_path
@@ -26,10 +27,7 @@ def session(bundles: Bundles) -> Iterator[ve.Session]:
 
 
 def test_a_callers_frames_give_the_predictions_of_the_file(session: ve.Session) -> None:
-    import dataclasses
-
-    clip = dataclasses.replace(session.contract.clip, num_frames=50)
-    every = read_clip(LEFT, dataclasses.replace(session.contract, clip=clip))
+    every = read_clip(LEFT, with_frames(session.contract, 50))
     live = list(ve.stream(session, ((n / 25, frame) for n, frame in enumerate(every)), window=1.0, hop=0.5))
     offline = list(ve.runtime.predict_videos(session, LEFT, windows=WindowRule(1.0, 0.5)))
     assert [result.frames for result in live] == [(0, 25), (13, 38), (25, 50)]

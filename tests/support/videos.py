@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import struct
 from collections.abc import Iterable, Sequence
@@ -203,10 +204,20 @@ def make_recording(path: Path, *, endless: bool, seconds: float | None = None) -
     return path
 
 
-def contract(num_frames: int, clip: Clip | None = None) -> Contract:
-    tensor = Tensor("frames", "uint8", ("batch", num_frames, 32, 32, 3))
+def contract(num_frames: int, clip: Clip | None = None, frame_size: tuple[int, int] | None = None) -> Contract:
+    """The contract of a model that takes crops of 32x32, or whole frames of ``frame_size`` (height, width)."""
     clip, preprocess = clip or Clip(num_frames, 32, 32, (1, 16, 16)), Preprocess(shortest_edge=36, crop_size=(32, 32))
-    return Contract(clip, preprocess, IO("crops", (tensor,), ()))
+    tensor = Tensor("frames", "uint8", ("batch", num_frames, *(frame_size or (32, 32)), 3))
+    return Contract(clip, preprocess, IO("frames" if frame_size else "crops", (tensor,), (), frame_size))
+
+
+def with_frames(made: Contract, num_frames: int) -> Contract:
+    """The contract of a model that takes clips of so many frames and is else the same."""
+    (tensor,) = made.io.inputs
+    batch, _, *frame = tensor.shape
+    longer = dataclasses.replace(tensor, shape=(batch, num_frames, *frame))
+    clip = dataclasses.replace(made.clip, num_frames=num_frames)
+    return dataclasses.replace(made, clip=clip, io=dataclasses.replace(made.io, inputs=(longer,)))
 
 
 # Display matrices (a, b, c, d): a stored pixel at (x, y) is shown at (a x + c y, b x + d y).

@@ -107,9 +107,9 @@ def test_a_short_video_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_a_model_that_takes_whole_frames_gets_them(tmp_path: Path) -> None:
     path, rule = make_video(tmp_path / "film.mp4"), views_of(4, 2, (3, 1))
-    io = dataclasses.replace(rule.io, mode="frames", frame_size=(48, 64))
-    assert read_views(path, dataclasses.replace(rule, io=io)).shape == (3, 4, 48, 64, 3)
-    three = dataclasses.replace(rule, io=io, clip=dataclasses.replace(rule.clip, views=(3, 3)))
+    whole = contract(4, rule.clip, frame_size=(48, 64))
+    assert read_views(path, whole).shape == (3, 4, 48, 64, 3)
+    three = dataclasses.replace(whole, clip=dataclasses.replace(rule.clip, views=(3, 3)))
     with pytest.raises(UsageError, match=r"3 spatial views .* takes whole frames; export with --input crops"):
         read_views(path, three)
 

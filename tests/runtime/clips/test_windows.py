@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from videos import (
     repeat_video,
 )
 
-from vivit_export.contract import Clip
+from vivit_export.contract import Clip, Contract
 from vivit_export.errors import ClipError, UsageError
 from vivit_export.runtime import Preprocessor, Window, clip_indices, read_clip, read_windows
 from vivit_export.runtime.clips.video.index import Timeline, read_index, timeline_of
@@ -137,10 +136,9 @@ def test_seconds_in_any_container(tmp_path: Path, name: str, options: dict[str, 
     np.testing.assert_allclose([w.start_seconds for w in windows], [0, 0.32, 0.64, 0.96, 1.2], atol=0.021)
 
 
-def whole_frames(num_frames: int, **rule: Any) -> Any:
+def whole_frames(num_frames: int, **rule: Any) -> Contract:
     """A contract of a model that resizes by itself."""
-    made = contract(num_frames, Clip(num_frames, 32, 32, (1, 16, 16), **rule))
-    return dataclasses.replace(made, io=dataclasses.replace(made.io, mode="frames", frame_size=(48, 64)))
+    return contract(num_frames, Clip(num_frames, 32, 32, (1, 16, 16), **rule), frame_size=(48, 64))
 
 
 @pytest.mark.parametrize("name", ["vfr.mp4", "vfr.mkv"])
