@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
-from bundles import Bundles, need, random_crops
+from bundles import Bundles
 from onnx import TensorProto, helper, numpy_helper
 
-import vivit_export as ve
-from vivit_export.bundle import Bundle
 from vivit_export.runtime.session.widen import load_widened, widen_to_float32
 
 
@@ -42,15 +38,3 @@ def test_weights_keep_their_values() -> None:
     assert weight.dtype == np.float32
     np.testing.assert_array_equal(weight, values.astype(np.float32))
     assert model.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
-
-
-@pytest.mark.parametrize("engine", ["onnxruntime-cpu", "openvino"])
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_weights_in_a_file_of_their_own(bundles: Bundles, tmp_path: Path, precision: str, engine: str) -> None:
-    need(engine.removesuffix("-cpu"))
-    bundle = bundles.demo(precision=precision)
-    external = Bundle(tmp_path, bundle.manifest)
-    onnx.save(onnx.load(bundle.model), external.model, save_as_external_data=True, location="model.onnx.data")
-    clips = random_crops(bundle, 2)
-    with ve.open_session(bundle, prefer=engine) as inside, ve.open_session(external, prefer=engine) as outside:
-        np.testing.assert_array_equal(inside.infer(clips), outside.infer(clips))
