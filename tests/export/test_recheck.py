@@ -14,18 +14,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bundles import Bundles, need
+from bundles import Bundles, move_weights_out, need
 from checkpoints import Checkpoints
 from damage import damage, rehash
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_file_as_tensors
 
 import vivit_export as ve
-from vivit_export.bundle import Bundle, read_bundle
+from vivit_export.bundle import MODEL, MODEL_DATA, Bundle, read_bundle
 from vivit_export.demo import checkpoint_path, clips_path
 from vivit_export.errors import BundleError, CheckpointError, DriftError, UsageError
+from vivit_export.export import recheck
 from vivit_export.export.recheck import assert_no_drift, check
 from vivit_export.runtime.drift.parity import compare_pixels
+from vivit_export.runtime.session.session import Session
 
 pytestmark = pytest.mark.needs_onnxruntime
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -203,6 +205,36 @@ def test_golden_refuses_what_needs_the_eager_model(bundles: Bundles, given: dict
 def test_ways_of_reading_are_for_videos(bundles: Bundles, given: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         check(checked(bundles, precision="fp32"), **given)
+
+
+@pytest.mark.parametrize(
+    ("precision", "given", "name"),
+    [
+        ("fp32", {}, MODEL),  # the graph's own preprocessing
+        ("fp16", {}, MODEL_DATA),  # the emulation
+        ("fp32", {"per_block": True}, MODEL_DATA),
+    ],
+)
+def test_files_that_are_overwritten_while_it_is_checked_are_refused(
+    bundles: Bundles,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+    given: dict[str, Any],
+    name: str,
+) -> None:
+    folder = shutil.copytree(checked(bundles, precision=precision).path, tmp_path / "large")
+    large = move_weights_out(folder)
+
+    def open_and_overwrite(*args: Any) -> Session:
+        session = ve.open_session(*args)
+        with (large.path / name).open("r+b") as file:
+            file.write(bytes(large.manifest.files[name].size))
+        return session
+
+    monkeypatch.setattr(recheck, "open_session", open_and_overwrite)
+    with pytest.raises(BundleError, match=f"{name} is not the file that bundle.json describes"):
+        check(large, num_clips=1, **given)
 
 
 def test_an_unknown_reference_is_refused(bundles: Bundles) -> None:

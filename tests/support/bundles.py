@@ -111,10 +111,10 @@ def random_crops(bundle: Bundle, count: int, seed: int = 0) -> npt.NDArray[np.ui
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def move_weights_out(folder: Path) -> Bundle:
-    """Move a bundle's weights to model.onnx.data, as in the bundle of a large model."""
+def move_weights_out(folder: Path, smallest: int = 1024) -> Bundle:
+    """Move a bundle's weights of at least so many bytes to model.onnx.data, as in the bundle of a large model."""
     bundle = read_bundle(folder)
     model = onnx.load(bundle.model)
-    onnx.save(model, bundle.model, save_as_external_data=True, location=MODEL_DATA, size_threshold=1024)
+    onnx.save(model, bundle.model, save_as_external_data=True, location=MODEL_DATA, size_threshold=smallest)
     write_manifest(folder, bundle.manifest.content)
     return read_bundle(folder)

@@ -17,6 +17,7 @@ from vivit_export.bundle.checks import BlockDrift
 from vivit_export.errors import BuildError, option
 from vivit_export.export.checkpoint.load import Checkpoint
 from vivit_export.export.graph.emulate import emulated_session
+from vivit_export.export.graph.load import load_verified
 
 Float32 = npt.NDArray[np.float32]
 
@@ -35,8 +36,9 @@ def block_drift(bundle: Bundle, checkpoint: Checkpoint, clips: npt.NDArray[Any],
 
     Raises:
         BuildError: the graph's blocks cannot be distinguished.
+        BundleError: the graph or its weights were altered.
     """
-    model = ir.load(bundle.model)
+    model = load_verified(bundle)
     streams = _streams(model, checkpoint.num_layers)
     worst = [BlockDrift(f"layers.{i}", 0.0, 0.0) for i in range(checkpoint.num_layers)]
     with emulated_session(model, outputs=streams) as session:

@@ -222,7 +222,9 @@ def _check(
             scores_bytes=int(checkpoint.config["num_attention_heads"]) * contract.clip.num_tokens**2 * 4,
         )
     with progress.stage("compare preprocessed pixels"):
-        in_graph = graph_parity(work, contract, graph.facts, clips.frames, clips.crops)
+        in_graph = graph_parity(
+            lambda name: (work / name).read_bytes(), contract, graph.facts, clips.frames, clips.crops
+        )
         parity = (processor_parity(contract, options.clips, limit), *([in_graph] if in_graph else []))
     name = f"eager fp32, {checkpoint.framework}"
     checks = DriftReport(name, CheckedClips(clips.source, clips.names), gate, tuple(runs), parity)

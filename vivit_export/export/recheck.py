@@ -188,7 +188,7 @@ def _check_reading(against: Against, decode: Decode, readers: int | None) -> Non
     given += [option("readers", readers)] if readers is not None else []
     if given and against == "golden":
         raise UsageError(
-            f"{given[0]} is for videos, and the golden clips are frames; name videos with {option('clips')}"
+            f"{given[0]} is for videos, and the golden clips are frames; name videos with {option('clips', 'DIR')}"
         )
 
 
@@ -291,11 +291,10 @@ def _emulated_run(bundle: Bundle, reference: _Reference, gate: Gate, progress: P
     name = f"{bundle.precision} rounding emulated"
     if importlib.util.find_spec("onnx_ir") is None:
         return Run(name, 1, True, None, "not run: the package onnx-ir is not installed here")
-    import onnx_ir as ir
-
     from vivit_export.export.graph.emulate import emulated_session
+    from vivit_export.export.graph.load import load_verified
 
-    model = ir.load(bundle.model)
+    model = load_verified(bundle)
     with progress.stage(f"run them with {name}"), emulated_session(model) as emulated:
         clips: npt.NDArray[Any] = reference.frames
         if bundle.contract.io.mode == "pixels":
@@ -309,4 +308,4 @@ def _graph_parity(bundle: Bundle, frames: npt.NDArray[np.uint8]) -> Parity | Non
     if bundle.contract.io.mode == "frames":
         preprocessor = Preprocessor(bundle.contract.clip, bundle.contract.preprocess)
         crops = np.stack([preprocessor.crops(clip) for clip in frames])
-    return graph_parity(bundle.path, bundle.contract, bundle.manifest.precision, frames, crops)
+    return graph_parity(bundle.read, bundle.contract, bundle.manifest.precision, frames, crops)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from bundles import Bundles
+from bundles import Bundles, move_weights_out
 
-from vivit_export.bundle import Bundle
+from vivit_export.bundle import MODEL_DATA, Bundle
 from vivit_export.bundle.checks import Parity
+from vivit_export.errors import BundleError
 from vivit_export.runtime.drift.parity import compare_pixels, graph_parity
 
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -30,7 +32,7 @@ def test_one_bit_is_a_difference() -> None:
 
 
 def in_graph(bundle: Bundle, frames: npt.NDArray[np.uint8], crops: npt.NDArray[np.uint8]) -> Parity | None:
-    return graph_parity(bundle.path, bundle.contract, bundle.manifest.precision, frames, crops)
+    return graph_parity(bundle.read, bundle.contract, bundle.manifest.precision, frames, crops)
 
 
 @pytest.mark.needs_onnxruntime
@@ -46,3 +48,18 @@ def test_every_form_of_preprocessing_in_a_graph_is_compared(bundles: Bundles) ->
         found = in_graph(bundles.demo(precision=precision), crops, wrong)
         assert found is not None and found.differing == 1
     assert in_graph(bundles.demo(**PIXELS), crops, crops) is None
+
+
+@pytest.mark.needs_onnxruntime
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_constants_in_a_file_of_their_own_are_those_that_were_verified(
+    bundles: Bundles, tmp_path: Path, precision: str
+) -> None:
+    crops = np.random.default_rng(0).integers(0, 256, (1, 8, 64, 64, 3), dtype=np.uint8)
+    bundle = move_weights_out(bundles.copy(tmp_path / "outside", precision=precision), smallest=0)
+    found = in_graph(bundle, crops, crops)
+    assert found is not None and (found.values, found.differing) == (crops.size, 0)
+    with (bundle.path / MODEL_DATA).open("r+b") as file:
+        file.write(b"\xff")
+    with pytest.raises(BundleError, match=f"{MODEL_DATA} is not the file that bundle.json describes"):
+        in_graph(bundle, crops, crops)

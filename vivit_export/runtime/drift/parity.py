@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx.external_data_helper import load_external_data_for_model
 from onnx.utils import Extractor
 
 from vivit_export.bundle import MODEL
@@ -15,6 +14,7 @@ from vivit_export.bundle.checks import Parity
 from vivit_export.bundle.manifest import PrecisionRecord
 from vivit_export.contract import Contract
 from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
+from vivit_export.runtime.session.external_weights import put_inside, read_external_weights
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 from vivit_export.runtime.session.widen import widen_to_float32
 
@@ -37,7 +37,7 @@ def compare_pixels(
 
 
 def graph_parity(
-    folder: Path,
+    read: Callable[[str], bytes],
     contract: Contract,
     precision: PrecisionRecord,
     frames: npt.NDArray[np.uint8],
@@ -49,7 +49,7 @@ def graph_parity(
     ``(level - 128) / 64`` from the 8-bit level, which is exact in those types too, and is compared with that.
 
     Args:
-        folder: folder with the graph: a verified bundle, or one being written.
+        read: returns a file's bytes by its name: `Bundle.read`, or the same for a bundle that is being written.
         contract: its input and output.
         precision: the manifest's section of that name.
         frames: uint8 (N, T, h, w, 3) for the graph's input.
@@ -57,10 +57,13 @@ def graph_parity(
 
     Returns:
         The comparison, or None for a graph that takes pixels and has no preprocessing.
+
+    Raises:
+        BundleError: a file was altered.
     """
     if contract.io.mode == "pixels":
         return None
-    part = _preprocessing_part(folder)
+    part = _preprocessing_part(read)
     if not precision.name.cpu_kernels:  # these values are the same in float32
         widen_to_float32(part)
     session = OnnxRuntimeSession(part.SerializeToString())
@@ -76,10 +79,10 @@ def graph_parity(
     return compare_pixels("the graph", "the runtime", np.ascontiguousarray(got), np.ascontiguousarray(expected))
 
 
-def _preprocessing_part(folder: Path) -> onnx.ModelProto:
+def _preprocessing_part(read: Callable[[str], bytes]) -> onnx.ModelProto:
     """Return the nodes before the network as a graph of their own, with its constants."""
-    model = onnx.load(folder / MODEL, load_external_data=False)
+    model = onnx.load_model_from_string(read(MODEL))
     last = [node for node in model.graph.node if node.name.startswith(_PREFIX)][-1]
     part = Extractor(model).extract_model([model.graph.input[0].name], [last.output[0]])
-    load_external_data_for_model(part, str(folder))
+    put_inside(part, read_external_weights(read, part))
     return part

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,12 +65,12 @@ def load_graph(bundle: Bundle) -> onnx.ModelProto:
     return onnx.load_model_from_string(bundle.read(MODEL))
 
 
-def read_external_weights(bundle: Bundle, model: onnx.ModelProto) -> ExternalWeights:
+def read_external_weights(read: Callable[[str], bytes], model: onnx.ModelProto) -> ExternalWeights:
     """Read the files that a graph refers to, each once and as a whole.
 
     Args:
-        bundle: where the files are.
-        model: the bundle's graph; weights may have been renamed, but not loaded.
+        read: returns a file's bytes by its name: `Bundle.read` of the graph's bundle.
+        model: the graph, or a part of it; weights may have been renamed, but not loaded.
 
     Raises:
         BundleError: a file is not listed or was altered, or a weight lies beyond its end.
@@ -83,17 +83,26 @@ def read_external_weights(bundle: Bundle, model: onnx.ModelProto) -> ExternalWei
         place = {entry.key: entry.value for entry in tensor.external_data}
         name = place.get("location", "")
         if name not in files:
-            files[name] = bundle.read(name)
-        tensors[tensor.name] = _weight(tensor, files[name], place, bundle)
+            files[name] = read(name)
+        tensors[tensor.name] = _weight(tensor, files[name], place)
     return ExternalWeights(files, tensors)
 
 
-def _weight(tensor: TensorProto, content: bytes, place: dict[str, str], bundle: Bundle) -> ExternalWeight:
+def put_inside(model: onnx.ModelProto, weights: ExternalWeights) -> None:
+    """Store weights in the graph itself, in place of what it says about the files."""
+    for tensor in model.graph.initializer:
+        if tensor.name in weights.tensors:
+            tensor.ClearField("external_data")
+            tensor.data_location = TensorProto.DEFAULT
+            tensor.raw_data = weights.tensors[tensor.name].data.tobytes()
+
+
+def _weight(tensor: TensorProto, content: bytes, place: dict[str, str]) -> ExternalWeight:
     size = math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     start = int(place.get("offset", 0))
     if int(place.get("length", size)) != size or not 0 <= start <= len(content) - size:
         raise BundleError(
-            f"{bundle.model} places {tensor.name} where {place['location']} does not hold it; export the bundle again"
+            f"{MODEL} places {tensor.name} where {place['location']} does not hold it; export the bundle again"
         )
     return ExternalWeight(tensor.data_type, tuple(tensor.dims), np.frombuffer(content, np.uint8, size, start))
 

@@ -253,7 +253,7 @@ def _load_verified(onnxruntime: Any, bundle: Bundle, model: ModelProto, provider
     """
     from vivit_export.runtime.session.external_weights import read_external_weights, return_freed_memory
 
-    options, weights = _options(onnxruntime), read_external_weights(bundle, model)
+    options, weights = _options(onnxruntime), read_external_weights(bundle.read, model)
     files, values = weights.files, []
     if files and hasattr(options, "add_external_initializers_from_files_in_memory"):  # ONNX Runtime copies
         sizes = [len(content) for content in files.values()]

@@ -105,7 +105,7 @@ def _read_graph(bundle: Bundle, openvino: Any) -> tuple[Any, ExternalWeights]:
     was four times as large as its weights alone explain (2026.4).
     """
     graph = load_widened(bundle)
-    weights = read_external_weights(bundle, graph)
+    weights = read_external_weights(bundle.read, graph)
     inside = [tensor for tensor in graph.graph.initializer if tensor.name not in weights.tensors]
     del graph.graph.initializer[:]
     graph.graph.initializer.extend(inside)
