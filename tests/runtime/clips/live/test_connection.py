@@ -16,10 +16,11 @@ import pytest
 from attacked import within_limits
 from hostile_videos import VIDEOS as HOSTILE
 from live_servers import assert_same_windows, http_server, read_live, sends, stalls, tcp_server, transport_stream
-from videos import contract, make_video
+from videos import contract, make_picture_video, make_video, moving_picture, remux
 
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError
+from vivit_export.limits import PIXELS_VARIABLE
 from vivit_export.runtime.clips.live.address import live_address
 from vivit_export.runtime.clips.live.connection import connect
 from vivit_export.runtime.clips.live.sliding import LiveWindow
@@ -223,6 +224,32 @@ def test_no_key_frame(shape: Contract, tmp_path: Path) -> None:
     with tcp_server(serve) as address:
         said = fault(address, shape)
     assert "sends data but no picture for 3 s: no key frame came" in said or "sends no video" in said
+
+
+def make_late(folder: Path, size: tuple[int, int]) -> tuple[Path, bytes]:
+    """A video whose second key frame is the 250th, and it as it is sent to whoever missed the first."""
+    options = {"g": "250", "keyint_min": "250", "sc_threshold": "0", "bf": "0"}
+    pictures = (moving_picture(number, *size) for number in range(300))
+    whole = make_picture_video(folder / "whole.ts", pictures, codec_options=options)
+    return whole, remux(whole, folder / "late.ts", lambda number, data: data if number else None).read_bytes()
+
+
+def test_a_key_frame_that_comes_late(shape: Contract, tmp_path: Path) -> None:
+    """The size of its pictures is not known before that."""
+    whole, late = make_late(tmp_path, (64, 48))
+    with tcp_server(sends(late)) as address:
+        (got,) = read_live(address, shape, window=50, hop=50, unit="frames")
+    np.testing.assert_array_equal(got.frames, list(read_windows(whole, shape, window=50, unit="frames"))[5].frames)
+
+
+def test_a_key_frame_that_comes_late_and_is_too_large(
+    shape: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = make_late(tmp_path, (320, 240))[1]
+    monkeypatch.setattr("vivit_export.runtime.clips.video.container.ALIGNMENT_PIXELS", 0)
+    monkeypatch.setenv(PIXELS_VARIABLE, "10000")
+    with tcp_server(sends(late)) as address:
+        assert "has frames of no size, or of more than 10000 pixels" in fault(address, shape)
 
 
 def test_frames_of_another_size(shape: Contract, stream: bytes, tmp_path: Path) -> None:

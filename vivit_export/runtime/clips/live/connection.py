@@ -24,7 +24,7 @@ from vivit_export.errors import ClipError, option
 from vivit_export.runtime.clips.live.address import LiveAddress
 from vivit_export.runtime.clips.live.standard_input import StandardInput
 from vivit_export.runtime.clips.video.clock import Clock
-from vivit_export.runtime.clips.video.container import FORMATS, best_video, limit_pixels, pixel_limits
+from vivit_export.runtime.clips.video.container import FORMATS, best_video, pixel_limits, require_pixels
 from vivit_export.runtime.clips.video.index import BEGINS_ANYWHERE
 from vivit_export.runtime.clips.video.picture import ToUprightRgb
 
@@ -156,6 +156,7 @@ class Connection:
         try:
             return packet.decode()
         except av.error.FFmpegError as e:
+            require_pixels(self._video, self._address.name, may_lack_size=True)  # that may be why
             if not self._address.is_lasting:
                 raise self._fault(e) from e
             self.damaged += 1
@@ -264,7 +265,9 @@ def connect(address: LiveAddress, timeout: float, stop: threading.Event) -> Iter
         raise _refusal(address, timeout, e) from e
     with container:
         video = best_video(container, address.name)
-        limit_pixels(video, address.name)
+        # Where sizes come with key frames, live video may have been joined long before one.
+        require_pixels(video, address.name, may_lack_size=video.codec_context.name in BEGINS_ANYWHERE)
+        video.codec_context.options = pixel_limits()  # a later frame may be larger
         # A thread for each frame would hold back as many frames as there are threads.
         video.thread_type, video.thread_count = "SLICE", 0
         yield Connection(address, container, video, timeout)

@@ -136,7 +136,8 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
         raise ClipError(f"{path} is no video of a kind that is read here; convert it to MP4 or Matroska") from e
     with container:
         video = best_video(container, path)
-        limit_pixels(video, path)
+        require_pixels(video, path)
+        video.codec_context.options = pixel_limits()  # a later frame may be larger
         yield container, video
 
 
@@ -145,23 +146,24 @@ def pixel_limits() -> dict[str, str]:
     return {"max_pixels": str(most_pixels() + ALIGNMENT_PIXELS)}
 
 
-def limit_pixels(video: av.VideoStream, name: object) -> None:
-    """Keep the decoder of a stream from frames that are too large.
+def require_pixels(video: av.VideoStream, name: object, *, may_lack_size: bool = False) -> None:
+    """Refuse a stream whose frames are too large.
 
     Args:
         video: a stream that was opened with `pixel_limits`.
         name: what messages call it.
+        may_lack_size: whether the size may become known later; the decoder must then have `pixel_limits` too.
 
     Raises:
         ClipError: its frames are so large, or have no size.
     """
     pixels = video.codec_context.width * video.codec_context.height
-    if not 0 < pixels <= most_pixels():  # of a codec that the limit kept from opening, the size is not known
+    # Of a codec that the limit kept from opening, the size is not known.
+    if pixels > most_pixels() or not (pixels or may_lack_size):
         raise ClipError(
             f"{name} has frames of no size, or of more than {most_pixels()} pixels; if you trust it, set "
             f"{PIXELS_VARIABLE} to how many you allow, or else scale it down"
         )
-    video.codec_context.options = pixel_limits()  # a later frame may be larger
 
 
 def best_video(container: InputContainer, name: object) -> av.VideoStream:
