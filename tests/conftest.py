@@ -20,10 +20,10 @@ from small_disk import small_disk  # noqa: F401  fixture
 from traces import _trace_once, traced_anew  # noqa: F401  fixtures
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported, which nothing above does
-if (
-    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-):  # of a job in the background; what tests interrupt would inherit it
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Ignored in a shell's background jobs, which what tests start and interrupt would inherit.
+for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 if TYPE_CHECKING:
     from bundles import Bundles

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vivit_export import errors
-from vivit_export.errors import MissingDependencyError, VivitExportError
+from vivit_export.errors import ClipErrors, MissingDependencyError, VivitExportError, option
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -31,9 +31,20 @@ def test_a_kind_of_a_kind_keeps_its_code() -> None:
             assert "exit_code" not in vars(kind)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", sorted({*KINDS} - {ClipErrors}, key=str), ids=lambda kind: kind.__name__)
 def test_an_error_is_one_sentence(kind: type[VivitExportError]) -> None:
     assert str(kind("one sentence")) == "one sentence"
+
+
+def test_a_list_of_errors_has_a_line_for_each() -> None:
+    broken = option("clips", "a\nb")
+    error = ClipErrors("2 videos:", [f"{broken} is empty", "c is empty"])
+    assert error.lines(lambda name, value: f"--{name} {value}") == [
+        "2 videos:",
+        "  --clips a\nb is empty",
+        "  c is empty",
+    ]
+    assert str(error).splitlines() == ["2 videos:", "  clips=a", "b is empty", "  c is empty"]
 
 
 def test_a_missing_package_is_an_import_error_too() -> None:

@@ -9,7 +9,7 @@ traceback.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 # Delimiters that no text from a user contains: private-use characters.
 _FIELD = re.compile("\ue000([^\ue000-\ue002]*)\ue001(?:([^\ue000-\ue002]*)\ue002)?")
@@ -58,7 +58,15 @@ class VivitExportError(Exception):
 
     def worded(self, word: Callable[[str, str | None], str]) -> str:
         """Return the message with every `option` replaced with ``word(name, value)``."""
-        return _FIELD.sub(lambda found: word(found[1], found[2]), self.sentence)
+        return _worded(self.sentence, word)
+
+    def lines(self, word: Callable[[str, str | None], str]) -> list[str]:
+        """Return the lines of the message, worded; a name within a line may have breaks of its own."""
+        return [self.worded(word)]
+
+
+def _worded(text: str, word: Callable[[str, str | None], str]) -> str:
+    return _FIELD.sub(lambda found: word(found[1], found[2]), text)
 
 
 class UsageError(VivitExportError):
@@ -79,6 +87,23 @@ class CheckpointError(InputError):
 
 class ClipError(InputError):
     """A video or an array of frames that does not fit the contract."""
+
+
+class ClipErrors(ClipError):  # noqa: N818 - more than one
+    """Several videos that could not be used: a line that says so, and one for each.
+
+    Args:
+        title: that line.
+        faults: what is wrong with each, with every `option` still marked.
+    """
+
+    def __init__(self, title: str, faults: Sequence[str]) -> None:
+        self._lines = (title, *(f"  {fault}" for fault in faults))
+        super().__init__("\n".join(self._lines))
+
+    def lines(self, word: Callable[[str, str | None], str]) -> list[str]:
+        """Return the lines of the message, worded: the title, and one for each video."""
+        return [_worded(line, word) for line in self._lines]
 
 
 class BundleError(InputError):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_HANGING: set[threading.Thread] = set()
 
 
 @contextmanager
@@ -37,6 +40,31 @@ def die_with_parent() -> None:
     """Ask Linux to kill this process, a worker, as soon as the thread that started it ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def outlast(thread: threading.Thread) -> None:
+    """Let no process end cleanly before a thread that hangs in a library, and that calls Python now and then.
+
+    With Python gone, such a call is a segmentation fault. A program waits at its end until the thread is done;
+    `leave_if_any_hangs` is for who cannot wait.
+    """
+    if not _HANGING:
+        atexit.register(_wait)
+    _HANGING.add(thread)
+
+
+def leave_if_any_hangs(code: int) -> None:
+    """End the process at once, without any cleanup of Python's, if a thread hangs; see `outlast`."""
+    if any(thread.is_alive() for thread in _HANGING):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+
+
+def _wait() -> None:
+    for thread in tuple(_HANGING):
+        thread.join()
 
 
 @contextmanager

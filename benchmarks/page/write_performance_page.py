@@ -14,6 +14,7 @@ from typing import Any
 
 from gpu_section import gpu_section
 from line_chart import line_chart
+from live_section import live_section, spans_section
 from markdown_table import megabytes, table
 from peers_section import peers_section
 from quantization_section import ideas_section, quantization_section
@@ -288,6 +289,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("quantization", "INT8 and FP8", quantization_section),
     ("quantization_ideas", "INT8 and FP8: what bias correction and clipped weights gain", ideas_section),
     ("throughput", "From file to label", throughput_section),
+    ("live", "Live video", live_section),
+    ("spans", "Spans", spans_section),
     ("plan", "What TensorRT for RTX compiles", _plans),
     ("rewrites", "How the exact rewrites change the results", _rewrites),
     ("export", "The export", _export),

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import pytest
 from imports import imported_by
 
+from vivit_export import demo
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.cli.options import flag
 from vivit_export.errors import ClipError, EnvironmentFault, MissingDependencyError, OutputError, UsageError
@@ -197,6 +198,13 @@ def test_what_was_asked_for_by_name_must_be_there(
 # --- the plan of an export ---------------------------------------------------------------------
 
 
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub whose models are the demo, as far as their JSON goes."""
+    monkeypatch.setattr("vivit_export.export.checkpoint.preview.download_json", lambda *_: demo.checkpoint_path())
+
+
+@pytest.mark.usefixtures("hub")
 def test_plan_decides_all_before_the_weights_are_read(machine: Any, tmp_path: Path) -> None:
     machine(Flavour.TENSORRT_RTX)
     options = ExportOptions(Precision.FP16, batches=(1, 2, 4), outputs=("logits",))
@@ -209,6 +217,7 @@ def test_plan_decides_all_before_the_weights_are_read(machine: Any, tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("hub")
 @pytest.mark.parametrize(
     ("model", "name"),
     [("demo", "vivit-demo-bf16"), ("google/vivit-b", "vivit-b-bf16"), ("some/local/folder/", "folder-bf16")],

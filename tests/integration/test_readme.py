@@ -100,8 +100,8 @@ def test_command_works_on_a_server(command: str, served: Served, workplace: Path
 
 @pytest.mark.parametrize(
     ("example", "printed"),
-    [*zip(blocks("python"), ["8 ('left'", "<Bundle out/surface: demo in fp16, no engine>\n"], strict=True)],
-    ids=["README", "python"],
+    [*zip(blocks("python"), ["8 ('left'", "<Bundle out/surface: demo in fp16, no engine>\n", "[('"], strict=True)],
+    ids=["README", "python", "cameras"],
 )
 def test_python_example_works(workplace: Path, example: str, printed: str) -> None:
     done = run([sys.executable, "-c", example], workplace)

@@ -36,7 +36,7 @@ from vivit_export.runtime.clips.sampling import choose_sampling
 from vivit_export.runtime.clips.video.reading import Reading
 from vivit_export.runtime.predict import (
     adapt_contract,
-    describe_faults,
+    error_of,
     window_rule,
 )
 from vivit_export.runtime.session.session import Session
@@ -358,8 +358,8 @@ def test_labels_of_a_file_are_taken_instead_of_the_bundles(bundles: Bundles, tmp
 
 def test_one_fault_is_a_sentence_and_several_are_a_list() -> None:
     fault = VideoFault(Path("a.mp4"), ClipError("a.mp4 is empty"))
-    assert describe_faults([fault], 1) == "a.mp4 is empty"
-    assert describe_faults([fault, fault], 5).splitlines() == [
+    assert str(error_of([fault], 1)) == "a.mp4 is empty"
+    assert str(error_of([fault, fault], 5)).splitlines() == [
         "2 of 5 videos could not be used:",
         "  a.mp4 is empty",
         "  a.mp4 is empty",

@@ -25,7 +25,7 @@ from vivit_export.flavour import Flavour
 from vivit_export.packages import missing_package
 from vivit_export.precision import Precision
 from vivit_export.printing import lines, one_line
-from vivit_export.signals import ended_like_ctrl_c, ignore_from_now_on
+from vivit_export.signals import ended_like_ctrl_c, ignore_from_now_on, leave_if_any_hangs
 
 if TYPE_CHECKING:
     from vivit_export.export.engine.options import EngineOptions
@@ -58,7 +58,11 @@ class _Reporting(click.Command):
             if e.errno not in _NO_PLACE:
                 raise
             _drop_stdout()
-            _fail(f"{e.filename or 'the output'} cannot be written: {e.strerror}", OutputError.exit_code)
+            _fail(f"{e.filename or 'the output'} cannot be written: {e.strerror}", code=OutputError.exit_code)
+        except SystemExit as e:
+            if not args and not extra:  # as the console script calls it
+                leave_if_any_hangs(e.code if isinstance(e.code, int) else 0)
+            raise
 
 
 class Group(_Reporting, click.Group):
@@ -86,14 +90,14 @@ class Command(_Reporting):
         except VivitExportError as e:
             if ctx.params.get("verbose") and not isinstance(e, UsageError):
                 traceback.print_exc()
-            _fail(e.worded(flag), e.exit_code)
+            _fail(*e.lines(flag), code=e.exit_code)
         except ModuleNotFoundError as e:
             if e.name is None or e.name.startswith("vivit_export"):
                 raise
-            _fail(str(missing_package(e.name)), EnvironmentFault.exit_code)
+            _fail(str(missing_package(e.name)), code=EnvironmentFault.exit_code)
         except KeyboardInterrupt as e:
             ignore_from_now_on()
-            _fail(f"interrupted; {str(e) or self._interrupted}", 130)
+            _fail(f"interrupted; {str(e) or self._interrupted}", code=130)
 
 
 # Options whose flag differs from their name.
@@ -126,9 +130,9 @@ def flag(name: str, value: str | None) -> str:
     return known if value is None else f"{known} {value}"
 
 
-def _fail(message: str, code: int) -> NoReturn:
+def _fail(*message: str, code: int) -> NoReturn:
     with contextlib.suppress(OSError):  # where stderr has no place either, the exit code is left
-        click.echo(f"error: {one_line(message)}", err=True)
+        click.echo("error: " + "\n".join(map(one_line, message)), err=True)
     sys.exit(code)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vivit_export.cli.show import PredictionPrinter
 from vivit_export.cli.spans import SpanPrinter
-from vivit_export.errors import ClipError, UsageError, option
+from vivit_export.errors import UsageError, option
 from vivit_export.signals import uninterrupted
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def predict_files(work: Work, found: ListedVideos, decode: Decode, readers: int 
         if file is not None:
             file.save()
     if faults:
-        raise ClipError(run.describe_faults(faults, len(found.files) + len(found.faults)))
+        raise run.error_of(faults, len(found.files) + len(found.faults))
 
 
 def predict_live(work: Work, source: str, live: LiveChoice) -> None:

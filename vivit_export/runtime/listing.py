@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vivit_export.errors import ClipError
 from vivit_export.runtime.clips.folder import find_clips
-from vivit_export.runtime.predict import VideoFault, describe_faults
+from vivit_export.runtime.predict import VideoFault, error_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,5 +43,5 @@ def list_videos(paths: Iterable[Path], note: Callable[[str], None] | None = None
         except ClipError as e:
             faults.append(VideoFault(path, e))
     if not files:
-        raise ClipError(describe_faults(faults, len(faults)))
+        raise error_of(faults, len(faults))
     return ListedVideos(tuple(files), tuple(faults))

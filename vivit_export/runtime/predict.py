@@ -21,7 +21,7 @@ import numpy.typing as npt
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.choices import CpuPrecision, Decode
 from vivit_export.contract import Contract, Sampling, Short
-from vivit_export.errors import ClipError, UsageError, option
+from vivit_export.errors import ClipError, ClipErrors, UsageError, option
 from vivit_export.files import as_path
 from vivit_export.progress import Progress
 from vivit_export.records import JsonObject
@@ -210,12 +210,12 @@ def window_rule(
     return WindowRule(window[0], None if hop is None else hop[0], window[1])
 
 
-def describe_faults(faults: Sequence[VideoFault], num_videos: int) -> str:
-    """Return the faults as the message of an error: one sentence for a single video, else a list."""
+def error_of(faults: Sequence[VideoFault], num_videos: int) -> ClipError:
+    """Return the faults as one error: that of a single video, else a list."""
     if num_videos == 1:
-        return faults[0].error.sentence
-    lines = (f"  {fault.error.sentence}" for fault in faults)
-    return "\n".join([f"{len(faults)} of {num_videos} videos could not be used:", *lines])
+        return faults[0].error
+    title = f"{len(faults)} of {num_videos} videos could not be used:"
+    return ClipErrors(title, [fault.error.sentence for fault in faults])
 
 
 def predict_videos(

@@ -33,6 +33,7 @@ from vivit_export.runtime.clips.live.waiting import WaitingWindows
 from vivit_export.runtime.clips.pixels.arrays import as_array, described
 from vivit_export.runtime.clips.views import ViewCropper, require_size
 from vivit_export.runtime.clips.windows import WindowRule
+from vivit_export.signals import outlast
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 8.0
 _LOOK_SECONDS = 0.2  # how long a wait can last before signals and a dead thread are noticed
@@ -98,6 +99,8 @@ class LiveReader:
     def __exit__(self, *_: object) -> None:
         self._waiting.abandon()
         self._thread.join(_CLOSE_SECONDS)
+        if self._thread.is_alive():  # FFmpeg waits for data, and asks Python every 0.1 s whether to go on
+            outlast(self._thread)
 
     def batches(self, most: int) -> Iterator[tuple[list[LiveWindow], int]]:
         """Yield the windows that wait, at most so many at a time, and how many were dropped before them.
