@@ -37,7 +37,7 @@ def spans_section(content: dict[str, Any]) -> str:
         f"{content['films']} films of several of the demo's motions in a row, in windows of "
         f"{content['window_seconds']:g} s every {content['hop_seconds']:g} s. Of {content['rules_compared']} rules, "
         "the best was chosen on half of the films; the table has the other half. A span is right if it has a "
-        "motion's label and shares half of the time with it, that is, of what both take together; each motion is found once."
+        "motion's label and shares half of the time that both take together; each motion is found once."
     )
     columns = ("rule", "on", "off", "shortest, s", "bridge, s", "spans", "precision", "recall", "boundary error, s")
     return f"{words}\n\n{table(columns, rows)}"
