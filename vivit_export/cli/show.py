@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
 def show_json(facts: JsonObject) -> None:
     """Print a result for machines."""
     click.echo(json.dumps(facts, indent=2, sort_keys=True))
+
+
+def show_csv(rows: Iterable[Sequence[object]]) -> None:
+    """Print lines of CSV; see `show_text` for text of others in them."""
+    text = io.StringIO()
+    cells = ([one_line(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    csv.writer(text, lineterminator="\n").writerows(cells)
+    click.echo(text.getvalue(), nl=False)
 
 
 PredictionFormat = Literal["table", "jsonl", "csv", "vtt"]
@@ -80,10 +89,7 @@ class PredictionPrinter:
         from vivit_export.report.text import prediction_rows
 
         header, rows = prediction_rows(result, self._top_k)
-        text = io.StringIO()
-        cells = [[one_line(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
-        csv.writer(text, lineterminator="\n").writerows(cells if self._last is not None else [header, *cells])
-        click.echo(text.getvalue(), nl=False)
+        show_csv(rows if self._last is not None else [header, *rows])
 
 
 def show_export(plan: ExportPreview, as_json: bool) -> None:

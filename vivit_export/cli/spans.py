@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from typing import TYPE_CHECKING
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vivit_export.cli.options import grouped
-from vivit_export.cli.show import PredictionFormat, show_text
+from vivit_export.cli.show import PredictionFormat, show_csv, show_text
 from vivit_export.errors import UsageError, option
 from vivit_export.printing import one_line
 
@@ -133,7 +131,7 @@ class SpanPrinter:
         if self._form == "vtt":
             click.echo(self._header, nl=False)
         elif self._form == "csv":
-            self._csv([_COLUMNS])
+            show_csv([_COLUMNS])
 
     def _print(self, spans: Iterable[ActionSpan]) -> None:
         found = list(spans)
@@ -147,15 +145,9 @@ class SpanPrinter:
                 click.echo(json.dumps(span.to_json()))
             elif self._form == "csv":
                 where = (span.source, span.start_seconds, span.end_seconds)
-                rows = [(*where, rank, *entry) for rank, entry in enumerate(span.top, 1)]
-                self._csv([tuple(one_line(cell) if isinstance(cell, str) else cell for cell in row) for row in rows])
+                show_csv([(*where, rank, *entry) for rank, entry in enumerate(span.top, 1)])
             else:
                 self._table(span)
-
-    def _csv(self, rows: Iterable[tuple[object, ...]]) -> None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        click.echo(text.getvalue(), nl=False)
 
     def _table(self, span: ActionSpan) -> None:
         if self._several and span.source != self._named:
