@@ -7,7 +7,6 @@ left, the calibration is refused. Random data is never used instead, and noise i
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from vivit_export.calibration.sources import FRAMES, Source, find_sources
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError
 from vivit_export.files import sha256_of
-from vivit_export.runtime.clips.ahead import read_in_order, share_cores
+from vivit_export.runtime.clips.ahead import num_readers, read_in_order, share_cores
 from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
 from vivit_export.runtime.clips.views import read_crops
 
@@ -85,7 +84,7 @@ class CalibrationClips:
         seen = dict(zip(done, names, strict=True))
         used = len(seen)
         sources = self.sources[start:]
-        readers = max(1, min(self.readers or os.cpu_count() or 1, len(sources)))
+        readers = num_readers(self.readers, len(sources))
         load = partial(self._load, reading=share_cores(self.reading, readers))
         with closing(read_in_order(load, sources, readers)) as loaded:
             for source, (reason, crops) in zip(sources, loaded, strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from vivit_export import demo
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError
 from vivit_export.runtime import Preprocessor, find_clips, read_clip
-from vivit_export.runtime.clips.ahead import read_in_order, share_cores
+from vivit_export.runtime.clips.ahead import num_readers, read_in_order, share_cores
 from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
 
 
@@ -118,7 +117,7 @@ def read_check_clips(
     """
     root = demo.clips_path() if folder is None else folder
     paths = find_clips(root, None if folder is None else note)[:limit]
-    at_once = max(1, min(readers or os.cpu_count() or 1, len(paths)))
+    at_once = num_readers(readers, len(paths))
     read = partial(_read, contract=contract, bundled=folder is None, reading=share_cores(reading, at_once))
     with closing(read_in_order(read, paths, at_once)) as clips:
         yield from zip((_name(path, root) for path in paths), clips, strict=True)

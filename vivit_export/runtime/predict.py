@@ -25,7 +25,7 @@ from vivit_export.errors import ClipError, ClipErrors, UsageError, option
 from vivit_export.files import as_path
 from vivit_export.progress import Progress
 from vivit_export.records import JsonObject
-from vivit_export.runtime.clips.ahead import share_cores
+from vivit_export.runtime.clips.ahead import num_readers, share_cores
 from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
 from vivit_export.runtime.clips.sampling import choose_sampling
 from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading, told_by
@@ -272,7 +272,7 @@ def predict_videos(
         return
     rows, works = 1, _windows(files, contract, windows, reading) if windows else None
     if works is None:
-        readers = max(1, min(readers or os.cpu_count() or 1, len(files)))
+        readers = num_readers(readers, len(files))
         rows, works = num_views(contract), _videos(files, contract, reading, readers)
     sizes = {"items": 1, "at_once": in_flight} if in_flight else {}
     for item, outcome in session.run_overlapped(works, rows=rows, readers=readers, **sizes):

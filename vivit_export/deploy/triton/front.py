@@ -22,7 +22,7 @@ import numpy.typing as npt
 from vivit_export.contract import Contract
 from vivit_export.deploy.triton.front_config import ENGINE_MODEL, LARGEST
 from vivit_export.errors import ClipError, EnvironmentFault, VivitExportError
-from vivit_export.runtime.clips.ahead import share_cores
+from vivit_export.runtime.clips.ahead import num_readers, share_cores
 from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
 from vivit_export.runtime.clips.video.stopping import ReadingPool
 from vivit_export.runtime.clips.views import average_views, num_views, read_views_to
@@ -49,7 +49,7 @@ class FramesModel:
         """
         # DLPack: Triton's own conversion copies, and breaks if it was compiled for another NumPy.
         sent = [np.from_dlpack(self._pb.get_input_tensor_by_name(request, VIDEO)) for request in requests]
-        at_once = max(1, min(os.cpu_count() or 1, sum(map(len, sent))))
+        at_once = num_readers(None, sum(map(len, sent)))
         reading = share_cores(AS_NEEDED, at_once)
         with ReadingPool(at_once) as pool:
             read = [[pool.submit(read_video, video.tobytes(), self._contract, reading) for video in v] for v in sent]

@@ -16,6 +16,11 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
+def num_readers(wanted: int | None, videos: int) -> int:
+    """Return how many videos to read at once: so many, or one per core, but no more than there are."""
+    return max(1, min(wanted or os.cpu_count() or 1, videos))
+
+
 def share_cores(reading: Reading, readers: int) -> Reading:
     """Give each of several decoders its share of the cores: one thread where there are as many decoders as cores.
 
