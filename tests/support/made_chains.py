@@ -17,8 +17,8 @@ MIDDLE = certify("middle", ROOT, authority=True)
 RSA = certify("root", key=rsa.generate_private_key(65537, 2048), authority=True)
 
 
-def me(by: Made | None = ROOT, **how: Any) -> Made:
-    return certify("me", by, **how)
+def me(by: Made | None = ROOT, subject: str = "me", **how: Any) -> Made:
+    return certify(subject, by, **how)
 
 
 def alone(**how: Any) -> Chain:

@@ -53,6 +53,16 @@ def write_pair(folder: Path, name: str = "signer", curve: str = "P-256") -> tupl
     return write_private(key, folder / f"{name}.pem"), write_public(key, folder / f"{name}.pub")
 
 
+def write_keys_of_the_page(folder: Path) -> None:
+    """What the commands of docs/signing.md make, where openssl is not installed."""
+    write_pair(folder)
+    authority = certify("Example", authority=True)
+    signer = certify("Me", authority, names=[x509.RFC822Name("me@example.com")])
+    write_private(signer.key, folder / "me.pem")
+    write_certificates(folder / "me.crt", signer)
+    write_certificates(folder / "ca.pem", authority)
+
+
 @dataclass(frozen=True)
 class Made:
     """A certificate with its key."""
@@ -105,7 +115,7 @@ def certify(
         builder = builder.add_extension(x509.BasicConstraints(authority, depth), critical=True)
     if usage:
         own = not authority if signs is None else signs
-        flags = x509.KeyUsage(own, False, False, False, False, authority, authority, False, False)
+        flags = x509.KeyUsage(own, False, not own, False, False, authority, authority, False, False)
         builder = builder.add_extension(flags, critical=True)
     if purposes:
         builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
