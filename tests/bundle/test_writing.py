@@ -106,6 +106,12 @@ def test_a_signature_is_not_listed_and_is_replaced_with_its_bundle(home: Path) -
     (home / "old/model.sig").write_bytes(b"{}")
     write_manifest(home / "old", CONTENT)
     assert "model.sig" not in read_bundle(home / "old").manifest.files
-    with writing(home / "old", force=True) as work:
-        fill(work)
+    notes: list[str] = []
+    for _ in range(2):
+        with writing(home / "old", force=True, note=notes.append) as work:
+            fill(work)
     assert not (home / "old/model.sig").exists()
+    (note,) = notes
+    assert note.startswith(
+        f"{home / 'old'} is not signed any more, because it was changed; sign it again with: vivit s"
+    )

@@ -5,6 +5,7 @@ The same input produces the same bytes (sorted keys, no timestamps), except for 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,13 +42,28 @@ def writing(target: Path, *, force: bool, note: Callable[[str], object] = str) -
     Args:
         target: where to put the bundle.
         force: replace an existing bundle; if another process changes it just then, this waits.
-        note: told if it waits.
+        note: told if it waits, or if what it replaced was signed.
 
     Raises:
         OutputError: as there.
     """
+    was_signed = is_signed(target)
     with files.writing(target, force=force, kind=BUNDLE, hold=lambda place: locked_if_there(place, note)) as work:
         yield work
+    if was_signed:
+        note(no_longer_signed(target))
+
+
+def is_signed(folder: Path) -> bool:
+    """Whether a bundle has a signature, which need not hold."""
+    return os.path.lexists(folder / SIGNATURE)
+
+
+def no_longer_signed(folder: Path) -> str:
+    """Return what to say of a bundle that was signed and then changed."""
+    return (
+        f"{folder} is not signed any more, because it was changed; sign it again with: vivit sign {folder} --key FILE"
+    )
 
 
 @contextmanager

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-from vivit_export.bundle import SIGNATURE, Bundle, read_bundle, write_manifest
+from vivit_export.bundle import Bundle, read_bundle, write_manifest
 from vivit_export.bundle.manifest import Content
 from vivit_export.bundle.reading import copy_files
-from vivit_export.bundle.writing import replacing
+from vivit_export.bundle.writing import is_signed, no_longer_signed, replacing
 from vivit_export.errors import OutputError
 from vivit_export.locking import locked
 from vivit_export.progress import Progress
@@ -53,12 +52,10 @@ def amend(path: Path, change: Callable[[Path, Content], Content], progress: Prog
         OutputError: the bundle cannot be replaced; it is as it was.
     """
     with locked(path, progress.note):
-        was_signed = os.path.lexists(path / SIGNATURE)
+        was_signed = is_signed(path)
         made = _amend(path, change, progress)
     if was_signed:
-        progress.note(
-            f"{path} is not signed any more, because it was changed; sign it again with: vivit sign {path} --key FILE"
-        )
+        progress.note(no_longer_signed(path))
     return made
 
 
