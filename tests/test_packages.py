@@ -61,7 +61,12 @@ def test_the_base_install_is_for_serving() -> None:
 
 @pytest.mark.parametrize(
     ("module", "command"),
-    [("torch", '"vivit-export[export]"'), ("onnx_ir.passes", '"vivit-export[export]"'), ("numpy", "vivit-export")],
+    [
+        ("torch", '"vivit-export[export]"'),
+        ("onnx_ir.passes", '"vivit-export[export]"'),
+        ("numpy", "vivit-export"),
+        ("cryptography.x509", '"vivit-export[sign]"'),
+    ],
 )
 def test_a_missing_package_is_told_with_its_extra(module: str, command: str) -> None:
     told = str(missing_package(module))
