@@ -64,7 +64,7 @@ class Connection:
         self._address, self._container, self._video = address, container, video
         self._patience = _PICTURE_TIMEOUTS * timeout
         self._rate = float(video.average_rate or video.guessed_rate or 25)
-        self._clock = Clock(address.name, container.format.name, 1 / self._rate)
+        self._clock = Clock(address.name, container.format.name, float(video.time_base or 0), 1 / self._rate)
         self._has_no_order = container.format.name == "avi"  # which packet holds which frame is not known there
         self._pending: dict[int, tuple[float | None, float]] = {}  # start of a packet by its time, and when it arrived
 

@@ -30,15 +30,16 @@ class Clock:
     Args:
         name: what messages call the video.
         kind: FFmpeg's name of its container.
+        tick_seconds: unit of its packets' times.
         frame_seconds: how long a frame is shown that does not say it.
 
     Attributes:
         end: when the last frame so far ends, in seconds.
     """
 
-    def __init__(self, name: object, kind: str, frame_seconds: float) -> None:
+    def __init__(self, name: object, kind: str, tick_seconds: float, frame_seconds: float) -> None:
         self.end = 0.0
-        self._name, self._frame_seconds = name, frame_seconds
+        self._name, self._tick, self._frame_seconds = name, tick_seconds, frame_seconds
         self._may_be_joined = kind in _MAY_BE_JOINED
         self._is_one_line = kind.startswith(_HAS_ONE_TIMELINE)
         self._shift = 0.0
@@ -50,16 +51,15 @@ class Clock:
         Raises:
             ClipError: recordings were joined that cannot be.
         """
-        start, end = times_of(packet)
-        if start is None:
+        if packet.pts is None:
             return None
+        duration = packet.duration or 0
+        start, end = packet.pts * self._tick, (packet.pts + duration) * self._tick
         if self._begins_anew(packet):
             if not self._may_be_joined:
                 raise several_recordings(self._name)
             self._shift = self.end - start
-        self.end = max(
-            self.end, end + self._shift, start + self._shift + (0 if packet.duration else self._frame_seconds)
-        )
+        self.end = max(self.end, end + self._shift, start + self._shift + (0 if duration else self._frame_seconds))
         return start + self._shift
 
     def _begins_anew(self, packet: av.Packet[Any]) -> bool:
@@ -70,11 +70,3 @@ class Clock:
         anew = self._latest is not None and time < self._latest and (self._may_be_joined or packet.is_keyframe)
         self._latest = time if anew or self._latest is None else max(self._latest, time)
         return anew
-
-
-def times_of(packet: av.Packet[Any]) -> tuple[float | None, float]:
-    """Return when the container says that a packet's frame is first shown, or None, and when it ends, or 0."""
-    if packet.pts is None or packet.time_base is None:
-        return None, 0.0
-    tick = float(packet.time_base)
-    return packet.pts * tick, (packet.pts + (packet.duration or 0)) * tick

@@ -120,8 +120,11 @@ def as_clip_error(path: Path) -> Iterator[None]:
         ) from e
 
 
+OpenedVideo = tuple[InputContainer, av.VideoStream]
+
+
 @contextmanager
-def open_video(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
+def open_video(path: Path) -> Iterator[OpenedVideo]:
     """Open a video file, and its best video stream.
 
     Raises:
