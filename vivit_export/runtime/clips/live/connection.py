@@ -22,7 +22,9 @@ from av.container import InputContainer
 
 from vivit_export.errors import ClipError, option
 from vivit_export.runtime.clips.live.address import LiveAddress
+from vivit_export.runtime.clips.live.hls import PartFetcher
 from vivit_export.runtime.clips.live.standard_input import StandardInput
+from vivit_export.runtime.clips.live.trust import authorities, certificate_problem, distrusted
 from vivit_export.runtime.clips.video.clock import Clock
 from vivit_export.runtime.clips.video.container import FORMATS, best_video, pixel_limits, require_pixels
 from vivit_export.runtime.clips.video.index import BEGINS_ANYWHERE
@@ -250,6 +252,8 @@ def connect(address: LiveAddress, timeout: float, stop: threading.Event) -> Iter
     if is_device:
         _require_device(Path(address.text))
     options = {} if is_device else address.options(FORMATS)
+    if address.may_use_tls:
+        options |= {"tls_verify": "1", "ca_file": authorities()}
     try:
         container = av.open(
             given or address.text,
@@ -258,6 +262,7 @@ def connect(address: LiveAddress, timeout: float, stop: threading.Event) -> Iter
             options=pixel_limits(),
             container_options=options,
             timeout=(timeout, timeout),
+            io_open=PartFetcher(address.name, address.schemes, timeout) if address.is_playlist else None,
         )
     except av.error.FFmpegError as e:
         if given is not None and not given.received:
@@ -292,5 +297,8 @@ def _refusal(address: LiveAddress, timeout: float, error: av.error.FFmpegError) 
             f"{address.name} sends no video of a kind that is read here ({error.strerror}); send MPEG-TS, Matroska, or "
             "MP4 with its index first"
         )
+    problem = certificate_problem(address.text, timeout)
+    if problem is not None:
+        return distrusted(address.name, problem)
     reason = "no such host, or it hung up" if error.errno == EIO else error.strerror
     return ClipError(f"{address.name} cannot be opened ({reason}); check the name, and that something sends there")
