@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import soak
-from bundles import Bundles
+from bundles import Bundles, need
 from click.testing import CliRunner
 
 import vivit_export as ve
 from vivit_export.errors import EnvironmentFault
 
 
-@pytest.mark.needs_openvino
-@pytest.mark.needs_onnxruntime
 def test_a_session_answers_all_and_refuses_what_is_bad(bundles: Bundles, tmp_path: Path) -> None:
+    need("onnxruntime", "openvino")
     options = ["--requests", "30", "--threads", "3", "--bad-share", "0.3", "--batch", "2", "--results", str(tmp_path)]
     done = CliRunner().invoke(soak.main, [str(bundles.demo().path), *options], catch_exceptions=False)
     assert done.exit_code == 0
