@@ -189,7 +189,9 @@ def check(
 
     Compares with the golden clips in the bundle (needs no torch), or with the eager model.
     """
+    from vivit_export.bundle.certainty import certainty_of
     from vivit_export.export.recheck import check as run
+    from vivit_export.records import to_json
     from vivit_export.report.text import drift_text
 
     report = run(
@@ -208,7 +210,9 @@ def check(
         progress=progress,
     )
     if as_json:
-        show_json({**report.to_json(), "passed": report.passed})
+        certainty = certainty_of(report)
+        known = {} if certainty is None else {"certainty": to_json(certainty)}
+        show_json({**report.to_json(), **known, "passed": report.passed})
     else:
         show_text(drift_text(report))
     report.require()
