@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attacked import make
+from attacked import SMALL, make
 from command_line import Cli, error_of
 from videos import contract
 
@@ -84,6 +84,8 @@ PLACES: dict[str, Callable[[Any], object]] = {
     "clip": lambda name: read_clip(name, contract(4)),
     "processor": Preprocessor.from_pretrained,
     "model": lambda name: preview_export(name, None, ExportOptions(targets=("onnx",))),
+    "triton": lambda name: ve.deploy_triton(SMALL, name),
+    "cpp": lambda name: ve.deploy_cpp(SMALL, name),
     "target": lambda name: ve.export_model("demo", name, targets=("onnx",)),
 }
 
