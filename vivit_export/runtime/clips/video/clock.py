@@ -1,7 +1,8 @@
 """When the frames of a video are shown, by the times of its packets.
 
 Where recordings were joined byte by byte, which transport and program streams allow, the times of each begin anew: they
-are shifted to where the one before it ends.
+are shifted to where the one before it ends. AVI stores only when packets are decoded; FFmpeg guesses the rest, wrongly
+around gaps.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from vivit_export.errors import ClipError
 
 _MAY_BE_JOINED = ("mpegts", "mpeg")  # byte by byte; they store times of decoding, too
 _HAS_ONE_TIMELINE = ("mov", "avi")  # a table for the whole file
+STORES_TIMES_OF_DECODING = ("avi",)  # and no others
 
 
 def several_recordings(name: object) -> ClipError:
@@ -41,16 +43,18 @@ class Clock:
         self._name, self._frame_seconds = name, frame_seconds
         self._may_be_joined = kind in _MAY_BE_JOINED
         self._is_one_line = kind.startswith(_HAS_ONE_TIMELINE)
+        self._when_decoded = kind in STORES_TIMES_OF_DECODING
+        self._placed_one = False
         self._shift = 0.0
         self._latest: int | None = None
 
     def place(self, packet: av.Packet[Any]) -> float | None:
-        """Return when a packet's frame is first shown, in seconds, or None.
+        """Return when a packet's frame is first shown, in seconds, or None; or is decoded, if no more is stored.
 
         Raises:
             ClipError: recordings were joined that cannot be.
         """
-        start, end = times_of(packet)
+        start, end = self._when_brought_out(packet) if self._when_decoded else times_of(packet)
         if start is None:
             return None
         if self._begins_anew(packet):
@@ -61,6 +65,15 @@ class Clock:
             self.end, end + self._shift, start + self._shift + (0 if packet.duration else self._frame_seconds)
         )
         return start + self._shift
+
+    def _when_brought_out(self, packet: av.Packet[Any]) -> tuple[float | None, float]:
+        start, end = _times(packet, packet.dts)
+        guessed = times_of(packet)[0]
+        if start is None or guessed is None or self._placed_one:
+            return start, end
+        # Before the first packet, FFmpeg counts no empty ones, which stand for frames that were not recorded.
+        self._placed_one = True
+        return max(start, guessed - self._frame_seconds), end
 
     def _begins_anew(self, packet: av.Packet[Any]) -> bool:
         """Whether time falls: that of decoding where it is stored, else that of a key frame below an earlier one's."""
@@ -74,7 +87,11 @@ class Clock:
 
 def times_of(packet: av.Packet[Any]) -> tuple[float | None, float]:
     """Return when the container says that a packet's frame is first shown, or None, and when it ends, or 0."""
-    if packet.pts is None or packet.time_base is None:
+    return _times(packet, packet.pts)
+
+
+def _times(packet: av.Packet[Any], time: int | None) -> tuple[float | None, float]:
+    if time is None or packet.time_base is None:
         return None, 0.0
     tick = float(packet.time_base)
-    return packet.pts * tick, (packet.pts + (packet.duration or 0)) * tick
+    return time * tick, (time + (packet.duration or 0)) * tick
