@@ -31,7 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be renamed.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = _hidden_sibling(path, os.getpid())
     try:
         yield part
         os.replace(part, path)
@@ -39,6 +39,16 @@ def replacing(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):  # a read-only file system refuses this even if there is nothing to remove
             part.unlink()
         raise
+
+
+def _hidden_sibling(path: Path, unique: object) -> Path:
+    return path.parent / f".{path.name}.{unique}.part"
+
+
+def _require_room(hidden: Path) -> None:
+    """Raise `OSError` if a hidden sibling, and so what is to be written, has a longer name than the disk allows."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+        os.lstat(hidden)
 
 
 def check_file(path: Path, force: bool) -> None:
@@ -59,10 +69,12 @@ def check_file(path: Path, force: bool) -> None:
             raise OutputError(f"{path} is {_kind(mode)}, not a file that can be replaced; choose another name")
         if mode is not None and not force:
             raise OutputError(f"{path} exists; pass {option('force')} to replace that file, or choose another name")
-        folder = Path(os.path.realpath(path)).parent
+        place = Path(os.path.realpath(path))
+        folder = place.parent
         if not folder.exists():
             raise OutputError(f"{path} cannot be written: there is no such folder; create it first")
         require_writable(path, folder)
+        _require_room(_hidden_sibling(place, os.getpid()))
 
 
 @contextmanager
@@ -113,6 +125,17 @@ def open_regular(path: Path) -> BinaryIO:
     return open(descriptor, "rb")
 
 
+def why_missing(path: Path) -> str | None:
+    """Return why there is nothing to read at a path, as the rest of a sentence; None if there is something."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return "does not exist"
+    except OSError as e:  # in a folder that may not be searched, or longer than a name may be
+        return f"cannot be read: {e.strerror}"
+    return None
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal, reading it in pieces.
 
@@ -149,6 +172,7 @@ def check_target(target: Path, force: bool, kind: FolderKind) -> None:
         OutputError: the target is neither, or its parent is not writable.
     """
     with refusals(target, any_reason=True):
+        _require_room(_hidden_sibling(Path(os.path.realpath(target)), "x" * 8))
         _require_replaceable(target, force, kind)
         require_writable(target, target.absolute().parent)
 
@@ -331,9 +355,11 @@ def as_path(value: object, name: str) -> Path:
         name: the caller's name for it.
 
     Raises:
-        UsageError: it is something else, such as an open file.
+        UsageError: it is something else, such as an open file, or holds a NUL.
     """
     path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value
+    if isinstance(path, str) and "\0" in path:
+        raise UsageError(f"{option(name, repr(path))} holds a NUL, which no name of a file can; leave it out")
     if isinstance(path, str):
         return Path(path)
     kind = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")

@@ -128,15 +128,16 @@ def as_code(text: str) -> str:
 
 
 def copy_bundle(bundle: Bundle, to: Path) -> None:
-    """Copy the files that a bundle lists, and verify the copies.
+    """Copy the files that a bundle lists, and verify the copies, the manifest's too.
 
     Raises:
-        BundleError: a copy does not match the manifest.
+        BundleError: a copy does not match the manifest, or that is no longer the bundle's.
     """
     for name in (MANIFEST, *bundle.manifest.files):
         (to / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(bundle.path / name, to / name)
-    read_bundle(to)
+    if read_bundle(to).manifest != bundle.manifest:
+        raise BundleError(f"{bundle.path} changed while it was copied; run again on a bundle that nobody writes to")
 
 
 def _listed(folder: Path) -> set[str]:

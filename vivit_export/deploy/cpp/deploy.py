@@ -22,6 +22,7 @@ from vivit_export.deploy.listing import (
     deploying,
     read_deployment,
 )
+from vivit_export.files import as_path
 from vivit_export.progress import Progress, Silent
 
 PROJECT = Path(__file__).with_name("project")
@@ -46,7 +47,7 @@ def deploy_cpp(
         BundleError: the bundle is damaged.
         OutputError: the target exists or cannot be written.
     """
-    progress, target = progress or Silent(), Path(target)
+    progress, target = progress or Silent(), as_path(target, "target")
     with progress.stage("verify the bundle"):
         source = read_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
         require_sound_graph(source)

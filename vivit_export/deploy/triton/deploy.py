@@ -23,7 +23,7 @@ from vivit_export.deploy.triton.readme import readme_text
 from vivit_export.deploy.triton.repository import adding, read_model
 from vivit_export.deploy.wheel import write_wheel
 from vivit_export.errors import BundleError, InputError, UsageError, option
-from vivit_export.files import sha256_of
+from vivit_export.files import as_path, sha256_of
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
 from vivit_export.runtime.clips.views import ViewCropper
@@ -87,7 +87,7 @@ def deploy_triton(
         InputError: Triton could not look up a label.
         OutputError: the repository has a model of that name, or cannot be written.
     """
-    progress, target, options = progress or Silent(), Path(target), options or TritonOptions()
+    progress, target, options = progress or Silent(), as_path(target, "target"), options or TritonOptions()
     with progress.stage("verify the bundle"):
         source = read_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
         require_sound_graph(source)

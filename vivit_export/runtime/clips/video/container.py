@@ -139,7 +139,7 @@ def open_video(path: Path) -> Iterator[OpenedVideo]:
         raise ClipError(f"{path} is no video of a kind that is read here; convert it to MP4 or Matroska") from e
     with container:
         video = best_video(container, path)
-        require_pixels(video, path)
+        require_pixels(video, path, may_lack_size=True)  # FFmpeg looks for a key frame for 5 s
         video.codec_context.options = pixel_limits()  # a later frame may be larger
         yield container, video
 
@@ -167,6 +167,20 @@ def require_pixels(video: av.VideoStream, name: object, *, may_lack_size: bool =
             f"{name} has frames of no size, or of more than {most_pixels()} pixels; if you trust it, set "
             f"{PIXELS_VARIABLE} to how many you allow, or else scale it down"
         )
+
+
+def require_pixels_despite(error: av.error.FFmpegError, video: av.VideoStream, name: object) -> None:
+    """Refuse a stream whose decoder failed because its frames are too large; some decoders then know no size.
+
+    Args:
+        error: with which it failed.
+        video: see `require_pixels`, as for ``name``.
+        name: see there.
+
+    Raises:
+        ClipError: that is why.
+    """
+    require_pixels(video, name, may_lack_size=not isinstance(error, av.error.ArgumentError))
 
 
 def best_video(container: InputContainer, name: object) -> av.VideoStream:
@@ -214,9 +228,21 @@ def decoded_frames(path: Path, skip: int, threads: int = 0) -> Generator[av.Vide
     """
     with open_video(path) as (container, video):
         share_among(threads, video)
-        position = 0
+        position, knows_size = 0, bool(video.codec_context.width)
         for packet in container.demux(video):
             stop_if_dropped()
             position += bool(packet.size)
             if position > skip or not packet.size:  # the last one is empty, and flushes
-                yield from packet.decode()
+                frames = _decoded(packet, video, path)
+                if frames and not knows_size:
+                    require_pixels(video, path)
+                    knows_size = True
+                yield from frames
+
+
+def _decoded(packet: av.Packet[av.VideoStream], video: av.VideoStream, path: Path) -> list[av.VideoFrame]:
+    try:
+        return packet.decode()
+    except av.error.FFmpegError as e:
+        require_pixels_despite(e, video, path)
+        raise

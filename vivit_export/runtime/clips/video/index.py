@@ -108,8 +108,11 @@ def index_of(path: Path, container: InputContainer, video: av.VideoStream) -> Vi
         av.error.FFmpegError: it is damaged.
     """
     codec = video.codec_context.name
+    knows_size = bool(video.codec_context.width)  # what is shown before a size is known cannot be decoded
     scan = _Scan(path, container, video)
-    skip = 0 if codec in BEGINS_ANYWHERE else max(0, scan.keys.find(1))
+    if not knows_size and 1 not in scan.keys:
+        raise ClipError(f"{path} has no key frame, at which decoding could begin; record or cut it again from one")
+    skip = 0 if codec in BEGINS_ANYWHERE and knows_size else max(0, scan.keys.find(1))
     shown = scan.shown[skip:]
     pts, starts = list(compress(scan.pts[skip:], shown)), list(compress(scan.starts[skip:], shown))
     keys = bytes(compress(scan.keys[skip:], shown))
@@ -119,8 +122,12 @@ def index_of(path: Path, container: InputContainer, video: av.VideoStream) -> Vi
     # A key frame always shows, unless it is one of H.264's points of recovery, or the file is damaged there.
     if codec != "h264" and any(keys[n] for n in hidden):
         hidden = frozenset()
+    held_back = 0
     if hidden and scan.is_reordered:
         starts = [None] * len(starts)  # they would be those of other frames
+    elif scan.is_reordered:
+        held_back = _held_back(path, scan.dts)
+        starts = _shown_later(starts, held_back, 1 / scan.rate)
     return VideoIndex(
         path=path,
         container=container.format.name,
@@ -129,7 +136,7 @@ def index_of(path: Path, container: InputContainer, video: av.VideoStream) -> Vi
         starts=starts,
         keys=sorted(time for time in compress(pts, keys) if time is not None),
         hidden=hidden,
-        end_seconds=scan.clock.end,
+        end_seconds=scan.clock.end + held_back / scan.rate,
         rate=scan.rate,
         has_index=video.frames > 0,
         shows_each_packet=codec != "vp8",
@@ -141,7 +148,8 @@ class _Scan:
 
     Attributes:
         pts: when the frame of each is shown, in ticks, or None.
-        starts: the same in seconds; see `Clock`.
+        dts: when each is decoded, in ticks, or None.
+        starts: when its frame is shown, in seconds; see `Clock`.
         keys: 1 for a key frame.
         shown: 0 for what lies outside the edit list.
         rate: mean number of frames per second.
@@ -152,6 +160,7 @@ class _Scan:
 
     def __init__(self, path: Path, container: InputContainer, video: av.VideoStream) -> None:
         self.pts: list[int | None] = []
+        self.dts: list[int | None] = []
         self.starts: list[float | None] = []
         self.keys, self.shown, self.begins_with_idr = bytearray(), bytearray(), False
         kind = container.format.name
@@ -174,6 +183,7 @@ class _Scan:
                 self.shown.append(is_shown)
                 self.keys.append(packet.is_keyframe)
                 self.pts.append(pts)
+                self.dts.append(packet.dts)
                 self.starts.append(self.clock.place(packet) if is_shown else None)
         if kind == "flv" and is_joined(path):
             raise several_recordings(path)
@@ -212,6 +222,23 @@ def _hidden(
             return frozenset(range(first)) | _lost_leaders(frames, pts, first)
     begin = starts[first] or 0  # a later picture may come first, to be decoded before the ones that refer to it
     return frozenset(n for n, start in enumerate(starts) if (n < first if start is None else start < begin))
+
+
+def _held_back(path: Path, dts: Sequence[int | None]) -> int:
+    """Return how many frames the decoder holds back to put them in order.
+
+    Its first frame has the time of the packet with which it came, that of decoding.
+    """
+    with closing(decoded_frames(path, 0)) as frames:
+        frame = next(frames, None)
+    return dts.index(frame.dts) if frame is not None and frame.dts in dts else 0
+
+
+def _shown_later(decoded: Sequence[float | None], held_back: int, frame_seconds: float) -> list[float | None]:
+    """Return when frames are shown, in order, by when packets are decoded: each with the packet that brings it out."""
+    last = decoded[-1]
+    ends = [None if last is None else last + (n + 1) * frame_seconds for n in range(held_back)]
+    return [*decoded[held_back:], *ends]
 
 
 def _lost_leaders(frames: Iterator[av.VideoFrame], pts: Sequence[int | None], first: int) -> frozenset[int]:
