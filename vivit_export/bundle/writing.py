@@ -41,23 +41,29 @@ def writing(target: Path, *, force: bool, note: Callable[[str], object] = str) -
     Args:
         target: where to put the bundle.
         force: replace an existing bundle; if another process changes it just then, this waits.
-        note: told if it waits.
+        note: told if it waits, and of what an interrupted run left, which is removed.
 
     Raises:
         OutputError: as there.
     """
-    with files.writing(target, force=force, kind=BUNDLE, hold=lambda place: locked_if_there(place, note)) as work:
+    with files.writing(
+        target, force=force, kind=BUNDLE, hold=lambda place: locked_if_there(place, note), note=note
+    ) as work:
         yield work
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path, note: Callable[[str], object] = str) -> Iterator[Path]:
     """Yield a hidden sibling folder that replaces a bundle whose lock (`vivit_export.locking`) the caller holds.
+
+    Args:
+        target: the bundle.
+        note: see `writing`.
 
     Raises:
         OutputError: see `writing`.
     """
-    with files.writing(target, force=True, kind=BUNDLE) as work:
+    with files.writing(target, force=True, kind=BUNDLE, note=note) as work:
         yield work
 
 

@@ -40,7 +40,7 @@ def amend(path: Path, change: Callable[[Path, Content], Content], progress: Prog
     Args:
         path: the bundle. If another process changes it, this waits, and then changes what that one wrote.
         change: takes the folder of the copy, which it may change, and the content; returns the new content.
-        progress: receives the last stage, and a note if this has to wait.
+        progress: receives the last stage, and notes: that this waits, or what an interrupted run left.
 
     Returns:
         The new bundle, read back with its hashes verified.
@@ -49,7 +49,7 @@ def amend(path: Path, change: Callable[[Path, Content], Content], progress: Prog
         BundleError: the bundle is damaged.
         OutputError: the bundle cannot be replaced; it is as it was.
     """
-    with locked(path, progress.note), replacing(path) as work:
+    with locked(path, progress.note), replacing(path, progress.note) as work:
         source = read_bundle(path, verify=False)
         copy_files(source, work)
         content = change(work, source.manifest.content)

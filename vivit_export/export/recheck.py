@@ -21,6 +21,7 @@ from vivit_export.choices import Against, CpuPrecision, Decode
 from vivit_export.errors import CheckpointError, UsageError, counted, option
 from vivit_export.export.checkpoint.files import hash_weights
 from vivit_export.export.clips import load_check_clips, num_check_clips
+from vivit_export.leftovers import remove_scratch
 from vivit_export.packages import naming_the_extra
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
@@ -108,6 +109,7 @@ def check(
     if clips is not None:
         find_clips(clips)  # a mistake is told before the eager model is loaded
     reading = Reading(decode, note=told_by(progress))
+    remove_scratch(progress.note)
     with progress.stage("verify the bundle"):
         source = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
     limits = gate_of(source, gate)

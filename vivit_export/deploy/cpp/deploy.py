@@ -41,7 +41,7 @@ def deploy_cpp(
         target: the folder; afterward it is complete, or as it was.
         force: replace an existing deployment, but never one with other files in it, such as a build
             folder.
-        progress: receives the stages.
+        progress: receives the stages, and what an interrupted run left, which is removed.
 
     Raises:
         BundleError: the bundle is damaged.
@@ -51,7 +51,7 @@ def deploy_cpp(
     with progress.stage("verify the bundle"):
         source = read_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
         require_sound_graph(source)
-    with deploying("cpp", source, target, force) as work, progress.stage("write the project"):
+    with deploying("cpp", source, target, force, progress.note) as work, progress.stage("write the project"):
         shutil.copytree(PROJECT, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         readme = work / README
         readme.write_text(_rendered(readme.read_text(encoding="utf-8"), source), encoding="utf-8")

@@ -79,7 +79,7 @@ def deploy_triton(
         target: the repository's folder; afterward it is complete, or as it was. Other models in it do not change.
         options: how to serve the bundle.
         force: replace a deployment of the same name.
-        progress: receives the stages.
+        progress: receives the stages, and what was made of an interrupted run.
 
     Raises:
         UsageError: the back end is unknown, or views are requested of a model that does not crop.
@@ -101,7 +101,7 @@ def deploy_triton(
     config = engine_config(name, source, contract, engine, delay_us=delay_us, instances=options.instances)
     front = front_models(name, source, contract, engine) if options.ensemble else []
     names = [name, *(model.name for model in front)]
-    with adding(source, target, names, force) as work, progress.stage("write the model repository"):
+    with adding(source, target, names, force, progress.note) as work, progress.stage("write the model repository"):
         _write_model(work / name, config, contract.labels)
         _copy_engine(source, engine, work / name / "1")
         _write_warmup(source, work / name / "warmup")
