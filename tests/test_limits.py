@@ -20,5 +20,5 @@ def test_cpp_has_the_same_limits() -> None:
         for name, base, shift, value in _CONSTANT.findall(HEADER.read_text(encoding="utf-8"))
     }
     ours = {**vars(limits), "MOST_LEVELS": records.MOST_LEVELS, "DEFAULT_MOST_PIXELS": limits.MOST_PIXELS}
-    assert len(found) == 15
+    assert len(found) == 17
     assert found == {name: ours[name] for name in found}

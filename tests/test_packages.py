@@ -37,7 +37,10 @@ def test_the_lowest_environment_has_the_lower_bounds() -> None:
     text = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8")
     pinned = dict(line.split("==") for line in text.splitlines() if not line.startswith("#"))
     extras = PROJECT["optional-dependencies"]
-    tested = [*PROJECT["dependencies"], *(r for extra in ("cpu", "openvino", "rtx", "triton") for r in extras[extra])]
+    tested = [
+        *PROJECT["dependencies"],
+        *(r for extra in ("cpu", "openvino", "rtx", "sign", "triton") for r in extras[extra]),
+    ]
     tested += [r for r in extras["export"] if r.startswith("onnx")]
     tested += [r for r in extras["dev"] if r.startswith("opencv")]  # it must fit the lowest NumPy
     bounds = lower_bounds(tested)

@@ -10,7 +10,18 @@ import pytest
 
 import vivit_export as ve
 
-VERBS = ("export_model", "calibrate", "build_engines", "open_session", "check", "bench", "deploy_triton", "deploy_cpp")
+VERBS = (
+    "export_model",
+    "calibrate",
+    "build_engines",
+    "open_session",
+    "check",
+    "bench",
+    "deploy_triton",
+    "deploy_cpp",
+    "sign_bundle",
+    "verify_bundle",
+)
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from vivit_export.errors import EnvironmentFault, MissingDependencyError
 
 EXPORT = "export"
+SIGN = "sign"
 # Modules that the base install does not have, by the extra that installs them. Those of the engines are not here:
 # their errors name the engine.
 EXTRAS = {
@@ -21,6 +22,11 @@ EXTRAS = {
     "huggingface_hub": EXPORT,
     "onnx_ir": EXPORT,
     "onnxscript": EXPORT,
+    "cryptography": SIGN,
+}
+_NEEDED_FOR = {
+    EXPORT: "exporting a checkpoint, or running it in PyTorch, needs",
+    SIGN: "signing a bundle, or verifying who signed it, needs",
 }
 # PyAV before 17 ignores that a stream says BT.709, which is up to 36 levels off, and 14.0 does not know turned videos.
 LOWEST_PYAV = "17.0"
@@ -37,7 +43,7 @@ def missing_package(module: str) -> MissingDependencyError:
     extra = EXTRAS.get(name)
     if extra == EXPORT and not _is_there("onnxruntime"):
         extra = f"{EXPORT},cpu"  # what comes next is the check of the export
-    what = "exporting a checkpoint, or running it in PyTorch, needs" if extra else "this needs"
+    what = _NEEDED_FOR[EXTRAS[name]] if name in EXTRAS else "this needs"
     return MissingDependencyError(
         f"{what} the package {name.replace('_', '-')}, which is not installed; install it with: {how_to_install(extra)}"
     )
@@ -49,8 +55,8 @@ def require_export_packages() -> None:
     Raises:
         MissingDependencyError: the extra ``export`` is not installed.
     """
-    for module in EXTRAS:
-        if not _is_there(module):
+    for module, extra in EXTRAS.items():
+        if extra == EXPORT and not _is_there(module):
             raise missing_package(module)
 
 

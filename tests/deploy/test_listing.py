@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from console import tree
+from small_bundle import rewrite
 
 from vivit_export.bundle import read_bundle, write_manifest
 from vivit_export.bundle.manifest import FileRecord
@@ -111,3 +112,27 @@ def test_a_bundle_that_was_altered_is_not_copied_as_if_it_were_whole(home: Path)
     (home / "old/model.onnx").write_bytes(b"grape")
     with pytest.raises(BundleError, match=r"model\.onnx is not the file that bundle\.json describes"):
         copy_bundle(bundle, home / "copy")
+
+
+def test_a_bundle_that_was_exchanged_is_not_copied(home: Path) -> None:
+    bundle = read_bundle(home / "old")
+    rewrite(home / "old", lambda manifest: manifest["contract"].update(labels=["a", "b"]))
+    with pytest.raises(
+        BundleError, match="old changed while it was copied; run again on a bundle that nobody writes to"
+    ):
+        copy_bundle(bundle, home / "copy")
+
+
+def test_a_bundle_in_a_deployment_may_be_signed_there(home: Path) -> None:
+    """``--force`` still replaces the whole."""
+    bundle = read_bundle(home / "old")
+    for force in (False, True):
+        with deploying("cpp", bundle, home / "app", force=force) as work:
+            copy_bundle(bundle, work / "bundle")
+        (home / "app/bundle/model.sig").write_bytes(b"{}")
+    (home / "app/model.sig").write_bytes(b"{}")
+    with (
+        pytest.raises(OutputError, match=r"app holds model\.sig, which is not part of the deployment"),
+        deploying("cpp", bundle, home / "app", force=True),
+    ):
+        pytest.fail("not reached")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vivit_export import files
 from vivit_export.bundle.manifest import Content, FileRecord
-from vivit_export.bundle.names import FORMAT, MANIFEST
+from vivit_export.bundle.names import FORMAT, MANIFEST, SIGNATURE
 from vivit_export.bundle.reading import read_manifest
 from vivit_export.files import FolderKind, sha256_of, write_json
 from vivit_export.locking import locked_if_there
@@ -19,7 +19,7 @@ from vivit_export.records import to_json
 
 
 def _listed(folder: Path) -> set[str]:
-    return {MANIFEST, *read_manifest(folder).files}
+    return {MANIFEST, SIGNATURE, *read_manifest(folder).files}
 
 
 BUNDLE = FolderKind("bundle", _listed)
@@ -68,8 +68,8 @@ def replacing(target: Path, note: Callable[[str], object] = str) -> Iterator[Pat
 
 
 def write_manifest(folder: Path, content: Content) -> None:
-    """Write ``bundle.json``: ``content`` plus the format and the hash of every file in ``folder``."""
-    listed = list_files(folder, but=(MANIFEST,))
+    """Write ``bundle.json``: ``content`` plus the format and the hash of every file in ``folder`` but a signature."""
+    listed = list_files(folder, but=(MANIFEST, SIGNATURE))
     write_json(folder / MANIFEST, {**to_json(content), "format": FORMAT, "files": to_json(listed)})
 
 
