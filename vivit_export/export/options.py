@@ -23,7 +23,7 @@ from vivit_export.export.checkpoint.preview import name_of, preview_checkpoint
 from vivit_export.export.engine.options import EngineOptions
 from vivit_export.flavour import Flavour
 from vivit_export.limits import MOST_CAMERA_SIDE
-from vivit_export.packages import require_export_packages
+from vivit_export.packages import require_codes_beside_attention, require_export_packages
 from vivit_export.precision import Precision, PrecisionName, find_precision
 from vivit_export.records import JsonObject
 from vivit_export.rewrite import REWRITE_NAMES
@@ -339,6 +339,8 @@ def preview_export(model: str | Path, target: Path | None, options: ExportOption
             "the check runs the graph in ONNX Runtime, which is not installed; "
             'pip install "vivit-export[cpu]", or pass ' + option("check", False)
         )
+    if options.check and form == "fused-op" and options.precision.quantized:
+        require_codes_beside_attention(options.precision)
     preview_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
     require_export_packages()
     return ExportPreview(model, target, options, tuple(flavours), skipped, form, options.opset_for(form))

@@ -21,7 +21,7 @@ from vivit_export.limits import ALIGNMENT_PIXELS, PIXELS_VARIABLE, most_pixels
 from vivit_export.packages import LOWEST_PYAV, require_version
 from vivit_export.runtime.clips.video.stopping import stop_if_dropped
 
-require_version("PyAV", av.__version__, LOWEST_PYAV, "an older one gives other colors without a word")
+require_version("PyAV", av.__version__, LOWEST_PYAV, "an older one gives other colors or crashes")
 
 # FFmpeg's names of the containers and bare streams that hold all their data. Sound is among them for the sake of the
 # sentence that says so. The list is repeated in detail/libav/container.hpp of the C++ library; a test compares them.
