@@ -38,6 +38,8 @@ ROOMS = (
     "precision",
     "rewrite",
     "flavour",
+    "atomic",
+    "leftovers",
     "files",
     "locking",
     "demo",

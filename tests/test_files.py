@@ -19,6 +19,7 @@ import pytest
 from small_bundle import fill, mode_tree
 from small_disk import MountDisk
 
+from vivit_export import atomic
 from vivit_export.bundle import read_bundle, writing
 from vivit_export.errors import OutputError
 from vivit_export.files import write_json
@@ -109,15 +110,33 @@ def test_a_parent_that_somebody_else_began_to_use_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("failing", ["place", "work"])
 def test_a_failed_swap_restores_the_old_bundle(home: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    """Of two steps, where the file system cannot do it in one."""
     before = mode_tree(home)
     rename = Path.rename
 
     def refuse(self: Path, to: Path) -> Path:
-        if (self.suffix == ".part") == (failing == "work") and "old" not in self.parts[-2]:
+        if (self.suffix == ".part") == (failing == "work") and ".old" not in self.parts[-2]:
             raise OSError(errno.EIO, "Input/output error")
         return rename(self, to)
 
+    monkeypatch.setattr(atomic, "exchange", lambda *_: False)
     monkeypatch.setattr(Path, "rename", refuse)
+    with (
+        pytest.raises(OutputError, match="old cannot be written: Input/output error"),
+        writing(home / "old", force=True) as work,
+    ):
+        fill(work)
+    assert mode_tree(home) == before
+
+
+@pytest.mark.parametrize("step", ["exchange", "sync_tree"])
+def test_a_swap_that_is_refused_changes_nothing(home: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    before = mode_tree(home)
+
+    def refuse(*_: Path) -> bool:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(atomic, step, refuse)
     with (
         pytest.raises(OutputError, match="old cannot be written: Input/output error"),
         writing(home / "old", force=True) as work,

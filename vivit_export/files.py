@@ -1,7 +1,8 @@
 """Write one file, or one folder, completely or not at all.
 
 A file is written under a temporary name and then renamed. A folder is filled as a hidden sibling of its target and
-renamed at the very end, so a target is either complete or untouched, however the work ends.
+renamed at the very end, so a target is either complete or untouched, however the work ends. What a killed process left
+is removed by the next one that writes there (`vivit_export.leftovers`).
 """
 
 from __future__ import annotations
@@ -13,32 +14,37 @@ import json
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from vivit_export import atomic, leftovers
 from vivit_export.errors import BundleError, OutputError, UsageError, option
 from vivit_export.signals import uninterrupted
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it to ``path`` on success, remove it on any failure.
+def replacing(path: Path, *, new: bool = False) -> Iterator[Path]:
+    """Yield an empty file beside ``path`` to write into; rename it to ``path`` on success, remove it on any failure.
+
+    Args:
+        path: the file.
+        new: it must not exist at the end either.
 
     Raises:
+        FileExistsError: it was to be new.
         OSError: it cannot be renamed.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    except BaseException:
-        with contextlib.suppress(OSError):  # a read-only file system refuses this even if there is nothing to remove
-            part.unlink()
-        raise
+    with leftovers.held_file(path) as part:
+        try:
+            yield part
+            (atomic.rename_to_new if new else os.replace)(part, path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # a read-only file system refuses even where there is nothing to remove
+                part.unlink()
+            raise
 
 
 def check_file(path: Path, force: bool) -> None:
@@ -59,27 +65,38 @@ def check_file(path: Path, force: bool) -> None:
             raise OutputError(f"{path} is {_kind(mode)}, not a file that can be replaced; choose another name")
         if mode is not None and not force:
             raise OutputError(f"{path} exists; pass {option('force')} to replace that file, or choose another name")
-        folder = Path(os.path.realpath(path)).parent
+        place = Path(os.path.realpath(path))
+        folder = place.parent
         if not folder.exists():
             raise OutputError(f"{path} cannot be written: there is no such folder; create it first")
         require_writable(path, folder)
+        leftovers.require_room(place)
 
 
 @contextmanager
-def writing_file(path: Path, *, force: bool) -> Iterator[Path]:
-    """Yield a temporary path to write a file that the user named; rename it into place on success.
+def writing_file(path: Path, *, force: bool, note: Callable[[str], object] = str) -> Iterator[Path]:
+    """Yield an empty file to write what the user named; rename it into place on success.
 
     Args:
         path: where to put the file; a symbolic link is followed.
         force: replace an existing file.
+        note: told of what an interrupted run left of this file, which is removed.
 
     Raises:
         OutputError: see `check_file`; or the disk is full, or the folder cannot be written.
     """
     check_file(path, force)
-    with refusals(path, any_reason=True), replacing(Path(os.path.realpath(path))) as part:
-        yield part
-        check_file(path, force)  # again: the work took a while
+    place = Path(os.path.realpath(path))
+    leftovers.remove_leftovers(place, note)
+    with refusals(path, any_reason=True):
+        try:
+            with replacing(place, new=not force) as part:
+                yield part
+                check_file(path, force)  # again: the work took a while
+                atomic.sync(part)  # before what it replaces is gone
+        except FileExistsError:
+            check_file(path, force)  # which has a sentence for it
+            raise
 
 
 def _kind(mode: int) -> str:
@@ -111,6 +128,17 @@ def open_regular(path: Path) -> BinaryIO:
         os.close(descriptor)
         raise OSError(errno.EINVAL, f"it is {_kind(mode)}, not a file", str(path))
     return open(descriptor, "rb")
+
+
+def why_missing(path: Path) -> str | None:
+    """Return why there is nothing to read at a path, as the rest of a sentence; None if there is something."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return "does not exist"
+    except OSError as e:  # in a folder that may not be searched, or longer than a name may be
+        return f"cannot be read: {e.strerror}"
+    return None
 
 
 def sha256_of(path: Path) -> str:
@@ -149,6 +177,7 @@ def check_target(target: Path, force: bool, kind: FolderKind) -> None:
         OutputError: the target is neither, or its parent is not writable.
     """
     with refusals(target, any_reason=True):
+        leftovers.require_room(Path(os.path.realpath(target)))
         _require_replaceable(target, force, kind)
         require_writable(target, target.absolute().parent)
 
@@ -201,6 +230,7 @@ def writing(
     force: bool,
     kind: FolderKind,
     hold: Callable[[Path], AbstractContextManager[object]] = contextlib.nullcontext,
+    note: Callable[[str], object] = str,
 ) -> Iterator[Path]:
     """Yield a hidden sibling folder to fill; rename it to ``target`` on success, remove it on any failure.
 
@@ -209,11 +239,14 @@ def writing(
         force: replace an existing folder of this kind.
         kind: the kind of folder to write, and to replace.
         hold: see `filling`.
+        note: see `filling`.
 
     Raises:
         OutputError: see `check_target`; or the disk is full, or the folder cannot be written.
     """
-    with filling(target, check=lambda: check_target(target, force, kind), put=_swap, hold=hold) as work:
+    place = Path(os.path.realpath(target))
+    _put_back(place, note)
+    with filling(target, check=lambda: check_target(target, force, kind), put=_swap, hold=hold, note=note) as work:
         yield work
 
 
@@ -225,6 +258,7 @@ def filling(
     put: Callable[[Path, Path], None],
     within: Path | None = None,
     hold: Callable[[Path], AbstractContextManager[object]] = contextlib.nullcontext,
+    note: Callable[[str], object] = str,
 ) -> Iterator[Path]:
     """Yield a hidden sibling folder to fill; put it in place on success, remove it on any failure.
 
@@ -234,6 +268,7 @@ def filling(
         put: takes the filled folder and the target: renames into place, or raises `OSError` with nothing changed.
         within: folder on the target's disk to work in, if not the target's parent.
         hold: keeps others from changing the target while the filled folder is put in place.
+        note: told of what interrupted runs left of this target, which is removed.
 
     Raises:
         OutputError: ``check`` refuses the target, the disk is full, or the folder cannot be written.
@@ -241,38 +276,30 @@ def filling(
     with refusals(target, any_reason=True):
         check()
     place = Path(os.path.realpath(target))
+    leftovers.remove_leftovers(place, note, within=within)
     created: list[Path] = []
     work: Path | None = None
-    try:
-        with refusals(target, any_reason=True):
-            _make_parents(place.parent, created)
-            work = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".part", dir=within or place.parent))
-            mode = _usual_mode(work)
-            work.chmod(mode)
-        with refusals(target):
-            yield work
-        with refusals(target, any_reason=True), hold(place), uninterrupted():
-            for path in work.rglob("*"):  # some writers make files that only their owner can read
-                path.chmod(mode if path.is_dir() else mode & 0o666)
-            check()  # again: the work took a while
-            put(work, place)
-    except BaseException:
-        with uninterrupted():
-            if work is not None:
-                shutil.rmtree(work, ignore_errors=True)
-            for folder in reversed(created):
-                with contextlib.suppress(OSError):  # no longer empty: somebody else uses it
-                    folder.rmdir()
-        raise
-
-
-def _usual_mode(folder: Path) -> int:
-    """Return the mode that a folder made in ``folder`` gets: the umask and the parent decide."""
-    probe = folder / "mode"
-    probe.mkdir()
-    mode = stat.S_IMODE(probe.stat().st_mode)
-    probe.rmdir()
-    return mode
+    with ExitStack() as held:
+        try:
+            with refusals(target, any_reason=True):
+                _make_parents(place.parent, created)
+                work = held.enter_context(leftovers.held_folder(place, within=within))
+                mode = stat.S_IMODE(work.stat().st_mode)  # the umask and the parent decide
+            with refusals(target):
+                yield work
+            with refusals(target, any_reason=True), hold(place), uninterrupted():
+                for path in work.rglob("*"):  # some writers make files that only their owner can read
+                    path.chmod(mode if path.is_dir() else mode & 0o666)
+                check()  # again: the work took a while
+                put(work, place)
+        except BaseException:
+            with uninterrupted():
+                if work is not None:
+                    shutil.rmtree(work, ignore_errors=True)
+                for folder in reversed(created):
+                    with contextlib.suppress(OSError):  # no longer empty: somebody else uses it
+                        folder.rmdir()
+            raise
 
 
 def _make_parents(parent: Path, created: list[Path]) -> None:
@@ -284,21 +311,43 @@ def _make_parents(parent: Path, created: list[Path]) -> None:
     created.append(parent)
 
 
+_KEPT = "folder"
+
+
 def _swap(work: Path, place: Path) -> None:
-    """Put ``work`` in place of a folder that may exist; if that fails, restore the folder."""
+    """Put ``work`` in place of a folder that may exist, in one step; if that fails, nothing has changed."""
     if not place.exists():
         work.rename(place)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".old", dir=place.parent))
-    try:
-        place.rename(old / "folder")
-        work.rename(place)
-    except OSError:
-        if not place.exists():
-            (old / "folder").rename(place)
-        old.rmdir()
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    atomic.sync_tree(work)  # before what it replaces is gone
+    if not atomic.exchange(work, place):
+        _swap_in_two_steps(work, place)
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _swap_in_two_steps(work: Path, place: Path) -> None:
+    """Do so where the file system cannot exchange two folders; between the steps there is none at ``place``."""
+    with leftovers.held_folder(place, ending="old") as old:
+        try:
+            place.rename(old / _KEPT)
+            work.rename(place)
+        except OSError:
+            if not place.exists():
+                (old / _KEPT).rename(place)
+            old.rmdir()
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _put_back(place: Path, note: Callable[[str], object]) -> None:
+    """Restore a folder that a run which was killed in `_swap_in_two_steps` had moved away; remove what it left else."""
+    for old in leftovers.abandoned(place, ending="old"):
+        if not os.path.lexists(place) and (old / _KEPT).is_dir():
+            with contextlib.suppress(OSError):
+                (old / _KEPT).rename(place)
+                note(f"restored {place}, which an interrupted run had moved away")
+        if os.path.lexists(place):
+            shutil.rmtree(old, ignore_errors=True)
 
 
 _FULL = {
@@ -331,9 +380,11 @@ def as_path(value: object, name: str) -> Path:
         name: the caller's name for it.
 
     Raises:
-        UsageError: it is something else, such as an open file.
+        UsageError: it is something else, such as an open file, or holds a NUL.
     """
     path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value
+    if isinstance(path, str) and "\0" in path:
+        raise UsageError(f"{option(name, repr(path))} holds a NUL, which no name of a file can; leave it out")
     if isinstance(path, str):
         return Path(path)
     kind = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")

@@ -10,7 +10,7 @@ import pytest
 from console import tree
 from small_bundle import rewrite
 
-from vivit_export.bundle import read_bundle
+from vivit_export.bundle import read_bundle, write_manifest
 from vivit_export.bundle.manifest import FileRecord
 from vivit_export.deploy.listing import copy_bundle, deploying, read_deployment, require_outside, write_listing
 from vivit_export.errors import BundleError, OutputError
@@ -96,6 +96,15 @@ def test_a_bundle_is_copied_with_what_it_lists_and_nothing_else(home: Path) -> N
     assert read_bundle(home / "copy").manifest == bundle.manifest
     listed = {*json.loads((home / "old/bundle.json").read_text())["files"], "bundle.json"}
     assert {name for name, content in tree(home / "copy").items() if content is not None} == listed
+
+
+def test_a_bundle_that_was_replaced_is_not_copied_for_the_one_that_was_judged(home: Path) -> None:
+    """The other is whole, too: its manifest fits its files."""
+    bundle = read_bundle(home / "old")
+    (home / "old/model.onnx").write_bytes(b"grape")
+    write_manifest(home / "old", bundle.manifest.content)
+    with pytest.raises(BundleError, match="old changed while it was copied; run again on a bundle that nobody writes"):
+        copy_bundle(bundle, home / "copy")
 
 
 def test_a_bundle_that_was_altered_is_not_copied_as_if_it_were_whole(home: Path) -> None:

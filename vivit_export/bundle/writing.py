@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vivit_export import files
+from vivit_export import files, leftovers
 from vivit_export.bundle.manifest import Content, FileRecord
 from vivit_export.bundle.names import FORMAT, MANIFEST, SIGNATURE
 from vivit_export.bundle.reading import read_manifest
@@ -42,13 +42,16 @@ def writing(target: Path, *, force: bool, note: Callable[[str], object] = str) -
     Args:
         target: where to put the bundle.
         force: replace an existing bundle; if another process changes it just then, this waits.
-        note: told if it waits, or if what it replaced was signed.
+        note: told if it waits, of what an interrupted run left, which is removed, and if what it replaced was signed.
 
     Raises:
         OutputError: as there.
     """
+    leftovers.remove_leftovers(target / SIGNATURE, note)
     was_signed = is_signed(target)
-    with files.writing(target, force=force, kind=BUNDLE, hold=lambda place: locked_if_there(place, note)) as work:
+    with files.writing(
+        target, force=force, kind=BUNDLE, hold=lambda place: locked_if_there(place, note), note=note
+    ) as work:
         yield work
     if was_signed:
         note(no_longer_signed(target))
@@ -67,13 +70,18 @@ def no_longer_signed(folder: Path) -> str:
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path, note: Callable[[str], object] = str) -> Iterator[Path]:
     """Yield a hidden sibling folder that replaces a bundle whose lock (`vivit_export.locking`) the caller holds.
+
+    Args:
+        target: the bundle.
+        note: see `writing`.
 
     Raises:
         OutputError: see `writing`.
     """
-    with files.writing(target, force=True, kind=BUNDLE) as work:
+    leftovers.remove_leftovers(target / SIGNATURE, note)
+    with files.writing(target, force=True, kind=BUNDLE, note=note) as work:
         yield work
 
 

@@ -64,7 +64,9 @@ class Work:
 
         if self.embedding is None:
             return None
-        return stack.enter_context(EmbeddingFile(self.embedding, force=self.force, source=source))
+        return stack.enter_context(
+            EmbeddingFile(self.embedding, force=self.force, source=source, note=self.progress.note)
+        )
 
 
 def predict_files(work: Work, found: ListedVideos, decode: Decode, readers: int | None) -> None:

@@ -22,7 +22,15 @@ from vivit_export.cli.options import (
     signature_options,
 )
 from vivit_export.cli.predictions import Work, predict_files, predict_live
-from vivit_export.cli.show import PredictionFormat, PredictionPrinter, choose_form, show_json, show_text
+from vivit_export.cli.show import (
+    CheckFormat,
+    PredictionFormat,
+    PredictionPrinter,
+    choose_form,
+    show_json,
+    show_report,
+    show_text,
+)
 from vivit_export.cli.spans import SpanPrinter, require_classes, require_windows, span_options
 from vivit_export.cli.values import FILE, PATH, SOURCE, VIDEO, int_list, length
 from vivit_export.errors import UsageError, option
@@ -178,6 +186,12 @@ def predict(
 @click.option("--checkpoint", metavar="MODEL", help="Checkpoint that BUNDLE was exported from, for the eager model.")
 @click.option("--gate", metavar="LIMITS", help="Drift limits, e.g. top1=0.99,max=0.02.  [default: the bundle's]")
 @click.option("--per-block", is_flag=True, help="Also show the drift after each encoder block.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(get_args(CheckFormat)),
+    help="How to print the result; junit and github are for continuous integration.  [default: text]",
+)
 @reading_options
 @signature_options
 @output_options
@@ -192,6 +206,7 @@ def check(
     checkpoint: str | None,
     gate: str | None,
     per_block: bool,
+    form: CheckFormat | None,
     decode: Decode,
     readers: int | None,
     require_signature: tuple[Path, ...],
@@ -201,11 +216,12 @@ def check(
 ) -> None:
     """Measure the drift of BUNDLE on this machine; exit with 5 if it is beyond the gate.
 
-    Compares with the golden clips in the bundle (needs no torch), or with the eager model.
+    Compares with the golden clips in the bundle (needs no torch), or with the eager model. --json is --format json.
     """
     from vivit_export.export.recheck import check as run
-    from vivit_export.report.text import drift_text
 
+    if as_json and form not in (None, "json"):
+        raise UsageError(f"{option('json')} is {option('format', 'json')}; leave it out, or {option('format', form)}")
     report = run(
         bundle,
         clips,
@@ -223,10 +239,7 @@ def check(
         identity=identity,
         progress=progress,
     )
-    if as_json:
-        show_json({**report.to_json(), "passed": report.passed})
-    else:
-        show_text(drift_text(report))
+    show_report(report, form or ("json" if as_json else "text"), str(bundle))
     report.require()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -65,7 +65,9 @@ class _Listing:
 
 
 @contextmanager
-def deploying(kind: str, bundle: Bundle, target: Path, force: bool) -> Iterator[Path]:
+def deploying(
+    kind: str, bundle: Bundle, target: Path, force: bool, note: Callable[[str], object] = str
+) -> Iterator[Path]:
     """Yield a hidden sibling of ``target`` to fill; list its files and rename it on success, else remove it.
 
     Args:
@@ -73,12 +75,13 @@ def deploying(kind: str, bundle: Bundle, target: Path, force: bool) -> Iterator[
         bundle: the bundle to deploy.
         target: where to put the deployment.
         force: replace an existing deployment of any kind.
+        note: told of what an interrupted run left, which is removed.
 
     Raises:
         OutputError: ``target`` is inside the bundle, or see `vivit_export.files.check_target`.
     """
     require_outside(bundle, target)
-    with writing(target, force=force, kind=FolderKind("deployment", _listed)) as work:
+    with writing(target, force=force, kind=FolderKind("deployment", _listed), note=note) as work:
         yield work
         write_listing(work, LISTING, kind, bundle)
 
@@ -130,7 +133,7 @@ def as_code(text: str) -> str:
 
 
 def copy_bundle(bundle: Bundle, to: Path) -> None:
-    """Copy the files that a bundle lists, and verify the copies.
+    """Copy the files that a bundle lists, and verify the copies, the manifest's too.
 
     Raises:
         BundleError: a copy does not match the manifest, or the manifest is not the one that was read.

@@ -42,7 +42,8 @@ def amend(path: Path, change: Callable[[Path, Content], Content], progress: Prog
     Args:
         path: the bundle. If another process changes it, this waits, and then changes what that one wrote.
         change: takes the folder of the copy, which it may change, and the content; returns the new content.
-        progress: receives the last stage, and a note if this has to wait or a signature was removed.
+        progress: receives the last stage, and notes: that this waits, what an interrupted run left, or that a signature
+            was removed.
 
     Returns:
         The new bundle, read back with its hashes verified.
@@ -60,7 +61,7 @@ def amend(path: Path, change: Callable[[Path, Content], Content], progress: Prog
 
 
 def _amend(path: Path, change: Callable[[Path, Content], Content], progress: Progress) -> Bundle:
-    with replacing(path) as work:
+    with replacing(path, progress.note) as work:
         source = read_bundle(path, verify=False)
         copy_files(source, work)
         content = change(work, source.manifest.content)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -33,6 +33,7 @@ from vivit_export.export.graph.build import Rewritten, save_graph, signature
 from vivit_export.export.graph.pixels import prepend_pixels
 from vivit_export.export.graph.quantize import name_inputs
 from vivit_export.export.graph.quantize_attention import name_attention_inputs
+from vivit_export.leftovers import remove_leftovers, scratch
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress
 from vivit_export.runtime import Preprocessor
@@ -138,9 +139,10 @@ def _calibrate(job: _Calibration, progress: Progress) -> Ranges:
             if job.blocks:
                 key["set of tensors"] = _sha256_of_json(job.blocks)
             cache = options.cache or default_cache(key)
+            remove_leftovers(Path(os.path.realpath(cache)), progress.note)
         if len(clips) < GOOD_CLIPS:
             progress.note(f"{len(clips)} calibration clips are few: the ranges settle with {GOOD_CLIPS} or more")
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vivit-calibration-")))
+        folder = stack.enter_context(scratch())
         with progress.counting("calibrate", len(clips), "clips") as count:
             save_graph(job.model, folder)
             try:
@@ -216,8 +218,8 @@ def find_clips_of(
         source = ", ".join(place.absolute().name for place in options.data)
         yield find(options.data), source
         return
-    with tempfile.TemporaryDirectory(prefix="vivit-motions-") as folder:
-        path = Path(folder) / "motion.safetensors"
+    with scratch() as folder:
+        path = folder / "motion.safetensors"
         seeds = range(_DEMO_SEED, _DEMO_SEED + (options.num_clips or _DEMO_CLIPS))
         save_file({"frames": motion_clips(contract, seeds)}, path)
         yield find(path), "motion clips rendered for the demo"

@@ -22,6 +22,7 @@ from vivit_export.export.graph.build import Rewritten, rewrite_graph
 from vivit_export.export.options import OUTPUTS, ExportOptions
 from vivit_export.export.trials import Trials, measure_sensitivity
 from vivit_export.files import as_path, check_file, json_text, writing_file
+from vivit_export.leftovers import remove_scratch
 from vivit_export.precision import Precision, PrecisionName, find_precision
 from vivit_export.progress import Progress, Silent
 
@@ -146,6 +147,7 @@ def calibrate_model(
     if path is not None:
         check_file(path, options.force)
     preview_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
+    remove_scratch(progress.note)
     with progress.stage("load the checkpoint"):
         checkpoint = load_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
     for note in checkpoint.notes:
@@ -166,7 +168,7 @@ def calibrate_model(
     if sensitivity:
         ranges = _with_sensitivity(ranges, checkpoint, rewritten, options, progress)
     if path is not None:
-        with writing_file(path, force=options.force) as part:
+        with writing_file(path, force=options.force, note=progress.note) as part:
             part.write_text(json_text(ranges.to_json()), encoding="utf-8")
     return ranges
 

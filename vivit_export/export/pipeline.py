@@ -45,6 +45,7 @@ from vivit_export.export.options import (
 )
 from vivit_export.export.trials import Trials, choose_kept
 from vivit_export.files import as_path, write_json
+from vivit_export.leftovers import remove_scratch
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
 from vivit_export.report.html import declined_texts
@@ -84,6 +85,7 @@ def export_model(
     model = plan.model
     if plan.attention_note:
         progress.note(plan.attention_note)
+    remove_scratch(progress.note)
     with progress.stage("load the checkpoint"):
         checkpoint = load_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
     for note in checkpoint.notes:

@@ -23,10 +23,11 @@ from vivit_export.choices import Against, CpuPrecision, Decode
 from vivit_export.errors import CheckpointError, UsageError, counted, option
 from vivit_export.export.checkpoint.files import hash_weights
 from vivit_export.export.clips import load_check_clips, num_check_clips
+from vivit_export.leftovers import remove_scratch
 from vivit_export.packages import naming_the_extra
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
-from vivit_export.runtime import Preprocessor
+from vivit_export.runtime import Preprocessor, find_clips
 from vivit_export.runtime.clips.video.reading import Reading, told_by
 from vivit_export.runtime.drift.check import (
     Outputs,
@@ -112,7 +113,10 @@ def check(
     if num_clips is not None and num_clips < 1:
         raise UsageError(f"{option('num_clips', num_clips)} must be at least 1")
     _check_reading(chosen, decode, readers)
+    if clips is not None:
+        find_clips(clips)  # a mistake is told before the eager model is loaded
     reading = Reading(decode, note=told_by(progress))
+    remove_scratch(progress.note)
     with progress.stage("verify the bundle"):
         source = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         require_signer(source, require_signature, identity)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +21,7 @@ from vivit_export.export.graph.build import Rewritten, save_graph
 from vivit_export.export.graph.quantize import find_groups, quantize
 from vivit_export.export.graph.quantize_attention import quantize_attention
 from vivit_export.export.graph.rewrites import lower_attention
+from vivit_export.leftovers import scratch
 from vivit_export.progress import Progress
 from vivit_export.runtime.drift.check import Outputs
 from vivit_export.runtime.drift.metrics import compare
@@ -74,10 +73,10 @@ class Trials:
             lower_attention(model)
             quantize_attention(model, self._ranges)
         calibration_graph(self._checkpoint, model)
-        with tempfile.TemporaryDirectory(prefix="vivit-trial-") as folder:
-            save_graph(model, Path(folder))
+        with scratch() as folder:
+            save_graph(model, folder)
             del model
-            session = OnnxRuntimeSession(Path(folder) / MODEL, prepared=True)
+            session = OnnxRuntimeSession(folder / MODEL, prepared=True)
             return session.run_in_batches(self._crops, 1)
 
     def drift(self, keep: Sequence[str], tie_margin: float = 0.0, *, attention: bool = False) -> Drift:

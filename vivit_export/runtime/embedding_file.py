@@ -11,6 +11,7 @@ import os
 import shutil
 import struct
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -37,14 +38,17 @@ class EmbeddingFile:
         path: the file; a symbolic link is followed.
         force: replace an existing file.
         source: the live video that all rows come from; None: each row names its video.
+        note: told of what an interrupted run left of this file, which is removed.
 
     Attributes:
         count: rows so far.
     """
 
-    def __init__(self, path: Path, *, force: bool = False, source: str | None = None) -> None:
+    def __init__(
+        self, path: Path, *, force: bool = False, source: str | None = None, note: Callable[[str], object] = str
+    ) -> None:
         self.count = 0
-        self._path, self._force, self._source = path, force, source
+        self._path, self._force, self._source, self._note = path, force, source, note
         self._has_spans = True
         self._files = ExitStack()
         check_file(path, force)
@@ -91,7 +95,7 @@ class EmbeddingFile:
         """
         if not self.count:
             return
-        with writing_file(self._path, force=self._force) as part, part.open("wb") as file:
+        with writing_file(self._path, force=self._force, note=self._note) as part, part.open("wb") as file:
             self._write_header(file)
             for kept in [*[self._spans] * self._has_spans, self._rows]:
                 kept.seek(0)

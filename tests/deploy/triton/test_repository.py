@@ -119,7 +119,7 @@ def test_a_listing_does_not_reach_out_of_its_deployment(tmp_path: Path, shared: 
     assert (shared / "theirs/config.pbtxt").is_file() and (tmp_path / "bundle/model.onnx").is_file()
 
 
-@pytest.mark.parametrize("failing", range(1, 7))  # three folders that go, three that come
+@pytest.mark.parametrize("failing", range(1, 8))  # all of them aside, three folders that go, three that come
 def test_a_move_that_fails_is_undone(
     tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:

@@ -17,6 +17,7 @@ from vivit_export.bundle.signatures.unlisted import require_all_listed
 from vivit_export.bundle.signatures.verify import Signer, verify_signature
 from vivit_export.errors import BundleError, InputError, OutputError, UsageError, option
 from vivit_export.files import as_path, writing_file
+from vivit_export.leftovers import remove_leftovers
 from vivit_export.limits import MOST_CERTIFICATES
 from vivit_export.locking import locked
 from vivit_export.progress import Progress, Silent
@@ -64,6 +65,7 @@ def sign_bundle(
     folder = bundle.path if isinstance(bundle, Bundle) else as_path(bundle, "bundle")
     read_bundle(folder, verify=False)  # before it is waited for
     with locked(folder, progress.note):
+        remove_leftovers(folder / SIGNATURE, progress.note)
         with progress.stage("verify the bundle"):
             found = read_bundle(folder)
             require_all_listed(found)

@@ -26,6 +26,7 @@ from vivit_export.deploy.listing import (
     read_deployment,
 )
 from vivit_export.deploy.proof import keep_proof
+from vivit_export.files import as_path
 from vivit_export.progress import Progress, Silent
 
 PROJECT = Path(__file__).with_name("project")
@@ -52,19 +53,19 @@ def deploy_cpp(
             folder.
         require_signature: see `vivit_export.open_session`, as for ``identity``.
         identity: see `vivit_export.open_session`.
-        progress: receives the stages, and a note if the copy is to be signed again.
+        progress: receives the stages, what an interrupted run left, and a note if the copy is to be signed again.
 
     Raises:
         BundleError: the bundle is damaged.
         SignatureError: it is not signed by whom it must be signed by.
         OutputError: the target exists or cannot be written.
     """
-    progress, target = progress or Silent(), Path(target)
+    progress, target = progress or Silent(), as_path(target, "target")
     with progress.stage("verify the bundle"):
         source = read_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
         require_signer(source, require_signature, identity)
         require_sound_graph(source)
-    with deploying("cpp", source, target, force) as work, progress.stage("write the project"):
+    with deploying("cpp", source, target, force, progress.note) as work, progress.stage("write the project"):
         shutil.copytree(PROJECT, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         readme = work / README
         readme.write_text(_rendered(readme.read_text(encoding="utf-8"), source), encoding="utf-8")

@@ -26,7 +26,7 @@ from vivit_export.deploy.triton.readme import readme_text
 from vivit_export.deploy.triton.repository import adding, read_model
 from vivit_export.deploy.wheel import write_wheel
 from vivit_export.errors import BundleError, InputError, UsageError, option
-from vivit_export.files import sha256_of
+from vivit_export.files import as_path, sha256_of
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
 from vivit_export.runtime.clips.views import ViewCropper
@@ -87,7 +87,7 @@ def deploy_triton(
         require_signature: see `vivit_export.open_session`, as for ``identity``. The signature is kept in the repository
             as a proof (`vivit_export.deploy.proof`).
         identity: see `vivit_export.open_session`.
-        progress: receives the stages.
+        progress: receives the stages, and what was made of an interrupted run.
 
     Raises:
         UsageError: the back end is unknown, or views are requested of a model that does not crop.
@@ -96,7 +96,7 @@ def deploy_triton(
         InputError: Triton could not look up a label.
         OutputError: the repository has a model of that name, or cannot be written.
     """
-    progress, target, options = progress or Silent(), Path(target), options or TritonOptions()
+    progress, target, options = progress or Silent(), as_path(target, "target"), options or TritonOptions()
     with progress.stage("verify the bundle"):
         source = read_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
         require_signer(source, require_signature, identity)
@@ -111,7 +111,7 @@ def deploy_triton(
     config = engine_config(name, source, contract, engine, delay_us=delay_us, instances=options.instances)
     front = front_models(name, source, contract, engine) if options.ensemble else []
     names = [name, *(model.name for model in front)]
-    with adding(source, target, names, force) as work, progress.stage("write the model repository"):
+    with adding(source, target, names, force, progress.note) as work, progress.stage("write the model repository"):
         _write_model(work / name, config, contract.labels)
         _copy_engine(source, engine, work / name / "1")
         _write_warmup(source, work / name / "warmup")

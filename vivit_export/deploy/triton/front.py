@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib import NumpyVersion
 
 from vivit_export.bundle.signatures.trust import trust_of_environment
 from vivit_export.contract import Contract
@@ -30,6 +31,10 @@ from vivit_export.runtime.clips.views import average_views, num_views, read_view
 from vivit_export.runtime.session.triton.protocol import CONTRACT, FRAMES_SUFFIX, SUBJECT, VIDEO, VIDEO_SUFFIX
 
 UInt8 = npt.NDArray[np.uint8]
+
+# What NumPy before 2.1 hands over by DLPack, Triton marks with a name of its own, and the server crashes when NumPy
+# frees it. NumPy 2.0, for which older servers have no conversion either, is refused at installation.
+_COPIES = NumpyVersion(np.__version__) < "2.1.0"
 
 
 class FramesModel:
@@ -72,7 +77,8 @@ class FramesModel:
         return {self._input: videos[0] if len(videos) == 1 else np.concatenate(videos)}
 
     def _tensor(self, name: str, array: npt.NDArray[Any]) -> Any:
-        return self._pb.Tensor.from_dlpack(name, np.ascontiguousarray(array))
+        array = np.ascontiguousarray(array)
+        return self._pb.Tensor(name, array) if _COPIES else self._pb.Tensor.from_dlpack(name, array)
 
 
 class ViewsModel(FramesModel):

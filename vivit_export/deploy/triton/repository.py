@@ -14,22 +14,24 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from vivit_export.bundle import MANIFEST, Bundle
 from vivit_export.deploy.listing import LISTING, Deployment, read_deployment, require_outside, write_listing
 from vivit_export.deploy.triton.config import CONFIG
+from vivit_export.deploy.triton.moving import finish_moves, move_in
 from vivit_export.errors import BundleError, OutputError, option
-from vivit_export.files import filling, require_writable
+from vivit_export.files import filling, refusals, require_writable
+from vivit_export.locking import locked_if_there
 from vivit_export.runtime.session.triton.protocol import FRAMES_SUFFIX, VIDEO_SUFFIX
 
 
 @contextmanager
-def adding(bundle: Bundle, repository: Path, names: Sequence[str], force: bool) -> Iterator[Path]:
+def adding(
+    bundle: Bundle, repository: Path, names: Sequence[str], force: bool, note: Callable[[str], object] = str
+) -> Iterator[Path]:
     """Yield a hidden sibling of a repository to fill with model folders; move them there on success, else remove them.
 
     Args:
@@ -37,16 +39,23 @@ def adding(bundle: Bundle, repository: Path, names: Sequence[str], force: bool) 
         repository: the repository, created if missing.
         names: names of the model folders, the engine's first.
         force: replace a deployment of the first name, with all its folders.
+        note: told if this waits for another process that changes the repository, and of what an interrupted run left,
+            which is finished or removed.
 
     Raises:
         OutputError: a name is taken, files would be lost, or the folder cannot be written.
     """
     require_outside(bundle, repository)
+    within = repository if os.path.ismount(repository) else None  # a volume: its parent is on another disk
+    with refusals(repository, any_reason=True):
+        finish_moves(Path(os.path.realpath(repository)), note, within=within)
     with filling(
         repository,
         check=lambda: _check(repository, names, force),
-        put=lambda work, place: _move_in(work, place, _folders(place, names[0])),
-        within=repository if os.path.ismount(repository) else None,  # a volume: its parent is on another disk
+        put=lambda work, place: move_in(work, place, _folders(place, names[0])),
+        within=within,
+        hold=lambda place: locked_if_there(place, note),
+        note=note,
     ) as work:
         yield work
         write_listing(work, f"{names[0]}/{LISTING}", "triton", bundle)
@@ -113,25 +122,3 @@ def _folders(repository: Path, name: str) -> list[str]:
     listed = {file.partition("/")[0] for file in _files(repository, name)}
     own = (name, name + FRAMES_SUFFIX, name + VIDEO_SUFFIX)
     return [folder for folder in own if folder in listed and (repository / folder).is_dir()]
-
-
-def _move_in(work: Path, place: Path, replaced: Sequence[str]) -> None:
-    """Move everything in ``work`` to ``place``, replacing some folders; if that fails, everything is as it was."""
-    if not place.exists():
-        work.rename(place)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".old", dir=work.parent))
-    moves = [(place / name, old / name) for name in replaced]
-    moves += [(folder, place / folder.name) for folder in sorted(work.iterdir())]
-    done: list[tuple[Path, Path]] = []
-    try:
-        for source, to in moves:
-            source.rename(to)
-            done.append((source, to))
-    except OSError:
-        for source, to in reversed(done):
-            to.rename(source)
-        old.rmdir()
-        raise
-    work.rmdir()
-    shutil.rmtree(old, ignore_errors=True)

@@ -8,7 +8,6 @@ tensor cores accumulate, and each result that the graph types as fp16 or bf16 is
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ import onnx_ir as ir
 from vivit_export.bundle import MODEL
 from vivit_export.export.graph.lowering import cast, retype
 from vivit_export.export.graph.rewrites.nodes import TypedTape
+from vivit_export.leftovers import scratch
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 _MOVES = frozenset(
@@ -59,8 +59,8 @@ def emulated_session(
         values = {value.name: value for node in copy.graph for value in node.outputs}
         del copy.graph.outputs[:]
         copy.graph.outputs.extend(values.get(f"{name}/Rounded_out", values[name]) for name in outputs)
-    with tempfile.TemporaryDirectory(prefix=".emulated.", dir=near) as folder:
-        path = Path(folder) / MODEL
+    with scratch(near) as folder:
+        path = folder / MODEL
         ir.save(copy, path, external_data="data", size_threshold_bytes=1024)
         yield OnnxRuntimeSession(path)
 
