@@ -59,6 +59,7 @@ def test_every_name_that_ci_requires_is_known() -> None:
         "cpp",
         "clang",
         "libav",
+        "gstreamer",
         "tritonclient",
         "tritonserver",
         "kubernetes_validate",
