@@ -130,6 +130,20 @@ def open_regular(path: Path) -> BinaryIO:
     return open(descriptor, "rb")
 
 
+def regular_text(path: Path, most: int, encoding: str = "utf-8") -> str:
+    """Return the text of a file that is no pipe and no larger than ``most`` bytes.
+
+    Raises:
+        OSError: see `open_regular`.
+        ValueError: it is larger, or not text.
+    """
+    with open_regular(path) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"it has more than {most >> 20} MiB")
+    return data.decode(encoding)
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal, reading it in pieces.
 
