@@ -28,9 +28,21 @@ LONGEST_LABEL = 1000
 LARGEST_FACTOR = 1e6
 """Largest magnitude of the factor, means and deviations of the preprocessing; no deviation is below its inverse."""
 
+# --- of a checkpoint
+MOST_JSON_BYTES = 16 << 20
+"""Bytes of a JSON file."""
+MOST_WEIGHTS = 20_000
+"""Weights by name. ViViT-B has about 200."""
+MOST_HEADER_BYTES = 8 << 20
+"""Bytes of the header of a safetensors file."""
+MOST_UNSTORED = 50_000_000
+"""Numbers that a config may imply beyond twice those that are stored, before they are compared one by one."""
+
 # --- of a bundle
 MOST_BATCH = 1024
 """Clips of a call of an engine."""
+MOST_SM = 9999
+"""Compute capability of a GPU that an engine runs on, without its dot."""
 MOST_MANIFEST_BYTES = 16 << 20
 """Bytes of ``bundle.json``."""
 MOST_SIDECAR_BYTES = 16 << 20

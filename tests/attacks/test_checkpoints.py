@@ -143,6 +143,8 @@ LABELS: dict[str, bytes] = {
     "an index of 10^400": json.dumps({"1" + "0" * 5000: "a", "1": "b"}).encode(),
     "an index that is none": b'{"a": "b", "c": "d"}',
     "labels that are lists": b"[[], []]",
+    "an id2label that is text": b'{"id2label": "id2label"}',
+    "an id2label that is a list": b'{"id2label": ["a", "b"]}',
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,16 @@ def test_a_graph_that_is_cut_short_is_refused(bundle: Path, share: float) -> Non
     found = read_bundle(bundle)
     with within_limits(), pytest.raises(BundleError, match=r"model\.onnx"):
         require_sound_graph(found)
+
+
+def test_names_that_are_no_text_are_refused(bundle: Path) -> None:
+    """Protobuf takes any bytes for a string, until somebody reads it."""
+    data = (bundle / "model.onnx").read_bytes()
+    for name in set(re.findall(rb"[a-z]{5,}", data)):
+        (bundle / "model.onnx").write_bytes(data.replace(name, name[:-1] + b"\xff"))
+        edit(bundle, lambda manifest: None)
+        with pytest.raises(BundleError, match=r"model\.onnx"):
+            require_sound_graph(read_bundle(bundle))
 
 
 READERS: dict[str, Callable[[Path, Path], object]] = {

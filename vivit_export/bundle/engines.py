@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vivit_export.errors import InputError
 from vivit_export.flavour import Flavour
-from vivit_export.limits import MOST_BATCH
+from vivit_export.limits import MOST_BATCH, MOST_SM
 from vivit_export.precision import Precision
 from vivit_export.records import shown
 
@@ -114,6 +114,9 @@ class EngineRecord:
             raise InputError("an engine has no profile; build it again")
         if not _VERSION.fullmatch(self.version):
             raise InputError(f"an engine has the version {shown(self.version)}, which is none; build it again")
+        for sm in self.sms:
+            if not 1 <= sm <= MOST_SM:
+                raise InputError(f"an engine has the compute capability {sm}, which is none; build it again")
 
     @property
     def profile(self) -> Profile:

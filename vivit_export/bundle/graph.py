@@ -22,6 +22,7 @@ from vivit_export.limits import MOST_ELEMENTS, MOST_GRAPH_BYTES, MOST_NODES
 from vivit_export.records import shown
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
 
 LOWEST_OPSET, HIGHEST_OPSET = 17, 24
@@ -58,6 +59,7 @@ def require_sound_graph(bundle: Bundle) -> None:
         _refuse(path, "holds functions, training or sparse weights")
     if max(len(graph.node), len(graph.initializer), len(graph.value_info)) > MOST_NODES:
         _refuse(path, f"has more than {MOST_NODES} nodes, weights or tensors")
+    _require_text(path, model)
     for weight in graph.initializer:
         _check_weight(path, weight, manifest.files)
     _check_nodes(path, graph, opset, model.ir_version)
@@ -86,6 +88,17 @@ def _parsed(bundle: Bundle) -> ModelProto:
     if not model.graph.node:
         raise BundleError(f"{path} is not an ONNX graph, or one without nodes; export the bundle again")
     return model
+
+
+def _require_text(path: Path, message: Message) -> None:
+    """Refuse names that are not UTF-8: protobuf gives them as bytes, and other libraries stumble over them later."""
+    for field, value in message.ListFields():
+        values = [value] if isinstance(value, (str, bytes)) or hasattr(value, "ListFields") else value
+        if field.type == field.TYPE_STRING and not all(isinstance(text, str) for text in values):
+            _refuse(path, f"has a {field.name} that is not text")
+        if field.type == field.TYPE_MESSAGE:
+            for inner in values:
+                _require_text(path, inner)
 
 
 def _opset(path: Path, model: ModelProto) -> int:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vivit_export import files, leftovers
+from vivit_export import folders, leftovers
 from vivit_export.bundle.manifest import Content, FileRecord
 from vivit_export.bundle.names import FORMAT, MANIFEST, SIGNATURE
 from vivit_export.bundle.reading import read_manifest
-from vivit_export.files import FolderKind, sha256_of, write_json
+from vivit_export.files import sha256_of, write_json
+from vivit_export.folders import FolderKind
 from vivit_export.locking import locked_if_there
 from vivit_export.records import to_json
 
@@ -27,17 +28,17 @@ BUNDLE = FolderKind("bundle", _listed)
 
 
 def check_target(target: Path, force: bool) -> None:
-    """Refuse a target that must not, or could not, be replaced by a new bundle; see `vivit_export.files.check_target`.
+    """Refuse a target that must not, or cannot, be replaced by a new bundle; see `vivit_export.folders.check_target`.
 
     Raises:
         OutputError: says why.
     """
-    files.check_target(target, force, BUNDLE)
+    folders.check_target(target, force, BUNDLE)
 
 
 @contextmanager
 def writing(target: Path, *, force: bool, note: Callable[[str], object] = str) -> Iterator[Path]:
-    """Yield a hidden sibling folder to fill with a bundle; see `vivit_export.files.writing`.
+    """Yield a hidden sibling folder to fill with a bundle; see `vivit_export.folders.writing`.
 
     Args:
         target: where to put the bundle.
@@ -49,7 +50,7 @@ def writing(target: Path, *, force: bool, note: Callable[[str], object] = str) -
     """
     leftovers.remove_leftovers(target / SIGNATURE, note)
     was_signed = is_signed(target)
-    with files.writing(
+    with folders.writing(
         target, force=force, kind=BUNDLE, hold=lambda place: locked_if_there(place, note), note=note
     ) as work:
         yield work
@@ -81,7 +82,7 @@ def replacing(target: Path, note: Callable[[str], object] = str) -> Iterator[Pat
         OutputError: see `writing`.
     """
     leftovers.remove_leftovers(target / SIGNATURE, note)
-    with files.writing(target, force=True, kind=BUNDLE, note=note) as work:
+    with folders.writing(target, force=True, kind=BUNDLE, note=note) as work:
         yield work
 
 

@@ -18,7 +18,8 @@ from vivit_export.bundle import MANIFEST, SIGNATURE, Bundle, read_bundle
 from vivit_export.bundle.manifest import FileRecord
 from vivit_export.bundle.writing import list_files
 from vivit_export.errors import BundleError, InputError, OutputError
-from vivit_export.files import FolderKind, write_json, writing
+from vivit_export.files import write_json
+from vivit_export.folders import FolderKind, writing
 from vivit_export.printing import one_line
 from vivit_export.records import from_json, parse_json, to_json
 
@@ -78,7 +79,7 @@ def deploying(
         note: told of what an interrupted run left, which is removed.
 
     Raises:
-        OutputError: ``target`` is inside the bundle, or see `vivit_export.files.check_target`.
+        OutputError: ``target`` is inside the bundle, or see `vivit_export.folders.check_target`.
     """
     require_outside(bundle, target)
     with writing(target, force=force, kind=FolderKind("deployment", _listed), note=note) as work:

@@ -36,7 +36,10 @@ def read_labels(path: Path, num_labels: int) -> tuple[str, ...]:
 
 def _from_json(content: Any) -> list[str]:
     if isinstance(content, dict):
-        by_index = {int(index): name for index, name in content.get("id2label", content).items()}
+        named = content.get("id2label", content)
+        if not isinstance(named, dict):
+            raise TypeError("its id2label is no object from index to name")
+        by_index = {int(index): name for index, name in named.items()}
         content = [by_index[i] for i in range(len(by_index))]
     if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
         raise TypeError("neither a list of names nor an object from index to name")

@@ -10,8 +10,8 @@ import pytest
 from plan_logs import LOGS, log
 
 from vivit_export.bundle.engines import LayerRecord
-from vivit_export.errors import InputError
-from vivit_export.export.engine.layers import Layer, PlanTensor, layers_from_log
+from vivit_export.errors import BuildError, InputError
+from vivit_export.export.engine.layers import Layer, PlanTensor, layers_from_inspector, layers_from_log
 from vivit_export.export.engine.plan import parse_rtx_log
 from vivit_export.records import from_json, to_json
 
@@ -105,3 +105,25 @@ def test_a_damaged_layer_is_refused(change: dict[str, Any]) -> None:
     data = {**to_json(layers_from_log(log(LOGS[0]))[0].record()), **change}
     with pytest.raises(InputError, match=r"damaged or of another version|lacks the field 'name'|nodes must be a list"):
         Layer.from_record(from_json(LayerRecord, {k: v for k, v in data.items() if v is not None}, "layer"))
+
+
+LINE = "Name: a, LayerType: kgen, Inputs: [ { Name: x, Dimensions: [1,4], Format/Datatype: Half }], Outputs: []"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        LINE.replace("Name: x, ", ""),
+        LINE.replace("1,4", "1" * 5000),
+    ],
+)
+def test_a_log_of_another_form_is_a_failed_build(line: str) -> None:
+    assert len(layers_from_log(f"[V] Layers:\n{LINE}\n")) == 1
+    with pytest.raises(BuildError, match=r"a layer of another form .* so the precision cannot be proven|0 layer plans"):
+        layers_from_log(f"[V] Layers:\n{line}\n")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"Layers": 7}', '{"Layers": [[]]}', '{"Layers": [{"Name": "a"}]}'])
+def test_an_answer_of_another_form_is_a_failed_build(text: str) -> None:
+    with pytest.raises(BuildError, match="has no layer details"):
+        layers_from_inspector(text)

@@ -72,6 +72,7 @@ def put(make: Callable[[Path], object]) -> Damage:
 ENTRY = {"sha256": "0" * 64, "size": 1}
 CLIP = {"num_frames": 8, "height": 64, "width": 64, "tubelet_size": [2, 8, 8]}
 ENGINE = to_json(engine_record()) | {"profiles": [{"min": 1, "opt": 2, "max": 1025}]}
+PROFILE = {"min": 1, "opt": 2, "max": 4}
 DAMAGES: dict[str, Damage] = {
     "a flipped byte": flip_a_byte,
     "a cut file": cut,
@@ -135,6 +136,9 @@ DAMAGES: dict[str, Damage] = {
     "an unknown field of a long name": edit("contract", "é" * 100, value=1),
     "a size beyond 63 bits": edit("files", "model.onnx", "size", value=2**63 - 1),
     "a batch that fills memory": edit("engines", "x", value=ENGINE),
+    "an escape in a value": edit("contract", "clip", "sampling", value="\x1b[31m\n\x7f\x85\u2028'"),
+    "inputs that are none": edit("contract", "io", "inputs", value=None),
+    "a GPU of the far future": edit("engines", "x", value=ENGINE | {"profiles": [PROFILE], "sms": [90, 2**62]}),
     "a frame size of another mode": edit("contract", "io", "frame_size", value=[10, 20]),
 }
 
@@ -162,6 +166,10 @@ def test_a_manifest_that_is_no_json_is_refused(cpp: Cpp, bundles: Bundles, tmp_p
         "[" * 65 + "]" * 65,
         "[1e999]",
         '{"a": 1, "a": 2}',
+        '{"a": 9223372036854775808}',
+        '{"a": "1", "b": [-100000000000000000000]}',
+        "[" + "[]," * 200_000 + "[]]",
+        "\xef\xbb\xbf{}",
         "[]",
     )
     for i, text in enumerate(texts):
@@ -169,7 +177,10 @@ def test_a_manifest_that_is_no_json_is_refused(cpp: Cpp, bundles: Bundles, tmp_p
         (folder / "bundle.json").write_bytes(text.encode("latin-1"))
     requests = [{"do": "bundle", "bundle": str(tmp_path / str(i))} for i in range(len(texts))]
     answers = cpp.ask(requests, "avx2")
-    assert all("bundle.json cannot be read as JSON (" in answer["error"] for answer in answers[:-1])
+    for i, answer in enumerate(answers[:-1]):
+        assert "bundle.json cannot be read as JSON (" in answer["error"], texts[i]
+        with pytest.raises(VivitExportError, match=r"bundle\.json cannot be read as JSON \("):
+            read_bundle(tmp_path / str(i))
     assert "has format None; this version reads 'vivit-bundle/2' and 'vivit-bundle/1'" in answers[-1]["error"]
 
 

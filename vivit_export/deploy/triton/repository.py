@@ -23,7 +23,8 @@ from vivit_export.deploy.listing import LISTING, Deployment, read_deployment, re
 from vivit_export.deploy.triton.config import CONFIG
 from vivit_export.deploy.triton.moving import finish_moves, move_in
 from vivit_export.errors import BundleError, OutputError, option
-from vivit_export.files import filling, refusals, require_writable
+from vivit_export.files import refusals, require_writable
+from vivit_export.folders import filling
 from vivit_export.locking import locked_if_there
 from vivit_export.runtime.session.triton.protocol import FRAMES_SUFFIX, VIDEO_SUFFIX
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from vivit_export.contract import Task
+from vivit_export.contract import Clip, Task
 from vivit_export.errors import CheckpointError, option
 from vivit_export.export.checkpoint.files import no_config, refuse_adapter
-from vivit_export.limits import MOST_WIDTH
+from vivit_export.files import regular_text
+from vivit_export.limits import MOST_JSON_BYTES, MOST_UNSTORED, MOST_WIDTH
 from vivit_export.records import JsonObject, parse_foreign_json, shown
 
+_INNER = "intermediate_size"
+_SIZES = {"hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 12, _INNER: 3072}
 # How the network is run and stored, not what it computes: any other value changes the form of its outputs, or rounds
 # float32 weights while they are loaded. `torch_dtype` is the name of `dtype` before transformers 4.56.
 _AS_WE_RUN_IT = {
@@ -39,7 +44,7 @@ def read_config(folder: Path) -> JsonObject:
     path = folder / "config.json"
     refuse_adapter(folder)
     try:
-        config = parse_foreign_json(path.read_text(encoding="utf-8-sig"))
+        config = parse_foreign_json(regular_text(path, MOST_JSON_BYTES, "utf-8-sig"))
     except FileNotFoundError:
         raise CheckpointError(no_config(folder)) from None
     except (OSError, ValueError) as e:
@@ -55,8 +60,7 @@ def read_config(folder: Path) -> JsonObject:
             f"export the checkpoint that was quantized, with {option('precision', 'int8')} if you like, or remove "
             "the field if the weights are floats again"
         )
-    sizes = {"hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 12}
-    hidden, heads, _ = (_positive(config, name, default, path) for name, default in sizes.items())
+    hidden, heads, *_ = (_positive(config, name, default, path) for name, default in _SIZES.items())
     if hidden % heads:
         raise CheckpointError(f"{path}: hidden_size={hidden} does not divide by num_attention_heads={heads}")
     eps = config.get("layer_norm_eps", 0.0)
@@ -77,6 +81,33 @@ def read_config(folder: Path) -> JsonObject:
     if architectures is not None and not isinstance(architectures, list):
         raise CheckpointError(f"{path}: architectures must be a list of names, got {shown(architectures)}")
     return dict(config)
+
+
+def require_stored(config: JsonObject, clip: Clip, counts: Sequence[int], folder: Path) -> None:
+    """Refuse a config that implies far more numbers than are stored, before memory is spent on them.
+
+    Args:
+        config: from `read_config`.
+        clip: geometry of the network's input.
+        counts: how many numbers each stored weight has.
+        folder: for the message.
+
+    Raises:
+        CheckpointError: it does.
+    """
+    hidden, layers, inner = (config.get(name, _SIZES[name]) for name in ("hidden_size", "num_hidden_layers", _INNER))
+    if layers > len(counts):
+        raise CheckpointError(
+            f"{folder}: config.json has num_hidden_layers={layers}, but there are only {len(counts)} weights; the "
+            "weights and the config belong to different models"
+        )
+    patches = 3 * math.prod(clip.tubelet_size) + clip.num_tokens
+    implied = hidden * (patches + layers * (4 * hidden + 2 * inner))
+    if implied > 2 * sum(counts) + MOST_UNSTORED:
+        raise CheckpointError(
+            f"{folder}: config.json implies {implied} numbers, but only {sum(counts)} are stored; the weights and the "
+            "config belong to different models"
+        )
 
 
 def has_classifier(config: JsonObject) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 from vivit_export import demo
 from vivit_export.errors import CheckpointError, option
-from vivit_export.files import sha256_of
-from vivit_export.records import parse_foreign_json
+from vivit_export.files import regular_text, sha256_of
+from vivit_export.limits import MOST_JSON_BYTES
+from vivit_export.records import parse_foreign_json, shortly, shown
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -203,16 +205,16 @@ def _is_step(path: Path) -> bool:
 
 def _shards(folder: Path, index: Path) -> list[Path]:
     try:
-        names = sorted(set(parse_foreign_json(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(parse_foreign_json(regular_text(index, MOST_JSON_BYTES))["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise CheckpointError(f"{index} is not a valid shard index: {e}") from e
     if not names or not all(isinstance(name, str) for name in names):
         raise CheckpointError(f"{index} is not a valid shard index: its weight_map must name at least one file")
     for name in names:
         if Path(name).name != name:
-            raise CheckpointError(f"{index} names the shard {name!r} outside its folder")
+            raise CheckpointError(f"{index} names the shard {shown(name)} outside its folder")
         if index.name == _WEIGHTS[1] and not name.endswith(".safetensors"):
-            raise CheckpointError(f"{index} names the shard {name!r}, which is not a safetensors file")
-        if not (folder / name).exists():
-            raise CheckpointError(f"{folder} lacks the weight shard {name} that {index.name} lists")
+            raise CheckpointError(f"{index} names the shard {shown(name)}, which is not a safetensors file")
+        if not os.path.exists(folder / name):  # also false for a name that no file can have
+            raise CheckpointError(f"{folder} lacks the weight shard {shortly(name)} that {index.name} lists")
     return [folder / name for name in names]

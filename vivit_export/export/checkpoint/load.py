@@ -21,7 +21,13 @@ import transformers
 
 from vivit_export.contract import Clip, Preprocess, Task
 from vivit_export.errors import CheckpointError, EnvironmentFault
-from vivit_export.export.checkpoint.config import as_loaded, has_classifier, overridden_note, read_config
+from vivit_export.export.checkpoint.config import (
+    as_loaded,
+    has_classifier,
+    overridden_note,
+    read_config,
+    require_stored,
+)
 from vivit_export.export.checkpoint.files import locate, weight_files
 from vivit_export.export.checkpoint.weights import (
     mismatch,
@@ -230,7 +236,7 @@ def load_checkpoint(model: str, *, revision: str | None = None, allow_pickle: bo
     clip = read_clip_geometry(folder / "config.json")
     preprocess = read_preprocess(folder, default_crop=(clip.height, clip.width))
     files = weight_files(folder, allow_pickle)
-    network, notes = _load_network(folder, config, files)
+    network, notes = _load_network(folder, config, clip, files)
     _check_finite(network)
     doubt = doubt_about(preprocess)
     return Checkpoint(
@@ -257,11 +263,12 @@ def _require_transformers() -> None:
         )
 
 
-def _load_network(folder: Path, config: JsonObject, files: list[Path]) -> tuple[Any, list[str]]:
+def _load_network(folder: Path, config: JsonObject, clip: Clip, files: list[Path]) -> tuple[Any, list[str]]:
     """Return the network with the stored weights, and what a user should know about them."""
     has_head = has_classifier(config)
     state, prefix = unwrapped(read_weights(folder, files), folder)
     require_floats(state, folder)
+    require_stored(config, clip, [tensor.numel() for tensor in state.values()], folder)
     options: JsonObject = {} if has_head else {"add_pooling_layer": False}
     cls = transformers.VivitForVideoClassification if has_head else transformers.VivitModel
     try:

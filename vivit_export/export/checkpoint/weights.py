@@ -12,6 +12,10 @@ from safetensors import safe_open
 
 from vivit_export.errors import CheckpointError, option
 from vivit_export.export.checkpoint.files import merge_advice
+from vivit_export.export.checkpoint.pickles import require_only_tensors
+from vivit_export.files import open_regular
+from vivit_export.limits import MOST_HEADER_BYTES, MOST_WEIGHTS
+from vivit_export.records import shown
 
 _ANCHOR = ".embeddings.cls_token"  # every ViViT has exactly one
 _BASE = "vivit"
@@ -19,7 +23,7 @@ _OF_AN_ADAPTER = re.compile(r"\.(lora_|ia3_|hada_|lokr_|base_layer\.|modules_to_
 _OF_THE_ENCODER = re.compile(r"\blayers?\.\d+\.|\bembeddings\.")  # named so by transformers 5.9+, and before
 _A_PARAMETER = (".weight", ".bias", "cls_token", "position_embeddings")
 _LFS_POINTER = b"version https://git-lfs"
-_LONGEST = 300  # characters of another library's message
+_LONGEST = 300  # characters of another library's message, or of a name
 _A_SCALE = re.compile(r"(scale|scale_inv|absmax|quant_state\S*|SCB)$")
 
 
@@ -34,9 +38,7 @@ def read_weights(folder: Path, files: Sequence[Path]) -> State:
     """
     state: State = {}
     for path in files:
-        with path.open("rb") as file:
-            if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
-                raise CheckpointError(f"{path} is a pointer of Git LFS, not the weights themselves; run git lfs pull")
+        _require_usual(path)
         try:
             state |= _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
         except pickle.UnpicklingError as e:  # torch's own message advises to load the file unsafely
@@ -47,25 +49,58 @@ def read_weights(folder: Path, files: Sequence[Path]) -> State:
             raise
         except Exception as e:  # torch and safetensors raise many kinds for one bad file
             raise CheckpointError(f"{folder} cannot be loaded as a ViViT: {path.name}: {one_line(e)}") from e
+        _require_names(state, path)
     return state
+
+
+def _require_usual(path: Path) -> None:
+    """Refuse what is no file, no weights, or has a header that takes long to read."""
+    try:
+        with open_regular(path) as file:
+            head = file.read(len(_LFS_POINTER))
+    except OSError as e:
+        raise CheckpointError(f"{path} cannot be read: {e.strerror or e}") from e
+    if head == _LFS_POINTER:
+        raise CheckpointError(f"{path} is a pointer of Git LFS, not the weights themselves; run git lfs pull")
+    size = int.from_bytes(head[:8], "little")
+    if path.suffix == ".safetensors" and size > MOST_HEADER_BYTES:
+        raise CheckpointError(
+            f"{path} would have a header of {size} bytes; that of a ViViT has at most {MOST_HEADER_BYTES}"
+        )
+
+
+def _require_names(names: Collection[str], path: Path) -> None:
+    if len(names) > MOST_WEIGHTS:
+        raise CheckpointError(f"{path} has {len(names)} weights, and a ViViT at most {MOST_WEIGHTS}")
+    odd = next((name for name in names if not isinstance(name, str) or len(name) > _LONGEST), None)
+    if odd is not None:
+        raise CheckpointError(f"{path} has a weight named {shown(odd)}, which is no name of a ViViT's")
 
 
 def _read_safetensors(path: Path) -> State:
     with safe_open(path, framework="pt") as file:
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         # `safetensors.torch.save_model` stores a tensor that several names share once, and the other names here.
         shared = file.metadata() or {}
+        _require_names([*file.keys(), *shared], path)
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     return {**{name: state[kept] for name, kept in shared.items() if kept in state}, **state}
 
 
 def _read_pickle(path: Path) -> State:
+    require_only_tensors(path)
     found = torch.load(path, map_location="cpu", weights_only=True)
     others = [name for name, value in found.items() if not torch.is_tensor(value)] if isinstance(found, dict) else []
     if not isinstance(found, dict) or others:
-        what = f"an entry {others[0]!r}" if others else f"a {type(found).__name__}"
+        what = f"an entry {shown(others[0])}" if others else f"a {type(found).__name__}"
         raise CheckpointError(
             f"{path} holds {what} where tensors by name are needed, as model.state_dict() gives them; save those alone"
         )
+    for name, value in found.items():
+        if value.layout is not torch.strided or value.nbytes > value.untyped_storage().nbytes():
+            raise CheckpointError(
+                f"{path} holds {name!r}, a tensor of {value.numel()} numbers that are not all stored; save it with "
+                "tensor.contiguous()"
+            )
     return found
 
 

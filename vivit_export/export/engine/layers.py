@@ -7,7 +7,6 @@ TensorRT for RTX in its verbose log (without a GPU it cannot load an engine), Te
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -16,7 +15,7 @@ from typing import Literal
 
 from vivit_export.bundle.engines import LayerRecord
 from vivit_export.errors import BuildError, InputError
-from vivit_export.records import JsonObject, shown
+from vivit_export.records import JsonObject, parse_foreign_json, shown
 
 Role = Literal["attention", "gemm", "product", "copy", "other", "host"]
 
@@ -29,6 +28,7 @@ _INDEX_DTYPES = {"Int64", "Int32", "Bool"}
 _LAYOUT_OPS = {"Tran", "Move", "Repl", "Conc", "Slic", "Gath"}
 _PRODUCT = "MulSum"
 _MOST_DIMS, _MOST_DIGITS = 16, 18  # of a tensor, and of one of its sides
+_NOT_UNDERSTOOD = (ValueError, KeyError, TypeError, AttributeError)  # what the fields of another form lead to
 _POINTWISE_OPS = {"Resh", "Add", "Sub", "Mul", "Min", "Max", "Roun", "Cast"}
 
 
@@ -157,7 +157,13 @@ def layers_from_log(text: str) -> tuple[Layer, ...]:
             f"the compiler's log holds {len(blocks)} layer plans where one is expected, so the precision "
             "cannot be proven; this version of TensorRT for RTX is not understood (1.7.1 is)"
         )
-    return tuple(_layer_from_line(line) for line in blocks[0].splitlines() if line.strip())
+    try:
+        return tuple(_layer_from_line(line) for line in blocks[0].splitlines() if line.strip())
+    except _NOT_UNDERSTOOD as e:
+        raise BuildError(
+            f"the compiler's log has a layer of another form ({type(e).__name__}: {e}), so the precision cannot be "
+            "proven; this version of TensorRT for RTX is not understood (1.7.1 is)"
+        ) from e
 
 
 def layers_from_inspector(json_text: str) -> tuple[Layer, ...]:
@@ -167,8 +173,8 @@ def layers_from_inspector(json_text: str) -> tuple[Layer, ...]:
         BuildError: the text is not JSON, or the engine was built without layer details.
     """
     try:
-        return tuple(_layer_from_json(layer) for layer in json.loads(json_text)["Layers"])
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        return tuple(_layer_from_json(layer) for layer in parse_foreign_json(json_text)["Layers"])
+    except _NOT_UNDERSTOOD as e:
         raise BuildError(
             f"the engine inspector's answer has no layer details ({type(e).__name__}: {e}), so the precision "
             "cannot be proven; the engine must be built with ProfilingVerbosity.DETAILED"

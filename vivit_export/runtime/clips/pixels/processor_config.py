@@ -16,6 +16,8 @@ import PIL
 
 from vivit_export.contract import Clip, Preprocess, ResizeOrder
 from vivit_export.errors import CheckpointError
+from vivit_export.files import regular_text
+from vivit_export.limits import MOST_JSON_BYTES
 from vivit_export.records import JsonObject, parse_foreign_json, shortly, shown
 
 _IMAGE_PROCESSORS = ("VivitImageProcessor", "VivitImageProcessorFast")  # Fast: an alias since transformers 5.0
@@ -158,7 +160,7 @@ def _find_fields(folder: Path, default_crop: tuple[int, int]) -> tuple[JsonObjec
 
 def _load(path: Path) -> JsonObject:
     try:
-        data = parse_foreign_json(path.read_text(encoding="utf-8-sig"))
+        data = parse_foreign_json(regular_text(path, MOST_JSON_BYTES, "utf-8-sig"))
     except (OSError, ValueError) as e:
         raise CheckpointError(f"{path} cannot be read as JSON: {e}") from e
     if not isinstance(data, dict):

@@ -66,7 +66,7 @@ struct As<Tensor> {
         for (std::size_t i = 1; i < shape.size(); ++i) tensor.clip_shape.push_back(shape[i].size);
         return tensor;
     }
-    static std::string words() { return "Tensor"; }
+    static std::string words() { return "a JSON object"; }
 };
 
 /// Name, type and shape, for a message.

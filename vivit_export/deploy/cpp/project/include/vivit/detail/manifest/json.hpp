@@ -1,6 +1,7 @@
 // From JSON to types, with the checks and sentences of vivit_export/records.py.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
@@ -16,24 +17,22 @@
 #include <vector>
 
 #include "vivit/detail/limits.hpp"
+#include "vivit/detail/text.hpp"
 #include "vivit/errors.hpp"
 
 namespace vivit::detail {
 
 using nlohmann::json;
 
-/// A string in Python's notation.
+/// A string in Python's notation, which spells out what a terminal would obey.
 [[nodiscard]] inline std::string quoted(const std::string& text) {
     const char quote = text.find('\'') != std::string::npos && text.find('"') == std::string::npos ? '"' : '\'';
-    std::string result(1, quote);
+    std::string result;
     for (const char c : text) {
         if (c == '\\' || c == quote) result += '\\';
-        if (c == '\n' || c == '\r' || c == '\t')
-            result += c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t";
-        else
-            result += c;
+        result += c;
     }
-    return result + quote;
+    return quote + one_line(result) + quote;
 }
 
 /// A value in Python's notation, as the sentences on both sides quote it.
@@ -70,12 +69,37 @@ using nlohmann::json;
 /// A value, shortened to 60 characters.
 [[nodiscard]] inline std::string shown_shortly(const json& value) { return shortly(shown(value)); }
 
+/// Refuse integers beyond 64 bits, which the parser would turn into other numbers, and what only it passes over.
+///
+/// @throws InputError  there is one; or a byte order mark, or more than `most_containers` arrays and objects
+inline void require_plain(const std::string& text) {
+    if (text.rfind("\xEF\xBB\xBF", 0) == 0) throw InputError("it begins with a byte order mark");
+    if (std::count(text.begin(), text.end(), '[') + std::count(text.begin(), text.end(), '{') > most_containers)
+        throw InputError("it has more than " + std::to_string(most_containers) + " arrays and objects");
+    bool in_text = false;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        if (in_text && text[i] == '\\') {
+            ++i;
+        } else if (text[i] == '"') {
+            in_text = !in_text;
+        } else if (!in_text && text[i] >= '0' && text[i] <= '9') {
+            const std::size_t end = std::min(text.find_first_not_of("0123456789.eE+-", i), text.size());
+            const std::string number = text.substr(i, end - i);
+            const bool is_integer = number.find_first_of(".eE+-") == std::string::npos;
+            if (is_integer && (number.size() > 19 || (number.size() == 19 && number > "9223372036854775807")))
+                throw InputError("the number " + shortly(number) + " is beyond 64 bits");
+            i = end - 1;
+        }
+    }
+}
+
 /// Parse JSON strictly. What reads it recurses, so its depth is limited; and no key may stand twice in one object,
 /// because readers would disagree about its value.
 ///
 /// @throws json::parse_error  it is not JSON
-/// @throws InputError         it is deeper than `most_levels`, has a key twice, or a number beyond 64 bits
+/// @throws InputError         see `require_plain`; or it is deeper than `most_levels`, or has a key twice
 [[nodiscard]] inline json parse_json(const std::string& text) {
+    require_plain(text);
     std::vector<std::set<std::string>> keys;
     const auto strict = [&keys](int depth, json::parse_event_t event, json& parsed) {
         const bool object = event == json::parse_event_t::object_start;

@@ -77,8 +77,15 @@ struct As<Engine> {
         object.require(fields);
         const auto profiles = object.get<std::vector<std::pair<int, int>>>("profiles");
         if (profiles.empty()) throw InputError("an engine has no profile; build it again");
-        return {object.get<std::string>("flavour"), object.get<std::string>("version"),
-                object.get<std::vector<int>>("sms"), profiles.front(), object.get<std::string>("onnx_sha256")};
+        std::vector<int> sms;
+        for (const std::int64_t sm : object.get<std::vector<std::int64_t>>("sms")) {
+            if (sm < 1 || sm > most_sm)
+                throw InputError("an engine has the compute capability " + std::to_string(sm) +
+                                 ", which is none; build it again");
+            sms.push_back(int(sm));
+        }
+        return {object.get<std::string>("flavour"), object.get<std::string>("version"), sms, profiles.front(),
+                object.get<std::string>("onnx_sha256")};
     }
 };
 
