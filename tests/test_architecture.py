@@ -41,6 +41,7 @@ ROOMS = (
     "atomic",
     "leftovers",
     "files",
+    "folders",
     "locking",
     "demo",
     "bundle",
