@@ -23,7 +23,7 @@ test: $(READY)
 # Bundles come from the other environment, which has torch.
 test-lowest: $(READY)
 	$(PYTHON) -m venv $(LOWEST)
-	$(LOWEST)/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable ".[cpu,openvino,rtx,triton,dev]" onnx-ir onnxscript
+	$(LOWEST)/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable ".[cpu,openvino,rtx,sign,triton,dev]" onnx-ir onnxscript
 	VIVIT_TEST_EXPORTER=$(abspath $(BIN)/python) $(LOWEST)/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(SERVING)
 
 lint: $(READY)
@@ -41,7 +41,7 @@ venv: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[export,cpu,openvino,rtx,triton,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[export,cpu,openvino,rtx,sign,triton,dev]"
 	touch $@
 
 dist: $(READY)

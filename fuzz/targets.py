@@ -109,6 +109,12 @@ def _bundle() -> Bundle:
     return Bundle(path.parent, read_manifest(path.parent))
 
 
+def _holding(folder: Path, name: str, data: bytes) -> Bundle:
+    """The same in another folder, with one file, whose size and hash are right."""
+    files = {name: FileRecord(hashlib.sha256(data).hexdigest(), len(data))}
+    return Bundle(folder, dataclasses.replace(_bundle().manifest, files=files))
+
+
 def manifest(data: bytes) -> None:
     """``bundle.json``, and what people are shown of it."""
     path = _written(f"manifest/{MANIFEST}", data)
@@ -137,7 +143,7 @@ def strict_json(data: bytes) -> None:
 def sidecar(data: bytes) -> None:
     """``engines/NAME.json``, its table and its drawing."""
     path = _written("sidecar/engines/rtx.json", data)
-    found = read_plan(Bundle(path.parent.parent, _bundle().manifest), "rtx")
+    found = read_plan(_holding(path.parent.parent, "engines/rtx.json", data), "rtx")
     json_text(found.to_json()).encode("utf-8")
     plan_text(found).encode("utf-8")
     plan_to_onnx(found.layers, "rtx")
@@ -200,8 +206,7 @@ def golden(data: bytes) -> None:
 def graph(data: bytes) -> None:
     """``model.onnx``."""
     path = _written(f"graph/{MODEL}", data)
-    files = {MODEL: FileRecord(hashlib.sha256(data).hexdigest(), len(data))}
-    require_sound_graph(Bundle(path.parent, dataclasses.replace(_bundle().manifest, files=files)))
+    require_sound_graph(_holding(path.parent, MODEL, data))
 
 
 def packets(data: bytes) -> None:

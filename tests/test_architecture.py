@@ -40,6 +40,7 @@ ROOMS = (
     "flavour",
     "atomic",
     "leftovers",
+    "swapping",
     "files",
     "locking",
     "demo",
@@ -70,9 +71,11 @@ HOMES = {
     "tritonclient": {"runtime/session/triton/connection.py"},
     "aiohttp": {"runtime/session/triton/connection.py"},
     "click": {
-        f"cli/{n}.py" for n in ("__init__", "deploy", "export", "live", "options", "show", "spans", "use", "values")
+        f"cli/{n}.py"
+        for n in ("__init__", "deploy", "export", "live", "options", "show", "sign", "spans", "use", "values")
     },
     "rich": {"progress.py"},
+    "cryptography": {"bundle/signatures/certificates.py", "bundle/signatures/keys.py"},
 }
 
 MOST_MODULE_LINES = 400

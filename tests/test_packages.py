@@ -22,7 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 def lower_bounds(requirements: list[str]) -> dict[str, str]:
     """``onnx-ir>=0.1.16`` as name and bound; extras of the package itself are left out."""
-    return dict(re.fullmatch(r"([\w-]+)(?:\[.*\])?>=([\d.]+)", text).groups() for text in requirements)  # type: ignore[union-attr,misc]
+    return dict(re.fullmatch(r"([\w-]+)(?:\[.*\])?>=([\d.]+)(?:,!=.*)?", text).groups() for text in requirements)  # type: ignore[union-attr,misc]
 
 
 def test_the_lowest_versions_are_those_that_pip_is_told() -> None:
@@ -37,7 +37,10 @@ def test_the_lowest_environment_has_the_lower_bounds() -> None:
     text = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8")
     pinned = dict(line.split("==") for line in text.splitlines() if not line.startswith("#"))
     extras = PROJECT["optional-dependencies"]
-    tested = [*PROJECT["dependencies"], *(r for extra in ("cpu", "openvino", "rtx", "triton") for r in extras[extra])]
+    tested = [
+        *PROJECT["dependencies"],
+        *(r for extra in ("cpu", "openvino", "rtx", "sign", "triton") for r in extras[extra]),
+    ]
     tested += [r for r in extras["export"] if r.startswith("onnx")]
     tested += [r for r in extras["dev"] if r.startswith("opencv")]  # it must fit the lowest NumPy
     bounds = lower_bounds(tested)
@@ -58,7 +61,12 @@ def test_the_base_install_is_for_serving() -> None:
 
 @pytest.mark.parametrize(
     ("module", "command"),
-    [("torch", '"vivit-export[export]"'), ("onnx_ir.passes", '"vivit-export[export]"'), ("numpy", "vivit-export")],
+    [
+        ("torch", '"vivit-export[export]"'),
+        ("onnx_ir.passes", '"vivit-export[export]"'),
+        ("numpy", "vivit-export"),
+        ("cryptography.x509", '"vivit-export[sign]"'),
+    ],
 )
 def test_a_missing_package_is_told_with_its_extra(module: str, command: str) -> None:
     told = str(missing_package(module))
@@ -93,7 +101,7 @@ def test_too_old(installed: str) -> None:
     )
 
 
-@pytest.mark.parametrize(("version", "code"), [("16.1.0", 7), ("14.0.0", 7), ("17.0.0", 0)])
+@pytest.mark.parametrize(("version", "code"), [("16.1.0", 7), ("14.0.0", 7), ("17.0.1", 7), ("17.1.0", 0)])
 def test_videos_are_not_read_by_an_old_pyav(version: str, code: int, tmp_path: Path) -> None:
     """Its colors would be wrong without a word."""
     program = f"""
@@ -108,6 +116,6 @@ def test_videos_are_not_read_by_an_old_pyav(version: str, code: int, tmp_path: P
     assert done.returncode == code, done.stderr
     if code:
         assert done.stderr == (
-            f"error: PyAV {version} is installed, but 17.0 or newer is needed, because an older one gives other colors "
-            "without a word; upgrade it with: pip install --upgrade vivit-export\n"
+            f"error: PyAV {version} is installed, but 17.1 or newer is needed, because an older one gives other colors "
+            "or crashes; upgrade it with: pip install --upgrade vivit-export\n"
         )

@@ -58,7 +58,7 @@ def _packages(facts: dict[str, Any]) -> str:
         "",
         f"PyAV gives the same bits in {', '.join(pyav['same'])}, other colors in {', '.join(pyav['other'])}, and fails "
         "in 14.0.0 "
-        f"({pyav['how']}). Versions before 17.0 are refused.",
+        f"({pyav['how']}). Versions before 17.1 are refused: {pyav['crash']}.",
     ))  # fmt: skip
 
 

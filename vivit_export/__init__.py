@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from vivit_export import runtime
     from vivit_export.bundle import Bundle, read_bundle
     from vivit_export.bundle.checks import DriftReport
+    from vivit_export.bundle.signatures.sign import sign_bundle, verify_bundle
+    from vivit_export.bundle.signatures.verify import Signer
     from vivit_export.calibration.options import CalibrationOptions
     from vivit_export.calibration.ranges import Ranges
     from vivit_export.contract import Contract
@@ -46,6 +48,7 @@ __all__ = [
     "Prediction",
     "Ranges",
     "Session",
+    "Signer",
     "StreamPrediction",
     "TritonOptions",
     "VivitExportError",
@@ -61,7 +64,9 @@ __all__ = [
     "open_session",
     "read_bundle",
     "runtime",
+    "sign_bundle",
     "stream",
+    "verify_bundle",
 ]
 
 _HOMES = {
@@ -74,6 +79,7 @@ _HOMES = {
     "Prediction": "runtime.session.prediction",
     "Ranges": "calibration.ranges",
     "Session": "runtime.session.session",
+    "Signer": "bundle.signatures.verify",
     "StreamPrediction": "runtime.stream",
     "TritonOptions": "deploy.triton.deploy",
     "VivitExportError": "errors",
@@ -88,7 +94,9 @@ _HOMES = {
     "open_session": "runtime.select",
     "read_bundle": "bundle",
     "runtime": "",
+    "sign_bundle": "bundle.signatures.sign",
     "stream": "runtime.stream",
+    "verify_bundle": "bundle.signatures.sign",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -110,6 +110,10 @@ class BundleError(InputError):
     """A bundle that is incomplete, altered, or of another format version."""
 
 
+class SignatureError(BundleError):
+    """A bundle that is not signed by whom it must be signed by."""
+
+
 class CalibrationError(InputError):
     """Activations, ranges or a cache that cannot be used to quantize this model."""
 

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 from vivit_export import atomic, leftovers
 from vivit_export.errors import BundleError, OutputError, UsageError, option
 from vivit_export.signals import uninterrupted
+from vivit_export.swapping import put_back, swap
 
 
 @contextmanager
@@ -42,9 +43,7 @@ def replacing(path: Path, *, new: bool = False) -> Iterator[Path]:
             yield part
             (atomic.rename_to_new if new else os.replace)(part, path)
         except BaseException:
-            with contextlib.suppress(
-                OSError
-            ):  # a read-only file system refuses this even if there is nothing to remove
+            with contextlib.suppress(OSError):  # a read-only file system refuses even where there is nothing to remove
                 part.unlink()
             raise
 
@@ -67,10 +66,12 @@ def check_file(path: Path, force: bool) -> None:
             raise OutputError(f"{path} is {_kind(mode)}, not a file that can be replaced; choose another name")
         if mode is not None and not force:
             raise OutputError(f"{path} exists; pass {option('force')} to replace that file, or choose another name")
-        folder = Path(os.path.realpath(path)).parent
+        place = Path(os.path.realpath(path))
+        folder = place.parent
         if not folder.exists():
             raise OutputError(f"{path} cannot be written: there is no such folder; create it first")
         require_writable(path, folder)
+        leftovers.require_room(place)
 
 
 @contextmanager
@@ -144,6 +145,17 @@ def regular_text(path: Path, most: int, encoding: str = "utf-8") -> str:
     return data.decode(encoding)
 
 
+def why_missing(path: Path) -> str | None:
+    """Return why there is nothing to read at a path, as the rest of a sentence; None if there is something."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return "does not exist"
+    except OSError as e:  # in a folder that may not be searched, or longer than a name may be
+        return f"cannot be read: {e.strerror}"
+    return None
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal, reading it in pieces.
 
@@ -180,6 +192,7 @@ def check_target(target: Path, force: bool, kind: FolderKind) -> None:
         OutputError: the target is neither, or its parent is not writable.
     """
     with refusals(target, any_reason=True):
+        leftovers.require_room(Path(os.path.realpath(target)))
         _require_replaceable(target, force, kind)
         require_writable(target, target.absolute().parent)
 
@@ -247,8 +260,8 @@ def writing(
         OutputError: see `check_target`; or the disk is full, or the folder cannot be written.
     """
     place = Path(os.path.realpath(target))
-    _put_back(place, note)
-    with filling(target, check=lambda: check_target(target, force, kind), put=_swap, hold=hold, note=note) as work:
+    put_back(place, note)
+    with filling(target, check=lambda: check_target(target, force, kind), put=swap, hold=hold, note=note) as work:
         yield work
 
 
@@ -313,45 +326,6 @@ def _make_parents(parent: Path, created: list[Path]) -> None:
     created.append(parent)
 
 
-_KEPT = "folder"
-
-
-def _swap(work: Path, place: Path) -> None:
-    """Put ``work`` in place of a folder that may exist, in one step; if that fails, nothing has changed."""
-    if not place.exists():
-        work.rename(place)
-        return
-    atomic.sync_tree(work)  # before what it replaces is gone
-    if not atomic.exchange(work, place):
-        _swap_in_two_steps(work, place)
-    shutil.rmtree(work, ignore_errors=True)
-
-
-def _swap_in_two_steps(work: Path, place: Path) -> None:
-    """Do so where the file system cannot exchange two folders; between the steps there is none at ``place``."""
-    with leftovers.held_folder(place, ending="old") as old:
-        try:
-            place.rename(old / _KEPT)
-            work.rename(place)
-        except OSError:
-            if not place.exists():
-                (old / _KEPT).rename(place)
-            old.rmdir()
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _put_back(place: Path, note: Callable[[str], object]) -> None:
-    """Restore a folder that a run which was killed in `_swap_in_two_steps` had moved away; remove what it left else."""
-    for old in leftovers.abandoned(place, ending="old"):
-        if not os.path.lexists(place) and (old / _KEPT).is_dir():
-            with contextlib.suppress(OSError):
-                (old / _KEPT).rename(place)
-                note(f"restored {place}, which an interrupted run had moved away")
-        if os.path.lexists(place):
-            shutil.rmtree(old, ignore_errors=True)
-
-
 _FULL = {
     errno.ENOSPC: "the disk is full; free some space and run again",
     errno.EDQUOT: "your disk quota is used up; free some space and run again",
@@ -382,9 +356,11 @@ def as_path(value: object, name: str) -> Path:
         name: the caller's name for it.
 
     Raises:
-        UsageError: it is something else, such as an open file.
+        UsageError: it is something else, such as an open file, or holds a NUL.
     """
     path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value
+    if isinstance(path, str) and "\0" in path:
+        raise UsageError(f"{option(name, repr(path))} holds a NUL, which no name of a file can; leave it out")
     if isinstance(path, str):
         return Path(path)
     kind = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")

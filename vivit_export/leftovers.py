@@ -27,6 +27,16 @@ def _pattern(of: str, ending: str) -> re.Pattern[str]:
     return re.compile(rf"\.{re.escape(of)}\.vivit-[0-9a-f]{{{2 * _RANDOM_BYTES}}}\.{ending}")
 
 
+def require_room(place: Path) -> None:
+    """Raise `OSError` if the name of unfinished work on ``place`` is longer than the disk allows."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+        os.lstat(_unfinished(place.parent, place.name, "0" * 2 * _RANDOM_BYTES, "part"))
+
+
+def _unfinished(folder: Path, of: str, unique: str, ending: str) -> Path:
+    return folder / f".{of}.vivit-{unique}.{ending}"
+
+
 @contextmanager
 def held_folder(place: Path, *, within: Path | None = None, ending: str = "part", mode: int = 0o777) -> Iterator[Path]:
     """Make an empty folder beside ``place`` and hold its lock; whoever asked for it removes it.
@@ -123,7 +133,7 @@ def _held(folder: Path, of: str, ending: str, make: Callable[[Path], None]) -> I
 def _locked(folder: Path, of: str, ending: str, make: Callable[[Path], None]) -> tuple[Path, int]:
     """Make something with a new name and lock it; again, if somebody found it in between and took it for a leftover."""
     while True:
-        path = folder / f".{of}.vivit-{secrets.token_hex(_RANDOM_BYTES)}.{ending}"
+        path = _unfinished(folder, of, secrets.token_hex(_RANDOM_BYTES), ending)
         make(path)
         try:
             handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -51,6 +51,10 @@ MOST_PLAN_LAYERS = 20_000
 """Layers of a plan, which has a few per node of the graph."""
 MOST_GOLDEN_CLIPS = 4096
 """Clips in a bundle."""
+MOST_SIGNATURE_BYTES = 4 << 20
+"""Bytes of a signature, and of a file with keys or certificates."""
+MOST_CERTIFICATES = 8
+"""Certificates of a signature: the signer's, and those of authorities between it and one that is trusted."""
 
 # --- of a graph
 MOST_NODES = 20_000

@@ -5,14 +5,16 @@ pyproject.toml states both again for pip; a test compares.
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vivit_export.errors import EnvironmentFault, MissingDependencyError
+from vivit_export.errors import EnvironmentFault, MissingDependencyError, option
 
 EXPORT = "export"
+SIGN = "sign"
 # Modules that the base install does not have, by the extra that installs them. Those of the engines are not here:
 # their errors name the engine.
 EXTRAS = {
@@ -21,9 +23,16 @@ EXTRAS = {
     "huggingface_hub": EXPORT,
     "onnx_ir": EXPORT,
     "onnxscript": EXPORT,
+    "cryptography": SIGN,
+}
+_NEEDED_FOR = {
+    EXPORT: "exporting a checkpoint, or running it in PyTorch, needs",
+    SIGN: "signing a bundle, or verifying who signed it, needs",
 }
 # PyAV before 17 ignores that a stream says BT.709, which is up to 36 levels off, and 14.0 does not know turned videos.
-LOWEST_PYAV = "17.0"
+# 17.0 crashes if streams appear while it looks into a file with options for decoders, as those of FLV do.
+LOWEST_PYAV = "17.1"
+ORT_WITH_CODES_BESIDE_ATTENTION = "1.24"
 
 
 def how_to_install(extra: str | None = None) -> str:
@@ -37,7 +46,7 @@ def missing_package(module: str) -> MissingDependencyError:
     extra = EXTRAS.get(name)
     if extra == EXPORT and not _is_there("onnxruntime"):
         extra = f"{EXPORT},cpu"  # what comes next is the check of the export
-    what = "exporting a checkpoint, or running it in PyTorch, needs" if extra else "this needs"
+    what = _NEEDED_FOR[EXTRAS[name]] if name in EXTRAS else "this needs"
     return MissingDependencyError(
         f"{what} the package {name.replace('_', '-')}, which is not installed; install it with: {how_to_install(extra)}"
     )
@@ -49,8 +58,8 @@ def require_export_packages() -> None:
     Raises:
         MissingDependencyError: the extra ``export`` is not installed.
     """
-    for module in EXTRAS:
-        if not _is_there(module):
+    for module, extra in EXTRAS.items():
+        if extra == EXPORT and not _is_there(module):
             raise missing_package(module)
 
 
@@ -89,12 +98,44 @@ def require_version(title: str, installed: str, lowest: str, why: str, extra: st
     Raises:
         EnvironmentFault: the installed one is older.
     """
-    if _release(installed) < _release(lowest):
+    if is_older(installed, lowest):
         command = how_to_install(extra).replace("install", "install --upgrade", 1)
         raise EnvironmentFault(
             f"{title} {installed} is installed, but {lowest} or newer is needed, because {why}; upgrade it with: "
             f"{command}"
         )
+
+
+def installed_onnxruntime() -> str | None:
+    """Return the version of the installed ONNX Runtime, or None, without loading it."""
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def require_codes_beside_attention(precision: str) -> None:
+    """Refuse a check that this ONNX Runtime cannot run: codes in a graph of the opset with attention as one op.
+
+    A session runs such a graph all the same, because it replaces that op.
+
+    Raises:
+        EnvironmentFault: it is too old.
+    """
+    installed = installed_onnxruntime()
+    if installed is not None and is_older(installed, ORT_WITH_CODES_BESIDE_ATTENTION):
+        raise EnvironmentFault(
+            f"ONNX Runtime {installed} cannot run {precision} beside attention as one op, so the graph could not be "
+            f"checked; pass {option('attention', 'pattern')}, or install {ORT_WITH_CODES_BESIDE_ATTENTION} or newer, "
+            "which needs Python 3.11"
+        )
+
+
+def is_older(installed: str, than: str) -> bool:
+    """Return whether a version such as ``1.23.2`` comes before another."""
+    return _release(installed) < _release(than)
 
 
 def _release(version: str) -> tuple[int, ...]:

@@ -106,7 +106,7 @@ class Console(Silent):
         )
         task = bar.add_task(name, total=total, speed="")
         try:
-            with bar, Silent.stage(self, name):
+            with bar if live else nullcontext(), Silent.stage(self, name):  # Rich 13.0 ends a hidden bar with a line
                 yield advance
         except BaseException:
             self._print("✗ " if live else "failed: ", f"{name}, {done} of {counted(total, unit)}", style="red")

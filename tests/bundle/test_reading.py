@@ -151,3 +151,21 @@ def test_a_listed_path_outside_the_bundle_is_refused(home: Path, name: str) -> N
 def test_what_is_not_a_bundle_is_refused(home: Path, path: str, message: str) -> None:
     with pytest.raises(BundleError, match=message):
         read_bundle(home / path)
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "model.sig"])
+def test_what_describes_a_bundle_is_none_of_its_files(home: Path, name: str) -> None:
+    (home / "old/model.sig").write_bytes(b"{}")
+    entry = {"sha256": sha256_of(home / "old" / name), "size": (home / "old" / name).stat().st_size}
+    rewrite(home / "old", lambda m: m["files"].update({name: entry}))
+    with pytest.raises(
+        BundleError, match=rf"bundle\.json lists {name}, which cannot describe itself; export the bundle"
+    ):
+        read_bundle(home / "old")
+
+
+def test_the_hash_of_the_manifest_is_that_of_the_bytes_that_were_parsed(home: Path) -> None:
+    bundle = read_bundle(home / "old")
+    assert bundle.manifest_sha256 == sha256_of(home / "old/bundle.json")
+    rewrite(home / "old", lambda m: m["contract"].update(labels=["a", "b"]))
+    assert read_bundle(home / "old").manifest_sha256 != bundle.manifest_sha256

@@ -100,3 +100,18 @@ def test_an_unwritable_parent_is_told_before_the_work(tmp_path: Path, monkeypatc
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(OutputError, match=f"out cannot be written: {tmp_path} is not a folder you may write to"):
         check_target(tmp_path / "out", force=False)
+
+
+def test_a_signature_is_not_listed_and_is_replaced_with_its_bundle(home: Path) -> None:
+    (home / "old/model.sig").write_bytes(b"{}")
+    write_manifest(home / "old", CONTENT)
+    assert "model.sig" not in read_bundle(home / "old").manifest.files
+    notes: list[str] = []
+    for _ in range(2):
+        with writing(home / "old", force=True, note=notes.append) as work:
+            fill(work)
+    assert not (home / "old/model.sig").exists()
+    (note,) = notes
+    assert note.startswith(
+        f"{home / 'old'} is not signed any more, because it was changed; sign it again with: vivit s"
+    )

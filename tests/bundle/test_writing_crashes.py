@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from bundles import need
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -22,13 +23,21 @@ from made_records import engine_record
 from mortal import ERRORS, Killed, Steps
 from small_bundle import CONTENT, fill
 
-from vivit_export import atomic
-from vivit_export.bundle import read_bundle, write_manifest, writing
-from vivit_export.bundle.manifest import Content
-from vivit_export.errors import OutputError, VivitExportError
-from vivit_export.export.amend import amend
-from vivit_export.progress import Silent
+need("cryptography")
+from made_keys import write_pair  # noqa: E402
 
+from vivit_export import atomic  # noqa: E402
+from vivit_export.bundle import read_bundle, write_manifest, writing  # noqa: E402
+from vivit_export.bundle.manifest import Content  # noqa: E402
+from vivit_export.bundle.signatures.sign import sign_bundle  # noqa: E402
+from vivit_export.bundle.signatures.trust import read_trust  # noqa: E402
+from vivit_export.bundle.signatures.verify import verify_signature  # noqa: E402
+from vivit_export.errors import OutputError, VivitExportError  # noqa: E402
+from vivit_export.export.amend import amend  # noqa: E402
+from vivit_export.progress import Silent  # noqa: E402
+
+_HOME = tempfile.TemporaryDirectory()
+KEYS = write_pair(Path(_HOME.name))
 HIDDEN = re.compile(r"\.bundle\.vivit-[0-9a-f]{8}\.(part|old)")
 State = tuple[int, frozenset[str]] | None
 """What distinguishes two bundles here: the number of parameters, and the engines; None: there is no bundle."""
@@ -72,10 +81,15 @@ def measure(path: Path, number: int) -> None:
     amend(path, lambda _work, old: replace(old, model=replace(old.model, parameters=number)), Silent())
 
 
+def sign(path: Path, _number: int) -> None:
+    sign_bundle(path, KEYS[0], force=True)
+
+
 OPERATIONS = {
     "write": Operation(write, lambda _, number: (number, frozenset(CONTENT.engines)), needs_bundle=False),
     "build": Operation(build, lambda state, number: state and (state[0], state[1] | {_engine(number)})),
     "measure": Operation(measure, lambda state, number: state and (number, state[1])),
+    "sign": Operation(sign, lambda state, _: state),
 }
 
 
@@ -83,10 +97,12 @@ NAMES, NUMBERS, STEPS = st.sampled_from(sorted(OPERATIONS)), st.integers(0, 9), 
 
 
 def found(path: Path) -> State:
-    """What is there, with every hash verified."""
+    """What is there, with every hash verified, and the signature if there is one."""
     if not os.path.lexists(path):
         return None
     bundle = read_bundle(path)
+    if (path / "model.sig").exists():
+        verify_signature(bundle, read_trust(KEYS[1]))
     return bundle.manifest.model.parameters, frozenset(bundle.engines)
 
 
@@ -132,7 +148,7 @@ def test_at_every_single_step(
         if found(path) == new:
             write(path, 1)
             assert os.listdir(tmp_path) == ["bundle"]
-    assert step > 20 and found(path) == new
+    assert step > (4 if name == "sign" else 20) and found(path) == new
 
 
 class Crashes(RuleBasedStateMachine):

@@ -120,9 +120,18 @@ static json open(const json& request) {
         const char first = static_cast<char>(file.peek() ^ 1);
         file.put(first);
     }
-    const vivit::Session session =
-        vivit::open_session(bundle, {request.value("engine", ""), request.value("device", "")});
-    return {{"engine", session.engine()}};
+    vivit::Options options{request.value("engine", ""), request.value("device", "")};
+    options.require_signature = request.value("files", std::vector<std::filesystem::path>());
+    options.identity = request.value("identity", "");
+    return {{"engine", vivit::open_session(bundle, options).engine()}};
+}
+
+/// Who signed a bundle.
+static json signer(const json& request) {
+    const vivit::Bundle bundle(request.at("bundle").get<std::string>());
+    const auto files = request.at("files").get<std::vector<std::filesystem::path>>();
+    const vivit::Signer found = vivit::verify_signature(bundle, files, request.value("identity", ""));
+    return {{"key", found.key}, {"names", found.names}, {"title", found.title()}};
 }
 
 /// What the headers of a packet say.
@@ -150,6 +159,7 @@ static json answer(const json& request) {
     if (what == "predict") return predict(request);
     if (what == "share") return share(request);
     if (what == "open") return open(request);
+    if (what == "signer") return signer(request);
     if (what == "bundle") return {{"labels", vivit::Bundle(request.at("bundle").get<std::string>()).contract().labels}};
     throw std::logic_error("no such request: " + what);
 }

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from console import tree
+from small_bundle import rewrite
 
-from vivit_export.bundle import read_bundle
+from vivit_export.bundle import read_bundle, write_manifest
 from vivit_export.bundle.manifest import FileRecord
 from vivit_export.deploy.listing import copy_bundle, deploying, read_deployment, require_outside, write_listing
 from vivit_export.errors import BundleError, OutputError
@@ -97,8 +98,41 @@ def test_a_bundle_is_copied_with_what_it_lists_and_nothing_else(home: Path) -> N
     assert {name for name, content in tree(home / "copy").items() if content is not None} == listed
 
 
+def test_a_bundle_that_was_replaced_is_not_copied_for_the_one_that_was_judged(home: Path) -> None:
+    """The other is whole, too: its manifest fits its files."""
+    bundle = read_bundle(home / "old")
+    (home / "old/model.onnx").write_bytes(b"grape")
+    write_manifest(home / "old", bundle.manifest.content)
+    with pytest.raises(BundleError, match="old changed while it was copied; run again on a bundle that nobody writes"):
+        copy_bundle(bundle, home / "copy")
+
+
 def test_a_bundle_that_was_altered_is_not_copied_as_if_it_were_whole(home: Path) -> None:
     bundle = read_bundle(home / "old")
     (home / "old/model.onnx").write_bytes(b"grape")
     with pytest.raises(BundleError, match=r"model\.onnx is not the file that bundle\.json describes"):
         copy_bundle(bundle, home / "copy")
+
+
+def test_a_bundle_that_was_exchanged_is_not_copied(home: Path) -> None:
+    bundle = read_bundle(home / "old")
+    rewrite(home / "old", lambda manifest: manifest["contract"].update(labels=["a", "b"]))
+    with pytest.raises(
+        BundleError, match="old changed while it was copied; run again on a bundle that nobody writes to"
+    ):
+        copy_bundle(bundle, home / "copy")
+
+
+def test_a_bundle_in_a_deployment_may_be_signed_there(home: Path) -> None:
+    """``--force`` still replaces the whole."""
+    bundle = read_bundle(home / "old")
+    for force in (False, True):
+        with deploying("cpp", bundle, home / "app", force=force) as work:
+            copy_bundle(bundle, work / "bundle")
+        (home / "app/bundle/model.sig").write_bytes(b"{}")
+    (home / "app/model.sig").write_bytes(b"{}")
+    with (
+        pytest.raises(OutputError, match=r"app holds model\.sig, which is not part of the deployment"),
+        deploying("cpp", bundle, home / "app", force=True),
+    ):
+        pytest.fail("not reached")

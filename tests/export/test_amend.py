@@ -180,3 +180,35 @@ def test_a_bundle_that_is_gone(bundle: Bundle) -> None:
     bundle.path.rename(bundle.path.with_name("elsewhere"))
     with pytest.raises(OutputError, match="bundle cannot be changed: No such file or directory"):
         amend(bundle.path, lambda _work, content: content, Silent())
+
+
+def test_a_signature_does_not_outlive_what_it_signs(bundle: Bundle) -> None:
+    """A signature that does not hold would look like an attack."""
+    said: list[str] = []
+
+    class Told(Silent):
+        def note(self, text: str) -> None:
+            said.append(text)
+
+    (bundle.path / "model.sig").write_bytes(b"{}")
+    amend(bundle.path, lambda _work, content: content, Told())
+    assert not (bundle.path / "model.sig").exists()
+    assert said == [
+        f"{bundle.path} is not signed any more, because it was changed; sign it again with: vivit sign {bundle.path} "
+        "--key FILE"
+    ]
+    said.clear()
+    amend(bundle.path, lambda _work, content: content, Told())
+    assert not said
+
+
+def test_a_signature_stays_if_the_change_fails(bundle: Bundle) -> None:
+    (bundle.path / "model.sig").write_bytes(b"{}")
+    before = tree(bundle.path)
+
+    def fail(_work: Path, _content: Content) -> Content:
+        raise OutputError("no")
+
+    with pytest.raises(OutputError):
+        amend(bundle.path, fail, Silent())
+    assert tree(bundle.path) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import re
 import typing
@@ -243,6 +244,23 @@ def test_plan_refuses_what_would_fail_in_the_end(machine: Any, tmp_path: Path, m
     with pytest.raises(MissingDependencyError, match=r"vivit-export\[cpu\].*check=False"):
         preview_export("demo", tmp_path / "out", ExportOptions())
     preview_export("demo", tmp_path / "out", ExportOptions(check=False))
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+def test_a_check_that_onnxruntime_1_23_cannot_run_is_refused(
+    machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: PrecisionName
+) -> None:
+    """It is the last for Python 3.10, and has no QuantizeLinear of the opset that has Attention."""
+    machine()
+    monkeypatch.setattr("vivit_export.packages.installed_onnxruntime", lambda: "1.23.2")
+    options = ExportOptions(precision, targets=ONNX)  # type: ignore[arg-type]  # a name stands for its precision
+    with pytest.raises(
+        EnvironmentFault, match=rf"ONNX Runtime 1\.23\.2 cannot run {precision} .* attention=pattern, or"
+    ):
+        preview_export("demo", tmp_path / "out", options)
+    preview_export("demo", tmp_path / "out", dataclasses.replace(options, attention="pattern"))
+    preview_export("demo", tmp_path / "out", dataclasses.replace(options, check=False))
+    preview_export("demo", tmp_path / "out", ExportOptions(targets=ONNX))
 
 
 def test_mistakes_are_told_without_importing_anything_heavy() -> None:

@@ -18,8 +18,8 @@ from vivit_export.bundle import read_bundle
 
 def test_inspect_prints_what_the_export_printed(demo_export: Exported) -> None:
     done = console("vivit", "inspect", "out/demo", "-q", cwd=demo_export.bundle.parents[1])
-    labels = "  labels     8: left, right, up, down, grow, shrink, turn_left, turn_right\n"
-    assert (done.returncode, done.stdout, done.stderr) == (0, demo_export.stdout + labels, "")
+    more = "  labels     8: left, right, up, down, grow, shrink, turn_left, turn_right\n  signature  none\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, demo_export.stdout + more, "")
 
 
 def test_inspect_says_that_it_verifies_unless_it_is_to_be_quiet(cli: Cli, demo_bundle: Path) -> None:
@@ -39,7 +39,8 @@ def test_inspect_shows_saved_timings(cli: Cli, demo_bundle: Path) -> None:
 def test_inspect_as_json_is_the_manifest(cli: Cli, demo_bundle: Path) -> None:
     facts = json.loads(cli("inspect", demo_bundle, "--json").stdout)
     manifest = json.loads((demo_bundle / "bundle.json").read_text())
-    assert facts == {"bundle": str(demo_bundle), "size": read_bundle(demo_bundle).size_bytes, "plans": {}, **manifest}
+    size = read_bundle(demo_bundle).size_bytes
+    assert facts == {"bundle": str(demo_bundle), "size": size, "plans": {}, "signature": None, **manifest}
 
 
 def test_a_terminal_without_greek_still_shows_the_figures(demo_bundle: Path) -> None:

@@ -103,9 +103,31 @@ def test_what_cannot_be_read(cli: Cli, bundle: Path) -> None:
         assert said in error_of(cli("predict", bundle, source, *WINDOW, *QUICK, code=3))
 
 
+def command(bundle: Path, source: str, *options: str) -> list[str]:
+    return [str(BIN / "vivit"), "predict", str(bundle), source, *WINDOW, *QUICK, *options]
+
+
 def run(bundle: Path, source: str, *options: str) -> subprocess.Popen[str]:
-    command = [str(BIN / "vivit"), "predict", str(bundle), source, *WINDOW, *QUICK, *options]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command_line = command(bundle, source, *options)
+    return subprocess.Popen(
+        command_line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize("way", ["piped", "redirected"])
+def test_standard_input(cli: Cli, bundle: Path, way: str) -> None:
+    """A transport stream through a pipe; an MP4 file with its index anywhere, because a file can be searched."""
+    offline = cli("predict", bundle, LEFT, *WINDOW, "--json", *QUICK).stdout.splitlines()
+    if way == "piped":
+        done = subprocess.run(command(bundle, "-"), input=transport_stream(LEFT), capture_output=True, check=False)
+    else:
+        with LEFT.open("rb") as file:
+            done = subprocess.run(command(bundle, "-"), stdin=file, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    for line, wanted in zip(done.stdout.splitlines(), offline, strict=True):
+        one, other = json.loads(line), json.loads(wanted)
+        assert one["video"] == "standard input" and one["start_seconds"] == other["start_seconds"]
+        assert one["top"][0]["label"] == other["top"][0]["label"] == "left"
 
 
 def test_standard_input_that_is_empty(bundle: Path) -> None:

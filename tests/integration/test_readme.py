@@ -49,7 +49,21 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(demo.checkpoint_path(), folder / "path/to/checkpoint")
     shutil.copytree(demo.clips_path(), folder / "path/to/videos")
     make_many_videos(folder / "path/to/many/videos")
+    make_keys(folder)
     return folder
+
+
+def make_keys(folder: Path) -> None:
+    """As the page on signing says."""
+    if shutil.which("openssl") is None:
+        from made_keys import write_keys_of_the_page
+
+        write_keys_of_the_page(folder)
+        return
+    for line in "".join(blocks("", [ROOT / "docs/signing.md"])).splitlines():
+        if line.startswith("openssl"):
+            done = run(shlex.split(line), folder)
+            assert done.returncode == 0, done.stderr
 
 
 def make_many_videos(folder: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from capabilities import fetched
 from live_servers import read_live
 from rtsp_server import rtsp_server
+from tls_proxy import make_certificate, tls_proxy
 from videos import contract, frame_numbers, make_video
 
 from vivit_export.errors import ClipError
@@ -36,6 +37,23 @@ def test_the_windows_of_the_file(gstreamer: Path, video: Path, tmp_path: Path) -
     assert [(w.first_frame, w.end_frame) for w in live] == [(w.first_frame, w.end_frame) for w in offline]
     for one, other in zip(live, offline, strict=True):
         np.testing.assert_array_equal(one.frames, other.frames)
+
+
+def test_over_tls_only_from_a_server_that_is_trusted(
+    gstreamer: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = make_certificate(tmp_path, "IP:127.0.0.1")
+    with (
+        rtsp_server(gstreamer, video, tmp_path) as (address, _),
+        tls_proxy(int(address.split(":")[2].split("/")[0]), certificate, key) as port,
+    ):
+        secure = f"rtsps://127.0.0.1:{port}/live"
+        with pytest.raises(ClipError, match=r"the certificate of rtsps://.* is not trusted \(self-signed certificate"):
+            list(read_live(secure, contract(4)))
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert len(list(read_live(secure, contract(4)))) == len(
+            list(read_windows(video, contract(4), window=0.4, hop=0.2))
+        )
 
 
 def test_what_is_not_there(gstreamer: Path, video: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 import torch
 from bundles import Bundles
 from click.testing import Result
-from command_line import Cli
+from command_line import Cli, error_of
 from console import BIN, console
 from real_clips import NAMES, real_clip
 from safetensors.numpy import load_file
@@ -207,13 +207,23 @@ def test_check_shows_drift_pixels_and_gate(cli: Cli, bundle: Path) -> None:
     assert re.fullmatch(
         r"pixels     the graph reproduces the pixel values of the runtime bit for bit \(\d+ values\)", shown[4]
     )
-    assert shown[5].startswith("gate       passed: clear_flips 0, cosine 0.9999, ")
+    assert shown[5] == (
+        "certainty  top-1 agreement is 100 % on 3 clips, and with 95 % confidence from 43.85 % to 100 % on all; 381 "
+        "clips like these would settle whether it reaches 99 %"
+    )
+    assert shown[6].startswith("gate       passed: clear_flips 0, cosine 0.9999, ")
 
 
 def test_check_as_json(cli: Cli, bundle: Path) -> None:
     facts = json.loads(cli("check", bundle, "--json", "-q", *QUICK).stdout)
     assert facts["passed"] is True
-    assert set(facts) == {"reference", "clips", "gate", "runs", "parity", "blocks", "passed"}
+    assert set(facts) == {"reference", "clips", "gate", "runs", "parity", "blocks", "certainty", "passed"}
+    assert facts["certainty"]["clips_to_settle"] == 381
+
+
+def test_one_form_at_a_time(cli: Cli, bundle: Path) -> None:
+    result = cli("check", bundle, "--json", "--format", "junit", "-q", *QUICK, code=2)
+    assert error_of(result) == "--json is --format json; leave it out, or --format junit"
 
 
 def test_beyond_the_gate_the_report_is_shown_and_the_exit_code_is_5(bundle: Path, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -15,6 +17,12 @@ from exporter import EXPORTER
 from filelock import FileLock
 
 Cli = Callable[..., Result]
+
+
+def runner() -> CliRunner:
+    """One that keeps stdout and stderr apart, as newer versions of Click always do."""
+    older: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
+    return CliRunner(**older)
 
 
 def error_of(result: Result) -> str:
@@ -58,7 +66,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
 
     def run(*arguments: str | Path, code: int = 0) -> Result:
         before = tree(tmp_path)
-        result = CliRunner().invoke(vivit, list(map(str, arguments)))
+        result = runner().invoke(vivit, list(map(str, arguments)))
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         assert result.exit_code == code, result.output

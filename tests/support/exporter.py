@@ -10,11 +10,18 @@ import pickle
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors.numpy import load_file
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from vivit_export.export.checkpoint.load import Checkpoint
 
 EXPORTER = os.environ.get("VIVIT_TEST_EXPORTER", "")
 # What a test file that needs torch imports: torch itself, or a module of support/ that does.
@@ -41,14 +48,58 @@ def golden_of_the_demo(folder: Path, contract: object) -> dict[str, Any]:
 
 
 def _run(*job: object) -> None:
-    done = subprocess.run([EXPORTER, __file__], input=pickle.dumps(job), capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()
+    """Have the other Python do something; it stays, because it takes seconds to load torch."""
+    child = _child()
+    assert child.stdin is not None and child.stdout is not None
+    pickle.dump(job, child.stdin)
+    child.stdin.flush()
+    failure = pickle.load(child.stdout)
+    assert failure is None, failure
 
 
-def _main() -> None:
+@cache
+def _child() -> subprocess.Popen[bytes]:
+    """Start it; it ends when this process does, and closes its standard input."""
+    return subprocess.Popen([EXPORTER, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def _serve() -> None:
+    """Do what comes on standard input, and answer with None or a traceback."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print is no answer
+    _trace_once()
+    while True:
+        try:
+            job = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        failure = None
+        try:
+            _do(*job)
+        except Exception:
+            failure = traceback.format_exc()
+        pickle.dump(failure, answers)
+        answers.flush()
+
+
+def _trace_once() -> None:
+    """Trace the demo once for each choice of outputs, as that takes most of an export's time."""
+    from vivit_export.export.graph import build, trace
+
+    traced: dict[tuple[str, ...], ir.Model] = {}
+
+    def once(checkpoint: Checkpoint, outputs: Sequence[str]) -> ir.Model:
+        names = tuple(outputs)
+        if names not in traced:
+            traced[names] = trace.trace(checkpoint, names)
+        return traced[names].clone()
+
+    build.trace = once  # type: ignore[attr-defined]  # imported there to be called
+
+
+def _do(what: str, target: Path, argument: Any) -> None:
     import vivit_export as ve
 
-    what, target, argument = pickle.load(sys.stdin.buffer)
     if what == "export":
         ve.export_model("demo", target, **argument)
         return
@@ -62,4 +113,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    _serve()

@@ -12,7 +12,7 @@ import sysconfig
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,11 +54,21 @@ def free_port() -> int:
 
 
 class TritonServer:
-    """A server that is started, waited for until it is ready, and stopped; ``options`` are for its command line."""
+    """A server that is started, waited for until it is ready, and stopped.
+
+    ``options`` are for its command line, ``variables`` for its environment.
+    """
 
     def __init__(
-        self, installed: Path, backends: Path, repositories: Sequence[Path], folder: Path, options: Sequence[str] = ()
+        self,
+        installed: Path,
+        backends: Path,
+        repositories: Sequence[Path],
+        folder: Path,
+        options: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
     ) -> None:
+        self._variables = dict(variables or {})
         self._installed, self._backends, self._repositories = installed, backends, list(repositories)
         self._options = list(options)
         self._folder = folder
@@ -91,6 +101,7 @@ class TritonServer:
         environment = {
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             "LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR")),
+            **self._variables,
         }
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)

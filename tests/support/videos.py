@@ -31,12 +31,14 @@ def make_video(
     codec_options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
     variable_rate: bool = False,
+    gap: int = 0,
     marked: bool = False,
     audio_seconds: float = 0,
 ) -> Path:
     """Write ``num_frames`` gray frames of ``size`` (width, height) at 25 fps.
 
     Args:
+        gap: how many frames are missing in the middle.
         marked: the first row's left half is white, so that turns and flips show.
     """
     width, height = size
@@ -54,6 +56,8 @@ def make_video(
             frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pix_fmt)
             if variable_rate:
                 frame.pts, frame.time_base = i * 40 + (i % 3) * 13, Fraction(1, 1000)
+            elif gap:
+                frame.pts, frame.time_base = i + gap * (2 * i >= num_frames), Fraction(1, 25)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
         if audio is not None:
@@ -152,6 +156,25 @@ def moving_picture(number: int, width: int, height: int) -> np.ndarray:
     image = Image.fromarray(np.stack([red, green, blue], -1).astype(np.uint8))
     ImageDraw.Draw(image).text((4, 4), f"{number:05d}", fill="white", stroke_width=2, stroke_fill="black", font_size=24)
     return np.asarray(image)
+
+
+# Codecs whose second key frame is the 250th, where packets before one say nothing of the size of frames.
+LATE_CODECS = {
+    "libx264": {"g": "250", "keyint_min": "250", "sc_threshold": "0", "bf": "0"},
+    "libx265": {"x265-params": "keyint=250:min-keyint=250:bframes=3:open-gop=1:log-level=none"},
+    "mpeg2video": {"g": "250", "bf": "0", "sc_threshold": "1000000000"},
+    "mpeg4": {"g": "250", "bf": "0", "sc_threshold": "1000000000"},
+}
+
+
+def make_late(
+    folder: Path, size: tuple[int, int] = (64, 48), codec: str = "libx264", suffix: str = "ts"
+) -> tuple[Path, Path]:
+    """Make a video whose second key frame is the 250th of 300, and what is left of it without the first packet."""
+    pictures = (moving_picture(number, *size) for number in range(300))
+    options = LATE_CODECS[codec]
+    whole = make_picture_video(folder / f"whole-{codec}.{suffix}", pictures, codec=codec, codec_options=options)
+    return whole, remux(whole, folder / f"late-{codec}.{suffix}", lambda number, data: data if number else None)
 
 
 def repeat_video(source: Path, target: Path, times: int) -> Path:

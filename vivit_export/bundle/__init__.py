@@ -16,6 +16,7 @@ from vivit_export.bundle.names import (
     RANGES,
     REPORT,
     REPORT_HTML,
+    SIGNATURE,
 )
 from vivit_export.bundle.reading import Bundle, read_bundle
 from vivit_export.bundle.writing import check_target, write_manifest, writing
@@ -30,6 +31,7 @@ __all__ = [
     "RANGES",
     "REPORT",
     "REPORT_HTML",
+    "SIGNATURE",
     "Bundle",
     "check_target",
     "read_bundle",

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from vivit_export.bundle.engines import EngineRecord
 from vivit_export.bundle.manifest import FileRecord, Manifest
-from vivit_export.bundle.names import ENGINES, FORMAT, GOLDEN, MANIFEST, MODEL
+from vivit_export.bundle.names import ENGINES, FORMAT, GOLDEN, MANIFEST, MODEL, SIGNATURE
 from vivit_export.bundle.upgrade import from_version_1
 from vivit_export.contract import Contract
 from vivit_export.errors import BundleError, InputError
@@ -30,10 +30,12 @@ class Bundle:
     Attributes:
         path: its folder.
         manifest: what it says about itself.
+        manifest_sha256: SHA-256 of the bytes that ``manifest`` was parsed from, which is what a signature covers.
     """
 
     path: Path
     manifest: Manifest
+    manifest_sha256: str = ""
 
     def __repr__(self) -> str:
         model, engines = self.manifest.model.id, ", ".join(self.engines) or "no engine"
@@ -115,12 +117,23 @@ def read_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
     """
     folder = as_path(path, "bundle")
     try:
-        manifest = read_manifest(folder)
-        for name, file in manifest.files.items():
+        found = read_without_files(folder)
+        for name, file in found.manifest.files.items():
             _check_file(folder, name, file, verify)
     except OSError as e:
         raise _unreadable(folder, e) from e
-    return Bundle(folder, manifest)
+    return found
+
+
+def read_without_files(folder: Path) -> Bundle:
+    """Read ``bundle.json`` alone: the files that it lists may be elsewhere.
+
+    Raises:
+        BundleError: not a bundle, another format version, or a section that is damaged.
+        OSError: it cannot be read.
+    """
+    data = _read_manifest(folder)
+    return Bundle(folder, _parse_manifest(data, folder / MANIFEST), hashlib.sha256(data).hexdigest())
 
 
 def copy_files(bundle: Bundle, to: Path) -> None:
@@ -141,14 +154,12 @@ def copy_files(bundle: Bundle, to: Path) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read ``bundle.json``, but not the files that it lists.
+    """Return what `read_without_files` reads."""
+    return read_without_files(folder).manifest
 
-    Raises:
-        BundleError: not a bundle, another format version, or a section that is damaged.
-        OSError: it cannot be read.
-    """
-    path = folder / MANIFEST
-    data = _parse(folder, path)
+
+def _parse_manifest(content: bytes, path: Path) -> Manifest:
+    data = _parse(content, path)
     found = data.pop("format", None)
     if found not in (FORMAT, _FORMAT_1):
         raise BundleError(f"{path} has format {found!r}; this version reads {FORMAT!r} and {_FORMAT_1!r}")
@@ -164,17 +175,27 @@ def read_manifest(folder: Path) -> Manifest:
     for name in (MODEL, *(f"{ENGINES}/{engine}.plan" for engine in manifest.engines)):
         if name not in manifest.files:
             raise BundleError(f"{path} does not list {name}; the bundle is incomplete, export it again")
+    for name in (MANIFEST, SIGNATURE):
+        if name in manifest.files:
+            raise BundleError(f"{path} lists {name}, which cannot describe itself; export the bundle again")
     return manifest
 
 
-def _parse(folder: Path, path: Path) -> JsonObject:
+def _read_manifest(folder: Path) -> bytes:
+    path = folder / MANIFEST
     if not path.is_file():
         what = "is not a folder" if not folder.is_dir() else f"has no {MANIFEST}"
         raise BundleError(f"{folder} {what}; make a bundle with: vivit-export MODEL -o {folder}")
-    if path.stat().st_size > MOST_MANIFEST_BYTES:
+    with open_regular(path) as file:
+        content = file.read(MOST_MANIFEST_BYTES + 1)
+    if len(content) > MOST_MANIFEST_BYTES:
         raise BundleError(f"{path} is larger than {MOST_MANIFEST_BYTES >> 20} MiB; it is not a bundle's manifest")
+    return content
+
+
+def _parse(content: bytes, path: Path) -> JsonObject:
     try:
-        data = parse_json(path.read_text(encoding="utf-8"))
+        data = parse_json(content.decode("utf-8"))
     except (ValueError, RecursionError) as e:
         raise BundleError(f"{path} cannot be read as JSON ({e}); copy the bundle again") from e
     return dict(data) if isinstance(data, dict) else {}

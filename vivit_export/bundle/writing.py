@@ -5,13 +5,14 @@ The same input produces the same bytes (sorted keys, no timestamps), except for 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vivit_export import files
+from vivit_export import files, leftovers
 from vivit_export.bundle.manifest import Content, FileRecord
-from vivit_export.bundle.names import FORMAT, MANIFEST
+from vivit_export.bundle.names import FORMAT, MANIFEST, SIGNATURE
 from vivit_export.bundle.reading import read_manifest
 from vivit_export.files import FolderKind, sha256_of, write_json
 from vivit_export.locking import locked_if_there
@@ -19,7 +20,7 @@ from vivit_export.records import to_json
 
 
 def _listed(folder: Path) -> set[str]:
-    return {MANIFEST, *read_manifest(folder).files}
+    return {MANIFEST, SIGNATURE, *read_manifest(folder).files}
 
 
 BUNDLE = FolderKind("bundle", _listed)
@@ -41,15 +42,31 @@ def writing(target: Path, *, force: bool, note: Callable[[str], object] = str) -
     Args:
         target: where to put the bundle.
         force: replace an existing bundle; if another process changes it just then, this waits.
-        note: told if it waits, and of what an interrupted run left, which is removed.
+        note: told if it waits, of what an interrupted run left, which is removed, and if what it replaced was signed.
 
     Raises:
         OutputError: as there.
     """
+    leftovers.remove_leftovers(target / SIGNATURE, note)
+    was_signed = is_signed(target)
     with files.writing(
         target, force=force, kind=BUNDLE, hold=lambda place: locked_if_there(place, note), note=note
     ) as work:
         yield work
+    if was_signed:
+        note(no_longer_signed(target))
+
+
+def is_signed(folder: Path) -> bool:
+    """Whether a bundle has a signature, which need not hold."""
+    return os.path.lexists(folder / SIGNATURE)
+
+
+def no_longer_signed(folder: Path) -> str:
+    """Return what to say of a bundle that was signed and then changed."""
+    return (
+        f"{folder} is not signed any more, because it was changed; sign it again with: vivit sign {folder} --key FILE"
+    )
 
 
 @contextmanager
@@ -63,13 +80,14 @@ def replacing(target: Path, note: Callable[[str], object] = str) -> Iterator[Pat
     Raises:
         OutputError: see `writing`.
     """
+    leftovers.remove_leftovers(target / SIGNATURE, note)
     with files.writing(target, force=True, kind=BUNDLE, note=note) as work:
         yield work
 
 
 def write_manifest(folder: Path, content: Content) -> None:
-    """Write ``bundle.json``: ``content`` plus the format and the hash of every file in ``folder``."""
-    listed = list_files(folder, but=(MANIFEST,))
+    """Write ``bundle.json``: ``content`` plus the format and the hash of every file in ``folder`` but a signature."""
+    listed = list_files(folder, but=(MANIFEST, SIGNATURE))
     write_json(folder / MANIFEST, {**to_json(content), "format": FORMAT, "files": to_json(listed)})
 
 

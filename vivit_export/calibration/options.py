@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
 from vivit_export.choices import CalibrationMethod, Decode
 from vivit_export.errors import CalibrationError, ClipError, UsageError, option
-from vivit_export.files import check_file
+from vivit_export.files import check_file, why_missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +79,15 @@ class CalibrationOptions:
                 f"{option('calibration.data', 'DIR')} (or {option('calibration.ranges', 'ranges.json')}); random data "
                 "would give wrong ranges"
             )
-        if self.cache is not None and self.cache.exists():
+        if self.cache is not None and os.path.exists(self.cache):
             check_file(self.cache, force=True)
-        if self.ranges is not None and not self.ranges.exists():
+        if self.ranges is not None and (reason := why_missing(self.ranges)):
             raise CalibrationError(
-                f"{self.ranges} does not exist; make it with vivit calibrate, or take the ranges.json of a bundle"
+                f"{self.ranges} {reason}; make it with vivit calibrate, or take the ranges.json of a bundle"
             )
         for place in self.data:
-            if not place.exists():
-                raise ClipError(f"{place} does not exist; give a folder of videos, a list or a file of crops")
+            if reason := why_missing(place):
+                raise ClipError(f"{place} {reason}; give a folder of videos, a list or a file of crops")
 
 
 def _is_share(text: str) -> bool:

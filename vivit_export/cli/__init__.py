@@ -8,6 +8,7 @@ from vivit_export import __version__
 from vivit_export.cli.deploy import deploy
 from vivit_export.cli.export import build, calibrate, vivit_export
 from vivit_export.cli.options import Group
+from vivit_export.cli.sign import sign, verify
 from vivit_export.cli.use import bench, check, inspect, predict
 
 __all__ = ["vivit", "vivit_export"]
@@ -20,5 +21,5 @@ def vivit() -> None:
 
 
 vivit.add_command(vivit_export, "export")
-for _command in (calibrate, build, inspect, predict, check, bench, deploy):
+for _command in (calibrate, build, inspect, predict, check, bench, sign, verify, deploy):
     vivit.add_command(_command)

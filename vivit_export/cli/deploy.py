@@ -14,6 +14,7 @@ from vivit_export.cli.options import (
     SamplingChoice,
     output_options,
     sampling_options,
+    signature_options,
 )
 from vivit_export.cli.show import show_deployment
 from vivit_export.cli.values import FILE, PATH
@@ -31,12 +32,23 @@ def deploy() -> None:
 @click.argument("bundle", type=PATH)
 @click.argument("target", metavar="DIR", type=PATH)
 @click.option("--force", is_flag=True, help="Replace an existing deployment.")
+@signature_options
 @output_options
-def deploy_cpp(bundle: Path, target: Path, force: bool, as_json: bool, progress: Silent) -> None:
+def deploy_cpp(
+    bundle: Path,
+    target: Path,
+    force: bool,
+    require_signature: tuple[Path, ...],
+    identity: str | None,
+    as_json: bool,
+    progress: Silent,
+) -> None:
     """Write a CMake project to DIR: BUNDLE, a C++17 library that runs it, and an example."""
     from vivit_export.deploy.cpp.deploy import deploy_cpp
 
-    show_deployment(deploy_cpp(bundle, target, force=force, progress=progress), as_json)
+    signed_by = require_signature or None
+    made = deploy_cpp(bundle, target, force=force, require_signature=signed_by, identity=identity, progress=progress)
+    show_deployment(made, as_json)
 
 
 @deploy.command("triton", cls=Command)
@@ -55,6 +67,7 @@ def deploy_cpp(bundle: Path, target: Path, force: bool, as_json: bool, progress:
 @click.option("--ensemble", is_flag=True, help="Also serve NAME-video, which accepts encoded videos.")
 @sampling_options
 @click.option("--force", is_flag=True, help="Replace an existing model of the same name.")
+@signature_options
 @output_options
 def deploy_triton(
     bundle: Path,
@@ -67,6 +80,8 @@ def deploy_triton(
     ensemble: bool,
     sampling: SamplingChoice,
     force: bool,
+    require_signature: tuple[Path, ...],
+    identity: str | None,
     as_json: bool,
     progress: Silent,
 ) -> None:
@@ -84,4 +99,8 @@ def deploy_triton(
     contract = adapt_contract(own, labels=labels, **sampling._asdict())
     chosen = cast("ServerBackend | None", None if backend == "auto" else backend)
     options = TritonOptions(name, chosen, instances, delay_us, contract, ensemble)
-    show_deployment(deploy_triton(bundle, target, options, force=force, progress=progress), as_json)
+    signed_by = require_signature or None
+    made = deploy_triton(
+        bundle, target, options, force=force, require_signature=signed_by, identity=identity, progress=progress
+    )
+    show_deployment(made, as_json)

@@ -112,8 +112,10 @@ _FLAGS = {
     "calibration.seed": "--calibration-seed",
     "calibration.smooth": "--smooth",
     "calibration.ranges": "--ranges",
+    "certificates": "--certificate",
     "delay_us": "--max-delay-us",
     "input_mode": "--input",
+    "password": "--password-file",
     "skip_rewrites": "--no-rewrite",
     "sms": "--sm",
     "targets": "--target",
@@ -322,6 +324,15 @@ device_options = options(
     click.option(
         "--cpu-precision", type=click.Choice(get_args(CpuPrecision)), help="Arithmetic of CPU engines.  [default: fp32]"
     ),
+)
+signature_options = options(
+    click.option(
+        "--require-signature",
+        multiple=True,
+        type=FILE,
+        help="Public key or certificates (PEM) of whom BUNDLE must be signed by. Repeatable.",
+    ),
+    click.option("--identity", metavar="NAME", help="Name that the signer's certificate must have."),
 )
 session_options = options(
     click.option(

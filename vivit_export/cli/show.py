@@ -17,6 +17,7 @@ from vivit_export.records import JsonObject, to_json
 
 if TYPE_CHECKING:
     from vivit_export.bundle import Bundle
+    from vivit_export.bundle.checks import DriftReport
     from vivit_export.deploy.listing import Deployment
     from vivit_export.export.options import ExportPreview
     from vivit_export.runtime.predict import VideoPrediction
@@ -42,6 +43,27 @@ PredictionFormat = Literal["table", "jsonl", "csv", "vtt"]
 def show_text(text: str) -> None:
     """Print a result for people; what others wrote in it is shown, never obeyed by the terminal."""
     click.echo(lines(text))
+
+
+CheckFormat = Literal["text", "json", "junit", "github"]
+
+
+def show_report(report: DriftReport, form: CheckFormat, bundle: str) -> None:
+    """Print the result of a check of a bundle, for people or for continuous integration."""
+    from vivit_export.bundle.certainty import certainty_of
+    from vivit_export.report.ci import github_text, junit_text
+    from vivit_export.report.text import drift_text
+
+    certainty = certainty_of(report)
+    if form == "json":
+        known = {} if certainty is None else {"certainty": to_json(certainty)}
+        show_json({**report.to_json(), **known, "passed": report.passed})
+    elif form == "junit":
+        click.echo(junit_text(report, bundle))
+    elif form == "github":
+        click.echo(github_text(report, bundle))
+    else:
+        show_text(drift_text(report))
 
 
 def choose_form(form: PredictionFormat | None, as_json: bool, one: bool) -> PredictionFormat:

@@ -19,12 +19,22 @@ from vivit_export.cli.options import (
     reading_options,
     sampling_options,
     session_options,
+    signature_options,
 )
 from vivit_export.cli.predictions import Work, predict_files, predict_live
-from vivit_export.cli.show import PredictionFormat, PredictionPrinter, choose_form, show_json, show_text
+from vivit_export.cli.show import (
+    CheckFormat,
+    PredictionFormat,
+    PredictionPrinter,
+    choose_form,
+    show_json,
+    show_report,
+    show_text,
+)
 from vivit_export.cli.spans import SpanPrinter, require_classes, require_windows, span_options
 from vivit_export.cli.values import FILE, PATH, SOURCE, VIDEO, int_list, length
 from vivit_export.errors import UsageError, option
+from vivit_export.printing import one_line
 
 if TYPE_CHECKING:
     from vivit_export.progress import Silent
@@ -41,11 +51,12 @@ if TYPE_CHECKING:
 def inspect(
     bundle: Path, plan_onnx: Path | None, engine: str | None, force: bool, as_json: bool, progress: Silent
 ) -> None:
-    """Verify BUNDLE and show its contents: labels, drift, saved timings, and the plan of each engine.
+    """Verify BUNDLE and show its contents: labels, drift, saved timings, signature, and the plan of each engine.
 
     --json prints the whole manifest and every layer of the plans.
     """
     from vivit_export.bundle import read_bundle
+    from vivit_export.bundle.signatures.verify import signature_text
     from vivit_export.export.engine.table import choose_engine, plan_text, read_plan
     from vivit_export.report.text import contents_text, summary_json, summary_text
 
@@ -62,10 +73,15 @@ def inspect(
         chosen = choose_engine(found, engine)
         write_plan_onnx(plans[chosen].layers, chosen, plan_onnx, force=force)
     if as_json:
-        content = {**summary_json(found, None), "plans": {name: plan.to_json() for name, plan in plans.items()}}
+        content = {
+            **summary_json(found, None),
+            "signature": signature_text(found),
+            "plans": {name: plan.to_json() for name, plan in plans.items()},
+        }
         show_json(content)
     else:
-        show_text("\n".join([summary_text(found), *contents_text(found), *map(plan_text, plans.values())]))
+        signed = f"  signature  {one_line(signature_text(found) or 'none')}"
+        show_text("\n".join([summary_text(found), *contents_text(found), signed, *map(plan_text, plans.values())]))
 
 
 @click.command(cls=Command)
@@ -93,6 +109,7 @@ def inspect(
 )
 @span_options
 @live_options
+@signature_options
 @output_options
 def predict(
     bundle: Path | str,
@@ -112,6 +129,8 @@ def predict(
     form: PredictionFormat | None,
     spans: SpanRule | None,
     live: LiveChoice,
+    require_signature: tuple[Path, ...],
+    identity: str | None,
     as_json: bool,
     progress: Silent,
 ) -> None:
@@ -140,7 +159,7 @@ def predict(
     found = (
         list_videos([v for v in videos if isinstance(v, Path)], progress.note) if address is None else ListedVideos(())
     )
-    source, own_contract = run.read_source(bundle, progress)
+    source, own_contract = run.read_source(bundle, progress, require_signature or None, identity)
     contract = run.adapt_contract(own_contract, labels=labels, **sampling._asdict())
     require_classes(spans, contract)
     inputs = [*found.files, *([labels] if labels else []), *files_of(source)]
@@ -167,7 +186,14 @@ def predict(
 @click.option("--checkpoint", metavar="MODEL", help="Checkpoint that BUNDLE was exported from, for the eager model.")
 @click.option("--gate", metavar="LIMITS", help="Drift limits, e.g. top1=0.99,max=0.02.  [default: the bundle's]")
 @click.option("--per-block", is_flag=True, help="Also show the drift after each encoder block.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(get_args(CheckFormat)),
+    help="How to print the result; junit and github are for continuous integration.  [default: text]",
+)
 @reading_options
+@signature_options
 @output_options
 def check(
     bundle: Path,
@@ -180,18 +206,22 @@ def check(
     checkpoint: str | None,
     gate: str | None,
     per_block: bool,
+    form: CheckFormat | None,
     decode: Decode,
     readers: int | None,
+    require_signature: tuple[Path, ...],
+    identity: str | None,
     as_json: bool,
     progress: Silent,
 ) -> None:
     """Measure the drift of BUNDLE on this machine; exit with 5 if it is beyond the gate.
 
-    Compares with the golden clips in the bundle (needs no torch), or with the eager model.
+    Compares with the golden clips in the bundle (needs no torch), or with the eager model. --json is --format json.
     """
     from vivit_export.export.recheck import check as run
-    from vivit_export.report.text import drift_text
 
+    if as_json and form not in (None, "json"):
+        raise UsageError(f"{option('json')} is {option('format', 'json')}; leave it out, or {option('format', form)}")
     report = run(
         bundle,
         clips,
@@ -205,12 +235,11 @@ def check(
         engine=engine,
         device=device,
         cpu_precision=cpu_precision,
+        require_signature=require_signature or None,
+        identity=identity,
         progress=progress,
     )
-    if as_json:
-        show_json({**report.to_json(), "passed": report.passed})
-    else:
-        show_text(drift_text(report))
+    show_report(report, form or ("json" if as_json else "text"), str(bundle))
     report.require()
 
 

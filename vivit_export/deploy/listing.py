@@ -12,9 +12,9 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from vivit_export.bundle import MANIFEST, Bundle, read_bundle
+from vivit_export.bundle import MANIFEST, SIGNATURE, Bundle, read_bundle
 from vivit_export.bundle.manifest import FileRecord
 from vivit_export.bundle.writing import list_files
 from vivit_export.errors import BundleError, InputError, OutputError
@@ -25,6 +25,8 @@ from vivit_export.records import from_json, parse_json, to_json
 FORMAT = "vivit-deployment/1"
 LISTING = "deployment.json"
 README = "README.md"
+BUNDLE = "bundle"
+"""Folder with the copy of a bundle, in a deployment that has one."""
 _PLAIN = re.compile(r"[\w ./,:;+()-]+", re.ASCII)
 
 
@@ -131,16 +133,21 @@ def as_code(text: str) -> str:
 
 
 def copy_bundle(bundle: Bundle, to: Path) -> None:
-    """Copy the files that a bundle lists, and verify the copies.
+    """Copy the files that a bundle lists, and verify the copies, the manifest's too.
 
     Raises:
-        BundleError: a copy does not match the manifest.
+        BundleError: a copy does not match the manifest, or the manifest is not the one that was read.
     """
     for name in (MANIFEST, *bundle.manifest.files):
         (to / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(bundle.path / name, to / name)
-    read_bundle(to)
+    if read_bundle(to).manifest_sha256 != bundle.manifest_sha256:
+        raise BundleError(f"{bundle.path} changed while it was copied; run again on a bundle that nobody writes to")
 
 
 def _listed(folder: Path) -> set[str]:
-    return {LISTING, *read_deployment(folder).files}
+    files = read_deployment(folder).files
+    signatures = {
+        str(PurePosixPath(name).with_name(SIGNATURE)) for name in files if PurePosixPath(name).name == MANIFEST
+    }
+    return {LISTING, *files, *signatures}  # a bundle in it may have been signed since

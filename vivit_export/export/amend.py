@@ -9,7 +9,7 @@ from pathlib import Path
 from vivit_export.bundle import Bundle, read_bundle, write_manifest
 from vivit_export.bundle.manifest import Content
 from vivit_export.bundle.reading import copy_files
-from vivit_export.bundle.writing import replacing
+from vivit_export.bundle.writing import is_signed, no_longer_signed, replacing
 from vivit_export.errors import OutputError
 from vivit_export.locking import locked
 from vivit_export.progress import Progress
@@ -37,10 +37,13 @@ def finish(work: Path, content: Content, place: Path, progress: Progress) -> Bun
 def amend(path: Path, change: Callable[[Path, Content], Content], progress: Progress) -> Bundle:
     """Replace a bundle by a changed copy, while no other process of this package changes it.
 
+    A signature does not hold for the changed copy, so it is removed, and a note says so.
+
     Args:
         path: the bundle. If another process changes it, this waits, and then changes what that one wrote.
         change: takes the folder of the copy, which it may change, and the content; returns the new content.
-        progress: receives the last stage, and notes: that this waits, or what an interrupted run left.
+        progress: receives the last stage, and notes: that this waits, what an interrupted run left, or that a signature
+            was removed.
 
     Returns:
         The new bundle, read back with its hashes verified.
@@ -49,7 +52,16 @@ def amend(path: Path, change: Callable[[Path, Content], Content], progress: Prog
         BundleError: the bundle is damaged.
         OutputError: the bundle cannot be replaced; it is as it was.
     """
-    with locked(path, progress.note), replacing(path, progress.note) as work:
+    with locked(path, progress.note):
+        was_signed = is_signed(path)
+        made = _amend(path, change, progress)
+    if was_signed:
+        progress.note(no_longer_signed(path))
+    return made
+
+
+def _amend(path: Path, change: Callable[[Path, Content], Content], progress: Progress) -> Bundle:
+    with replacing(path, progress.note) as work:
         source = read_bundle(path, verify=False)
         copy_files(source, work)
         content = change(work, source.manifest.content)

@@ -6,6 +6,7 @@ Nothing heavy is imported, so that a mistake on the command line is reported at 
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +18,12 @@ from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.choices import AttentionForm
 from vivit_export.contract import Clip, InputMode, Sampling, Short
 from vivit_export.errors import MissingDependencyError, UsageError, option
+from vivit_export.export.checkpoint.files import find_folder
 from vivit_export.export.checkpoint.preview import name_of, preview_checkpoint
 from vivit_export.export.engine.options import EngineOptions
 from vivit_export.flavour import Flavour
 from vivit_export.limits import MOST_CAMERA_SIDE
-from vivit_export.packages import require_export_packages
+from vivit_export.packages import require_codes_beside_attention, require_export_packages
 from vivit_export.precision import Precision, PrecisionName, find_precision
 from vivit_export.records import JsonObject
 from vivit_export.rewrite import REWRITE_NAMES
@@ -306,8 +308,8 @@ def default_target(model: str, precision: Precision) -> Path:
 
 def model_name(model: str) -> str:
     """Return the name of a folder (also of ``.``), or of a model on the hub without its owner."""
-    folder = Path(model).expanduser()
-    return folder.resolve().name if folder.is_dir() else folder.name
+    folder = Path(os.path.expanduser(model))
+    return folder.resolve().name if os.path.isdir(folder) else folder.name
 
 
 def preview_export(model: str | Path, target: Path | None, options: ExportOptions) -> ExportPreview:
@@ -324,6 +326,7 @@ def preview_export(model: str | Path, target: Path | None, options: ExportOption
     model = name_of(model)
     if options.precision.quantized:
         options.calibration.require_data(model)
+    find_folder(model, options.revision)  # what is neither a folder nor on the hub has no name to give to a target
     target = target or default_target(model, options.precision)
     parse_gate(options.gate, options.precision)
     flavours, skipped = options.engine.choose_flavours(options.targets)
@@ -336,6 +339,8 @@ def preview_export(model: str | Path, target: Path | None, options: ExportOption
             "the check runs the graph in ONNX Runtime, which is not installed; "
             'pip install "vivit-export[cpu]", or pass ' + option("check", False)
         )
+    if options.check and form == "fused-op" and options.precision.quantized:
+        require_codes_beside_attention(options.precision)
     preview_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
     require_export_packages()
     return ExportPreview(model, target, options, tuple(flavours), skipped, form, options.opset_for(form))

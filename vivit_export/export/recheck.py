@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.bundle.checks import BlockDrift, CheckedClips, DriftReport, Gate, Parity, Run
+from vivit_export.bundle.signatures.trust import Files
+from vivit_export.bundle.signatures.verify import require_signature as require_signer
 from vivit_export.choices import Against, CpuPrecision, Decode
 from vivit_export.errors import CheckpointError, UsageError, counted, option
 from vivit_export.export.checkpoint.files import hash_weights
@@ -25,7 +27,7 @@ from vivit_export.leftovers import remove_scratch
 from vivit_export.packages import naming_the_extra
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
-from vivit_export.runtime import Preprocessor
+from vivit_export.runtime import Preprocessor, find_clips
 from vivit_export.runtime.clips.video.reading import Reading, told_by
 from vivit_export.runtime.drift.check import (
     Outputs,
@@ -73,6 +75,8 @@ def check(
     per_block: bool = False,
     decode: Decode = "auto",
     readers: int | None = None,
+    require_signature: Files | None = None,
+    identity: str | None = None,
     progress: Progress | None = None,
 ) -> DriftReport:
     """Measure the drift of a bundle on the engine that would serve it; see `DriftReport.passed`.
@@ -92,11 +96,14 @@ def check(
         per_block: also measure the drift after each encoder block.
         decode: ``auto``: decode what the clips need of each video; ``full``: all of it, to find any damage.
         readers: how many videos are read at once; None: one per core.
+        require_signature: see `open_session`, as for ``identity``.
+        identity: see `open_session`.
         progress: receives each stage.
 
     Raises:
         UsageError: options that conflict.
         BundleError: the bundle is damaged, or has no golden clips.
+        SignatureError: it is not signed by whom it must be signed by.
         CheckpointError: the checkpoint is not the one that the bundle was exported from.
         ClipError: there is no clip, or one cannot be used.
         EnvironmentFault: the engine, or torch, is not available.
@@ -106,10 +113,13 @@ def check(
     if num_clips is not None and num_clips < 1:
         raise UsageError(f"{option('num_clips', num_clips)} must be at least 1")
     _check_reading(chosen, decode, readers)
+    if clips is not None:
+        find_clips(clips)  # a mistake is told before the eager model is loaded
     reading = Reading(decode, note=told_by(progress))
     remove_scratch(progress.note)
     with progress.stage("verify the bundle"):
         source = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
+        require_signer(source, require_signature, identity)
     limits = gate_of(source, gate)
     with open_session(source, engine, device, cpu_precision) as session:
         progress.note(f"runs on {session.details}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vivit_export.bundle import REPORT, REPORT_HTML
 from vivit_export.bundle.bench import BenchRecord
+from vivit_export.bundle.certainty import certainty_of
 from vivit_export.bundle.checks import DriftReport
 from vivit_export.bundle.engines import EngineRecord
 from vivit_export.bundle.manifest import Content, PrecisionRecord, QuantizationRecord
@@ -96,10 +97,12 @@ def render_html(content: Content) -> str:
 
 def _drift(checks: DriftReport) -> list[str]:
     gate = ", ".join(f"{name} {limit:g}" for name, limit in sorted(checks.gate.limits.items()))
+    certainty = certainty_of(checks)
     return [
         f"<p>Against {escape(checks.reference)} on {counted(len(checks.names), 'clips')} ({escape(checks.source)}). "
         f"Gate: {escape(gate)}.</p>",
         _table(drift_columns(checks), drift_rows(checks)),
+        *([f"<p>Certainty: {escape(certainty.sentence)}.</p>"] if certainty else []),
         *(f"<p>Preprocessing: {escape(parity.sentence)}.</p>" for parity in checks.parity),
     ]
 

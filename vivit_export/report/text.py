@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vivit_export.bundle import FORMAT, Bundle
 from vivit_export.bundle.bench import BenchRecord
+from vivit_export.bundle.certainty import certainty_of
 from vivit_export.bundle.checks import Drift, DriftReport
 from vivit_export.bundle.engines import EngineRecord
 from vivit_export.contract import Clip
@@ -98,6 +99,8 @@ def drift_text(report: DriftReport) -> str:
         f"  block      {block.name}: relative RMS {block.rms:.2g}, max |Δ| {block.max_abs:.2g}"
         for block in report.blocks
     ]
+    certainty = certainty_of(report)
+    lines += [f"  certainty  {certainty.sentence}"] if certainty else []
     limits = ", ".join(f"{name} {value:g}" for name, value in sorted(report.gate.limits.items()))
     lines.append(f"  gate       {'passed' if report.passed else 'FAILED'}: {limits}")
     return "\n".join(line.removeprefix("  ") for line in lines)

@@ -19,6 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.bundle import Bundle, read_bundle
+from vivit_export.bundle.signatures.trust import Files
+from vivit_export.bundle.signatures.verify import require_signature as require_signer
+from vivit_export.bundle.signatures.verify import signature_text
 from vivit_export.choices import CpuPrecision, Decode
 from vivit_export.contract import Contract, Sampling, Short
 from vivit_export.errors import ClipError, ClipErrors, UsageError, option
@@ -101,25 +104,35 @@ class _Item:
     span_seconds: tuple[float, float] | None = None
 
 
-def read_source(source: Path | str, progress: Progress) -> tuple[Bundle | str, Contract]:
+def read_source(
+    source: Path | str, progress: Progress, require_signature: Files | None = None, identity: str | None = None
+) -> tuple[Bundle | str, Contract]:
     """Verify a bundle, or query a server for its model.
 
     Args:
         source: a bundle's folder, or an address (`vivit_export.runtime.session.triton.address`).
-        progress: receives the stage.
+        progress: receives the stage, and as a detail who signed the bundle.
+        require_signature: see `open_session`.
+        identity: see `open_session`.
 
     Returns:
         What `predict_bundle` takes, and its contract.
 
     Raises:
         BundleError: the bundle is damaged.
+        SignatureError: it is not signed by whom it must be signed by.
+        UsageError: a signature is required of a served model.
         EnvironmentFault: there is no such server or model.
     """
     if is_address(source):
+        if require_signature is not None:
+            raise UsageError(f"{option('require_signature')} is for a bundle on this machine; drop it for {source}")
         with progress.stage("ask the server"), open_model(str(source)) as model:
             return str(source), model.contract
     with progress.stage("verify the bundle"):
         bundle = read_bundle(source)
+        signer = require_signer(bundle, require_signature, identity)
+    progress.detail(f"signature: {f'by {signer.title}, verified' if signer else signature_text(bundle) or 'none'}")
     return bundle, bundle.contract
 
 

@@ -14,8 +14,10 @@ from typing import get_args
 
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.bundle.graph import require_sound_graph
+from vivit_export.bundle.signatures.trust import Files
+from vivit_export.bundle.signatures.verify import require_signature as require_signer
 from vivit_export.choices import CpuPrecision
-from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError, UsageError
+from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError, UsageError, option
 from vivit_export.flavour import Flavour
 from vivit_export.precision import Precision
 from vivit_export.runtime.session.backend import Backend
@@ -56,6 +58,9 @@ def open_session(
     prefer: str | None = None,
     device: str | None = None,
     cpu_precision: CpuPrecision | None = None,
+    *,
+    require_signature: Files | None = None,
+    identity: str | None = None,
 ) -> Session:
     """Open a bundle on the best engine for this machine.
 
@@ -69,16 +74,27 @@ def open_session(
         cpu_precision: ``bf16`` lets a CPU engine compute in bfloat16, which changes results; only
             OpenVINO supports it. Default: ``fp32``, also for a bundle in fp16 or bf16, whose weights are
             widened.
+        require_signature: PEM files with public keys, or with certificates of signers or of authorities: one of them
+            must have signed the bundle. What is verified is what runs. None: only those that the environment variable
+            ``VIVIT_REQUIRE_SIGNATURE`` names, if any, which must hold in any case.
+        identity: name that the signer's certificate must have: an e-mail address, URI or host, or else the common name.
 
     Raises:
         BundleError: the bundle is damaged.
+        SignatureError: it is not signed, or not by one of them, or was changed since.
         UsageError: an unknown engine or device, or options that conflict.
         EnvironmentFault: the preferred engine, or every engine, is unavailable; the message says why.
     """
     address = next((text for text in (bundle, prefer) if is_address(text)), None)
     if address is not None:
-        return _open_served(str(address), bundle, prefer, device or cpu_precision)
+        if require_signature is not None and bundle == address:
+            raise UsageError(
+                f"{option('require_signature')} is for a bundle on this machine, but {address} runs on a server, which "
+                "verifies what it loads itself; drop it"
+            )
+        return _open_served(str(address), bundle, prefer, device or cpu_precision, require_signature, identity)
     source = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
+    require_signer(source, require_signature, identity)
     require_sound_graph(source)
     wish = _read_wish(source, prefer, device, cpu_precision)
     passed_over: dict[str, str] = {}
@@ -100,13 +116,22 @@ def open_session(
     return Session(source.contract, backend, {**passed_over, **unasked})
 
 
-def _open_served(address: str, bundle: Bundle | str | Path, prefer: str | None, local: str | None) -> Session:
+def _open_served(
+    address: str,
+    bundle: Bundle | str | Path,
+    prefer: str | None,
+    local: str | None,
+    signed_by: Files | None,
+    identity: str | None,
+) -> Session:
     from vivit_export.runtime.session.triton.client import open_server
 
     if local is not None:
         raise UsageError(f"{local} is a choice for engines on this machine, but {address} runs on a server; drop it")
     if bundle != address:
-        return open_server(address, bundle if isinstance(bundle, Bundle) else read_bundle(bundle))
+        source = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
+        require_signer(source, signed_by, identity)
+        return open_server(address, source)
     if prefer is not None:
         raise UsageError(f"{prefer} cannot be chosen: {address} is served, and the server chose its engine; drop it")
     return open_server(address)

@@ -12,6 +12,7 @@ from plan_logs import LOGS, log, record
 from small_bundle import CONTRACT
 
 from vivit_export.bundle import ENGINES, Bundle
+from vivit_export.bundle.writing import list_files
 from vivit_export.errors import BundleError, UsageError
 from vivit_export.export.engine.layers import layers_from_log
 from vivit_export.export.engine.table import EnginePlan, choose_engine, plan_text, read_plan
@@ -19,7 +20,8 @@ from vivit_export.records import to_json
 
 
 def bundle(folder: Path, *names: str) -> Bundle:
-    return Bundle(folder, manifest_of(content(CONTRACT, engines={name: record(LOGS[0]) for name in names})))
+    made = content(CONTRACT, engines={name: record(LOGS[0]) for name in names})
+    return Bundle(folder, manifest_of(made, **list_files(folder)))
 
 
 def test_the_table_says_what_the_kernels_do() -> None:
@@ -59,13 +61,30 @@ def test_a_plan_without_layers_says_so(tmp_path: Path) -> None:
     assert "its layers were not recorded; build the engine again with --force" in plan_text(plan)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", None])
-def test_a_damaged_sidecar_is_refused(tmp_path: Path, text: str | None) -> None:
+@pytest.mark.parametrize("text", ["", "[]", "{}"])
+def test_a_damaged_sidecar_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / ENGINES).mkdir()
-    if text is not None:
-        (tmp_path / ENGINES / "rtx.json").write_text(text)
+    (tmp_path / ENGINES / "rtx.json").write_text(text)
     with pytest.raises(BundleError, match=r"rtx\.json cannot be read .*; build the engine again"):
         read_plan(bundle(tmp_path, "rtx"), "rtx")
+
+
+def test_what_is_read_is_what_was_verified(tmp_path: Path) -> None:
+    """A sidecar that is not listed, or was replaced or removed since the bundle was verified, is never shown."""
+    (tmp_path / ENGINES).mkdir()
+    path = tmp_path / ENGINES / "rtx.json"
+    unlisted = bundle(tmp_path, "rtx")
+    path.write_text(json.dumps(to_json(record(LOGS[0]))))
+    with pytest.raises(BundleError, match=r"does not list engines/rtx\.json, so it is not used"):
+        read_plan(unlisted, "rtx")
+    verified = bundle(tmp_path, "rtx")
+    assert read_plan(verified, "rtx")
+    path.write_text(path.read_text().replace("1.", "2."))
+    with pytest.raises(BundleError, match=r"rtx\.json is not the file that bundle\.json describes"):
+        read_plan(verified, "rtx")
+    path.unlink()
+    with pytest.raises(BundleError, match=r"rtx\.json cannot be read: No such file or directory; copy the bundle"):
+        read_plan(verified, "rtx")
 
 
 def test_which_engine(tmp_path: Path) -> None:

@@ -87,6 +87,8 @@ DAMAGES: dict[str, Damage] = {
     "no labels": drop("contract", "labels"),
     "a model that is not listed": drop("files", "model.onnx"),
     "an engine that is not listed": edit("engines", "x", value={}),
+    "a manifest that lists itself": edit("files", "bundle.json", value=ENTRY),
+    "a signature that is listed": edit("files", "model.sig", value=ENTRY),
     "a path above": edit("files", "../x", value=ENTRY),
     "an absolute path": edit("files", "/etc/passwd", value=ENTRY),
     "a backslash": edit("files", "a\\b", value=ENTRY),

@@ -17,9 +17,11 @@ from cpp_project import Cpp, Libav, Request, hashes_of, run
 from hostile_videos import VIDEOS
 from PIL import Image
 from videos import (
+    LATE_CODECS,
     ORIENTATIONS,
     add_cover,
     make_audio,
+    make_late,
     make_picture_video,
     make_recording,
     make_video,
@@ -151,6 +153,16 @@ def test_recordings_that_begin_between_key_frames(libav: Libav, tmp_path: Path, 
             paths.append(tmp_path / f"{before}.{suffix}")
             remux(source, paths[-1], lambda index, data, before=before: None if index < before else data)
     assert not assert_as_in_python(libav, paths)
+
+
+def test_key_frames_that_come_late_and_not_at_all(libav: Libav, tmp_path: Path) -> None:
+    videos = [make_late(tmp_path, codec=codec) for codec in LATE_CODECS]
+    paths = [late for _, late in videos if "mpeg4" not in late.name]  # whose inverse transform differs from 7 to 8
+    for whole, _ in videos:
+        paths.append(tmp_path / f"no-{whole.name}")
+        remux(whole, paths[-1], lambda n, data: data if 0 < n < 240 else None)
+    said = assert_as_in_python(libav, paths)
+    assert ["has no key frame" in text for text in said] == [True] * len(LATE_CODECS)
 
 
 @pytest.mark.parametrize("name", ["h264.mp4", "mpeg4.avi", "mpeg2.ts", "mpeg2.avi"])

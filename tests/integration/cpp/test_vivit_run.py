@@ -62,6 +62,12 @@ def test_the_example_shows_the_values_of_a_regression(cpp: Cpp, bundles: Bundles
             2,
             "--decode full needs a program that was built with -DVIVIT_LIBAV=ON\n",
         ),
+        (["BUNDLE", "VIDEO", "--identity", "me"], 2, "identity is for require_signature; give both\n"),
+        (
+            ["BUNDLE", "VIDEO", "--require-signature", "nowhere"],
+            3,
+            "nowhere cannot be read (No such file or directory); give a PEM file\n",
+        ),
         (["BUNDLE", "nothing.npy"], 3, "nothing.npy does not exist; give a video file"),
         (["nowhere", "VIDEO"], 3, "nowhere is not a folder; make a bundle with: vivit-export MODEL -o nowhere"),
         (["BUNDLE", "VIDEO", "--size", "7x7"], 3, "are not whole rgb24 frames of 7x7"),

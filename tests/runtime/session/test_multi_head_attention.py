@@ -32,7 +32,9 @@ def test_attention_of_all_tokens_is_replaced_in_every_form(bundles: Bundles, att
     assert use_multi_head_attention(model) == 3
     found = ops(model)
     assert found["MultiHeadAttention"] == 3
-    assert found["Attention"] + found["Softmax"] == 1
+    assert (found["Attention"], found["Softmax"]) == (0, 1)
+    assert model.opset_import[0].version <= 22  # ONNX Runtime 1.23 has no QuantizeLinear of 23
+    onnx.checker.check_model(model)
     assert weights == {t.name for t in model.graph.initializer if len(t.dims) > 1}
     assert use_multi_head_attention(model) == 0
 

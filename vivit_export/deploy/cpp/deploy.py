@@ -12,8 +12,11 @@ from pathlib import Path
 from vivit_export.bundle import Bundle, read_bundle, write_manifest
 from vivit_export.bundle.graph import require_sound_graph
 from vivit_export.bundle.manifest import CpuGraph
+from vivit_export.bundle.signatures.trust import Files
+from vivit_export.bundle.signatures.verify import require_signature as require_signer
 from vivit_export.contract import Contract
 from vivit_export.deploy.listing import (
+    BUNDLE,
     README,
     Deployment,
     as_code,
@@ -22,33 +25,45 @@ from vivit_export.deploy.listing import (
     deploying,
     read_deployment,
 )
+from vivit_export.deploy.proof import keep_proof
+from vivit_export.files import as_path
 from vivit_export.progress import Progress, Silent
 
 PROJECT = Path(__file__).with_name("project")
-BUNDLE = "bundle"
 CPU_GRAPH = "model.cpu.onnx"
 
 
 def deploy_cpp(
-    bundle: Bundle | str | Path, target: str | Path, *, force: bool = False, progress: Progress | None = None
+    bundle: Bundle | str | Path,
+    target: str | Path,
+    *,
+    force: bool = False,
+    require_signature: Files | None = None,
+    identity: str | None = None,
+    progress: Progress | None = None,
 ) -> Deployment:
     """Write the project to a folder.
 
     Args:
         bundle: a bundle or its folder; its files are verified before and after they are copied. The
-            copy also has the graph that ONNX Runtime runs on the CPU.
+            copy also has the graph that ONNX Runtime runs on the CPU, and so is not signed as the bundle is: its
+            signature is kept beside it as a proof (`vivit_export.deploy.proof`).
         target: the folder; afterward it is complete, or as it was.
         force: replace an existing deployment, but never one with other files in it, such as a build
             folder.
-        progress: receives the stages, and what an interrupted run left, which is removed.
+        require_signature: see `vivit_export.open_session`, as for ``identity``.
+        identity: see `vivit_export.open_session`.
+        progress: receives the stages, what an interrupted run left, and a note if the copy is to be signed again.
 
     Raises:
         BundleError: the bundle is damaged.
+        SignatureError: it is not signed by whom it must be signed by.
         OutputError: the target exists or cannot be written.
     """
-    progress, target = progress or Silent(), Path(target)
+    progress, target = progress or Silent(), as_path(target, "target")
     with progress.stage("verify the bundle"):
         source = read_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
+        require_signer(source, require_signature, identity)
         require_sound_graph(source)
     with deploying("cpp", source, target, force, progress.note) as work, progress.stage("write the project"):
         shutil.copytree(PROJECT, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
@@ -56,6 +71,12 @@ def deploy_cpp(
         readme.write_text(_rendered(readme.read_text(encoding="utf-8"), source), encoding="utf-8")
         copy_bundle(source, work / BUNDLE)
         _add_cpu_graph(source, work / BUNDLE)
+        kept = keep_proof(source, work)
+    if kept:
+        progress.note(
+            f"{target / BUNDLE} has a graph for the CPU that nobody signed; sign it with: vivit sign {target / BUNDLE} "
+            "--key FILE"
+        )
     return read_deployment(target)
 
 

@@ -13,9 +13,12 @@ import numpy.typing as npt
 
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.bundle.graph import require_sound_graph
+from vivit_export.bundle.signatures.trust import Files
+from vivit_export.bundle.signatures.verify import require_signature as require_signer
 from vivit_export.choices import ServerBackend
 from vivit_export.contract import Contract
 from vivit_export.deploy.listing import README, Deployment
+from vivit_export.deploy.proof import keep_proof
 from vivit_export.deploy.triton.config import CONFIG, LABELS, Engine, choose_delay_us, choose_engine, engine_config
 from vivit_export.deploy.triton.front_config import front_models
 from vivit_export.deploy.triton.pbtxt import Message, render
@@ -23,7 +26,7 @@ from vivit_export.deploy.triton.readme import readme_text
 from vivit_export.deploy.triton.repository import adding, read_model
 from vivit_export.deploy.wheel import write_wheel
 from vivit_export.errors import BundleError, InputError, UsageError, option
-from vivit_export.files import sha256_of
+from vivit_export.files import as_path, sha256_of
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
 from vivit_export.runtime.clips.views import ViewCropper
@@ -70,6 +73,8 @@ def deploy_triton(
     options: TritonOptions | None = None,
     *,
     force: bool = False,
+    require_signature: Files | None = None,
+    identity: str | None = None,
     progress: Progress | None = None,
 ) -> Deployment:
     """Write a model repository, or add a model to one.
@@ -79,17 +84,22 @@ def deploy_triton(
         target: the repository's folder; afterward it is complete, or as it was. Other models in it do not change.
         options: how to serve the bundle.
         force: replace a deployment of the same name.
+        require_signature: see `vivit_export.open_session`, as for ``identity``. The signature is kept in the repository
+            as a proof (`vivit_export.deploy.proof`).
+        identity: see `vivit_export.open_session`.
         progress: receives the stages, and what was made of an interrupted run.
 
     Raises:
         UsageError: the back end is unknown, or views are requested of a model that does not crop.
         BundleError: the bundle is damaged, or has no engine that Triton can serve.
+        SignatureError: it is not signed by whom it must be signed by.
         InputError: Triton could not look up a label.
         OutputError: the repository has a model of that name, or cannot be written.
     """
-    progress, target, options = progress or Silent(), Path(target), options or TritonOptions()
+    progress, target, options = progress or Silent(), as_path(target, "target"), options or TritonOptions()
     with progress.stage("verify the bundle"):
         source = read_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
+        require_signer(source, require_signature, identity)
         require_sound_graph(source)
     contract = options.contract or source.contract
     _require_lines(contract.labels)
@@ -112,6 +122,7 @@ def deploy_triton(
         text = readme_text(name, source, contract, engine, delay_us, options.ensemble)
         (work / name / README).write_text(text, encoding="utf-8")
         write_wheel(work / name)
+        keep_proof(source, work / name)
     return read_model(target, name)
 
 

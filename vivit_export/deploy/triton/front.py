@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib import NumpyVersion
 
+from vivit_export.bundle.signatures.trust import trust_of_environment
 from vivit_export.contract import Contract
 from vivit_export.deploy.triton.front_config import ENGINE_MODEL, LARGEST
 from vivit_export.errors import ClipError, EnvironmentFault, VivitExportError
@@ -26,9 +28,13 @@ from vivit_export.runtime.clips.ahead import num_readers, share_cores
 from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
 from vivit_export.runtime.clips.video.stopping import ReadingPool
 from vivit_export.runtime.clips.views import average_views, num_views, read_views_to
-from vivit_export.runtime.session.triton.protocol import CONTRACT, SUBJECT, VIDEO
+from vivit_export.runtime.session.triton.protocol import CONTRACT, FRAMES_SUFFIX, SUBJECT, VIDEO, VIDEO_SUFFIX
 
 UInt8 = npt.NDArray[np.uint8]
+
+# What NumPy before 2.1 hands over by DLPack, Triton marks with a name of its own, and the server crashes when NumPy
+# frees it. NumPy 2.0, for which older servers have no conversion either, is refused at installation.
+_COPIES = NumpyVersion(np.__version__) < "2.1.0"
 
 
 class FramesModel:
@@ -40,6 +46,7 @@ class FramesModel:
         self._parameters = json.loads(args["model_config"])["parameters"]
         self._contract = Contract.from_json(json.loads(self._parameter(CONTRACT)))
         self._input = self._contract.io.inputs[0].name
+        _require_signature(Path(args["model_repository"]))
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer each request: called by Triton.
@@ -70,7 +77,8 @@ class FramesModel:
         return {self._input: videos[0] if len(videos) == 1 else np.concatenate(videos)}
 
     def _tensor(self, name: str, array: npt.NDArray[Any]) -> Any:
-        return self._pb.Tensor.from_dlpack(name, np.ascontiguousarray(array))
+        array = np.ascontiguousarray(array)
+        return self._pb.Tensor(name, array) if _COPIES else self._pb.Tensor.from_dlpack(name, array)
 
 
 class ViewsModel(FramesModel):
@@ -118,6 +126,26 @@ class ViewsModel(FramesModel):
         # Copied: the response's memory goes with it.
         tensors = {n: self._pb.get_output_tensor_by_name(response, n) for n in self._outputs}
         return {name: np.array(np.from_dlpack(tensor)) for name, tensor in tensors.items()}
+
+
+def _require_signature(folder: Path) -> None:
+    """Refuse to answer for a model that is not signed by whom the server's environment names.
+
+    Args:
+        folder: that of the model in front, such as ``NAME-video``.
+
+    Raises:
+        SignatureError: the model NAME is not of a bundle that is signed so.
+    """
+    trust = trust_of_environment()
+    if trust is None:
+        return
+    from vivit_export.deploy.proof import require_signed_model
+
+    name = folder.name
+    for suffix in (FRAMES_SUFFIX, VIDEO_SUFFIX):
+        name = name.removesuffix(suffix)
+    require_signed_model(folder.with_name(name), trust)
 
 
 def read_video(data: bytes, contract: Contract, reading: Reading = AS_NEEDED) -> npt.NDArray[Any]:

@@ -15,6 +15,7 @@ from vivit_export.records import parse_foreign_json, shortly, shown
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _ADAPTER = "adapter_config.json"
+_LONGEST_HUB_ID = 96  # characters; the hub has no longer ones
 _HUB_JSON = ["config.json", "*processor_config.json", _ADAPTER]
 _HUB_FILES = [*_HUB_JSON, "*.safetensors", _WEIGHTS[1]]
 # What training tools leave where the weights should be, and how to make weights of it.
@@ -76,6 +77,8 @@ def find_folder(model: str, revision: str | None) -> Path | None:
         raise CheckpointError(f"{model} is a file; give the folder that holds config.json and model.safetensors")
     if model.count("/") > 1 or model.startswith((".", "/", "~")) or model.endswith("/"):
         raise CheckpointError(f"{model} does not exist; give a checkpoint folder, a hub id (owner/name), or demo")
+    if len(model) > _LONGEST_HUB_ID:
+        raise CheckpointError(_no_hub_id(model))
     return None
 
 
@@ -87,6 +90,10 @@ def _existing_path(model: str) -> Path | None:
         return None
 
 
+def _no_hub_id(model: str) -> str:
+    return f"{model!r} is neither a folder nor a valid hub id (owner/name)"
+
+
 def _download(model: str, revision: str | None, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
@@ -94,7 +101,7 @@ def _download(model: str, revision: str | None, patterns: list[str]) -> Path:
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
     except HFValidationError as e:
-        raise CheckpointError(f"{model!r} is neither a folder nor a valid hub id (owner/name)") from e
+        raise CheckpointError(_no_hub_id(model)) from e
     except (RepositoryNotFoundError, RevisionNotFoundError) as e:
         where = f" at revision {revision}" if revision else ""
         raise CheckpointError(

@@ -16,10 +16,11 @@ def name_of(model: object) -> str:
         model: a hub id, a folder, or ``demo``.
 
     Raises:
-        UsageError: it is something else, such as a network in memory.
+        UsageError: it is something else, such as a network in memory, or holds a NUL.
     """
     if isinstance(model, str):
-        return model  # not by way of a path, which would drop a final slash
+        as_path(model, "model")
+        return model  # not the path, which would drop a final slash
     if callable(getattr(model, "save_pretrained", None)):
         raise UsageError(
             f"{option('model')} must be a folder or a hub id, got a {type(model).__name__} in memory; write it with "

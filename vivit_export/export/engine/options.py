@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,7 +73,7 @@ class EngineOptions:
             raise UsageError(
                 f"{option('timing_cache')} is TensorRT's; add {option('targets', Flavour.TENSORRT)} or leave it out"
             )
-        if self.timing_cache is not None and not self.timing_cache.absolute().parent.is_dir():
+        if self.timing_cache is not None and not os.path.isdir(self.timing_cache.absolute().parent):
             raise OutputError(
                 f"{option('timing_cache', self.timing_cache)} cannot be written: there is no such folder; create it "
                 "first"

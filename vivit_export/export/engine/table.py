@@ -47,21 +47,23 @@ class EnginePlan:
 
 
 def read_plan(bundle: Bundle, engine: str) -> EnginePlan:
-    """Read the plan of one engine from its sidecar.
+    """Read the plan of one engine from its sidecar, whose bytes are those that the manifest describes.
 
     Raises:
-        BundleError: the sidecar cannot be read.
+        BundleError: the sidecar is not listed, cannot be read, or was altered since the bundle was verified.
     """
-    path = bundle.path / ENGINES / f"{engine}.json"
+    name = f"{ENGINES}/{engine}.json"
+    path, listed = bundle.path / name, bundle.manifest.files.get(name)
     try:
-        size = path.stat().st_size
-        if size > MOST_SIDECAR_BYTES:
-            raise ValueError(f"it has {size} bytes, more than {MOST_SIDECAR_BYTES >> 20} MiB")
-        sidecar = from_json(Sidecar, parse_json(path.read_text(encoding="utf-8")), "sidecar")
+        if listed is not None and listed.size > MOST_SIDECAR_BYTES:
+            raise ValueError(f"it has {listed.size} bytes, more than {MOST_SIDECAR_BYTES >> 20} MiB")
+        sidecar = from_json(Sidecar, parse_json(bundle.read(name).decode("utf-8")), "sidecar")
         if len(sidecar.layers) > MOST_PLAN_LAYERS:
             raise ValueError(f"it has {len(sidecar.layers)} layers, more than {MOST_PLAN_LAYERS}")
         layers = tuple(map(Layer.from_record, sidecar.layers))
-    except (OSError, ValueError, RecursionError, InputError) as e:
+    except BundleError:
+        raise
+    except (ValueError, RecursionError, InputError) as e:
         raise BundleError(f"{path} cannot be read ({e}); build the engine again with {option('force')}") from e
     return EnginePlan(engine, bundle.engines[engine], layers)
 

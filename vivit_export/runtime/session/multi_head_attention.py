@@ -24,6 +24,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 _DOMAIN = "com.microsoft"
+_OPSET_WITHOUT_ATTENTION = 22
 _SPLIT, _SPLIT_KEY = [0, 2, 1, 3], [0, 2, 3, 1]
 
 
@@ -60,7 +61,21 @@ def use_multi_head_attention(model: onnx.ModelProto) -> int:
     model.graph.node.extend(nodes)
     if _DOMAIN not in {opset.domain for opset in model.opset_import}:
         model.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
+    _lower_opset(model)
     return len(matches)
+
+
+def _lower_opset(model: onnx.ModelProto) -> None:
+    """Declare the opset before the one with Attention, if nothing needs that any more.
+
+    ONNX Runtime 1.23, the last for Python 3.10, runs QuantizeLinear up to opset 21 only. What an export writes of opset
+    23 besides Attention computes the same in both.
+    """
+    if any(node.op_type == "Attention" for node in model.graph.node):
+        return
+    for opset in model.opset_import:
+        if not opset.domain:
+            opset.version = min(opset.version, _OPSET_WITHOUT_ATTENTION)
 
 
 def _lean_node(match: _Match) -> onnx.NodeProto:

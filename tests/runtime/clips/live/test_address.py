@@ -60,7 +60,7 @@ def test_a_password_is_never_told() -> None:
 
 def test_ffmpeg_is_told_what_it_may_open() -> None:
     http = live_address("http://a/b.mp4").options(("mov",))
-    assert http["protocol_whitelist"] == "http,https,tls,tcp,crypto" and http["format_whitelist"] == "mov"
+    assert http["protocol_whitelist"] == "http,https,tls,tcp" and http["format_whitelist"] == "mov"
     assert live_address("https://a/b.M3U8?c=d").options(("mov",))["format_whitelist"] == "mov,hls"
     assert "http" not in live_address("https://a/b").options(())["protocol_whitelist"].split(",")
     assert live_address("-").options(("mov",))["protocol_whitelist"] == "none"

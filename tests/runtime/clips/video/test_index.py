@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
-from videos import contract, frame_numbers, make_video, make_vp8_with_hidden_frames, patch_box, remux
+from videos import (
+    LATE_CODECS,
+    contract,
+    frame_numbers,
+    make_late,
+    make_video,
+    make_vp8_with_hidden_frames,
+    patch_box,
+    remux,
+)
 
 from vivit_export.errors import ClipError
+from vivit_export.limits import ALIGNMENT_PIXELS, PIXELS_VARIABLE
 from vivit_export.runtime import read_clip, read_windows
+from vivit_export.runtime.clips.video.frames import read_sampled
 from vivit_export.runtime.clips.video.index import read_index, timeline_of
 from vivit_export.runtime.clips.video.reading import Reading
 
@@ -82,6 +94,61 @@ def test_a_picture_that_is_refreshed_bit_by_bit_shows_late(tmp_path: Path, suffi
         shown = sum(1 for _ in container.decode(video=0))
     assert shown < 28
     assert frame_numbers(read_clip(path, contract(shown))) == list(range(40 - shown, 40))
+
+
+# --- gaps ----------------------------------------------------------------------------------------------------
+
+REORDERED: dict[str, tuple[str, dict[str, str]]] = {
+    "by one": ("mpeg4", {"bf": "2"}),
+    "by one in h264": ("libx264", {"bf": "2", "x264-params": "b-adapt=0:b-pyramid=none"}),
+    "by two": ("libx264", {"bf": "3", "x264-params": "b-adapt=0:b-pyramid=normal"}),
+    "not at all": ("libx264", {"bf": "0"}),
+}
+
+
+@pytest.mark.parametrize(("codec", "options"), REORDERED.values(), ids=REORDERED)
+@pytest.mark.parametrize("suffix", ["avi", "mkv", "mp4", "ts"])
+def test_a_gap_lies_between_the_frames_that_it_lay_between(
+    tmp_path: Path, suffix: str, codec: str, options: dict[str, str]
+) -> None:
+    """AVI stores times of decoding alone, which run ahead by as many frames as the decoder holds back."""
+    timeline = timeline_of(read_index(make_video(tmp_path / f"a.{suffix}", gap=20, codec=codec, codec_options=options)))
+    times = np.array([*range(20), *range(40, 60)]) / 25
+    np.testing.assert_allclose(timeline.starts, times, atol=0.002)
+    if suffix != "mp4":  # whose last packet lasts longer there
+        assert timeline.end_seconds == pytest.approx(60 / 25, abs=0.002)
+
+
+# --- key frames that come late --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [*((codec, "ts") for codec in LATE_CODECS), ("libx264", "h264")])
+def test_frames_from_a_late_key_frame_on_are_shown(tmp_path: Path, codec: str, suffix: str) -> None:
+    """FFmpeg looks into a file for 5 s; in what comes before a key frame, it finds no size. Its program shows these."""
+    whole, late = make_late(tmp_path, codec=codec, suffix=suffix)
+    with av.open(str(late)) as container:
+        assert not container.streams.video[0].codec_context.width
+    expected = read_sampled(whole, np.arange)[250:]
+    np.testing.assert_array_equal(read_sampled(late, np.arange), expected)
+    assert timeline_of(read_index(late)).starts[-1] == pytest.approx(49 / 25, abs=0.002)
+
+
+@pytest.mark.parametrize("codec", LATE_CODECS)
+def test_a_late_key_frame_may_be_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str) -> None:
+    """Too large for the decoder, or not for it, which is told a limit with room for its alignment."""
+    monkeypatch.setenv(PIXELS_VARIABLE, "10000")
+    for path, room in itertools.product(make_late(tmp_path, (160, 120), codec), (0, ALIGNMENT_PIXELS)):
+        monkeypatch.setattr("vivit_export.runtime.clips.video.container.ALIGNMENT_PIXELS", room)
+        with pytest.raises(ClipError, match="has frames of no size, or of more than 10000 pixels"):
+            read_sampled(path, np.arange)
+
+
+@pytest.mark.parametrize("codec", LATE_CODECS)
+def test_without_any_key_frame_that_is_the_reason(tmp_path: Path, codec: str) -> None:
+    whole = make_late(tmp_path, codec=codec)[0]
+    path = remux(whole, tmp_path / "none.ts", lambda number, data: data if 0 < number < 240 else None)
+    with pytest.raises(ClipError, match=r"none\.ts has no key frame, at which decoding could begin; record or cut it"):
+        read_sampled(path, np.arange)
 
 
 def blank(path: Path, *numbers: int) -> Path:

@@ -102,7 +102,7 @@ def test_windows_too(folder: Path, name: str) -> None:
 def test_what_was_sought_before_a_doubt_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_video(tmp_path / "a.mp4", codec_options={"g": "10"})
 
-    def doubtful(index: object, wanted: list[int], threads: int) -> object:
+    def doubtful(index: object, wanted: list[int], *_: object) -> object:
         yield from seek_frames(read_index(path), wanted[:2])
         raise CannotSeekError("enough")
 

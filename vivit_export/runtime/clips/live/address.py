@@ -24,8 +24,8 @@ _PLAYLIST_SUFFIXES = (".m3u8", ".m3u")
 _PROTOCOLS = {
     "rtsp": "tcp,udp,rtp",
     "rtsps": "tls,tcp,udp,rtp,srtp",
-    "http": "http,https,tls,tcp,crypto",  # a server may lead on to https
-    "https": "https,tls,tcp,crypto",
+    "http": "http,https,tls,tcp",  # a server may lead on to https
+    "https": "https,tls,tcp",
     "udp": "udp",
     "tcp": "tcp",
     "device": "none",
@@ -72,6 +72,16 @@ class LiveAddress:
         """Whether it names an HLS playlist, whose segments are fetched from their addresses."""
         return self.kind in ("http", "https") and urlsplit(self.text).path.lower().endswith(_PLAYLIST_SUFFIXES)
 
+    @property
+    def may_use_tls(self) -> bool:
+        """Whether a certificate says who sends, at this address or at one that it leads to."""
+        return self.kind in ("http", "https", "rtsps")
+
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        """What HTTP may lead on to."""
+        return ("https",) if self.kind == "https" else ("http", "https")
+
     def options(self, formats: tuple[str, ...]) -> dict[str, str]:
         """Return FFmpeg's options.
 
@@ -80,7 +90,9 @@ class LiveAddress:
         """
         more = ("hls",) if self.is_playlist else ("rtsp",) if self.kind.startswith("rtsp") else ()
         allowed = {"format_whitelist": ",".join((*formats, *more))}
-        return allowed | {"protocol_whitelist": _PROTOCOLS[self.kind]} | _OWN_OPTIONS.get(self.kind, {})
+        # FFmpeg ends the process where it would use a connection again that it did not make.
+        once = {"http_persistent": "0", "http_multiple": "0"} if self.is_playlist else {}
+        return allowed | {"protocol_whitelist": _PROTOCOLS[self.kind]} | _OWN_OPTIONS.get(self.kind, {}) | once
 
 
 def is_live(value: object) -> bool:

@@ -22,9 +22,17 @@ from av.container import InputContainer
 
 from vivit_export.errors import ClipError, option
 from vivit_export.runtime.clips.live.address import LiveAddress
+from vivit_export.runtime.clips.live.hls import PartFetcher
 from vivit_export.runtime.clips.live.standard_input import StandardInput
-from vivit_export.runtime.clips.video.clock import Clock
-from vivit_export.runtime.clips.video.container import FORMATS, best_video, pixel_limits, require_pixels
+from vivit_export.runtime.clips.live.trust import authorities, certificate_problem, distrusted
+from vivit_export.runtime.clips.video.clock import STORES_TIMES_OF_DECODING, Clock
+from vivit_export.runtime.clips.video.container import (
+    FORMATS,
+    best_video,
+    pixel_limits,
+    require_pixels,
+    require_pixels_despite,
+)
 from vivit_export.runtime.clips.video.index import BEGINS_ANYWHERE
 from vivit_export.runtime.clips.video.picture import ToUprightRgb
 
@@ -64,8 +72,8 @@ class Connection:
         self._address, self._container, self._video = address, container, video
         self._patience = _PICTURE_TIMEOUTS * timeout
         self._rate = float(video.average_rate or video.guessed_rate or 25)
-        self._clock = Clock(address.name, container.format.name, 1 / self._rate)
-        self._has_no_order = container.format.name == "avi"  # which packet holds which frame is not known there
+        self._clock = Clock(address.name, container.format.name, float(video.time_base or 0), 1 / self._rate)
+        self._when_decoded = container.format.name in STORES_TIMES_OF_DECODING
         self._pending: dict[int, tuple[float | None, float]] = {}  # start of a packet by its time, and when it arrived
 
     def frames(self, alive: Callable[[], None]) -> Iterator[LiveFrame]:
@@ -80,9 +88,9 @@ class Connection:
         to_rgb = ToUprightRgb(self._address.name)
         times = _FrameTimes(self._address, self._rate)
         for frame, arrived in self._sound_frames(alive):
-            start, came = self._start_of(frame.pts, arrived)
+            start, came = self._start_of(frame, arrived)
             seconds = times.place(start)
-            self.end_seconds = times.end_seconds(self._clock.end)
+            self.end_seconds = times.end_seconds(None if self._when_decoded else self._clock.end)
             with self._broken():
                 image = to_rgb(frame)
             yield LiveFrame(seconds, image, came)
@@ -114,11 +122,10 @@ class Connection:
         except av.error.FFmpegError:  # it has been emptied before
             return []
 
-    def _start_of(self, pts: int | None, now: float) -> tuple[float | None, float]:
-        """Return when a frame is shown by its packet, and when that arrived."""
-        if self._has_no_order and self._pending:
-            pts = min(self._pending)
-        return (None, now) if pts is None else self._pending.pop(pts, (None, now))
+    def _start_of(self, frame: av.VideoFrame, now: float) -> tuple[float | None, float]:
+        """Return when a frame is shown by its packet, or by the one that brings it out, and when that arrived."""
+        time = frame.dts if self._when_decoded else frame.pts
+        return (None, now) if time is None else self._pending.pop(time, (None, now))
 
     def _packets(self, alive: Callable[[], None]) -> Iterator[tuple[av.Packet[av.VideoStream], float]]:
         """Read the packets that are decoded, and when each arrived; the last one is empty, and flushes."""
@@ -135,9 +142,9 @@ class Connection:
             if packet.size and packet.is_corrupt and self._container.format.name != "mpegts":
                 self._is_damaged(True)
             if packet.size and not packet.is_discard:
-                start = self._place(packet)
-                if packet.pts is not None:
-                    self._pending[packet.pts] = start, arrived
+                start, key = self._place(packet), packet.dts if self._when_decoded else packet.pts
+                if key is not None:
+                    self._pending[key] = start, arrived
                     if len(self._pending) > _MOST_PENDING:
                         del self._pending[next(iter(self._pending))]
             if may_begin:
@@ -156,7 +163,7 @@ class Connection:
         try:
             return packet.decode()
         except av.error.FFmpegError as e:
-            require_pixels(self._video, self._address.name, may_lack_size=True)  # that may be why
+            require_pixels_despite(e, self._video, self._address.name)
             if not self._address.is_lasting:
                 raise self._fault(e) from e
             self.damaged += 1
@@ -215,9 +222,9 @@ class _FrameTimes:
         self._count, self._last = self._count + 1, seconds
         return seconds
 
-    def end_seconds(self, end: float) -> float:
-        """Return when the last frame ends, from the first, if packets end at ``end``."""
-        if self._first is None:
+    def end_seconds(self, end: float | None) -> float:
+        """Return when the last frame ends, from the first, if packets are known to end at ``end``."""
+        if self._first is None or end is None:
             return self._last + 1 / self._rate
         return max(end - self._first, self._last + 0.5 / self._rate)
 
@@ -250,6 +257,8 @@ def connect(address: LiveAddress, timeout: float, stop: threading.Event) -> Iter
     if is_device:
         _require_device(Path(address.text))
     options = {} if is_device else address.options(FORMATS)
+    if address.may_use_tls:
+        options |= {"tls_verify": "1", "ca_file": authorities()}
     try:
         container = av.open(
             given or address.text,
@@ -258,6 +267,7 @@ def connect(address: LiveAddress, timeout: float, stop: threading.Event) -> Iter
             options=pixel_limits(),
             container_options=options,
             timeout=(timeout, timeout),
+            io_open=PartFetcher(address.name, address.schemes, timeout) if address.is_playlist else None,
         )
     except av.error.FFmpegError as e:
         if given is not None and not given.received:
@@ -265,8 +275,7 @@ def connect(address: LiveAddress, timeout: float, stop: threading.Event) -> Iter
         raise _refusal(address, timeout, e) from e
     with container:
         video = best_video(container, address.name)
-        # Where sizes come with key frames, live video may have been joined long before one.
-        require_pixels(video, address.name, may_lack_size=video.codec_context.name in BEGINS_ANYWHERE)
+        require_pixels(video, address.name, may_lack_size=True)  # it may have been joined long before a key frame
         video.codec_context.options = pixel_limits()  # a later frame may be larger
         # A thread for each frame would hold back as many frames as there are threads.
         video.thread_type, video.thread_count = "SLICE", 0
@@ -292,5 +301,8 @@ def _refusal(address: LiveAddress, timeout: float, error: av.error.FFmpegError) 
             f"{address.name} sends no video of a kind that is read here ({error.strerror}); send MPEG-TS, Matroska, or "
             "MP4 with its index first"
         )
+    problem = certificate_problem(address.text, timeout)
+    if problem is not None:
+        return distrusted(address.name, problem)
     reason = "no such host, or it hung up" if error.errno == EIO else error.strerror
     return ClipError(f"{address.name} cannot be opened ({reason}); check the name, and that something sends there")

@@ -21,7 +21,7 @@ from vivit_export.limits import ALIGNMENT_PIXELS, PIXELS_VARIABLE, most_pixels
 from vivit_export.packages import LOWEST_PYAV, require_version
 from vivit_export.runtime.clips.video.stopping import stop_if_dropped
 
-require_version("PyAV", av.__version__, LOWEST_PYAV, "an older one gives other colors without a word")
+require_version("PyAV", av.__version__, LOWEST_PYAV, "an older one gives other colors or crashes")
 
 # FFmpeg's names of the containers and bare streams that hold all their data. Sound is among them for the sake of the
 # sentence that says so. The list is repeated in detail/libav/container.hpp of the C++ library; a test compares them.
@@ -120,8 +120,11 @@ def as_clip_error(path: Path) -> Iterator[None]:
         ) from e
 
 
+OpenedVideo = tuple[InputContainer, av.VideoStream]
+
+
 @contextmanager
-def open_video(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
+def open_video(path: Path) -> Iterator[OpenedVideo]:
     """Open a video file, and its best video stream.
 
     Raises:
@@ -136,7 +139,7 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
         raise ClipError(f"{path} is no video of a kind that is read here; convert it to MP4 or Matroska") from e
     with container:
         video = best_video(container, path)
-        require_pixels(video, path)
+        require_pixels(video, path, may_lack_size=True)  # FFmpeg looks for a key frame for 5 s
         video.codec_context.options = pixel_limits()  # a later frame may be larger
         yield container, video
 
@@ -164,6 +167,20 @@ def require_pixels(video: av.VideoStream, name: object, *, may_lack_size: bool =
             f"{name} has frames of no size, or of more than {most_pixels()} pixels; if you trust it, set "
             f"{PIXELS_VARIABLE} to how many you allow, or else scale it down"
         )
+
+
+def require_pixels_despite(error: av.error.FFmpegError, video: av.VideoStream, name: object) -> None:
+    """Refuse a stream whose decoder failed because its frames are too large; some decoders then know no size.
+
+    Args:
+        error: with which it failed.
+        video: see `require_pixels`, as for ``name``.
+        name: see there.
+
+    Raises:
+        ClipError: that is why.
+    """
+    require_pixels(video, name, may_lack_size=not isinstance(error, av.error.ArgumentError))
 
 
 def best_video(container: InputContainer, name: object) -> av.VideoStream:
@@ -211,9 +228,21 @@ def decoded_frames(path: Path, skip: int, threads: int = 0) -> Generator[av.Vide
     """
     with open_video(path) as (container, video):
         share_among(threads, video)
-        position = 0
+        position, knows_size = 0, bool(video.codec_context.width)
         for packet in container.demux(video):
             stop_if_dropped()
             position += bool(packet.size)
             if position > skip or not packet.size:  # the last one is empty, and flushes
-                yield from packet.decode()
+                frames = _decoded(packet, video, path)
+                if frames and not knows_size:
+                    require_pixels(video, path)
+                    knows_size = True
+                yield from frames
+
+
+def _decoded(packet: av.Packet[av.VideoStream], video: av.VideoStream, path: Path) -> list[av.VideoFrame]:
+    try:
+        return packet.decode()
+    except av.error.FFmpegError as e:
+        require_pixels_despite(e, video, path)
+        raise

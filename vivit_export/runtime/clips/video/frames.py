@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.errors import ClipError
-from vivit_export.runtime.clips.video.container import as_clip_error, decoded_frames
-from vivit_export.runtime.clips.video.index import VideoIndex, read_index
+from vivit_export.runtime.clips.video.container import OpenedVideo, as_clip_error, decoded_frames, open_video
+from vivit_export.runtime.clips.video.index import VideoIndex, index_of
 from vivit_export.runtime.clips.video.picture import ToUprightRgb
 from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
 from vivit_export.runtime.clips.video.seek import CannotSeekError, seek_frames
@@ -68,15 +68,18 @@ def place_sampled(
     Raises:
         ClipError: as for `vivit_export.runtime.read_clip`.
     """
-    index = read_index(path)
-    try:
-        _pass_on(index, index.num_frames, choose(index.num_frames), put, reading)
-    except MiscountError as e:
-        if index.has_index:
-            raise
-        # Some packets of these containers show no frame (VP8's hidden references, the second field of a
-        # picture): count by the decoder instead.
-        _pass_on(index, e.decoded, choose(e.decoded), put, Reading("full", reading.threads))
+    with as_clip_error(path), open_video(path) as opened:
+        index = index_of(path, *opened)
+        try:
+            _pass_on(index, index.num_frames, choose(index.num_frames), put, reading, opened)
+            return
+        except MiscountError as e:
+            if index.has_index:
+                raise
+            num_frames = e.decoded
+    # Some packets of these containers show no frame (VP8's hidden references, the second field of a
+    # picture): count by the decoder instead.
+    _pass_on(index, num_frames, choose(num_frames), put, Reading("full", reading.threads))
 
 
 def _pass_on(
@@ -85,11 +88,12 @@ def _pass_on(
     indices: npt.NDArray[np.int64],
     put: Callable[[UInt8, Sequence[int]], None],
     reading: Reading,
+    opened: OpenedVideo | None = None,
 ) -> None:
     places: dict[int, list[int]] = {}
     for place, wanted in enumerate(indices.tolist()):
         places.setdefault(wanted, []).append(place)
-    for number, frame in wanted_frames(index, num_frames, sorted(places), reading):
+    for number, frame in wanted_frames(index, num_frames, sorted(places), reading, opened):
         put(frame, places[number])
 
 
@@ -108,7 +112,11 @@ class MiscountError(ClipError):
 
 
 def wanted_frames(
-    index: VideoIndex, num_frames: int, wanted: Sequence[int], reading: Reading
+    index: VideoIndex,
+    num_frames: int,
+    wanted: Sequence[int],
+    reading: Reading,
+    opened: OpenedVideo | None = None,
 ) -> Iterator[tuple[int, UInt8]]:
     """Decode some frames of a video.
 
@@ -117,6 +125,7 @@ def wanted_frames(
         num_frames: how many frames it has.
         wanted: numbers of the frames, rising.
         reading: how much is decoded.
+        opened: as for `seek_frames`.
 
     Yields:
         The number of each wanted frame and the frame, in order of presentation: uint8 (h, w, 3), upright RGB.
@@ -130,7 +139,7 @@ def wanted_frames(
     with as_clip_error(index.path):
         if reading.decode == "auto":
             try:
-                for number, frame in seek_frames(index, wanted, reading.threads):
+                for number, frame in seek_frames(index, wanted, reading.threads, opened):
                     yield number, to_rgb(frame)
                     done += 1
                 return

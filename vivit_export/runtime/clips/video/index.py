@@ -21,10 +21,11 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
+from av.stream import Stream
 from av.video.frame import PictureType
 
 from vivit_export.errors import ClipError
-from vivit_export.runtime.clips.video.clock import Clock, several_recordings, times_of
+from vivit_export.runtime.clips.video.clock import Clock, several_recordings
 from vivit_export.runtime.clips.video.container import as_clip_error, decoded_frames, open_video
 from vivit_export.runtime.clips.video.flv import is_joined
 from vivit_export.runtime.clips.video.nal import holds_idr, length_bytes_of
@@ -96,33 +97,50 @@ def read_index(path: Path) -> VideoIndex:
         ClipError: no such file, not a video, or cut short.
     """
     with as_clip_error(path), open_video(path) as (container, video):
-        codec = video.codec_context.name
-        scan = _Scan(path, container, video)
-        skip = 0 if codec in BEGINS_ANYWHERE else max(0, scan.keys.find(1))
-        shown = scan.shown[skip:]
-        pts, starts = list(compress(scan.pts[skip:], shown)), list(compress(scan.starts[skip:], shown))
-        keys = bytes(compress(scan.keys[skip:], shown))
-        hidden = frozenset[int]()
-        if scan.is_reordered or not _begins_plainly(starts, keys, codec, scan.begins_with_idr):
-            hidden = _hidden(path, skip, pts, starts, scan.is_reordered)
-        # A key frame always shows, unless it is one of H.264's points of recovery, or the file is damaged there.
-        if codec != "h264" and any(keys[n] for n in hidden):
-            hidden = frozenset()
-        if hidden and scan.is_reordered:
-            starts = [None] * len(starts)  # they would be those of other frames
-        return VideoIndex(
-            path=path,
-            container=container.format.name,
-            skip=skip,
-            pts=pts,
-            starts=starts,
-            keys=sorted(time for time in compress(pts, keys) if time is not None),
-            hidden=hidden,
-            end_seconds=scan.clock.end,
-            rate=scan.rate,
-            has_index=video.frames > 0,
-            shows_each_packet=codec != "vp8",
-        )
+        return index_of(path, container, video)
+
+
+def index_of(path: Path, container: InputContainer, video: av.VideoStream) -> VideoIndex:
+    """Do `read_index` for a video that has just been opened; only a seek leads back to its packets.
+
+    Raises:
+        ClipError: as for `read_index`.
+        av.error.FFmpegError: it is damaged.
+    """
+    codec = video.codec_context.name
+    knows_size = bool(video.codec_context.width)  # what is shown before a size is known cannot be decoded
+    scan = _Scan(path, container, video)
+    if not knows_size and 1 not in scan.keys:
+        raise ClipError(f"{path} has no key frame, at which decoding could begin; record or cut it again from one")
+    skip = 0 if codec in BEGINS_ANYWHERE and knows_size else max(0, scan.keys.find(1))
+    shown = scan.shown[skip:]
+    pts, starts = list(compress(scan.pts[skip:], shown)), list(compress(scan.starts[skip:], shown))
+    keys = bytes(compress(scan.keys[skip:], shown))
+    hidden = frozenset[int]()
+    if scan.is_reordered or not _begins_plainly(starts, keys, codec, scan.begins_with_idr):
+        hidden = _hidden(path, skip, pts, starts, scan.is_reordered)
+    # A key frame always shows, unless it is one of H.264's points of recovery, or the file is damaged there.
+    if codec != "h264" and any(keys[n] for n in hidden):
+        hidden = frozenset()
+    held_back = 0
+    if hidden and scan.is_reordered:
+        starts = [None] * len(starts)  # they would be those of other frames
+    elif scan.is_reordered:
+        held_back = _held_back(path, scan.dts)
+        starts = _shown_later(starts, held_back, 1 / scan.rate)
+    return VideoIndex(
+        path=path,
+        container=container.format.name,
+        skip=skip,
+        pts=pts,
+        starts=starts,
+        keys=sorted(time for time in compress(pts, keys) if time is not None),
+        hidden=hidden,
+        end_seconds=scan.clock.end + held_back / scan.rate,
+        rate=scan.rate,
+        has_index=video.frames > 0,
+        shows_each_packet=codec != "vp8",
+    )
 
 
 class _Scan:
@@ -130,7 +148,8 @@ class _Scan:
 
     Attributes:
         pts: when the frame of each is shown, in ticks, or None.
-        starts: the same in seconds; see `Clock`.
+        dts: when each is decoded, in ticks, or None.
+        starts: when its frame is shown, in seconds; see `Clock`.
         keys: 1 for a key frame.
         shown: 0 for what lies outside the edit list.
         rate: mean number of frames per second.
@@ -141,27 +160,34 @@ class _Scan:
 
     def __init__(self, path: Path, container: InputContainer, video: av.VideoStream) -> None:
         self.pts: list[int | None] = []
+        self.dts: list[int | None] = []
         self.starts: list[float | None] = []
         self.keys, self.shown, self.begins_with_idr = bytearray(), bytearray(), False
-        kind, data_end = container.format.name, 0.0
+        kind = container.format.name
+        ends = dict.fromkeys(container.streams, 0)  # of their data, in ticks
         self.rate = float(video.average_rate or video.guessed_rate or 25)
-        self.clock = Clock(path, kind, 1 / self.rate)
+        self.clock = Clock(path, kind, _tick_seconds(video), 1 / self.rate)
         self.is_reordered = kind == "avi" and bool(video.codec_context.has_b_frames)
         length_bytes = length_bytes_of("h264", video.codec_context.extradata)
         for packet in container.demux():
             stop_if_dropped()
             if packet.is_corrupt and kind != "mpegts":  # there it only means a lost transport packet
                 raise ClipError(f"{path} is cut short: its last data are incomplete; copy or record it again")
-            if packet.size and not packet.is_discard:
-                data_end = max(data_end, times_of(packet)[1])
-            if packet.stream is video and packet.size:
+            if not packet.size:
+                continue
+            stream, pts, is_shown = packet.stream, packet.pts, not packet.is_discard
+            if is_shown and pts is not None:
+                ends[stream] = max(ends.get(stream, 0), pts + (packet.duration or 0))
+            if stream is video:
                 self.begins_with_idr |= not self.starts and holds_idr(packet, length_bytes)
-                self.shown.append(not packet.is_discard)
+                self.shown.append(is_shown)
                 self.keys.append(packet.is_keyframe)
-                self.pts.append(packet.pts)
-                self.starts.append(self.clock.place(packet) if self.shown[-1] else None)
+                self.pts.append(pts)
+                self.dts.append(packet.dts)
+                self.starts.append(self.clock.place(packet) if is_shown else None)
         if kind == "flv" and is_joined(path):
             raise several_recordings(path)
+        data_end = max(ticks * _tick_seconds(stream) for stream, ticks in ends.items())
         stated_end = (container.duration or 0) / av.time_base
         states_duration = kind.startswith(_STATES_DURATION)
         if states_duration and data_end < stated_end - _DURATION_SLACK_SECONDS and not segment_is_whole(path):
@@ -169,6 +195,10 @@ class _Scan:
                 f"{path} is cut short: its header states {stated_end:.1f} s but the data end at {data_end:.1f} s; "
                 "copy or record it again"
             )
+
+
+def _tick_seconds(stream: Stream) -> float:
+    return float(stream.time_base or 0)
 
 
 def _begins_plainly(starts: Sequence[float | None], keys: bytes, codec: str, with_idr: bool) -> bool:
@@ -192,6 +222,23 @@ def _hidden(
             return frozenset(range(first)) | _lost_leaders(frames, pts, first)
     begin = starts[first] or 0  # a later picture may come first, to be decoded before the ones that refer to it
     return frozenset(n for n, start in enumerate(starts) if (n < first if start is None else start < begin))
+
+
+def _held_back(path: Path, dts: Sequence[int | None]) -> int:
+    """Return how many frames the decoder holds back to put them in order.
+
+    Its first frame has the time of the packet with which it came, that of decoding.
+    """
+    with closing(decoded_frames(path, 0)) as frames:
+        frame = next(frames, None)
+    return dts.index(frame.dts) if frame is not None and frame.dts in dts else 0
+
+
+def _shown_later(decoded: Sequence[float | None], held_back: int, frame_seconds: float) -> list[float | None]:
+    """Return when frames are shown, in order, by when packets are decoded: each with the packet that brings it out."""
+    last = decoded[-1]
+    ends = [None if last is None else last + (n + 1) * frame_seconds for n in range(held_back)]
+    return [*decoded[held_back:], *ends]
 
 
 def _lost_leaders(frames: Iterator[av.VideoFrame], pts: Sequence[int | None], first: int) -> frozenset[int]:

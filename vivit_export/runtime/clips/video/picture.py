@@ -19,6 +19,7 @@ import numpy.typing as npt
 from av.filter import Graph
 from av.sidedata.sidedata import SideData
 from av.sidedata.sidedata import Type as SideDataType
+from av.video.reformatter import VideoReformatter
 
 from vivit_export.errors import ClipError
 from vivit_export.runtime.clips.video.orientation import Orientation, angle_of, orientation_of
@@ -53,6 +54,7 @@ class ToUprightRgb:
 
     def __init__(self, name: object) -> None:
         self._name = name
+        self._reformatter = VideoReformatter()  # keeps its tables from one frame to the next
         self._shape: tuple[int, ...] = ()
         # By angle: a frame whose matrix has been read is part of a circle, and so stays in memory for a while. That a
         # video is mirrored from some frame on, but not turned, is not expected.
@@ -74,7 +76,9 @@ class ToUprightRgb:
             )
         if frame.rotation not in self._orientations:
             self._orientations[frame.rotation] = _orientation(frame, self._name)
-        image = np.asarray(frame.to_ndarray(**_TO_RGB), np.uint8)
+        rgb = self._reformatter.reformat(frame, **_TO_RGB)
+        plane = rgb.planes[0]  # its rows may be padded
+        image = np.ndarray((rgb.height, rgb.width, 3), np.uint8, memoryview(plane), strides=(plane.line_size, 3, 1))
         upright = self._orientations[frame.rotation].apply(image)
         shape = self._shape = self._shape or upright.shape
         if upright.shape != shape:

@@ -19,13 +19,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import av
 from av.packet import Packet
 
-from vivit_export.runtime.clips.video.container import open_video, share_among
+from vivit_export.runtime.clips.video.container import OpenedVideo, open_video, share_among
 from vivit_export.runtime.clips.video.index import VideoIndex
 from vivit_export.runtime.clips.video.nal import CODECS_WITH_HEADERS, is_referred_to, length_bytes_of
 from vivit_export.runtime.clips.video.stopping import stop_if_dropped
@@ -91,13 +92,16 @@ def _groups(times: list[int], keys: list[int], wanted: Iterable[int]) -> Iterato
         yield group
 
 
-def seek_frames(index: VideoIndex, wanted: Iterable[int], threads: int = 0) -> Iterator[tuple[int, av.VideoFrame]]:
+def seek_frames(
+    index: VideoIndex, wanted: Iterable[int], threads: int = 0, opened: OpenedVideo | None = None
+) -> Iterator[tuple[int, av.VideoFrame]]:
     """Decode the wanted frames.
 
     Args:
         index: of the video.
         wanted: frame numbers, rising.
         threads: of the decoder; 0: as many as there are cores.
+        opened: the video, of which nothing has been decoded; without it the video is opened.
 
     Yields:
         The number of each wanted frame, and the frame, in order of presentation.
@@ -107,9 +111,14 @@ def seek_frames(index: VideoIndex, wanted: Iterable[int], threads: int = 0) -> I
         ClipError: as for `open_video`.
     """
     groups = plan_groups(index, wanted)
-    with open_video(index.path) as (container, video):
+    first = next(groups, None)
+    if first is None:
+        return
+    if first.key is None:
+        opened = None  # no seek leads to the beginning
+    with nullcontext(opened) if opened else open_video(index.path) as (container, video):
         share_among(threads, video)
-        for group in groups:
+        for group in chain([first], groups):
             try:
                 if group.key is not None:
                     container.seek(group.key, stream=video)

@@ -26,11 +26,12 @@ using Arguments = std::map<std::string, std::string>;
 
 static constexpr const char* usage =
     "usage: vivit-run BUNDLE CLIP [--size WxH] [--decode auto|full] [--engine NAME] [--device cpu|cuda:N] [--repeat N] "
-    "[--top K]";
+    "[--top K] [--require-signature FILE] [--identity NAME]";
 
 static Arguments parse(int count, char** words) {
     if (count < 3) throw vivit::UsageError(usage);
     Arguments given{{"bundle", words[1]}, {"clip", words[2]}, {"--size", ""}, {"--engine", ""}, {"--device", ""}};
+    given["--require-signature"] = given["--identity"] = "";
     given["--decode"] = "auto", given["--repeat"] = "20", given["--top"] = "5";
     for (int i = 3; i < count; i += 2) {
         if (!given.count(words[i]) || i + 1 == count)
@@ -94,7 +95,10 @@ int main(int count, char** words) try {
     const int repeat = number("--repeat", given["--repeat"]), top = number("--top", given["--top"]);
     const vivit::VideoOpener other = any_video(given["--decode"]);
     const vivit::Bundle bundle(given["bundle"]);
-    const vivit::Session session = vivit::open_session(bundle, {given["--engine"], given["--device"]});
+    vivit::Options options{given["--engine"], given["--device"]};
+    if (!given["--require-signature"].empty()) options.require_signature = {given["--require-signature"]};
+    options.identity = given["--identity"];
+    const vivit::Session session = vivit::open_session(bundle, options);
     const auto video = open_clip(given["clip"], given["--size"], other);
     vivit::Prediction prediction = session(*video);  // not timed: engines prepare themselves at the first clip
     std::vector<double> preprocess, inference;

@@ -62,9 +62,12 @@ public:
     /// @throws std::out_of_range  the manifest does not list the file
     [[nodiscard]] std::vector<char> read(const std::string& name) const {
         std::vector<char> bytes = detail::read_bytes(path_ / name);
-        if (detail::sha256_of(bytes) != manifest_.sha256s.at(name)) throw detail::altered(path_ / name);
+        if (detail::sha256_of_bytes(bytes) != manifest_.sha256s.at(name)) throw detail::altered(path_ / name);
         return bytes;
     }
+
+    /// SHA-256 of each file that the manifest lists, by its name.
+    [[nodiscard]] const std::map<std::string, std::string>& files() const noexcept { return manifest_.sha256s; }
 
     /// Whether the manifest lists a file.
     [[nodiscard]] bool lists(const std::string& name) const { return manifest_.sha256s.count(name) != 0; }

@@ -44,6 +44,12 @@ public:
     using InputError::InputError;
 };
 
+/// A bundle that is not signed by whom it must be signed by. Exit code 3.
+class SignatureError : public BundleError {
+public:
+    using BundleError::BundleError;
+};
+
 /// A graph that the engine refuses. Exit code 4.
 class BuildError : public Error {
 public:

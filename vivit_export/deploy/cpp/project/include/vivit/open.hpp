@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -19,6 +20,7 @@
 #include "vivit/detail/engine_registry.hpp"
 #include "vivit/errors.hpp"
 #include "vivit/session.hpp"
+#include "vivit/signature.hpp"
 #ifdef VIVIT_WITH_ONNXRUNTIME
 #include "vivit/onnxruntime.hpp"
 #endif
@@ -34,6 +36,12 @@ struct Options {
                          ///< or the name of a compiled engine in the bundle; no other is accepted
     std::string device;  ///< cpu, cuda or cuda:N: only engines that run there
     int threads = 0;     ///< for preprocessing, and for ONNX Runtime on the CPU; 0: each chooses
+
+    /// PEM files with public keys, or with certificates of signers or of authorities: one of them must have signed the
+    /// bundle. None: only those that the environment variable VIVIT_REQUIRE_SIGNATURE names, if any, which must hold in
+    /// any case.
+    std::vector<std::filesystem::path> require_signature{};
+    std::string identity{};  ///< name that the signer's certificate must have; empty: any
 };
 
 namespace detail {
@@ -113,7 +121,9 @@ inline void read_device(const std::string& device, Wish& wish) {
 /// @throws UsageError        an unknown engine or device
 /// @throws EnvironmentFault  the requested engine, or every engine, is unavailable; says why
 /// @throws BundleError       an engine was altered
+/// @throws SignatureError    the bundle is not signed by whom it must be signed by
 [[nodiscard]] inline Session open_session(const Bundle& bundle, const Options& options = {}) {
+    (void)require_signature(bundle, options.require_signature, options.identity);
     const detail::Wish wish = detail::read_wish(bundle, options);
     std::map<std::string, std::string> passed_over;
     std::unique_ptr<Backend> backend;

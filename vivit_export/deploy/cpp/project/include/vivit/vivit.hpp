@@ -11,4 +11,5 @@
 #include "vivit/preprocess.hpp"
 #include "vivit/sampling.hpp"
 #include "vivit/session.hpp"
+#include "vivit/signature.hpp"
 #include "vivit/video.hpp"

@@ -51,15 +51,18 @@ inline constexpr const char* formats =
 /// FFmpeg fails.
 class LibavError : public ClipError {
 public:
-    LibavError(const std::string& name, int status) : LibavError(name, text_of(status)) {}
+    LibavError(const std::string& name, int status) : LibavError(name, status, text_of(status)) {}
+
+    [[nodiscard]] int status() const noexcept { return status_; }
 
     /// What FFmpeg calls it.
     [[nodiscard]] const std::string& cause() const noexcept { return cause_; }
 
 private:
-    LibavError(const std::string& name, std::string cause)
+    LibavError(const std::string& name, int status, std::string cause)
         : ClipError(name + " cannot be read as a video (" + cause +
                     "): it is not one, is cut short or is damaged; check that it plays"),
+          status_(status),
           cause_(std::move(cause)) {}
 
     static std::string text_of(int status) {
@@ -68,6 +71,7 @@ private:
         return text.data();
     }
 
+    int status_;
     std::string cause_;
 };
 
@@ -81,7 +85,7 @@ public:
         if (is_text(head)) throw ClipError(name_ + " is " + kind_of_text(head));
         open();
         video_ = best_video();
-        require_pixels(std::int64_t(video().codecpar->width) * video().codecpar->height);
+        require_pixels(std::int64_t(video().codecpar->width) * video().codecpar->height, true);
     }
     Container(const Container&) = delete;  // its decoder refers to it
     Container& operator=(const Container&) = delete;
@@ -113,10 +117,16 @@ public:
     /// Continue at the last key frame of the video that its index has at or before a time in ticks.
     void seek(std::int64_t tick) { check(av_seek_frame(format_.get(), video_, tick, AVSEEK_FLAG_BACKWARD)); }
 
+    /// @param may_lack_size  FFmpeg looks for a key frame for 5 s; before one, no size is known
     /// @throws ClipError  the frames have no size, or are larger than is allowed
-    void require_pixels(std::int64_t pixels) const {
+    void require_pixels(std::int64_t pixels, bool may_lack_size) const {
         // Of a codec that the limit kept from opening, the size is not known.
-        if (pixels <= 0 || pixels > most_pixels()) throw ClipError(why_too_large(name_));
+        if (pixels > most_pixels() || (pixels <= 0 && !may_lack_size)) throw ClipError(why_too_large(name_));
+    }
+
+    /// @throws ClipError  a decoder failed because the frames are too large; some decoders then know no size
+    void require_pixels_despite(const LibavError& error, std::int64_t pixels) const {
+        require_pixels(pixels, error.status() != AVERROR(EINVAL));
     }
 
     /// @throws LibavError  a status of FFmpeg's that is below zero

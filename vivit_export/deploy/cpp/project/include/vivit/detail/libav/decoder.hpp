@@ -10,6 +10,7 @@ extern "C" {
 #include <cerrno>
 #include <cstddef>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "vivit/detail/libav/container.hpp"
@@ -41,7 +42,6 @@ public:
         codec_.reset(avcodec_alloc_context3(codec));
         container.check(avcodec_parameters_to_context(codec_.get(), video.codecpar));
         codec_->pkt_timebase = video.time_base;
-        container.require_pixels(std::int64_t(codec_->width) * codec_->height);
         codec_->max_pixels = most_pixels() + alignment_pixels;  // a later frame may be larger
         codec_->thread_count = threads;
         codec_->thread_type = FF_THREAD_SLICE | (takes_one_frame_at_a_time(container.codec()) ? 0 : FF_THREAD_FRAME);
@@ -62,6 +62,9 @@ public:
         container_.check(status);
         return true;
     }
+
+    /// How many pixels a frame has, as far as it is known.
+    [[nodiscard]] std::int64_t pixels() const noexcept { return std::int64_t(codec_->width) * codec_->height; }
 
     /// Forget what came before a seek.
     void flush() { avcodec_flush_buffers(codec_.get()); }
@@ -84,15 +87,20 @@ class DecodedFrames {
 public:
     /// @param skip     how many packets that have data, from the first, are left out
     /// @param threads  of the decoder; 0: as many as there are cores
-    DecodedFrames(const std::filesystem::path& path, std::size_t skip, int threads)
-        : container_(path), decoder_(container_, threads), skip_(skip) {}
+    DecodedFrames(const std::filesystem::path& path, std::size_t skip, int threads) : container_(path), skip_(skip) {
+        decode([&] { decoder_.emplace(container_, threads); });
+        knows_size_ = decoder_->pixels() > 0;
+    }
 
     /// The next frame, valid until the next call, or nullptr behind the last one.
     [[nodiscard]] const AVFrame* next() {
-        while (!decoder_.receive(*frame_)) {
+        bool is_there = false;
+        while (decode([&] { is_there = decoder_->receive(*frame_); }), !is_there) {
             if (is_drained_) return nullptr;
             send();
         }
+        if (!knows_size_) container_.require_pixels(decoder_->pixels(), false);
+        knows_size_ = true;
         return frame_.get();
     }
 
@@ -100,19 +108,30 @@ private:
     void send() {
         while (container_.read(*packet_)) {
             if (!container_.is_of_video(*packet_)) continue;
-            if (!skip_) return decoder_.send(packet_.get());
+            if (!skip_) return decode([&] { decoder_->send(packet_.get()); });
             --skip_;
         }
         is_drained_ = true;
-        decoder_.send(nullptr);
+        decode([&] { decoder_->send(nullptr); });
+    }
+
+    /// Do something with the decoder; if it fails because the frames are too large, say so.
+    template <typename Step>
+    void decode(const Step& step) const {
+        try {
+            step();
+        } catch (const LibavError& e) {
+            container_.require_pixels_despite(e, decoder_ ? decoder_->pixels() : 0);
+            throw;
+        }
     }
 
     Container container_;
-    Decoder decoder_;
+    std::optional<Decoder> decoder_;
     std::size_t skip_;
     AvPacket packet_{av_packet_alloc()};
     AvFrame frame_{av_frame_alloc()};
-    bool is_drained_ = false;
+    bool is_drained_ = false, knows_size_ = false;
 };
 
 }  // namespace vivit::detail

@@ -104,7 +104,8 @@ public:
     };
 
     /// @throws ClipError  the file ends early: with damaged packets, or before the end that its header states
-    explicit Scan(Container& container) : codec_(container.codec()) {
+    explicit Scan(Container& container)
+        : codec_(container.codec()), knows_size_(container.video().codecpar->width > 0) {
         const std::string kind = container.kind();
         const std::size_t length_bytes = length_bytes_of("h264", container.extradata());
         is_reordered_ = kind == "avi" && container.video().codecpar->video_delay;
@@ -126,6 +127,9 @@ public:
         }
         if (kind == "flv" && is_joined_flv(container.file())) throw several_recordings(container.name());
         require_whole(container, data_end);
+        if (!knows_size_ && first_key() == packets_.end())
+            throw ClipError(container.name() +
+                            " has no key frame, at which decoding could begin; record or cut it again from one");
     }
 
     /// Leave out what is never decoded or is outside the edit list.
@@ -133,8 +137,9 @@ public:
     /// @return how many packets, from the first, are never decoded: a codec that draws on gray begins at a key frame
     std::size_t leave_out() {
         std::size_t skip = 0;
-        if (!begins_anywhere()) {
-            const auto key = std::find_if(packets_.begin(), packets_.end(), [](const Packet& p) { return p.is_key; });
+        // What is shown before a size is known cannot be decoded.
+        if (!knows_size_ || !begins_anywhere()) {
+            const auto key = first_key();
             if (key != packets_.end()) skip = std::size_t(key - packets_.begin());
         }
         packets_.erase(packets_.begin(), packets_.begin() + std::ptrdiff_t(skip));
@@ -203,6 +208,10 @@ private:
         return codecs.count(codec_) != 0;
     }
 
+    [[nodiscard]] std::vector<Packet>::const_iterator first_key() const {
+        return std::find_if(packets_.begin(), packets_.end(), [](const Packet& packet) { return packet.is_key; });
+    }
+
     [[nodiscard]] std::size_t number_of(std::int64_t pts) const {
         const auto is_its = [&](const Packet& packet) { return packet.pts == pts; };
         return std::size_t(std::find_if(packets_.begin(), packets_.end(), is_its) - packets_.begin());
@@ -222,6 +231,7 @@ private:
     }
 
     std::string codec_;
+    bool knows_size_;  ///< FFmpeg found the size of its frames while it looked into the file
     std::vector<Packet> packets_;
     bool begins_with_idr_ = false;  ///< the first holds a picture of H.264 before which nothing is needed
     bool is_reordered_ = false;     ///< times are in order of decoding though the pictures are not: AVI stores none

@@ -28,6 +28,7 @@ inline constexpr const char* earlier_bundle_format = "vivit-bundle/1";  // the p
 inline constexpr const char* manifest_name = "bundle.json";
 inline constexpr const char* model_name = "model.onnx";
 inline constexpr const char* model_data_name = "model.onnx.data";
+inline constexpr const char* signature_name = "model.sig";
 
 /// The name of an engine's file, as bundle.json lists it.
 [[nodiscard]] inline std::string plan_name(const std::string& engine) { return "engines/" + engine + ".plan"; }

@@ -151,6 +151,9 @@ private:
         files_ = As<std::map<std::string, FileRecord>>::read(json_["files"], "files");
         require_listed(model_name, "export it again");
         for (const auto& [name, engine] : manifest_.engines) require_listed(plan_name(name), "export it again");
+        for (const char* name : {manifest_name, signature_name})
+            if (files_.count(name))
+                refuse(std::string(" lists ") + name + ", which cannot describe itself; export the bundle again");
         read_cpu_graph();
     }
 

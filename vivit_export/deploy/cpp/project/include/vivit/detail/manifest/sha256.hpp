@@ -1,4 +1,4 @@
-// SHA-256 of bytes and files, by OpenSSL: no other header includes it.
+// SHA-256 of bytes and files, by OpenSSL.
 #pragma once
 
 #include <openssl/evp.h>
@@ -55,8 +55,9 @@ private:
     return digest.hex();
 }
 
-/// SHA-256 of bytes in memory.
-[[nodiscard]] inline std::string sha256_of(const std::vector<char>& bytes) {
+/// SHA-256 of bytes in memory: a vector or a string.
+template <typename Bytes>
+[[nodiscard]] std::string sha256_of_bytes(const Bytes& bytes) {
     Sha256 digest;
     digest.add(bytes.data(), bytes.size());
     return digest.hex();
