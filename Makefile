@@ -10,7 +10,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 LOWEST := $(VENV)-lowest
 SERVING := tests/bundle tests/calibration tests/deploy tests/report tests/runtime $(filter-out tests/test_architecture.py,$(wildcard tests/test_*.py))
-CPP    := $(shell find vivit_export tests benchmarks -name '*.[ch]pp' -o -name '*.h')
+CPP    := $(shell find vivit_export tests benchmarks fuzz -name '*.[ch]pp' -o -name '*.h')
 
 .PHONY: demo test test-lowest lint format venv dist clean
 
