@@ -7,7 +7,7 @@
 Each request is a batch of random size, of clips whose logits are known; one in a hundred is bad in one of several ways,
 and must be refused with a sentence. ``--server`` does the same through a real tritonserver. Meanwhile clients are
 killed in the middle of a request, and the server is killed and started again, which clients may notice only as an
-error. Results are added to ``results/soak.json``.
+error. Results are added to ``results/reliability/soak.json``.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from common import RESULTS, environment, write_results
 import vivit_export as ve
 from vivit_export.errors import ClipError, EnvironmentFault
 
+FOLDER = RESULTS / "reliability"
 CLIPS = 32
 TOLERANCE = 1e-5  # of the range of all logits: a batch may be summed in another order than a clip alone
 SETTLED = 0.2  # of all requests; until then caches fill
@@ -190,9 +191,11 @@ def adding(folder: Path) -> Iterator[dict[str, Any]]:
 @click.option("--threads", default=8, show_default=True)
 @click.option("--bad-share", default=0.01, show_default=True)
 @click.option("--batch", "most", default=8, show_default=True, help="Largest batch.")
-@click.option("--results", "folder", type=click.Path(path_type=Path), default=RESULTS, help="Folder to write to.")
+@click.option(
+    "--results", "folder", type=click.Path(path_type=Path), default=RESULTS / "reliability", help="Folder to write to."
+)
 def main(bundle: Path, server: bool, requests: int, threads: int, bad_share: float, most: int, folder: Path) -> None:
-    """Write benchmarks/results/soak.json."""
+    """Write benchmarks/results/reliability/soak.json."""
     with adding(folder) as content:
         if server:
             from soak_server import soak_server

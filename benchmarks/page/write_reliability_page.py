@@ -1,0 +1,98 @@
+"""Write ``docs/reliability.md`` from ``benchmarks/results/reliability/*.json``, so that no figure is typed by hand.
+
+    python benchmarks/page/write_reliability_page.py
+
+A test runs it and compares. A missing result is listed as not measured.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from markdown_table import megabytes, table
+from write_performance_page import machine
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks/results/reliability"
+PAGE = ROOT / "docs/reliability.md"
+
+_INTRO = """# Reliability
+
+`benchmarks/page/write_reliability_page.py` writes this page from `benchmarks/results/reliability/`. Below each section
+are the command that measured it and the machine. What the tests hold in each run is not repeated here; for the attacks,
+see [SECURITY.md](../SECURITY.md).
+"""
+_SESSIONS = {"onnxruntime-cpu": "ONNX Runtime", "openvino": "OpenVINO", "server": "tritonserver"}
+
+
+def page(results: Path = RESULTS) -> str:
+    """Write the whole page."""
+    parts, missing = [_INTRO], []
+    for name, title, write in SECTIONS:
+        path = results / f"{name}.json"
+        if not path.exists():
+            missing.append(f"- {title}")
+            continue
+        content = json.loads(path.read_text(encoding="utf-8"))
+        parts.append(f"## {title}\n\n{write(content)}\n\n{machine(content['environment'])}\n")
+    if missing:
+        parts.append("## Not measured\n\n" + "\n".join(missing) + "\n")
+    return "\n".join(parts)
+
+
+def _soak(content: dict[str, Any]) -> str:
+    words = (
+        "One session is asked from several threads, in batches of random size, for clips whose logits are known. A "
+        "request in a hundred is bad (another type, shape or size, or empty) and must be refused with a sentence. "
+        "Memory is that of the process which runs the engine, after a fifth of the requests and at the end. Through "
+        "tritonserver, with stand-ins for its back ends, clients are killed in the middle of a request meanwhile, and "
+        "the server is killed and started again; requests that it lost are counted as failed."
+    )
+    rows = []
+    for name, title in _SESSIONS.items():
+        if (told := content.get(name)) is None:
+            continue
+        outcomes, memory = told["outcomes"], told["resident_bytes"]
+        wrong = sum(outcomes.get(fault, 0) for fault in ("wrong", "accepted though bad", "refused though good"))
+        cells = (told["requests"], told["threads"], outcomes.get("right", 0), outcomes.get("refused", 0), wrong)
+        happened = ", ".join(f"{count} x {what}" for what, count in sorted(told.get("happened", {}).items()))
+        resident = (megabytes(memory["settled"]), megabytes(memory["end"]), f"{100 * told['growth']:+.1f} %")
+        rows.append((title, *cells, outcomes.get("failed", 0), *resident, happened or "–"))
+    columns = (
+        "engine",
+        "requests",
+        "threads",
+        "right",
+        "bad, refused",
+        "wrong",
+        "failed",
+        "MB settled",
+        "MB at the end",
+    )
+    return f"{words}\n\n{table((*columns, 'growth', 'meanwhile'), rows)}"
+
+
+def _fuzz(content: dict[str, Any]) -> str:
+    targets = content["targets"]
+    total = sum(told["executions"] or 0 for told in targets.values())
+    words = (
+        f"{len(targets)} readers of what others hand us, {total:,} executions guided by coverage (libFuzzer in C++, "
+        "Atheris in Python): nothing but our own errors may come out, within a second and bounded memory; "
+        "`both_languages` compares what Python and C++ say of a manifest. What was found before is mended, and tested. "
+        "Finds are those of this last run; `fuzz/` has the targets, the seeds and the inputs that were kept."
+    )
+    rows = [
+        (name, told["seconds"], f"{told['executions'] or 0:,}", told["coverage"], told["inputs"], told["finds"])
+        for name, told in sorted(targets.items())
+    ]
+    return f"{words}\n\n{table(('reader', 's', 'executions', 'edges covered', 'inputs', 'finds'), rows)}"
+
+
+SECTIONS = (("soak", "Soak", _soak), ("fuzz", "Fuzzing", _fuzz))
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    print(PAGE)
