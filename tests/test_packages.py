@@ -9,20 +9,20 @@ import sys
 import textwrap
 from pathlib import Path
 
+import project_file
 import pytest
-import tomllib
 
 from vivit_export.errors import EnvironmentFault, MissingDependencyError
 from vivit_export.flavour import Flavour
 from vivit_export.packages import EXTRAS, LOWEST_PYAV, missing_package, naming_the_extra, require_version
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PROJECT = project_file.project()
 
 
 def lower_bounds(requirements: list[str]) -> dict[str, str]:
     """``onnx-ir>=0.1.16`` as name and bound; extras of the package itself are left out."""
-    return dict(re.fullmatch(r"([\w-]+)(?:\[.*\])?>=([\d.]+)(?:,!=.*)?", text).groups() for text in requirements)  # type: ignore[union-attr,misc]
+    return dict(re.fullmatch(r"([\w-]+)(?:\[.*\])?>=([\d.]+)(?:[,;].*)?", text).groups() for text in requirements)  # type: ignore[union-attr,misc]
 
 
 def test_the_lowest_versions_are_those_that_pip_is_told() -> None:

@@ -11,8 +11,8 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
+import project_file
 import pytest
-import tomllib
 from make_demo_clips import Format, encode_clip
 from triton_server import Served
 
@@ -125,7 +125,7 @@ def test_python_example_works(workplace: Path, example: str, printed: str) -> No
 
 def test_extras_that_are_named_exist() -> None:
     named = {extra for group in re.findall(r'"vivit-export\[(.*?)\]"', README) for extra in group.split(",")} | {"gpu"}
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = project_file.project()
     assert named <= set(project["optional-dependencies"])
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -13,6 +15,7 @@ from onnx import TensorProto, helper
 import vivit_export as ve
 from vivit_export.bundle import MODEL, read_bundle
 from vivit_export.bundle.graph import require_sound_graph
+from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.errors import EnvironmentFault
 
 
@@ -112,3 +115,27 @@ def test_a_graph_that_the_engine_refuses_is_a_reason(bundles: Bundles, tmp_path:
     require_sound_graph(read_bundle(folder))
     with pytest.raises(EnvironmentFault, match=r"onnxruntime-cpu was .*: ONNX Runtime cannot load model.onnx: .*Floor"):
         ve.open_session(folder, prefer="onnxruntime-cpu")
+
+
+@pytest.mark.parametrize(
+    ("version", "precision", "disabled"), [("1.23.2", "fp8", 2), ("1.23.2", "int8", 0), ("1.24.1", "fp8", 0)]
+)
+def test_what_onnxruntime_1_23_does_wrong_with_fp8_is_turned_off(
+    bundles: Bundles, monkeypatch: pytest.MonkeyPatch, version: str, precision: str, disabled: int
+) -> None:
+    """`make test-lowest` runs the real one."""
+    need("onnxruntime")
+    import onnxruntime
+
+    bundle = bundles.demo(precision=precision, calibration=CalibrationOptions(num_clips=32))
+    given: list[Any] = []
+    real = onnxruntime.InferenceSession
+
+    def load(model: bytes, options: Any, providers: list[Any], disabled_optimizers: Sequence[str] = ()) -> Any:
+        given.extend(disabled_optimizers)
+        return real(model, options, providers=providers)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", load)
+    monkeypatch.setattr(onnxruntime, "__version__", version)
+    with ve.open_session(bundle, prefer="onnxruntime-cpu"):
+        assert len(given) == disabled

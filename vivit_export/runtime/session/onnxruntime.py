@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from vivit_export.bundle import Bundle
 from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError
+from vivit_export.packages import ORT_WITH_CODES_BESIDE_ATTENTION, is_older
 from vivit_export.precision import Precision
 from vivit_export.runtime.session.backend import arithmetic
 
@@ -179,9 +180,15 @@ def _options(onnxruntime: Any) -> Any:
     return options
 
 
-def _load(onnxruntime: Any, model: str | bytes, options: Any, providers: list[Any], name: str) -> Any:
+def _load(
+    onnxruntime: Any, model: str | bytes, options: Any, providers: list[Any], name: str, *, may_hold_fp8: bool = True
+) -> Any:
+    # 1.23 gives FP8 codes to a Transpose and to integer products, and then refuses its own graph.
+    old = is_older(onnxruntime.__version__, ORT_WITH_CODES_BESIDE_ATTENTION)
+    wrong = ["QDQPropagationTransformer", "QDQSelectorActionTransformer"]
+    more = {"disabled_optimizers": wrong} if old and may_hold_fp8 else {}
     try:
-        return onnxruntime.InferenceSession(model, options, providers=providers)
+        return onnxruntime.InferenceSession(model, options, providers=providers, **more)
     except Exception as e:  # onnxruntime's own exceptions share no public base
         raise BuildError(f"ONNX Runtime cannot load {name}: {str(e).splitlines()[0]}") from e
 
@@ -262,7 +269,8 @@ def _load_verified(onnxruntime: Any, bundle: Bundle, model: ModelProto, provider
         make = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type
         values = [make(weight.codes, weight.type) for weight in weights.tensors.values()]
         options.add_external_initializers(list(weights.tensors), values)
-    session = _load(onnxruntime, model.SerializeToString(), options, providers, bundle.model.name)
+    is_fp8 = bundle.precision is Precision.FP8
+    session = _load(onnxruntime, model.SerializeToString(), options, providers, bundle.model.name, may_hold_fp8=is_fp8)
     session.vivit_values = values  # as long as the session lives
     del weights, files
     return_freed_memory()
