@@ -67,6 +67,8 @@ MOST_GRAPH_BYTES = (2 << 30) - 1
 # --- of a video
 MOST_PIXELS = 1 << 25
 """Pixels of a frame that is decoded, unless the environment says otherwise: 8K video has slightly fewer."""
+MOST_HOLE_BYTES = 1 << 30
+"""Bytes of a file that nobody has written, in one place: a decoder would search them for hours."""
 ALIGNMENT_PIXELS = 64 << 16
 """What a decoder may need beyond the pixels of a frame, because it rounds rows up."""
 PIXELS_VARIABLE = "VIVIT_MAX_PIXELS"

@@ -222,7 +222,17 @@ def test_what_is_no_video_at_all(libav: Libav, tmp_path: Path) -> None:
         path.write_text(text, encoding="utf-8")
     Image.new("RGB", (64, 48)).save(tmp_path / "frame.png")
     os.mkfifo(tmp_path / "pipe.mp4")
-    paths += [tmp_path / "frame.png", tmp_path / "pipe.mp4", Path("/dev/null"), Path("-"), Path("https://host/a.mp4")]
+    with (tmp_path / "hollow.mp4").open("wb") as hollow:  # a download that has only begun
+        hollow.write(b"\0\0\0\x18ftypmp42")
+        hollow.truncate(1 << 40)
+    paths += [
+        tmp_path / "hollow.mp4",
+        tmp_path / "frame.png",
+        tmp_path / "pipe.mp4",
+        Path("/dev/null"),
+        Path("-"),
+        Path("https://host/a.mp4"),
+    ]
     paths += [
         tmp_path / ("x" * 300 + ".mp4"),
         make_audio(tmp_path / "a.m4a"),

@@ -6,6 +6,8 @@ Only a file's own bytes are read. FFmpeg is restricted to containers that hold t
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import stat
 from collections.abc import Generator, Iterator
@@ -17,7 +19,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from vivit_export.errors import ClipError
-from vivit_export.limits import ALIGNMENT_PIXELS, PIXELS_VARIABLE, most_pixels
+from vivit_export.limits import ALIGNMENT_PIXELS, MOST_HOLE_BYTES, PIXELS_VARIABLE, most_pixels
 from vivit_export.packages import LOWEST_PYAV, require_version
 from vivit_export.runtime.clips.video.stopping import stop_if_dropped
 
@@ -38,6 +40,7 @@ _OPTIONS = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
 _ONE_FRAME_AT_A_TIME = ("theora", "vp3", "vp4")
 
 _HEAD_BYTES = 512
+_MOST_HOLES = 1000
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path has made one slash of two
 _PLAYLISTS = ("#extm3u", "ffconcat", "[playlist]", "<mpd", "<smil", "<asx", "<smoothstreamingmedia", "<playlist", "v=0")
 _KINDS = {
@@ -65,15 +68,50 @@ def require_file(path: Path, wanted: str = "a video file") -> None:
             raise ClipError(f"{path} is {_KINDS[stat.S_IFMT(status.st_mode)]}")
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
+            hole = _largest_hole(file.fileno(), status.st_size)
     except (FileNotFoundError, NotADirectoryError) as e:
         raise ClipError(_why_missing(path, wanted)) from e
     except OSError as e:
         raise ClipError(f"{path} cannot be read: {e.strerror}; give a video file that you may read") from e
     if not head:
         raise ClipError(f"{path} is empty; give a video file")
+    if hole > MOST_HOLE_BYTES:
+        raise ClipError(
+            f"{path} has a hole of {hole} bytes, as a download has that is not finished; get all of it, or copy it "
+            "again"
+        )
     text = _text(head)
     if text is not None:
         raise ClipError(f"{path} is {_kind_of_text(text)}")
+
+
+def _largest_hole(descriptor: int, size: int) -> int:
+    """Return the length of the largest part that was never written, where the file system can tell; else 0.
+
+    Of a file with very many holes, only the first are looked at.
+    """
+    largest = at = 0
+    try:
+        for _ in range(_MOST_HOLES if size > MOST_HOLE_BYTES else 0):
+            hole = os.lseek(descriptor, at, os.SEEK_HOLE)
+            if hole >= size:
+                break
+            at = _next_data(descriptor, hole, size)
+            largest = max(largest, at - hole)
+            if at == size:
+                break
+    except OSError:
+        return 0
+    return largest
+
+
+def _next_data(descriptor: int, hole: int, size: int) -> int:
+    try:
+        return os.lseek(descriptor, hole, os.SEEK_DATA)
+    except OSError as e:
+        if e.errno != errno.ENXIO:
+            raise
+        return size  # there are no data any more
 
 
 def _why_missing(path: Path, wanted: str) -> str:

@@ -25,6 +25,7 @@ inline constexpr int most_levels = 64;
 inline constexpr int most_containers = 200000;
 inline constexpr std::int64_t most_resized_pixels = std::int64_t(64) << 20;
 inline constexpr std::int64_t default_most_pixels = std::int64_t(32) << 20;
+inline constexpr std::int64_t most_hole_bytes = std::int64_t(1) << 30;
 inline constexpr std::int64_t alignment_pixels = std::int64_t(64) << 16;
 inline constexpr const char* pixels_variable = "VIVIT_MAX_PIXELS";
 

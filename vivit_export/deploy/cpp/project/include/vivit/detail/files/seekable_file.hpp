@@ -1,6 +1,9 @@
 // A video file with random access.
 #pragma once
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
@@ -12,6 +15,7 @@
 #include <string>
 #include <system_error>
 
+#include "vivit/detail/limits.hpp"
 #include "vivit/errors.hpp"
 
 namespace vivit::detail {
@@ -38,6 +42,7 @@ public:
             stream_.open(path, std::ios::binary);
             if (!stream_) failure = std::error_code(errno ? errno : EIO, std::generic_category());
         }
+        if (!failure) require_written(path);
         if (failure)
             throw ClipError(name_ + " cannot be read: " + std::strerror(failure.value()) +
                             "; give a video file that you may read");
@@ -67,6 +72,23 @@ public:
     }
 
 private:
+    /// Refuse a file with a large part that was never written: a decoder would search it for hours.
+    void require_written(const std::filesystem::path& path) const {
+        const int descriptor = size_ > most_hole_bytes ? ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC) : -1;
+        std::int64_t largest = 0, at = 0;
+        for (int i = 0; i < 1000 && descriptor >= 0 && at >= 0 && at < size_; ++i) {
+            const std::int64_t hole = ::lseek(descriptor, at, SEEK_HOLE);
+            if (hole < 0 || hole >= size_) break;  // the file system cannot tell, or there is none
+            at = ::lseek(descriptor, hole, SEEK_DATA);
+            if (at < 0 && errno == ENXIO) at = size_;  // there are no data any more
+            largest = std::max(largest, at - hole);
+        }
+        if (descriptor >= 0) ::close(descriptor);
+        if (largest > most_hole_bytes)
+            throw ClipError(name_ + " has a hole of " + std::to_string(largest) +
+                            " bytes, as a download has that is not finished; get all of it, or copy it again");
+    }
+
     [[nodiscard]] std::string why_missing() const {
         if (name_ == "-") return "standard input cannot be searched as a video must be; save the video to a file first";
         const auto colon = name_.find(":/");
