@@ -149,7 +149,7 @@ def test_an_endless_stream_on_standard_input_takes_no_more_memory_the_longer_it_
     demo_bundle: Path, tmp_path: Path
 ) -> None:
     """Frames come as fast as they are taken; then the stream breaks off."""
-    command = [BIN / "vivit", "predict", demo_bundle, "-", "--window", "8f", "--quiet"]
+    command = [str(BIN / "vivit"), "predict", str(demo_bundle), "-", "--window", "8f", "--quiet"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdin is not None and process.stdout is not None
     feeder = threading.Thread(target=feed, args=(process,), daemon=True)

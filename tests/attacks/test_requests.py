@@ -322,7 +322,7 @@ def test_good_and_bad_requests_at_once_get_each_its_own_answer(client: Client) -
     for number, data in enumerate(rows):
         video = triton.InferInput("video", [1, len(data)], "UINT8")
         video.set_data_from_numpy(np.frombuffer(data, np.uint8)[None])
-        grpc.async_infer("demo-video", [video], lambda result, error, n=number: keep(n, result, error))  # type: ignore[misc]
+        grpc.async_infer("demo-video", [video], lambda result, error, n=number: keep(n, result, error))
     deadline = time.monotonic() + 60
     while len(found) < len(rows) and time.monotonic() < deadline:
         time.sleep(0.02)
