@@ -208,3 +208,22 @@ def test_the_whole_bundle_is_sound(bundle: Path) -> None:
     found = read_bundle(bundle)
     assert isinstance(found.manifest, Manifest) and BYTES and found.engines
     use(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("top1", -0.5), ("top1", 1.0000001), ("top5", 2), ("agreement", -1e-9), ("top1", 1e308)]
+)
+def test_a_share_of_more_than_all_is_refused(bundle: Path, tmp_path: Path, name: str, value: float) -> None:
+    copied = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    edit(copied, lambda manifest: manifest["checks"]["runs"][0]["drift"].update({name: value}))
+    with pytest.raises(VivitExportError, match=f"drift {name}=.* is no share, which is from 0 to 1"):
+        read_bundle(copied)
+
+
+@pytest.mark.parametrize("limit", [-1.0, 0.0, 1e-200, 5e-324, 1.0, 2.0, 1e308])
+def test_no_limit_of_a_gate_gives_a_traceback(bundle: Path, tmp_path: Path, limit: float) -> None:
+    copied = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    for share in (0.0, 2e-200, 1.0):
+        edit(copied, lambda manifest, s=share: manifest["checks"]["runs"][0]["drift"].update(top1=s))  # type: ignore[misc]
+        edit(copied, lambda manifest: manifest["checks"]["gate"].update(top1=limit))
+        use(read_bundle(copied))

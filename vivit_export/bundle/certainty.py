@@ -8,6 +8,7 @@ that of the normal distribution is not (R. G. Newcombe, Statistics in Medicine 1
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -98,7 +99,7 @@ def clips_to_settle(share: float, limit: float) -> int | None:
 
     Returns:
         The smallest number for which `wilson_interval` leaves the limit out; None: no number does, because the share
-        equals the limit.
+        equals the limit, up to rounding.
     """
     if share == limit:
         return None
@@ -106,7 +107,10 @@ def clips_to_settle(share: float, limit: float) -> int | None:
     # equation. A limit of 0 or 1 is an end of the interval for any number of clips.
     if not 0 < limit < 1:
         return 1
-    return math.floor(_Z**2 * limit * (1 - limit) / (share - limit) ** 2) + 1
+    gap = (share - limit) ** 2
+    if gap < sys.float_info.min:
+        return None
+    return math.floor(_Z**2 * limit * (1 - limit) / gap) + 1
 
 
 def _percent(share: float) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 from vivit_export.contract import Task
-from vivit_export.errors import DriftError
+from vivit_export.errors import DriftError, InputError
 from vivit_export.records import JsonObject, to_json
 
 _AT_LEAST = frozenset({"top1", "top5", "agreement", "cosine", "embedding_cosine"})
@@ -50,6 +50,12 @@ class Drift:
     embedding_cosine: float | None
     nonfinite: int
     agreement: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("top1", "top5", "agreement"):
+            share = getattr(self, name)
+            if share is not None and not 0 <= share <= 1:
+                raise InputError(f"drift {name}={share} is no share, which is from 0 to 1; check the bundle again")
 
 
 METRICS = frozenset(f.name for f in fields(Drift)) - {"num_clips"}
