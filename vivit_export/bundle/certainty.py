@@ -101,13 +101,15 @@ def clips_to_settle(share: float, limit: float) -> int | None:
         The smallest number for which `wilson_interval` leaves the limit out; None: no number does, because the share
         equals the limit, up to rounding.
     """
-    gap = (share - limit) ** 2
-    if gap < sys.float_info.min:
+    if share == limit:
         return None
     # One end of the interval reaches the limit where (share - limit)^2 = z^2 limit (1 - limit) / n: Wilson's own
     # equation. A limit of 0 or 1 is an end of the interval for any number of clips.
     if not 0 < limit < 1:
         return 1
+    gap = (share - limit) ** 2
+    if gap < sys.float_info.min:
+        return None
     return math.floor(_Z**2 * limit * (1 - limit) / gap) + 1
 
 
