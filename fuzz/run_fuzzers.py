@@ -17,8 +17,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 HERE = Path(__file__).parent
@@ -120,10 +121,41 @@ def fuzz(name: str, seconds: int, readers: Path, corpus: Path | None = None) -> 
 
 def keep(name: str, readers: Path) -> None:
     """Pack the inputs of a target that cover everything, the smallest first."""
+    corpus = BUILD / "corpus" / name
+    if name in PYTHON:  # libFuzzer's own way starts processes of itself, which Atheris is not
+        os.environ["VIVIT_FUZZ_READERS"] = str(readers)
+        corpora.keep(name, covering(name, [path.read_bytes() for path in corpus.iterdir()])[:_MOST_KEPT])
+        return
     with tempfile.TemporaryDirectory() as folder:
-        _run(name, readers, ["-merge=1", *_LIMITS, folder, str(BUILD / "corpus" / name)])
+        _run(name, readers, ["-merge=1", *_LIMITS, folder, str(corpus)])
         found = sorted((path.read_bytes() for path in Path(folder).iterdir()), key=len)
     corpora.keep(name, found[:_MOST_KEPT])
+
+
+def covering(name: str, found: Iterable[bytes]) -> list[bytes]:
+    """Return inputs that together reach every line of the package that all reach, the smallest first."""
+    import targets
+
+    package = str(ROOT / "vivit_export")
+    reached: set[tuple[str, int]] = set()
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        if not frame.f_code.co_filename.startswith(package):
+            return None
+        reached.add((frame.f_code.co_filename, frame.f_lineno))
+        return trace
+
+    kept = []
+    for data in sorted(found, key=lambda data: (len(data), data)):
+        before = len(reached)
+        sys.settrace(trace)
+        try:
+            targets.check(name, data)
+        finally:
+            sys.settrace(None)
+        if len(reached) > before:
+            kept.append(data)
+    return kept
 
 
 def _run(name: str, readers: Path, options: Sequence[str]) -> subprocess.CompletedProcess[str]:

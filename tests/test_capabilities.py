@@ -65,5 +65,6 @@ def test_every_name_that_ci_requires_is_known() -> None:
         "kubernetes_validate",
         "cryptography",
         "model_signing",
+        "atheris",
     }
     assert set(line.partition("=")[2].split(",")) <= known
