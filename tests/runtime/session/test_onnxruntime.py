@@ -17,6 +17,7 @@ from vivit_export.bundle import MODEL, read_bundle
 from vivit_export.bundle.graph import require_sound_graph
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.errors import EnvironmentFault
+from vivit_export.packages import ORT_WITH_CODES_BESIDE_ATTENTION, is_older
 
 
 @pytest.mark.parametrize(("starts", "device"), [(True, "cuda"), (False, "cpu")])
@@ -32,9 +33,9 @@ def test_a_calibration_runs_on_the_gpu_where_there_is_one(
     real = onnxruntime.InferenceSession
 
     class Cuda:
-        def __init__(self, model: object, options: object, providers: list[object]) -> None:
+        def __init__(self, model: object, options: object, providers: list[object], **more: object) -> None:
             asked.append(providers)
-            self._session = real(model, options, providers=["CPUExecutionProvider"])
+            self._session = real(model, options, providers=["CPUExecutionProvider"], **more)
 
         def __getattr__(self, name: str) -> object:
             return getattr(self._session, name)
@@ -72,7 +73,7 @@ def test_cuda_runs_narrow_types_with_fused_attention_where_that_loads(
     loaded: list[object] = []
 
     class Loads:
-        def __init__(self, model: object, _options: object, providers: list[object]) -> None:
+        def __init__(self, model: object, _options: object, providers: list[object], **_more: object) -> None:
             if refuses and isinstance(model, bytes) and refuses.encode() in model:
                 raise RuntimeError("no kernel\nfor it")
             loaded.append(model)
@@ -133,8 +134,11 @@ def test_what_onnxruntime_1_23_does_wrong_with_fp8_is_turned_off(
 
     def load(model: bytes, options: Any, providers: list[Any], disabled_optimizers: Sequence[str] = ()) -> Any:
         given.extend(disabled_optimizers)
-        return real(model, options, providers=providers)
+        # Whatever version it is told to be, the real one gets what it needs.
+        return real(model, options, providers=providers, disabled_optimizers=wrong if is_old else [])
 
+    wrong = ["QDQPropagationTransformer", "QDQSelectorActionTransformer"]
+    is_old = is_older(onnxruntime.__version__, ORT_WITH_CODES_BESIDE_ATTENTION)
     monkeypatch.setattr(onnxruntime, "InferenceSession", load)
     monkeypatch.setattr(onnxruntime, "__version__", version)
     with ve.open_session(bundle, prefer="onnxruntime-cpu"):
