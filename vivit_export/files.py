@@ -144,11 +144,21 @@ def regular_text(path: Path, most: int, encoding: str = "utf-8") -> str:
         OSError: see `open_regular`.
         ValueError: it is larger, or not text.
     """
+    return regular_bytes(path, most).decode(encoding)
+
+
+def regular_bytes(path: Path, most: int) -> bytes:
+    """Return the bytes of a file that is no pipe and no larger than ``most`` bytes.
+
+    Raises:
+        OSError: see `open_regular`.
+        ValueError: it is larger.
+    """
     with open_regular(path) as file:
         data = file.read(most + 1)
     if len(data) > most:
         raise ValueError(f"it has more than {most >> 20} MiB")
-    return data.decode(encoding)
+    return data
 
 
 def sha256_of(path: Path) -> str:

@@ -153,22 +153,24 @@ def test_a_file_that_the_listing_leaves_out_is_refused(place: Path) -> None:
             check(place / "models/m", trusted(place))
 
 
-@pytest.mark.parametrize("name", ["../b/model.onnx", "/etc/passwd", "a\\b"])
-def test_a_listing_leads_nowhere_else(place: Path, name: str) -> None:
+def list_one_more(place: Path, name: str) -> None:
+    """Let the deployment's listing name another file."""
     listing = place / "app/deployment.json"
     data = json.loads(listing.read_text())
     data["files"][name] = {"sha256": "0" * 64, "size": 1}
     listing.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize("name", ["../b/model.onnx", "/etc/passwd", "a\\b"])
+def test_a_listing_leads_nowhere_else(place: Path, name: str) -> None:
+    list_one_more(place, name)
     with pytest.raises(BundleError, match=r"deployment\.json lists .*, which lies outside the deployment"):
         verify_deployment(place / "app", trusted(place))
 
 
 @pytest.mark.parametrize("name", ["gone", "a\0b", "x" * 5000])
 def test_a_file_that_is_missing(place: Path, name: str) -> None:
-    listing = place / "app/deployment.json"
-    data = json.loads(listing.read_text())
-    data["files"][name] = {"sha256": "0" * 64, "size": 1}
-    listing.write_text(json.dumps(data))
+    list_one_more(place, name)
     with pytest.raises(BundleError, match=r"is missing \(or not a file\); deploy the bundle again"):
         verify_deployment(place / "app", trusted(place))
 

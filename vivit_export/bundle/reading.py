@@ -15,7 +15,7 @@ from vivit_export.bundle.names import ENGINES, FORMAT, GOLDEN, MANIFEST, MODEL, 
 from vivit_export.bundle.upgrade import from_version_1
 from vivit_export.contract import Contract
 from vivit_export.errors import BundleError, InputError
-from vivit_export.files import as_path, open_regular, sha256_of
+from vivit_export.files import as_path, open_regular, regular_bytes, sha256_of
 from vivit_export.limits import MOST_MANIFEST_BYTES
 from vivit_export.precision import Precision
 from vivit_export.records import JsonObject, from_json, parse_json
@@ -186,11 +186,12 @@ def _read_manifest(folder: Path) -> bytes:
     if not path.is_file():
         what = "is not a folder" if not folder.is_dir() else f"has no {MANIFEST}"
         raise BundleError(f"{folder} {what}; make a bundle with: vivit-export MODEL -o {folder}")
-    with open_regular(path) as file:
-        content = file.read(MOST_MANIFEST_BYTES + 1)
-    if len(content) > MOST_MANIFEST_BYTES:
-        raise BundleError(f"{path} is larger than {MOST_MANIFEST_BYTES >> 20} MiB; it is not a bundle's manifest")
-    return content
+    try:
+        return regular_bytes(path, MOST_MANIFEST_BYTES)
+    except ValueError as e:
+        raise BundleError(
+            f"{path} is larger than {MOST_MANIFEST_BYTES >> 20} MiB; it is not a bundle's manifest"
+        ) from e
 
 
 def _parse(content: bytes, path: Path) -> JsonObject:

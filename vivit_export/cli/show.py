@@ -54,8 +54,8 @@ def show_report(report: DriftReport, form: CheckFormat, bundle: str) -> None:
     from vivit_export.report.ci import github_text, junit_text
     from vivit_export.report.text import drift_text
 
-    certainty = certainty_of(report)
     if form == "json":
+        certainty = certainty_of(report)
         known = {} if certainty is None else {"certainty": to_json(certainty)}
         show_json({**report.to_json(), **known, "passed": report.passed})
     elif form == "junit":

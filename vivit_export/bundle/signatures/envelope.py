@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vivit_export.errors import InputError, SignatureError
-from vivit_export.files import json_text, open_regular
+from vivit_export.files import json_text, regular_bytes
 from vivit_export.limits import MOST_CERTIFICATES, MOST_SIGNATURE_BYTES
 from vivit_export.records import from_json, parse_json, shown
 
@@ -73,11 +73,12 @@ def read_small_file(path: Path) -> bytes:
         OSError: it cannot be read, or is a folder, a pipe, a socket or a device.
         InputError: it is larger.
     """
-    with open_regular(path) as file:
-        data = file.read(MOST_SIGNATURE_BYTES + 1)
-    if len(data) > MOST_SIGNATURE_BYTES:
-        raise InputError(f"{path} is larger than {MOST_SIGNATURE_BYTES >> 20} MiB; it holds no signature and no key")
-    return data
+    try:
+        return regular_bytes(path, MOST_SIGNATURE_BYTES)
+    except ValueError as e:
+        raise InputError(
+            f"{path} is larger than {MOST_SIGNATURE_BYTES >> 20} MiB; it holds no signature and no key"
+        ) from e
 
 
 def parse_envelope(data: bytes, path: Path) -> Envelope:
