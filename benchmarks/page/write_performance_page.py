@@ -16,6 +16,7 @@ from gpu_section import gpu_section
 from line_chart import line_chart
 from live_section import live_section, spans_section
 from markdown_table import megabytes, table
+from page_of_results import machine, page_of
 from peers_section import peers_section
 from quantization_section import ideas_section, quantization_section
 from throughput_section import throughput_section
@@ -34,31 +35,9 @@ trained.
 """
 
 
-def machine(environment: dict[str, Any]) -> str:
-    """Say where and how a result was measured."""
-    packages = environment.get("packages", environment)
-    names = ("torch", "transformers", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx")
-    versions = ", ".join(f"{name} {packages[name]}" for name in names if packages.get(name))
-    command = environment.get("command", "")
-    load = environment.get("load_before", environment.get("load_1min"))
-    gpu = f"{environment['gpu']}; " if environment.get("gpu") else ""
-    where = f"{gpu}{environment['cpu']}, {environment['cores']} cores, load {load} before; {versions}"
-    return f"`{command}` · {where}" if command else where
-
-
 def page(results: Path = RESULTS) -> str:
     """Write the whole page."""
-    parts, missing = [_INTRO], []
-    for name, title, write in SECTIONS:
-        path = results / f"{name}.json"
-        if not path.exists():
-            missing.append(f"- {title} (`benchmarks/{name}.py`)")
-            continue
-        content = json.loads(path.read_text(encoding="utf-8"))
-        parts.append(f"## {title}\n\n{write(content)}\n\n{machine(content['environment'])}\n")
-    if missing:
-        parts.append("## Not measured\n\n" + "\n".join(missing) + "\n")
-    return "\n".join(parts)
+    return page_of(_INTRO, SECTIONS, results, lambda name: f" (`benchmarks/{name}.py`)")
 
 
 def _sessions(content: dict[str, Any]) -> str:

@@ -7,12 +7,11 @@ A test runs it and compares. A missing result is listed as not measured.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from markdown_table import megabytes, table
-from write_performance_page import machine
+from page_of_results import page_of
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results/reliability"
@@ -29,17 +28,7 @@ _SESSIONS = {"onnxruntime-cpu": "ONNX Runtime", "openvino": "OpenVINO", "server"
 
 def page(results: Path = RESULTS) -> str:
     """Write the whole page."""
-    parts, missing = [_INTRO], []
-    for name, title, write in SECTIONS:
-        path = results / f"{name}.json"
-        if not path.exists():
-            missing.append(f"- {title}")
-            continue
-        content = json.loads(path.read_text(encoding="utf-8"))
-        parts.append(f"## {title}\n\n{write(content)}\n\n{machine(content['environment'])}\n")
-    if missing:
-        parts.append("## Not measured\n\n" + "\n".join(missing) + "\n")
-    return "\n".join(parts)
+    return page_of(_INTRO, SECTIONS, results, lambda name: "")
 
 
 def _soak(content: dict[str, Any]) -> str:
