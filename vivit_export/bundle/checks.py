@@ -10,7 +10,8 @@ from vivit_export.contract import Task
 from vivit_export.errors import DriftError, InputError
 from vivit_export.records import JsonObject, to_json
 
-_AT_LEAST = frozenset({"top1", "top5", "agreement", "cosine", "embedding_cosine"})
+AT_LEAST = frozenset({"top1", "top5", "agreement", "cosine", "embedding_cosine"})
+"""The metrics that a gate limits from below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def why_useless(metric: str, limit: float) -> str:
     An agreement is a share from 0 to 1 or a cosine from -1 to 1, and must reach its limit. A difference is 0 or more,
     and must not exceed its limit.
     """
-    if metric not in _AT_LEAST:
+    if metric not in AT_LEAST:
         within = "0 or more, and finite"
         return _useless(within, never_met=limit < 0, never_exceeded=limit == float("inf"))
     lowest = -1 if metric.endswith("cosine") else 0
@@ -129,7 +130,7 @@ class Gate:
 
     def tightened(self, share: float) -> Gate:
         """Return a gate that allows this share of the differences, and of the missing agreement."""
-        limits = {n: 1 - share * (1 - v) if n in _AT_LEAST else share * v for n, v in self.limits.items()}
+        limits = {n: 1 - share * (1 - v) if n in AT_LEAST else share * v for n, v in self.limits.items()}
         return Gate(limits)
 
     def violations(self, drift: Drift) -> list[str]:
@@ -139,7 +140,7 @@ class Gate:
             value = getattr(drift, name)
             if value is None:
                 continue
-            at_least = name in _AT_LEAST
+            at_least = name in AT_LEAST
             if not (value >= limit if at_least else value <= limit):
                 found.append(f"{name} {value:.6g} is {'below' if at_least else 'above'} {limit:g}")
         return found

@@ -48,7 +48,7 @@ from vivit_export.files import as_path, write_json
 from vivit_export.leftovers import remove_scratch
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
-from vivit_export.report.html import declined_texts
+from vivit_export.report.facts import declined_texts
 from vivit_export.runtime.drift.metrics import parse_gate
 from vivit_export.runtime.drift.parity import graph_parity
 

@@ -14,7 +14,7 @@ from vivit_export.contract import Clip
 from vivit_export.errors import counted
 from vivit_export.printing import one_line
 from vivit_export.records import JsonObject, to_json
-from vivit_export.report.html import (
+from vivit_export.report.facts import (
     BENCH_COLUMNS,
     bench_rows,
     declined_texts,
