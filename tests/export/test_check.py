@@ -52,7 +52,7 @@ class Setup:
         shape = (num_clips, clip.num_frames, clip.height, clip.width, 3)
         crops = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         pixels = Preprocessor(clip, self.checkpoint.preprocess).to_pixels(crops)
-        return CheckClips("noise", tuple(f"{i}.mp4" for i in range(num_clips)), crops, crops, pixels)
+        return CheckClips(CheckedClips("noise", tuple(f"{i}.mp4" for i in range(num_clips))), crops, crops, pixels)
 
     @property
     def contract(self) -> Contract:

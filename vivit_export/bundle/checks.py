@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
+from vivit_export.bundle.clip_view import ClipView, VideoFacts
 from vivit_export.contract import Task
 from vivit_export.errors import DriftError, InputError
 from vivit_export.records import JsonObject, to_json
@@ -209,10 +210,12 @@ class CheckedClips:
     Attributes:
         source: where the clips come from.
         names: names of the clips.
+        videos: what the header of each video says, if the clips were read from videos of the user.
     """
 
     source: str
     names: tuple[str, ...]
+    videos: tuple[VideoFacts | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +229,7 @@ class DriftReport:
         runs: the runs.
         parity: comparisons of preprocessed pixels, if any; no pixel may differ.
         blocks: drift after each encoder block, if requested; not gated.
+        view: the clips one by one; None in what was written before this existed, or if no gated run ran.
     """
 
     reference: str
@@ -234,6 +238,7 @@ class DriftReport:
     runs: tuple[Run, ...]
     parity: tuple[Parity, ...] = ()
     blocks: tuple[BlockDrift, ...] = ()
+    view: ClipView | None = None
 
     @property
     def source(self) -> str:

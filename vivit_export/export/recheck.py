@@ -30,7 +30,6 @@ from vivit_export.progress import Progress, Silent
 from vivit_export.runtime import Preprocessor, find_clips
 from vivit_export.runtime.clips.video.reading import Reading, told_by
 from vivit_export.runtime.drift.check import (
-    Outputs,
     check_session,
     checked_batches,
     gate_of,
@@ -38,8 +37,10 @@ from vivit_export.runtime.drift.check import (
     run_full_batches,
     tuned_batches,
 )
+from vivit_export.runtime.drift.clip_view import ClipTally
 from vivit_export.runtime.drift.metrics import compare
 from vivit_export.runtime.drift.parity import graph_parity
+from vivit_export.runtime.drift.per_clip import Outputs
 from vivit_export.runtime.select import CPU_ENGINES, open_session
 from vivit_export.runtime.session.session import Session
 
@@ -52,10 +53,10 @@ class _Reference:
     """Clips with the reference results for a bundle."""
 
     name: str
-    source: str
-    names: tuple[str, ...]
+    clips: CheckedClips
     frames: npt.NDArray[np.uint8]
     outputs: Outputs
+    tally: ClipTally
     runs: tuple[Run, ...] = ()
     parity: tuple[Parity, ...] = ()
     blocks: tuple[BlockDrift, ...] = ()
@@ -124,15 +125,15 @@ def check(
     with open_session(source, engine, device, cpu_precision) as session:
         progress.note(f"runs on {session.details}")
         if chosen == "golden":
-            reference = _golden(source, num_clips)
+            reference = _golden(source, num_clips, limits)
         else:
             reference = _eager(source, clips, checkpoint, num_clips, limits, per_block, reading, readers, progress)
         runs = [*reference.runs, *_session_runs(source, session, reference, limits, progress)]
     with progress.stage("compare preprocessed pixels"):
         in_graph = _graph_parity(source, reference.frames)
     parity = (*reference.parity, *([in_graph] if in_graph else []))
-    tried = CheckedClips(reference.source, reference.names)
-    return DriftReport(reference.name, tried, limits, tuple(runs), parity, reference.blocks)
+    view = reference.tally.view(reference.clips, runs)
+    return DriftReport(reference.name, reference.clips, limits, tuple(runs), parity, reference.blocks, view)
 
 
 def assert_no_drift(
@@ -204,16 +205,28 @@ def _check_reading(against: Against, decode: Decode, readers: int | None) -> Non
         )
 
 
-def _golden(bundle: Bundle, num_clips: int | None) -> _Reference:
-    frames, outputs = golden_clips(bundle)
+def _golden(bundle: Bundle, num_clips: int | None, gate: Gate) -> _Reference:
+    frames, stored = golden_clips(bundle)
+    outputs = {name: array[:num_clips] for name, array in stored.items()}
     checks = bundle.manifest.checks
+    clips = _of_golden(checks.clips if checks else CheckedClips("", ()), min(len(frames), num_clips or len(frames)))
     return _Reference(
         name=f"{checks.reference} (golden)" if checks else "golden",
-        source=checks.source if checks else "",
-        names=checks.names[:num_clips] if checks else (),
+        clips=clips,
         frames=frames[:num_clips],
-        outputs={name: array[:num_clips] for name, array in outputs.items()},
+        outputs=outputs,
+        tally=_tally(bundle, outputs, gate),
     )
+
+
+def _of_golden(clips: CheckedClips, count: int) -> CheckedClips:
+    """Return the first clips; those that a manifest does not name are numbered."""
+    names = (*clips.names[:count], *(f"clip {i}" for i in range(len(clips.names), count)))
+    return CheckedClips(clips.source, names, clips.videos[:count] if len(clips.videos) >= count else ())
+
+
+def _tally(bundle: Bundle, outputs: Outputs, gate: Gate) -> ClipTally:
+    return ClipTally(outputs, gate.tie_margin, bundle.contract.task, bundle.contract.labels)
 
 
 def _eager(
@@ -237,11 +250,13 @@ def _eager(
         clips = load_check_clips(bundle.contract, place, limit, progress.note, reading, readers)
     outputs = run_eager(loaded, bundle.contract, clips, Precision.FP32, progress)
     runs: tuple[Run, ...] = ()
+    tally = _tally(bundle, outputs, gate)
     base = bundle.precision.base
     if base.rounds:
         low = run_eager(loaded, bundle.contract, clips, base, progress)
         drift = compare(outputs, low, gate.tie_margin, bundle.contract.task)
         runs = (Run(f"eager {base}", 1, False, drift),)
+        tally.add(runs[0], np.arange(len(clips.names)), low)
     blocks: tuple[BlockDrift, ...] = ()
     if per_block:
         from vivit_export.export.block_drift import block_drift
@@ -251,7 +266,7 @@ def _eager(
     with progress.stage("compare with VivitImageProcessor"):
         parity = processor_parity(bundle.contract, None if folder is None else Path(folder), limit)
     name = f"eager fp32, {loaded.framework}"
-    return _Reference(name, clips.source, clips.names, clips.frames, outputs, runs, (parity,), blocks)
+    return _Reference(name, clips.checked, clips.frames, outputs, tally, runs, (parity,), blocks)
 
 
 def load_exported_checkpoint(bundle: Bundle, checkpoint: str | None) -> Checkpoint:
@@ -293,7 +308,8 @@ def _session_runs(bundle: Bundle, session: Session, reference: _Reference, gate:
         "larger ones are split"
     )
     with progress.stage(f"run {counted(len(reference.frames), 'clips')} on {session.engine}"):
-        runs = check_session(session, reference.frames, reference.outputs, gate, tuned_batches(bundle))
+        tuned = tuned_batches(bundle)
+        runs = check_session(session, reference.frames, reference.outputs, gate, tuned, reference.tally)
     if session.engine in CPU_ENGINES and bundle.precision.rounds:
         runs.append(_emulated_run(bundle, reference, gate, progress))
     return runs
@@ -312,7 +328,8 @@ def _emulated_run(bundle: Bundle, reference: _Reference, gate: Gate, progress: P
         if bundle.contract.io.mode == "pixels":
             clips = Preprocessor(bundle.contract.clip, bundle.contract.preprocess).to_pixels(reference.frames)
         task = bundle.contract.task
-        return run_full_batches(emulated.run, f"{emulated.name}, {name}", clips, reference.outputs, gate, task, 1)
+        named = f"{emulated.name}, {name}"
+        return run_full_batches(emulated.run, named, clips, reference.outputs, gate, task, 1, reference.tally)
 
 
 def _graph_parity(bundle: Bundle, frames: npt.NDArray[np.uint8]) -> Parity | None:
