@@ -217,7 +217,7 @@ def test_check_shows_drift_pixels_and_gate(cli: Cli, bundle: Path) -> None:
 def test_check_as_json(cli: Cli, bundle: Path) -> None:
     facts = json.loads(cli("check", bundle, "--json", "-q", *QUICK).stdout)
     assert facts["passed"] is True
-    assert set(facts) == {"reference", "clips", "gate", "runs", "parity", "blocks", "certainty", "passed"}
+    assert set(facts) == {"reference", "clips", "gate", "runs", "parity", "blocks", "view", "certainty", "passed"}
     assert facts["certainty"]["clips_to_settle"] == 381
 
 
