@@ -207,11 +207,12 @@ def test_check_shows_drift_pixels_and_gate(cli: Cli, bundle: Path) -> None:
     assert re.fullmatch(
         r"pixels     the graph reproduces the pixel values of the runtime bit for bit \(\d+ values\)", shown[4]
     )
-    assert shown[5] == (
+    assert shown[5].startswith("clips      no flip in 3 clips, drift at most 0.0")
+    assert shown[7] == (
         "certainty  top-1 agreement is 100 % on 3 clips, and with 95 % confidence from 43.85 % to 100 % on all; 381 "
         "clips like these would settle whether it reaches 99 %"
     )
-    assert shown[6].startswith("gate       passed: clear_flips 0, cosine 0.9999, ")
+    assert shown[8].startswith("gate       passed: clear_flips 0, cosine 0.9999, ")
 
 
 def test_check_as_json(cli: Cli, bundle: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar
@@ -9,7 +10,7 @@ from typing import ClassVar
 from vivit_export.bundle.clip_view import ClipView, VideoFacts
 from vivit_export.contract import Task
 from vivit_export.errors import DriftError, InputError
-from vivit_export.records import JsonObject, to_json
+from vivit_export.records import JsonObject, shown, to_json
 
 _AT_LEAST = frozenset({"top1", "top5", "agreement", "cosine", "embedding_cosine"})
 
@@ -83,17 +84,16 @@ def why_useless(metric: str, limit: float) -> str:
     An agreement is a share from 0 to 1 or a cosine from -1 to 1, and must reach its limit. A difference is 0 or more,
     and must not exceed its limit.
     """
-    if metric not in _AT_LEAST:
-        within = "0 or more, and finite"
-        return _useless(within, never_met=limit < 0, never_exceeded=limit == float("inf"))
     lowest = -1 if metric.endswith("cosine") else 0
-    return _useless(f"above {lowest}, and at most 1", never_met=limit > 1, never_exceeded=limit <= lowest)
+    within = f"above {lowest}, and at most 1" if metric in _AT_LEAST else "0 or more, and finite"
+    if _is_never_met(metric, limit):
+        return f"no model could pass it; the limit must be {within}"
+    never_exceeded = limit <= lowest if metric in _AT_LEAST else limit == math.inf
+    return f"no model could fail it; the limit must be {within}" if never_exceeded else ""
 
 
-def _useless(within: str, *, never_met: bool, never_exceeded: bool) -> str:
-    if not never_met and not never_exceeded:
-        return ""
-    return f"no model could {'pass' if never_met else 'fail'} it; the limit must be {within}"
+def _is_never_met(metric: str, limit: float) -> bool:
+    return limit > 1 if metric in _AT_LEAST else limit < 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,13 @@ class Gate:
     JSON_FIELD: ClassVar[str] = "limits"
 
     limits: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        for name, limit in self.limits.items():
+            if name not in METRICS:
+                raise InputError(f"the gate limits {shown(name)}, which is not a metric; check the bundle again")
+            if math.isnan(limit) or _is_never_met(name, limit):
+                raise InputError(f"no model could pass the gate's {name}={limit:g}; check the bundle again")
 
     @property
     def tie_margin(self) -> float:

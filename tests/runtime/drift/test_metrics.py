@@ -324,6 +324,7 @@ def test_no_default_limit_is_useless(precision: Precision) -> None:
         ("max=-1", "no model could pass it; the limit must be 0 or more, and finite"),
         ("clear_flips=inf", "no model could fail it; the limit must be 0 or more, and finite"),
         ("max=-inf", "no model could pass it"),
+        ("max=0.1,top1=0.9, max=0.2", "gate=' max=0.2': max has two limits; give one"),
     ],
 )
 def test_gates_that_cannot_be_read(text: str, message: str) -> None:

@@ -37,13 +37,17 @@ def parse_gate(
         measured: the metrics that the model has; see `measured_metrics`.
 
     Raises:
-        UsageError: an unknown metric, one that the model does not have, or a limit that is not a number or that no
-            model could meet, or exceed.
+        UsageError: an unknown metric, one with two limits, one that the model does not have, or a limit that is not a
+            number or that no model could meet, or exceed.
     """
     limits = {name: limit for name, limit in (base or precision.gate).items() if name in measured}
+    given_before: set[str] = set()
     for item in filter(None, (text or "").split(",")):
         name, _, value = (part.strip() for part in item.partition("="))
         given = option("gate", repr(item))
+        if name in given_before:
+            raise UsageError(f"{given}: {name} has two limits; give one")
+        given_before.add(name)
         if name not in METRICS:
             raise UsageError(f"{given}: {name!r} is not a metric; use one of {', '.join(sorted(METRICS))}")
         if name not in measured:
