@@ -1,4 +1,4 @@
-"""What a stored gate may say: only limits that some model could meet."""
+"""What the gate of a stored check may say: only limits that some model could meet."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ import math
 
 import pytest
 
-from vivit_export.bundle.checks import Gate
+from vivit_export.bundle.checks import CheckedClips, DriftReport, Gate
 from vivit_export.errors import InputError
 from vivit_export.precision import Precision
+
+
+def checked(**limits: float) -> DriftReport:
+    return DriftReport("eager fp32", CheckedClips("mine", ()), Gate(limits), ())
 
 
 @pytest.mark.parametrize("limit", [2.0, math.inf, math.nan])
 def test_a_share_above_all_is_refused(limit: float) -> None:
     with pytest.raises(InputError, match=r"^no model could pass the gate's top1=.*; check the bundle again$"):
-        Gate({"top1": limit})
+        checked(top1=limit)
 
 
 def test_a_difference_below_nothing_and_an_unknown_metric_are_refused() -> None:
     with pytest.raises(InputError, match=r"^no model could pass the gate's max=-0.1; "):
-        Gate({"cosine": 0.9, "max": -0.1})
+        checked(cosine=0.9, max=-0.1)
     with pytest.raises(InputError, match=r"^the gate limits 'speed', which is not a metric; "):
-        Gate({"speed": 1.0})
+        checked(speed=1.0)
 
 
 @pytest.mark.parametrize("precision", list(Precision))
-def test_the_default_gates_are_accepted_and_so_are_tighter_ones(precision: Precision) -> None:
-    gate = Gate(precision.gate)
-    assert set(gate.tightened(0.8).limits) == set(gate.limits)
+def test_the_default_gates_are_accepted(precision: Precision) -> None:
+    assert checked(**precision.gate).passed

@@ -84,11 +84,11 @@ def test_nothing_is_kept_where_nothing_needs_to_be(trials: Trials) -> None:
 
 def test_a_gate_that_cannot_be_met_fails(checkpoints: Checkpoints, trials: Trials) -> None:
     with pytest.raises(DriftError, match="beyond the gate even with all layers in fp16; nothing was written"):
-        choose_kept(trials, ranges(Precision.INT8, amax=6.0), Gate({"rms": 0.0}), Silent())
+        choose_kept(trials, ranges(Precision.INT8, amax=6.0), Gate({"top1": 2.0}), Silent())
     found = with_attention(6.0)
     trials = trials_of(checkpoints, found)
     with pytest.raises(DriftError, match=r"\(gate changes a limit, or leave out fp8_attention\)"):
-        choose_kept(trials, found, Gate({"rms": 0.0}), Silent(), attention=True)
+        choose_kept(trials, found, Gate({"top1": 2.0}), Silent(), attention=True)
 
 
 def test_an_export_keeps_what_its_gate_needs_and_says_so(tmp_path: Path) -> None:

@@ -123,13 +123,6 @@ class Gate:
 
     limits: Mapping[str, float]
 
-    def __post_init__(self) -> None:
-        for name, limit in self.limits.items():
-            if name not in METRICS:
-                raise InputError(f"the gate limits {shown(name)}, which is not a metric; check the bundle again")
-            if math.isnan(limit) or _is_never_met(name, limit):
-                raise InputError(f"no model could pass the gate's {name}={limit:g}; check the bundle again")
-
     @property
     def tie_margin(self) -> float:
         """Reference margin, relative to the logit range, below which a flip counts as near."""
@@ -246,6 +239,13 @@ class DriftReport:
     parity: tuple[Parity, ...] = ()
     blocks: tuple[BlockDrift, ...] = ()
     view: ClipView | None = None
+
+    def __post_init__(self) -> None:
+        for name, limit in self.gate.limits.items():
+            if name not in METRICS:
+                raise InputError(f"the gate limits {shown(name)}, which is not a metric; check the bundle again")
+            if math.isnan(limit) or _is_never_met(name, limit):
+                raise InputError(f"no model could pass the gate's {name}={limit:g}; check the bundle again")
 
     @property
     def source(self) -> str:
