@@ -149,7 +149,7 @@ def test_against_eager_on_other_clips(bundles: Bundles, options: dict[str, Any])
     assert [p.reference for p in report.parity] == ["VivitImageProcessor"] + ["the runtime"] * (options != PIXELS)
     assert [block.name for block in report.blocks] == [f"layers.{i}" for i in range(4)]
     assert all(1e-5 < block.rms < 2e-3 for block in report.blocks)
-    assert set(report.to_json()) == {"reference", "clips", "gate", "runs", "parity", "blocks", "view"}
+    assert set(report.to_json()) == {"reference", "clips", "gate", "runs", "parity", "blocks", "view", "accuracy"}
     json.dumps(report.to_json())
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
+from vivit_export.bundle.accuracy import Accuracy
 from vivit_export.bundle.clip_view import ClipView, VideoFacts
 from vivit_export.contract import Task
 from vivit_export.errors import DriftError, InputError
@@ -37,6 +38,8 @@ class Drift:
         embedding_cosine: smallest cosine of a clip's embedding, or None without that output.
         nonfinite: number of NaN or infinite values.
         agreement: share of all decisions (N x num_labels) that are the same; multi-label only.
+        accuracy_drop: how much less often than the reference the best class is the known label, as a share of the
+            clips; negative if more often. None without known labels.
     """
 
     num_clips: int
@@ -52,6 +55,7 @@ class Drift:
     embedding_cosine: float | None
     nonfinite: int
     agreement: float | None = None
+    accuracy_drop: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("top1", "top5", "agreement"):
@@ -62,6 +66,8 @@ class Drift:
 
 METRICS = frozenset(f.name for f in fields(Drift)) - {"num_clips"}
 """The metrics that a gate can limit."""
+OF_LABELS = frozenset({"accuracy_drop"})
+"""Those that exist only where the labels of the clips are known."""
 
 _OF_LOGITS = {"max_abs", "max", "rms", "cosine"}
 _OF_TASK: dict[Task, set[str]] = {
@@ -230,6 +236,7 @@ class DriftReport:
         parity: comparisons of preprocessed pixels, if any; no pixel may differ.
         blocks: drift after each encoder block, if requested; not gated.
         view: the clips one by one; None in what was written before this existed, or if no gated run ran.
+        accuracy: how often the reference and each run are right, if the labels of the clips are known.
     """
 
     reference: str
@@ -239,6 +246,7 @@ class DriftReport:
     parity: tuple[Parity, ...] = ()
     blocks: tuple[BlockDrift, ...] = ()
     view: ClipView | None = None
+    accuracy: Accuracy | None = None
 
     def __post_init__(self) -> None:
         for name, limit in self.gate.limits.items():

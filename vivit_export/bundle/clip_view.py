@@ -115,7 +115,7 @@ class Strata:
     """All clips of a check, grouped by one property.
 
     Attributes:
-        by: the property. ``class`` is the best class of the reference.
+        by: the property. ``class`` is the known label, or else the best class of the reference.
         groups: two or more, in the order of the property; of classes and folders, the worst come first.
         left_out: how many more groups there are, none of which is worse.
     """

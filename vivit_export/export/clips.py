@@ -134,6 +134,16 @@ def read_check_clips(
         yield from zip((_name(path, root) for path in paths), clips, strict=True)
 
 
+def clip_names(folder: Path | None) -> list[str]:
+    """Return the names of all clips that `read_check_clips` would yield without a limit.
+
+    Raises:
+        ClipError: see `find_clips`.
+    """
+    root = demo.clips_path() if folder is None else folder
+    return [_name(path, root) for path in find_clips(root)]
+
+
 def _name(path: Path, root: Path) -> str:
     # Class folders often hold files of equal names.
     return path.relative_to(root).as_posix() if root.is_dir() else path.name

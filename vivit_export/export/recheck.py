@@ -8,7 +8,8 @@ all but fp32, it also runs a graph that emulates the rounding of its types, beca
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -22,7 +23,8 @@ from vivit_export.bundle.signatures.verify import require_signature as require_s
 from vivit_export.choices import Against, CpuPrecision, Decode
 from vivit_export.errors import CheckpointError, UsageError, counted, option
 from vivit_export.export.checkpoint.files import hash_weights
-from vivit_export.export.clips import load_check_clips, num_check_clips
+from vivit_export.export.clips import clip_names, load_check_clips, num_check_clips
+from vivit_export.files import as_path
 from vivit_export.leftovers import remove_scratch
 from vivit_export.packages import naming_the_extra
 from vivit_export.precision import Precision
@@ -41,6 +43,7 @@ from vivit_export.runtime.drift.clip_view import ClipTally
 from vivit_export.runtime.drift.metrics import compare
 from vivit_export.runtime.drift.parity import graph_parity
 from vivit_export.runtime.drift.per_clip import Outputs
+from vivit_export.runtime.drift.truth import read_truth, require_one_label
 from vivit_export.runtime.select import CPU_ENGINES, open_session
 from vivit_export.runtime.session.session import Session
 
@@ -73,6 +76,7 @@ def check(
     checkpoint: str | None = None,
     num_clips: int | None = None,
     gate: str | None = None,
+    labels: str | Path | None = None,
     per_block: bool = False,
     decode: Decode = "auto",
     readers: int | None = None,
@@ -94,6 +98,7 @@ def check(
             hub id that the bundle names.
         num_clips: use at most this many clips.
         gate: limits such as ``top1=0.99``, which override those that the bundle was exported with.
+        labels: file with the known label of each clip, which adds how often both models are right; see `read_truth`.
         per_block: also measure the drift after each encoder block.
         decode: ``auto``: decode what the clips need of each video; ``full``: all of it, to find any damage.
         readers: how many videos are read at once; None: one per core.
@@ -107,6 +112,7 @@ def check(
         SignatureError: it is not signed by whom it must be signed by.
         CheckpointError: the checkpoint is not the one that the bundle was exported from.
         ClipError: there is no clip, or one cannot be used.
+        InputError: the labels cannot be read, or do not fit the clips or the model.
         EnvironmentFault: the engine, or torch, is not available.
     """
     progress = progress if progress is not None else Silent()
@@ -121,19 +127,35 @@ def check(
     with progress.stage("verify the bundle"):
         source = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         require_signer(source, require_signature, identity)
-    limits = gate_of(source, gate)
+    known = None if labels is None else as_path(labels, "labels")
+    if known is not None:
+        require_one_label(source.contract)
+        if chosen == "eager":  # a mistake is told before the eager model is loaded
+            read_truth(known, source.contract, (), clip_names(None if clips is None else Path(clips)))
+    limits = gate_of(source, gate, labelled=known is not None)
     with open_session(source, engine, device, cpu_precision) as session:
         progress.note(f"runs on {session.details}")
         if chosen == "golden":
-            reference = _golden(source, num_clips, limits)
+            reference = _golden(source, num_clips, limits, known)
         else:
-            reference = _eager(source, clips, checkpoint, num_clips, limits, per_block, reading, readers, progress)
+            reference = _eager(
+                source, clips, checkpoint, num_clips, limits, known, per_block, reading, readers, progress
+            )
         runs = [*reference.runs, *_session_runs(source, session, reference, limits, progress)]
     with progress.stage("compare preprocessed pixels"):
         in_graph = _graph_parity(source, reference.frames)
     parity = (*reference.parity, *([in_graph] if in_graph else []))
     view = reference.tally.view(reference.clips, runs)
-    return DriftReport(reference.name, reference.clips, limits, tuple(runs), parity, reference.blocks, view)
+    return DriftReport(
+        reference.name,
+        reference.clips,
+        limits,
+        tuple(runs),
+        parity,
+        reference.blocks,
+        view,
+        reference.tally.accuracy(runs),
+    )
 
 
 def assert_no_drift(
@@ -144,6 +166,7 @@ def assert_no_drift(
     checkpoint: str | None = None,
     num_clips: int | None = None,
     gate: str | None = None,
+    labels: str | Path | None = None,
     engine: str | None = None,
     device: str | None = None,
     cpu_precision: CpuPrecision | None = None,
@@ -157,6 +180,7 @@ def assert_no_drift(
         checkpoint: see there.
         num_clips: see there.
         gate: see there.
+        labels: see there.
         engine: see there.
         device: see there.
         cpu_precision: see there.
@@ -174,6 +198,7 @@ def assert_no_drift(
         checkpoint=checkpoint,
         num_clips=num_clips,
         gate=gate,
+        labels=labels,
         engine=engine,
         device=device,
         cpu_precision=cpu_precision,
@@ -205,17 +230,18 @@ def _check_reading(against: Against, decode: Decode, readers: int | None) -> Non
         )
 
 
-def _golden(bundle: Bundle, num_clips: int | None, gate: Gate) -> _Reference:
+def _golden(bundle: Bundle, num_clips: int | None, gate: Gate, labels: Path | None) -> _Reference:
     frames, stored = golden_clips(bundle)
     outputs = {name: array[:num_clips] for name, array in stored.items()}
     checks = bundle.manifest.checks
-    clips = _of_golden(checks.clips if checks else CheckedClips("", ()), min(len(frames), num_clips or len(frames)))
+    stored_clips = checks.clips if checks else CheckedClips("", ())
+    clips = _of_golden(stored_clips, min(len(frames), num_clips or len(frames)))
     return _Reference(
         name=f"{checks.reference} (golden)" if checks else "golden",
         clips=clips,
         frames=frames[:num_clips],
         outputs=outputs,
-        tally=_tally(bundle, outputs, gate),
+        tally=_tally(bundle, outputs, gate, labels, clips.names, stored_clips.names),
     )
 
 
@@ -225,8 +251,18 @@ def _of_golden(clips: CheckedClips, count: int) -> CheckedClips:
     return CheckedClips(clips.source, names, clips.videos[:count] if len(clips.videos) >= count else ())
 
 
-def _tally(bundle: Bundle, outputs: Outputs, gate: Gate) -> ClipTally:
-    return ClipTally(outputs, gate.tie_margin, bundle.contract.task, bundle.contract.labels)
+def _tally(
+    bundle: Bundle,
+    outputs: Outputs,
+    gate: Gate,
+    labels: Path | None,
+    names: Sequence[str],
+    all_names: Sequence[str],
+) -> ClipTally:
+    contract = bundle.contract
+    others = [name for name in all_names if name not in set(names)]
+    truth = None if labels is None else read_truth(labels, contract, names, others)
+    return ClipTally(outputs, gate.tie_margin, contract.task, contract.labels, truth)
 
 
 def _eager(
@@ -235,6 +271,7 @@ def _eager(
     checkpoint: str | None,
     num_clips: int | None,
     gate: Gate,
+    labels: Path | None,
     per_block: bool,
     reading: Reading,
     readers: int | None,
@@ -250,13 +287,14 @@ def _eager(
         clips = load_check_clips(bundle.contract, place, limit, progress.note, reading, readers)
     outputs = run_eager(loaded, bundle.contract, clips, Precision.FP32, progress)
     runs: tuple[Run, ...] = ()
-    tally = _tally(bundle, outputs, gate)
+    tally = _tally(bundle, outputs, gate, labels, clips.names, () if labels is None else clip_names(place))
     base = bundle.precision.base
     if base.rounds:
         low = run_eager(loaded, bundle.contract, clips, base, progress)
+        rows = np.arange(len(clips.names))
         drift = compare(outputs, low, gate.tie_margin, bundle.contract.task)
-        runs = (Run(f"eager {base}", 1, False, drift),)
-        tally.add(runs[0], np.arange(len(clips.names)), low)
+        runs = (Run(f"eager {base}", 1, False, replace(drift, accuracy_drop=tally.accuracy_drop(rows, low))),)
+        tally.add(runs[0], rows, low)
     blocks: tuple[BlockDrift, ...] = ()
     if per_block:
         from vivit_export.export.block_drift import block_drift

@@ -14,6 +14,7 @@ from vivit_export.contract import Task
 from vivit_export.records import from_json, to_json
 from vivit_export.runtime.drift.clip_view import ClipTally
 from vivit_export.runtime.drift.metrics import compare
+from vivit_export.runtime.drift.truth import Truth
 
 SINGLE: Task = "single_label_classification"
 MULTI: Task = "multi_label_classification"
@@ -148,3 +149,27 @@ def test_nothing_gated_gives_no_view() -> None:
     run = Run("eager fp16", 1, False, None)
     tally.add(run, np.arange(3), {"logits": LOGITS})
     assert tally.view(CLIPS, [run]) is None
+
+
+def test_known_labels_tell_which_of_two_models_is_right() -> None:
+    """The reference is right about clips 0 and 2; the run changes 0 to what is wrong, and 1 to what is right."""
+    tally = ClipTally({"logits": LOGITS}, 0.02, SINGLE, LABELS, Truth("labels.csv", (1, 0, 0)))
+    result = LOGITS.copy()
+    result[0], result[1] = (2.1, 2.0, 0.0), (3.0, 2.0, 1.0)
+    rows = np.array([0, 1, 2, 0])
+    assert tally.accuracy_drop(rows, {"logits": result[rows]}) == 0.0
+    run = Run("made up", 4, True, None)
+    tally.add(run, rows, {"logits": result[rows]})
+    accuracy, view = tally.accuracy([run]), tally.view(CLIPS, [run])
+    assert accuracy is not None and view is not None
+    assert (accuracy.clips, accuracy.top1.share, accuracy.top5.share) == (3, 2 / 3, 1.0)
+    (found,) = accuracy.runs
+    assert (found.only_reference, found.only_ours, found.p_value) == (1, 1, 1.0)
+    assert [clip.truth for clip in view.clips] == ["walk", "run", "walk"]
+
+
+def test_what_is_no_number_is_not_right_and_a_repeated_clip_must_be_right_each_time() -> None:
+    tally = ClipTally({"logits": LOGITS}, 0.02, SINGLE, LABELS, Truth("labels.csv", (1, 1, 0)))
+    broken = np.concatenate([LOGITS, LOGITS[1:2]])
+    broken[2], broken[3] = np.nan, (9.0, 0.0, 0.0)
+    assert tally.accuracy_drop(np.array([0, 1, 2, 1]), {"logits": broken}) == pytest.approx(2 / 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from io import BytesIO
 from typing import Any, BinaryIO
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from safetensors.numpy import load
 
 from vivit_export.bundle import GOLDEN, Bundle
-from vivit_export.bundle.checks import Gate, Run, measured_metrics
+from vivit_export.bundle.checks import OF_LABELS, Gate, Run, measured_metrics
 from vivit_export.bundle.tensors import read_headers
 from vivit_export.contract import Task
 from vivit_export.errors import BundleError, option
@@ -50,7 +51,10 @@ def run_full_batches(
     parts = [execute(clips[rows[i : i + size]]) for i in range(0, len(rows), size)]
     result = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     expected = {name: array[rows] for name, array in reference.items()}
-    run = Run(engine, size, True, compare(expected, result, gate.tie_margin, task))
+    drift = compare(expected, result, gate.tie_margin, task)
+    if tally is not None:
+        drift = replace(drift, accuracy_drop=tally.accuracy_drop(rows, result))
+    run = Run(engine, size, True, drift)
     if tally is not None:
         tally.add(run, rows, result)
     return run
@@ -89,14 +93,20 @@ def tuned_batches(bundle: Bundle) -> tuple[int, ...]:
     return tuple(sorted({engine.profile.opt for engine in bundle.engines.values()}))
 
 
-def gate_of(bundle: Bundle, text: str | None = None) -> Gate:
+def gate_of(bundle: Bundle, text: str | None = None, *, labelled: bool = False) -> Gate:
     """Return the limits that a bundle was exported with, or else its precision's, replaced with those in ``text``.
+
+    Args:
+        bundle: the bundle.
+        text: see `parse_gate`.
+        labelled: whether the labels of the clips are known.
 
     Raises:
         UsageError: see `parse_gate`.
     """
     checks, contract = bundle.manifest.checks, bundle.contract
     measured = measured_metrics([tensor.name for tensor in contract.io.outputs], contract.task, len(contract.labels))
+    measured |= OF_LABELS if labelled else set()
     return parse_gate(text, bundle.precision, checks.gate.limits if checks else None, measured)
 
 

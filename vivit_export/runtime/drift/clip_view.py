@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from vivit_export.bundle.accuracy import Accuracy, Share, compare_hits
 from vivit_export.bundle.checks import CheckedClips, Run
 from vivit_export.bundle.clip_view import ClipDrift, ClipView, Flip, Score
 from vivit_export.contract import Task
 from vivit_export.runtime.drift.per_clip import (
     Doubles,
+    Flags,
     Outputs,
     cosines,
     decisions,
@@ -24,11 +26,25 @@ from vivit_export.runtime.drift.per_clip import (
     scale_of,
 )
 from vivit_export.runtime.drift.strata import strata_of
+from vivit_export.runtime.drift.truth import Truth
 
 _FLIPS: tuple[Flip, ...] = ("none", "near", "clear")
 _MOST_CLIPS = 120  # with two lists of five labels each, about 250 kB of JSON
 _WORST = 20
 _TOP = 5
+
+
+@dataclass(frozen=True)
+class Hits:
+    """About which clips a model is right: bool (N,) each.
+
+    Attributes:
+        top1: the best class is the label.
+        top5: the label is among the five best.
+    """
+
+    top1: Flags
+    top5: Flags
 
 
 @dataclass
@@ -56,14 +72,17 @@ class ClipTally:
         tie_margin: see `Gate.tie_margin`.
         task: what the logits mean.
         labels: name of each logit; empty: they have none.
+        truth: the known labels of the clips, for a task with one label for each.
     """
 
     reference: Outputs
     tie_margin: float
     task: Task
     labels: tuple[str, ...] = ()
+    truth: Truth | None = None
     _worst: dict[int, _Worst] = field(default_factory=dict)
     _flipped_by: dict[int, list[Run]] = field(default_factory=dict)
+    _hits: list[tuple[Run, Hits]] = field(default_factory=list)
 
     @property
     def has_logits(self) -> bool:
@@ -79,6 +98,8 @@ class ClipTally:
             clips: index of the clip of each row; a clip may come several times.
             result: results by output name, a row for each index.
         """
+        if self.truth is not None:
+            self._hits.append((run, self._hits_of(clips, result["logits"])))
         expected = {name: self.reference[name][clips] for name in result if name in self.reference}
         drift, flips = self._drift(expected, result), self._flips(expected, result)
         for row, clip in enumerate(map(int, clips)):
@@ -108,6 +129,38 @@ class ClipTally:
         found = decisions(ref, out, self.tie_margin, self.task, scale)
         clear = (found.flipped & ~found.near).reshape(rows, -1).any(axis=1)
         return np.where(clear, 2, found.flipped.reshape(rows, -1).any(axis=1).astype(np.intp))
+
+    def _hits_of(self, clips: npt.NDArray[np.intp], logits: npt.NDArray[np.float32]) -> Hits:
+        """Return which clips are right; one that comes several times must be right each time."""
+        assert self.truth is not None
+        known = np.array(self.truth.classes)
+        best = np.argsort(-logits.astype(np.float64), axis=1, kind="stable")[:, :_TOP]
+        found = np.ones((2, len(known)), np.bool_)
+        usable = np.isfinite(logits).all(axis=1)  # what is no number is not right, whatever sorting makes of it
+        np.logical_and.at(found[0], clips, (best[:, 0] == known[clips]) & usable)
+        np.logical_and.at(found[1], clips, (best == known[clips, None]).any(axis=1) & usable)
+        return Hits(found[0], found[1])
+
+    def accuracy_drop(self, clips: npt.NDArray[np.intp], result: Outputs) -> float | None:
+        """Return `Drift.accuracy_drop` of a run, as for `add`."""
+        if self.truth is None:
+            return None
+        reference = self._hits_of(np.arange(len(self.truth.classes)), self.reference["logits"])
+        return float(reference.top1.mean() - self._hits_of(clips, result["logits"]).top1.mean())
+
+    def accuracy(self, runs: Sequence[Run]) -> Accuracy | None:
+        """Return how often the reference and each run are right; None if no label is known."""
+        if self.truth is None:
+            return None
+        places, count = {id(run): i for i, run in enumerate(runs)}, len(self.truth.classes)
+        reference = self._hits_of(np.arange(count), self.reference["logits"])
+        known = [bool(hit) for hit in reference.top1]
+        found = [
+            compare_hits(places[id(run)], known, list(map(bool, hits.top1)), list(map(bool, hits.top5)))
+            for run, hits in self._hits
+        ]
+        top1, top5 = (Share.of(int(hits.sum()), count) for hits in (reference.top1, reference.top5))
+        return Accuracy(self.truth.source, count, top1, top5, tuple(found))
 
     def view(self, clips: CheckedClips, runs: Sequence[Run]) -> ClipView | None:
         """Return what was found; None if no gated run was added.
@@ -157,6 +210,7 @@ class ClipTally:
             nonfinite=int(nonfinite(out)[0]),
             reference=self._top(ref),
             ours=self._top(out),
+            truth=None if self.truth is None else self._label(self.truth.classes[clip]),
         )
 
     @np.errstate(invalid="ignore")
@@ -195,7 +249,9 @@ class ClipTally:
         return self.labels[index] if self.labels else str(index)
 
     def _classes(self) -> list[str]:
-        """Return the best class of each clip by the reference; none for other tasks."""
+        """Return the known label of each clip, or else its best class by the reference; none for other tasks."""
+        if self.truth is not None:
+            return [self._label(i) for i in self.truth.classes]
         if not self.has_logits or self.task != "single_label_classification":
             return []
         return [self._label(int(i)) for i in self.reference["logits"].argmax(axis=1)]

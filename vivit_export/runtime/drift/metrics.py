@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from vivit_export.bundle.checks import METRICS, Drift, Gate, why_useless
+from vivit_export.bundle.checks import METRICS, OF_LABELS, Drift, Gate, why_useless
 from vivit_export.contract import Task
 from vivit_export.errors import UsageError, option
 from vivit_export.precision import Precision
@@ -26,7 +26,7 @@ def parse_gate(
     text: str | None,
     precision: Precision,
     base: Mapping[str, float] | None = None,
-    measured: Collection[str] = METRICS,
+    measured: Collection[str] = METRICS - OF_LABELS,
 ) -> Gate:
     """Parse ``top1=0.99,max=0.02``: the default limits, with these replaced or added.
 
@@ -50,6 +50,11 @@ def parse_gate(
         given_before.add(name)
         if name not in METRICS:
             raise UsageError(f"{given}: {name!r} is not a metric; use one of {', '.join(sorted(METRICS))}")
+        if name in OF_LABELS - set(measured):
+            raise UsageError(
+                f"{given}: {name} is measured only with known labels of the clips; check the bundle with "
+                f"{option('labels', 'FILE')}"
+            )
         if name not in measured:
             raise UsageError(
                 f"{given}: this model has no {name}, because of its task or outputs; "
