@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
+from vivit_export.bundle.taps import TapReport
 from vivit_export.contract import Task
 from vivit_export.errors import DriftError, InputError
 from vivit_export.records import JsonObject, to_json
@@ -101,13 +102,13 @@ class BlockDrift:
 
     Attributes:
         name: name of the block, as in the names of its nodes.
-        rms: root mean square difference, relative to the reference's RMS; the largest of the clips.
-        max_abs: largest absolute difference.
+        rms: root mean square difference, relative to the reference's RMS; the largest of the clips. None: not finite.
+        max_abs: largest absolute difference; None: not finite.
     """
 
     name: str
-    rms: float
-    max_abs: float
+    rms: float | None
+    max_abs: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +226,8 @@ class DriftReport:
         gate: the limits.
         runs: the runs.
         parity: comparisons of preprocessed pixels, if any; no pixel may differ.
-        blocks: drift after each encoder block, if requested; not gated.
+        blocks: drift after each encoder block, if requested; not gated. `taps` says the same and more.
+        taps: drift at each tap from the embeddings to the logits, if requested; not gated.
     """
 
     reference: str
@@ -234,6 +236,7 @@ class DriftReport:
     runs: tuple[Run, ...]
     parity: tuple[Parity, ...] = ()
     blocks: tuple[BlockDrift, ...] = ()
+    taps: TapReport | None = None
 
     @property
     def source(self) -> str:
