@@ -225,6 +225,7 @@ def test_check_as_json(cli: Cli, bundle: Path) -> None:
         "runs",
         "parity",
         "blocks",
+        "taps",
         "view",
         "accuracy",
         "certainty",
@@ -266,11 +267,14 @@ def test_beyond_the_gate_the_report_is_shown_and_the_exit_code_is_5(bundle: Path
 def test_check_against_eager_on_clips(cli: Cli, bundle: Path) -> None:
     result = cli("check", bundle, "--clips", LEFT, "--per-block", *QUICK)
     assert "1 clip: left_320x240_25fps.mp4" in result.stdout
-    assert result.stdout.count("\nblock      layers.") == 4
+    assert re.findall(r"\nblock      (embeddings|layer \d \w+|final norm|logits) ", result.stdout) == [
+        "embeddings", *(f"layer {i} {half}" for i in range(4) for half in ("attention", "MLP")), "final norm", "logits"
+    ]  # fmt: skip
+    assert "\nblock      no tap is beyond its budget\n" in result.stdout
     assert "the runtime reproduces the pixel values of VivitImageProcessor bit for bit" in result.stdout
     stages = [re.sub(r" \d+\.\d s$", "", line) for line in result.stderr.splitlines()]
     assert "  batches checked: 1, 15; 15 is the most that onnxruntime-cpu runs at once, larger ones are split" in stages
-    assert stages[0] == "verify the bundle" and "run eager fp32 on 1 clip" in stages
+    assert stages[0] == "verify the bundle" and "compare each block on 1 clip" in stages
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from vivit_export.bundle.accuracy import Accuracy
 from vivit_export.bundle.clip_view import ClipView, VideoFacts
+from vivit_export.bundle.taps import TapReport
 from vivit_export.contract import Task
 from vivit_export.errors import DriftError, InputError
 from vivit_export.records import JsonObject, shown, to_json
@@ -108,13 +109,13 @@ class BlockDrift:
 
     Attributes:
         name: name of the block, as in the names of its nodes.
-        rms: root mean square difference, relative to the reference's RMS; the largest of the clips.
-        max_abs: largest absolute difference.
+        rms: root mean square difference, relative to the reference's RMS; the largest of the clips. None: not finite.
+        max_abs: largest absolute difference; None: not finite.
     """
 
     name: str
-    rms: float
-    max_abs: float
+    rms: float | None
+    max_abs: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +235,8 @@ class DriftReport:
         gate: the limits.
         runs: the runs.
         parity: comparisons of preprocessed pixels, if any; no pixel may differ.
-        blocks: drift after each encoder block, if requested; not gated.
+        blocks: drift after each encoder block, if requested; not gated. `taps` says the same and more.
+        taps: drift at each tap from the embeddings to the logits, if requested; not gated.
         view: the clips one by one; None in what was written before this existed, or if no gated run ran.
         accuracy: how often the reference and each run are right, if the labels of the clips are known.
     """
@@ -245,6 +247,7 @@ class DriftReport:
     runs: tuple[Run, ...]
     parity: tuple[Parity, ...] = ()
     blocks: tuple[BlockDrift, ...] = ()
+    taps: TapReport | None = None
     view: ClipView | None = None
     accuracy: Accuracy | None = None
 

@@ -186,7 +186,7 @@ def predict(
 @click.option("--checkpoint", metavar="MODEL", help="Checkpoint that BUNDLE was exported from, for the eager model.")
 @click.option("--gate", metavar="LIMITS", help="Drift limits, e.g. top1=0.99,max=0.02.  [default: the bundle's]")
 @click.option("--labels", type=FILE, help="File with a clip and its label in each line: how often both are right.")
-@click.option("--per-block", is_flag=True, help="Also show the drift after each encoder block.")
+@click.option("--per-block", is_flag=True, help="Also show where drift begins, from the embeddings to the logits.")
 @click.option(
     "--format",
     "form",

@@ -20,6 +20,7 @@ from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.bundle.checks import BlockDrift, CheckedClips, DriftReport, Gate, Parity, Run
 from vivit_export.bundle.signatures.trust import Files
 from vivit_export.bundle.signatures.verify import require_signature as require_signer
+from vivit_export.bundle.taps import TapReport
 from vivit_export.choices import Against, CpuPrecision, Decode
 from vivit_export.errors import CheckpointError, UsageError, counted, option
 from vivit_export.export.checkpoint.files import hash_weights
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Reference:
-    """Clips with the reference results for a bundle."""
+    """Clips with the reference results for a bundle; ``of_graph``: results of its graph, if that has run."""
 
     name: str
     clips: CheckedClips
@@ -62,7 +63,8 @@ class _Reference:
     tally: ClipTally
     runs: tuple[Run, ...] = ()
     parity: tuple[Parity, ...] = ()
-    blocks: tuple[BlockDrift, ...] = ()
+    taps: TapReport | None = None
+    of_graph: Outputs | None = None
 
 
 def check(
@@ -99,7 +101,7 @@ def check(
         num_clips: use at most this many clips.
         gate: limits such as ``top1=0.99``, which override those that the bundle was exported with.
         labels: file with the known label of each clip, which adds how often both models are right; see `read_truth`.
-        per_block: also measure the drift after each encoder block.
+        per_block: also measure the drift at each tap, from the embeddings to the logits; see `DriftReport.taps`.
         decode: ``auto``: decode what the clips need of each video; ``full``: all of it, to find any damage.
         readers: how many videos are read at once; None: one per core.
         require_signature: see `open_session`, as for ``identity``.
@@ -145,14 +147,15 @@ def check(
     with progress.stage("compare preprocessed pixels"):
         in_graph = _graph_parity(source, reference.frames)
     parity = (*reference.parity, *([in_graph] if in_graph else []))
-    view = reference.tally.view(reference.clips, runs)
+    view, taps = reference.tally.view(reference.clips, runs), reference.taps
     return DriftReport(
         reference.name,
         reference.clips,
         limits,
         tuple(runs),
         parity,
-        reference.blocks,
+        _blocks(taps) if taps else (),
+        taps,
         view,
         reference.tally.accuracy(runs),
     )
@@ -285,26 +288,34 @@ def _eager(
         limit = num_check_clips(num_clips, folder, loaded.flops_per_clip)
         place = None if folder is None else Path(folder)
         clips = load_check_clips(bundle.contract, place, limit, progress.note, reading, readers)
-    outputs = run_eager(loaded, bundle.contract, clips, Precision.FP32, progress)
-    runs: tuple[Run, ...] = ()
-    tally = _tally(bundle, outputs, gate, labels, clips.names, () if labels is None else clip_names(place))
     base = bundle.precision.base
-    if base.rounds:
-        low = run_eager(loaded, bundle.contract, clips, base, progress)
+    taps = of_graph = None
+    if per_block:
+        from vivit_export.export.block_drift import block_drift
+
+        with progress.stage(f"compare each block on {counted(len(clips.names), 'clips')}"):
+            tapped = block_drift(bundle, loaded, clips.for_input(bundle.contract.io.mode), clips.pixels)
+        outputs, low, taps, of_graph = tapped.reference, tapped.low, tapped.report, tapped.graph
+    else:
+        outputs = run_eager(loaded, bundle.contract, clips, Precision.FP32, progress)
+        low = run_eager(loaded, bundle.contract, clips, base, progress) if base.rounds else None
+    tally = _tally(bundle, outputs, gate, labels, clips.names, () if labels is None else clip_names(place))
+    runs: tuple[Run, ...] = ()
+    if low is not None:
         rows = np.arange(len(clips.names))
         drift = compare(outputs, low, gate.tie_margin, bundle.contract.task)
         runs = (Run(f"eager {base}", 1, False, replace(drift, accuracy_drop=tally.accuracy_drop(rows, low))),)
         tally.add(runs[0], rows, low)
-    blocks: tuple[BlockDrift, ...] = ()
-    if per_block:
-        from vivit_export.export.block_drift import block_drift
-
-        with progress.stage("compare each encoder block"):
-            blocks = tuple(block_drift(bundle, loaded, clips.for_input(bundle.contract.io.mode), clips.pixels))
     with progress.stage("compare with VivitImageProcessor"):
         parity = processor_parity(bundle.contract, None if folder is None else Path(folder), limit)
     name = f"eager fp32, {loaded.framework}"
-    return _Reference(name, clips.checked, clips.frames, outputs, tally, runs, (parity,), blocks)
+    return _Reference(name, clips.checked, clips.frames, outputs, tally, runs, (parity,), taps, of_graph)
+
+
+def _blocks(taps: TapReport) -> tuple[BlockDrift, ...]:
+    """Return what the taps say about the residual stream after each block."""
+    ends = [tap.total for tap in taps.taps if tap.name.endswith(" MLP")]
+    return tuple(BlockDrift(f"layers.{i}", end.error, end.max_abs) for i, end in enumerate(ends))
 
 
 def load_exported_checkpoint(bundle: Bundle, checkpoint: str | None) -> Checkpoint:
@@ -355,6 +366,13 @@ def _session_runs(bundle: Bundle, session: Session, reference: _Reference, gate:
 
 def _emulated_run(bundle: Bundle, reference: _Reference, gate: Gate, progress: Progress) -> Run:
     name = f"{bundle.precision} rounding emulated"
+    if reference.taps is not None and reference.of_graph is not None:
+        rows = np.arange(len(reference.clips.names))
+        drift = compare(reference.outputs, reference.of_graph, gate.tie_margin, bundle.contract.task)
+        drop = reference.tally.accuracy_drop(rows, reference.of_graph)
+        run = Run(reference.taps.graph, 1, True, replace(drift, accuracy_drop=drop))
+        reference.tally.add(run, rows, reference.of_graph)
+        return run
     if importlib.util.find_spec("onnx_ir") is None:
         return Run(name, 1, True, None, "not run: the package onnx-ir is not installed here")
     from vivit_export.export.graph.emulate import emulated_session

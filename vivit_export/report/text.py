@@ -24,6 +24,7 @@ from vivit_export.report.html import (
     rewrites_text,
     weights_text,
 )
+from vivit_export.report.taps import taps_lines
 
 if TYPE_CHECKING:
     from vivit_export.calibration.ranges import Ranges
@@ -97,10 +98,7 @@ def _engine_lines(name: str, engine: EngineRecord) -> list[str]:
 def drift_text(report: DriftReport) -> str:
     """Return the output of ``vivit check``."""
     lines = _drift_lines(report)
-    lines += [
-        f"  block      {block.name}: relative RMS {block.rms:.2g}, max |Δ| {block.max_abs:.2g}"
-        for block in report.blocks
-    ]
+    lines += [f"  block      {line}" for line in taps_lines(report.taps)] if report.taps else []
     lines += clip_lines(report)
     lines += accuracy_lines(report)
     certainty = certainty_of(report)
