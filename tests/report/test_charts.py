@@ -8,7 +8,7 @@ import pytest
 from long_report import long_report
 
 from vivit_export.bundle.checks import BlockDrift
-from vivit_export.report.charts import block_bars, block_map, effect_bars, latency_bars, percent, step_bars
+from vivit_export.report.charts import block_bars, block_map, effect_bars, latency_bars, percent, step_bars, tap_bars
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,17 @@ def test_bars_are_relative_to_the_largest() -> None:
     effects = effect_bars(report.precision.quantization.sensitivity)
     assert len(effects) == 12 and effects[0].width == 100 and effects[1].width == 50
     assert block_bars([BlockDrift("a", 0.0, 0.0)])[0].width == 0
+    assert block_bars([BlockDrift("a", None, None)])[0].value == "not finite"
+
+
+def test_taps_have_the_eager_model_as_a_mark_and_stand_out_beyond_their_budget() -> None:
+    checks = long_report().checks
+    assert checks is not None and checks.taps is not None
+    bars = tap_bars(checks.taps)
+    assert (bars[0].label, bars[-1].label) == ("embeddings", "logits") and len(bars) == 26
+    assert [bar.kind for bar in bars].count("bad") == 6 and bars[-1].kind == "bad"
+    assert bars[-1].width == pytest.approx(100 / 1.02, abs=0.01)
+    assert bars[-1].mark == pytest.approx(100 / 1.02 / 20, abs=0.01)
 
 
 def test_steps_follow_each_other() -> None:

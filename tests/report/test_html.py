@@ -78,9 +78,31 @@ def test_clips_of_the_check_are_shown(tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count('<img src="data:image/jpeg;base64,') == 3
     assert 'alt="Frames of kinetics/clip_00002.mp4"' in page
+    assert page.count('class="scores"') == 3 and page.count(">clear flip</button>") == 2  # the legend, and one clip
     first = (tmp_path / "report.html").read_bytes()
     write_report(tmp_path, long_report(3))
     assert (tmp_path / "report.html").read_bytes() == first
+
+
+def test_clips_of_an_older_check_are_shown_too(tmp_path: Path) -> None:
+    content = long_report(30)
+    assert content.checks is not None
+    save_golden(tmp_path / "golden.safetensors", 30)
+    write_report(tmp_path, replace(content, checks=replace(content.checks, view=None)))
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count('<img src="data:image/jpeg;base64,') == 24 and 'class="cards"' not in page
+
+
+def test_more_clips_are_folded_away(tmp_path: Path) -> None:
+    write_report(tmp_path, long_report(30))
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count('class="scores"') == 30 and "<summary>18 more clips</summary>" in page
+
+
+def test_where_drift_begins_is_told() -> None:
+    page = render_html(long_report())
+    assert "Drift begins in layer 9 MLP" in page
+    assert "To do: export again with --keep-fp16 &#39;layers.9.*&#39;." in page
 
 
 def test_a_bundle_from_before_has_a_page() -> None:

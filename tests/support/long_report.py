@@ -10,8 +10,10 @@ from made_records import content, engine_record
 from PIL import Image
 from safetensors.numpy import save_file
 
+from vivit_export.bundle.accuracy import Accuracy, RunAccuracy, Share
 from vivit_export.bundle.bench import BenchRecord, ContenderRecord, Figures, Machine
 from vivit_export.bundle.checks import BlockDrift, CheckedClips, Drift, DriftReport, Gate, Parity, Run
+from vivit_export.bundle.clip_view import ClipDrift, ClipView, Flip, Score, Strata, Stratum
 from vivit_export.bundle.engines import Profile
 from vivit_export.bundle.manifest import (
     ClipsRecord,
@@ -24,6 +26,7 @@ from vivit_export.bundle.manifest import (
     QuantizedLayer,
     Smoothing,
 )
+from vivit_export.bundle.taps import Suspect, Tap, TapError, TapReport
 from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
 from vivit_export.flavour import Flavour
 from vivit_export.precision import Precision
@@ -102,6 +105,7 @@ def _checks(clips: int, worst: float) -> DriftReport:
         Run("tensorrt-rtx on NVIDIA L4", 1, True, None, "not run: this machine has no NVIDIA GPU"),
     )
     names = tuple(f"kinetics/clip_{i:05d}.mp4" for i in range(clips))
+    share = Share(0.75, 0.41, 0.93)
     return DriftReport(
         "eager fp32, PyTorch 2.13.0+cpu",
         CheckedClips("videos in kinetics/val", names),
@@ -109,7 +113,44 @@ def _checks(clips: int, worst: float) -> DriftReport:
         runs,
         (Parity("the runtime", "VivitImageProcessor", 786432, 0, 0.0),),
         tuple(BlockDrift(f"layers.{i}", 1e-4 * (i + 1), 1e-3 * (i + 1)) for i in range(BLOCKS)),
+        _taps(),
+        _view(names, worst),
+        Accuracy("labels.csv", clips, share, share, (RunAccuracy(2, share, share, 1, 0, 1.0),)),
     )
+
+
+def _view(names: tuple[str, ...], worst: float) -> ClipView:
+    """One clear flip, one near flip, and drift that falls from clip to clip."""
+    drift = tuple(worst / (1 + 0.15 * i) for i in range(len(names)))
+    kinds: dict[int, Flip] = {0: "clear", 3: "near"}
+    flips = tuple(kinds.get(i, "none") for i in range(len(names)))
+    order = sorted(range(len(names)), key=lambda i: (("clear", "near", "none").index(flips[i]), i))[:120]
+    clips = tuple(_clip(names[i], flips[i], drift[i]) for i in order)
+    groups = (Stratum("archery", len(names) - 1, 1, 0, worst), Stratum("zumba", 1, 0, 0, worst / 2))
+    margins = tuple(0.01 if flip == "near" else 0.4 for flip in flips)
+    strata = (Strata("class", groups), Strata("fps", tuple(replace(group, value="25") for group in groups), 3))
+    return ClipView("logits", 0.1, clips, 0, drift, margins, flips, strata)
+
+
+def _clip(name: str, flip: Flip, drift: float) -> ClipDrift:
+    first, second = Score("archery", 4.1, 0.612), Score("zumba", 3.2, 0.249)
+    others = (Score("abseiling", 1.0, 0.1),)
+    ours = (first, second) if flip == "none" else (second, first)
+    margin = 0.01 if flip == "near" else 0.4
+    where = () if flip == "none" else (0, 2)
+    facts = (5 * drift, drift, 1e-4, 0.9999, None, 0)
+    return ClipDrift(name, 2, flip, (), where, margin, *facts, (first, second, *others), (*ours, *others), "archery")
+
+
+def _taps() -> TapReport:
+    names = ["embeddings", *(f"layer {i} {half}" for i in range(BLOCKS) for half in ("attention", "MLP")), "logits"]
+    taps = []
+    for i, name in enumerate(names):
+        small, large = TapError(2e-4 * (i + 1), 0.99999, 0.01, 0.005), TapError(4e-3 * (i + 1), 0.999, 0.1, 0.08)
+        taps.append(Tap(name, small, large, large))
+    beyond = next(i for i, tap in enumerate(taps) if tap.cause)
+    suspect = Suspect(names[beyond], "graph", names[beyond - 1], ("a", "b"), ("a",), "keep_fp16", "layers.9.*")
+    return TapReport("onnxruntime 1.32.0 cpu", Precision.FP16, tuple(taps), suspect)
 
 
 def _quantization(names: list[str]) -> QuantizationRecord:

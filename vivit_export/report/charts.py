@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vivit_export.bundle.bench import BenchRecord
 from vivit_export.bundle.checks import BlockDrift
 from vivit_export.bundle.manifest import LayerEffect
+from vivit_export.bundle.taps import TapReport
 from vivit_export.errors import counted
 
 _IN_BLOCK = re.compile(r"(?P<before>.*?)(?P<block>\d+)\.(?P<rest>.+)", re.DOTALL)
@@ -148,10 +149,26 @@ def _place(name: str) -> tuple[int, str]:
 
 def block_bars(blocks: Sequence[BlockDrift]) -> tuple[Bar, ...]:
     """Return a bar for the relative RMS drift after each block."""
-    most = max((block.rms for block in blocks), default=0.0)
-    return tuple(
-        Bar(block.name, f"{block.rms:.2g} (max |Δ| {block.max_abs:.2g})", percent(block.rms, most)) for block in blocks
-    )
+    most = max((block.rms for block in blocks if block.rms is not None), default=0.0)
+    return tuple(_error_bar(block.name, block.rms, most, "plain") for block in blocks)
+
+
+def tap_bars(report: TapReport) -> tuple[Bar, ...]:
+    """Return a bar for the error of the graph at each tap, with a mark at that of the eager model in the same type."""
+    errors = [error for tap in report.taps for error in (tap.total, tap.precision) if error is not None]
+    most = 1.02 * max((error.error for error in errors if error.error is not None), default=0.0)
+    bars = []
+    for tap in report.taps:
+        bar = _error_bar(tap.name, tap.total.error, most, "bad" if tap.cause else "plain")
+        eager = tap.precision.error if tap.precision else None
+        bars.append(bar if eager is None else replace(bar, mark=percent(eager, most)))
+    return tuple(bars)
+
+
+def _error_bar(name: str, error: float | None, most: float, kind: str) -> Bar:
+    if error is None:
+        return Bar(name, "not finite", 100.0, kind="bad")
+    return Bar(name, f"{error:.2g}", percent(error, most), kind=kind)
 
 
 def latency_bars(bench: BenchRecord) -> tuple[Bar, ...]:

@@ -17,12 +17,11 @@ from vivit_export.bundle.writing import list_files
 from vivit_export.files import write_json
 from vivit_export.packages import missing_package
 from vivit_export.records import to_json
+from vivit_export.report.clip_cards import OPEN, pictured_rows
 from vivit_export.report.films import films
 from vivit_export.report.page import page_of
 
 FORMAT = "vivit-report/2"
-
-_MOST_FILMS = 24
 
 
 def write_report(folder: Path, content: Content, note: Callable[[str], object] = str) -> None:
@@ -39,8 +38,7 @@ def write_report(folder: Path, content: Content, note: Callable[[str], object] =
         page.unlink(missing_ok=True)  # it would tell of another state
         note(f"{REPORT_HTML} is left out: {missing_package('jinja2')}")
         return
-    count = min(_MOST_FILMS, len(content.checks.names)) if content.checks else 0
-    pictures = films(folder / GOLDEN, content.contract, range(count))
+    pictures = films(folder / GOLDEN, content.contract, pictured_rows(content.checks) if content.checks else ())
     files = list_files(folder, but=(MANIFEST, SIGNATURE, REPORT, REPORT_HTML))
     page.write_text(render_html(content, pictures, files), encoding="utf-8")
 
@@ -60,7 +58,7 @@ def render_html(
     """
     if files is None:
         files = content.files if isinstance(content, Manifest) else {}
-    return rendered("report.html.j2", page=page_of(content, pictures or {}, files))
+    return rendered("report.html.j2", page=page_of(content, pictures or {}, files), open_cards=OPEN)
 
 
 def rendered(template: str, **values: Any) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from vivit_export.bundle.bench import BenchRecord
 from vivit_export.bundle.certainty import certainty_of
@@ -13,6 +12,7 @@ from vivit_export.bundle.engines import EngineRecord
 from vivit_export.bundle.manifest import Content, FileRecord, QuantizationRecord
 from vivit_export.errors import counted
 from vivit_export.report import facts
+from vivit_export.report.accuracy import accuracy_sentences
 from vivit_export.report.charts import (
     Bar,
     BlockMap,
@@ -22,49 +22,45 @@ from vivit_export.report.charts import (
     effect_bars,
     latency_bars,
     step_bars,
+    tap_bars,
 )
+from vivit_export.report.clip_cards import ClipCard, cards_of, strata_tables
+from vivit_export.report.distribution import Distribution, distribution_of
+from vivit_export.report.table import Table, table_of
+from vivit_export.report.taps import advice, suspect_sentence
 from vivit_export.report.verdict import LimitUse, Verdict, limit_uses, verdict_of
-
-_EMPTY = {"", "–"}
 
 Facts = tuple[tuple[str, str], ...]
 """Names with values; what is unknown is not among them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """A table whose every column says something.
-
-    Attributes:
-        caption: what it shows.
-        columns: titles.
-        rows: cells, the first of which names the row.
-    """
-
-    caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    texts: ClassVar[frozenset[str]] = frozenset({"note", "type"})
-    """Columns of words, which begin at the left; figures end at the right."""
-
-
-@dataclass(frozen=True, slots=True)
 class DriftSection:
-    """The check.
+    """A check.
 
     Attributes:
         reference: what was compared with, on what.
         uses: the limits of the gate.
+        distribution: the drift of each clip.
         runs: all runs.
         notes: sentences on certainty and preprocessing.
-        blocks: the drift after each block.
+        accuracy: sentences on labelled clips.
+        taps: the drift at each tap or, of older checks, after each block.
+        suspect: where drift begins, in a sentence, and what to do; empty: nowhere, or not asked.
+        strata: what clips have in common.
+        cards: clips with a flip, and those with the largest drift.
     """
 
     reference: str
     uses: tuple[LimitUse, ...]
+    distribution: Distribution | None
     runs: Table | None
     notes: tuple[str, ...]
-    blocks: tuple[Bar, ...]
+    accuracy: tuple[str, ...]
+    taps: tuple[Bar, ...]
+    suspect: str
+    strata: tuple[Table, ...]
+    cards: tuple[ClipCard, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +137,7 @@ class Page:
         verdict: what the check found.
         summary: what was checked where.
         drift: the check; None: there was none.
-        films: clips of the check.
+        films: clips of a check that says nothing of single clips.
         map: types of the weights by block.
         model: facts on the graph.
         engines: compiled engines.
@@ -176,13 +172,14 @@ def page_of(content: Content, pictures: Mapping[int, str], files: Mapping[str, F
     """
     checks, precision = content.checks, content.precision
     names = checks.names if checks else ()
+    named = {names[row]: picture for row, picture in pictures.items() if row < len(names)}
     return Page(
         title=content.model.id,
         precision=str(precision.name),
         verdict=verdict_of(checks),
         summary=_summary(content),
-        drift=_drift(checks) if checks else None,
-        films=tuple(Film(names[row], picture) for row, picture in pictures.items() if row < len(names)),
+        drift=_drift(checks, named) if checks else None,
+        films=() if checks and checks.view else tuple(Film(*clip) for clip in named.items()),
         map=block_map(precision.layers),
         model=_model(content),
         engines=tuple(_engine(name, engine) for name, engine in content.engines.items()),
@@ -191,15 +188,6 @@ def page_of(content: Content, pictures: Mapping[int, str], files: Mapping[str, F
         origin=_origin(content),
         files=table_of("Files of the bundle", ("file", "size", "SHA-256"), _file_rows(files)),
     )
-
-
-def table_of(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table | None:
-    """Return a table without the columns that are empty in all rows; None if nothing is left."""
-    rows = list(rows)
-    used = [i for i in range(len(columns)) if any(row[i] not in _EMPTY for row in rows)]
-    if not used:
-        return None
-    return Table(caption, tuple(columns[i] for i in used), tuple(tuple(row[i] for i in used) for row in rows))
 
 
 def _summary(content: Content) -> Facts:
@@ -217,18 +205,30 @@ def _summary(content: Content) -> Facts:
     )
 
 
-def _drift(checks: DriftReport) -> DriftSection:
+def _drift(checks: DriftReport, pictures: Mapping[str, str]) -> DriftSection:
     certainty = certainty_of(checks)
     return DriftSection(
         reference=f"{checks.reference} on {counted(len(checks.names), 'clips')} ({checks.source})",
         uses=tuple(limit_uses(checks)),
+        distribution=distribution_of(checks),
         runs=table_of("All runs", facts.drift_columns(checks), facts.drift_rows(checks)),
         notes=(
             *([f"Certainty: {certainty.sentence}."] if certainty else []),
             *(f"Preprocessing: {parity.sentence}." for parity in checks.parity),
         ),
-        blocks=block_bars(checks.blocks),
+        accuracy=tuple(accuracy_sentences(checks)),
+        taps=tap_bars(checks.taps) if checks.taps else block_bars(checks.blocks),
+        suspect=_suspect(checks),
+        strata=strata_tables(checks),
+        cards=cards_of(checks, pictures),
     )
+
+
+def _suspect(checks: DriftReport) -> str:
+    if checks.taps is None or checks.taps.suspect is None:
+        return ""
+    sentence = suspect_sentence(checks.taps)
+    return f"{sentence[:1].upper()}{sentence[1:]}. To do: {advice(checks.taps.suspect)}"
 
 
 def _model(content: Content) -> Facts:

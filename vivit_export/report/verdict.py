@@ -24,8 +24,9 @@ METRIC_TITLES = {
     "cosine": "lowest cosine of the logits",
     "embedding_cosine": "lowest cosine of the embeddings",
     "nonfinite": "NaN or infinite values",
+    "accuracy_drop": "accuracy drop",
 }
-_SHARES = {"top1": "", "top5": "", "agreement": "", "max": " of the range", "rms": " of the range"}
+_SHARES = {"top1": "", "top5": "", "agreement": "", "accuracy_drop": "", "max": " of the range", "rms": " of the range"}
 
 
 @dataclass(frozen=True, slots=True)
