@@ -57,7 +57,7 @@ ROOMS = (
 EVERYDAY = {"numpy", "ml_dtypes", "PIL", "safetensors", "onnx", "onnx_ir", "onnxscript"}
 HOMES = {
     "torch": {
-        *(f"export/checkpoint/{n}.py" for n in ("load", "weights", "timed_network")),
+        *(f"export/checkpoint/{n}.py" for n in ("load", "weights", "tapped_network", "timed_network")),
         "export/graph/trace.py",
     },
     "transformers": {"export/checkpoint/load.py", "export/graph/trace.py"},
