@@ -18,11 +18,13 @@ import numpy.typing as npt
 
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.bundle.checks import BlockDrift, CheckedClips, DriftReport, Gate, Parity, Run
+from vivit_export.bundle.manifest import Content
 from vivit_export.bundle.signatures.trust import Files
 from vivit_export.bundle.signatures.verify import require_signature as require_signer
 from vivit_export.bundle.taps import TapReport
 from vivit_export.choices import Against, CpuPrecision, Decode
 from vivit_export.errors import CheckpointError, UsageError, counted, option
+from vivit_export.export.amend import amend, require_same
 from vivit_export.export.checkpoint.files import hash_weights
 from vivit_export.export.clips import clip_names, load_check_clips, num_check_clips
 from vivit_export.files import as_path
@@ -159,6 +161,22 @@ def check(
         view,
         reference.tally.accuracy(runs),
     )
+
+
+def save_check(source: Bundle, report: DriftReport, progress: Progress) -> None:
+    """Add a check to the bundle that was checked, and to its report; the check at export stays.
+
+    A signature does not hold for the changed bundle, so it is removed, and a note says so.
+
+    Raises:
+        OutputError: the bundle was changed while it was checked, or cannot be written.
+    """
+
+    def add(work: Path, content: Content) -> Content:
+        require_same(source, work, content, "checked")
+        return replace(content, recheck=report)
+
+    amend(source.path, add, progress)
 
 
 def assert_no_drift(
