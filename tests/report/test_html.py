@@ -17,7 +17,7 @@ from vivit_export.bundle import read_bundle
 from vivit_export.bundle.manifest import FileRecord
 from vivit_export.errors import MissingDependencyError
 from vivit_export.report import templating
-from vivit_export.report.html import render_html, write_report
+from vivit_export.report.html import golden_pictures, render_html, write_report
 
 OLD = Path(__file__).parents[1] / "data/vivit-bundle-1"
 
@@ -93,10 +93,35 @@ def test_clips_of_an_older_check_are_shown_too(tmp_path: Path) -> None:
     assert page.count('<img src="data:image/jpeg;base64,') == 24 and 'class="cards"' not in page
 
 
+def test_pictures_are_of_the_clips_of_the_check(tmp_path: Path) -> None:
+    """Golden clips have pictures, in a later check too; other clips of the same names have none."""
+    save_golden(tmp_path / "golden.safetensors", 8)
+    content = long_report()
+    checks = content.checks
+    assert checks is not None
+    elsewhere = replace(checks, clips=replace(checks.clips, source="videos in another/folder"))
+    fewer = replace(checks, clips=replace(checks.clips, names=checks.names[:3]))
+    for later, count in ((elsewhere, 8), (checks, 16), (fewer, 16)):
+        page = render_html(replace(content, recheck=later), golden_pictures(tmp_path, content))
+        assert page.count("<img ") == count
+    assert golden_pictures(tmp_path, content, elsewhere) == {}
+    assert list(golden_pictures(tmp_path, content, checks)) == list(range(8))
+    assert golden_pictures(tmp_path, replace(content, checks=None), checks) == {}
+
+
 def test_more_clips_are_folded_away(tmp_path: Path) -> None:
     write_report(tmp_path, long_report(30))
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count('class="scores"') == 30 and "<summary>18 more clips</summary>" in page
+
+
+def test_a_check_that_was_saved_later_decides_and_comes_first() -> None:
+    checks = long_report(worst=0.0812).checks
+    page = render_html(replace(long_report(), recheck=checks))
+    assert ">FAIL<" in page
+    ids = re.findall(r' id="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    assert ids.index("saved") < ids.index("saved-clips") < ids.index("drift") < ids.index("drift-clips")
 
 
 def test_where_drift_begins_is_told() -> None:

@@ -230,6 +230,7 @@ def check(
     from vivit_export.export.recheck import check as run
     from vivit_export.export.recheck import save_check
     from vivit_export.report.check_file import check_report_file, write_check_report
+    from vivit_export.report.html import golden_pictures
 
     if as_json and form not in (None, "json"):
         raise UsageError(f"{option('json')} is {option('format', 'json')}; leave it out, or {option('format', form)}")
@@ -258,7 +259,9 @@ def check(
     )
     show_report(found, form or ("json" if as_json else "text"), str(bundle))
     if report is not None:
-        write_check_report(report, source.manifest.content, found, force=force)
+        content = source.manifest.content
+        pictures = golden_pictures(source.path, content, found)
+        write_check_report(report, content, found, force=force, pictures=pictures)
     if save:
         save_check(source, found, progress)
     found.require()

@@ -55,8 +55,10 @@ class ClipCard:
     ours: tuple[ScoreRow, ...]
 
 
-def pictured_rows(report: DriftReport) -> list[int]:
+def pictured_rows(report: DriftReport | None) -> list[int]:
     """Return which clips of a check a page shows: those that it lists, or else the first few."""
+    if report is None:
+        return []
     if report.view is None:
         return list(range(min(_MOST_FILMS, len(report.names))))
     listed = {clip.name for clip in report.view.clips}

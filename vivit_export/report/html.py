@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vivit_export.bundle import GOLDEN, MANIFEST, REPORT, REPORT_HTML, SIGNATURE
+from vivit_export.bundle.checks import DriftReport
 from vivit_export.bundle.manifest import Content, FileRecord, Manifest
 from vivit_export.bundle.writing import list_files
 from vivit_export.files import write_json
@@ -19,18 +20,24 @@ from vivit_export.packages import missing_package
 from vivit_export.records import to_json
 from vivit_export.report.clip_cards import OPEN, pictured_rows
 from vivit_export.report.films import films
-from vivit_export.report.page import page_of
+from vivit_export.report.page import is_on_golden, page_of
 
 FORMAT = "vivit-report/2"
 
 
-def write_report(folder: Path, content: Content, note: Callable[[str], object] = str) -> None:
+def write_report(
+    folder: Path,
+    content: Content,
+    note: Callable[[str], object] = str,
+    pictures: Mapping[int, str] | None = None,
+) -> None:
     """Write ``report.json`` and ``report.html`` from the contents of a bundle.
 
     Args:
         folder: where the other files of the bundle are.
         content: what it says about itself.
         note: told if the page is left out, because the package that writes it is not installed.
+        pictures: see `render_html`; None: of the golden clips in the folder.
     """
     write_json(folder / REPORT, {"format": FORMAT, **to_json(content)})
     page = folder / REPORT_HTML
@@ -38,9 +45,24 @@ def write_report(folder: Path, content: Content, note: Callable[[str], object] =
         page.unlink(missing_ok=True)  # it would tell of another state
         note(f"{REPORT_HTML} is left out: {missing_package('jinja2')}")
         return
-    pictures = films(folder / GOLDEN, content.contract, pictured_rows(content.checks) if content.checks else ())
+    if pictures is None:
+        pictures = golden_pictures(folder, content)
     files = list_files(folder, but=(MANIFEST, SIGNATURE, REPORT, REPORT_HTML))
     page.write_text(render_html(content, pictures, files), encoding="utf-8")
+
+
+def golden_pictures(folder: Path, content: Content, check: DriftReport | None = None) -> dict[int, str]:
+    """Return pictures of the golden clips that the page of a check shows.
+
+    Args:
+        folder: where they are.
+        content: what the bundle says about itself.
+        check: a later check; pictures are of its clips only if these are the golden clips. None: that of the export.
+    """
+    stored = content.checks
+    if check is not None and (stored is None or not is_on_golden(check, stored)):
+        return {}
+    return films(folder / GOLDEN, content.contract, pictured_rows(check or stored))
 
 
 def render_html(
@@ -50,7 +72,7 @@ def render_html(
 
     Args:
         content: what a bundle says about itself.
-        pictures: see `films`.
+        pictures: of the clips of ``content.checks`` by row; see `films`.
         files: the files to list; None: those of a manifest.
 
     Raises:

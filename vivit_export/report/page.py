@@ -39,6 +39,8 @@ class DriftSection:
     """A check.
 
     Attributes:
+        id: of its heading, and the beginning of those in it.
+        title: whether it is that of the export, or one that was saved later.
         reference: what was compared with, on what.
         uses: the limits of the gate.
         distribution: the drift of each clip.
@@ -51,6 +53,8 @@ class DriftSection:
         cards: clips with a flip, and those with the largest drift.
     """
 
+    id: str
+    title: str
     reference: str
     uses: tuple[LimitUse, ...]
     distribution: Distribution | None
@@ -136,7 +140,7 @@ class Page:
         precision: its precision.
         verdict: what the check found.
         summary: what was checked where.
-        drift: the check; None: there was none.
+        drift: the check that was saved last and that of the export, as far as there are.
         films: clips of a check that says nothing of single clips.
         map: types of the weights by block.
         model: facts on the graph.
@@ -151,7 +155,7 @@ class Page:
     precision: str
     verdict: Verdict
     summary: Facts
-    drift: DriftSection | None
+    drift: tuple[DriftSection, ...]
     films: tuple[Film, ...]
     map: BlockMap | None
     model: Facts
@@ -176,9 +180,12 @@ def page_of(content: Content, pictures: Mapping[int, str], files: Mapping[str, F
     return Page(
         title=content.model.id,
         precision=str(precision.name),
-        verdict=verdict_of(checks),
+        verdict=verdict_of(latest_check(content)),
         summary=_summary(content),
-        drift=_drift(checks, named) if checks else None,
+        drift=tuple(
+            _drift(name, title, check, named if checks and is_on_golden(check, checks) else {})
+            for name, title, check in _checks(content)
+        ),
         films=() if checks and checks.view else tuple(Film(*clip) for clip in named.items()),
         map=block_map(precision.layers),
         model=_model(content),
@@ -191,7 +198,7 @@ def page_of(content: Content, pictures: Mapping[int, str], files: Mapping[str, F
 
 
 def _summary(content: Content) -> Facts:
-    checks = content.checks
+    checks = latest_check(content)
     runs = [run for run in checks.runs if run.gated and run.drift] if checks else []
     where = dict.fromkeys(run.engine for run in runs)
     clips = f"{counted(len(checks.names), 'clips')}: {checks.source}" if checks else ""
@@ -205,9 +212,28 @@ def _summary(content: Content) -> Facts:
     )
 
 
-def _drift(checks: DriftReport, pictures: Mapping[str, str]) -> DriftSection:
+def latest_check(content: Content) -> DriftReport | None:
+    """Return the check that was saved last, or else that of the export."""
+    return content.recheck or content.checks
+
+
+def is_on_golden(check: DriftReport, stored: DriftReport) -> bool:
+    """Whether a check ran on the clips of another one, or the first of them."""
+    return check.source == stored.source and check.names == stored.names[: len(check.names)]
+
+
+def _checks(content: Content) -> list[tuple[str, str, DriftReport]]:
+    """Return id, title and result of each check, the latest first."""
+    at_export = "Drift" if content.recheck is None else "Drift at export"
+    found = [("saved", "Drift of the saved check", content.recheck), ("drift", at_export, content.checks)]
+    return [(name, title, check) for name, title, check in found if check is not None]
+
+
+def _drift(name: str, title: str, checks: DriftReport, pictures: Mapping[str, str]) -> DriftSection:
     certainty = certainty_of(checks)
     return DriftSection(
+        id=name,
+        title=title,
         reference=f"{checks.reference} on {counted(len(checks.names), 'clips')} ({checks.source})",
         uses=tuple(limit_uses(checks)),
         distribution=distribution_of(checks),
