@@ -10,9 +10,12 @@ import browser
 import pytest
 from long_report import long_report, save_golden
 
+from vivit_export.report.compare import compare
+from vivit_export.report.compare_text import comparison_html
 from vivit_export.report.html import write_report
+from vivit_export.report.stored import StoredRun
 
-KINDS = ("passed", "failed", "unchecked")
+KINDS = ("passed", "failed", "unchecked", "compared")
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +29,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         save_golden(folder / "golden.safetensors", 8)
         write_report(folder, content)
         made[kind] = folder / "report.html"
+    compared = compare(StoredRun("before", contents["passed"]), StoredRun("after", contents["failed"]))
+    made["compared"] = made["passed"].with_name("compared.html")
+    made["compared"].write_text(comparison_html(compared), encoding="utf-8")
     return made
 
 
@@ -58,7 +64,8 @@ def test_it_fits_a_phone_and_a_desk_and_reaches_nothing(tab: browser.Page, pages
         ("failed", "light", 1280),
         ("failed", "dark", 390),
         ("unchecked", "light", 1280),
-        ("unchecked", "dark", 390),
+        ("compared", "dark", 390),
+        ("compared", "light", 1280),
     ],
 )
 def test_axe_finds_nothing(

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from vivit_export.choices import Against, CpuPrecision, Decode
+from vivit_export.cli.compare import compare_stored
 from vivit_export.cli.live import LiveChoice, live_options, live_source
 from vivit_export.cli.options import (
     Command,
@@ -193,6 +194,7 @@ def predict(
     type=click.Choice(get_args(CheckFormat)),
     help="How to print the result; junit and github are for continuous integration.  [default: text]",
 )
+@click.option("--compare", type=PATH, help="Only compare the stored results of BUNDLE with those of this later run.")
 @click.option("--report", type=FILE, help="Also write the result to this file: a page (.html), .json or .txt.")
 @click.option("--force", is_flag=True, help="Replace the file of --report if it exists.")
 @click.option("--save", is_flag=True, help="Add the result to BUNDLE and its report.")
@@ -212,6 +214,7 @@ def check(
     labels: Path | None,
     per_block: bool,
     form: CheckFormat | None,
+    compare: Path | None,
     report: Path | None,
     force: bool,
     save: bool,
@@ -225,6 +228,9 @@ def check(
     """Measure the drift of BUNDLE on this machine; exit with 5 if it is beyond the gate.
 
     Compares with the golden clips in the bundle (needs no torch), or with the eager model. --json is --format json.
+
+    --compare runs nothing: it puts what two bundles, or the report.json of two runs, say of one model side by side, and
+    exits with 5 if the later one is beyond its gate or was not checked.
     """
     from vivit_export.bundle import read_bundle
     from vivit_export.export.recheck import check as run
@@ -236,6 +242,10 @@ def check(
         raise UsageError(f"{option('json')} is {option('format', 'json')}; leave it out, or {option('format', form)}")
     if force and report is None:
         raise UsageError(f"{option('force')} replaces the file that {option('report')} writes; give both")
+    if compare is not None:
+        _refuse_given("is for a check that runs; drop it with --compare", only=_OF_RUN)
+        compare_stored(bundle, compare, form or ("json" if as_json else "text"), report, force)
+        return
     if report is not None:
         check_report_file(report, force)
     source = read_bundle(bundle, verify=False)
@@ -371,6 +381,11 @@ def bench(
         raise KeyboardInterrupt
 
 
+# Options of check that a comparison of stored results does not have.
+_OF_RUN = (
+    *("engine", "device", "cpu_precision", "against", "clips", "num_clips", "checkpoint", "gate", "labels"),
+    *("per_block", "save", "decode", "readers", "require_signature", "identity"),
+)
 # Options of bench that only one of the two has.
 _OF_SERVED = ("in_flight", "seconds")
 _OF_BUNDLE = (

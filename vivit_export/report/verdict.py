@@ -106,7 +106,7 @@ def limit_uses(checks: DriftReport) -> list[LimitUse]:
     """Return a row for each limit of the gate that a gated run measured: its worst run."""
     uses = []
     for metric, limit in sorted(checks.gate.limits.items(), key=lambda item: _order(item[0])):
-        measured = [(run, value) for run in checks.runs if (value := _gated_value(run, metric)) is not None]
+        measured = gated_values(checks, metric)
         if not measured:
             continue
         at_least = metric in AT_LEAST
@@ -131,9 +131,10 @@ def _order(metric: str) -> int:
     return names.index(metric) if metric in names else len(names)
 
 
-def _gated_value(run: Run, metric: str) -> float | None:
-    value = getattr(run.drift, metric, None) if run.gated and run.drift else None
-    return value if isinstance(value, int | float) else None
+def gated_values(checks: DriftReport, metric: str) -> list[tuple[Run, float]]:
+    """Return each gated run that has a metric, with its value."""
+    found = [(run, getattr(run.drift, metric, None)) for run in checks.runs if run.gated and run.drift]
+    return [(run, value) for run, value in found if isinstance(value, int | float)]
 
 
 def _share(used: float, allowed: float, is_met: bool) -> float:
