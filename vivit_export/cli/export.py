@@ -105,6 +105,7 @@ keep_options = grouped(
 @click.option("--ranges", type=FILE, help="ranges.json from an earlier calibration of this model.")
 @keep_options
 @hub_options
+@click.option("--sbom", is_flag=True, help="Add a bill of materials (CycloneDX): files, weights and packages.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and stop.")
 @output_options
 @fixed_shape_options
@@ -133,6 +134,7 @@ def vivit_export(
     keep: KeepChoice,
     revision: str | None,
     allow_pickle: bool,
+    sbom: bool,
     dry_run: bool,
     as_json: bool,
     progress: Silent,
@@ -161,15 +163,15 @@ def vivit_export(
         calibration=dataclasses.replace(calibration, ranges=ranges),
         **keep._asdict(),
         fp8_attention=fp8_attention,
+        sbom=sbom,
     )
     plan = preview_export(model, output, options)
     if dry_run:
         show_export(plan, as_json)
-        return
-    from vivit_export.export.pipeline import export_model  # torch takes seconds to load: after the mistakes
+    else:
+        from vivit_export.export.pipeline import export_model  # torch takes seconds to load: after the mistakes
 
-    bundle = export_model(model, output, options=options, progress=progress)
-    show_bundle(bundle, as_json, seconds=progress.seconds)
+        show_bundle(export_model(model, output, options=options, progress=progress), as_json, seconds=progress.seconds)
 
 
 @click.command(cls=Command, interrupted="no ranges were written; run the same command again to continue")

@@ -67,6 +67,7 @@ class ExportFields(TypedDict, total=False):
     keep_fp16: str | None
     fp8_attention: bool
     keep_fp32: str | None
+    sbom: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ class ExportOptions:
         fp8_attention: for ``fp8``, quantize attention too.
         keep_fp32: for all but ``fp32``, nodes that stay in float32: a regular expression that is searched in their
             names, such as ``layers.3.mlp.fc1/MatMul``; None: none.
+        sbom: add a bill of materials, ``sbom.cdx.json``, in CycloneDX 1.6.
     """
 
     precision: Precision = Precision.FP32
@@ -134,6 +136,7 @@ class ExportOptions:
     keep_fp16: str | None = None
     fp8_attention: bool = False
     keep_fp32: str | None = None
+    sbom: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "precision", find_precision(self.precision))

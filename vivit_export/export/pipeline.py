@@ -18,6 +18,7 @@ from vivit_export import __version__, bundle
 from vivit_export.bundle import Bundle
 from vivit_export.bundle.checks import CheckedClips, DriftReport, Gate, measured_metrics
 from vivit_export.bundle.manifest import Content, ModelRecord, Producer
+from vivit_export.bundle.sbom import Package, write_sbom
 from vivit_export.contract import Clip, Contract
 from vivit_export.errors import UsageError, option
 from vivit_export.export.amend import finish
@@ -35,6 +36,7 @@ from vivit_export.export.graph.build import (
     save_graph,
     signature,
 )
+from vivit_export.export.installed import installed_packages
 from vivit_export.export.options import (
     OUTPUTS,
     ExportFields,
@@ -92,7 +94,15 @@ def export_model(
         progress.note(note)
     with bundle.writing(plan.target, force=options.force, note=progress.note) as work:
         content = _export_into(work, checkpoint, plan, progress)
+        if options.sbom:
+            write_sbom(work, content, _packages(content))
         return finish(work, content, plan.target, progress)
+
+
+def _packages(content: Content) -> list[Package]:
+    """Return what made a bundle."""
+    engines = {engine.flavour.extra for engine in content.engines.values()}
+    return installed_packages({"export", *engines, *({"cpu"} if content.checks else ())})
 
 
 def _with_fields(options: ExportOptions, fields: ExportFields) -> ExportOptions:
