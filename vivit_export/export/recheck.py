@@ -121,7 +121,7 @@ def check(
         source = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         require_signer(source, require_signature, identity)
     limits = gate_of(source, gate)
-    with open_session(source, engine, device, cpu_precision) as session:
+    with open_session(source, engine, device, cpu_precision, self_test=False) as session:
         progress.note(f"runs on {session.details}")
         if chosen == "golden":
             reference = _golden(source, num_clips)
