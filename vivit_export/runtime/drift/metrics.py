@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -87,8 +88,7 @@ def compare(
     if "logits" not in reference or "logits" not in result:
         return drift
     ref, out = reference["logits"].astype(np.float64), result["logits"].astype(np.float64)
-    # One value, or equal ones, span nothing: their size is the scale then.
-    scale = float(np.ptp(ref)) or float(np.abs(ref).max()) or 1.0
+    scale = logit_range(ref)
     drift = replace(
         drift,
         max_abs=float(np.abs(out - ref).max()),
@@ -108,6 +108,14 @@ def compare(
         flipped, near = ref.argmax(1) != out.argmax(1), _margins(ref) <= tie_margin * scale
         drift = replace(drift, top1=float(np.mean(~flipped)), top5=_top_k_overlap(ref, out, 5), kl=_max_kl(ref, out))
     return replace(drift, near_flips=int((flipped & near).sum()), clear_flips=int((flipped & ~near).sum()))
+
+
+def logit_range(reference: npt.NDArray[Any]) -> float:
+    """Return the range of the reference's logits, which differences are relative to.
+
+    One value, or equal ones, span nothing: their size is the scale then.
+    """
+    return float(np.ptp(reference)) or float(np.abs(reference).max()) or 1.0
 
 
 def _margins(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
