@@ -57,7 +57,7 @@ ROOMS = (
 EVERYDAY = {"numpy", "ml_dtypes", "PIL", "safetensors", "onnx", "onnx_ir", "onnxscript"}
 HOMES = {
     "torch": {
-        *(f"export/checkpoint/{n}.py" for n in ("load", "weights", "timed_network")),
+        *(f"export/checkpoint/{n}.py" for n in ("load", "weights", "tapped_network", "timed_network")),
         "export/graph/trace.py",
     },
     "transformers": {"export/checkpoint/load.py", "export/graph/trace.py"},
@@ -79,7 +79,7 @@ HOMES = {
 }
 
 MOST_MODULE_LINES = 400
-MOST_FUNCTION_LINES = 60
+MOST_BODY_LINES = 45
 
 # Folders of tests whose files are named after what they test. integration/ and support/ mirror nothing, nor does
 # examples/, which holds no Python.
@@ -292,21 +292,19 @@ def public_definitions(tree: ast.Module) -> Iterator[Definition]:
                 yield from (n for n in inside if "overload" not in map(ast.unparse, n.decorator_list))
 
 
-def code_lines(node: Definition) -> int:
-    """Lines of a definition without its docstring."""
-    assert node.end_lineno is not None
-    lines = node.end_lineno - node.lineno + 1
-    first = node.body[0]
-    if ast.get_docstring(node) is not None and first.end_lineno is not None:
-        lines -= first.end_lineno - first.lineno + 1
-    return lines
+def body_lines(node: Definition) -> int:
+    """Lines of a function without its signature, which may name many options, and its docstring."""
+    statements = node.body[1:] if ast.get_docstring(node) is not None else node.body
+    if not statements or node.end_lineno is None:
+        return 0
+    return node.end_lineno - statements[0].lineno + 1
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
 def test_a_module_can_be_read_in_one_sitting(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_MODULE_LINES
     functions = (node for node in definitions(parsed(path)) if not isinstance(node, ast.ClassDef))
-    too_long = {node.name: code_lines(node) for node in functions if code_lines(node) > MOST_FUNCTION_LINES}
+    too_long = {node.name: body_lines(node) for node in functions if body_lines(node) > MOST_BODY_LINES}
     assert not too_long
 
 

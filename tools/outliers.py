@@ -55,7 +55,7 @@ def add_outliers(model: torch.nn.Module, *, factor: float = 30.0, num_channels: 
         ):
             _scale(norm.weight, norm.bias, linears, chosen, factor)
         _scale(attention.v_proj.weight, attention.v_proj.bias, (attention.o_proj,), chosen, factor)
-        _add_cancelling_units(layer.mlp, units, factor)
+        add_cancelling_units(layer.mlp, units, factor)
     config.intermediate_size += 2 * num_channels
 
 
@@ -106,7 +106,8 @@ def _shift(bias: torch.Tensor, by: torch.Tensor, readers: Iterable[Any]) -> None
         linear.bias -= (linear.weight.double() @ by.double()).to(linear.bias)
 
 
-def _add_cancelling_units(mlp: Any, units: torch.Tensor, factor: float) -> None:
+def add_cancelling_units(mlp: Any, units: torch.Tensor, factor: float) -> None:
+    """Add two units of the MLP for each of some, ``factor`` as large, that cancel in fc2; in place."""
     fc1, fc2 = mlp.fc1, mlp.fc2
     rows, offsets, columns = factor * fc1.weight[units], factor * fc1.bias[units], fc2.weight[:, units]
     fc1.weight = torch.nn.Parameter(torch.cat([fc1.weight, rows, rows]))

@@ -127,8 +127,9 @@ def _jetpack(facts: dict[str, Any]) -> str:
 
 
 def _pins(name: str) -> dict[str, str]:
-    text = (ROOT / name).read_text(encoding="utf-8")
-    return {found[1].replace("_", "-"): found[2] for found in re.finditer(r"^([\w-]+)==(\S+)$", text, re.MULTILINE)}
+    lines = [line for line in (ROOT / name).read_text(encoding="utf-8").splitlines() if not line.endswith("< '3.11'")]
+    pins = (re.match(r"([\w-]+)==([^\s;]+)", line) for line in lines)
+    return {found[1].replace("_", "-"): found[2] for found in pins if found}
 
 
 def _joined(numbers: Any) -> str:

@@ -1,4 +1,4 @@
-"""Drift block by block: none before a damaged weight, and all that comes behind it."""
+"""Where drift begins: a damaged weight, outliers that overflow fp16, and codes lead to their own layers."""
 
 from __future__ import annotations
 
@@ -7,16 +7,48 @@ from pathlib import Path
 
 import pytest
 from bundles import Bundles
+from checkpoints import Checkpoints
 from damage import damage
+from overflowing import overflowing
 
+import vivit_export as ve
 from vivit_export.export.recheck import check
+from vivit_export.report.taps import suspect_sentence
 
 pytestmark = pytest.mark.needs_onnxruntime
 
 
-def test_drift_of_a_block_shows_where_it_begins(bundles: Bundles, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(bundles.demo(check=True, num_clips=3, precision="fp32").path, tmp_path / "copy"))
-    damage(folder, "layers.2.mlp.fc1.weight", 1.01)
+@pytest.mark.parametrize(
+    ("precision", "scale", "option"), [("fp32", 1.01, None), ("fp16", 1.2, "keep_fp32")], ids=["fp32", "fp16"]
+)
+def test_a_damaged_weight_leads_to_its_layer(
+    bundles: Bundles, tmp_path: Path, precision: str, scale: float, option: str | None
+) -> None:
+    folder = Path(shutil.copytree(bundles.demo(check=True, num_clips=3, precision=precision).path, tmp_path / "copy"))
+    damage(folder, "layers.2.mlp.fc1.weight", scale)
     report = check(folder, against="eager", num_clips=1, per_block=True)
-    before, behind = [b.rms for b in report.blocks[:2]], [b.rms for b in report.blocks[2:]]
-    assert max(before) < 1e-5 < 1e-4 < min(behind)
+    before, behind = [b.rms or 0 for b in report.blocks[:2]], [b.rms or 0 for b in report.blocks[2:]]
+    assert max(before) < min(behind) / 5
+    assert report.taps is not None and report.taps.suspect is not None
+    suspect = report.taps.suspect
+    assert (suspect.tap, suspect.cause, suspect.after) == ("layer 2 MLP", "graph", "layer 2 attention")
+    assert suspect.linears == ("layers.2.mlp.fc1", "layers.2.mlp.fc2")
+    assert {"layers.2.mlp.fc1/MatMul", "layers.2.mlp.activation_fn/Gelu", "layers.2/Add_2"} < set(suspect.nodes)
+    assert not any(name.startswith(("layers.1", "layers.3", "layers.2.attention")) for name in suspect.nodes)
+    assert suspect.option == option
+    assert suspect.pattern == (option and r"^layers\.2\.mlp")
+    eager = [tap.precision for tap in report.taps.taps]
+    assert all((error is None) == (precision == "fp32") and not (error and error.beyond) for error in eager)
+
+
+def test_outliers_that_overflow_lead_to_their_layer_and_to_the_type(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    folder = overflowing(checkpoints, tmp_path / "overflowing", layer=1)
+    bundle = ve.export_model(str(folder), tmp_path / "out", precision="fp16", targets=("onnx",), check=False)
+    report = check(bundle, checkpoint=str(folder), num_clips=2, per_block=True)
+    assert not report.passed
+    assert report.taps is not None and report.taps.suspect is not None
+    suspect = report.taps.suspect
+    assert (suspect.tap, suspect.cause) == ("layer 1 MLP", "precision")
+    assert (suspect.option, suspect.pattern) == ("keep_fp32", r"^layers\.1\.mlp")
+    assert [tap.total.error is None for tap in report.taps.taps] == [False] * 4 + [True] * 3 + [False] * 0
+    assert "so the type is the cause" in suspect_sentence(report.taps)

@@ -148,8 +148,11 @@ def test_against_eager_on_other_clips(bundles: Bundles, options: dict[str, Any])
     assert (report.runs[0].engine, report.runs[0].gated) == ("eager fp16", False)
     assert [p.reference for p in report.parity] == ["VivitImageProcessor"] + ["the runtime"] * (options != PIXELS)
     assert [block.name for block in report.blocks] == [f"layers.{i}" for i in range(4)]
-    assert all(1e-5 < block.rms < 2e-3 for block in report.blocks)
-    assert set(report.to_json()) == {"reference", "clips", "gate", "runs", "parity", "blocks"}
+    assert all(1e-5 < (block.rms or 0) < 2e-3 for block in report.blocks)
+    assert report.taps is not None and report.taps.suspect is None
+    assert report.runs[-1].engine == report.taps.graph
+    fields = {"reference", "clips", "gate", "runs", "parity", "blocks", "taps", "view", "accuracy"}
+    assert set(report.to_json()) == fields
     json.dumps(report.to_json())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,8 @@ def test_a_checkpoint_may_lie_anywhere_and_be_named_in_any_way(
 
 
 def test_json_alone_on_stdout_and_nothing_on_stderr(cli: Cli, checkpoints: Checkpoints) -> None:
-    result = cli("export", checkpoints.folder(), "-o", "out", "--target", "onnx", "--no-check", "--json", "-q")
+    options = ("--target", "onnx", "--no-check", "--sbom", "--json", "-q")
+    result = cli("export", checkpoints.folder(), "-o", "out", *options)
     facts = json.loads(result.stdout)
     assert not result.stderr
     assert facts["bundle"] == "out"
@@ -97,6 +99,9 @@ def test_json_alone_on_stdout_and_nothing_on_stderr(cli: Cli, checkpoints: Check
     assert facts["checks"] is None and facts["engines"] == {}
     assert list(facts["seconds"]) == sorted(["load the checkpoint", "trace the network", "write the bundle"])
     assert "  drift      not checked" in cli("inspect", "out").stdout
+    parts = {part["name"]: part for part in json.loads(Path("out/sbom.cdx.json").read_text())["components"]}
+    assert parts["torch"]["version"] == version("torch")
+    assert parts["model.onnx"]["hashes"][0]["content"] == read_bundle("out").manifest.files["model.onnx"].sha256
 
 
 def test_python_refuses_an_option_it_does_not_know() -> None:

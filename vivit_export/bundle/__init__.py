@@ -16,6 +16,7 @@ from vivit_export.bundle.names import (
     RANGES,
     REPORT,
     REPORT_HTML,
+    SBOM,
     SIGNATURE,
 )
 from vivit_export.bundle.reading import Bundle, read_bundle
@@ -31,6 +32,7 @@ __all__ = [
     "RANGES",
     "REPORT",
     "REPORT_HTML",
+    "SBOM",
     "SIGNATURE",
     "Bundle",
     "check_target",

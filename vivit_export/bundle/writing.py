@@ -12,8 +12,9 @@ from pathlib import Path
 
 from vivit_export import folders, leftovers
 from vivit_export.bundle.manifest import Content, FileRecord
-from vivit_export.bundle.names import FORMAT, MANIFEST, SIGNATURE
+from vivit_export.bundle.names import FORMAT, MANIFEST, SBOM, SIGNATURE
 from vivit_export.bundle.reading import read_manifest
+from vivit_export.bundle.sbom import renew_sbom
 from vivit_export.files import sha256_of, write_json
 from vivit_export.folders import FolderKind
 from vivit_export.locking import locked_if_there
@@ -87,7 +88,15 @@ def replacing(target: Path, note: Callable[[str], object] = str) -> Iterator[Pat
 
 
 def write_manifest(folder: Path, content: Content) -> None:
-    """Write ``bundle.json``: ``content`` plus the format and the hash of every file in ``folder`` but a signature."""
+    """Write ``bundle.json``: ``content`` plus the format and the hash of every file in ``folder`` but a signature.
+
+    A bill of materials is written anew, because it lists the other files.
+
+    Raises:
+        BundleError: it is not one of ours.
+    """
+    if (folder / SBOM).exists():
+        renew_sbom(folder, content, list_files(folder, but=(MANIFEST, SIGNATURE, SBOM)))
     listed = list_files(folder, but=(MANIFEST, SIGNATURE))
     write_json(folder / MANIFEST, {**to_json(content), "format": FORMAT, "files": to_json(listed)})
 

@@ -89,6 +89,7 @@ DEFAULT_MODEL = "google/vivit-b-16x2-kinetics400"
     "--keep-fp16", metavar="REGEX", help="Layers to keep in fp16. auto: as few as possible while meeting the gate."
 )
 @hub_options
+@click.option("--sbom", is_flag=True, help="Add a bill of materials (CycloneDX): files, weights and packages.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and stop.")
 @output_options
 @fixed_shape_options
@@ -117,6 +118,7 @@ def vivit_export(
     keep_fp16: str | None,
     revision: str | None,
     allow_pickle: bool,
+    sbom: bool,
     dry_run: bool,
     as_json: bool,
     progress: Silent,
@@ -145,15 +147,15 @@ def vivit_export(
         calibration=dataclasses.replace(calibration, ranges=ranges),
         keep_fp16=keep_fp16,
         fp8_attention=fp8_attention,
+        sbom=sbom,
     )
     plan = preview_export(model, output, options)
     if dry_run:
         show_export(plan, as_json)
-        return
-    from vivit_export.export.pipeline import export_model  # torch takes seconds to load: after the mistakes
+    else:
+        from vivit_export.export.pipeline import export_model  # torch takes seconds to load: after the mistakes
 
-    bundle = export_model(model, output, options=options, progress=progress)
-    show_bundle(bundle, as_json, seconds=progress.seconds)
+        show_bundle(export_model(model, output, options=options, progress=progress), as_json, seconds=progress.seconds)
 
 
 @click.command(cls=Command, interrupted="no ranges were written; run the same command again to continue")

@@ -66,6 +66,7 @@ class ExportFields(TypedDict, total=False):
     calibration: CalibrationOptions
     keep_fp16: str | None
     fp8_attention: bool
+    sbom: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ class ExportOptions:
         keep_fp16: for these, layers that stay in fp16: ``auto`` (as few as possible while meeting the gate), or
             a regular expression that matches their names; None: none.
         fp8_attention: for ``fp8``, quantize attention too.
+        sbom: add a bill of materials, ``sbom.cdx.json``, in CycloneDX 1.6.
     """
 
     precision: Precision = Precision.FP32
@@ -130,6 +132,7 @@ class ExportOptions:
     calibration: CalibrationOptions = field(default_factory=CalibrationOptions)
     keep_fp16: str | None = None
     fp8_attention: bool = False
+    sbom: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "precision", find_precision(self.precision))

@@ -16,8 +16,9 @@ from safetensors.numpy import save
 
 from vivit_export import __version__, bundle
 from vivit_export.bundle import Bundle
-from vivit_export.bundle.checks import CheckedClips, DriftReport, Gate, measured_metrics
+from vivit_export.bundle.checks import DriftReport, Gate, measured_metrics
 from vivit_export.bundle.manifest import Content, ModelRecord, Producer
+from vivit_export.bundle.sbom import Package, write_sbom
 from vivit_export.contract import Clip, Contract
 from vivit_export.errors import UsageError, option
 from vivit_export.export.amend import finish
@@ -35,6 +36,7 @@ from vivit_export.export.graph.build import (
     save_graph,
     signature,
 )
+from vivit_export.export.installed import installed_packages
 from vivit_export.export.options import (
     OUTPUTS,
     ExportFields,
@@ -49,6 +51,7 @@ from vivit_export.leftovers import remove_scratch
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
 from vivit_export.report.html import declined_texts
+from vivit_export.runtime.drift.clip_view import ClipTally
 from vivit_export.runtime.drift.metrics import parse_gate
 from vivit_export.runtime.drift.parity import graph_parity
 
@@ -92,7 +95,15 @@ def export_model(
         progress.note(note)
     with bundle.writing(plan.target, force=options.force, note=progress.note) as work:
         content = _export_into(work, checkpoint, plan, progress)
+        if options.sbom:
+            write_sbom(work, content, _packages(content))
         return finish(work, content, plan.target, progress)
+
+
+def _packages(content: Content) -> list[Package]:
+    """Return what made a bundle."""
+    engines = {engine.flavour.extra for engine in content.engines.values()}
+    return installed_packages({"export", *engines, *({"cpu"} if content.checks else ())})
 
 
 def _with_fields(options: ExportOptions, fields: ExportFields) -> ExportOptions:
@@ -209,6 +220,7 @@ def _check(
     base = options.precision.base
     low = run_eager(checkpoint, contract, clips, base, progress) if base.rounds else None
     (work / bundle.GOLDEN).write_bytes(save({"frames": clips.frames, **reference}))
+    tally = ClipTally(reference, gate.tie_margin, contract.task, contract.labels)
     with progress.stage("check the graph against eager"):
         runs = run_checks(
             work,
@@ -221,6 +233,7 @@ def _check(
             gate=gate,
             batches=options.batches,
             scores_bytes=int(checkpoint.config["num_attention_heads"]) * contract.clip.num_tokens**2 * 4,
+            tally=tally,
         )
     with progress.stage("compare preprocessed pixels"):
         in_graph = graph_parity(
@@ -228,7 +241,7 @@ def _check(
         )
         parity = (processor_parity(contract, options.clips, limit), *([in_graph] if in_graph else []))
     name = f"eager fp32, {checkpoint.framework}"
-    checks = DriftReport(name, CheckedClips(clips.source, clips.names), gate, tuple(runs), parity)
+    checks = DriftReport(name, clips.checked, gate, tuple(runs), parity, view=tally.view(clips.checked, runs))
     checks.require(f"; nothing was written (a wider type drifts less, {option('gate')} changes a limit)")
     return checks
 

@@ -14,6 +14,8 @@ from vivit_export.contract import Clip
 from vivit_export.errors import counted
 from vivit_export.printing import one_line
 from vivit_export.records import JsonObject, to_json
+from vivit_export.report.accuracy import accuracy_lines
+from vivit_export.report.clips import clip_lines
 from vivit_export.report.html import (
     BENCH_COLUMNS,
     bench_rows,
@@ -22,6 +24,7 @@ from vivit_export.report.html import (
     rewrites_text,
     weights_text,
 )
+from vivit_export.report.taps import taps_lines
 
 if TYPE_CHECKING:
     from vivit_export.calibration.ranges import Ranges
@@ -103,10 +106,9 @@ def _verified(found: Verification) -> str:
 def drift_text(report: DriftReport) -> str:
     """Return the output of ``vivit check``."""
     lines = _drift_lines(report)
-    lines += [
-        f"  block      {block.name}: relative RMS {block.rms:.2g}, max |Δ| {block.max_abs:.2g}"
-        for block in report.blocks
-    ]
+    lines += [f"  block      {line}" for line in taps_lines(report.taps)] if report.taps else []
+    lines += clip_lines(report)
+    lines += accuracy_lines(report)
     certainty = certainty_of(report)
     lines += [f"  certainty  {certainty.sentence}"] if certainty else []
     limits = ", ".join(f"{name} {value:g}" for name, value in sorted(report.gate.limits.items()))

@@ -23,7 +23,8 @@ from vivit_export.bundle.checks import Gate
 from vivit_export.deploy.triton import golden_check
 from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton
 from vivit_export.deploy.triton.golden_check import Golden, measure, violations, worst
-from vivit_export.runtime.drift.metrics import compare, logit_range
+from vivit_export.runtime.drift.metrics import compare
+from vivit_export.runtime.drift.per_clip import scale_of
 
 RNG = np.random.default_rng(0)
 
@@ -44,7 +45,8 @@ def test_the_figures_are_those_of_a_check() -> None:
     ours["logits"][0] += RNG.normal(size=7).astype(np.float32) / 9
     ours["embedding"][0] *= np.linspace(0.5, 2, 9, dtype=np.float32)
     expected = compare(reference, ours)
-    told = golden(outputs={name: rows[0].tolist() for name, rows in reference.items()}, span=logit_range(logits))
+    span = scale_of(logits.astype(np.float64))
+    told = golden(outputs={name: rows[0].tolist() for name, rows in reference.items()}, span=span)
     found = measure(told, {name: rows[0].tolist() for name, rows in ours.items()})
     assert found.keys() == set(golden_check.LIMITS)
     for name, figure in found.items():

@@ -42,7 +42,7 @@ from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
 from vivit_export.runtime.clips.views import ViewCropper
 from vivit_export.runtime.drift.check import first_golden_clip, gate_of
-from vivit_export.runtime.drift.metrics import logit_range
+from vivit_export.runtime.drift.per_clip import scale_of
 from vivit_export.runtime.session.triton.protocol import DATATYPES
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -198,7 +198,7 @@ def _write_golden(bundle: Bundle, engine: Engine, folder: Path, name: str) -> No
         "shape": [int(d) for d in source.shape[1:]],
         "batches": list(engine.batches),
         "outputs": {output: [float(value) for value in rows[0]] for output, rows in reference.items()},
-        "span": logit_range(reference["logits"]) if "logits" in reference else 1.0,
+        "span": scale_of(reference["logits"].astype(np.float64)) if "logits" in reference else 1.0,
         "limits": {metric: limits[metric] for metric in LIMITS if metric in limits},
     }
     write_json(folder / CHECK_FACTS, golden)

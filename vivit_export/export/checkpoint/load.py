@@ -147,36 +147,11 @@ class Checkpoint:
             float32 arrays by output name, each with N rows.
         """
         rows: list[dict[str, npt.NDArray[np.float32]]] = []
-        with _in_dtype(self.network, torch_dtype(precision)), torch.inference_mode():
+        with in_dtype(self.network, torch_dtype(precision)), torch.inference_mode():
             for clip in pixels:
                 batch = torch.from_numpy(np.ascontiguousarray(clip[None])).to(torch_dtype(precision))
                 rows.append({name: out.float().numpy() for name, out in self.outputs(batch).items()})
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-
-    def run_blocks(self, pixels: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
-        """Run the eager fp32 network on one clip; return the residual stream after each encoder block.
-
-        Args:
-            pixels: float32 (1, T, 3, H, W).
-
-        Returns:
-            float32 (1, tokens, hidden) for each block, in order.
-        """
-        lists = (m for m in self.encoder.modules() if isinstance(m, torch.nn.ModuleList))
-        blocks = next(m for m in lists if len(m) == self.num_layers)
-        streams: list[npt.NDArray[np.float32]] = []
-
-        def keep(_module: Any, _inputs: Any, output: Any) -> None:
-            streams.append((output[0] if isinstance(output, tuple) else output).numpy())
-
-        hooks = [block.register_forward_hook(keep) for block in blocks]
-        try:
-            with torch.inference_mode():
-                self.outputs(torch.from_numpy(pixels))
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return streams
 
 
 def hugging_face_pixels(preprocess: Preprocess, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -330,7 +305,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _in_dtype(network: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]:
+def in_dtype(network: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]:
     """Convert the parameters to ``dtype`` for a while; the float32 originals come back untouched."""
     if dtype == torch.float32:
         yield

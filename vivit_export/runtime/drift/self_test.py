@@ -63,7 +63,8 @@ def self_test(session: Session, backend: LocalBackend, bundle: Bundle, cpu_preci
         )
     if key:
         remember(key)
-    return f"passed: {', '.join(f'{name} {getattr(drift, name):.3g}' for name in sorted(gate.limits))}"
+    figures = {name: getattr(drift, name) for name in sorted(gate.limits)}
+    return f"passed: {', '.join(f'{name} {figure:.3g}' for name, figure in figures.items() if figure is not None)}"
 
 
 def _facts(session: Session, backend: LocalBackend, bundle: Bundle, gate: Gate) -> dict[str, str]:

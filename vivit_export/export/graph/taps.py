@@ -1,0 +1,89 @@
+"""Find the taps of a graph (see `vivit_export.bundle.taps`), and what computes each from the one before.
+
+The exact rewrites change neither the embeddings nor the residual stream, the final norm or the logits, so that these
+are the eager network's own values. In the last block, only the class token may be left (`rewrites.class_token`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from vivit_export.errors import BuildError, option
+
+_LOGITS = "logits"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What computes a tap.
+
+    Attributes:
+        name: name of the tap.
+        path: beginning of the module paths of its nodes that have weights, such as ``layers.3.mlp``.
+        value: the tap.
+        nodes: nodes that compute it from earlier taps, in the order of the graph.
+    """
+
+    name: str
+    path: str
+    value: ir.Value
+    nodes: tuple[ir.Node, ...]
+
+
+def find_steps(model: ir.Model, num_layers: int) -> list[Step]:
+    """Return the steps from the embeddings to the logits, or to the final norm without a head.
+
+    Raises:
+        BuildError: the graph's blocks cannot be distinguished.
+    """
+    norms = [node for node in model.graph if node.op_type == "LayerNormalization"]
+    if len(norms) != 2 * num_layers + 1:
+        raise BuildError(
+            f"the graph has {len(norms)} LayerNormalization nodes where {num_layers} blocks and the end of the encoder "
+            f"have {2 * num_layers + 1}, so blocks cannot be told apart; leave {option('per_block')} out"
+        )
+    names = [("embeddings", "embeddings")]
+    for i in range(num_layers):
+        names += [(f"layer {i} attention", f"layers.{i}.attention"), (f"layer {i} MLP", f"layers.{i}.mlp")]
+    values = [norm.inputs[0] for norm in norms] + [norms[-1].outputs[0]]
+    names.append(("final norm", "layernorm"))
+    for output in model.graph.outputs:
+        if output.name == _LOGITS:
+            names.append((_LOGITS, "classifier"))
+            values.append(output)
+    seen: set[ir.Node] = set()
+    steps = []
+    for (name, path), value in zip(names, values, strict=True):
+        assert value is not None
+        found = _producers(value, seen)
+        seen |= found
+        steps.append(Step(name, path, value, tuple(node for node in model.graph if node in found)))
+    return steps
+
+
+def linears_of(step: Step) -> tuple[str, ...]:
+    """Return the module paths of the nodes of a step that multiply with weights."""
+    found = []
+    for node in step.nodes:
+        weight = node.inputs[1] if node.op_type in ("MatMul", "Gemm", "Conv") else None
+        producer = weight.producer() if weight is not None else None
+        if producer is not None and producer.op_type in ("DequantizeLinear", "Cast"):
+            weight = producer.inputs[0]
+        if weight is not None and weight.const_value is not None:
+            found.append(str(node.name).rpartition("/")[0])
+    return tuple(found)
+
+
+def _producers(value: ir.Value, known: set[ir.Node]) -> set[ir.Node]:
+    """Return the nodes that compute a value, except those already known."""
+    found: set[ir.Node] = set()
+    pending = [value.producer()]
+    while pending:
+        node = pending.pop()
+        if node is None or node in known or node in found:
+            continue
+        found.add(node)
+        pending += [source.producer() for source in node.inputs if source is not None]
+    return found
