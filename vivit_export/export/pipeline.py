@@ -140,6 +140,7 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
             frame_size=options.frame_size,
             skip_rewrites=options.skip_rewrites,
             quantization=quantization,
+            keep_fp32=options.keep_fp32,
         )
         save_graph(graph.model, work)
     for text in declined_texts(graph.facts):
@@ -161,8 +162,7 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
         )
     del graph
     for flavour in plan.flavours:
-        with progress.stage(f"compile {options.engine.engine_name(flavour)}"):
-            content = add_engine(work, content, flavour, options.engine)
+        content = add_engine(work, content, flavour, options.engine, progress)
     for name, reason in plan.skipped.items():
         progress.note(f"{name} left out: {reason}")
     return content
