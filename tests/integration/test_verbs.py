@@ -228,6 +228,7 @@ def test_check_as_json(cli: Cli, bundle: Path) -> None:
         "taps",
         "view",
         "accuracy",
+        "baseline",
         "certainty",
         "passed",
     }
@@ -382,3 +383,17 @@ def test_a_failed_check_still_writes_its_report_and_saves_its_result(bundle: Pat
     assert saved.checks == ve.read_bundle(bundle).manifest.checks
     assert json.loads((copy_ / "report.json").read_text(encoding="utf-8"))["recheck"]["gate"]["max"] == 1e-9
     assert "saved check" in console("vivit", "inspect", copy_, "-q", cwd=tmp_path).stdout
+
+
+def test_a_check_is_held_to_a_stored_one(cli: Cli, bundle: Path, tmp_path: Path) -> None:
+    stored = tmp_path / "stored.json"
+    cli("check", bundle, "--report", stored, "-q", *QUICK)
+    told = cli("check", bundle, "--baseline", stored, "-q", *QUICK).stdout
+    assert "baseline   no regression against stored.json (0 of 3 clips drift more than before and 0 less" in told
+    other = json.loads(stored.read_text(encoding="utf-8"))
+    other["checks"]["view"]["drift"] = [None, 0.1, 0.1]
+    stored.write_text(json.dumps(other), encoding="utf-8")
+    cli("check", bundle, "--baseline", stored, "-q", *QUICK)
+    assert "are not the 2 of this one" in error_of(
+        cli("check", bundle, "--baseline", stored, "--num-clips", "2", "-q", *QUICK, code=3)
+    )

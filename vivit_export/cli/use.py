@@ -193,6 +193,7 @@ def predict(
     type=click.Choice(get_args(CheckFormat)),
     help="How to print the result; junit and github are for continuous integration.  [default: text]",
 )
+@click.option("--baseline", type=FILE, help="Report (JSON) of an earlier check; fail if this one is worse.")
 @click.option("--report", type=FILE, help="Also write the result to this file: a page (.html), .json or .txt.")
 @click.option("--force", is_flag=True, help="Replace the file of --report if it exists.")
 @click.option("--save", is_flag=True, help="Add the result to BUNDLE and its report.")
@@ -212,6 +213,7 @@ def check(
     labels: Path | None,
     per_block: bool,
     form: CheckFormat | None,
+    baseline: Path | None,
     report: Path | None,
     force: bool,
     save: bool,
@@ -246,6 +248,7 @@ def check(
         num_clips=num_clips,
         gate=gate,
         labels=labels,
+        baseline=baseline,
         per_block=per_block,
         decode=decode,
         readers=readers,

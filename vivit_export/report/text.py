@@ -103,6 +103,7 @@ def drift_text(report: DriftReport) -> str:
     lines += [f"  block      {line}" for line in taps_lines(report.taps)] if report.taps else []
     lines += clip_lines(report)
     lines += accuracy_lines(report)
+    lines += [f"  baseline   {one_line(report.baseline.sentence)}"] if report.baseline else []
     certainty = certainty_of(report)
     lines += [f"  certainty  {certainty.sentence}"] if certainty else []
     limits = ", ".join(f"{name} {value:g}" for name, value in sorted(report.gate.limits.items()))
