@@ -139,6 +139,7 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
             frame_size=options.frame_size,
             skip_rewrites=options.skip_rewrites,
             quantization=quantization,
+            keep_fp32=options.keep_fp32,
         )
         save_graph(graph.model, work)
     for text in declined_texts(graph.facts):

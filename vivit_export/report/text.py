@@ -24,7 +24,7 @@ from vivit_export.report.html import (
     rewrites_text,
     weights_text,
 )
-from vivit_export.report.taps import taps_lines
+from vivit_export.report.taps import kept_text, taps_lines
 
 if TYPE_CHECKING:
     from vivit_export.calibration.ranges import Ranges
@@ -57,6 +57,8 @@ def summary_text(bundle: Bundle) -> str:
     ]
     if precision.quantization:
         lines.append(f"  quantized  {quantization_text(precision.quantization)}")
+    if precision.kept_float32:
+        lines.append(f"  kept       {kept_text(precision)}")
     lines += [f"  rewrites   {text}" for text in [rewrites_text(manifest)] if text]
     lines += [f"  declined   {text}" for text in declined_texts(precision)]
     lines += [f"  weights    {text}" for text in [weights_text(precision)] if text]
