@@ -51,6 +51,7 @@ ROOMS = (
     "report",
     "export",
     "cli",
+    "pytest_plugin",
 )
 
 # Cheap to import, or at work wherever a graph is rewritten. Everything else from outside has one home.

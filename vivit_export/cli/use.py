@@ -197,6 +197,10 @@ def predict(
     type=click.Choice(get_args(CheckFormat)),
     help="How to print the result; junit and github are for continuous integration.  [default: text]",
 )
+@click.option("--baseline", type=FILE, help="Report (JSON) of an earlier check; fail if this one is worse.")
+@click.option("--report", type=FILE, help="Also write the result to this file: a page (.html), .json or .txt.")
+@click.option("--force", is_flag=True, help="Replace the file of --report if it exists.")
+@click.option("--save", is_flag=True, help="Add the result to BUNDLE and its report.")
 @reading_options
 @signature_options
 @output_options
@@ -213,6 +217,10 @@ def check(
     labels: Path | None,
     per_block: bool,
     form: CheckFormat | None,
+    baseline: Path | None,
+    report: Path | None,
+    force: bool,
+    save: bool,
     decode: Decode,
     readers: int | None,
     require_signature: tuple[Path, ...],
@@ -224,11 +232,19 @@ def check(
 
     Compares with the golden clips in the bundle (needs no torch), or with the eager model. --json is --format json.
     """
+    from vivit_export.bundle import read_bundle
     from vivit_export.export.recheck import check as run
+    from vivit_export.export.recheck import save_check
+    from vivit_export.report.check_file import check_report_file, write_check_report
 
     if as_json and form not in (None, "json"):
         raise UsageError(f"{option('json')} is {option('format', 'json')}; leave it out, or {option('format', form)}")
-    report = run(
+    if force and report is None:
+        raise UsageError(f"{option('force')} replaces the file that {option('report')} writes; give both")
+    if report is not None:
+        check_report_file(report, force)
+    source = read_bundle(bundle, verify=False)
+    found = run(
         bundle,
         clips,
         against=against,
@@ -236,6 +252,7 @@ def check(
         num_clips=num_clips,
         gate=gate,
         labels=labels,
+        baseline=baseline,
         per_block=per_block,
         decode=decode,
         readers=readers,
@@ -246,8 +263,12 @@ def check(
         identity=identity,
         progress=progress,
     )
-    show_report(report, form or ("json" if as_json else "text"), str(bundle))
-    report.require()
+    show_report(found, form or ("json" if as_json else "text"), str(bundle))
+    if report is not None:
+        write_check_report(report, source.manifest.content, found, force=force)
+    if save:
+        save_check(source, found, progress)
+    found.require()
 
 
 @click.command(cls=Command)

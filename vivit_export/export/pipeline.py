@@ -27,6 +27,7 @@ from vivit_export.export.calibrate import layers_to_keep, obtain_ranges
 from vivit_export.export.check import processor_parity, run_checks, run_eager
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.clips import load_check_clips, num_check_clips
+from vivit_export.export.failed import FailedCheckError, keeping_the_report
 from vivit_export.export.graph.build import (
     Graph,
     Quantization,
@@ -80,7 +81,8 @@ def export_model(
         The bundle, read back from disk with its hashes verified.
 
     Raises:
-        VivitExportError: the export failed; the subclass says how. The target is as it was before.
+        VivitExportError: the export failed; the subclass says how. The target is as it was before. If the check failed,
+            its report is beside it, see `vivit_export.export.failed`.
     """
     options = _with_fields(options or ExportOptions(), fields)
     progress = progress if progress is not None else Silent()
@@ -93,7 +95,10 @@ def export_model(
         checkpoint = load_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
     for note in checkpoint.notes:
         progress.note(note)
-    with bundle.writing(plan.target, force=options.force, note=progress.note) as work:
+    with (
+        keeping_the_report(plan.target, progress),
+        bundle.writing(plan.target, force=options.force, note=progress.note) as work,
+    ):
         content = _export_into(work, checkpoint, plan, progress)
         if options.sbom:
             write_sbom(work, content, _packages(content))
@@ -148,6 +153,10 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
     )
     checks = _check(work, checkpoint, graph, contract, options, gate, progress) if options.check else None
     content = Content(Producer(__version__), _provenance(checkpoint), contract, graph.facts, checks=checks)
+    if checks is not None and not checks.passed:
+        raise FailedCheckError(
+            content, f"; no bundle was written (a wider type drifts less, {option('gate')} changes a limit)"
+        )
     del graph
     for flavour in plan.flavours:
         content = add_engine(work, content, flavour, options.engine, progress)
@@ -242,9 +251,7 @@ def _check(
         )
         parity = (processor_parity(contract, options.clips, limit), *([in_graph] if in_graph else []))
     name = f"eager fp32, {checkpoint.framework}"
-    checks = DriftReport(name, clips.checked, gate, tuple(runs), parity, view=tally.view(clips.checked, runs))
-    checks.require(f"; nothing was written (a wider type drifts less, {option('gate')} changes a limit)")
-    return checks
+    return DriftReport(name, clips.checked, gate, tuple(runs), parity, view=tally.view(clips.checked, runs))
 
 
 def _provenance(checkpoint: Checkpoint) -> ModelRecord:

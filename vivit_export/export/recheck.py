@@ -17,12 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.bundle import Bundle, read_bundle
+from vivit_export.bundle.baseline import compare_checks, require_same_clips
 from vivit_export.bundle.checks import BlockDrift, CheckedClips, DriftReport, Gate, Parity, Run
+from vivit_export.bundle.manifest import Content
 from vivit_export.bundle.signatures.trust import Files
 from vivit_export.bundle.signatures.verify import require_signature as require_signer
 from vivit_export.bundle.taps import TapReport
 from vivit_export.choices import Against, CpuPrecision, Decode
 from vivit_export.errors import CheckpointError, UsageError, counted, option
+from vivit_export.export.amend import amend, require_same
 from vivit_export.export.checkpoint.files import hash_weights
 from vivit_export.export.clips import clip_names, load_check_clips, num_check_clips
 from vivit_export.files import as_path
@@ -30,6 +33,7 @@ from vivit_export.leftovers import remove_scratch
 from vivit_export.packages import naming_the_extra
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
+from vivit_export.report.baseline import read_baseline
 from vivit_export.runtime import Preprocessor, find_clips
 from vivit_export.runtime.clips.video.reading import Reading, told_by
 from vivit_export.runtime.drift.check import (
@@ -79,6 +83,7 @@ def check(
     num_clips: int | None = None,
     gate: str | None = None,
     labels: str | Path | None = None,
+    baseline: str | Path | None = None,
     per_block: bool = False,
     decode: Decode = "auto",
     readers: int | None = None,
@@ -101,6 +106,7 @@ def check(
         num_clips: use at most this many clips.
         gate: limits such as ``top1=0.99``, which override those that the bundle was exported with.
         labels: file with the known label of each clip, which adds how often both models are right; see `read_truth`.
+        baseline: report of an earlier check, which this one must not be worse than; see `vivit_export.bundle.baseline`.
         per_block: also measure the drift at each tap, from the embeddings to the logits; see `DriftReport.taps`.
         decode: ``auto``: decode what the clips need of each video; ``full``: all of it, to find any damage.
         readers: how many videos are read at once; None: one per core.
@@ -114,7 +120,7 @@ def check(
         SignatureError: it is not signed by whom it must be signed by.
         CheckpointError: the checkpoint is not the one that the bundle was exported from.
         ClipError: there is no clip, or one cannot be used.
-        InputError: the labels cannot be read, or do not fit the clips or the model.
+        InputError: the labels or the baseline cannot be read, or do not fit the clips or the model.
         EnvironmentFault: the engine, or torch, is not available.
     """
     progress = progress if progress is not None else Silent()
@@ -134,6 +140,7 @@ def check(
         require_one_label(source.contract)
         if chosen == "eager":  # a mistake is told before the eager model is loaded
             read_truth(known, source.contract, (), clip_names(None if clips is None else Path(clips)))
+    stored = None if baseline is None else read_baseline(as_path(baseline, "baseline"), source)
     limits = gate_of(source, gate, labelled=known is not None)
     with open_session(source, engine, device, cpu_precision, self_test=False) as session:
         progress.note(f"runs on {session.details}")
@@ -143,12 +150,14 @@ def check(
             reference = _eager(
                 source, clips, checkpoint, num_clips, limits, known, per_block, reading, readers, progress
             )
+        if stored is not None:
+            require_same_clips(reference.clips.names, stored, str(baseline))
         runs = [*reference.runs, *_session_runs(source, session, reference, limits, progress)]
     with progress.stage("compare preprocessed pixels"):
         in_graph = _graph_parity(source, reference.frames)
     parity = (*reference.parity, *([in_graph] if in_graph else []))
     view, taps = reference.tally.view(reference.clips, runs), reference.taps
-    return DriftReport(
+    report = DriftReport(
         reference.name,
         reference.clips,
         limits,
@@ -159,6 +168,25 @@ def check(
         view,
         reference.tally.accuracy(runs),
     )
+    if stored is None:
+        return report
+    return replace(report, baseline=compare_checks(report, stored, Path(str(baseline)).name))
+
+
+def save_check(source: Bundle, report: DriftReport, progress: Progress) -> None:
+    """Add a check to the bundle that was checked, and to its report; the check at export stays.
+
+    A signature does not hold for the changed bundle, so it is removed, and a note says so.
+
+    Raises:
+        OutputError: the bundle was changed while it was checked, or cannot be written.
+    """
+
+    def add(work: Path, content: Content) -> Content:
+        require_same(source, work, content, "checked")
+        return replace(content, recheck=report)
+
+    amend(source.path, add, progress)
 
 
 def assert_no_drift(
@@ -170,6 +198,7 @@ def assert_no_drift(
     num_clips: int | None = None,
     gate: str | None = None,
     labels: str | Path | None = None,
+    baseline: str | Path | None = None,
     engine: str | None = None,
     device: str | None = None,
     cpu_precision: CpuPrecision | None = None,
@@ -184,6 +213,7 @@ def assert_no_drift(
         num_clips: see there.
         gate: see there.
         labels: see there.
+        baseline: see there.
         engine: see there.
         device: see there.
         cpu_precision: see there.
@@ -202,6 +232,7 @@ def assert_no_drift(
         num_clips=num_clips,
         gate=gate,
         labels=labels,
+        baseline=baseline,
         engine=engine,
         device=device,
         cpu_precision=cpu_precision,

@@ -77,10 +77,12 @@ def summary_text(bundle: Bundle) -> str:
 
 
 def contents_text(bundle: Bundle) -> list[str]:
-    """Return lines on what an export does not print: the labels, and timings that were saved later."""
+    """Return lines on what an export does not print: the labels, and a check and timings that were saved later."""
     labels, bench = bundle.contract.labels, bundle.manifest.bench
     more = f" and {len(labels) - _SHOWN_LABELS} more, see --json" if len(labels) > _SHOWN_LABELS else ""
     lines = [f"  labels     {len(labels)}: {', '.join(map(one_line, labels[:_SHOWN_LABELS]))}{more}"] if labels else []
+    if bundle.manifest.recheck:
+        lines += [f"  {line}" for line in ["saved check", *drift_text(bundle.manifest.recheck).splitlines()]]
     if bench:
         lines += [f"  timings    {bench.machine.cpu}, {bench.rounds} rounds"]
         lines += [f"             {line}" for line in bench_text(bench).splitlines()]
@@ -111,6 +113,7 @@ def drift_text(report: DriftReport) -> str:
     lines += [f"  block      {line}" for line in taps_lines(report.taps)] if report.taps else []
     lines += clip_lines(report)
     lines += accuracy_lines(report)
+    lines += [f"  baseline   {one_line(report.baseline.sentence)}"] if report.baseline else []
     certainty = certainty_of(report)
     lines += [f"  certainty  {certainty.sentence}"] if certainty else []
     limits = ", ".join(f"{name} {value:g}" for name, value in sorted(report.gate.limits.items()))
