@@ -76,6 +76,7 @@ HOMES = {
         for n in ("__init__", "deploy", "export", "live", "options", "show", "sign", "spans", "use", "values")
     },
     "rich": {"progress.py"},
+    "jinja2": {"report/templating.py"},
     "cryptography": {"bundle/signatures/certificates.py", "bundle/signatures/keys.py"},
 }
 

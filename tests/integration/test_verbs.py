@@ -323,7 +323,7 @@ def test_bench_can_be_kept_in_the_bundle(cli: Cli, bundle: Path, tmp_path: Path)
     kept = ve.read_bundle(copy)
     assert kept.manifest.bench == from_json(BenchRecord, facts, "bench")
     page = (copy / "report.html").read_text()
-    assert "<h2>Speed</h2>" in page and "<svg " in page and "onnxruntime-cpu, batch 1" in page
+    assert '<h2 id="speed">Speed</h2>' in page and "<svg " in page and "onnxruntime-cpu, batch 1" in page
     assert json.loads((copy / "report.json").read_text())["bench"] == to_json(kept.manifest.bench)
 
 

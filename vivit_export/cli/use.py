@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
-from click.core import ParameterSource
 
-from vivit_export.choices import Against, CpuPrecision, Decode
+from vivit_export.choices import CpuPrecision, Decode
 from vivit_export.cli.live import LiveChoice, live_options, live_source
 from vivit_export.cli.options import (
     Command,
@@ -17,6 +16,7 @@ from vivit_export.cli.options import (
     device_options,
     output_options,
     reading_options,
+    refuse_given,
     sampling_options,
     self_test_option,
     session_options,
@@ -24,12 +24,10 @@ from vivit_export.cli.options import (
 )
 from vivit_export.cli.predictions import Work, predict_files, predict_live
 from vivit_export.cli.show import (
-    CheckFormat,
     PredictionFormat,
     PredictionPrinter,
     choose_form,
     show_json,
-    show_report,
     show_text,
 )
 from vivit_export.cli.spans import SpanPrinter, require_classes, require_windows, span_options
@@ -152,7 +150,7 @@ def predict(
 
     address = live_source(videos)
     if address is not None:
-        _refuse_given("is for files; leave it out for live video", only=("decode", "readers"))
+        refuse_given("is for files; leave it out for live video", only=("decode", "readers"))
     else:
         live.refuse_for_files()
     windows = run.window_rule(window, hop, sampling.views)
@@ -175,100 +173,6 @@ def predict(
         predict_files(work, found, decode, readers)
     else:
         predict_live(work, address, live)
-
-
-@click.command(cls=Command)
-@click.argument("bundle", type=PATH)
-@session_options
-@click.option(
-    "--against",
-    type=click.Choice(get_args(Against)),
-    help="Compare with the golden clips or the eager model.  [default: golden]",
-)
-@click.option("--clips", type=PATH, help="Videos to check on; compares with the eager model.")
-@click.option("--num-clips", type=int, help="Check on at most this many clips.")
-@click.option("--checkpoint", metavar="MODEL", help="Checkpoint that BUNDLE was exported from, for the eager model.")
-@click.option("--gate", metavar="LIMITS", help="Drift limits, e.g. top1=0.99,max=0.02.  [default: the bundle's]")
-@click.option("--labels", type=FILE, help="File with a clip and its label in each line: how often both are right.")
-@click.option("--per-block", is_flag=True, help="Also show where drift begins, from the embeddings to the logits.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(get_args(CheckFormat)),
-    help="How to print the result; junit and github are for continuous integration.  [default: text]",
-)
-@click.option("--baseline", type=FILE, help="Report (JSON) of an earlier check; fail if this one is worse.")
-@click.option("--report", type=FILE, help="Also write the result to this file: a page (.html), .json or .txt.")
-@click.option("--force", is_flag=True, help="Replace the file of --report if it exists.")
-@click.option("--save", is_flag=True, help="Add the result to BUNDLE and its report.")
-@reading_options
-@signature_options
-@output_options
-def check(
-    bundle: Path,
-    engine: str | None,
-    device: str | None,
-    cpu_precision: CpuPrecision | None,
-    against: Against | None,
-    clips: Path | None,
-    num_clips: int | None,
-    checkpoint: str | None,
-    gate: str | None,
-    labels: Path | None,
-    per_block: bool,
-    form: CheckFormat | None,
-    baseline: Path | None,
-    report: Path | None,
-    force: bool,
-    save: bool,
-    decode: Decode,
-    readers: int | None,
-    require_signature: tuple[Path, ...],
-    identity: str | None,
-    as_json: bool,
-    progress: Silent,
-) -> None:
-    """Measure the drift of BUNDLE on this machine; exit with 5 if it is beyond the gate.
-
-    Compares with the golden clips in the bundle (needs no torch), or with the eager model. --json is --format json.
-    """
-    from vivit_export.bundle import read_bundle
-    from vivit_export.export.recheck import check as run
-    from vivit_export.export.recheck import save_check
-    from vivit_export.report.check_file import check_report_file, write_check_report
-
-    if as_json and form not in (None, "json"):
-        raise UsageError(f"{option('json')} is {option('format', 'json')}; leave it out, or {option('format', form)}")
-    if force and report is None:
-        raise UsageError(f"{option('force')} replaces the file that {option('report')} writes; give both")
-    if report is not None:
-        check_report_file(report, force)
-    source = read_bundle(bundle, verify=False)
-    found = run(
-        bundle,
-        clips,
-        against=against,
-        checkpoint=checkpoint,
-        num_clips=num_clips,
-        gate=gate,
-        labels=labels,
-        baseline=baseline,
-        per_block=per_block,
-        decode=decode,
-        readers=readers,
-        engine=engine,
-        device=device,
-        cpu_precision=cpu_precision,
-        require_signature=require_signature or None,
-        identity=identity,
-        progress=progress,
-    )
-    show_report(found, form or ("json" if as_json else "text"), str(bundle))
-    if report is not None:
-        write_check_report(report, source.manifest.content, found, force=force)
-    if save:
-        save_check(source, found, progress)
-    found.require()
 
 
 @click.command(cls=Command)
@@ -338,10 +242,10 @@ def bench(
     requests in flight.
     """
     if isinstance(bundle, str):
-        _refuse_given("is for a bundle; drop it for a served model", only=_OF_BUNDLE)
+        refuse_given("is for a bundle; drop it for a served model", only=_OF_BUNDLE)
         _bench_served(bundle, in_flight, seconds, video, as_json, progress)
         return
-    _refuse_given(f"is for a served model; give its address in place of {bundle}", only=_OF_SERVED)
+    refuse_given(f"is for a served model; give its address in place of {bundle}", only=_OF_SERVED)
     from vivit_export.bundle import read_bundle
     from vivit_export.demo import clips_path
     from vivit_export.export.bench import bench as run
@@ -375,20 +279,15 @@ def bench(
         raise KeyboardInterrupt
 
 
+# Options of check that a comparison of stored results does not have.
+
+
 # Options of bench that only one of the two has.
 _OF_SERVED = ("in_flight", "seconds")
 _OF_BUNDLE = (
     *("engines", "against", "checkpoint", "device", "cpu_precision"),
     *("batches", "rounds", "warmup", "anyway", "save"),
 )
-
-
-def _refuse_given(why: str, *, only: tuple[str, ...]) -> None:
-    """Refuse some options of the current command if the user gave them."""
-    context = click.get_current_context()
-    for param in context.command.params:
-        if param.name in only and context.get_parameter_source(param.name) is not ParameterSource.DEFAULT:
-            raise UsageError(f"{param.opts[0]} {why}")
 
 
 def _bench_served(

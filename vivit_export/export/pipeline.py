@@ -51,7 +51,8 @@ from vivit_export.files import as_path, write_json
 from vivit_export.leftovers import remove_scratch
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
-from vivit_export.report.html import declined_texts
+from vivit_export.report.facts import declined_texts
+from vivit_export.report.html import golden_pictures
 from vivit_export.runtime.drift.clip_view import ClipTally
 from vivit_export.runtime.drift.metrics import parse_gate
 from vivit_export.runtime.drift.parity import graph_parity
@@ -155,7 +156,9 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
     content = Content(Producer(__version__), _provenance(checkpoint), contract, graph.facts, checks=checks)
     if checks is not None and not checks.passed:
         raise FailedCheckError(
-            content, f"; no bundle was written (a wider type drifts less, {option('gate')} changes a limit)"
+            content,
+            golden_pictures(work, content),
+            f"; no bundle was written (a wider type drifts less, {option('gate')} changes a limit)",
         )
     del graph
     for flavour in plan.flavours:

@@ -16,7 +16,7 @@ from vivit_export.printing import one_line
 from vivit_export.records import JsonObject, to_json
 from vivit_export.report.accuracy import accuracy_lines
 from vivit_export.report.clips import clip_lines
-from vivit_export.report.html import (
+from vivit_export.report.facts import (
     BENCH_COLUMNS,
     bench_rows,
     declined_texts,
