@@ -73,7 +73,7 @@ HOMES = {
     "aiohttp": {"runtime/session/triton/connection.py"},
     "click": {
         f"cli/{n}.py"
-        for n in ("__init__", "deploy", "export", "live", "options", "show", "sign", "spans", "use", "values")
+        for n in ("__init__", "check", "deploy", "export", "live", "options", "show", "sign", "spans", "use", "values")
     },
     "rich": {"progress.py"},
     "jinja2": {"report/templating.py"},
