@@ -64,7 +64,7 @@ def golden_reference(bundle: Bundle, num_clips: int | None, gate: Gate, labels: 
     outputs = {name: array[:num_clips] for name, array in stored.items()}
     checks = bundle.manifest.checks
     stored_clips = checks.clips if checks else CheckedClips("", ())
-    clips = _ofgolden_reference(stored_clips, min(len(frames), num_clips or len(frames)))
+    clips = _of_golden(stored_clips, min(len(frames), num_clips or len(frames)))
     return Reference(
         name=f"{checks.reference} (golden)" if checks else "golden",
         clips=clips,
@@ -74,7 +74,7 @@ def golden_reference(bundle: Bundle, num_clips: int | None, gate: Gate, labels: 
     )
 
 
-def _ofgolden_reference(clips: CheckedClips, count: int) -> CheckedClips:
+def _of_golden(clips: CheckedClips, count: int) -> CheckedClips:
     """Return the first clips; those that a manifest does not name are numbered."""
     names = (*clips.names[:count], *(f"clip {i}" for i in range(len(clips.names), count)))
     return CheckedClips(clips.source, names, clips.videos[:count] if len(clips.videos) >= count else ())
