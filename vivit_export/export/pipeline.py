@@ -159,8 +159,7 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
         )
     del graph
     for flavour in plan.flavours:
-        with progress.stage(f"compile {options.engine.engine_name(flavour)}"):
-            content = add_engine(work, content, flavour, options.engine)
+        content = add_engine(work, content, flavour, options.engine, progress)
     for name, reason in plan.skipped.items():
         progress.note(f"{name} left out: {reason}")
     return content

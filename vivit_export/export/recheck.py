@@ -119,7 +119,7 @@ def check(
         _require_labels(known, source, chosen, clips)
     stored = None if baseline is None else read_baseline(as_path(baseline, "baseline"), source)
     limits = gate_of(source, gate, labelled=known is not None)
-    with open_session(source, engine, device, cpu_precision) as session:
+    with open_session(source, engine, device, cpu_precision, self_test=False) as session:
         progress.note(f"runs on {session.details}")
         if chosen == "golden":
             reference = golden_reference(source, num_clips, limits, known)
