@@ -13,12 +13,11 @@ from vivit_export.cli.options import (
     Command,
     output_options,
     reading_options,
-    refuse_given,
     session_options,
     signature_options,
 )
 from vivit_export.cli.show import CheckFormat, show_report
-from vivit_export.cli.values import FILE, PATH
+from vivit_export.cli.values import FILE, PATH, refuse_given
 from vivit_export.errors import UsageError, option
 
 if TYPE_CHECKING:

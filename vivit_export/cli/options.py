@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar, get_args
 
 import click
-from click.core import ParameterSource
 
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.choices import CalibrationMethod, CpuPrecision, Decode
@@ -388,11 +387,3 @@ fixed_shape_options = options(
         for name in ("--num-frames", "--image-size", "--dynamic-axes")
     )
 )
-
-
-def refuse_given(why: str, *, only: tuple[str, ...]) -> None:
-    """Refuse some options of the current command if the user gave them."""
-    context = click.get_current_context()
-    for param in context.command.params:
-        if param.name in only and context.get_parameter_source(param.name) is not ParameterSource.DEFAULT:
-            raise UsageError(f"{param.opts[0]} {why}")
