@@ -28,6 +28,8 @@ def upgraded(worst: float = 0.0041) -> Content:
     content = long_report(worst=worst)
     assert content.bench is not None
     engine = content.engines["tensorrt-rtx"]
+    verified = tuple(replace(found, driver=found.driver.replace("580", "590")) for found in engine.verified_on)
+    engine = replace(engine, verified_on=verified)
     changed = replace(engine, version="1.8.0.1", plan=replace(engine.plan, kernels=9, attention_fused=0))
     timed = content.bench.contenders["tensorrt-rtx"]
     batches = {batch: replace(figures, p50_ms=12.2) for batch, figures in timed.batches.items()}
@@ -48,6 +50,8 @@ def test_what_an_upgrade_changed_is_told() -> None:
     rows = {(each.title, row.name): (row.before, row.after, row.change) for each in found.groups for row in each.rows}
     assert rows["versions", "engine tensorrt-rtx"] == ("tensorrt-rtx 1.7.1.116", "tensorrt-rtx 1.8.0.1", "")
     assert rows["versions", "engine tensorrt-rtx-sm89"] == ("tensorrt-rtx 1.7.1.116", "–", "")
+    verified = "NVIDIA L4, driver 580.65.06, CUDA 13.0"
+    assert rows["device", "tensorrt-rtx verified on"] == (verified, verified.replace("580", "590"), "")
     assert rows["plan of tensorrt-rtx", "kernels"] == ("7", "9", "")
     assert rows["plan of tensorrt-rtx", "fused attention"] == ("1", "0", "")
     assert rows["drift", "largest logit difference"] == ("0.41 % of the range", "2 % of the range", "worse")

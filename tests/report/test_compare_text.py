@@ -23,7 +23,7 @@ def test_each_group_has_its_lines() -> None:
     assert lines[0] == "google/vivit-b-16x2-kinetics400: before and after"
     assert lines[1].startswith("verdict    PASS and FAIL: The largest logit difference is 8.12 % of the range")
     assert "versions   engine tensorrt-rtx: tensorrt-rtx 1.7.1.116 became tensorrt-rtx 1.8.0.1" in lines
-    assert "device     2 the same" in lines
+    assert "device     3 the same" in lines
     assert "           largest logit difference: 0.41 % of the range became 8.12 % of the range (worse)" in lines
     assert "latency    tensorrt-rtx, batch 1: 6.10 ms (1.00 times as fast)" in lines
 

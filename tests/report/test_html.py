@@ -124,6 +124,13 @@ def test_a_check_that_was_saved_later_decides_and_comes_first() -> None:
     assert ids.index("saved") < ids.index("saved-clips") < ids.index("drift") < ids.index("drift-clips")
 
 
+def test_devices_that_ran_an_engine_are_named() -> None:
+    page = render_html(long_report())
+    assert "<dd>NVIDIA L4</dd>" in page
+    assert "<li>verified on NVIDIA L4, driver 580.65.06, CUDA 13.0, 8 golden clips: batch 1: top-1 100.0 %" in page
+    assert page.count("No device has run the golden clips on it yet.") == 1
+
+
 def test_where_drift_begins_is_told() -> None:
     page = render_html(long_report())
     assert "Drift begins in layer 9 MLP" in page

@@ -14,7 +14,7 @@ from vivit_export.bundle.accuracy import Accuracy, RunAccuracy, Share
 from vivit_export.bundle.bench import BenchRecord, ContenderRecord, Figures, Machine
 from vivit_export.bundle.checks import BlockDrift, CheckedClips, Drift, DriftReport, Gate, Parity, Run
 from vivit_export.bundle.clip_view import ClipDrift, ClipView, Flip, Score, Strata, Stratum
-from vivit_export.bundle.engines import Profile
+from vivit_export.bundle.engines import BatchDrift, Profile, Verification
 from vivit_export.bundle.manifest import (
     ClipsRecord,
     Content,
@@ -60,6 +60,7 @@ def long_report(clips: int = 8, *, worst: float = 0.0041) -> Content:
             profiles=(Profile(1, 4, 8),),
             onnx_sha256="8ae1d60c" * 8,
             proof=("attention fused in 12 of 12 blocks (Half)", "72 of 72 encoder GEMMs in Int8"),
+            verified_on=() if name.endswith("sm89") else (_verified(),),
         )
         for name, sms in (("tensorrt-rtx", (86, 89, 120)), ("tensorrt-rtx-sm89", (89,)))
     }
@@ -117,6 +118,12 @@ def _checks(clips: int, worst: float) -> DriftReport:
         _view(names, worst),
         Accuracy("labels.csv", clips, share, share, (RunAccuracy(2, share, share, 1, 0, 1.0),)),
     )
+
+
+def _verified() -> Verification:
+    drift = Drift(8, 1.0, 1.0, 0, 0, 0.02, 0.0041, 0.001, 2.4e-05, 0.9999851, None, 0)
+    batches = tuple(BatchDrift(batch, drift) for batch in (1, 4, 8))
+    return Verification("NVIDIA L4", "580.65.06, CUDA 13.0", {"tensorrt-rtx": "1.7.1.116"}, 8, batches)
 
 
 def _view(names: tuple[str, ...], worst: float) -> ClipView:

@@ -176,7 +176,7 @@ def _changed(title: str, rows: list[Row]) -> Group:
 
 
 def _both(before: dict[str, str], after: dict[str, str]) -> list[Row]:
-    names = dict.fromkeys((*before, *after))
+    names = [name for name in dict.fromkeys((*before, *after)) if before.get(name) or after.get(name)]
     return [Row(name, before.get(name) or _NOTHING, after.get(name) or _NOTHING) for name in names]
 
 
@@ -199,6 +199,9 @@ def _devices(run: StoredRun) -> dict[str, str]:
     told = {"checked on": "; ".join(ran)}
     if run.content.bench:
         told["timed on"] = run.content.bench.machine.cpu
+    for name, engine in run.content.engines.items():
+        devices = [f"{found.device}, driver {found.driver}" for found in engine.verified_on]
+        told[f"{name} verified on"] = "; ".join(devices)
     gpus = {name: one.gpu for name, one in run.content.bench.contenders.items()} if run.content.bench else {}
     return told | {f"GPU of {name}": gpu for name, gpu in gpus.items() if gpu}
 

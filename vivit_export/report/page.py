@@ -27,7 +27,8 @@ from vivit_export.report.charts import (
 from vivit_export.report.clip_cards import ClipCard, cards_of, strata_tables
 from vivit_export.report.distribution import Distribution, distribution_of
 from vivit_export.report.table import Table, table_of
-from vivit_export.report.taps import advice, suspect_sentence
+from vivit_export.report.taps import advice, kept_text, suspect_sentence
+from vivit_export.report.text import verified_text
 from vivit_export.report.verdict import LimitUse, Verdict, limit_uses, verdict_of
 
 Facts = tuple[tuple[str, str], ...]
@@ -73,12 +74,14 @@ class EngineSection:
 
     Attributes:
         name: its name.
-        proof: sentences.
+        proof: sentences on its plan.
+        verified: sentences on devices that have run the golden clips on it; none: none has.
         facts: the rest.
     """
 
     name: str
     proof: tuple[str, ...]
+    verified: tuple[str, ...]
     facts: Facts
 
 
@@ -201,12 +204,14 @@ def _summary(content: Content) -> Facts:
     checks = latest_check(content)
     runs = [run for run in checks.runs if run.gated and run.drift] if checks else []
     where = dict.fromkeys(run.engine for run in runs)
+    devices = dict.fromkeys(found.device for engine in content.engines.values() for found in engine.verified_on)
     clips = f"{counted(len(checks.names), 'clips')}: {checks.source}" if checks else ""
     return _known(
         ("model", f"{content.model.id}, {content.model.parameters / 1e6:.1f} M parameters"),
         ("precision", str(content.precision.name)),
         ("checked on", "; ".join(where)),
         ("clips", clips),
+        ("device", "; ".join(devices)),
         ("engines", "; ".join(f"{name} ({engine.compiler})" for name, engine in content.engines.items())),
         ("producer", f"vivit-export {content.producer.vivit_export}"),
     )
@@ -268,6 +273,7 @@ def _model(content: Content) -> Facts:
         ("outputs", facts.tensors_text(io.outputs)),
         ("graph", f"attention as {precision.attention}, opset {precision.opset}"),
         ("weights", facts.weights_text(precision)),
+        ("kept", kept_text(precision) if precision.kept_float32 else ""),
         ("rewrite", facts.rewrites_text(content) or "none"),
         *(("declined", text) for text in facts.declined_texts(precision)),
         ("in float32", _float32(content)),
@@ -293,7 +299,7 @@ def _engine(name: str, engine: EngineRecord) -> EngineSection:
         ("size", f"{engine.size / 1e6:.1f} MB"),
         ("SHA-256 of its graph", engine.onnx_sha256),
     )
-    return EngineSection(name, engine.proof, told)
+    return EngineSection(name, engine.proof, tuple(map(verified_text, engine.verified_on)), told)
 
 
 def _speed(bench: BenchRecord) -> SpeedSection:

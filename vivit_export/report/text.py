@@ -95,12 +95,12 @@ def _engine_lines(name: str, engine: EngineRecord) -> list[str]:
     return [
         f"  engine     {name}: {engine.compiler}, {sms}",
         *(f"             {sentence}" for sentence in engine.proof),
-        *(f"             {_verified(found)}" for found in engine.verified_on),
+        *(f"             {verified_text(found)}" for found in engine.verified_on),
         f"             {engine.plan.kernels} kernels, {activations}, {_megabytes(engine.size)} on disk",
     ]
 
 
-def _verified(found: Verification) -> str:
+def verified_text(found: Verification) -> str:
     """Return where an engine ran the golden clips, and the largest difference at each batch."""
     figures = "; ".join(f"batch {each.batch}: {', '.join(_figures(each.drift))}" for each in found.batches)
     clips = counted(found.clips, "golden clips")
