@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from safetensors.numpy import save
 
 from vivit_export import __version__, bundle
@@ -19,14 +18,15 @@ from vivit_export.bundle import Bundle
 from vivit_export.bundle.checks import CheckedClips, DriftReport, Gate, measured_metrics
 from vivit_export.bundle.manifest import Content, ModelRecord, Producer
 from vivit_export.bundle.sbom import Package, write_sbom
-from vivit_export.contract import Clip, Contract
-from vivit_export.errors import UsageError, option
+from vivit_export.contract import Contract
+from vivit_export.errors import UsageError, counted, option
 from vivit_export.export.amend import finish
 from vivit_export.export.build import add_engine
 from vivit_export.export.calibrate import layers_to_keep, obtain_ranges
 from vivit_export.export.check import processor_parity, run_checks, run_eager
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
-from vivit_export.export.clips import load_check_clips, num_check_clips
+from vivit_export.export.clips import CheckClips, load_check_clips, num_check_clips
+from vivit_export.export.fixing import WideTrials, choose_wide
 from vivit_export.export.graph.build import (
     Graph,
     Quantization,
@@ -122,6 +122,9 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
     quantization = None
     if options.precision.quantized:
         quantization = _quantization(work, checkpoint, outputs, options, gate, progress)
+    rewritten, keep_fp32 = None, options.keep_fp32
+    if options.fix and not options.fp8_attention:
+        rewritten, keep_fp32 = _fix(checkpoint, outputs, plan, gate, quantization, progress)
     with progress.stage("trace the network" if quantization is None else "quantize the graph"):
         graph = build_graph(
             checkpoint,
@@ -133,7 +136,8 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
             frame_size=options.frame_size,
             skip_rewrites=options.skip_rewrites,
             quantization=quantization,
-            keep_fp32=options.keep_fp32,
+            keep_fp32=keep_fp32,
+            rewritten=rewritten,
         )
         save_graph(graph.model, work)
     for text in declined_texts(graph.facts):
@@ -178,9 +182,9 @@ def _quantization(
         attention=attention,
         skip_rewrites=options.skip_rewrites,
     )
-    if options.keep_fp16 == "auto":
+    if options.fix or options.keep_fp16 == "auto":
         with progress.stage("run the float32 graph"):
-            trials = Trials(checkpoint, rewritten, ranges, _check_clips(checkpoint, rewritten, clip, options))
+            trials = Trials(checkpoint, rewritten, ranges, _check_clips(checkpoint, rewritten, options).crops)
         kept, ranges = choose_kept(trials, ranges, gate, progress, attention=attention)
     else:
         kept = layers_to_keep(ranges, options.keep_fp16)
@@ -188,13 +192,34 @@ def _quantization(
     return Quantization(rewritten, ranges, kept, attention)
 
 
-def _check_clips(
-    checkpoint: Checkpoint, rewritten: Rewritten, clip: Clip, options: ExportOptions
-) -> npt.NDArray[np.uint8]:
-    """Return crops of the clips that the check will use."""
-    contract = Contract(clip, checkpoint.preprocess, signature(rewritten.model, "pixels"), checkpoint.labels)
+def _fix(
+    checkpoint: Checkpoint,
+    outputs: tuple[str, ...],
+    plan: ExportPreview,
+    gate: Gate,
+    quantization: Quantization | None,
+    progress: Progress,
+) -> tuple[Rewritten, str | None]:
+    """Return the graph after the exact rewrites, and the nodes to keep in float32 as a regular expression."""
+    options, precision = plan.options, plan.options.precision
+    if quantization is not None:
+        rewritten = quantization.rewritten
+    else:
+        with progress.stage("trace the network"):
+            rewritten = rewrite_graph(checkpoint, outputs, precision, options.skip_rewrites)
+    clips = _check_clips(checkpoint, rewritten, options)
+    with progress.stage(f"run eager fp32 on {counted(len(clips.names), 'clips')}"):
+        reference = checkpoint.run_eager(clips.pixels)
+    layers, task = checkpoint.num_layers, checkpoint.task
+    trials = WideTrials(rewritten, precision, plan.attention, layers, clips.pixels, reference, task, quantization)
+    return rewritten, choose_wide(trials, gate, progress)
+
+
+def _check_clips(checkpoint: Checkpoint, rewritten: Rewritten, options: ExportOptions) -> CheckClips:
+    """Return the clips that the check will use."""
+    io, clip = signature(rewritten.model, "pixels"), options.sampled(checkpoint.clip)
     limit = num_check_clips(options.num_clips, options.clips, checkpoint.flops_per_clip)
-    return load_check_clips(contract, options.clips, limit).crops
+    return load_check_clips(Contract(clip, checkpoint.preprocess, io, checkpoint.labels), options.clips, limit)
 
 
 def _choose_outputs(checkpoint: Checkpoint, wanted: tuple[str, ...]) -> tuple[str, ...]:
@@ -241,7 +266,10 @@ def _check(
         parity = (processor_parity(contract, options.clips, limit), *([in_graph] if in_graph else []))
     name = f"eager fp32, {checkpoint.framework}"
     checks = DriftReport(name, CheckedClips(clips.source, clips.names), gate, tuple(runs), parity)
-    checks.require(f"; nothing was written (a wider type drifts less, {option('gate')} changes a limit)")
+    ways = ["a wider type drifts less", f"{option('gate')} changes a limit"]
+    if base.rounds and not options.fix:
+        ways.insert(1, f"{option('fix')} keeps what needs it in a wider type")
+    checks.require(f"; nothing was written ({', '.join(ways)})")
     return checks
 
 
