@@ -50,5 +50,14 @@ def test_outliers_that_overflow_lead_to_their_layer_and_to_the_type(checkpoints:
     suspect = report.taps.suspect
     assert (suspect.tap, suspect.cause) == ("layer 1 MLP", "precision")
     assert (suspect.option, suspect.pattern) == ("keep_fp32", r"^layers\.1\.mlp")
-    assert [tap.total.error is None for tap in report.taps.taps] == [False] * 4 + [True] * 3 + [False] * 0
+    assert [tap.total.error is None for tap in report.taps.taps] == [False] * 4 + [True] * 3
     assert "so the type is the cause" in suspect_sentence(report.taps)
+
+
+def test_a_network_without_a_head_ends_with_the_final_norm(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    folder = checkpoints.folder(headless=True)
+    bundle = ve.export_model(str(folder), tmp_path / "out", precision="bf16", targets=("onnx",), check=False)
+    report = check(bundle, checkpoint=str(folder), num_clips=1, per_block=True)
+    assert report.taps is not None and report.taps.suspect is None
+    assert [tap.name for tap in report.taps.taps] == ["embeddings", "layer 0 attention", "layer 0 MLP", "final norm"]
+    assert report.taps.base == "bf16"
