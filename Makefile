@@ -3,18 +3,19 @@
 #   make test   runs all tests
 # More are for releases (docs/releasing.md):
 #   make test-lowest      runs what serves a bundle with the lowest versions of everything, without torch
+#   make test-compat      runs the same with another Python and the newest versions
 #   make fuzz             looks for inputs that break a reader
 #   make dist URL=…       builds what is published
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-LOWEST := $(VENV)-lowest
+OTHER  ?= python3.13
 SERVING := tests/bundle tests/calibration tests/deploy tests/report tests/runtime $(filter-out tests/test_architecture.py,$(wildcard tests/test_*.py))
 EXTRAS  := export,cpu,openvino,rtx,sign,triton,dev
 CPP    := $(shell find vivit_export tests benchmarks fuzz -name '*.[ch]pp' -o -name '*.h')
 
-.PHONY: demo test test-lowest fuzz lint format venv dist clean
+.PHONY: demo test test-lowest test-compat fuzz lint format venv dist clean
 
 demo: $(READY)
 	$(BIN)/vivit-export demo --fp16 -o out/vivit-demo-fp16 --force
@@ -23,10 +24,18 @@ test: $(READY)
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # Bundles come from the other environment, which has torch.
+define test_serving
+	$(1) -m venv $(2)
+	$(2)/bin/python -m pip install --quiet --constraint $(3) --editable ".[cpu,openvino,rtx,sign,triton,dev]" onnx-ir onnxscript
+	VIVIT_TEST_EXPORTER=$(abspath $(BIN)/python) $(2)/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(SERVING)
+endef
+
 test-lowest: $(READY)
-	$(PYTHON) -m venv $(LOWEST)
-	$(LOWEST)/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable ".[cpu,openvino,rtx,sign,triton,dev]" onnx-ir onnxscript
-	VIVIT_TEST_EXPORTER=$(abspath $(BIN)/python) $(LOWEST)/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(SERVING)
+	$(call test_serving,$(PYTHON),$(VENV)-lowest,constraints-lowest.txt)
+
+# make test-compat OTHER=python3.13
+test-compat: $(READY)
+	$(call test_serving,$(OTHER),$(VENV)-$(notdir $(OTHER)),constraints.txt)
 
 # Ten minutes for each reader of what others hand us: three hours.
 fuzz: $(READY)
@@ -66,4 +75,4 @@ dist: $(READY)
 	$(BIN)/python -m twine check --strict dist/*
 
 clean:
-	rm -rf $(VENV) $(LOWEST) out build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-* out build dist *.egg-info

@@ -117,8 +117,7 @@ COMMANDS = {
         ["vivit", "build", "bundle", "--target", "tensorrt-rtx", "--sm", "89", "--force"], "bundle", read_bundle
     ),
     "calibrate": Command(
-        ["vivit", "calibrate", "checkpoint", "--int8", "--calibration-data", str(clips_path()), "-o", "ranges.json",
-         "--force"],
+        ["vivit", "calibrate", "demo", "--int8", "--calibration-clips", "32", "-o", "ranges.json", "--force"],
         "ranges.json",
         _whole_json,
     ),

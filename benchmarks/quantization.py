@@ -49,8 +49,8 @@ from vivit_export.export.graph.rewrites import lower_attention
 from vivit_export.flavour import Flavour
 from vivit_export.precision import Precision
 from vivit_export.progress import Silent
-from vivit_export.runtime.drift.check import Outputs
 from vivit_export.runtime.drift.metrics import compare
+from vivit_export.runtime.drift.per_clip import Outputs
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 OURS = ("ours int8", "ours fp8", "ours fp8, attention too", "ours int8, minmax, no smoothing")

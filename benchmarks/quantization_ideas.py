@@ -39,8 +39,8 @@ from vivit_export.export.graph.quantize import find_groups, quantize
 from vivit_export.export.graph.rewrites.nodes import replace_constant
 from vivit_export.precision import Precision
 from vivit_export.progress import Silent
-from vivit_export.runtime.drift.check import Outputs
 from vivit_export.runtime.drift.metrics import compare
+from vivit_export.runtime.drift.per_clip import Outputs
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 Float32 = npt.NDArray[np.float32]

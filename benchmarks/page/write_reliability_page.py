@@ -79,7 +79,22 @@ def _fuzz(content: dict[str, Any]) -> str:
     return f"{words}\n\n{table(('reader', 's', 'executions', 'edges covered', 'inputs', 'finds'), rows)}"
 
 
-SECTIONS = (("soak", "Soak", _soak), ("fuzz", "Fuzzing", _fuzz))
+def _kills(content: dict[str, Any]) -> str:
+    words = (
+        "Commands that change something are killed (SIGKILL): half of the time at any moment, half while they write. "
+        "Then what they change must be whole, every hash right; the same command must succeed, say what it cleaned up, "
+        "and leave nothing else. What the tests hold besides: the end of every step of writing, and full disks."
+    )
+    rows = [
+        (f"`{name}`", told["seconds"], told["kills"], told["leftovers"], told["told"], len(told["faults"]))
+        for name, told in sorted(content["commands"].items())
+    ]
+    return (
+        f"{words}\n\n{table(('command', 's', 'kills', 'left something', 'and the next run said so', 'faults'), rows)}"
+    )
+
+
+SECTIONS = (("soak", "Soak", _soak), ("kills", "Killed commands", _kills), ("fuzz", "Fuzzing", _fuzz))
 
 
 if __name__ == "__main__":

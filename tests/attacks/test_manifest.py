@@ -21,7 +21,7 @@ from vivit_export.deploy.triton.config import choose_engine, engine_config
 from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton
 from vivit_export.deploy.triton.front_config import front_models
 from vivit_export.deploy.triton.pbtxt import render
-from vivit_export.errors import VivitExportError
+from vivit_export.errors import BundleError, VivitExportError
 from vivit_export.files import json_text
 from vivit_export.records import to_json
 from vivit_export.report.html import render_html
@@ -226,4 +226,8 @@ def test_no_limit_of_a_gate_gives_a_traceback(bundle: Path, tmp_path: Path, limi
     for share in (0.0, 2e-200, 1.0):
         edit(copied, lambda manifest, s=share: manifest["checks"]["runs"][0]["drift"].update(top1=s))  # type: ignore[misc]
         edit(copied, lambda manifest: manifest["checks"]["gate"].update(top1=limit))
-        use(read_bundle(copied))
+        if limit <= 1:
+            use(read_bundle(copied))
+            continue
+        with pytest.raises(BundleError, match="no model could pass the gate's top1="):
+            read_bundle(copied)

@@ -50,6 +50,15 @@ def test_a_folder_is_named_but_its_place_is_not(tmp_path: Path, limit: int | Non
     assert len(found.crops) == len(found.pixels) == count
 
 
+def test_the_headers_of_the_users_videos_are_told_in_the_order_of_the_names(tmp_path: Path) -> None:
+    shutil.copy(clips_path() / NAMES[0], tmp_path / "b.mp4")
+    make_video(tmp_path / "a.mp4", 12)
+    found = load_check_clips(CONTRACT, tmp_path, None).checked
+    assert found.names == ("a.mp4", "b.mp4") and len(found.videos) == 2
+    assert found.videos[0] is not None and (found.videos[0].fps, found.videos[0].seconds) == (25, 0.48)
+    assert load_check_clips(CONTRACT, None, 1).checked.videos == ()
+
+
 def test_class_folders_with_equal_names_are_told_apart(tmp_path: Path) -> None:
     for label, name in zip(("run", "sit"), NAMES, strict=False):
         (tmp_path / label).mkdir()

@@ -207,18 +207,49 @@ def test_check_shows_drift_pixels_and_gate(cli: Cli, bundle: Path) -> None:
     assert re.fullmatch(
         r"pixels     the graph reproduces the pixel values of the runtime bit for bit \(\d+ values\)", shown[4]
     )
-    assert shown[5] == (
+    assert shown[5].startswith("clips      no flip in 3 clips, drift at most 0.0")
+    assert shown[7] == (
         "certainty  top-1 agreement is 100 % on 3 clips, and with 95 % confidence from 43.85 % to 100 % on all; 381 "
         "clips like these would settle whether it reaches 99 %"
     )
-    assert shown[6].startswith("gate       passed: clear_flips 0, cosine 0.9999, ")
+    assert shown[8].startswith("gate       passed: clear_flips 0, cosine 0.9999, ")
 
 
 def test_check_as_json(cli: Cli, bundle: Path) -> None:
     facts = json.loads(cli("check", bundle, "--json", "-q", *QUICK).stdout)
     assert facts["passed"] is True
-    assert set(facts) == {"reference", "clips", "gate", "runs", "parity", "blocks", "taps", "certainty", "passed"}
+    assert set(facts) == {
+        "reference",
+        "clips",
+        "gate",
+        "runs",
+        "parity",
+        "blocks",
+        "taps",
+        "view",
+        "accuracy",
+        "certainty",
+        "passed",
+    }
     assert facts["certainty"]["clips_to_settle"] == 381
+
+
+def test_check_with_known_labels(cli: Cli, bundle: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("".join(f"{name},{label}\n" for name, label in clip_labels().items()), encoding="utf-8")
+    options = ("--labels", labels, "--gate", "accuracy_drop=0.01")
+    shown = cli("check", bundle, *options, "-q", *QUICK, code=3)
+    assert "is no clip of this check" in error_of(shown)
+    known = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))["checks"]["clips"]["names"]
+    labels.write_text("".join(f"{name},{clip_labels()[name]}\n" for name in known), encoding="utf-8")
+    shown = cli("check", bundle, *options, "-q", *QUICK)
+    assert "accuracy   3 clips labelled by labels.csv, with 95 % confidence in brackets: eager fp32, " in shown.stdout
+    assert "top-1 100.0 % (43.9 to 100.0)" in shown.stdout and "accuracy_drop 0.01" in shown.stdout
+    first = known[0]
+    labels.write_text(labels.read_text(encoding="utf-8").replace(f"{first},", f"{first},not "), encoding="utf-8")
+    assert "which the model lacks" in error_of(cli("check", bundle, *options, "-q", *QUICK, code=3))
+    refused = error_of(cli("check", bundle, "--gate", "accuracy_drop=0.01", "-q", *QUICK, code=2))
+    assert refused.endswith("check the bundle with --labels FILE")
 
 
 def test_one_form_at_a_time(cli: Cli, bundle: Path) -> None:

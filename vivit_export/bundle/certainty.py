@@ -1,22 +1,15 @@
-"""How sure a share is that was counted on few clips.
-
-Wilson's score interval: E. B. Wilson, Probable Inference, the Law of Succession, and Statistical Inference, Journal of
-the American Statistical Association 22 (1927), 209-212. It is right for small numbers and for shares close to 1, where
-that of the normal distribution is not (R. G. Newcombe, Statistics in Medicine 17 (1998), 857-872).
-"""
+"""How sure a check on few clips is of its agreement."""
 
 from __future__ import annotations
 
 import math
 import sys
 from dataclasses import dataclass
-from statistics import NormalDist
 
 from vivit_export.bundle.checks import DriftReport
+from vivit_export.bundle.wilson import CONFIDENCE, Z, wilson_interval
 from vivit_export.errors import counted
 
-CONFIDENCE = 0.95
-_Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 _USUAL = 0.99  # what agreement is measured by where the gate does not limit it
 
 
@@ -74,22 +67,6 @@ def certainty_of(report: DriftReport) -> Certainty | None:
     return Certainty(share, count, low, high, asked, limit is not None, clips_to_settle(share, asked))
 
 
-def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """Return the interval that holds the true share with `CONFIDENCE`.
-
-    Args:
-        share: what was found, from 0 to 1.
-        count: on so many independent clips, 1 or more.
-
-    Returns:
-        (low, high), within [0, 1].
-    """
-    spread = _Z * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
-    center, scale = share + _Z**2 / (2 * count), 1 + _Z**2 / count
-    # All or none are ends of their interval, which rounding could miss.
-    return 0.0 if share == 0 else (center - spread) / scale, 1.0 if share == 1 else (center + spread) / scale
-
-
 def clips_to_settle(share: float, limit: float) -> int | None:
     """Return how many clips with this share settle that it is, or is not, at least a limit.
 
@@ -110,7 +87,7 @@ def clips_to_settle(share: float, limit: float) -> int | None:
     gap = (share - limit) ** 2
     if gap < sys.float_info.min:
         return None
-    return math.floor(_Z**2 * limit * (1 - limit) / gap) + 1
+    return math.floor(Z**2 * limit * (1 - limit) / gap) + 1
 
 
 def _percent(share: float) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
+from vivit_export.bundle.accuracy import Accuracy
+from vivit_export.bundle.clip_view import ClipView, VideoFacts
 from vivit_export.bundle.taps import TapReport
 from vivit_export.contract import Task
 from vivit_export.errors import DriftError, InputError
-from vivit_export.records import JsonObject, to_json
+from vivit_export.records import JsonObject, shown, to_json
 
 _AT_LEAST = frozenset({"top1", "top5", "agreement", "cosine", "embedding_cosine"})
 
@@ -36,6 +39,8 @@ class Drift:
         embedding_cosine: smallest cosine of a clip's embedding, or None without that output.
         nonfinite: number of NaN or infinite values.
         agreement: share of all decisions (N x num_labels) that are the same; multi-label only.
+        accuracy_drop: how much less often than the reference the best class is the known label, as a share of the
+            clips; negative if more often. None without known labels.
     """
 
     num_clips: int
@@ -51,6 +56,7 @@ class Drift:
     embedding_cosine: float | None
     nonfinite: int
     agreement: float | None = None
+    accuracy_drop: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("top1", "top5", "agreement"):
@@ -61,6 +67,8 @@ class Drift:
 
 METRICS = frozenset(f.name for f in fields(Drift)) - {"num_clips"}
 """The metrics that a gate can limit."""
+OF_LABELS = frozenset({"accuracy_drop"})
+"""Those that exist only where the labels of the clips are known."""
 
 _OF_LOGITS = {"max_abs", "max", "rms", "cosine"}
 _OF_TASK: dict[Task, set[str]] = {
@@ -83,17 +91,16 @@ def why_useless(metric: str, limit: float) -> str:
     An agreement is a share from 0 to 1 or a cosine from -1 to 1, and must reach its limit. A difference is 0 or more,
     and must not exceed its limit.
     """
-    if metric not in _AT_LEAST:
-        within = "0 or more, and finite"
-        return _useless(within, never_met=limit < 0, never_exceeded=limit == float("inf"))
     lowest = -1 if metric.endswith("cosine") else 0
-    return _useless(f"above {lowest}, and at most 1", never_met=limit > 1, never_exceeded=limit <= lowest)
+    within = f"above {lowest}, and at most 1" if metric in _AT_LEAST else "0 or more, and finite"
+    if _is_never_met(metric, limit):
+        return f"no model could pass it; the limit must be {within}"
+    never_exceeded = limit <= lowest if metric in _AT_LEAST else limit == math.inf
+    return f"no model could fail it; the limit must be {within}" if never_exceeded else ""
 
 
-def _useless(within: str, *, never_met: bool, never_exceeded: bool) -> str:
-    if not never_met and not never_exceeded:
-        return ""
-    return f"no model could {'pass' if never_met else 'fail'} it; the limit must be {within}"
+def _is_never_met(metric: str, limit: float) -> bool:
+    return limit > 1 if metric in _AT_LEAST else limit < 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,10 +217,12 @@ class CheckedClips:
     Attributes:
         source: where the clips come from.
         names: names of the clips.
+        videos: what the header of each video says, if the clips were read from videos of the user.
     """
 
     source: str
     names: tuple[str, ...]
+    videos: tuple[VideoFacts | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +237,8 @@ class DriftReport:
         parity: comparisons of preprocessed pixels, if any; no pixel may differ.
         blocks: drift after each encoder block, if requested; not gated. `taps` says the same and more.
         taps: drift at each tap from the embeddings to the logits, if requested; not gated.
+        view: the clips one by one; None in what was written before this existed, or if no gated run ran.
+        accuracy: how often the reference and each run are right, if the labels of the clips are known.
     """
 
     reference: str
@@ -237,6 +248,15 @@ class DriftReport:
     parity: tuple[Parity, ...] = ()
     blocks: tuple[BlockDrift, ...] = ()
     taps: TapReport | None = None
+    view: ClipView | None = None
+    accuracy: Accuracy | None = None
+
+    def __post_init__(self) -> None:
+        for name, limit in self.gate.limits.items():
+            if name not in METRICS:
+                raise InputError(f"the gate limits {shown(name)}, which is not a metric; check the bundle again")
+            if math.isnan(limit) or _is_never_met(name, limit):
+                raise InputError(f"no model could pass the gate's {name}={limit:g}; check the bundle again")
 
     @property
     def source(self) -> str:

@@ -185,6 +185,7 @@ def predict(
 @click.option("--num-clips", type=int, help="Check on at most this many clips.")
 @click.option("--checkpoint", metavar="MODEL", help="Checkpoint that BUNDLE was exported from, for the eager model.")
 @click.option("--gate", metavar="LIMITS", help="Drift limits, e.g. top1=0.99,max=0.02.  [default: the bundle's]")
+@click.option("--labels", type=FILE, help="File with a clip and its label in each line: how often both are right.")
 @click.option("--per-block", is_flag=True, help="Also show where drift begins, from the embeddings to the logits.")
 @click.option(
     "--format",
@@ -205,6 +206,7 @@ def check(
     num_clips: int | None,
     checkpoint: str | None,
     gate: str | None,
+    labels: Path | None,
     per_block: bool,
     form: CheckFormat | None,
     decode: Decode,
@@ -229,6 +231,7 @@ def check(
         checkpoint=checkpoint,
         num_clips=num_clips,
         gate=gate,
+        labels=labels,
         per_block=per_block,
         decode=decode,
         readers=readers,

@@ -23,7 +23,7 @@ from vivit_export.export.graph.emulate import emulated_session
 from vivit_export.export.graph.load import load_verified
 from vivit_export.export.graph.taps import Step, find_steps, linears_of
 from vivit_export.precision import Precision
-from vivit_export.runtime.drift.check import Outputs
+from vivit_export.runtime.drift.per_clip import Outputs
 
 Float32 = npt.NDArray[np.float32]
 

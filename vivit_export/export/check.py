@@ -14,6 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx_ir as ir
 
 from vivit_export.bundle import MODEL
@@ -26,9 +27,11 @@ from vivit_export.precision import Precision
 from vivit_export.progress import Progress
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.clips.pixels.processor_config import installed_resize_order
-from vivit_export.runtime.drift.check import Outputs, run_full_batches
+from vivit_export.runtime.drift.check import run_full_batches
+from vivit_export.runtime.drift.clip_view import ClipTally
 from vivit_export.runtime.drift.metrics import compare
 from vivit_export.runtime.drift.parity import compare_pixels
+from vivit_export.runtime.drift.per_clip import Outputs
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 if TYPE_CHECKING:
@@ -60,6 +63,7 @@ def run_checks(
     gate: Gate,
     batches: tuple[int, int, int],
     scores_bytes: int,
+    tally: ClipTally | None = None,
 ) -> list[Run]:
     """Execute the runs that this machine supports.
 
@@ -74,6 +78,7 @@ def run_checks(
         gate: sets the margin below which a flip counts as near.
         batches: (min, opt, max).
         scores_bytes: size of one clip's attention scores of one layer in float32.
+        tally: is given the results, to tell clip by clip.
     """
     data = clips.for_input(contract.io.mode)
     sizes = sorted({1, *batches[1:]})
@@ -82,12 +87,14 @@ def run_checks(
         if size > 1 and size * scores_bytes > _SCORES_BYTES:
             needs = size * scores_bytes / (1 << 30)
             return Run(name, size, True, None, f"not run: one layer's attention scores need {needs:.1f} GiB on the CPU")
-        return run_full_batches(session.run, name, data, reference, gate, contract.task, size)
+        return run_full_batches(session.run, name, data, reference, gate, contract.task, size, tally)
 
     runs = []
     if eager_low is not None:
         drift = compare(reference, eager_low, gate.tie_margin, contract.task)
         runs.append(Run(f"eager {precision.base}", 1, False, drift))
+        if tally is not None:
+            tally.add(runs[0], np.arange(len(clips.names)), eager_low)
     if precision.cpu_kernels:
         session = OnnxRuntimeSession(folder / MODEL)
         runs += [run(session, session.name, size) for size in sizes]

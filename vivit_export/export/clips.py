@@ -14,10 +14,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from vivit_export import demo
+from vivit_export.bundle.checks import CheckedClips
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError
 from vivit_export.runtime import Preprocessor, find_clips, read_clip
 from vivit_export.runtime.clips.ahead import num_readers, read_in_order, share_cores
+from vivit_export.runtime.clips.video.facts import video_facts
 from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
 
 
@@ -26,18 +28,26 @@ class CheckClips:
     """Clips ready for the graph.
 
     Attributes:
-        source: where they come from, for the report.
-        names: paths of the files, relative to the folder.
+        checked: where they come from, for the report; their names are paths, relative to the folder.
         frames: uint8 (N, T, h, w, 3): input for a uint8 graph, crops or whole frames.
         crops: uint8 (N, T, H, W, 3): the frames after the runtime's resize and crop.
         pixels: float32 (N, T, 3, H, W): input for the eager network.
     """
 
-    source: str
-    names: tuple[str, ...]
+    checked: CheckedClips
     frames: npt.NDArray[np.uint8]
     crops: npt.NDArray[np.uint8]
     pixels: npt.NDArray[np.float32]
+
+    @property
+    def source(self) -> str:
+        """Where they come from."""
+        return self.checked.source
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Paths of the files, relative to the folder."""
+        return self.checked.names
 
     def for_input(self, mode: str) -> npt.NDArray[Any]:
         """Return the array for the graph's input."""
@@ -100,7 +110,8 @@ def load_check_clips(
     source = bundled if folder is None else folder.absolute().name
     cropped = np.stack(crops)
     whole = cropped if contract.io.frame_size is None else np.stack(frames)
-    return CheckClips(source, tuple(names), whole, cropped, preprocessor.to_pixels(cropped))
+    videos = () if folder is None else tuple(map(video_facts, find_clips(folder)[:limit]))
+    return CheckClips(CheckedClips(source, tuple(names), videos), whole, cropped, preprocessor.to_pixels(cropped))
 
 
 def read_check_clips(
@@ -121,6 +132,16 @@ def read_check_clips(
     read = partial(_read, contract=contract, bundled=folder is None, reading=share_cores(reading, at_once))
     with closing(read_in_order(read, paths, at_once)) as clips:
         yield from zip((_name(path, root) for path in paths), clips, strict=True)
+
+
+def clip_names(folder: Path | None) -> list[str]:
+    """Return the names of all clips that `read_check_clips` would yield without a limit.
+
+    Raises:
+        ClipError: see `find_clips`.
+    """
+    root = demo.clips_path() if folder is None else folder
+    return [_name(path, root) for path in find_clips(root)]
 
 
 def _name(path: Path, root: Path) -> str:

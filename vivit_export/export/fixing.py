@@ -32,8 +32,8 @@ from vivit_export.export.graph.taps import Step, find_steps
 from vivit_export.export.trials import OF_THE_GATE
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress
-from vivit_export.runtime.drift.check import Outputs
 from vivit_export.runtime.drift.metrics import compare
+from vivit_export.runtime.drift.per_clip import Outputs
 
 MOST_LEFT_OUT = 48
 """How many times the search tries to leave a step or a module out: each runs the model on the clips of the check."""

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from vivit_export import __version__, bundle
 from vivit_export.bundle import Bundle
-from vivit_export.bundle.checks import CheckedClips, DriftReport, Gate, measured_metrics
+from vivit_export.bundle.checks import DriftReport, Gate, measured_metrics
 from vivit_export.bundle.manifest import Content, ModelRecord, Producer
 from vivit_export.bundle.sbom import Package, write_sbom
 from vivit_export.contract import Contract
@@ -51,6 +51,7 @@ from vivit_export.leftovers import remove_scratch
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
 from vivit_export.report.html import declined_texts
+from vivit_export.runtime.drift.clip_view import ClipTally
 from vivit_export.runtime.drift.metrics import parse_gate
 from vivit_export.runtime.drift.parity import graph_parity
 
@@ -246,6 +247,7 @@ def _check(
     base = options.precision.base
     low = run_eager(checkpoint, contract, clips, base, progress) if base.rounds else None
     (work / bundle.GOLDEN).write_bytes(save({"frames": clips.frames, **reference}))
+    tally = ClipTally(reference, gate.tie_margin, contract.task, contract.labels)
     with progress.stage("check the graph against eager"):
         runs = run_checks(
             work,
@@ -258,6 +260,7 @@ def _check(
             gate=gate,
             batches=options.batches,
             scores_bytes=int(checkpoint.config["num_attention_heads"]) * contract.clip.num_tokens**2 * 4,
+            tally=tally,
         )
     with progress.stage("compare preprocessed pixels"):
         in_graph = graph_parity(
@@ -265,7 +268,7 @@ def _check(
         )
         parity = (processor_parity(contract, options.clips, limit), *([in_graph] if in_graph else []))
     name = f"eager fp32, {checkpoint.framework}"
-    checks = DriftReport(name, CheckedClips(clips.source, clips.names), gate, tuple(runs), parity)
+    checks = DriftReport(name, clips.checked, gate, tuple(runs), parity, view=tally.view(clips.checked, runs))
     ways = ["a wider type drifts less", f"{option('gate')} changes a limit"]
     if base.rounds and not options.fix:
         ways.insert(1, f"{option('fix')} keeps what needs it in a wider type")

@@ -8,7 +8,8 @@ all but fp32, it also runs a graph that emulates the rounding of its types, beca
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -23,7 +24,8 @@ from vivit_export.bundle.taps import TapReport
 from vivit_export.choices import Against, CpuPrecision, Decode
 from vivit_export.errors import CheckpointError, UsageError, counted, option
 from vivit_export.export.checkpoint.files import hash_weights
-from vivit_export.export.clips import load_check_clips, num_check_clips
+from vivit_export.export.clips import clip_names, load_check_clips, num_check_clips
+from vivit_export.files import as_path
 from vivit_export.leftovers import remove_scratch
 from vivit_export.packages import naming_the_extra
 from vivit_export.precision import Precision
@@ -31,7 +33,6 @@ from vivit_export.progress import Progress, Silent
 from vivit_export.runtime import Preprocessor, find_clips
 from vivit_export.runtime.clips.video.reading import Reading, told_by
 from vivit_export.runtime.drift.check import (
-    Outputs,
     check_session,
     checked_batches,
     gate_of,
@@ -39,8 +40,11 @@ from vivit_export.runtime.drift.check import (
     run_full_batches,
     tuned_batches,
 )
+from vivit_export.runtime.drift.clip_view import ClipTally
 from vivit_export.runtime.drift.metrics import compare
 from vivit_export.runtime.drift.parity import graph_parity
+from vivit_export.runtime.drift.per_clip import Outputs
+from vivit_export.runtime.drift.truth import read_truth, require_one_label
 from vivit_export.runtime.select import CPU_ENGINES, open_session
 from vivit_export.runtime.session.session import Session
 
@@ -53,10 +57,10 @@ class _Reference:
     """Clips with the reference results for a bundle; ``of_graph``: results of its graph, if that has run."""
 
     name: str
-    source: str
-    names: tuple[str, ...]
+    clips: CheckedClips
     frames: npt.NDArray[np.uint8]
     outputs: Outputs
+    tally: ClipTally
     runs: tuple[Run, ...] = ()
     parity: tuple[Parity, ...] = ()
     taps: TapReport | None = None
@@ -74,6 +78,7 @@ def check(
     checkpoint: str | None = None,
     num_clips: int | None = None,
     gate: str | None = None,
+    labels: str | Path | None = None,
     per_block: bool = False,
     decode: Decode = "auto",
     readers: int | None = None,
@@ -95,6 +100,7 @@ def check(
             hub id that the bundle names.
         num_clips: use at most this many clips.
         gate: limits such as ``top1=0.99``, which override those that the bundle was exported with.
+        labels: file with the known label of each clip, which adds how often both models are right; see `read_truth`.
         per_block: also measure the drift at each tap, from the embeddings to the logits; see `DriftReport.taps`.
         decode: ``auto``: decode what the clips need of each video; ``full``: all of it, to find any damage.
         readers: how many videos are read at once; None: one per core.
@@ -108,6 +114,7 @@ def check(
         SignatureError: it is not signed by whom it must be signed by.
         CheckpointError: the checkpoint is not the one that the bundle was exported from.
         ClipError: there is no clip, or one cannot be used.
+        InputError: the labels cannot be read, or do not fit the clips or the model.
         EnvironmentFault: the engine, or torch, is not available.
     """
     progress = progress if progress is not None else Silent()
@@ -122,20 +129,36 @@ def check(
     with progress.stage("verify the bundle"):
         source = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         require_signer(source, require_signature, identity)
-    limits = gate_of(source, gate)
+    known = None if labels is None else as_path(labels, "labels")
+    if known is not None:
+        require_one_label(source.contract)
+        if chosen == "eager":  # a mistake is told before the eager model is loaded
+            read_truth(known, source.contract, (), clip_names(None if clips is None else Path(clips)))
+    limits = gate_of(source, gate, labelled=known is not None)
     with open_session(source, engine, device, cpu_precision) as session:
         progress.note(f"runs on {session.details}")
         if chosen == "golden":
-            reference = _golden(source, num_clips)
+            reference = _golden(source, num_clips, limits, known)
         else:
-            reference = _eager(source, clips, checkpoint, num_clips, limits, per_block, reading, readers, progress)
+            reference = _eager(
+                source, clips, checkpoint, num_clips, limits, known, per_block, reading, readers, progress
+            )
         runs = [*reference.runs, *_session_runs(source, session, reference, limits, progress)]
     with progress.stage("compare preprocessed pixels"):
         in_graph = _graph_parity(source, reference.frames)
     parity = (*reference.parity, *([in_graph] if in_graph else []))
-    tried = CheckedClips(reference.source, reference.names)
-    taps = reference.taps
-    return DriftReport(reference.name, tried, limits, tuple(runs), parity, _blocks(taps) if taps else (), taps)
+    view, taps = reference.tally.view(reference.clips, runs), reference.taps
+    return DriftReport(
+        reference.name,
+        reference.clips,
+        limits,
+        tuple(runs),
+        parity,
+        _blocks(taps) if taps else (),
+        taps,
+        view,
+        reference.tally.accuracy(runs),
+    )
 
 
 def assert_no_drift(
@@ -146,6 +169,7 @@ def assert_no_drift(
     checkpoint: str | None = None,
     num_clips: int | None = None,
     gate: str | None = None,
+    labels: str | Path | None = None,
     engine: str | None = None,
     device: str | None = None,
     cpu_precision: CpuPrecision | None = None,
@@ -159,6 +183,7 @@ def assert_no_drift(
         checkpoint: see there.
         num_clips: see there.
         gate: see there.
+        labels: see there.
         engine: see there.
         device: see there.
         cpu_precision: see there.
@@ -176,6 +201,7 @@ def assert_no_drift(
         checkpoint=checkpoint,
         num_clips=num_clips,
         gate=gate,
+        labels=labels,
         engine=engine,
         device=device,
         cpu_precision=cpu_precision,
@@ -207,16 +233,39 @@ def _check_reading(against: Against, decode: Decode, readers: int | None) -> Non
         )
 
 
-def _golden(bundle: Bundle, num_clips: int | None) -> _Reference:
-    frames, outputs = golden_clips(bundle)
+def _golden(bundle: Bundle, num_clips: int | None, gate: Gate, labels: Path | None) -> _Reference:
+    frames, stored = golden_clips(bundle)
+    outputs = {name: array[:num_clips] for name, array in stored.items()}
     checks = bundle.manifest.checks
+    stored_clips = checks.clips if checks else CheckedClips("", ())
+    clips = _of_golden(stored_clips, min(len(frames), num_clips or len(frames)))
     return _Reference(
         name=f"{checks.reference} (golden)" if checks else "golden",
-        source=checks.source if checks else "",
-        names=checks.names[:num_clips] if checks else (),
+        clips=clips,
         frames=frames[:num_clips],
-        outputs={name: array[:num_clips] for name, array in outputs.items()},
+        outputs=outputs,
+        tally=_tally(bundle, outputs, gate, labels, clips.names, stored_clips.names),
     )
+
+
+def _of_golden(clips: CheckedClips, count: int) -> CheckedClips:
+    """Return the first clips; those that a manifest does not name are numbered."""
+    names = (*clips.names[:count], *(f"clip {i}" for i in range(len(clips.names), count)))
+    return CheckedClips(clips.source, names, clips.videos[:count] if len(clips.videos) >= count else ())
+
+
+def _tally(
+    bundle: Bundle,
+    outputs: Outputs,
+    gate: Gate,
+    labels: Path | None,
+    names: Sequence[str],
+    all_names: Sequence[str],
+) -> ClipTally:
+    contract = bundle.contract
+    others = [name for name in all_names if name not in set(names)]
+    truth = None if labels is None else read_truth(labels, contract, names, others)
+    return ClipTally(outputs, gate.tie_margin, contract.task, contract.labels, truth)
 
 
 def _eager(
@@ -225,6 +274,7 @@ def _eager(
     checkpoint: str | None,
     num_clips: int | None,
     gate: Gate,
+    labels: Path | None,
     per_block: bool,
     reading: Reading,
     readers: int | None,
@@ -249,13 +299,17 @@ def _eager(
     else:
         outputs = run_eager(loaded, bundle.contract, clips, Precision.FP32, progress)
         low = run_eager(loaded, bundle.contract, clips, base, progress) if base.rounds else None
+    tally = _tally(bundle, outputs, gate, labels, clips.names, () if labels is None else clip_names(place))
     runs: tuple[Run, ...] = ()
     if low is not None:
-        runs = (Run(f"eager {base}", 1, False, compare(outputs, low, gate.tie_margin, bundle.contract.task)),)
+        rows = np.arange(len(clips.names))
+        drift = compare(outputs, low, gate.tie_margin, bundle.contract.task)
+        runs = (Run(f"eager {base}", 1, False, replace(drift, accuracy_drop=tally.accuracy_drop(rows, low))),)
+        tally.add(runs[0], rows, low)
     with progress.stage("compare with VivitImageProcessor"):
         parity = processor_parity(bundle.contract, None if folder is None else Path(folder), limit)
     name = f"eager fp32, {loaded.framework}"
-    return _Reference(name, clips.source, clips.names, clips.frames, outputs, runs, (parity,), taps, of_graph)
+    return _Reference(name, clips.checked, clips.frames, outputs, tally, runs, (parity,), taps, of_graph)
 
 
 def _blocks(taps: TapReport) -> tuple[BlockDrift, ...]:
@@ -303,7 +357,8 @@ def _session_runs(bundle: Bundle, session: Session, reference: _Reference, gate:
         "larger ones are split"
     )
     with progress.stage(f"run {counted(len(reference.frames), 'clips')} on {session.engine}"):
-        runs = check_session(session, reference.frames, reference.outputs, gate, tuned_batches(bundle))
+        tuned = tuned_batches(bundle)
+        runs = check_session(session, reference.frames, reference.outputs, gate, tuned, reference.tally)
     if session.engine in CPU_ENGINES and bundle.precision.rounds:
         runs.append(_emulated_run(bundle, reference, gate, progress))
     return runs
@@ -312,8 +367,12 @@ def _session_runs(bundle: Bundle, session: Session, reference: _Reference, gate:
 def _emulated_run(bundle: Bundle, reference: _Reference, gate: Gate, progress: Progress) -> Run:
     name = f"{bundle.precision} rounding emulated"
     if reference.taps is not None and reference.of_graph is not None:
+        rows = np.arange(len(reference.clips.names))
         drift = compare(reference.outputs, reference.of_graph, gate.tie_margin, bundle.contract.task)
-        return Run(reference.taps.graph, 1, True, drift)
+        drop = reference.tally.accuracy_drop(rows, reference.of_graph)
+        run = Run(reference.taps.graph, 1, True, replace(drift, accuracy_drop=drop))
+        reference.tally.add(run, rows, reference.of_graph)
+        return run
     if importlib.util.find_spec("onnx_ir") is None:
         return Run(name, 1, True, None, "not run: the package onnx-ir is not installed here")
     from vivit_export.export.graph.emulate import emulated_session
@@ -325,7 +384,8 @@ def _emulated_run(bundle: Bundle, reference: _Reference, gate: Gate, progress: P
         if bundle.contract.io.mode == "pixels":
             clips = Preprocessor(bundle.contract.clip, bundle.contract.preprocess).to_pixels(reference.frames)
         task = bundle.contract.task
-        return run_full_batches(emulated.run, f"{emulated.name}, {name}", clips, reference.outputs, gate, task, 1)
+        named = f"{emulated.name}, {name}"
+        return run_full_batches(emulated.run, named, clips, reference.outputs, gate, task, 1, reference.tally)
 
 
 def _graph_parity(bundle: Bundle, frames: npt.NDArray[np.uint8]) -> Parity | None:

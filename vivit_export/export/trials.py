@@ -23,8 +23,8 @@ from vivit_export.export.graph.quantize_attention import quantize_attention
 from vivit_export.export.graph.rewrites import lower_attention
 from vivit_export.leftovers import scratch
 from vivit_export.progress import Progress
-from vivit_export.runtime.drift.check import Outputs
 from vivit_export.runtime.drift.metrics import compare
+from vivit_export.runtime.drift.per_clip import Outputs
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 OF_THE_GATE = 0.8

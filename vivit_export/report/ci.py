@@ -14,6 +14,8 @@ from vivit_export.bundle.certainty import certainty_of
 from vivit_export.bundle.checks import DriftReport, Run
 from vivit_export.errors import counted
 from vivit_export.printing import one_line
+from vivit_export.report.accuracy import accuracy_sentences
+from vivit_export.report.clips import flips_sentence
 
 _SUITE = "vivit check"
 # The characters that XML 1.0 cannot hold even if they are escaped (its production 2).
@@ -71,6 +73,8 @@ def _facts(report: DriftReport) -> list[str]:
         f"{'Passed' if report.passed else 'FAILED'}: {counted(len(gated), 'runs')} against {report.reference} on "
         f"{counted(len(report.names), 'clips')}: {report.source}",
         *(f"{run.engine}, batch {run.batch}: {_worst(run)}" for run in gated),
+        *([flips_sentence(report.view)] if report.view and report.view.flips else []),
+        *accuracy_sentences(report),
         *([certainty.sentence] if certainty else []),
     ]
 

@@ -14,6 +14,8 @@ from vivit_export.contract import Clip
 from vivit_export.errors import counted
 from vivit_export.printing import one_line
 from vivit_export.records import JsonObject, to_json
+from vivit_export.report.accuracy import accuracy_lines
+from vivit_export.report.clips import clip_lines
 from vivit_export.report.html import (
     BENCH_COLUMNS,
     bench_rows,
@@ -100,6 +102,8 @@ def drift_text(report: DriftReport) -> str:
     lines = _drift_lines(report)
     for i, line in enumerate(taps_lines(report.taps) if report.taps else []):
         lines.append(f"  {'' if i else 'block':<10} {line}")
+    lines += clip_lines(report)
+    lines += accuracy_lines(report)
     certainty = certainty_of(report)
     lines += [f"  certainty  {certainty.sentence}"] if certainty else []
     limits = ", ".join(f"{name} {value:g}" for name, value in sorted(report.gate.limits.items()))

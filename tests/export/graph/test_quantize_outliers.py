@@ -19,7 +19,7 @@ from vivit_export.export.trials import Trials
 from vivit_export.precision import Precision
 from vivit_export.progress import Silent
 from vivit_export.runtime import Preprocessor
-from vivit_export.runtime.drift.check import Outputs
+from vivit_export.runtime.drift.per_clip import Outputs
 
 pytestmark = pytest.mark.needs_onnxruntime
 

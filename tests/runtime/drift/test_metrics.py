@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vivit_export.bundle.checks import METRICS, Drift, Gate, measured_metrics, why_useless
+from vivit_export.bundle.checks import METRICS, OF_LABELS, Drift, Gate, measured_metrics, why_useless
 from vivit_export.contract import Task
 from vivit_export.errors import UsageError
 from vivit_export.precision import Precision
@@ -228,7 +228,7 @@ def test_a_gate_limits_only_what_is_measured(task: Task, outputs: tuple[str, ...
     assert measured_metrics(outputs, task, num_labels) == measured
     gate = parse_gate(None, Precision.FP16, measured=measured)
     assert set(gate.limits) == set(Precision.FP16.gate) & measured
-    for name in METRICS - measured:
+    for name in METRICS - OF_LABELS - measured:
         with pytest.raises(UsageError, match=f"this model has no {name}, because of its task or outputs; use one of"):
             parse_gate(f"{name}=1", Precision.FP16, measured=measured)
 
@@ -296,6 +296,12 @@ def test_gate_replaces_and_adds_to_the_defaults() -> None:
         assert parse_gate(nothing, Precision.BF16).limits == Precision.BF16.gate
 
 
+def test_with_known_labels_the_drop_of_accuracy_is_limited() -> None:
+    gate = parse_gate("accuracy_drop=0.01", Precision.FP16, measured=METRICS)
+    assert gate.violations(drift(accuracy_drop=0.02)) == ["accuracy_drop 0.02 is above 0.01"]
+    assert gate.violations(drift(accuracy_drop=-0.5)) == [] == gate.violations(drift())
+
+
 def test_the_strictest_and_the_loosest_limits_are_accepted() -> None:
     text = "top1=1,top5=1e-9,cosine=-0.999,embedding_cosine=1,max=0,clear_flips=0,kl=1e9"
     assert parse_gate(text, Precision.FP16).limits["kl"] == 1e9
@@ -324,6 +330,8 @@ def test_no_default_limit_is_useless(precision: Precision) -> None:
         ("max=-1", "no model could pass it; the limit must be 0 or more, and finite"),
         ("clear_flips=inf", "no model could fail it; the limit must be 0 or more, and finite"),
         ("max=-inf", "no model could pass it"),
+        ("accuracy_drop=0.1", "accuracy_drop is measured only with known labels .* check the bundle with labels=FILE"),
+        ("max=0.1,top1=0.9, max=0.2", "gate=' max=0.2': max has two limits; give one"),
     ],
 )
 def test_gates_that_cannot_be_read(text: str, message: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from io import BytesIO
 from typing import Any, BinaryIO
 
@@ -11,17 +12,17 @@ import numpy.typing as npt
 from safetensors.numpy import load
 
 from vivit_export.bundle import GOLDEN, Bundle
-from vivit_export.bundle.checks import Gate, Run, measured_metrics
+from vivit_export.bundle.checks import OF_LABELS, Gate, Run, measured_metrics
 from vivit_export.bundle.tensors import read_headers
 from vivit_export.contract import Task
 from vivit_export.errors import BundleError, option
 from vivit_export.files import open_regular
 from vivit_export.limits import MOST_GOLDEN_CLIPS
 from vivit_export.records import shown
+from vivit_export.runtime.drift.clip_view import ClipTally
 from vivit_export.runtime.drift.metrics import compare, parse_gate
+from vivit_export.runtime.drift.per_clip import Outputs
 from vivit_export.runtime.session.session import Session
-
-Outputs = Mapping[str, npt.NDArray[np.float32]]
 
 
 def run_full_batches(
@@ -32,6 +33,7 @@ def run_full_batches(
     gate: Gate,
     task: Task,
     size: int,
+    tally: ClipTally | None = None,
 ) -> Run:
     """Run all clips ``size`` at a time and compare.
 
@@ -43,16 +45,28 @@ def run_full_batches(
         gate: sets the margin below which a flip counts as near.
         task: what the logits mean.
         size: clips per call.
+        tally: is given the results, to tell clip by clip.
     """
     rows = np.arange(max(size, len(clips))) % len(clips)
     parts = [execute(clips[rows[i : i + size]]) for i in range(0, len(rows), size)]
     result = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     expected = {name: array[rows] for name, array in reference.items()}
-    return Run(engine, size, True, compare(expected, result, gate.tie_margin, task))
+    drift = compare(expected, result, gate.tie_margin, task)
+    if tally is not None:
+        drift = replace(drift, accuracy_drop=tally.accuracy_drop(rows, result))
+    run = Run(engine, size, True, drift)
+    if tally is not None:
+        tally.add(run, rows, result)
+    return run
 
 
 def check_session(
-    session: Session, clips: npt.NDArray[Any], reference: Outputs, gate: Gate, batches: Iterable[int] = ()
+    session: Session,
+    clips: npt.NDArray[Any],
+    reference: Outputs,
+    gate: Gate,
+    batches: Iterable[int] = (),
+    tally: ClipTally | None = None,
 ) -> list[Run]:
     """Run clips in a session at batch 1, at its largest batch, and at the given batches that it accepts.
 
@@ -62,9 +76,10 @@ def check_session(
         reference: results for these clips, by output name.
         gate: sets the margin below which a flip counts as near.
         batches: more sizes to try, such as the one an engine is tuned for.
+        tally: see `run_full_batches`.
     """
     sizes, task = checked_batches(session, batches), session.contract.task
-    return [run_full_batches(session.run, session.details, clips, reference, gate, task, size) for size in sizes]
+    return [run_full_batches(session.run, session.details, clips, reference, gate, task, size, tally) for size in sizes]
 
 
 def checked_batches(session: Session, batches: Iterable[int] = ()) -> list[int]:
@@ -78,14 +93,20 @@ def tuned_batches(bundle: Bundle) -> tuple[int, ...]:
     return tuple(sorted({engine.profile.opt for engine in bundle.engines.values()}))
 
 
-def gate_of(bundle: Bundle, text: str | None = None) -> Gate:
+def gate_of(bundle: Bundle, text: str | None = None, *, labelled: bool = False) -> Gate:
     """Return the limits that a bundle was exported with, or else its precision's, replaced with those in ``text``.
+
+    Args:
+        bundle: the bundle.
+        text: see `parse_gate`.
+        labelled: whether the labels of the clips are known.
 
     Raises:
         UsageError: see `parse_gate`.
     """
     checks, contract = bundle.manifest.checks, bundle.contract
     measured = measured_metrics([tensor.name for tensor in contract.io.outputs], contract.task, len(contract.labels))
+    measured |= OF_LABELS if labelled else set()
     return parse_gate(text, bundle.precision, checks.gate.limits if checks else None, measured)
 
 

@@ -13,10 +13,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from vivit_export.bundle.checks import METRICS, Drift, Gate, why_useless
+from vivit_export.bundle.checks import METRICS, OF_LABELS, Drift, Gate, why_useless
 from vivit_export.contract import Task
 from vivit_export.errors import UsageError, option
 from vivit_export.precision import Precision
+from vivit_export.runtime.drift.per_clip import Doubles, cosines, decisions, divergences, scale_of
 
 Float = npt.NDArray[np.float32]
 
@@ -25,7 +26,7 @@ def parse_gate(
     text: str | None,
     precision: Precision,
     base: Mapping[str, float] | None = None,
-    measured: Collection[str] = METRICS,
+    measured: Collection[str] = METRICS - OF_LABELS,
 ) -> Gate:
     """Parse ``top1=0.99,max=0.02``: the default limits, with these replaced or added.
 
@@ -36,15 +37,24 @@ def parse_gate(
         measured: the metrics that the model has; see `measured_metrics`.
 
     Raises:
-        UsageError: an unknown metric, one that the model does not have, or a limit that is not a number or that no
-            model could meet, or exceed.
+        UsageError: an unknown metric, one with two limits, one that the model does not have, or a limit that is not a
+            number or that no model could meet, or exceed.
     """
     limits = {name: limit for name, limit in (base or precision.gate).items() if name in measured}
+    given_before: set[str] = set()
     for item in filter(None, (text or "").split(",")):
         name, _, value = (part.strip() for part in item.partition("="))
         given = option("gate", repr(item))
+        if name in given_before:
+            raise UsageError(f"{given}: {name} has two limits; give one")
+        given_before.add(name)
         if name not in METRICS:
             raise UsageError(f"{given}: {name!r} is not a metric; use one of {', '.join(sorted(METRICS))}")
+        if name in OF_LABELS - set(measured):
+            raise UsageError(
+                f"{given}: {name} is measured only with known labels of the clips; check the bundle with "
+                f"{option('labels', 'FILE')}"
+            )
         if name not in measured:
             raise UsageError(
                 f"{given}: this model has no {name}, because of its task or outputs; "
@@ -77,78 +87,37 @@ def compare(
         task: what the logits mean.
     """
     num_clips = len(next(iter(reference.values())))
-    nonfinite = sum(int((~np.isfinite(a)).sum()) for a in result.values())
+    bad = sum(int((~np.isfinite(a)).sum()) for a in result.values())
     embedding = (
-        _min_cosine(reference["embedding"], result["embedding"])
+        float(cosines(reference["embedding"], result["embedding"]).min())
         if "embedding" in reference and "embedding" in result
         else None
     )
-    drift = Drift(num_clips, None, None, None, None, None, None, None, None, None, embedding, nonfinite)
+    drift = Drift(num_clips, None, None, None, None, None, None, None, None, None, embedding, bad)
     if "logits" not in reference or "logits" not in result:
         return drift
     ref, out = reference["logits"].astype(np.float64), result["logits"].astype(np.float64)
-    # One value, or equal ones, span nothing: their size is the scale then.
-    scale = float(np.ptp(ref)) or float(np.abs(ref).max()) or 1.0
+    scale = scale_of(ref)
     drift = replace(
         drift,
         max_abs=float(np.abs(out - ref).max()),
         max=float(np.abs(out - ref).max()) / scale,
         rms=float(np.sqrt(np.mean((out - ref) ** 2))) / scale,
         # The cosine of one number is its sign, and says nothing of how far it is from the reference.
-        cosine=_min_cosine(reference["logits"], result["logits"]) if ref.shape[1] > 1 else None,
+        cosine=float(cosines(reference["logits"], result["logits"]).min()) if ref.shape[1] > 1 else None,
     )
     if task == "regression":
         return drift
+    found, kl = decisions(ref, out, tie_margin, task), float(divergences(ref, out, task).max())
+    flipped, near = found.flipped, found.near
     if task == "multi_label_classification":
-        flipped = (ref >= 0) != (out >= 0)  # a logit of 0 is a probability of one half
-        # Only one logit can err here, and not two against each other as in a tie of two classes.
-        near = np.abs(ref) <= tie_margin / 2 * scale
-        drift = replace(drift, agreement=float(np.mean(~flipped)), kl=_max_kl_of_labels(ref, out))
+        drift = replace(drift, agreement=float(np.mean(~flipped)), kl=kl)
     else:
-        flipped, near = ref.argmax(1) != out.argmax(1), _margins(ref) <= tie_margin * scale
-        drift = replace(drift, top1=float(np.mean(~flipped)), top5=_top_k_overlap(ref, out, 5), kl=_max_kl(ref, out))
+        drift = replace(drift, top1=float(np.mean(~flipped)), top5=_top_k_overlap(ref, out, 5), kl=kl)
     return replace(drift, near_flips=int((flipped & near).sum()), clear_flips=int((flipped & ~near).sum()))
 
 
-def _margins(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the best minus the second-best logit of each clip."""
-    if logits.shape[1] < 2:
-        return np.full(len(logits), np.inf)
-    top = np.sort(logits, axis=1)
-    margins: npt.NDArray[np.float64] = top[:, -1] - top[:, -2]
-    return margins
-
-
-def _top_k_overlap(ref: npt.NDArray[np.float64], out: npt.NDArray[np.float64], k: int) -> float:
+def _top_k_overlap(ref: Doubles, out: Doubles, k: int) -> float:
     k = min(k, ref.shape[1])
     best, ours = np.argsort(-ref, axis=1)[:, :k], np.argsort(-out, axis=1)[:, :k]
     return float(np.mean([len(set(a) & set(b)) / k for a, b in zip(best, ours, strict=True)]))
-
-
-def _max_kl(ref: npt.NDArray[np.float64], out: npt.NDArray[np.float64]) -> float:
-    p, q = _log_softmax(ref), _log_softmax(out)
-    # Rounding can leave a divergence of equal distributions at -1e-17. max() would turn NaN into 0.
-    return float(np.maximum(0.0, (np.exp(p) * (p - q)).sum(axis=1).max()))
-
-
-def _max_kl_of_labels(ref: npt.NDArray[np.float64], out: npt.NDArray[np.float64]) -> float:
-    """Return the largest sum over a clip's labels, each of which is there with the sigmoid of its logit."""
-    p = np.exp(-np.logaddexp(0, -ref))
-    present = p * (np.logaddexp(0, -out) - np.logaddexp(0, -ref))
-    absent = (1 - p) * (np.logaddexp(0, out) - np.logaddexp(0, ref))
-    return float(np.maximum(0.0, (present + absent).sum(axis=1).max()))
-
-
-def _log_softmax(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    shifted = x - x.max(axis=1, keepdims=True)
-    result: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result
-
-
-def _min_cosine(a: Float, b: Float) -> float:
-    x, y = a.astype(np.float64), b.astype(np.float64)
-    norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-    same = (x == y).all(axis=1)
-    # A zero vector has no direction; it agrees with itself and with nothing else.
-    cosines = np.divide((x * y).sum(axis=1), norms, out=np.zeros(len(x)), where=norms != 0)
-    return float(np.where(same, 1.0, cosines).min())
