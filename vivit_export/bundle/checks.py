@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 from vivit_export.bundle.accuracy import Accuracy
+from vivit_export.bundle.baseline import Baseline
 from vivit_export.bundle.clip_view import ClipView, VideoFacts
 from vivit_export.bundle.taps import TapReport
 from vivit_export.contract import Task
@@ -250,6 +251,7 @@ class DriftReport:
         taps: drift at each tap from the embeddings to the logits, if requested; not gated.
         view: the clips one by one; None in what was written before this existed, or if no gated run ran.
         accuracy: how often the reference and each run are right, if the labels of the clips are known.
+        baseline: the check beside a stored one, if there was one to compare with; a regression is a failure.
     """
 
     reference: str
@@ -261,6 +263,7 @@ class DriftReport:
     taps: TapReport | None = None
     view: ClipView | None = None
     accuracy: Accuracy | None = None
+    baseline: Baseline | None = None
 
     def __post_init__(self) -> None:
         for name, limit in self.gate.limits.items():
@@ -281,7 +284,7 @@ class DriftReport:
 
     @property
     def passed(self) -> bool:
-        """Whether every gated run is within the gate, and every pixel equal."""
+        """Whether every gated run is within the gate, every pixel equal, and nothing worse than the baseline."""
         return not self.failures()
 
     def failures(self) -> list[str]:
@@ -291,7 +294,8 @@ class DriftReport:
             beyond = self.gate.violations(run.drift) if run.gated and run.drift else []
             if beyond:
                 found.append(f"drift beyond the gate in {run.engine} at batch {run.batch}: {'; '.join(beyond)}")
-        return found + [parity.sentence for parity in self.parity if parity.gated and parity.differing]
+        found += [parity.sentence for parity in self.parity if parity.gated and parity.differing]
+        return found + ([self.baseline.sentence] if self.baseline and self.baseline.regressions else [])
 
     def to_json(self) -> JsonObject:
         """Return JSON types, as in the manifest and the report."""

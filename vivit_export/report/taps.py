@@ -65,7 +65,7 @@ def advice(suspect: Suspect) -> str:
     if suspect.option is None:
         return "nothing is wider than fp32: export the bundle again, and report it if the error stays"
     flag = f"--{suspect.option.replace('_', '-')}"
-    return f"export again with {flag} '{suspect.pattern}'"
+    return f"export again with {flag} '{suspect.pattern}', or with --fix, which finds the fewest"
 
 
 def _row(tap: Tap, *, rounds: bool) -> list[str]:

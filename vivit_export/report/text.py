@@ -110,9 +110,11 @@ def verified_text(found: Verification) -> str:
 def drift_text(report: DriftReport) -> str:
     """Return the output of ``vivit check``."""
     lines = _drift_lines(report)
-    lines += [f"  block      {line}" for line in taps_lines(report.taps)] if report.taps else []
+    for i, line in enumerate(taps_lines(report.taps) if report.taps else []):
+        lines.append(f"  {'' if i else 'block':<10} {line}")
     lines += clip_lines(report)
     lines += accuracy_lines(report)
+    lines += [f"  baseline   {one_line(report.baseline.sentence)}"] if report.baseline else []
     certainty = certainty_of(report)
     lines += [f"  certainty  {certainty.sentence}"] if certainty else []
     limits = ", ".join(f"{name} {value:g}" for name, value in sorted(report.gate.limits.items()))
