@@ -149,19 +149,12 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
         save_graph(graph.model, work)
     for text in declined_texts(graph.facts):
         progress.detail(f"unchanged: {text}")
-    contract = Contract(
-        options.sampled(checkpoint.clip),
-        checkpoint.preprocess,
-        signature(graph.model, options.input_mode, options.frame_size),
-        checkpoint.labels,
-        checkpoint.task,
-    )
+    io = signature(graph.model, options.input_mode, options.frame_size)
+    contract = Contract(options.sampled(checkpoint.clip), checkpoint.preprocess, io, checkpoint.labels, checkpoint.task)
     checks = _check(work, checkpoint, graph, contract, options, gate, progress) if options.check else None
     content = Content(Producer(__version__), _provenance(checkpoint), contract, graph.facts, checks=checks)
     if checks is not None and not checks.passed:
-        raise FailedCheckError(
-            content, golden_pictures(work, content), f"; no bundle was written ({_ways_out(options)})"
-        )
+        raise FailedCheckError(content, golden_pictures(work, content), _consequence(options))
     del graph
     for flavour in plan.flavours:
         content = add_engine(work, content, flavour, options.engine, progress)
