@@ -50,6 +50,7 @@ ROOMS = (
     "deploy",
     "report",
     "export",
+    "datasets",
     "cli",
 )
 
@@ -70,9 +71,23 @@ HOMES = {
     "onnxruntime": {"runtime/session/onnxruntime.py"},
     "tritonclient": {"runtime/session/triton/connection.py"},
     "aiohttp": {"runtime/session/triton/connection.py"},
+    "ray": {"datasets/cluster.py"},
+    "pyarrow": {"datasets/tables.py"},
     "click": {
         f"cli/{n}.py"
-        for n in ("__init__", "deploy", "export", "live", "options", "show", "sign", "spans", "use", "values")
+        for n in (
+            "__init__",
+            "cluster",
+            "deploy",
+            "export",
+            "live",
+            "options",
+            "show",
+            "sign",
+            "spans",
+            "use",
+            "values",
+        )
     },
     "rich": {"progress.py"},
     "cryptography": {"bundle/signatures/certificates.py", "bundle/signatures/keys.py"},
@@ -84,7 +99,8 @@ MOST_BODY_LINES = 45
 # Folders of tests whose files are named after what they test. integration/ and support/ mirror nothing, nor does
 # examples/, which holds no Python.
 MIRRORS = {"benchmarks": PACKAGE.parent / "benchmarks", "tools": PACKAGE.parent / "tools"} | {
-    room: PACKAGE / room for room in ("bundle", "calibration", "demo", "deploy", "export", "report", "runtime")
+    room: PACKAGE / room
+    for room in ("bundle", "calibration", "datasets", "demo", "deploy", "export", "report", "runtime")
 }
 
 

@@ -15,6 +15,7 @@ from vivit_export.errors import EnvironmentFault, MissingDependencyError, option
 
 EXPORT = "export"
 SIGN = "sign"
+RAY = "ray"
 # Modules that the base install does not have, by the extra that installs them. Those of the engines are not here:
 # their errors name the engine.
 EXTRAS = {
@@ -24,10 +25,13 @@ EXTRAS = {
     "onnx_ir": EXPORT,
     "onnxscript": EXPORT,
     "cryptography": SIGN,
+    "ray": RAY,
+    "pyarrow": RAY,
 }
 _NEEDED_FOR = {
     EXPORT: "exporting a checkpoint, or running it in PyTorch, needs",
     SIGN: "signing a bundle, or verifying who signed it, needs",
+    RAY: "running on Ray needs",
 }
 # PyAV before 17 ignores that a stream says BT.709, which is up to 36 levels off, and 14.0 does not know turned videos.
 # 17.0 crashes if streams appear while it looks into a file with options for decoders, as those of FLV do.

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from vivit_export.choices import Against, CpuPrecision, Decode
+from vivit_export.cli.cluster import Asked, RayChoice, predict_on_ray, ray_options
 from vivit_export.cli.live import LiveChoice, live_options, live_source
 from vivit_export.cli.options import (
     Command,
@@ -109,6 +110,7 @@ def inspect(
 )
 @span_options
 @live_options
+@ray_options
 @signature_options
 @output_options
 def predict(
@@ -129,6 +131,7 @@ def predict(
     form: PredictionFormat | None,
     spans: SpanRule | None,
     live: LiveChoice,
+    cluster: RayChoice,
     require_signature: tuple[Path, ...],
     identity: str | None,
     as_json: bool,
@@ -142,7 +145,15 @@ def predict(
 
     One VIDEO may be live: rtsp://, rtsps://, http://, https://, udp:// or tcp:// and the rest of an address,
     /dev/videoN, or - for standard input. It needs --window, and prints a line per window as it comes.
+
+    With --ray, VIDEO may also be a list of paths (.txt, .csv, .tsv, .parquet) or webdataset shards (.tar).
     """
+    if cluster.ray is not None:
+        _refuse_given(f"is for a run in this process; leave it out with {option('ray')}", only=_NOT_ON_RAY)
+        on = (engine, device, cpu_precision, decode, readers, top_k, require_signature, identity)
+        predict_on_ray(cluster, Asked(bundle, videos, sampling, window, hop, labels, *on), as_json, progress)
+        return
+    cluster.refuse_without_ray()
     from vivit_export.runtime import predict as run
     from vivit_export.runtime.embeddings import files_of, require_outputs
     from vivit_export.runtime.listing import ListedVideos, list_videos
@@ -350,6 +361,11 @@ def bench(
         raise KeyboardInterrupt
 
 
+# Options of predict that a run on Ray does not have: it writes tables.
+_NOT_ON_RAY = (
+    *("embedding", "force", "form", "on_late", "timeout", "reconnect"),
+    *("spans", "span_on", "span_off", "span_shortest", "span_bridge"),
+)
 # Options of bench that only one of the two has.
 _OF_SERVED = ("in_flight", "seconds")
 _OF_BUNDLE = (
