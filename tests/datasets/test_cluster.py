@@ -14,7 +14,7 @@ from console import BIN
 from ray_nodes import Nodes, nodes
 from tables import read_table, single_process, without
 
-from vivit_export.datasets.cluster import choose_address
+from vivit_export.datasets.cluster import Cluster, choose_address
 from vivit_export.errors import UsageError
 from vivit_export.runtime.clips.folder import find_clips
 
@@ -98,3 +98,21 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
     with pytest.raises(UsageError, match=r"'ray://head:10001' \(from RAY_ADDRESS\) is no address of a Ray cluster"):
         choose_address("")
+
+
+class FakeRay:
+    """Nodes with GPUs, one of which is gone."""
+
+    def nodes(self) -> list[dict[str, object]]:
+        alive = ({"CPU": 8.0, "GPU": 2.0}, {"CPU": 64.0}, {"CPU": 8.0, "GPU": 1.0})
+        return [{"Alive": True, "Resources": found} for found in alive] + [{"Alive": False, "Resources": {"GPU": 8.0}}]
+
+
+@pytest.mark.parametrize(
+    ("share", "device", "engines"),
+    [(1.0, None, (3, 1.0)), (0.5, None, (6, 0.5)), (0.4, "cuda", (6, 0.4)), (1.0, "cpu", (3, 0.0))],
+)
+def test_engines_fill_the_gpus_or_take_one_machine_each(
+    share: float, device: str | None, engines: tuple[int, float]
+) -> None:
+    assert Cluster(FakeRay(), "a cluster").engines(share, device) == engines

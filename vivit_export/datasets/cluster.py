@@ -97,7 +97,8 @@ class Cluster:
             device: ``cpu``: leave GPUs alone.
         """
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        gpus = sum(math.floor(node.get("GPU", 0) / share + 1e-9) for node in nodes) if device != "cpu" else 0
+        on_each = math.floor(1 / share + 1e-9)  # an engine never has parts of two
+        gpus = sum(int(node.get("GPU", 0)) * on_each for node in nodes) if device != "cpu" else 0
         return (gpus, share) if gpus else (max(1, len(nodes)), 0.0)
 
     def run(
