@@ -229,8 +229,8 @@ def test_files_that_are_overwritten_while_it_is_checked_are_refused(
     folder = shutil.copytree(checked(bundles, precision=precision).path, tmp_path / "large")
     large = move_weights_out(folder)
 
-    def open_and_overwrite(*args: Any) -> Session:
-        session = ve.open_session(*args)
+    def open_and_overwrite(*args: Any, **options: Any) -> Session:
+        session = ve.open_session(*args, **options)
         with (large.path / name).open("r+b") as file:
             file.write(bytes(large.manifest.files[name].size))
         return session

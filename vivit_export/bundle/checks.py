@@ -14,6 +14,7 @@ from vivit_export.contract import Task
 from vivit_export.errors import DriftError, InputError
 from vivit_export.records import JsonObject, shown, to_json
 
+_OF_ALL_CLIPS = frozenset({"top1", "top5", "agreement", "rms", "accuracy_drop"})
 _AT_LEAST = frozenset({"top1", "top5", "agreement", "cosine", "embedding_cosine"})
 
 
@@ -139,6 +140,15 @@ class Gate:
         """Return a gate that allows this share of the differences, and of the missing agreement."""
         limits = {n: 1 - share * (1 - v) if n in _AT_LEAST else share * v for n, v in self.limits.items()}
         return Gate(limits)
+
+    def for_one_clip(self) -> Gate:
+        """Return the limits that hold for every clip by itself: on extremes and counts, not on shares and averages."""
+        return Gate({n: v for n, v in self.limits.items() if n not in _OF_ALL_CLIPS})
+
+    def loosened(self, other: Mapping[str, float]) -> Gate:
+        """Return the looser of two limits on each metric that both limit."""
+        both = [name for name in self.limits if name in other]
+        return Gate({n: (min if n in _AT_LEAST else max)(self.limits[n], other[n]) for n in both})
 
     def violations(self, drift: Drift) -> list[str]:
         """Return a phrase for each limit that ``drift`` exceeds; empty: it passes."""

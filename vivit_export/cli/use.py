@@ -19,6 +19,7 @@ from vivit_export.cli.options import (
     output_options,
     reading_options,
     sampling_options,
+    self_test_option,
     session_options,
     signature_options,
 )
@@ -89,6 +90,7 @@ def inspect(
 @click.argument("bundle", type=SOURCE)
 @click.argument("videos", nargs=-1, required=True, type=VIDEO, metavar="VIDEO...")
 @session_options
+@self_test_option
 @sampling_options
 @click.option(
     "--window",
@@ -119,6 +121,7 @@ def predict(
     engine: str | None,
     device: str | None,
     cpu_precision: CpuPrecision | None,
+    no_self_test: bool,
     sampling: SamplingChoice,
     window: tuple[float, Unit] | None,
     hop: tuple[float, Unit] | None,
@@ -177,7 +180,8 @@ def predict(
     require_outputs(contract, embedding, force=force, inputs=inputs)
     several = len(found.files) > 1
     show = SpanPrinter(chosen, top_k, several, spans) if spans else PredictionPrinter(chosen, top_k, several)
-    work = Work(source, contract, windows, engine, device, cpu_precision, show, embedding, force, progress)
+    on = (engine, device, cpu_precision)
+    work = Work(source, contract, windows, *on, show, embedding, force, not no_self_test, progress)
     if address is None:
         predict_files(work, found, decode, readers)
     else:

@@ -134,6 +134,7 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
             frame_size=options.frame_size,
             skip_rewrites=options.skip_rewrites,
             quantization=quantization,
+            keep_fp32=options.keep_fp32,
         )
         save_graph(graph.model, work)
     for text in declined_texts(graph.facts):
@@ -149,8 +150,7 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
     content = Content(Producer(__version__), _provenance(checkpoint), contract, graph.facts, checks=checks)
     del graph
     for flavour in plan.flavours:
-        with progress.stage(f"compile {options.engine.engine_name(flavour)}"):
-            content = add_engine(work, content, flavour, options.engine)
+        content = add_engine(work, content, flavour, options.engine, progress)
     for name, reason in plan.skipped.items():
         progress.note(f"{name} left out: {reason}")
     return content

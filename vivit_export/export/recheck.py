@@ -135,7 +135,7 @@ def check(
         if chosen == "eager":  # a mistake is told before the eager model is loaded
             read_truth(known, source.contract, (), clip_names(None if clips is None else Path(clips)))
     limits = gate_of(source, gate, labelled=known is not None)
-    with open_session(source, engine, device, cpu_precision) as session:
+    with open_session(source, engine, device, cpu_precision, self_test=False) as session:
         progress.note(f"runs on {session.details}")
         if chosen == "golden":
             reference = _golden(source, num_clips, limits, known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vivit_export.bundle.manifest import PrecisionRecord
 from vivit_export.bundle.taps import Suspect, Tap, TapError, TapReport
 from vivit_export.errors import counted
 
@@ -24,6 +25,13 @@ def taps_lines(report: TapReport) -> list[str]:
         lines.append(f"graph: from eager fp32 ({report.graph})")
     lines.append("relative RMS error, the worst of the clips; * is beyond its budget")
     return [*lines, *(_suspect_lines(report) if report.suspect else ["no tap is beyond its budget"])]
+
+
+def kept_text(precision: PrecisionRecord) -> str:
+    """Return what was kept in float32 at the user's request: the modules, and how many nodes."""
+    paths = list(dict.fromkeys(node.rpartition("/")[0] or node for node in precision.kept_float32))
+    more = f" and {len(paths) - _SHOWN_NODES} more" if len(paths) > _SHOWN_NODES else ""
+    return f"in fp32: {', '.join(paths[:_SHOWN_NODES])}{more} ({counted(len(precision.kept_float32), 'nodes')})"
 
 
 def suspect_sentence(report: TapReport) -> str:

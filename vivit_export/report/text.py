@@ -9,7 +9,7 @@ from vivit_export.bundle import FORMAT, Bundle
 from vivit_export.bundle.bench import BenchRecord
 from vivit_export.bundle.certainty import certainty_of
 from vivit_export.bundle.checks import Drift, DriftReport
-from vivit_export.bundle.engines import EngineRecord
+from vivit_export.bundle.engines import EngineRecord, Verification
 from vivit_export.contract import Clip
 from vivit_export.errors import counted
 from vivit_export.printing import one_line
@@ -24,7 +24,7 @@ from vivit_export.report.html import (
     rewrites_text,
     weights_text,
 )
-from vivit_export.report.taps import taps_lines
+from vivit_export.report.taps import kept_text, taps_lines
 
 if TYPE_CHECKING:
     from vivit_export.calibration.ranges import Ranges
@@ -57,6 +57,8 @@ def summary_text(bundle: Bundle) -> str:
     ]
     if precision.quantization:
         lines.append(f"  quantized  {quantization_text(precision.quantization)}")
+    if precision.kept_float32:
+        lines.append(f"  kept       {kept_text(precision)}")
     lines += [f"  rewrites   {text}" for text in [rewrites_text(manifest)] if text]
     lines += [f"  declined   {text}" for text in declined_texts(precision)]
     lines += [f"  weights    {text}" for text in [weights_text(precision)] if text]
@@ -91,8 +93,16 @@ def _engine_lines(name: str, engine: EngineRecord) -> list[str]:
     return [
         f"  engine     {name}: {engine.compiler}, {sms}",
         *(f"             {sentence}" for sentence in engine.proof),
+        *(f"             {_verified(found)}" for found in engine.verified_on),
         f"             {engine.plan.kernels} kernels, {activations}, {_megabytes(engine.size)} on disk",
     ]
+
+
+def _verified(found: Verification) -> str:
+    """Return where an engine ran the golden clips, and the largest difference at each batch."""
+    figures = "; ".join(f"batch {each.batch}: {', '.join(_figures(each.drift))}" for each in found.batches)
+    clips = counted(found.clips, "golden clips")
+    return f"verified on {one_line(found.device)}, driver {one_line(found.driver)}, {clips}: {figures}"
 
 
 def drift_text(report: DriftReport) -> str:

@@ -147,6 +147,7 @@ def predict_bundle(
     cpu_precision: CpuPrecision | None = None,
     decode: Decode = "auto",
     readers: int | None = None,
+    self_test: bool = True,
     progress: Progress,
 ) -> Generator[VideoPrediction | VideoFault, None, None]:
     """Open a bundle as `open_session` does and predict videos as `predict_videos` does, counting them.
@@ -154,10 +155,13 @@ def predict_bundle(
     A served model may also be one that takes videos (`vivit_export.runtime.session.triton.videos`).
     """
     is_served = isinstance(bundle, str) and not (engine or device or cpu_precision)
-    opened = open_model(str(bundle)) if is_served else open_session(bundle, engine, device, cpu_precision)
+    on = (engine, device, cpu_precision)
+    opened = open_model(str(bundle)) if is_served else open_session(bundle, *on, self_test=self_test)
     reading = Reading(decode, note=told_by(progress))
     with opened as session:
         progress.note(f"runs on {session.details}")
+        if isinstance(session, Session):
+            progress.detail(f"self-test {session.self_test}")
         in_flight = TritonBackend.at_once if session.engine == "triton" else 0
         with progress.counting("predict", len(files), "videos") as advance:
             last: Path | None = None
