@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from vivit_export.progress import Progress
     from vivit_export.runtime.clips.windows import Unit
 
+# Options of predict that a run on Ray does not have: it writes tables.
+NOT_ON_RAY = (
+    *("embedding", "force", "form", "on_late", "timeout", "reconnect"),
+    *("spans", "span_on", "span_off", "span_shortest", "span_bridge"),
+)
+
 
 class RayChoice(NamedTuple):
     """Where a run takes place; None: in this process."""
@@ -76,6 +82,7 @@ class Asked(NamedTuple):
     engine: str | None
     device: str | None
     cpu_precision: CpuPrecision | None
+    self_test: bool
     decode: Decode
     readers: int | None
     top_k: int
@@ -113,6 +120,7 @@ def predict_on_ray(cluster: RayChoice, asked: Asked, as_json: bool, progress: Pr
         engine=asked.engine,
         device=asked.device,
         cpu_precision=asked.cpu_precision,
+        self_test=asked.self_test,
         decode=asked.decode,
         readers=asked.readers,
         top_k=asked.top_k,

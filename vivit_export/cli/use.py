@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from vivit_export.choices import Against, CpuPrecision, Decode
-from vivit_export.cli.cluster import Asked, RayChoice, predict_on_ray, ray_options
+from vivit_export.cli.cluster import NOT_ON_RAY, Asked, RayChoice, predict_on_ray, ray_options
 from vivit_export.cli.live import LiveChoice, live_options, live_source
 from vivit_export.cli.options import (
     Command,
@@ -152,9 +152,9 @@ def predict(
     With --ray, VIDEO may also be a list of paths (.txt, .csv, .tsv, .parquet) or webdataset shards (.tar).
     """
     if cluster.ray is not None:
-        _refuse_given(f"is for a run in this process; leave it out with {option('ray')}", only=_NOT_ON_RAY)
-        on = (engine, device, cpu_precision, decode, readers, top_k, require_signature, identity)
-        predict_on_ray(cluster, Asked(bundle, videos, sampling, window, hop, labels, *on), as_json, progress)
+        _refuse_given(f"is for a run in this process; leave it out with {option('ray')}", only=NOT_ON_RAY)
+        run_of = (engine, device, cpu_precision, not no_self_test, decode, readers, top_k, require_signature, identity)
+        predict_on_ray(cluster, Asked(bundle, videos, sampling, window, hop, labels, *run_of), as_json, progress)
         return
     cluster.refuse_without_ray()
     from vivit_export.runtime import predict as run
@@ -365,11 +365,6 @@ def bench(
         raise KeyboardInterrupt
 
 
-# Options of predict that a run on Ray does not have: it writes tables.
-_NOT_ON_RAY = (
-    *("embedding", "force", "form", "on_late", "timeout", "reconnect"),
-    *("spans", "span_on", "span_off", "span_shortest", "span_bridge"),
-)
 # Options of bench that only one of the two has.
 _OF_SERVED = ("in_flight", "seconds")
 _OF_BUNDLE = (

@@ -73,6 +73,7 @@ def predict_dataset(
     engine: str | None = None,
     device: str | None = None,
     cpu_precision: CpuPrecision | None = None,
+    self_test: bool = True,
     decode: Decode = "auto",
     readers: int | None = None,
     top_k: int = 5,
@@ -90,9 +91,10 @@ def predict_dataset(
         output: folder of results, which this process writes.
         contract: of the bundle, or with other labels or sampling.
         windows: predict windows instead of whole videos.
-        engine: see `open_session`, as ``device`` and ``cpu_precision``.
+        engine: see `open_session`, as ``device``, ``cpu_precision`` and ``self_test``.
         device: see there.
         cpu_precision: see there.
+        self_test: see there.
         decode: how much of each video is decoded.
         readers: tasks that read at once; None: one per CPU.
         top_k: how many labels a row names.
@@ -119,7 +121,7 @@ def predict_dataset(
         inputs_sha256 = inputs.sha256
     job = Job(
         os.getcwd(), str(bundle.path.absolute()), sha256_of(bundle.path / MANIFEST), contract, windows, engine, device,
-        cpu_precision, decode, tuple(p.absolute() for p in signed_by), identity, top_k,
+        cpu_precision, self_test, decode, tuple(p.absolute() for p in signed_by), identity, top_k,
     )  # fmt: skip
     of = RunOf(job.bundle_sha256, inputs_sha256, _options_sha256(job), 0)
     before = check_results(path, of)

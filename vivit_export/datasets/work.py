@@ -45,9 +45,10 @@ class Job:
         bundle_sha256: of its manifest, which lists the hash of every other file.
         contract: of the model, as the options change it.
         windows: predict windows instead of whole videos.
-        engine: as for `open_session`, as ``device`` and ``cpu_precision``.
+        engine: as for `open_session`, as ``device``, ``cpu_precision`` and ``self_test``.
         device: see there.
         cpu_precision: see there.
+        self_test: see there.
         decode: how much of each video is decoded.
         signed_by: as for `open_session`: PEM files, by absolute path.
         identity: see there.
@@ -63,6 +64,7 @@ class Job:
     engine: str | None = None
     device: str | None = None
     cpu_precision: CpuPrecision | None = None
+    self_test: bool = True
     decode: Decode = "auto"
     signed_by: tuple[Path, ...] = ()
     identity: str | None = None
@@ -276,10 +278,15 @@ def open_bundle(job: Job) -> Bundle:
     return bundle
 
 
+def _opened(job: Job) -> Session:
+    on = (job.engine, job.device, job.cpu_precision)
+    return open_session(open_bundle(job), *on, self_test=job.self_test)
+
+
 def probe(job: Job) -> Probe:
     """Open the engine of a job on this machine for a moment, and say what it is or why it cannot be opened."""
     try:
-        with open_session(open_bundle(job), job.engine, job.device, job.cpu_precision) as session:
+        with _opened(job) as session:
             return Probe(__version__, session.details, session.engine, session.batches[1])
     except VivitExportError as e:
         return Probe(__version__, failure=e)
@@ -307,7 +314,7 @@ class Engine:
     def _results(self, batch: Batch) -> Iterator[Row]:
         job = self._job
         if self._session is None:
-            self._session = open_session(open_bundle(job), job.engine, job.device, job.cpu_precision)
+            self._session = _opened(job)
         outputs, each = self._session.run(batch.rows), job.rows
         for number, place in enumerate(batch.places):
             mine = {name: array[number * each : (number + 1) * each] for name, array in outputs.items()}
