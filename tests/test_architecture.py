@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import subprocess
 import sys
 import textwrap
@@ -285,8 +286,9 @@ def test_every_public_name_exists() -> None:
 
 
 def test_every_module_can_be_imported_by_itself() -> None:
-    for module in DOTTED:
-        importlib.import_module(module)
+    for module, path in DOTTED.items():
+        if room(path) != "datasets" or importlib.util.find_spec("pyarrow"):  # tests/datasets says if it is promised
+            importlib.import_module(module)
 
 
 # --- readability -------------------------------------------------------------------------------
