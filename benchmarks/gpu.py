@@ -30,6 +30,7 @@ from sdpa import DOCUMENTED, KINDS, train_in_child
 from vivit_export.demo import checkpoint_path
 from vivit_export.errors import VivitExportError
 from vivit_export.progress import Console
+from vivit_export.records import to_json
 from vivit_export.runtime.bench.run import take_turns
 from vivit_export.runtime.select import CPU_ENGINES, ORDER
 
@@ -195,6 +196,9 @@ def make_bundle(book: Book, checkpoint: Path, target: Path, device: str) -> None
             build_engines(target, (flavour,), batches=ENGINE_BATCHES, allow_unfused=True, progress=Console())
         except (VivitExportError, ImportError) as e:
             book.leave_out(f"ours fp16, {flavour}", str(e))
+    for name, engine in ve.read_bundle(target).engines.items():
+        if engine.verified_on:  # what the build found on this GPU
+            book.part(f"verified {name}", partial(to_json, engine.verified_on))
 
 
 def compete(book: Book, commands: dict[str, list[str]], batch: int, given: dict[str, Any]) -> dict[str, Any]:

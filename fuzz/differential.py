@@ -22,7 +22,7 @@ from vivit_export.errors import VivitExportError
 _PASSED_OVER = re.compile(
     r"(producer|model|precision|checks|bench)\b|an engine has the version"
     r"|bundle (has an unknown field|lacks the field 'producer')"
-    r"|engines\.[^ ]*?\.(flavour|sms|profiles\[\d+\]|precision|size|proof|plan|version|onnx_sha256)\b"
+    r"|engines\.[^ ]*?\.(flavour|sms|profiles\[\d+\]|precision|size|proof|plan|version|onnx_sha256|verified_on)\b"
 )
 """How Python's sentence begins, after the path, if C++ need not refuse the same."""
 

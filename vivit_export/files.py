@@ -231,3 +231,13 @@ def as_path(value: object, name: str) -> Path:
     is_file = callable(getattr(value, "read", None))
     fix = "give the name of the file, or write its content to one first" if is_file else "give a string or a Path"
     raise UsageError(f"{option(name)} must be a path, got {kind}; {fix}")
+
+
+def cache_folder(kind: str) -> Path:
+    """Return the folder for what this user need not compute again; it may not exist (``XDG_CACHE_HOME``, or ~/.cache).
+
+    Raises:
+        RuntimeError: this user has no home.
+    """
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "vivit-export" / kind

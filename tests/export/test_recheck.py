@@ -151,7 +151,7 @@ def test_against_eager_on_other_clips(bundles: Bundles, options: dict[str, Any])
     assert all(1e-5 < (block.rms or 0) < 2e-3 for block in report.blocks)
     assert report.taps is not None and report.taps.suspect is None
     assert report.runs[-1].engine == report.taps.graph
-    fields = {"reference", "clips", "gate", "runs", "parity", "blocks", "taps", "view", "accuracy"}
+    fields = {"reference", "clips", "gate", "runs", "parity", "blocks", "taps", "view", "accuracy", "baseline"}
     assert set(report.to_json()) == fields
     json.dumps(report.to_json())
 
@@ -229,8 +229,8 @@ def test_files_that_are_overwritten_while_it_is_checked_are_refused(
     folder = shutil.copytree(checked(bundles, precision=precision).path, tmp_path / "large")
     large = move_weights_out(folder)
 
-    def open_and_overwrite(*args: Any) -> Session:
-        session = ve.open_session(*args)
+    def open_and_overwrite(*args: Any, **options: Any) -> Session:
+        session = ve.open_session(*args, **options)
         with (large.path / name).open("r+b") as file:
             file.write(bytes(large.manifest.files[name].size))
         return session

@@ -15,9 +15,11 @@ from bundles import Bundles
 from command_line import Cli, error_of
 from console import BIN
 from safetensors.numpy import load_file
+from stand_in_engine import damaged
 from unprivileged import run_python
 from videos import make_picture_video, moving_picture, repeat_video
 
+from vivit_export.bundle import read_bundle, write_manifest
 from vivit_export.demo import clips_path
 
 pytestmark = pytest.mark.needs_onnxruntime
@@ -28,6 +30,18 @@ QUICK = ("--engine", "onnxruntime-cpu")
 @pytest.fixture(scope="module")
 def bundle(bundles: Bundles) -> Path:
     return bundles.demo().path
+
+
+def test_an_engine_that_computes_wrongly_is_refused_unless_it_is_wanted(
+    cli: Cli, bundles: Bundles, tmp_path: Path
+) -> None:
+    folder = bundles.copy(tmp_path / "wrong", check=True, num_clips=3)
+    (folder / "model.onnx").write_bytes(damaged((folder / "model.onnx").read_bytes()))
+    write_manifest(folder, read_bundle(folder, verify=False).manifest.content)
+    sentence = error_of(cli("predict", folder, LEFT, *QUICK, code=5))
+    assert "computes wrongly" in sentence and " is above 0.0001" in sentence
+    assert sentence.endswith("(--no-self-test opens it anyway)")
+    assert "self-test left out" in cli("predict", folder, LEFT, *QUICK, "--no-self-test", "-v").stderr
 
 
 # --- forms -------------------------------------------------------------------------------------

@@ -40,8 +40,11 @@ class FakeCuda(ModuleType):
     cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice="up", cudaMemcpyDeviceToHost="down")
     cudaDeviceAttr = SimpleNamespace(cudaDevAttrComputeCapabilityMajor=75, cudaDevAttrComputeCapabilityMinor=76)
 
-    def __init__(self, devices: int = 1, sm: int = 90, status: Status = Status.cudaSuccess) -> None:
+    def __init__(
+        self, devices: int = 1, sm: int = 90, status: Status = Status.cudaSuccess, name: str = "NVIDIA H100 80GB HBM3"
+    ) -> None:
         super().__init__("cuda.bindings.runtime")
+        self.name = name
         self._answer = (status, devices)
         self._sm = sm
         self.calls: list[str] = []
@@ -66,6 +69,12 @@ class FakeCuda(ModuleType):
 
     def cudaDeviceGetAttribute(self, attribute: int, device: int) -> Any:
         return Status.cudaSuccess, divmod(self._sm, 10)[attribute - 75]
+
+    def cudaGetDeviceProperties(self, device: int) -> Any:
+        return Status.cudaSuccess, SimpleNamespace(name=self.name.encode())
+
+    def cudaDriverGetVersion(self) -> Any:
+        return Status.cudaSuccess, 13000
 
     def _allocate(self, size: int) -> Any:
         assert hasattr(self._current, "device"), "cudaSetDevice comes first in every thread"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vivit_export.bundle.checks import Drift
 from vivit_export.errors import InputError
 from vivit_export.flavour import Flavour
 from vivit_export.limits import MOST_BATCH, MOST_SM
@@ -84,6 +85,38 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchDrift:
+    """How far an engine's results were from the reference at one batch size.
+
+    Attributes:
+        batch: clips per call.
+        drift: of the golden clips, which are repeated if there are fewer.
+    """
+
+    batch: int
+    drift: Drift
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """A device on which an engine ran the golden clips, within the gate at every batch.
+
+    Attributes:
+        device: name of the GPU, such as NVIDIA H100 80GB HBM3.
+        driver: version of its driver, such as 580.65.06, CUDA 13.0.
+        versions: of what ran the engine, by name.
+        clips: how many golden clips there were.
+        batches: figures at batch 1 (or the smallest of the profile), the one that it is tuned for, and the largest.
+    """
+
+    device: str
+    driver: str
+    versions: Mapping[str, str]
+    clips: int
+    batches: tuple[BatchDrift, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EngineRecord:
     """A compiled engine; its file is ``engines/NAME.plan``.
 
@@ -97,6 +130,7 @@ class EngineRecord:
         onnx_sha256: hash of that graph.
         proof: what its plan shows, in sentences.
         plan: summary of the plan.
+        verified_on: devices on which its results were compared with the reference when it was built.
     """
 
     flavour: Flavour
@@ -108,6 +142,7 @@ class EngineRecord:
     onnx_sha256: str
     proof: tuple[str, ...]
     plan: PlanSummary
+    verified_on: tuple[Verification, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.profiles:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -87,11 +87,7 @@ class Bundle:
         Raises:
             BundleError: it is not listed, cannot be read, or was altered.
         """
-        record, path = self.manifest.files.get(name), self.path / name
-        if record is None:
-            raise BundleError(
-                f"{self.path / MANIFEST} does not list {name}, so it is not used; export the bundle again"
-            )
+        record, path = self._listed(name), self.path / name
         try:
             with open_regular(path) as file:
                 if os.fstat(file.fileno()).st_size != record.size:
@@ -102,6 +98,44 @@ class Bundle:
         if hashlib.sha256(content).hexdigest() != record.sha256:
             raise _altered(path)
         return content
+
+    def read_parts(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return parts of a file, which as a whole is the one that the manifest describes; see `read`.
+
+        Memory: the parts, and a piece of the file at a time.
+
+        Args:
+            name: as the manifest lists it.
+            ranges: of each part the first byte, and the one after the last.
+
+        Raises:
+            BundleError: it is not listed, cannot be read, or was altered.
+        """
+        record, path = self._listed(name), self.path / name
+        digest, at = hashlib.sha256(), 0
+        parts = [bytearray() for _ in ranges]
+        try:
+            with open_regular(path) as file:
+                while piece := file.read(min(1 << 20, record.size - at)):
+                    digest.update(piece)
+                    for part, (first, after) in zip(parts, ranges, strict=True):
+                        part += piece[max(0, first - at) : max(0, after - at)]
+                    at += len(piece)
+                if os.fstat(file.fileno()).st_size != record.size:
+                    raise _altered(path)
+        except OSError as e:
+            raise _unreadable(path, e) from e
+        if digest.hexdigest() != record.sha256:
+            raise _altered(path)
+        return [bytes(part) for part in parts]
+
+    def _listed(self, name: str) -> FileRecord:
+        record = self.manifest.files.get(name)
+        if record is None:
+            raise BundleError(
+                f"{self.path / MANIFEST} does not list {name}, so it is not used; export the bundle again"
+            )
+        return record
 
 
 def read_bundle(path: str | Path, *, verify: bool = True) -> Bundle:

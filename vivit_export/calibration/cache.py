@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from safetensors.numpy import save_file
 
 from vivit_export.calibration.observers import Histogram
 from vivit_export.errors import CalibrationError, OutputError
-from vivit_export.files import writing_file
+from vivit_export.files import cache_folder, writing_file
 from vivit_export.records import JsonObject
 
 _FORMAT = "vivit-observations/1"
@@ -63,9 +62,8 @@ class Observations:
 
 def default_cache(key: dict[str, str]) -> Path:
     """Return the default file for the observations of one model and data."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     name = "-".join(key[part][:12] for part in sorted(key))
-    return Path(root) / "vivit-export" / "calibration" / f"{name}.safetensors"
+    return cache_folder("calibration") / f"{name}.safetensors"
 
 
 def load_observations(path: Path, key: dict[str, str]) -> Observations | None:

@@ -124,8 +124,8 @@ _FLAGS = {
 
 def flag(name: str, value: str | None) -> str:
     """Return an option as the user types it on the command line; see `vivit_export.errors.option`."""
-    if (name, value) == ("check", "False"):
-        return "--no-check"
+    if (name, value) in (("check", "False"), ("self_test", "False")):
+        return f"--no-{name.replace('_', '-')}"
     if name == "precision" and value in set(Precision):
         return f"--{value}"
     known = _FLAGS.get(name) or f"--{name.replace('_', '-')}"
@@ -341,6 +341,9 @@ session_options = options(
         help="tensorrt, onnxruntime, …, or triton://HOST:PORT/MODEL.  [default: the best for this machine]",
     ),
     device_options,
+)
+self_test_option = click.option(
+    "--no-self-test", is_flag=True, help="Do not run a golden clip first where the engine was not proven before."
 )
 
 

@@ -39,6 +39,7 @@ class Work:
         show: prints results.
         embedding: file for embeddings.
         force: replace that.
+        self_test: as for `open_session`.
         progress: receives remarks.
     """
 
@@ -51,6 +52,7 @@ class Work:
     show: PredictionPrinter | SpanPrinter
     embedding: Path | None
     force: bool
+    self_test: bool
     progress: Silent
 
     def finish(self) -> None:
@@ -90,6 +92,7 @@ def predict_files(work: Work, found: ListedVideos, decode: Decode, readers: int 
             cpu_precision=work.cpu_precision,
             decode=decode,
             readers=readers,
+            self_test=work.self_test,
             progress=work.progress,
         )
         for result in stack.enter_context(closing(running)):
@@ -126,7 +129,9 @@ def predict_live(work: Work, source: str, live: LiveChoice) -> None:
     is_served = isinstance(work.bundle, str) and not any(on)
     with ExitStack() as stack:
         session: Session | VideoModel
-        session = open_model(str(work.bundle)) if is_served else open_session(work.bundle, *on)
+        session = (
+            open_model(str(work.bundle)) if is_served else open_session(work.bundle, *on, self_test=work.self_test)
+        )
         stack.push(session)
         work.progress.note(f"runs on {session.details}")
         results = stream(

@@ -16,6 +16,7 @@ from vivit_export.export.engine.compile import EngineRequest, build_engine
 from vivit_export.export.engine.options import EngineOptions
 from vivit_export.export.engine.plan import prove
 from vivit_export.export.engine.promise import kept_attentions, kept_products, promised_linears
+from vivit_export.export.verify import verify_engine
 from vivit_export.files import sha256_of, write_json
 from vivit_export.flavour import Flavour
 from vivit_export.progress import Progress, Silent
@@ -23,8 +24,8 @@ from vivit_export.records import to_json
 from vivit_export.rewrite import Rewrite
 
 
-def add_engine(folder: Path, content: Content, flavour: Flavour, options: EngineOptions) -> Content:
-    """Compile ``folder/model.onnx`` and prove the plan.
+def add_engine(folder: Path, content: Content, flavour: Flavour, options: EngineOptions, progress: Progress) -> Content:
+    """Compile ``folder/model.onnx``, prove the plan and, if the engine runs on this machine, its results.
 
     Args:
         folder: bundle under construction; the engine and its sidecar, which lists the layers of the plan, are
@@ -32,13 +33,15 @@ def add_engine(folder: Path, content: Content, flavour: Flavour, options: Engine
         content: what the bundle says about itself so far.
         flavour: which compiler.
         options: how to build; options that this flavour does not have are ignored.
+        progress: receives both stages.
 
     Returns:
         The content with the engine.
 
     Raises:
-        BuildError: the compiler failed.
+        BuildError: the compiler failed, or the engine crashed.
         PrecisionError: the plan shows less than was promised.
+        DriftError: its results are beyond the gate; see `verify_engine`.
     """
     options = options.for_flavour(flavour)
     name = options.engine_name(flavour)
@@ -56,7 +59,8 @@ def add_engine(folder: Path, content: Content, flavour: Flavour, options: Engine
     )
     log = engines / f".{name}.log"
     try:
-        built = build_engine(request, engines / f"{name}.plan", log)
+        with progress.stage(f"compile {name}"):
+            built = build_engine(request, engines / f"{name}.plan", log)
     finally:
         log.unlink(missing_ok=True)
     record = EngineRecord(
@@ -70,9 +74,11 @@ def add_engine(folder: Path, content: Content, flavour: Flavour, options: Engine
         proof=tuple(_prove(built.plan, content, options)),
         plan=built.plan,
     )
+    content = replace(content, engines={**content.engines, name: record})
+    content = verify_engine(folder, content, name, progress)
     layers = [to_json(layer.record()) for layer in built.layers]
-    write_json(engines / f"{name}.json", {**to_json(record), "layers": layers})
-    return replace(content, engines={**content.engines, name: record})
+    write_json(engines / f"{name}.json", {**to_json(content.engines[name]), "layers": layers})
+    return content
 
 
 def _prove(plan: PlanSummary, content: Content, options: EngineOptions) -> list[str]:
@@ -121,6 +127,7 @@ def build_engines(
         UsageError: the options conflict.
         BundleError: the bundle is damaged.
         EnvironmentFault: nothing can be built on this machine.
+        DriftError: an engine computes wrongly on this machine; the bundle is as it was.
         OutputError: an engine of that name exists, or the bundle cannot be replaced.
     """
     progress = progress if progress is not None else Silent()
@@ -143,8 +150,7 @@ def build_engines(
     def add_engines(work: Path, content: Content) -> Content:
         require_new(content.engines)  # again: another process may have built it meanwhile
         for flavour in flavours:
-            with progress.stage(f"compile {options.engine_name(flavour)}"):
-                content = add_engine(work, content, flavour, options)
+            content = add_engine(work, content, flavour, options, progress)
         return content
 
     require_new(source.engines)

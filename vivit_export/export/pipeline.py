@@ -26,6 +26,7 @@ from vivit_export.export.calibrate import layers_to_keep, obtain_ranges
 from vivit_export.export.check import processor_parity, run_checks, run_eager
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.clips import CheckClips, load_check_clips, num_check_clips
+from vivit_export.export.failed import FailedCheckError, keeping_the_report
 from vivit_export.export.fixing import WideTrials, choose_wide
 from vivit_export.export.graph.build import (
     Graph,
@@ -50,7 +51,8 @@ from vivit_export.files import as_path, write_json
 from vivit_export.leftovers import remove_scratch
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
-from vivit_export.report.html import declined_texts
+from vivit_export.report.facts import declined_texts
+from vivit_export.report.html import golden_pictures
 from vivit_export.runtime.drift.clip_view import ClipTally
 from vivit_export.runtime.drift.metrics import parse_gate
 from vivit_export.runtime.drift.parity import graph_parity
@@ -80,7 +82,8 @@ def export_model(
         The bundle, read back from disk with its hashes verified.
 
     Raises:
-        VivitExportError: the export failed; the subclass says how. The target is as it was before.
+        VivitExportError: the export failed; the subclass says how. The target is as it was before. If the check failed,
+            its report is beside it, see `vivit_export.export.failed`.
     """
     options = _with_fields(options or ExportOptions(), fields)
     progress = progress if progress is not None else Silent()
@@ -93,7 +96,10 @@ def export_model(
         checkpoint = load_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
     for note in checkpoint.notes:
         progress.note(note)
-    with bundle.writing(plan.target, force=options.force, note=progress.note) as work:
+    with (
+        keeping_the_report(plan.target, progress),
+        bundle.writing(plan.target, force=options.force, note=progress.note) as work,
+    ):
         content = _export_into(work, checkpoint, plan, progress)
         if options.sbom:
             write_sbom(work, content, _packages(content))
@@ -143,22 +149,26 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
         save_graph(graph.model, work)
     for text in declined_texts(graph.facts):
         progress.detail(f"unchanged: {text}")
-    contract = Contract(
-        options.sampled(checkpoint.clip),
-        checkpoint.preprocess,
-        signature(graph.model, options.input_mode, options.frame_size),
-        checkpoint.labels,
-        checkpoint.task,
-    )
+    io = signature(graph.model, options.input_mode, options.frame_size)
+    contract = Contract(options.sampled(checkpoint.clip), checkpoint.preprocess, io, checkpoint.labels, checkpoint.task)
     checks = _check(work, checkpoint, graph, contract, options, gate, progress) if options.check else None
     content = Content(Producer(__version__), _provenance(checkpoint), contract, graph.facts, checks=checks)
+    if checks is not None and not checks.passed:
+        raise FailedCheckError(content, golden_pictures(work, content), _consequence(options))
     del graph
     for flavour in plan.flavours:
-        with progress.stage(f"compile {options.engine.engine_name(flavour)}"):
-            content = add_engine(work, content, flavour, options.engine)
+        content = add_engine(work, content, flavour, options.engine, progress)
     for name, reason in plan.skipped.items():
         progress.note(f"{name} left out: {reason}")
     return content
+
+
+def _consequence(options: ExportOptions) -> str:
+    """Return how the sentence of a failed check ends: what it means, and what to do."""
+    ways = ["a wider type drifts less", f"{option('gate')} changes a limit"]
+    if options.precision.base.rounds and not options.fix:
+        ways.insert(1, f"{option('fix')} keeps what needs it in a wider type")
+    return f"; no bundle was written ({', '.join(ways)})"
 
 
 def _quantization(
@@ -268,12 +278,7 @@ def _check(
         )
         parity = (processor_parity(contract, options.clips, limit), *([in_graph] if in_graph else []))
     name = f"eager fp32, {checkpoint.framework}"
-    checks = DriftReport(name, clips.checked, gate, tuple(runs), parity, view=tally.view(clips.checked, runs))
-    ways = ["a wider type drifts less", f"{option('gate')} changes a limit"]
-    if base.rounds and not options.fix:
-        ways.insert(1, f"{option('fix')} keeps what needs it in a wider type")
-    checks.require(f"; nothing was written ({', '.join(ways)})")
-    return checks
+    return DriftReport(name, clips.checked, gate, tuple(runs), parity, view=tally.view(clips.checked, runs))
 
 
 def _provenance(checkpoint: Checkpoint) -> ModelRecord:

@@ -20,7 +20,7 @@ from vivit_export.choices import CpuPrecision
 from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError, UsageError, option
 from vivit_export.flavour import Flavour
 from vivit_export.precision import Precision
-from vivit_export.runtime.session.backend import Backend
+from vivit_export.runtime.session.backend import LocalBackend
 from vivit_export.runtime.session.session import Session
 from vivit_export.runtime.session.triton.address import is_address
 
@@ -61,8 +61,11 @@ def open_session(
     *,
     require_signature: Files | None = None,
     identity: str | None = None,
+    self_test: bool = True,
 ) -> Session:
     """Open a bundle on the best engine for this machine.
+
+    Where it was not proven before, the engine first runs one of the bundle's golden clips.
 
     Args:
         bundle: a bundle or its folder, whose files are verified first; or the address of a model
@@ -78,8 +81,10 @@ def open_session(
             must have signed the bundle. What is verified is what runs. None: only those that the environment variable
             ``VIVIT_REQUIRE_SIGNATURE`` names, if any, which must hold in any case.
         identity: name that the signer's certificate must have: an e-mail address, URI or host, or else the common name.
+        self_test: False leaves that out (`vivit_export.runtime.drift.self_test`). A served model is not tested.
 
     Raises:
+        DriftError: the engine computes wrongly on this device. No other is tried: a wrong engine must be seen.
         BundleError: the bundle is damaged.
         SignatureError: it is not signed, or not by one of them, or was changed since.
         UsageError: an unknown engine or device, or options that conflict.
@@ -99,7 +104,7 @@ def open_session(
     wish = _read_wish(source, prefer, device, cpu_precision)
     passed_over: dict[str, str] = {}
     faults: list[Exception] = []
-    backend: Backend | None = None
+    backend: LocalBackend | None = None
     for name in wish.engines:
         if backend is not None:
             passed_over[name] = f"{backend.name} comes first in the order of preference"
@@ -112,8 +117,21 @@ def open_session(
     if backend is None:
         raise _nothing_fits(prefer, passed_over, faults) from faults[-1]
     unasked = {name: f"{prefer} was requested" for name in ORDER if name not in wish.engines}
-    _LOG.info("%s runs on %s", source.path, backend.details)
-    return Session(source.contract, backend, {**passed_over, **unasked})
+    session = Session(source.contract, backend, {**passed_over, **unasked})
+    if self_test:
+        _prove(session, backend, source, wish.cpu_precision)
+    _LOG.info("%s runs on %s, self-test %s", source.path, session.details, session.self_test)
+    return session
+
+
+def _prove(session: Session, backend: LocalBackend, bundle: Bundle, cpu_precision: Precision) -> None:
+    from vivit_export.runtime.drift.self_test import self_test
+
+    try:
+        session.self_test = self_test(session, backend, bundle, cpu_precision)
+    except BaseException:
+        session.close()
+        raise
 
 
 def _open_served(
@@ -181,7 +199,7 @@ def _read_preference(bundle: Bundle, prefer: str | None) -> tuple[tuple[str, ...
     raise UsageError(f"engine {prefer!r} is unknown; use one of {known}")
 
 
-def _open(name: str, bundle: Bundle, wish: _Wish) -> Backend:
+def _open(name: str, bundle: Bundle, wish: _Wish) -> LocalBackend:
     """Open one engine.
 
     Raises:
@@ -194,8 +212,8 @@ def _open(name: str, bundle: Bundle, wish: _Wish) -> Backend:
     return _OPENERS[name](bundle, wish)
 
 
-def _open_tensorrt(flavour: Flavour) -> Callable[[Bundle, _Wish], Backend]:
-    def open_(bundle: Bundle, wish: _Wish) -> Backend:
+def _open_tensorrt(flavour: Flavour) -> Callable[[Bundle, _Wish], LocalBackend]:
+    def open_(bundle: Bundle, wish: _Wish) -> LocalBackend:
         from vivit_export.runtime.session.tensorrt import open_engine
 
         return open_engine(bundle, flavour, wish.engine_name, wish.gpu)
@@ -203,13 +221,13 @@ def _open_tensorrt(flavour: Flavour) -> Callable[[Bundle, _Wish], Backend]:
     return open_
 
 
-def _open_onnxruntime_cuda(bundle: Bundle, wish: _Wish) -> Backend:
+def _open_onnxruntime_cuda(bundle: Bundle, wish: _Wish) -> LocalBackend:
     from vivit_export.runtime.session.onnxruntime import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(bundle, wish.gpu)
 
 
-def _open_onnxruntime_cpu(bundle: Bundle, wish: _Wish) -> Backend:
+def _open_onnxruntime_cpu(bundle: Bundle, wish: _Wish) -> LocalBackend:
     from vivit_export.runtime.session.onnxruntime import OnnxRuntimeBackend
 
     if wish.cpu_precision.rounds:
@@ -217,13 +235,13 @@ def _open_onnxruntime_cpu(bundle: Bundle, wish: _Wish) -> Backend:
     return OnnxRuntimeBackend(bundle)
 
 
-def _open_openvino(bundle: Bundle, wish: _Wish) -> Backend:
+def _open_openvino(bundle: Bundle, wish: _Wish) -> LocalBackend:
     from vivit_export.runtime.session.openvino import OpenVinoBackend
 
     return OpenVinoBackend(bundle, wish.cpu_precision)
 
 
-_OPENERS: dict[str, Callable[[Bundle, _Wish], Backend]] = {
+_OPENERS: dict[str, Callable[[Bundle, _Wish], LocalBackend]] = {
     **{flavour: _open_tensorrt(flavour) for flavour in Flavour},
     "onnxruntime-cuda": _open_onnxruntime_cuda,
     "openvino": _open_openvino,

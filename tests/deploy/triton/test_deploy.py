@@ -34,7 +34,7 @@ def test_every_file_is_there_and_listed(tmp_path: Path) -> None:
     assert done.kind == "triton"
     assert set(done.files) == {
         *("m/README.md", "m/1/model_sm89.plan", "m/1/model_sm90.plan", "m/config.pbtxt", "m/labels.txt"),
-        *("m/warmup/frames", f"m/{wheel_name()}"),
+        *("m/warmup/frames", "m/check.json", "m/check.py", f"m/{wheel_name()}"),
     }
     for name, entry in done.files.items():
         assert entry == FileRecord(sha256_of(done.path / name), (done.path / name).stat().st_size)

@@ -26,6 +26,8 @@ BACKENDS: tuple[ServerBackend, ...] = get_args(ServerBackend)
 
 CONFIG = "config.pbtxt"
 LABELS = "labels.txt"
+CHECK, CHECK_FACTS = "check.py", "check.json"
+"""A copy of `vivit_export.deploy.triton.golden_check`, and what it reads."""
 
 DEFAULT_DELAY_US = 1000
 """How long a request waits for others to share its batch, if the engine was not timed. While the engine is

@@ -19,18 +19,31 @@ from vivit_export.choices import ServerBackend
 from vivit_export.contract import Contract
 from vivit_export.deploy.listing import README, Deployment
 from vivit_export.deploy.proof import keep_proof
-from vivit_export.deploy.triton.config import CONFIG, LABELS, Engine, choose_delay_us, choose_engine, engine_config
+from vivit_export.deploy.triton import golden_check
+from vivit_export.deploy.triton.config import (
+    CHECK,
+    CHECK_FACTS,
+    CONFIG,
+    LABELS,
+    Engine,
+    choose_delay_us,
+    choose_engine,
+    engine_config,
+)
 from vivit_export.deploy.triton.front_config import front_models
+from vivit_export.deploy.triton.golden_check import LIMITS, Golden
 from vivit_export.deploy.triton.pbtxt import Message, render
 from vivit_export.deploy.triton.readme import readme_text
 from vivit_export.deploy.triton.repository import adding, read_model
 from vivit_export.deploy.wheel import write_wheel
 from vivit_export.errors import BundleError, InputError, UsageError, option
-from vivit_export.files import as_path, sha256_of
+from vivit_export.files import as_path, sha256_of, write_json
 from vivit_export.progress import Progress, Silent
 from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
 from vivit_export.runtime.clips.views import ViewCropper
-from vivit_export.runtime.drift.check import golden_clips
+from vivit_export.runtime.drift.check import first_golden_clip, gate_of
+from vivit_export.runtime.drift.per_clip import scale_of
+from vivit_export.runtime.session.triton.protocol import DATATYPES
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -114,7 +127,7 @@ def deploy_triton(
     with adding(source, target, names, force, progress.note) as work, progress.stage("write the model repository"):
         _write_model(work / name, config, contract.labels)
         _copy_engine(source, engine, work / name / "1")
-        _write_warmup(source, work / name / "warmup")
+        _write_golden(source, engine, work / name, name)
         for model in front:
             _write_model(work / model.name, model.config, contract.labels if model.has_labels else ())
             if model.python is not None:
@@ -162,13 +175,31 @@ def _copy_engine(bundle: Bundle, engine: Engine, folder: Path) -> None:
             raise BundleError(f"{path} changed while it was copied; run again on a bundle that nobody writes to")
 
 
-def _write_warmup(bundle: Bundle, folder: Path) -> None:
-    """Write the first golden clip as the bytes of the model's input; Triton repeats it to fill a batch."""
+def _write_golden(bundle: Bundle, engine: Engine, folder: Path, name: str) -> None:
+    """Write the first golden clip as the bytes of the model's input, and a check of the server's answers for it.
+
+    Triton repeats the clip to fill the batches that warm it up.
+    """
     if bundle.golden is None:
         return
-    clip: npt.NDArray[Any] = golden_clips(bundle)[0][:1]
+    frames, reference = first_golden_clip(bundle)
+    clip: npt.NDArray[Any] = frames
     contract = bundle.contract
     if contract.io.mode == "pixels":
         clip = Preprocessor(contract.clip, contract.preprocess).to_pixels(clip)
-    folder.mkdir()
-    (folder / contract.io.inputs[0].name).write_bytes(np.ascontiguousarray(clip).tobytes())
+    source = contract.io.inputs[0]
+    (folder / "warmup").mkdir()
+    (folder / "warmup" / source.name).write_bytes(np.ascontiguousarray(clip).tobytes())
+    limits = gate_of(bundle).for_one_clip().limits
+    golden: Golden = {
+        "model": name,
+        "input": source.name,
+        "datatype": DATATYPES[source.dtype],
+        "shape": [int(d) for d in source.shape[1:]],
+        "batches": list(engine.batches),
+        "outputs": {output: [float(value) for value in rows[0]] for output, rows in reference.items()},
+        "span": scale_of(reference["logits"].astype(np.float64)) if "logits" in reference else 1.0,
+        "limits": {metric: limits[metric] for metric in LIMITS if metric in limits},
+    }
+    write_json(folder / CHECK_FACTS, golden)
+    shutil.copyfile(golden_check.__file__, folder / CHECK)

@@ -7,7 +7,7 @@ from pathlib import Path
 from vivit_export.bundle import Bundle
 from vivit_export.contract import Contract, Task, Tensor
 from vivit_export.deploy.listing import as_markdown
-from vivit_export.deploy.triton.config import Engine
+from vivit_export.deploy.triton.config import CHECK, Engine
 from vivit_export.deploy.wheel import wheel_name
 from vivit_export.precision import Precision
 from vivit_export.runtime.session.triton.protocol import CONTRACT, VIDEO_SUFFIX
@@ -43,6 +43,7 @@ def readme_text(name: str, bundle: Bundle, contract: Contract, engine: Engine, d
         "OUTPUTS": ", ".join(map(_tensor, contract.io.outputs)) + _meaning(contract),
         "IMAGE_NOTE": note,
         "START": f"{_build(name, image)}\n{_start(_OWN_IMAGE)}" if ensemble else _start(image),
+        "CHECK": _check(name) if bundle.golden else "",
         "WHEEL": wheel_name(),
         "CONTRACT": CONTRACT,
         "VIEWS": _views(contract),
@@ -81,6 +82,16 @@ def _build(name: str, image: str) -> str:
         f"COPY {wheel_name()} /tmp/\n"
         f"RUN pip install --no-cache-dir /tmp/{wheel_name()}\n"
         "END"
+    )
+
+
+def _check(name: str) -> str:
+    """Return how to compare the started server with the eager model, with nothing but Python."""
+    return (
+        "\nIs what it answers right on this GPU? Ask it for a golden clip, in each of these batches:\n\n"
+        f"```\npython3 {name}/{CHECK}  # exits with 5 if an answer is beyond the gate, with 7 if there is none\n```\n\n"
+        f"In the container it is `/models/{name}/{CHECK}`, for a startup probe. The server's address may follow: "
+        "`http://HOST:PORT`.\n\n"
     )
 
 

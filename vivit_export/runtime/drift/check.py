@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -13,7 +14,7 @@ from safetensors.numpy import load
 
 from vivit_export.bundle import GOLDEN, Bundle
 from vivit_export.bundle.checks import OF_LABELS, Gate, Run, measured_metrics
-from vivit_export.bundle.tensors import read_headers
+from vivit_export.bundle.tensors import TensorHeader, read_headers
 from vivit_export.contract import Task
 from vivit_export.errors import BundleError, option
 from vivit_export.files import open_regular
@@ -122,24 +123,61 @@ def golden_clips(bundle: Bundle) -> tuple[npt.NDArray[np.uint8], dict[str, npt.N
     Raises:
         BundleError: it has none, or they are not clips of this model with finite results.
     """
+    with open_regular(_golden_file(bundle)) as file:  # before so much is read
+        _require_golden(file, bundle)
+    content = bundle.read(GOLDEN)
+    _require_golden(BytesIO(content), bundle)
+    arrays = load(content)
+    return arrays["frames"], _finite(
+        {tensor.name: arrays[tensor.name] for tensor in bundle.contract.io.outputs}, bundle
+    )
+
+
+def first_golden_clip(bundle: Bundle) -> tuple[npt.NDArray[np.uint8], dict[str, npt.NDArray[np.float32]]]:
+    """Read the first of these clips alone, and the results for all of them. Memory: the same, however many there are.
+
+    Args:
+        bundle: a verified bundle.
+
+    Returns:
+        See `golden_clips`; the frames have one row.
+
+    Raises:
+        BundleError: see there.
+    """
+    with open_regular(_golden_file(bundle)) as file:
+        told = _require_golden(file, bundle)
+        start = file.tell()
+        file.seek(0)
+        header = file.read(start)
+    frames = told["frames"]
+    first, after = frames.data_offsets
+    names = [tensor.name for tensor in bundle.contract.io.outputs]
+    wanted = [(first, first + (after - first) // frames.shape[0]), *(told[name].data_offsets for name in names)]
+    seen, clip, *rows = bundle.read_parts(GOLDEN, [(0, start), *((start + a, start + b) for a, b in wanted)])
+    if seen != header:
+        raise BundleError(f"{bundle.golden} changed while it was read; copy the bundle again")
+    outputs = {name: np.frombuffer(row, "<f4").reshape(told[name].shape) for name, row in zip(names, rows, strict=True)}
+    return np.frombuffer(clip, np.uint8).reshape(1, *frames.shape[1:]), _finite(outputs, bundle)
+
+
+def _golden_file(bundle: Bundle) -> Path:
     if bundle.golden is None:
         raise BundleError(
             f"{bundle.path} has no golden clips, as it was exported with {option('check', False)}; check it against "
             f"the eager model: {option('against', 'eager')}"
         )
-    with open_regular(bundle.golden) as file:  # before so much is read
-        _require_golden(file, bundle)
-    content = bundle.read(GOLDEN)
-    _require_golden(BytesIO(content), bundle)
-    arrays = load(content)
-    results = {tensor.name: arrays[tensor.name] for tensor in bundle.contract.io.outputs}
+    return bundle.golden
+
+
+def _finite(results: dict[str, npt.NDArray[np.float32]], bundle: Bundle) -> dict[str, npt.NDArray[np.float32]]:
     for name, array in results.items():
         if not np.isfinite(array).all():
             raise BundleError(f"{bundle.golden} has {name} that are not finite numbers; export the bundle again")
-    return arrays["frames"], results
+    return results
 
 
-def _require_golden(file: BinaryIO, bundle: Bundle) -> None:
+def _require_golden(file: BinaryIO, bundle: Bundle) -> dict[str, TensorHeader]:
     """Refuse golden clips of another type or shape than the contract's, from the header of their file alone."""
     clip, io, path = bundle.contract.clip, bundle.contract.io, bundle.path / GOLDEN
     height, width = io.frame_size or (clip.height, clip.width)
@@ -158,3 +196,4 @@ def _require_golden(file: BinaryIO, bundle: Bundle) -> None:
             )
     if len({found[name].shape[0] for name in needed}) > 1:
         raise BundleError(f"{path} has more clips than results, or fewer; export the bundle again")
+    return found

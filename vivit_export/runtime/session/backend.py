@@ -10,7 +10,10 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from vivit_export.bundle import MODEL, MODEL_DATA, Bundle
+from vivit_export.bundle.engines import Verification
 from vivit_export.precision import Precision
+from vivit_export.runtime.session.device import Device
 
 Float32 = npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -43,6 +46,30 @@ class Backend(Protocol):
     def close(self) -> None:
         """Free all resources; no call is in progress and none follows."""
         ...
+
+
+class LocalBackend(Backend, Protocol):
+    """A back end that runs files of a bundle on this machine."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the bundle's files that it runs."""
+        ...
+
+    @property
+    def device(self) -> Device | None:
+        """Where it runs; None if that is unknown."""
+        ...
+
+    @property
+    def verified_on(self) -> tuple[Verification, ...]:
+        """Devices on which these files were proven when the bundle was made."""
+        ...
+
+
+def graph_files(bundle: Bundle) -> tuple[str, ...]:
+    """Return the names of the files that an engine runs which loads the portable graph."""
+    return tuple(name for name in (MODEL, MODEL_DATA) if name in bundle.manifest.files)
 
 
 def arithmetic(stored: Precision, computed: Precision) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.errors import EnvironmentFault, MissingDependencyError
+from vivit_export.runtime.session.device import Device, gpu_driver
 
 
 class Cuda:
@@ -23,6 +24,7 @@ class Cuda:
 
     Attributes:
         sm: compute capability, such as 90.
+        device: what identifies it.
 
     Raises:
         MissingDependencyError: cuda-python is not installed.
@@ -52,6 +54,11 @@ class Cuda:
                  self.rt.cudaDeviceAttr.cudaDevAttrComputeCapabilityMinor)  # fmt: skip
         major, minor = (self.check(self.rt.cudaDeviceGetAttribute(part, gpu)) for part in parts)
         self.sm = 10 * int(major) + int(minor)
+        name = self.check(self.rt.cudaGetDeviceProperties(gpu)).name
+        self.device = Device(
+            name.partition(b"\0")[0].decode("utf-8", "replace"),
+            gpu_driver(int(self.check(self.rt.cudaDriverGetVersion()))),
+        )
 
     def use(self) -> None:
         """Select this GPU for the calling thread; CUDA stores the choice per thread."""
@@ -105,6 +112,14 @@ class Cuda:
 
     def _name(self, status: Any) -> str:
         return str(getattr(status, "name", status))
+
+
+def device_of(gpu: int) -> Device | None:
+    """Return what identifies a GPU, or None where cuda-python is not installed, or does not find it."""
+    try:
+        return Cuda(gpu, "gpu").device
+    except EnvironmentFault:
+        return None
 
 
 class Buffer:

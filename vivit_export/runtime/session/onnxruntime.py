@@ -11,10 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.bundle import Bundle
+from vivit_export.bundle.engines import Verification
 from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError
 from vivit_export.packages import ORT_WITH_CODES_BESIDE_ATTENTION, is_older
 from vivit_export.precision import Precision
-from vivit_export.runtime.session.backend import arithmetic
+from vivit_export.runtime.session.backend import arithmetic, graph_files
+from vivit_export.runtime.session.cuda import device_of
+from vivit_export.runtime.session.device import Device, cpu
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -112,6 +115,9 @@ class OnnxRuntimeBackend:
             self._session, notes = _open_on_gpu(onnxruntime, bundle, gpu)
             self.details = f"{version}, GPU {gpu}, {bundle.precision}, {notes}"
             self.batches = (1, _CLIPS_PER_CALL_CUDA)
+        self.files = graph_files(bundle)
+        self.verified_on: tuple[Verification, ...] = ()  # of a graph, which runs anywhere, nothing is recorded
+        self.device: Device | None = cpu() if gpu is None else device_of(gpu)
         self._device = ("cpu", 0) if gpu is None else ("cuda", gpu)
         self._input = bundle.contract.io.inputs[0].name
         self._outputs = [output.name for output in bundle.contract.io.outputs]

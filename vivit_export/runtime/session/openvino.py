@@ -11,9 +11,11 @@ import numpy.typing as npt
 from onnx import helper
 
 from vivit_export.bundle import Bundle
+from vivit_export.bundle.engines import Verification
 from vivit_export.errors import BuildError, BundleError, EnvironmentFault, MissingDependencyError
 from vivit_export.precision import Precision
-from vivit_export.runtime.session.backend import Float32, Pool, arithmetic
+from vivit_export.runtime.session.backend import Float32, Pool, arithmetic, graph_files
+from vivit_export.runtime.session.device import cpu
 from vivit_export.runtime.session.external_weights import ExternalWeights, read_external_weights
 from vivit_export.runtime.session.widen import load_widened
 
@@ -55,6 +57,8 @@ class OpenVinoBackend:
         types = arithmetic(bundle.precision, precision)
         self.details = f"OpenVINO {openvino.__version__.partition('-')[0]}, CPU, {types}"
         self.batches = (1, max(1, _TOKENS_PER_CALL // bundle.contract.clip.num_tokens))
+        self.files, self.device = graph_files(bundle), cpu()
+        self.verified_on: tuple[Verification, ...] = ()  # as of `OnnxRuntimeBackend`
         self._input = bundle.contract.io.inputs[0].name
         self._outputs = [output.name for output in bundle.contract.io.outputs]
         self._requests: Pool[Any] = Pool(self._make_request, lambda _request: None)

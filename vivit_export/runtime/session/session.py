@@ -39,6 +39,7 @@ class Session:
         details: the engine with version, device and arithmetic, for people.
         passed_over: why each other engine was not chosen, by name.
         batches: (smallest, largest) number of clips per call of the engine.
+        self_test: what `open_session` found when it compared the engine's result for a golden clip, for people.
     """
 
     def __init__(self, contract: Contract, backend: Backend, passed_over: Mapping[str, str]) -> None:
@@ -47,6 +48,7 @@ class Session:
         self.details = backend.details
         self.passed_over = dict(passed_over)
         self.batches = backend.batches
+        self.self_test = "left out"
         self._backend = backend
         self._preprocessor = Preprocessor(contract.clip, contract.preprocess)
         self._input = contract.io.inputs[0]

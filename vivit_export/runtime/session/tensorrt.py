@@ -42,6 +42,21 @@ def open_engine(bundle: Bundle, flavour: Flavour, name: str | None = None, gpu: 
         EnvironmentFault: the bundle has none, none fits, or the package, driver or GPU is missing.
         BundleError: the engine was altered, or made from another graph.
     """
+    return TensorRTBackend(bundle, *find_engine(bundle, flavour, name, gpu))
+
+
+def find_engine(bundle: Bundle, flavour: Flavour, name: str | None = None, gpu: int = 0) -> tuple[str, Any, Cuda]:
+    """Return the name of the engine that `open_engine` opens, the module that runs it, and the GPU.
+
+    Args:
+        bundle: a verified bundle.
+        flavour: see `open_engine`, as for ``name`` and ``gpu``.
+        name: see there.
+        gpu: see there.
+
+    Raises:
+        EnvironmentFault: the bundle has none, none fits, or the package, driver or GPU is missing.
+    """
     names = [n for n, e in bundle.engines.items() if e.flavour is flavour and name in (None, n)]
     if not names:
         raise EnvironmentFault(
@@ -54,7 +69,7 @@ def open_engine(bundle: Bundle, flavour: Flavour, name: str | None = None, gpu: 
     for candidate in names:
         reason = incompatibility(bundle.engines[candidate], trt.__version__, cuda.sm)
         if reason is None:
-            return TensorRTBackend(bundle, candidate, trt, cuda)
+            return candidate, trt, cuda
         reasons.append(f"{candidate} {reason}")
     raise EnvironmentFault(f"{'; '.join(reasons)}; build one here with: vivit build {bundle.path} --target {flavour}")
 
@@ -99,6 +114,8 @@ class TensorRTBackend:
             f"{self.flavour.product} {trt.__version__}, GPU {cuda.gpu} (sm_{cuda.sm}), {bundle.precision}, "
             f"engine {engine}"
         )
+        self.files = (bundle.engine_path(engine).relative_to(bundle.path).as_posix(),)
+        self.device, self.verified_on = cuda.device, record.verified_on
         self._trt, self._cuda, self._io = trt, cuda, bundle.contract.io
         plan = _read_plan(bundle, engine)
         # The logger and the runtime must outlive the engine, and it the contexts.

@@ -25,6 +25,7 @@ from vivit_export.runtime.session.triton.address import Address, parse_address
 from vivit_export.runtime.session.triton.connection import Connection, Refused, Unreachable, in_background, wait_for
 from vivit_export.runtime.session.triton.protocol import (
     CONTRACT,
+    DATATYPES,
     ENGINE,
     FRAMES_SUFFIX,
     ONNX_SHA256,
@@ -34,7 +35,6 @@ from vivit_export.runtime.session.triton.protocol import (
 )
 from vivit_export.runtime.session.triton.shared_memory import Region
 
-_DATATYPES = {"uint8": "UINT8", "float32": "FP32", "float16": "FP16"}
 _FIRST_PAUSE_SECONDS = 0.2  # before the first retry; each further one is twice as long
 _FAREWELL_SECONDS = 0.5  # what a server may take to forget our memory: one that hangs is not waited for
 
@@ -324,7 +324,7 @@ def _signature(metadata: JsonObject, kind: str) -> _Signature:
 
 
 def _promised(tensors: tuple[Tensor, ...]) -> _Signature:
-    return {t.name: (_DATATYPES.get(t.dtype), [-1, *_clip_shape(t)]) for t in tensors}
+    return {t.name: (DATATYPES.get(t.dtype), [-1, *_clip_shape(t)]) for t in tensors}
 
 
 def _clip_shape(tensor: Tensor) -> list[int]:

@@ -15,3 +15,5 @@ FRAMES_SUFFIX, VIDEO_SUFFIX = "-frames", "-video"
 """Suffix of the models that run before the model NAME."""
 SUBJECT = "the video"
 """What a refusal of a video begins with on the server; who knows its name puts that there."""
+DATATYPES = {"uint8": "UINT8", "float32": "FP32", "float16": "FP16"}
+"""Types of tensors as the protocol writes them, by their names in the contract."""

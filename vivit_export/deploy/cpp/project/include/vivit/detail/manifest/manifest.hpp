@@ -12,6 +12,12 @@
 
 namespace vivit {
 
+/// A device on which an engine reproduced the golden clips when it was built.
+struct Verification {
+    std::string device;  ///< name of the GPU, such as NVIDIA H100 80GB HBM3
+    std::string driver;  ///< such as 580.65.06, CUDA 13.0
+};
+
 /// What the bundle says about one compiled engine; its bytes are engines/NAME.plan.
 struct Engine {
     std::string flavor;                 ///< tensorrt or tensorrt-rtx
@@ -19,6 +25,7 @@ struct Engine {
     std::vector<int> sms;               ///< compute capabilities it runs on, such as 90
     std::pair<int, int> batches{1, 1};  ///< smallest and largest of its profile, in clips
     std::string onnx_sha256;            ///< of the graph it was compiled from
+    std::vector<Verification> verified_on{};
 };
 
 namespace detail {

@@ -68,13 +68,24 @@ struct As<std::pair<int, int>> {
 };
 
 template <>
+struct As<Verification> {
+    static std::string words() { return "a JSON object"; }
+    static Verification read(const json& value, const std::string& where) {
+        const auto fields = {"device", "driver", "versions", "clips", "batches"};
+        const Object object(value, where, fields);
+        object.require(fields);
+        return {object.get<std::string>("device"), object.get<std::string>("driver")};
+    }
+};
+
+template <>
 struct As<Engine> {
     static std::string words() { return "a JSON object"; }
     static Engine read(const json& value, const std::string& where) {
-        const auto fields = {"flavour", "version",     "sms",   "profiles", "precision",
-                             "size",    "onnx_sha256", "proof", "plan"};
-        const Object object(value, where, fields);
-        object.require(fields);
+        const Object object(value, where,
+                            {"flavour", "version", "sms", "profiles", "precision", "size", "onnx_sha256", "proof",
+                             "plan", "verified_on"});
+        object.require({"flavour", "version", "sms", "profiles", "precision", "size", "onnx_sha256", "proof", "plan"});
         const auto profiles = object.get<std::vector<std::pair<int, int>>>("profiles");
         if (profiles.empty()) throw InputError("an engine has no profile; build it again");
         std::vector<int> sms;
@@ -84,8 +95,10 @@ struct As<Engine> {
                                  ", which is none; build it again");
             sms.push_back(int(sm));
         }
-        return {object.get<std::string>("flavour"), object.get<std::string>("version"), sms, profiles.front(),
-                object.get<std::string>("onnx_sha256")};
+        Engine engine{object.get<std::string>("flavour"), object.get<std::string>("version"), sms, profiles.front(),
+                      object.get<std::string>("onnx_sha256")};
+        object.take("verified_on", engine.verified_on);
+        return engine;
     }
 };
 
