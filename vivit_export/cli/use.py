@@ -31,7 +31,7 @@ from vivit_export.cli.show import (
     show_text,
 )
 from vivit_export.cli.spans import SpanPrinter, require_classes, require_windows, span_options
-from vivit_export.cli.values import FILE, PATH, SOURCE, VIDEO, length, refuse_given
+from vivit_export.cli.values import FILE, PATH, SOURCE, VIDEO, length, refuse_given, views
 from vivit_export.errors import UsageError, option
 from vivit_export.printing import one_line
 
@@ -195,6 +195,13 @@ def predict(
     type=click.Choice(get_args(CheckFormat)),
     help="How to print the result; junit and github are for continuous integration.  [default: text]",
 )
+@click.option(
+    "--views",
+    "view_grid",
+    callback=views,
+    metavar="TxS",
+    help="Average T temporal and S spatial views of the videos of --clips.",
+)
 @click.option("--baseline", type=FILE, help="Report (JSON) of an earlier check; fail if this one is worse.")
 @click.option("--report", type=FILE, help="Also write the result to this file: a page (.html), .json or .txt.")
 @click.option("--force", is_flag=True, help="Replace the file of --report if it exists.")
@@ -215,6 +222,7 @@ def check(
     labels: Path | None,
     per_block: bool,
     form: CheckFormat | None,
+    view_grid: tuple[int, int] | None,
     baseline: Path | None,
     report: Path | None,
     force: bool,
@@ -250,6 +258,7 @@ def check(
         num_clips=num_clips,
         gate=gate,
         labels=labels,
+        views=view_grid,
         baseline=baseline,
         per_block=per_block,
         decode=decode,
