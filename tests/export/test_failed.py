@@ -36,7 +36,7 @@ class Notes(Silent):
 
 def fail(target: Path) -> str:
     with pytest.raises(DriftError) as caught, keeping_the_report(target, Silent()):
-        raise FailedCheckError(FAILED, "; no bundle was written")
+        raise FailedCheckError(FAILED, {}, "; no bundle was written")
     return str(caught.value)
 
 

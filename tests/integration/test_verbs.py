@@ -268,10 +268,10 @@ def test_beyond_the_gate_the_report_is_shown_and_the_exit_code_is_5(bundle: Path
 def test_check_against_eager_on_clips(cli: Cli, bundle: Path) -> None:
     result = cli("check", bundle, "--clips", LEFT, "--per-block", *QUICK)
     assert "1 clip: left_320x240_25fps.mp4" in result.stdout
-    assert re.findall(r"\nblock      (embeddings|layer \d \w+|final norm|logits) ", result.stdout) == [
+    assert re.findall(r"\n {11}(embeddings|layer \d \w+|final norm|logits) ", result.stdout) == [
         "embeddings", *(f"layer {i} {half}" for i in range(4) for half in ("attention", "MLP")), "final norm", "logits"
     ]  # fmt: skip
-    assert "\nblock      no tap is beyond its budget\n" in result.stdout
+    assert "\n           no tap is beyond its budget\n" in result.stdout
     assert "the runtime reproduces the pixel values of VivitImageProcessor bit for bit" in result.stdout
     stages = [re.sub(r" \d+\.\d s$", "", line) for line in result.stderr.splitlines()]
     assert "  batches checked: 1, 15; 15 is the most that onnxruntime-cpu runs at once, larger ones are split" in stages
@@ -323,7 +323,7 @@ def test_bench_can_be_kept_in_the_bundle(cli: Cli, bundle: Path, tmp_path: Path)
     kept = ve.read_bundle(copy)
     assert kept.manifest.bench == from_json(BenchRecord, facts, "bench")
     page = (copy / "report.html").read_text()
-    assert "<h2>Speed</h2>" in page and "<svg " in page and "onnxruntime-cpu, batch 1" in page
+    assert '<h2 id="speed">Speed</h2>' in page and "<svg " in page and "onnxruntime-cpu, batch 1" in page
     assert json.loads((copy / "report.json").read_text())["bench"] == to_json(kept.manifest.bench)
 
 

@@ -16,7 +16,8 @@ from vivit_export.errors import DriftError, InputError
 from vivit_export.records import JsonObject, shown, to_json
 
 _OF_ALL_CLIPS = frozenset({"top1", "top5", "agreement", "rms", "accuracy_drop"})
-_AT_LEAST = frozenset({"top1", "top5", "agreement", "cosine", "embedding_cosine"})
+AT_LEAST = frozenset({"top1", "top5", "agreement", "cosine", "embedding_cosine"})
+"""The metrics that a gate limits from below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +95,15 @@ def why_useless(metric: str, limit: float) -> str:
     and must not exceed its limit.
     """
     lowest = -1 if metric.endswith("cosine") else 0
-    within = f"above {lowest}, and at most 1" if metric in _AT_LEAST else "0 or more, and finite"
+    within = f"above {lowest}, and at most 1" if metric in AT_LEAST else "0 or more, and finite"
     if _is_never_met(metric, limit):
         return f"no model could pass it; the limit must be {within}"
-    never_exceeded = limit <= lowest if metric in _AT_LEAST else limit == math.inf
+    never_exceeded = limit <= lowest if metric in AT_LEAST else limit == math.inf
     return f"no model could fail it; the limit must be {within}" if never_exceeded else ""
 
 
 def _is_never_met(metric: str, limit: float) -> bool:
-    return limit > 1 if metric in _AT_LEAST else limit < 0
+    return limit > 1 if metric in AT_LEAST else limit < 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ class Gate:
 
     def tightened(self, share: float) -> Gate:
         """Return a gate that allows this share of the differences, and of the missing agreement."""
-        limits = {n: 1 - share * (1 - v) if n in _AT_LEAST else share * v for n, v in self.limits.items()}
+        limits = {n: 1 - share * (1 - v) if n in AT_LEAST else share * v for n, v in self.limits.items()}
         return Gate(limits)
 
     def for_one_clip(self) -> Gate:
@@ -149,7 +150,7 @@ class Gate:
     def loosened(self, other: Mapping[str, float]) -> Gate:
         """Return the looser of two limits on each metric that both limit."""
         both = [name for name in self.limits if name in other]
-        return Gate({n: (min if n in _AT_LEAST else max)(self.limits[n], other[n]) for n in both})
+        return Gate({n: (min if n in AT_LEAST else max)(self.limits[n], other[n]) for n in both})
 
     def violations(self, drift: Drift) -> list[str]:
         """Return a phrase for each limit that ``drift`` exceeds; empty: it passes."""
@@ -158,7 +159,7 @@ class Gate:
             value = getattr(drift, name)
             if value is None:
                 continue
-            at_least = name in _AT_LEAST
+            at_least = name in AT_LEAST
             if not (value >= limit if at_least else value <= limit):
                 found.append(f"{name} {value:.6g} is {'below' if at_least else 'above'} {limit:g}")
         return found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from vivit_export.choices import Against, CpuPrecision, Decode
+from vivit_export.choices import CpuPrecision, Decode
 from vivit_export.cli.live import LiveChoice, live_options, live_source
 from vivit_export.cli.options import (
     Command,
@@ -22,16 +22,14 @@ from vivit_export.cli.options import (
 )
 from vivit_export.cli.predictions import Work, predict_files, predict_live
 from vivit_export.cli.show import (
-    CheckFormat,
     PredictionFormat,
     PredictionPrinter,
     choose_form,
     show_json,
-    show_report,
     show_text,
 )
 from vivit_export.cli.spans import SpanPrinter, require_classes, require_windows, span_options
-from vivit_export.cli.values import FILE, PATH, SOURCE, VIDEO, length, refuse_given, views
+from vivit_export.cli.values import FILE, PATH, SOURCE, VIDEO, length, refuse_given
 from vivit_export.errors import UsageError, option
 from vivit_export.printing import one_line
 
@@ -173,106 +171,3 @@ def predict(
         predict_files(work, found, decode, readers)
     else:
         predict_live(work, address, live)
-
-
-@click.command(cls=Command)
-@click.argument("bundle", type=PATH)
-@session_options
-@click.option(
-    "--against",
-    type=click.Choice(get_args(Against)),
-    help="Compare with the golden clips or the eager model.  [default: golden]",
-)
-@click.option("--clips", type=PATH, help="Videos to check on; compares with the eager model.")
-@click.option("--num-clips", type=int, help="Check on at most this many clips.")
-@click.option("--checkpoint", metavar="MODEL", help="Checkpoint that BUNDLE was exported from, for the eager model.")
-@click.option("--gate", metavar="LIMITS", help="Drift limits, e.g. top1=0.99,max=0.02.  [default: the bundle's]")
-@click.option("--labels", type=FILE, help="File with a clip and its label in each line: how often both are right.")
-@click.option("--per-block", is_flag=True, help="Also show where drift begins, from the embeddings to the logits.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(get_args(CheckFormat)),
-    help="How to print the result; junit and github are for continuous integration.  [default: text]",
-)
-@click.option(
-    "--views",
-    "view_grid",
-    callback=views,
-    metavar="TxS",
-    help="Average T temporal and S spatial views of the videos of --clips.",
-)
-@click.option("--baseline", type=FILE, help="Report (JSON) of an earlier check; fail if this one is worse.")
-@click.option("--report", type=FILE, help="Also write the result to this file: a page (.html), .json or .txt.")
-@click.option("--force", is_flag=True, help="Replace the file of --report if it exists.")
-@click.option("--save", is_flag=True, help="Add the result to BUNDLE and its report.")
-@reading_options
-@signature_options
-@output_options
-def check(
-    bundle: Path,
-    engine: str | None,
-    device: str | None,
-    cpu_precision: CpuPrecision | None,
-    against: Against | None,
-    clips: Path | None,
-    num_clips: int | None,
-    checkpoint: str | None,
-    gate: str | None,
-    labels: Path | None,
-    per_block: bool,
-    form: CheckFormat | None,
-    view_grid: tuple[int, int] | None,
-    baseline: Path | None,
-    report: Path | None,
-    force: bool,
-    save: bool,
-    decode: Decode,
-    readers: int | None,
-    require_signature: tuple[Path, ...],
-    identity: str | None,
-    as_json: bool,
-    progress: Silent,
-) -> None:
-    """Measure the drift of BUNDLE on this machine; exit with 5 if it is beyond the gate.
-
-    Compares with the golden clips in the bundle (needs no torch), or with the eager model. --json is --format json.
-    """
-    from vivit_export.bundle import read_bundle
-    from vivit_export.export.recheck import check as run
-    from vivit_export.export.recheck import save_check
-    from vivit_export.report.check_file import check_report_file, write_check_report
-
-    if as_json and form not in (None, "json"):
-        raise UsageError(f"{option('json')} is {option('format', 'json')}; leave it out, or {option('format', form)}")
-    if force and report is None:
-        raise UsageError(f"{option('force')} replaces the file that {option('report')} writes; give both")
-    if report is not None:
-        check_report_file(report, force)
-    source = read_bundle(bundle, verify=False)
-    found = run(
-        bundle,
-        clips,
-        against=against,
-        checkpoint=checkpoint,
-        num_clips=num_clips,
-        gate=gate,
-        labels=labels,
-        views=view_grid,
-        baseline=baseline,
-        per_block=per_block,
-        decode=decode,
-        readers=readers,
-        engine=engine,
-        device=device,
-        cpu_precision=cpu_precision,
-        require_signature=require_signature or None,
-        identity=identity,
-        progress=progress,
-    )
-    show_report(found, form or ("json" if as_json else "text"), str(bundle))
-    if report is not None:
-        write_check_report(report, source.manifest.content, found, force=force)
-    if save:
-        save_check(source, found, progress)
-    found.require()

@@ -24,13 +24,13 @@ def finish(work: Path, content: Content, place: Path, progress: Progress) -> Bun
         work: folder with the other files of the bundle.
         content: what it says about itself.
         place: where the folder will be moved to.
-        progress: receives the stage.
+        progress: receives the stage, and a note if the page of the report is left out.
 
     Raises:
         BundleError: the files on disk differ from what was written.
     """
     with progress.stage("write the bundle"):
-        write_report(work, content)
+        write_report(work, content, progress.note)
         write_manifest(work, content)
         return dataclasses.replace(read_bundle(work), path=place)
 

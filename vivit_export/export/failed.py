@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,13 +34,15 @@ class FailedCheckError(DriftError):
 
     Args:
         content: that, with the check.
+        pictures: of its clips; see `render_html`.
         consequence: see `DriftReport.require`.
     """
 
-    def __init__(self, content: Content, consequence: str) -> None:
+    def __init__(self, content: Content, pictures: Mapping[int, str], consequence: str) -> None:
         assert content.checks is not None
         super().__init__(content.checks.failures()[0] + consequence)
         self.content = content
+        self.pictures = pictures
 
 
 def failed_folder(target: Path) -> Path:
@@ -64,7 +66,7 @@ def keeping_the_report(target: Path, progress: Progress) -> Iterator[None]:
     try:
         yield
     except FailedCheckError as e:
-        raise DriftError(f"{e.sentence}; {_write(place, _shown(place, target), e.content, progress.note)}") from None
+        raise DriftError(f"{e.sentence}; {_write(place, _shown(place, target), e, progress.note)}") from None
     _remove(place, progress.note)
 
 
@@ -74,12 +76,13 @@ def _shown(place: Path, target: Path) -> Path:
     return beside if os.path.realpath(beside) == str(place) else place
 
 
-def _write(place: Path, shown: Path, content: Content, note: Callable[[str], object]) -> str:
+def _write(place: Path, shown: Path, failed: FailedCheckError, note: Callable[[str], object]) -> str:
     """Write the report and return where it is, or why it is nowhere: the drift is what the user must know."""
+    content = failed.content
     assert content.checks is not None
     try:
         with folders.writing(place, force=True, kind=_REPORT, note=note) as work:
-            write_report(work, content)
+            write_report(work, content, note, failed.pictures)
             (work / REPORT_TXT).write_text(report_text(content.checks), encoding="utf-8")
     except OutputError as e:
         return f"its report could not be written: {e.sentence}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +28,9 @@ def check_report_file(path: Path, force: bool) -> None:
     check_file(path, force)
 
 
-def write_check_report(path: Path, content: Content, report: DriftReport, *, force: bool) -> None:
+def write_check_report(
+    path: Path, content: Content, report: DriftReport, *, force: bool, pictures: Mapping[int, str] | None = None
+) -> None:
     """Write a report of the bundle with this check in place of the stored one.
 
     Args:
@@ -36,13 +38,14 @@ def write_check_report(path: Path, content: Content, report: DriftReport, *, for
         content: what the bundle says about itself.
         report: the check.
         force: replace an existing file.
+        pictures: of the clips of the check; see `render_html`.
 
     Raises:
         UsageError, OutputError: as for `check_report_file`.
     """
     check_report_file(path, force)
-    checked = replace(content, checks=report)
-    text = _WRITERS[path.suffix.lower()](checked, report)
+    checked = replace(content, checks=report, recheck=None)
+    text = _WRITERS[path.suffix.lower()](checked, report, pictures or {})
     with writing_file(path, force=force) as part:
         part.write_text(text, encoding="utf-8")
 
@@ -52,8 +55,8 @@ def report_text(report: DriftReport) -> str:
     return lines(drift_text(report)) + "\n"
 
 
-_WRITERS: dict[str, Callable[[Content, DriftReport], str]] = {
-    ".html": lambda content, _: render_html(content),
-    ".json": lambda content, _: json_text({"format": FORMAT, **to_json(content)}),
-    ".txt": lambda _, report: report_text(report),
+_WRITERS: dict[str, Callable[[Content, DriftReport, Mapping[int, str]], str]] = {
+    ".html": lambda content, _, pictures: render_html(content, pictures),
+    ".json": lambda content, *_: json_text({"format": FORMAT, **to_json(content)}),
+    ".txt": lambda _, report, __: report_text(report),
 }

@@ -16,7 +16,7 @@ def flips_sentence(view: ClipView) -> str:
     words = [f"{counted(number, f'{kind} flips')}" for number, kind in ((clear, "clear"), (near, "near")) if number]
     worst = max(view.drift, key=_size, default=0.0)
     found, clips = " and ".join(words) or "no flip", counted(len(view.flips), "clips")
-    return f"{found} in {clips}, drift at most {_drift(view, worst)}"
+    return f"{found} in {clips}, drift at most {clip_drift_text(view, worst)}"
 
 
 def clip_lines(report: DriftReport) -> list[str]:
@@ -35,7 +35,9 @@ def clip_lines(report: DriftReport) -> list[str]:
 
 
 def _row(report: DriftReport, view: ClipView, clip: ClipDrift) -> str:
-    facts = [f"drift {_drift(view, clip.max if view.measure == 'logits' else _missing(clip.embedding_cosine))}"]
+    facts = [
+        f"drift {clip_drift_text(view, clip.max if view.measure == 'logits' else _missing(clip.embedding_cosine))}"
+    ]
     if clip.margin is not None:
         facts.append(f"margin {_percent(clip.margin)}{' (near a tie)' if clip.margin <= view.tie_margin else ''}")
     if clip.nonfinite:
@@ -72,7 +74,8 @@ def _score(score: Score) -> str:
     return f"{one_line(score.label)}{value}"
 
 
-def _drift(view: ClipView, drift: float | None) -> str:
+def clip_drift_text(view: ClipView, drift: float | None) -> str:
+    """Return the drift of a clip, as `ClipView.drift` has it, for people."""
     if drift is None:
         return "not finite"
     if view.measure == "logits":
