@@ -17,7 +17,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,11 +150,7 @@ def soak(asker: Asker, requests: int, threads: int, resident: Callable[[], int],
 
 
 def facts(asker: Asker, seconds: float, threads: int) -> dict[str, Any]:
-    """What is written of a soak; growth is that of the last tenth over the first that has settled."""
-    seen = asker.tally.resident
-    settled = seen[int(SETTLED * len(seen)) :]
-    part = max(1, len(settled) // 8)
-    first, last = (float(np.median(some)) for some in (settled[:part], settled[-part:]))
+    """What is written of a soak."""
     return {
         "requests": asker.done,
         "threads": threads,
@@ -162,7 +158,17 @@ def facts(asker: Asker, seconds: float, threads: int) -> dict[str, Any]:
         "clips": asker.tally.clips,
         "largest_difference_of_range": asker.tally.worst,
         "seconds": round(seconds, 1),
-        "resident_bytes": {"settled": int(first), "end": int(last), "peak": max(seen)},
+        **growth_of(asker.tally.resident),
+    }
+
+
+def growth_of(resident: Sequence[int]) -> dict[str, Any]:
+    """How memory grew: the end of the looks at it over the first that have settled."""
+    settled = resident[int(SETTLED * len(resident)) :]
+    part = max(1, len(settled) // 8)
+    first, last = (float(np.median(some)) for some in (settled[:part], settled[-part:]))
+    return {
+        "resident_bytes": {"settled": int(first), "end": int(last), "peak": max(resident)},
         "growth": round(last / first - 1, 4),
     }
 

@@ -51,6 +51,7 @@ ROOMS = (
     "report",
     "export",
     "cli",
+    "pytest_plugin",
 )
 
 # Cheap to import, or at work wherever a graph is rewritten. Everything else from outside has one home.
@@ -72,9 +73,23 @@ HOMES = {
     "aiohttp": {"runtime/session/triton/connection.py"},
     "click": {
         f"cli/{n}.py"
-        for n in ("__init__", "deploy", "export", "live", "options", "show", "sign", "spans", "use", "values")
+        for n in (
+            "__init__",
+            "bench",
+            "check",
+            "deploy",
+            "export",
+            "live",
+            "options",
+            "show",
+            "sign",
+            "spans",
+            "use",
+            "values",
+        )
     },
     "rich": {"progress.py"},
+    "jinja2": {"report/templating.py"},
     "cryptography": {"bundle/signatures/certificates.py", "bundle/signatures/keys.py"},
 }
 

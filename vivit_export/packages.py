@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from vivit_export.errors import EnvironmentFault, MissingDependencyError, option
 
 EXPORT = "export"
+REPORT = "report"
 SIGN = "sign"
 # Modules that the base install does not have, by the extra that installs them. Those of the engines are not here:
 # their errors name the engine.
@@ -23,10 +24,12 @@ EXTRAS = {
     "huggingface_hub": EXPORT,
     "onnx_ir": EXPORT,
     "onnxscript": EXPORT,
+    "jinja2": REPORT,
     "cryptography": SIGN,
 }
 _NEEDED_FOR = {
     EXPORT: "exporting a checkpoint, or running it in PyTorch, needs",
+    REPORT: "a report as a page needs",
     SIGN: "signing a bundle, or verifying who signed it, needs",
 }
 # PyAV before 17 ignores that a stream says BT.709, which is up to 36 levels off, and 14.0 does not know turned videos.

@@ -79,6 +79,26 @@ def _fuzz(content: dict[str, Any]) -> str:
     return f"{words}\n\n{table(('reader', 's', 'executions', 'edges covered', 'inputs', 'finds'), rows)}"
 
 
+def _live(content: dict[str, Any]) -> str:
+    words = (
+        "A stream of video is predicted window by window, over one TCP connection after the other: the server hangs up "
+        "and the client connects again. No window may be missing, dropped or out of order, and every result must be "
+        "finite. Memory is counted as above; that of the results, five a second, which are kept here, is in it."
+    )
+    memory, latency = content["resident_bytes"], content["latency_ms"]
+    row = (
+        *(f"{content['minutes']:g}", content["connections"], content["frames_sent"], content["windows"]),
+        *(content["windows_missing"], content["windows_dropped"]),
+        *(megabytes(memory["settled"]), megabytes(memory["end"]), f"{100 * content['growth']:+.1f} %"),
+        *(latency["first third, p95"], latency["last third, p95"]),
+    )
+    columns = (
+        *("minutes", "connections", "frames", "windows", "missing", "dropped", "MB settled", "MB at the end", "growth"),
+        *("latency at first, p95 ms", "at last, p95 ms"),
+    )
+    return f"{words}\n\n{table(columns, [row])}"
+
+
 def _kills(content: dict[str, Any]) -> str:
     words = (
         "Commands that change something are killed (SIGKILL): half of the time at any moment, half while they write. "
@@ -94,7 +114,12 @@ def _kills(content: dict[str, Any]) -> str:
     )
 
 
-SECTIONS = (("soak", "Soak", _soak), ("kills", "Killed commands", _kills), ("fuzz", "Fuzzing", _fuzz))
+SECTIONS = (
+    ("soak", "Soak", _soak),
+    ("live", "Live video", _live),
+    ("kills", "Killed commands", _kills),
+    ("fuzz", "Fuzzing", _fuzz),
+)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ class QuantizedLayer:
     """How the Linears that read one tensor are quantized. If they are not, all but the first two fields are None.
 
     Attributes:
-        type: type of the codes, or ``float16``.
+        type: type of the codes, or ``float16`` or ``float32``.
         linears: module path of each.
         amax: the codes of the input span [-amax, amax].
         error: mean squared error of the output relative to its mean square, on the calibration's rows.
@@ -100,7 +100,7 @@ class QuantizedLayer:
     @property
     def quantized(self) -> bool:
         """Whether its weights are codes."""
-        return self.type != "float16"
+        return self.type not in ("float16", "float32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +206,7 @@ class PrecisionRecord:
         float32_ops: names of the nodes that still compute in float32.
         float32_inside: what computes in float32 inside an op of a lower type.
         quantization: for INT8 and FP8.
+        kept_float32: names of the nodes that compute in float32 because the user asked for it.
     """
 
     name: Precision
@@ -221,6 +222,7 @@ class PrecisionRecord:
     float32_ops: tuple[str, ...] = ()
     float32_inside: str | None = None
     quantization: QuantizationRecord | None = None
+    kept_float32: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +263,7 @@ class Content:
         engines: engines by name.
         checks: results of the check at export; None: it was not checked.
         bench: results of ``vivit bench --save``.
+        recheck: result of ``vivit check --save``.
         cpu_graph: the graph for the CPU, in a copy that was deployed for C++.
     """
 
@@ -271,6 +274,7 @@ class Content:
     engines: Mapping[str, EngineRecord] = field(default_factory=dict)
     checks: DriftReport | None = None
     bench: BenchRecord | None = None
+    recheck: DriftReport | None = None
     cpu_graph: CpuGraph | None = None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import click
 
@@ -18,6 +18,7 @@ from vivit_export.cli.options import (
     fixed_shape_options,
     force_option,
     fp8_attention_option,
+    grouped,
     hub_options,
     output_options,
     precision_options,
@@ -39,6 +40,29 @@ if TYPE_CHECKING:
 
 
 DEFAULT_MODEL = "google/vivit-b-16x2-kinetics400"
+
+
+class KeepChoice(NamedTuple):
+    """What to keep in a wider type; each field has the name of that of `ExportOptions`."""
+
+    keep_fp16: str | None
+    keep_fp32: str | None
+    fix: bool
+
+
+keep_options = grouped(
+    "keep",
+    KeepChoice,
+    click.option(
+        "--keep-fp16", metavar="REGEX", help="Layers to keep in fp16. auto: as few as possible while meeting the gate."
+    ),
+    click.option("--keep-fp32", metavar="REGEX", help="Nodes of the graph to keep in fp32, by their names."),
+    click.option(
+        "--fix",
+        is_flag=True,
+        help="Beyond the gate, keep the fewest layers in a wider type that meet it.",
+    ),
+)
 
 
 @click.command("export", cls=Command)
@@ -85,9 +109,7 @@ DEFAULT_MODEL = "google/vivit-b-16x2-kinetics400"
 @calibration_options
 @fp8_attention_option
 @click.option("--ranges", type=FILE, help="ranges.json from an earlier calibration of this model.")
-@click.option(
-    "--keep-fp16", metavar="REGEX", help="Layers to keep in fp16. auto: as few as possible while meeting the gate."
-)
+@keep_options
 @hub_options
 @click.option("--sbom", is_flag=True, help="Add a bill of materials (CycloneDX): files, weights and packages.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and stop.")
@@ -115,7 +137,7 @@ def vivit_export(
     calibration: CalibrationOptions,
     fp8_attention: bool,
     ranges: Path | None,
-    keep_fp16: str | None,
+    keep: KeepChoice,
     revision: str | None,
     allow_pickle: bool,
     sbom: bool,
@@ -145,7 +167,7 @@ def vivit_export(
         allow_pickle=allow_pickle,
         revision=revision,
         calibration=dataclasses.replace(calibration, ranges=ranges),
-        keep_fp16=keep_fp16,
+        **keep._asdict(),
         fp8_attention=fp8_attention,
         sbom=sbom,
     )

@@ -9,12 +9,13 @@ from pathlib import Path
 from vivit_export.bundle import ENGINES, MODEL, Bundle, read_bundle
 from vivit_export.bundle.engines import EngineRecord, PlanSummary, Profile
 from vivit_export.bundle.graph import require_sound_graph
-from vivit_export.bundle.manifest import Content, QuantizationRecord
+from vivit_export.bundle.manifest import Content
 from vivit_export.errors import EnvironmentFault, OutputError, UsageError, option
 from vivit_export.export.amend import amend
 from vivit_export.export.engine.compile import EngineRequest, build_engine
 from vivit_export.export.engine.options import EngineOptions
 from vivit_export.export.engine.plan import prove
+from vivit_export.export.engine.promise import kept_attentions, kept_products, promised_linears
 from vivit_export.export.verify import verify_engine
 from vivit_export.files import sha256_of, write_json
 from vivit_export.flavour import Flavour
@@ -88,18 +89,12 @@ def _prove(plan: PlanSummary, content: Content, options: EngineOptions) -> list[
         precision=precision.name,
         num_attention=content.model.num_blocks,
         single_query=precision.rewrites.get(Rewrite.CLASS_TOKEN, 0),
-        linears=_promised_linears(precision.quantization),
+        linears=promised_linears(precision),
         attention_dtype=precision.name.plan_type if attention else None,
         allow_unfused=options.allow_unfused,
+        kept=kept_products(precision),
+        kept_attention=len(kept_attentions(precision)),
     )
-
-
-def _promised_linears(quantization: QuantizationRecord | None) -> list[str]:
-    """ONNX nodes of the quantized Linears if some stay in fp16; empty: all of the encoder is promised."""
-    layers = [] if quantization is None else [*quantization.layers.values()]
-    if all(layer.quantized for layer in layers):
-        return []
-    return [f"{linear}/MatMul" for layer in layers if layer.quantized for linear in layer.linears]
 
 
 def build_engines(

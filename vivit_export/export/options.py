@@ -66,6 +66,8 @@ class ExportFields(TypedDict, total=False):
     calibration: CalibrationOptions
     keep_fp16: str | None
     fp8_attention: bool
+    keep_fp32: str | None
+    fix: bool
     sbom: bool
 
 
@@ -103,6 +105,10 @@ class ExportOptions:
         keep_fp16: for these, layers that stay in fp16: ``auto`` (as few as possible while meeting the gate), or
             a regular expression that matches their names; None: none.
         fp8_attention: for ``fp8``, quantize attention too.
+        keep_fp32: for all but ``fp32``, nodes that stay in float32: a regular expression that is searched in their
+            names, such as ``layers.3.mlp.fc1/MatMul``; None: none.
+        fix: if the drift is beyond the gate, keep the smallest set of layers in a wider type that meets it: in INT8 and
+            FP8 layers in fp16 (as ``keep_fp16="auto"``), then in all but ``fp32`` nodes in float32.
         sbom: add a bill of materials, ``sbom.cdx.json``, in CycloneDX 1.6.
     """
 
@@ -132,6 +138,8 @@ class ExportOptions:
     calibration: CalibrationOptions = field(default_factory=CalibrationOptions)
     keep_fp16: str | None = None
     fp8_attention: bool = False
+    keep_fp32: str | None = None
+    fix: bool = False
     sbom: bool = False
 
     def __post_init__(self) -> None:
@@ -178,11 +186,27 @@ class ExportOptions:
             )
         if self.keep_fp16 == "auto" and not self.check:
             raise UsageError(f"{option('keep_fp16', 'auto')} needs the check, which {option('check', False)} turns off")
-        if self.keep_fp16 is not None:
-            try:
-                re.compile(self.keep_fp16)
-            except re.error as e:
-                raise UsageError(f"{option('keep_fp16', repr(self.keep_fp16))} is not a regular expression: {e}") from e
+        if self.keep_fp32 is not None and not self.precision.rounds:
+            raise UsageError(
+                f"{option('keep_fp32')} has no effect on {given}, in which everything is float32; leave it out"
+            )
+        if self.keep_fp32 is not None and self.fp8_attention:
+            raise UsageError(f"{option('keep_fp32')} and {fp8_attention} exclude each other; leave one of them out")
+        self._check_fix()
+        for name in ("keep_fp16", "keep_fp32"):
+            _require_pattern(name, getattr(self, name))
+
+    def _check_fix(self) -> None:
+        if not self.fix:
+            return
+        fix = option("fix")
+        if not self.precision.rounds:
+            raise UsageError(f"{fix} has no effect on {option('precision', 'fp32')}, of which no type is wider")
+        if not self.check:
+            raise UsageError(f"{fix} needs the check, which {option('check', False)} turns off")
+        for name in ("keep_fp16", "keep_fp32"):
+            if getattr(self, name) is not None:
+                raise UsageError(f"{fix} chooses what to keep; leave it or {option(name)} out")
 
     def _check_input(self) -> None:
         _one_of("input_mode", self.input_mode, get_args(InputMode))
@@ -347,6 +371,15 @@ def preview_export(model: str | Path, target: Path | None, options: ExportOption
     preview_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
     require_export_packages()
     return ExportPreview(model, target, options, tuple(flavours), skipped, form, options.opset_for(form))
+
+
+def _require_pattern(name: str, pattern: str | None) -> None:
+    if pattern == "":
+        raise UsageError(f"{option(name, repr(pattern))} matches every name; name what to keep, or leave it out")
+    try:
+        re.compile(pattern or "")
+    except re.error as e:
+        raise UsageError(f"{option(name, repr(pattern))} is not a regular expression: {e}") from e
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

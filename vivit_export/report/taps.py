@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vivit_export.bundle.manifest import PrecisionRecord
 from vivit_export.bundle.taps import Suspect, Tap, TapError, TapReport
 from vivit_export.errors import counted
 
@@ -24,6 +25,13 @@ def taps_lines(report: TapReport) -> list[str]:
         lines.append(f"graph: from eager fp32 ({report.graph})")
     lines.append("relative RMS error, the worst of the clips; * is beyond its budget")
     return [*lines, *(_suspect_lines(report) if report.suspect else ["no tap is beyond its budget"])]
+
+
+def kept_text(precision: PrecisionRecord) -> str:
+    """Return what was kept in float32 at the user's request: the modules, and how many nodes."""
+    paths = list(dict.fromkeys(node.rpartition("/")[0] or node for node in precision.kept_float32))
+    more = f" and {len(paths) - _SHOWN_NODES} more" if len(paths) > _SHOWN_NODES else ""
+    return f"in fp32: {', '.join(paths[:_SHOWN_NODES])}{more} ({counted(len(precision.kept_float32), 'nodes')})"
 
 
 def suspect_sentence(report: TapReport) -> str:
@@ -49,14 +57,15 @@ def _suspect_lines(report: TapReport) -> list[str]:
     names = [*suspect.nodes[:_SHOWN_NODES]]
     more = f" and {len(suspect.nodes) - len(names)} more" if len(suspect.nodes) > len(names) else ""
     lines = [suspect_sentence(report), f"between: {counted(len(suspect.nodes), 'nodes')}, {', '.join(names)}{more}"]
-    return [*lines, f"to do: {_advice(suspect)}"]
+    return [*lines, f"to do: {advice(suspect)}"]
 
 
-def _advice(suspect: Suspect) -> str:
+def advice(suspect: Suspect) -> str:
+    """Return what to do about the first tap beyond its budget, without a full stop."""
     if suspect.option is None:
         return "nothing is wider than fp32: export the bundle again, and report it if the error stays"
     flag = f"--{suspect.option.replace('_', '-')}"
-    return f"export again with {flag} '{suspect.pattern}'"
+    return f"export again with {flag} '{suspect.pattern}', or with --fix, which finds the fewest"
 
 
 def _row(tap: Tap, *, rounds: bool) -> list[str]:

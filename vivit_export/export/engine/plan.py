@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from vivit_export.bundle.engines import Gemm, PlanSummary
 from vivit_export.errors import PrecisionError, option
@@ -62,6 +63,8 @@ def prove(
     linears: Collection[str] = (),
     attention_dtype: str | None = None,
     allow_unfused: bool = False,
+    kept: Mapping[str, Precision] = MappingProxyType({}),
+    kept_attention: int = 0,
 ) -> list[str]:
     """Check that a plan keeps what a precision promises, and return sentences for the report.
 
@@ -77,6 +80,8 @@ def prove(
         linears: ONNX nodes that the precision was promised for; empty: all of the encoder.
         attention_dtype: type that the attention kernels must read, as the compiler names it; None: any.
         allow_unfused: report unfused attention instead of failing.
+        kept: ONNX nodes that multiply with weights in another type, with that type; each must run in exactly that.
+        kept_attention: how many attentions compute in float32, which has no fused kernel.
 
     Raises:
         PrecisionError: something promised was not achieved; the message names the layers.
@@ -86,7 +91,7 @@ def prove(
             f"attention fused in {plan.attention_fused} of {num_attention} blocks: the compiler has no kernel for "
             f"quantized attention of these heads and tokens; leave out {option('fp8_attention')}"
         )
-    evidence = [_prove_attention(plan, precision, num_attention, single_query, allow_unfused)]
+    evidence = [_prove_attention(plan, precision, num_attention, single_query, allow_unfused, kept_attention)]
     if attention_dtype is not None:
         _prove_attention_dtype(plan, attention_dtype)
     wanted = precision.plan_type
@@ -108,17 +113,48 @@ def prove(
             "type or quantize them in the graph, or name them as fallbacks of the recipe"
         )
     evidence.append(f"{len(promised)} of {len(promised)} encoder GEMMs in {wanted}")
-    others = _count(g.dtype for g in plan.gemm_layers if g not in promised)
+    held = _prove_kept(plan, kept)
+    evidence += [f"kept: {len(found)} of {len(found)} GEMMs in {dtype}" for dtype, found in held.items()]
+    proven = [*promised, *(g for found in held.values() for g in found)]
+    others = _count(g.dtype for g in plan.gemm_layers if g not in proven)
     return [*evidence, "other GEMMs: " + (", ".join(f"{n} in {dtype}" for dtype, n in others.items()) or "none")]
 
 
+def _prove_kept(plan: PlanSummary, kept: Mapping[str, Precision]) -> dict[str, list[Gemm]]:
+    """Return the GEMMs of what is kept in another type, by that type; each of the nodes must be in one of the type."""
+    found: dict[str, list[Gemm]] = {}
+    for precision in dict.fromkeys(kept.values()):
+        nodes = {node for node, other in kept.items() if other is precision}
+        gemms = [g for g in plan.gemm_layers if nodes & set(g.nodes)]
+        lost = sorted(nodes.difference(*(g.nodes for g in gemms)))
+        wrong = [g for g in gemms if g.dtype != precision.plan_type]
+        if lost or wrong:
+            what = f"no GEMM for {_listed(lost)}" if lost else f"{_listed([g.name for g in wrong])} in {wrong[0].dtype}"
+            raise PrecisionError(
+                f"the compiled plan has {what}, which was to be kept in {precision.plan_type}; report it with the "
+                "options used"
+            )
+        found[precision.plan_type] = gemms
+    return found
+
+
 def _prove_attention(
-    plan: PlanSummary, precision: Precision, num_attention: int, single_query: int, allow_unfused: bool
+    plan: PlanSummary,
+    precision: Precision,
+    num_attention: int,
+    single_query: int,
+    allow_unfused: bool,
+    kept_attention: int,
 ) -> str:
     share = f"attention fused in {plan.attention_fused} of {num_attention} blocks"
+    # One that is fused in float32 must not make up for one that is not fused.
+    fused = plan.attention_fused - (plan.attention_dtypes.get(Precision.FP32.plan_type, 0) if kept_attention else 0)
     dtypes = f" ({', '.join(plan.attention_dtypes)})" if plan.attention_dtypes else ""
     if plan.attention_fused >= num_attention:
         return f"{share}{dtypes}"
+    if kept_attention and fused >= num_attention - single_query - kept_attention:
+        also = "; the class token's own needs none" if fused < num_attention - kept_attention else ""
+        return f"{share}{dtypes}; {kept_attention} kept in fp32, for which no fused kernel exists{also}"
     if precision.rounds and plan.attention_fused >= num_attention - single_query:
         return f"{share}{dtypes}; the class token's own needs no fused kernel"
     if not precision.rounds:

@@ -18,9 +18,10 @@ from vivit_export.choices import AttentionForm
 from vivit_export.contract import IO, InputMode, Tensor
 from vivit_export.errors import BuildError, PrecisionError, option
 from vivit_export.export.checkpoint.load import Checkpoint
+from vivit_export.export.graph.keeping import nodes_to_keep
 from vivit_export.export.graph.lowering import Lowered, lower_precision
 from vivit_export.export.graph.pixels import prepend_pixels
-from vivit_export.export.graph.quantize import quantize
+from vivit_export.export.graph.quantize import find_groups, quantize
 from vivit_export.export.graph.quantize_attention import quantize_attention
 from vivit_export.export.graph.rewrites import Applied, apply_rewrites, fold_pixels, lower_attention
 from vivit_export.export.graph.rewrites.nodes import module_path
@@ -100,6 +101,8 @@ def build_graph(
     frame_size: tuple[int, int] | None = None,
     skip_rewrites: Collection[str] = (),
     quantization: Quantization | None = None,
+    keep_fp32: str | None = None,
+    rewritten: Rewritten | None = None,
 ) -> Graph:
     """Trace the checkpoint and turn it into the graph that ships.
 
@@ -113,22 +116,23 @@ def build_graph(
         frame_size: (height, width) of ``frames``.
         skip_rewrites: names of rewrites to leave out; see `vivit_export.rewrite`.
         quantization: for INT8 and FP8; it has its own rewritten graph, which is not modified.
+        keep_fp32: regular expression of the nodes that stay in float32; see `keeping`.
+        rewritten: the graph after the exact rewrites, which is not modified; None: trace the checkpoint.
     """
-    if quantization is None:
-        rewritten = rewrite_graph(checkpoint, outputs, precision, skip_rewrites)
-        model = rewritten.model
-    else:
-        rewritten = quantization.rewritten
-        model = rewritten.model.clone()
+    given = quantization.rewritten if quantization is not None else rewritten
+    rewritten = given or rewrite_graph(checkpoint, outputs, precision, skip_rewrites)
+    model = rewritten.model.clone() if given else rewritten.model
     lower_attention(model, single_query_only=form == "fused-op")
-    quantized = None if quantization is None else _quantize(model, quantization)
+    kept = nodes_to_keep(model, keep_fp32)
+    quantized = None if quantization is None else quantize_graph(model, quantization, kept)
     preprocessor = Preprocessor(checkpoint.clip, checkpoint.preprocess)
     # In float32, the pixel values stay bit-equal to the processor's.
-    folded = precision.rounds and input_mode != "pixels" and fold_pixels(model, preprocessor.table) > 0
+    may_fold = precision.rounds and input_mode != "pixels" and not _reads_input(model, kept)
+    folded = may_fold and fold_pixels(model, preprocessor.table) > 0
     lowered: Lowered | None = None
     if precision.rounds:
         try:
-            lowered = lower_precision(model, precision.base, float_inputs=not folded)
+            lowered = lower_precision(model, precision.base, float_inputs=not folded, keep=kept)
         except BuildError as e:
             culprit = _overflowing_rewrite(checkpoint, outputs, precision.base, skip_rewrites)
             if culprit is None:
@@ -150,12 +154,27 @@ def build_graph(
         pixels=pixels,
         quantization=quantized,
     )
-    return Graph(model, record if lowered is None else _with_lowering(record, lowered))
+    return Graph(model, record if lowered is None else _with_lowering(record, lowered, kept))
 
 
-def _quantize(model: ir.Model, quantization: Quantization) -> QuantizationRecord:
+def _reads_input(model: ir.Model, kept: Collection[str]) -> bool:
+    return any(use.node.name in kept for value in model.graph.inputs for use in value.uses())
+
+
+def quantize_graph(model: ir.Model, quantization: Quantization, kept: Collection[str]) -> QuantizationRecord:
+    """Quantize all layers in place, but those to keep in fp16 and those with a product that is kept in float32.
+
+    Args:
+        model: float32, with attention in its final form.
+        quantization: how.
+        kept: names of nodes that stay in float32.
+    """
     ranges = quantization.ranges
-    layers = quantize(model, ranges, quantization.keep)
+    products = {place.group.name: {str(node.name) for node in place.matmuls} for place in find_groups(model)}
+    wide = {name for name, nodes in products.items() if nodes & set(kept)}
+    layers = quantize(model, ranges, {*quantization.keep, *wide})
+    for name in wide & {name for name, nodes in products.items() if nodes <= set(kept)}:
+        layers[name] = replace(layers[name], type="float32")
     attention = quantize_attention(model, ranges) if quantization.attention else None
     return QuantizationRecord(ranges.method, ranges.clips, layers, ranges.sensitivity, attention)
 
@@ -190,13 +209,14 @@ def _require_reached(
         )
 
 
-def _with_lowering(record: PrecisionRecord, lowered: Lowered) -> PrecisionRecord:
+def _with_lowering(record: PrecisionRecord, lowered: Lowered, kept: tuple[str, ...]) -> PrecisionRecord:
     return replace(
         record,
         largest_weight=LargestWeight(*lowered.largest_weight),
         subnormal_weights=lowered.subnormal,
         float32_ops=lowered.float32_ops,
         float32_inside="LayerNormalization statistics (stash_type=1)",
+        kept_float32=kept,
     )
 
 

@@ -6,18 +6,20 @@ GEMM, GELU and residual becomes ``dtype``, with these exceptions:
 - LayerNormalization stays one op with ``stash_type=1``, so its statistics are float32 (with fp16
   accumulation the variance overflows from sigma 9 on at 768 channels);
 - Softmax runs in float32 between two casts, as eager Hugging Face attention does;
+- nodes that the user names keep their float32 weights and results (`keeping`), with a cast where the type changes;
 - inputs, logits and embedding stay float32.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from vivit_export.errors import BuildError, option
-from vivit_export.export.graph.rewrites.nodes import TypedTape
+from vivit_export.export.graph.rewrites.nodes import TypedTape, new_constant
 from vivit_export.precision import Precision
 
 
@@ -30,7 +32,7 @@ class Lowered:
         num_weights: tensors converted.
         largest_weight: name and magnitude of the largest value among them.
         subnormal: share of the nonzero values that are below the type's normal range and lose bits there.
-        float32_ops: names of the nodes that still compute in float32.
+        float32_ops: names of the nodes that still compute in float32, those kept at the user's request included.
     """
 
     precision: Precision
@@ -40,31 +42,36 @@ class Lowered:
     float32_ops: tuple[str, ...]
 
 
-def lower_precision(model: ir.Model, precision: Precision, *, float_inputs: bool = True) -> Lowered:
+def lower_precision(
+    model: ir.Model, precision: Precision, *, float_inputs: bool = True, keep: Collection[str] = ()
+) -> Lowered:
     """Convert the graph in place; see the module's rules.
 
     Args:
         model: float32 graph with float32 inputs and outputs.
         precision: the type, fp16 or bf16.
         float_inputs: False converts the inputs too, for a caller who puts ops before them.
+        keep: names of nodes that stay in float32.
 
     Raises:
         BuildError: a weight is outside the finite range of the type.
     """
     low, graph = precision.dtype, model.graph
-    num_weights, largest, subnormal = _convert_weights(graph, precision)
+    named = set(keep)
+    wide = {node for node in graph if node.op_type == "Softmax" or node.name in named}
+    _share_out_weights(graph, wide)
+    num_weights, largest, subnormal = _convert_weights(graph, precision, wide)
     for node in graph:
         for value in node.outputs:
-            if value.dtype == ir.DataType.FLOAT:
+            if value.dtype == ir.DataType.FLOAT and node not in wide:
                 retype(value, low)
-    if float_inputs:
-        _cast_inputs(graph, low)
-    else:
+    if not float_inputs:
         for value in graph.inputs:
             retype(value, low)
-    islands = _float32_softmax(graph, low)
+    _cast_where_types_change(graph, low, wide)
     _cast_outputs(graph, low)
-    return Lowered(precision, num_weights, largest, subnormal, tuple(islands))
+    islands = tuple(str(node.name) for node in graph if node in wide)
+    return Lowered(precision, num_weights, largest, subnormal, islands)
 
 
 def cast(tape: TypedTape, value: ir.Value, to: ir.DataType, name: str) -> ir.Value:
@@ -77,12 +84,26 @@ def retype(value: ir.Value, to: ir.DataType) -> None:
     value.type = ir.TensorType(to)
 
 
-def _convert_weights(graph: ir.Graph, precision: Precision) -> tuple[int, tuple[str, float], float]:
+def _share_out_weights(graph: ir.Graph, wide: Collection[ir.Node]) -> None:
+    """Give nodes that stay in float32 constants of their own where others read them too."""
+    for value in list(graph.initializers.values()):
+        readers = [(use.node, use.idx) for use in value.uses()]
+        inside = [(node, index) for node, index in readers if node in wide]
+        if value.dtype != ir.DataType.FLOAT or value.const_value is None or len(inside) in (0, len(readers)):
+            continue
+        own = new_constant(graph, f"{value.name}.float32", value.const_value.numpy())
+        for node, index in inside:
+            node.replace_input_with(index, own)
+
+
+def _convert_weights(
+    graph: ir.Graph, precision: Precision, wide: Collection[ir.Node]
+) -> tuple[int, tuple[str, float], float]:
     low = precision.dtype
     limit, smallest_normal = float(low.max), float(low.tiny)
     largest, count, values, subnormal = ("", 0.0), 0, 0, 0
     for name, value in graph.initializers.items():
-        if value.dtype != ir.DataType.FLOAT or value.const_value is None:
+        if value.dtype != ir.DataType.FLOAT or value.const_value is None or _only_for(value, wide):
             continue
         array = value.const_value.numpy()
         magnitudes = np.abs(array)
@@ -102,30 +123,42 @@ def _convert_weights(graph: ir.Graph, precision: Precision) -> tuple[int, tuple[
     return count, largest, subnormal / max(values, 1)
 
 
-def _cast_inputs(graph: ir.Graph, low: ir.DataType) -> None:
-    for value in graph.inputs:
-        if value.dtype != ir.DataType.FLOAT:
-            continue
-        tape = TypedTape()
-        ir.convenience.replace_all_uses_with(value, cast(tape, value, low, f"{value.name}/Cast"))
-        tape.nodes[0].replace_input_with(0, value)
+def _only_for(value: ir.Value, wide: Collection[ir.Node]) -> bool:
+    uses = tuple(value.uses())
+    return bool(uses) and all(use.node in wide for use in uses)
+
+
+def _cast_where_types_change(graph: ir.Graph, low: ir.DataType, wide: Collection[ir.Node]) -> None:
+    """Cast each value once for all readers of the other type: up before the first reader, down after the producer."""
+    for node in list(graph):
+        wanted = ir.DataType.FLOAT if node in wide else low
+        for value in dict.fromkeys(node.inputs):
+            if value is None or value.const_value is not None or value.dtype == wanted:
+                continue
+            if value.dtype in (ir.DataType.FLOAT, low):
+                _cast_for_readers(graph, value, wanted, node, wide)
+
+
+def _cast_for_readers(
+    graph: ir.Graph, value: ir.Value, wanted: ir.DataType, first: ir.Node, wide: Collection[ir.Node]
+) -> None:
+    readers = [(use.node, use.idx) for use in value.uses() if (use.node in wide) == (first in wide)]
+    producer, tape = value.producer(), TypedTape()
+    up = wanted == ir.DataType.FLOAT
+    if up:
+        index = [*first.inputs].index(value)
+        name = f"{first.name}/CastUp{f'_{index + 1}' if index else ''}"
+    else:
+        name = f"{value.name}/Cast" if producer is None else f"{producer.name}/CastDown"
+    converted = cast(tape, value, wanted, name)
+    for node, index in readers:
+        node.replace_input_with(index, converted)
+    if up:
+        tape.insert_before(first)
+    elif producer is None:
         tape.insert_before(graph[0])
-
-
-def _float32_softmax(graph: ir.Graph, low: ir.DataType) -> list[str]:
-    islands = []
-    for node in [n for n in graph if n.op_type == "Softmax"]:
-        source, result = node.inputs[0], node.outputs[0]
-        assert source is not None
-        up, down = TypedTape(), TypedTape()
-        node.replace_input_with(0, cast(up, source, ir.DataType.FLOAT, f"{node.name}/CastUp"))
-        up.insert_before(node)
-        retype(result, ir.DataType.FLOAT)
-        ir.convenience.replace_all_uses_with(result, cast(down, result, low, f"{node.name}/CastDown"))
-        down.nodes[0].replace_input_with(0, result)
-        down.insert_after(node)
-        islands.append(str(node.name))
-    return islands
+    else:
+        tape.insert_after(producer)
 
 
 def _cast_outputs(graph: ir.Graph, low: ir.DataType) -> None:

@@ -1,0 +1,139 @@
+"""Predict live video for half an hour, with a server that hangs up now and then: no window lost, no growth of memory.
+
+    vivit-export demo --fp32 --target onnx -o out/demo
+    python benchmarks/soak_live.py out/demo
+
+A process of its own sends an H.264 transport stream in real time over TCP, and ends the connection every few minutes.
+Results are written to ``results/reliability/live.json``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+import os
+import socket
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import av
+import click
+import numpy as np
+from common import RESULTS, environment, write_results
+from soak import growth_of, resident_bytes
+
+import vivit_export as ve
+from vivit_export.errors import ClipError
+from vivit_export.runtime.stream import StreamPrediction
+
+FPS, WIDTH, HEIGHT = 15, 320, 180
+WINDOW, HOP = 1.0, 0.2
+LOOK_SECONDS = 1.0
+
+
+def serve(seconds: float, connections: int, tell: Connection) -> None:
+    """Send a stream over one connection after the other, each for its share of the time; tell the frames of each."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        tell.send(listening.getsockname()[1])
+        for _ in range(connections):
+            client, _ = listening.accept()
+            with client:
+                tell.send(send(client, seconds / connections))
+
+
+def send(client: socket.socket, seconds: float) -> int:
+    """Encode and send pictures in real time; return how many."""
+    target = io.BytesIO()
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    begin, number = time.monotonic(), 0
+    with av.open(target, "w", format="mpegts") as container:
+        stream: Any = container.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.options = {"preset": "ultrafast", "tune": "zerolatency", "g": str(2 * FPS)}
+        for number in range(1, round(seconds * FPS) + 1):
+            gray = ((x + 7 * number) // 3 % 256).astype(np.uint8) // 2 + ((y + 3 * number) // 2 % 128).astype(np.uint8)
+            picture = np.repeat(gray[:, :, None], 3, axis=2)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            client.sendall(_taken(target))
+            time.sleep(max(0.0, begin + number / FPS - time.monotonic()))
+        container.mux(stream.encode())
+    client.sendall(_taken(target))
+    return number
+
+
+def _taken(target: io.BytesIO) -> bytes:
+    data = target.getvalue()
+    target.seek(0)
+    target.truncate()
+    return data
+
+
+def expected_windows(frames: int) -> int:
+    """How many windows that many frames have, at a whole number of frames for each hop."""
+    window, hop = round(WINDOW * FPS), round(HOP * FPS)
+    return max(0, (frames - window) // hop + 1)
+
+
+def facts(sent: Sequence[int], results: Sequence[StreamPrediction], resident: Sequence[int]) -> dict[str, Any]:
+    """What is written of a soak."""
+    found = [[r for r in results if r.connection == number] for number in range(len(sent))]
+    starts = [r.span_seconds[0] for r in results]
+    latencies = 1000 * np.array([r.latency_seconds for r in results])
+    third = max(1, len(latencies) // 3)
+    return {
+        "connections": len(sent),
+        "frames_sent": sum(sent),
+        "windows": len(results),
+        "windows_expected": sum(map(expected_windows, sent)),
+        "windows_missing": sum(max(0, expected_windows(n) - len(some)) for n, some in zip(sent, found, strict=True)),
+        "windows_dropped": sum(r.dropped for r in results),
+        "in_order": starts == sorted(starts),
+        "finite": all(bool(np.isfinite(r.prediction.logits).all()) for r in results if r.prediction.logits is not None),
+        "latency_ms": {
+            "first third, p95": round(float(np.percentile(latencies[:third], 95)), 1),
+            "last third, p95": round(float(np.percentile(latencies[-third:], 95)), 1),
+            "max": round(float(latencies.max()), 1),
+        },
+        **growth_of(resident),
+    }
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--minutes", default=30.0, show_default=True)
+@click.option("--connections", default=6, show_default=True, help="How many, one after the other.")
+@click.option(
+    "--results", "folder", type=click.Path(path_type=Path), default=RESULTS / "reliability", help="Folder to write to."
+)
+def main(bundle: Path, minutes: float, connections: int, folder: Path) -> None:
+    """Write benchmarks/results/reliability/live.json."""
+    content: dict[str, Any] = {"environment": environment(), "minutes": minutes}
+    told, tell = multiprocessing.Pipe(duplex=False)
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(60 * minutes, connections, tell))
+    server.start()
+    results, resident, notes, looked = list[StreamPrediction](), list[int](), list[str](), 0.0
+    with ve.open_session(bundle) as session, contextlib.suppress(ClipError):  # when nobody sends any more
+        content["engine"] = session.details
+        address = f"tcp://127.0.0.1:{told.recv()}"
+        for result in ve.stream(session, address, window=WINDOW, hop=HOP, reconnect=3.0, note=notes.append):
+            results.append(result)
+            if time.monotonic() - looked >= LOOK_SECONDS:
+                looked = time.monotonic()
+                resident.append(resident_bytes())
+    server.join(10)
+    sent = [told.recv() for _ in range(connections)]
+    content |= facts(sent, results, resident)
+    content["environment"]["load_after"] = round(os.getloadavg()[0], 2)
+    content["remarks"] = len(notes)
+    print({key: value for key, value in content.items() if key != "environment"})
+    print(write_results("live", content, folder))
+
+
+if __name__ == "__main__":
+    main()
