@@ -12,7 +12,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 OTHER  ?= python3.13
 SERVING := tests/bundle tests/calibration tests/deploy tests/report tests/runtime $(filter-out tests/test_architecture.py,$(wildcard tests/test_*.py))
-EXTRAS  := export,cpu,openvino,rtx,sign,triton,dev
+EXTRAS  := export,cpu,openvino,ray,rtx,sign,triton,dev
 CPP    := $(shell find vivit_export tests benchmarks fuzz -name '*.[ch]pp' -o -name '*.h')
 
 .PHONY: demo test test-lowest test-compat fuzz lint format venv dist clean

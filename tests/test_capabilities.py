@@ -68,5 +68,6 @@ def test_every_name_that_ci_requires_is_known() -> None:
         "atheris",
         "chromium",
         "axe",
+        "ray",
     }
     assert set(line.partition("=")[2].split(",")) <= known

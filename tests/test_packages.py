@@ -66,6 +66,8 @@ def test_the_base_install_is_for_serving() -> None:
         ("onnx_ir.passes", '"vivit-export[export]"'),
         ("numpy", "vivit-export"),
         ("cryptography.x509", '"vivit-export[sign]"'),
+        ("ray", '"vivit-export[ray]"'),
+        ("pyarrow.parquet", '"vivit-export[ray]"'),
     ],
 )
 def test_a_missing_package_is_told_with_its_extra(module: str, command: str) -> None:

@@ -16,6 +16,7 @@ from vivit_export.errors import EnvironmentFault, MissingDependencyError, option
 EXPORT = "export"
 REPORT = "report"
 SIGN = "sign"
+RAY = "ray"
 # Modules that the base install does not have, by the extra that installs them. Those of the engines are not here:
 # their errors name the engine.
 EXTRAS = {
@@ -26,11 +27,14 @@ EXTRAS = {
     "onnxscript": EXPORT,
     "jinja2": REPORT,
     "cryptography": SIGN,
+    "ray": RAY,
+    "pyarrow": RAY,
 }
 _NEEDED_FOR = {
     EXPORT: "exporting a checkpoint, or running it in PyTorch, needs",
     REPORT: "a report as a page needs",
     SIGN: "signing a bundle, or verifying who signed it, needs",
+    RAY: "running on Ray needs",
 }
 # PyAV before 17 ignores that a stream says BT.709, which is up to 36 levels off, and 14.0 does not know turned videos.
 # 17.0 crashes if streams appear while it looks into a file with options for decoders, as those of FLV do.

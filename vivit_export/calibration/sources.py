@@ -88,23 +88,37 @@ def _inside(paths: Sequence[Path], root: Path | None = None) -> list[Source]:
 
 
 def _listed(place: Path) -> list[Path]:
+    paths = []
+    for number, path, is_file in read_list(place):
+        if not is_file:
+            raise ClipError(f"line {number} of {place} lists {path}, which is not a file; correct the list")
+        paths.append(path)
+    return paths
+
+
+def read_list(place: Path) -> Iterator[tuple[int, Path, bool]]:
+    """Yield the number of each line of a list, the video that it names, and whether there is such a file.
+
+    Args:
+        place: a text file with one path per line, relative to it; a label may follow, and `` #`` starts a comment.
+
+    Raises:
+        ClipError: it cannot be read, or lists nothing.
+    """
+    is_empty = True
     try:
-        lines = place.read_text(encoding="utf-8-sig").splitlines()
+        with place.open(encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, 1):
+                readings = list(_readings(line.strip()))
+                path = next((place.parent / text for text in readings if os.path.isfile(place.parent / text)), None)
+                is_remark = line.lstrip().startswith("#") or (number == 1 and _is_header(place, (readings or [""])[-1]))
+                if path is not None or (readings and not is_remark):
+                    is_empty = False
+                    yield number, path or place.parent / readings[0], path is not None
     except (OSError, UnicodeDecodeError) as e:
         raise ClipError(f"{place} cannot be read as a list of paths ({e}); write one path a line") from e
-    paths = []
-    for number, line in enumerate(lines, 1):
-        readings = list(_readings(line.strip()))
-        path = next((place.parent / text for text in readings if os.path.isfile(place.parent / text)), None)
-        if path is not None:
-            paths.append(path)
-        elif readings and not line.lstrip().startswith("#") and not (number == 1 and _is_header(place, readings[-1])):
-            raise ClipError(
-                f"line {number} of {place} lists {place.parent / readings[0]}, which is not a file; correct the list"
-            )
-    if not paths:
+    if is_empty:
         raise ClipError(f"{place} lists no videos; write one path a line")
-    return paths
 
 
 def _readings(line: str) -> Iterator[str]:

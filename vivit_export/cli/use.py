@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from vivit_export.choices import CpuPrecision, Decode
+from vivit_export.cli.cluster import NOT_ON_RAY, Asked, RayChoice, predict_on_ray, ray_options
 from vivit_export.cli.live import LiveChoice, live_options, live_source
 from vivit_export.cli.options import (
     Command,
@@ -107,6 +108,7 @@ def inspect(
 )
 @span_options
 @live_options
+@ray_options
 @signature_options
 @output_options
 def predict(
@@ -128,6 +130,7 @@ def predict(
     form: PredictionFormat | None,
     spans: SpanRule | None,
     live: LiveChoice,
+    cluster: RayChoice,
     require_signature: tuple[Path, ...],
     identity: str | None,
     as_json: bool,
@@ -141,7 +144,15 @@ def predict(
 
     One VIDEO may be live: rtsp://, rtsps://, http://, https://, udp:// or tcp:// and the rest of an address,
     /dev/videoN, or - for standard input. It needs --window, and prints a line per window as it comes.
+
+    With --ray, VIDEO may also be a list of paths (.txt, .csv, .tsv, .parquet) or webdataset shards (.tar).
     """
+    if cluster.ray is not None:
+        refuse_given(f"is for a run in this process; leave it out with {option('ray')}", only=NOT_ON_RAY)
+        run_of = (engine, device, cpu_precision, not no_self_test, decode, readers, top_k, require_signature, identity)
+        predict_on_ray(cluster, Asked(bundle, videos, sampling, window, hop, labels, *run_of), as_json, progress)
+        return
+    cluster.refuse_without_ray()
     from vivit_export.runtime import predict as run
     from vivit_export.runtime.embeddings import files_of, require_outputs
     from vivit_export.runtime.listing import ListedVideos, list_videos

@@ -97,7 +97,7 @@ class VideoFault:
 
 
 @dataclass(frozen=True, slots=True)
-class _Item:
+class Item:
     """What leads to one prediction: a video, or one window of it."""
 
     path: Path
@@ -287,24 +287,43 @@ def predict_videos(
         session.require_own_sampling(contract)
         yield from _run_concurrently(lambda path: [_sent(session, contract, path)], iter(files), in_flight)
         return
-    rows, works = 1, _windows(files, contract, windows, reading) if windows else None
-    if works is None:
+    if windows is None:
         readers = num_readers(readers, len(files))
-        rows, works = num_views(contract), _videos(files, contract, reading, readers)
+    works, rows = works_of(files, contract, windows, reading, readers or 1), rows_of_each(contract, windows)
     sizes = {"items": 1, "at_once": in_flight} if in_flight else {}
     for item, outcome in session.run_overlapped(works, rows=rows, readers=readers, **sizes):
-        yield _result(item, outcome, contract)
+        yield result_of(item, outcome, contract)
 
 
-def _videos(files: Sequence[Path], contract: Contract, reading: Reading, readers: int) -> Iterator[Work[_Item]]:
+def works_of(
+    files: Sequence[Path], contract: Contract, windows: WindowRule | None, reading: Reading, readers: int
+) -> Iterator[Work[Item]]:
+    """Return what leads to the predictions of videos, in order: each writes its rows of a batch.
+
+    Args:
+        files: videos.
+        contract: says which frames and crops.
+        windows: read windows, one after the other, here.
+        reading: how much of each video is decoded.
+        readers: how many videos are read at once, which share the cores.
+    """
+    return _windows(files, contract, windows, reading) if windows else _videos(files, contract, reading, readers)
+
+
+def rows_of_each(contract: Contract, windows: WindowRule | None) -> int:
+    """Return how many rows of a batch lead to one prediction: one for each view, of which a window has one."""
+    return 1 if windows else num_views(contract)
+
+
+def _videos(files: Sequence[Path], contract: Contract, reading: Reading, readers: int) -> Iterator[Work[Item]]:
     """Read the views of each video, in threads."""
     ViewCropper(contract)  # views that are impossible are no fault of a video
     reading = share_cores(reading, readers)
     for path in files:
-        yield Work(_Item(path), partial(read_views_to, path=path, contract=contract, reading=reading))
+        yield Work(Item(path), partial(read_views_to, path=path, contract=contract, reading=reading))
 
 
-def _windows(files: Sequence[Path], contract: Contract, rule: WindowRule, reading: Reading) -> Iterator[Work[_Item]]:
+def _windows(files: Sequence[Path], contract: Contract, rule: WindowRule, reading: Reading) -> Iterator[Work[Item]]:
     """Read windows one after the other, here; one that cannot be read is a fault in its place."""
     preprocessor = Preprocessor(contract.clip, contract.preprocess)
 
@@ -320,12 +339,13 @@ def _windows(files: Sequence[Path], contract: Contract, rule: WindowRule, readin
             for window in windows:
                 require_size(window.frames[None], path, contract)
                 span = (window.start_seconds, window.end_seconds)
-                yield Work(_Item(path, span), partial(copy, window.frames))
+                yield Work(Item(path, span), partial(copy, window.frames))
         except ClipError as e:
-            yield Work(_Item(path), partial(fail, e))
+            yield Work(Item(path), partial(fail, e))
 
 
-def _result(item: _Item, outcome: dict[str, Float32] | ClipError, contract: Contract) -> VideoPrediction | VideoFault:
+def result_of(item: Item, outcome: dict[str, Float32] | ClipError, contract: Contract) -> VideoPrediction | VideoFault:
+    """Return the prediction that an item's rows of the outputs give, averaged, or its fault."""
     if isinstance(outcome, ClipError):
         return VideoFault(item.path, outcome)
     mean = {name: average_views(rows) for name, rows in outcome.items()}

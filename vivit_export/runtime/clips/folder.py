@@ -11,10 +11,11 @@ from vivit_export.errors import ClipError, counted
 from vivit_export.files import as_path
 from vivit_export.runtime.clips.video.container import require_file
 
-_SUFFIXES = (
+VIDEO_SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
     *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
 )
+"""A file in a folder is taken for a video if its name ends in one of these."""
 _SHOWN = 3
 
 
@@ -42,7 +43,7 @@ def find_clips(folder_or_file: str | Path, note: Callable[[str], None] | None = 
     if not found.videos:
         aside = f" (ignored: {found.ignored_text})" if found.ignored else ""
         raise ClipError(
-            f"{root} holds no video; files with one of these suffixes are taken: {' '.join(_SUFFIXES)}{aside}"
+            f"{root} holds no video; files with one of these suffixes are taken: {' '.join(VIDEO_SUFFIXES)}{aside}"
         )
     if found.ignored and note is not None:
         note(f"ignored in {root}: {found.ignored_text}")
@@ -94,7 +95,7 @@ def _search(root: Path) -> _Found:
         inner[:] = [name for name in inner if not name.startswith(".")]
         for name in files:
             path = os.path.join(folder, name)
-            if os.path.splitext(name)[1].lower() not in _SUFFIXES:
+            if os.path.splitext(name)[1].lower() not in VIDEO_SUFFIXES:
                 if not name.startswith("."):  # the system's own, such as .DS_Store
                     found.ignore("files without the suffix of a video", below(folder, name))
             elif name.startswith("."):

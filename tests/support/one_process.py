@@ -1,0 +1,48 @@
+"""A stand-in for Ray that runs everything in this process, partition after partition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from vivit_export.datasets import predict
+from vivit_export.datasets.inputs import Partition
+from vivit_export.datasets.work import Engine, Job, Outcome, Probe, probe, read_batches
+
+
+class OneProcess:
+    """What `Cluster` is, without Ray; ``after`` is called after each batch."""
+
+    text = "one process"
+
+    def __init__(self, after: Callable[[Outcome], object] = bool) -> None:
+        self._after = after
+
+    def probe(self, job: Job, _gpus: float) -> Probe:
+        found = probe(job)
+        if found.failure is not None:
+            raise found.failure
+        return found
+
+    def engines(self, _share: float, _device: str | None) -> tuple[int, float]:
+        return 1, 0.0
+
+    def run(self, partitions: Iterator[Partition], job: Job, **_options: object) -> Generator[Outcome, None, None]:
+        engine = Engine(job)
+        for partition in partitions:
+            for batch in read_batches(partition, job):
+                outcome = engine.run(batch)
+                self._after(outcome)
+                yield outcome
+
+
+def use_one_process(monkeypatch: pytest.MonkeyPatch, after: Callable[[Outcome], object] = bool) -> None:
+    """Let runs on Ray take place here."""
+
+    @contextmanager
+    def connected(_address: str) -> Iterator[OneProcess]:
+        yield OneProcess(after)
+
+    monkeypatch.setattr(predict, "connected", connected)

@@ -1,0 +1,146 @@
+"""The options of runs on Ray, and what they print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from vivit_export.cli.options import grouped
+from vivit_export.cli.show import show_json, show_text
+from vivit_export.cli.values import PATH
+from vivit_export.errors import UsageError, counted, option
+from vivit_export.runtime.session.triton.address import is_address
+
+if TYPE_CHECKING:
+    from vivit_export.choices import CpuPrecision, Decode
+    from vivit_export.cli.options import SamplingChoice
+    from vivit_export.datasets.predict import Summary
+    from vivit_export.progress import Progress
+    from vivit_export.runtime.clips.windows import Unit
+
+# Options of predict that a run on Ray does not have: it writes tables.
+NOT_ON_RAY = (
+    *("embedding", "force", "form", "on_late", "timeout", "reconnect"),
+    *("spans", "span_on", "span_off", "span_shortest", "span_bridge"),
+)
+
+
+class RayChoice(NamedTuple):
+    """Where a run takes place; None: in this process."""
+
+    ray: str | None
+    output: Path | None
+    gpu_share: float | None
+
+    def refuse_without_ray(self) -> None:
+        """Refuse what has no meaning in this process.
+
+        Raises:
+            UsageError: it is given.
+        """
+        for name in ("output", "gpu_share"):
+            if getattr(self, name) is not None:
+                raise UsageError(f"{option(name)} is for a run on Ray; give {option('ray')} too")
+
+    def require_output(self) -> Path:
+        """Return the folder of results.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if self.output is None:
+            raise UsageError(f"a run on Ray writes its results to a folder; name it with {option('output', 'DIR')}")
+        return self.output
+
+
+ray_options = grouped(
+    "cluster",
+    RayChoice,
+    click.option(
+        "--ray",
+        is_flag=False,
+        flag_value="",
+        metavar="[ADDRESS]",
+        help="Run on Ray: on the cluster at HOST:PORT, or local.  [default: $RAY_ADDRESS, or local]",
+    ),
+    click.option("-o", "--output", type=PATH, metavar="DIR", help="Ray: folder for the results; a rerun goes on."),
+    click.option("--gpu-share", type=float, help="Ray: share of a GPU that an engine takes.  [default: 1]"),
+)
+
+
+class Asked(NamedTuple):
+    """What is predicted, and how; as the options of ``vivit predict`` say."""
+
+    bundle: Path | str
+    videos: tuple[Path | str, ...]
+    sampling: SamplingChoice
+    window: tuple[float, Unit] | None
+    hop: tuple[float, Unit] | None
+    labels: Path | None
+    engine: str | None
+    device: str | None
+    cpu_precision: CpuPrecision | None
+    self_test: bool
+    decode: Decode
+    readers: int | None
+    top_k: int
+    require_signature: tuple[Path, ...]
+    identity: str | None
+
+
+def predict_on_ray(cluster: RayChoice, asked: Asked, as_json: bool, progress: Progress) -> None:
+    """Predict on Ray, print a summary, and fail if a clip could not be used.
+
+    Raises:
+        UsageError: the options conflict; or a served model or live video, which are not run here.
+        ClipError: clips could not be used; the others are predicted.
+    """
+    output = cluster.require_output()
+    places = [video for video in asked.videos if isinstance(video, Path)]
+    for address in (asked.bundle, asked.engine, *(video for video in asked.videos if isinstance(video, str))):
+        if isinstance(address, str) and (address is not asked.engine or is_address(address)):
+            raise UsageError(f"{option('ray')} runs engines on files; leave it out for {address}")
+    from vivit_export.bundle import Bundle
+    from vivit_export.datasets.cluster import choose_address
+    from vivit_export.datasets.predict import predict_dataset
+    from vivit_export.runtime.predict import adapt_contract, read_source, window_rule
+
+    where = choose_address(cluster.ray or "")
+    windows = window_rule(asked.window, asked.hop, asked.sampling.views)
+    source, own_contract = read_source(asked.bundle, progress, asked.require_signature or None, asked.identity)
+    assert isinstance(source, Bundle)
+    summary = predict_dataset(
+        source,
+        places,
+        output,
+        contract=adapt_contract(own_contract, labels=asked.labels, **asked.sampling._asdict()),
+        windows=windows,
+        engine=asked.engine,
+        device=asked.device,
+        cpu_precision=asked.cpu_precision,
+        self_test=asked.self_test,
+        decode=asked.decode,
+        readers=asked.readers,
+        top_k=asked.top_k,
+        signed_by=asked.require_signature,
+        identity=asked.identity,
+        address=where,
+        gpu_share=1.0 if cluster.gpu_share is None else cluster.gpu_share,
+        progress=progress,
+    )
+    show_summary(summary, as_json)
+    summary.require()
+
+
+def show_summary(summary: Summary, as_json: bool) -> None:
+    """Print what a run on Ray has done."""
+    if as_json:
+        show_json(summary.to_json())
+        return
+    before = f" ({summary.done_before} of them by an earlier run)" if summary.done_before else ""
+    show_text(
+        f"{summary.path}  {counted(summary.rows, 'rows')} of {summary.inputs}, "
+        f"{counted(summary.faults, 'clips')} unusable, in {counted(summary.partitions, 'partitions')}{before}"
+    )
