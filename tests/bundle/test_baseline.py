@@ -106,6 +106,15 @@ def test_what_cannot_be_compared_is_refused(before: DriftReport, said: str) -> N
         compare_checks(report([0.1, 0.1], names=("a", "b")), before, "old.json")
 
 
+def test_other_views_are_refused() -> None:
+    one = report([0.1])
+    more = replace(one, clips=replace(one.clips, views=(4, 3)))
+    with pytest.raises(
+        InputError, match=r"^old\.json is of a check with 4x3 views, and this one has 1x1; use the same$"
+    ):
+        compare_checks(one, more, "old.json")
+
+
 def test_a_regression_fails_the_check() -> None:
     now = report([0.02] * 8)
     worse = replace(now, baseline=compare_checks(now, report([0.01] * 8), "old.json"))

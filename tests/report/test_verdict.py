@@ -39,6 +39,14 @@ def test_failed_with_the_first_reason_and_how_many_more() -> None:
     )
 
 
+def test_failed_against_a_stored_run_alone() -> None:
+    found = replace(checks(), baseline=Baseline("old.json", 8, 0, 0, 1.2, ("a new clear flip",)))
+    assert not found.passed
+    verdict = verdict_of(found)
+    assert verdict.state == "failed"
+    assert verdict.reason.lower() == found.failures()[0].lower()
+
+
 def test_what_was_not_run_is_not_passed() -> None:
     assert verdict_of(None).word == "NOT CHECKED"
     left_out = drift_report(Run("tensorrt", 1, True, None, "no GPU"))

@@ -22,7 +22,7 @@ from vivit_export.bundle.accuracy import CHANCE, Accuracy, Share, mcnemar
 from vivit_export.errors import InputError, counted
 
 if TYPE_CHECKING:
-    from vivit_export.bundle.checks import DriftReport
+    from vivit_export.bundle.checks import CheckedClips, DriftReport
     from vivit_export.bundle.clip_view import ClipView
 
 GROWTH = 1.5
@@ -77,7 +77,7 @@ def compare_checks(now: DriftReport, before: DriftReport, source: str) -> Baseli
     a, b = _view(before, source), now.view
     if b is None:
         raise InputError(f"no gated run could run here, so nothing can be compared with {source}")
-    require_same_clips(now.names, before, source)
+    require_same_clips(now.clips, before, source)
     order = [before.names.index(name) for name in now.names]
     old, new = [a.drift[i] for i in order], b.drift
     pairs = [(x, y) for x, y in zip(old, new, strict=True) if x is not None and y is not None]
@@ -92,13 +92,17 @@ def compare_checks(now: DriftReport, before: DriftReport, source: str) -> Baseli
     return Baseline(source, len(now.names), larger, smaller, growth, tuple(found))
 
 
-def require_same_clips(names: Sequence[str], before: DriftReport, source: str) -> None:
-    """Refuse a stored check on other clips.
+def require_same_clips(clips: CheckedClips, before: DriftReport, source: str) -> None:
+    """Refuse a stored check on other clips, or on other views of them.
 
     Raises:
         InputError: it ran on others, or more, or fewer; or does not tell clip by clip.
     """
+    names, views = clips.names, clips.views
     _view(before, source)
+    if views != before.clips.views:
+        words = ["x".join(map(str, each)) for each in (before.clips.views, views)]
+        raise InputError(f"{source} is of a check with {words[0]} views, and this one has {words[1]}; use the same")
     if sorted(names) != sorted(before.names):
         other = sorted(set(names).symmetric_difference(before.names))
         example = f", such as {other[0]}" if other else ""

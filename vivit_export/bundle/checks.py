@@ -230,11 +230,13 @@ class CheckedClips:
         source: where the clips come from.
         names: names of the clips.
         videos: what the header of each video says, if the clips were read from videos of the user.
+        views: temporal and spatial views of each clip, over which results are averaged.
     """
 
     source: str
     names: tuple[str, ...]
     videos: tuple[VideoFacts | None, ...] = ()
+    views: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True, slots=True)

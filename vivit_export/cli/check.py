@@ -18,6 +18,7 @@ from vivit_export.cli.options import (
 )
 from vivit_export.cli.show import CheckFormat, show_report
 from vivit_export.cli.values import FILE, PATH, refuse_given
+from vivit_export.cli.values import views as parse_views
 from vivit_export.errors import UsageError, option
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _OF_RUN = (
     *("engine", "device", "cpu_precision", "against", "clips", "num_clips", "checkpoint", "gate", "labels"),
-    *("per_block", "save", "decode", "readers", "require_signature", "identity"),
+    *("views", "baseline", "per_block", "save", "decode", "readers", "require_signature", "identity"),
 )
 
 
@@ -42,6 +43,12 @@ _OF_RUN = (
 @click.option("--checkpoint", metavar="MODEL", help="Checkpoint that BUNDLE was exported from, for the eager model.")
 @click.option("--gate", metavar="LIMITS", help="Drift limits, e.g. top1=0.99,max=0.02.  [default: the bundle's]")
 @click.option("--labels", type=FILE, help="File with a clip and its label in each line: how often both are right.")
+@click.option(
+    "--views",
+    callback=parse_views,
+    metavar="TxS",
+    help="Average T temporal and S spatial views of each video of --clips.",
+)
 @click.option("--per-block", is_flag=True, help="Also show where drift begins, from the embeddings to the logits.")
 @click.option(
     "--format",
@@ -68,6 +75,7 @@ def check(
     checkpoint: str | None,
     gate: str | None,
     labels: Path | None,
+    views: tuple[int, int] | None,
     per_block: bool,
     form: CheckFormat | None,
     baseline: Path | None,
@@ -113,6 +121,7 @@ def check(
         num_clips=num_clips,
         gate=gate,
         labels=labels,
+        views=views,
         baseline=baseline,
         per_block=per_block,
         decode=decode,

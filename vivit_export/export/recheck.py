@@ -41,8 +41,10 @@ from vivit_export.runtime.drift.check import (
     tuned_batches,
 )
 from vivit_export.runtime.drift.metrics import compare
+from vivit_export.runtime.drift.over_views import averaging, by_clip
 from vivit_export.runtime.drift.parity import graph_parity
 from vivit_export.runtime.drift.truth import read_truth, require_one_label
+from vivit_export.runtime.predict import adapt_contract
 from vivit_export.runtime.select import CPU_ENGINES, open_session
 from vivit_export.runtime.session.session import Session
 
@@ -62,6 +64,7 @@ def check(
     num_clips: int | None = None,
     gate: str | None = None,
     labels: str | Path | None = None,
+    views: tuple[int, int] | None = None,
     baseline: str | Path | None = None,
     per_block: bool = False,
     decode: Decode = "auto",
@@ -85,6 +88,7 @@ def check(
         num_clips: use at most this many clips.
         gate: limits such as ``top1=0.99``, which override those that the bundle was exported with.
         labels: file with the known label of each clip, which adds how often both models are right; see `read_truth`.
+        views: average the results over so many temporal and spatial views of each video in ``clips``.
         baseline: report of an earlier check, which this one must not be worse than; see `vivit_export.bundle.baseline`.
         per_block: also measure the drift at each tap, from the embeddings to the logits; see `DriftReport.taps`.
         decode: ``auto``: decode what the clips need of each video; ``full``: all of it, to find any damage.
@@ -114,6 +118,7 @@ def check(
     with progress.stage("verify the bundle"):
         source = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         require_signer(source, require_signature, identity)
+    _check_views(views, source, clips, per_block)
     known = None if labels is None else as_path(labels, "labels")
     if known is not None:
         _require_labels(known, source, chosen, clips)
@@ -125,10 +130,10 @@ def check(
             reference = golden_reference(source, num_clips, limits, known)
         else:
             reference = eager_reference(
-                source, clips, checkpoint, num_clips, limits, known, per_block, reading, readers, progress
+                source, clips, checkpoint, num_clips, limits, known, views, per_block, reading, readers, progress
             )
         if stored is not None:
-            require_same_clips(reference.clips.names, stored, str(baseline))
+            require_same_clips(reference.clips, stored, str(baseline))
         runs = [*reference.runs, *_session_runs(source, session, reference, limits, progress)]
     with progress.stage("compare preprocessed pixels"):
         in_graph = _graph_parity(source, reference.frames)
@@ -238,6 +243,15 @@ def _require_labels(labels: Path, bundle: Bundle, against: Against, clips: str |
         read_truth(labels, bundle.contract, (), clip_names(None if clips is None else Path(clips)))
 
 
+def _check_views(views: tuple[int, int] | None, bundle: Bundle, clips: str | Path | None, per_block: bool) -> None:
+    given = option("views", views and "x".join(map(str, views)))
+    if views is not None and clips is None:
+        raise UsageError(f"{given} is for videos, and the golden clips are frames; name videos with {option('clips')}")
+    if views is not None and per_block:
+        raise UsageError(f"{given} and {option('per_block')} exclude each other: blocks are compared on single clips")
+    adapt_contract(bundle.contract, views=views)
+
+
 def _check_reading(against: Against, decode: Decode, readers: int | None) -> None:
     if decode not in get_args(Decode):
         raise UsageError(f"{option('decode', repr(decode))} is not one of {', '.join(get_args(Decode))}")
@@ -259,7 +273,9 @@ def _session_runs(bundle: Bundle, session: Session, reference: Reference, gate: 
     )
     with progress.stage(f"run {counted(len(reference.frames), 'clips')} on {session.engine}"):
         tuned = tuned_batches(bundle)
-        runs = check_session(session, reference.frames, reference.outputs, gate, tuned, reference.tally)
+        runs = check_session(
+            session, reference.frames, reference.outputs, gate, tuned, reference.tally, reference.views
+        )
     if session.engine in CPU_ENGINES and bundle.precision.rounds:
         runs.append(_emulated_run(bundle, reference, gate, progress))
     return runs
@@ -284,9 +300,9 @@ def _emulated_run(bundle: Bundle, reference: Reference, gate: Gate, progress: Pr
         clips: npt.NDArray[Any] = reference.frames
         if bundle.contract.io.mode == "pixels":
             clips = Preprocessor(bundle.contract.clip, bundle.contract.preprocess).to_pixels(reference.frames)
-        task = bundle.contract.task
-        named = f"{emulated.name}, {name}"
-        return run_full_batches(emulated.run, named, clips, reference.outputs, gate, task, 1, reference.tally)
+        execute, views = averaging(emulated.run, reference.views, 1), by_clip(clips, reference.views)
+        task, named = bundle.contract.task, f"{emulated.name}, {name}"
+        return run_full_batches(execute, named, views, reference.outputs, gate, task, 1, reference.tally)
 
 
 def _graph_parity(bundle: Bundle, frames: npt.NDArray[np.uint8]) -> Parity | None:

@@ -16,6 +16,7 @@ from vivit_export.bundle.taps import TapReport
 from vivit_export.errors import CheckpointError, UsageError, counted, option
 from vivit_export.export.checkpoint.files import hash_weights
 from vivit_export.export.clips import clip_names, load_check_clips, num_check_clips
+from vivit_export.export.view_clips import load_view_clips
 from vivit_export.packages import naming_the_extra
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress
@@ -25,8 +26,10 @@ from vivit_export.runtime.drift.check import (
 )
 from vivit_export.runtime.drift.clip_view import ClipTally
 from vivit_export.runtime.drift.metrics import compare
+from vivit_export.runtime.drift.over_views import averaged
 from vivit_export.runtime.drift.per_clip import Outputs
 from vivit_export.runtime.drift.truth import read_truth
+from vivit_export.runtime.predict import adapt_contract
 
 if TYPE_CHECKING:
     from vivit_export.export.checkpoint.load import Checkpoint
@@ -45,6 +48,12 @@ class Reference:
     parity: tuple[Parity, ...] = ()
     taps: TapReport | None = None
     of_graph: Outputs | None = None
+
+    @property
+    def views(self) -> int:
+        """How many rows of ``frames`` are views of one clip."""
+        temporal, spatial = self.clips.views
+        return temporal * spatial
 
 
 def golden_reference(bundle: Bundle, num_clips: int | None, gate: Gate, labels: Path | None) -> Reference:
@@ -101,6 +110,7 @@ def eager_reference(
     num_clips: int | None,
     gate: Gate,
     labels: Path | None,
+    views: tuple[int, int] | None,
     per_block: bool,
     reading: Reading,
     readers: int | None,
@@ -120,7 +130,11 @@ def eager_reference(
     with progress.stage("read the clips"):
         limit = num_check_clips(num_clips, folder, loaded.flops_per_clip)
         place = None if folder is None else Path(folder)
-        clips = load_check_clips(bundle.contract, place, limit, progress.note, reading, readers)
+        if views is None or place is None:
+            clips = load_check_clips(bundle.contract, place, limit, progress.note, reading, readers)
+        else:
+            contract = adapt_contract(bundle.contract, views=views)
+            clips = load_view_clips(contract, place, limit, progress.note, reading, readers)
     base = bundle.precision.base
     taps = of_graph = None
     if per_block:
@@ -130,8 +144,9 @@ def eager_reference(
             tapped = block_drift(bundle, loaded, clips.for_input(bundle.contract.io.mode), clips.pixels)
         outputs, low, taps, of_graph = tapped.reference, tapped.low, tapped.report, tapped.graph
     else:
-        outputs = run_eager(loaded, bundle.contract, clips, Precision.FP32, progress)
-        low = run_eager(loaded, bundle.contract, clips, base, progress) if base.rounds else None
+        count = clips.checked.views[0] * clips.checked.views[1]
+        outputs = averaged(run_eager(loaded, bundle.contract, clips, Precision.FP32, progress), count)
+        low = averaged(run_eager(loaded, bundle.contract, clips, base, progress), count) if base.rounds else None
     tally = _tally(bundle, outputs, gate, labels, clips.names, () if labels is None else clip_names(place))
     runs: tuple[Run, ...] = ()
     if low is not None:

@@ -219,7 +219,8 @@ def _percent(share: float | None) -> str:
 
 
 def _drift_lines(checks: DriftReport) -> list[str]:
-    lines = [f"  drift      against {checks.reference}, {counted(len(checks.names), 'clips')}: {checks.source}"]
+    views = "" if checks.clips.views == (1, 1) else f" of {'x'.join(map(str, checks.clips.views))} views"
+    lines = [f"  drift      against {checks.reference}, {counted(len(checks.names), 'clips')}{views}: {checks.source}"]
     for run in checks.runs:
         drift, where = run.drift, f"{run.engine}, batch {run.batch}"
         if drift is None:

@@ -22,6 +22,7 @@ from vivit_export.limits import MOST_GOLDEN_CLIPS
 from vivit_export.records import shown
 from vivit_export.runtime.drift.clip_view import ClipTally
 from vivit_export.runtime.drift.metrics import compare, parse_gate
+from vivit_export.runtime.drift.over_views import averaging, by_clip
 from vivit_export.runtime.drift.per_clip import Outputs
 from vivit_export.runtime.session.session import Session
 
@@ -68,6 +69,7 @@ def check_session(
     gate: Gate,
     batches: Iterable[int] = (),
     tally: ClipTally | None = None,
+    views: int = 1,
 ) -> list[Run]:
     """Run clips in a session at batch 1, at its largest batch, and at the given batches that it accepts.
 
@@ -78,9 +80,15 @@ def check_session(
         gate: sets the margin below which a flip counts as near.
         batches: more sizes to try, such as the one an engine is tuned for.
         tally: see `run_full_batches`.
+        views: how many rows of ``clips`` are views of one clip, over which its results are averaged.
     """
-    sizes, task = checked_batches(session, batches), session.contract.task
-    return [run_full_batches(session.run, session.details, clips, reference, gate, task, size, tally) for size in sizes]
+    sizes, task, clips = checked_batches(session, batches), session.contract.task, by_clip(clips, views)
+
+    def run(size: int) -> Run:
+        execute = averaging(session.run, views, size)
+        return run_full_batches(execute, session.details, clips, reference, gate, task, size, tally)
+
+    return [run(size) for size in sizes]
 
 
 def checked_batches(session: Session, batches: Iterable[int] = ()) -> list[int]:

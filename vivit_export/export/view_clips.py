@@ -1,0 +1,61 @@
+"""All views of the clips of a check, for results that are averaged over them as `predict` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from vivit_export.bundle.checks import CheckedClips
+from vivit_export.contract import Contract
+from vivit_export.export.clips import CheckClips, clip_names
+from vivit_export.runtime import Preprocessor, find_clips, read_views
+from vivit_export.runtime.clips.ahead import num_readers, read_in_order, share_cores
+from vivit_export.runtime.clips.video.facts import video_facts
+from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
+from vivit_export.runtime.clips.views import require_size
+
+
+def load_view_clips(
+    contract: Contract,
+    folder: Path,
+    limit: int | None,
+    note: Callable[[str], None] | None = None,
+    reading: Reading = AS_NEEDED,
+    readers: int | None = None,
+) -> CheckClips:
+    """Decode and crop all views of each video.
+
+    Args:
+        contract: says how to sample and crop, and how many views V there are.
+        folder: the user's videos.
+        limit: see `load_check_clips`, as for the others.
+        note: see there.
+        reading: see there.
+        readers: see there.
+
+    Returns:
+        Clips whose arrays have V rows for each name, one view after the other.
+
+    Raises:
+        ClipError: no video is found, or one cannot be used.
+        UsageError: spatial views of a model that does not crop here.
+    """
+    preprocessor = Preprocessor(contract.clip, contract.preprocess)
+    paths = find_clips(folder, note)[:limit]
+    at_once = num_readers(readers, len(paths))
+    read = partial(read_views, contract=contract, reading=share_cores(reading, at_once))
+    rows = []
+    with closing(read_in_order(read, paths, at_once)) as clips:
+        for path, views in zip(paths, clips, strict=True):
+            if contract.io.frame_size is not None:
+                require_size(views, path, contract)
+            rows.append(views)
+    whole = np.concatenate(rows)
+    crops = whole if contract.io.frame_size is None else np.stack([preprocessor.crops(clip) for clip in whole])
+    names, videos = tuple(clip_names(folder)[:limit]), tuple(map(video_facts, paths))
+    checked = CheckedClips(folder.absolute().name, names, videos, contract.clip.views)
+    return CheckClips(checked, whole, crops, preprocessor.to_pixels(crops))
