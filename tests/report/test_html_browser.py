@@ -23,6 +23,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Pages that are different in kind, each with everything that a bundle may say."""
     made = {}
     contents = {"passed": long_report(), "failed": long_report(worst=0.0812)}
+    contents["saved"] = replace(contents["passed"], recheck=contents["failed"].checks)
     contents["unchecked"] = replace(contents["passed"], checks=None)
     for kind, content in contents.items():
         folder = tmp_path_factory.mktemp(kind)
@@ -60,10 +61,10 @@ def test_it_fits_a_phone_and_a_desk_and_reaches_nothing(tab: browser.Page, pages
     ("kind", "scheme", "width"),
     [
         ("passed", "light", 390),
-        ("passed", "dark", 1280),
         ("failed", "light", 1280),
         ("failed", "dark", 390),
         ("unchecked", "light", 1280),
+        ("saved", "dark", 1280),
         ("compared", "dark", 390),
         ("compared", "light", 1280),
     ],

@@ -67,6 +67,11 @@ class DriftSection:
     strata: tuple[Table, ...]
     cards: tuple[ClipCard, ...]
 
+    @property
+    def clips_title(self) -> str:
+        """Title of the section with the cards."""
+        return self.title.replace("Drift", "Clips", 1)
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSection:
