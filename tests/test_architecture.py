@@ -53,6 +53,7 @@ ROOMS = (
     "export",
     "datasets",
     "cli",
+    "pytest_plugin",
 )
 
 # Cheap to import, or at work wherever a graph is rewritten. Everything else from outside has one home.
@@ -78,6 +79,8 @@ HOMES = {
         f"cli/{n}.py"
         for n in (
             "__init__",
+            "bench",
+            "check",
             "cluster",
             "deploy",
             "export",
@@ -91,6 +94,7 @@ HOMES = {
         )
     },
     "rich": {"progress.py"},
+    "jinja2": {"report/templating.py"},
     "cryptography": {"bundle/signatures/certificates.py", "bundle/signatures/keys.py"},
 }
 

@@ -3,28 +3,26 @@
     make demo
     python tools/make_report_picture.py out/vivit-demo-fp16/report.html
 
-Needs Chromium (Debian and Ubuntu: ``apt-get install chromium``).
+Chromium is fetched if there is none (``tools/fetch_chromium.py``).
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
+import fetch_chromium
 from PIL import Image
 
 PICTURE = Path(__file__).parents[1] / "docs/report.png"
-WIDTH, HEIGHT, COLORS = 1040, 1140, 16
+WIDTH, HEIGHT, COLORS = 1040, 1500, 48
 
 
 def draw(report: Path, picture: Path = PICTURE) -> None:
     """Render a report to a PNG with few colors, which keeps the file small."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        raise SystemExit("Chromium was not found; install it and make sure it is on PATH")
+    browser = str(fetch_chromium.fetch())
     with tempfile.TemporaryDirectory() as folder:
         shot = Path(folder) / "report.png"
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--screenshot={shot}"]

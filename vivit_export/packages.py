@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from vivit_export.errors import EnvironmentFault, MissingDependencyError, option
 
 EXPORT = "export"
+REPORT = "report"
 SIGN = "sign"
 RAY = "ray"
 # Modules that the base install does not have, by the extra that installs them. Those of the engines are not here:
@@ -24,12 +25,14 @@ EXTRAS = {
     "huggingface_hub": EXPORT,
     "onnx_ir": EXPORT,
     "onnxscript": EXPORT,
+    "jinja2": REPORT,
     "cryptography": SIGN,
     "ray": RAY,
     "pyarrow": RAY,
 }
 _NEEDED_FOR = {
     EXPORT: "exporting a checkpoint, or running it in PyTorch, needs",
+    REPORT: "a report as a page needs",
     SIGN: "signing a bundle, or verifying who signed it, needs",
     RAY: "running on Ray needs",
 }

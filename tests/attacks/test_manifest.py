@@ -25,7 +25,7 @@ from vivit_export.errors import BundleError, VivitExportError
 from vivit_export.files import json_text
 from vivit_export.records import to_json
 from vivit_export.report.html import render_html
-from vivit_export.report.text import contents_text, summary_json, summary_text
+from vivit_export.report.text import contents_text, drift_text, summary_json, summary_text
 from vivit_export.runtime.drift.check import gate_of, golden_clips, tuned_batches
 from vivit_export.runtime.select import open_session
 
@@ -96,6 +96,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def use(found: Bundle) -> None:
     """Do everything with a bundle that is done before the first clip, except to copy it."""
     show_text("\n".join([summary_text(found), *contents_text(found)]))
+    if found.manifest.checks:
+        show_text(drift_text(found.manifest.checks))
     render_html(found.manifest).encode("utf-8")
     json_text(summary_json(found, None)).encode("utf-8")
     json_text(to_json(found.manifest)).encode("utf-8")

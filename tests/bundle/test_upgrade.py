@@ -1,7 +1,9 @@
-"""Bundles of the format before this one still open, predict, pass their check and take engines.
+"""Bundles that earlier versions wrote still open, predict, pass their check and take engines.
 
 ``tests/data/vivit-bundle-1`` was exported by the last version that wrote ``vivit-bundle/1`` from
 ``tests/data/vivit-4.46``; ``tests/data/manifest-1`` has the manifest and an engine's sidecar of its INT8 demo.
+``tests/data/vivit-bundle-2`` is of the same checkpoint, exported by commit 0aba593, before sections were added to
+``vivit-bundle/2``.
 """
 
 from __future__ import annotations
@@ -28,34 +30,41 @@ DATA = Path(__file__).parents[1] / "data"
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A copy of the bundle."""
+    """A copy of the bundle of the format before this one."""
     return Path(shutil.copytree(DATA / "vivit-bundle-1", tmp_path / "old"))
 
 
-def test_it_opens(old: Path) -> None:
-    assert json.loads((old / "bundle.json").read_text())["format"] == "vivit-bundle/1"
-    bundle = ve.read_bundle(old)
+@pytest.fixture(params=[1, 2])
+def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A copy of a bundle of each format."""
+    folder = Path(shutil.copytree(DATA / f"vivit-bundle-{request.param}", tmp_path / "old"))
+    assert json.loads((folder / "bundle.json").read_text())["format"] == f"vivit-bundle/{request.param}"
+    return folder
+
+
+def test_it_opens(stored: Path) -> None:
+    bundle = ve.read_bundle(stored)
     assert (bundle.precision, bundle.manifest.precision.attention) == (Precision.FP16, "pattern")
     assert bundle.manifest.model.num_blocks == 2
     assert bundle.manifest.checks is not None and bundle.manifest.checks.passed
 
 
 @pytest.mark.needs_onnxruntime
-def test_it_predicts_and_passes_its_check(old: Path) -> None:
+def test_it_predicts_and_passes_its_check(stored: Path) -> None:
     video = next(clips_path().glob("left*"))
-    with ve.open_session(old, prefer="onnxruntime-cpu") as session:
+    with ve.open_session(stored, prefer="onnxruntime-cpu") as session:
         prediction = session(ve.runtime.read_clip(video, session.contract))
     assert prediction.logits is not None and np.isfinite(prediction.logits).all()
-    assert ve.assert_no_drift(old, engine="onnxruntime-cpu").passed
+    assert ve.assert_no_drift(stored, engine="onnxruntime-cpu").passed
 
 
 @pytest.mark.needs_rtx
-def test_it_takes_an_engine_and_is_of_the_new_format_then(old: Path) -> None:
-    bundle = ve.build_engines(old, ("tensorrt-rtx",), sms=(89,), batches=(1, 1, 2))
+def test_it_takes_an_engine_and_is_of_the_new_format_then(stored: Path) -> None:
+    bundle = ve.build_engines(stored, ("tensorrt-rtx",), sms=(89,), batches=(1, 1, 2))
     engine = bundle.engines["tensorrt-rtx-sm89"]
     assert (engine.flavour, engine.profile) == (Flavour.TENSORRT_RTX, Profile(1, 1, 2))
     assert engine.proof[0] == "attention fused in 2 of 2 blocks (Half)"
-    assert json.loads((old / "bundle.json").read_text())["format"] == "vivit-bundle/2"
+    assert json.loads((stored / "bundle.json").read_text())["format"] == "vivit-bundle/2"
 
 
 def test_every_section_is_read() -> None:

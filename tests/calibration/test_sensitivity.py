@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vivit_export.bundle.manifest import ClipsRecord, LayerEffect
 from vivit_export.calibration.ranges import LayerRange, Ranges
-from vivit_export.calibration.sensitivity import fewest_kept, measure
+from vivit_export.calibration.sensitivity import fewest_kept, measure, without_the_needless
 from vivit_export.precision import Precision
 from vivit_export.records import to_json
 
@@ -59,3 +59,24 @@ def test_the_fewest_layers_are_found_in_few_trials(needed: int, total: int) -> N
 @pytest.mark.parametrize("order", [[], ["a"]])
 def test_where_nothing_helps_none_is_returned(order: list[str]) -> None:
     assert fewest_kept(order, lambda keep: False, lambda count: None) is None
+
+
+@given(st.sets(st.integers(0, 9)), st.integers(0, 20))
+def test_what_is_left_is_needed_and_no_more_is_tried_than_allowed(needed: set[int], most: int) -> None:
+    trials: list[int] = []
+    left = without_the_needless(range(10), lambda keep: needed <= set(keep), trials.append, most)
+    assert needed <= set(left)
+    assert len(trials) == min(most, 10)
+    assert most < 10 or set(left) == needed
+    assert list(left) == sorted(left)
+
+
+def test_the_last_is_not_tried_again_where_it_is_known_to_be_needed() -> None:
+    tried: list[Sequence[str]] = []
+
+    def passes(keep: Sequence[str]) -> bool:
+        tried.append(keep)
+        return True
+
+    assert without_the_needless("ab", passes, lambda _: None, 9, last_is_needed=True) == ("b",)
+    assert tried == [["b"]]

@@ -100,7 +100,7 @@ def test_a_rerun_does_only_what_is_missing(run: Run, monkeypatch: pytest.MonkeyP
             raise KeyboardInterrupt
 
     use_one_process(monkeypatch, interrupt)
-    with pytest.raises(KeyboardInterrupt, match="1 of 3 partitions are kept in .*out; the same command goes on"):
+    with pytest.raises(KeyboardInterrupt, match=r"1 of 3 partitions are kept in .*out; the same command goes on"):
         run()
     (kept,) = run.files().items()
     assert json.loads((run.out / "run.json").read_text())["extent"]["done"] == 1
@@ -129,7 +129,9 @@ def test_other_work_into_the_same_folder_is_refused(
         run()
     (run.folder / "017.mp4").touch()
     run.bundle = bundles.demo(precision="fp16")
-    with pytest.raises(OutputError, match="out holds the results of another bundle, .* choose another folder with out"):
+    with pytest.raises(
+        OutputError, match=r"out holds the results of another bundle, .* choose another folder with out"
+    ):
         run()
     assert run.files() == files
     run.out = tmp_path / "mine"
@@ -149,14 +151,14 @@ def test_a_table_of_another_run_is_refused(run: Run, tmp_path: Path, monkeypatch
     run.out = tmp_path / "second"
     run(top_k=1)
     table.rename(run.out / "rows" / "part-000001.parquet")
-    with pytest.raises(OutputError, match="part-000001.parquet is of another run; remove it"):
+    with pytest.raises(OutputError, match=r"part-000001.parquet is of another run; remove it"):
         run(top_k=1)
 
 
 def test_a_full_disk_leaves_whole_partitions(run: Run, small_disk: MountDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     use_one_process(monkeypatch)
     run.out = small_disk(24) / "out"
-    with pytest.raises(OutputError, match="the disk is full; .*; 1 of 3 partitions are kept in .*out"):
+    with pytest.raises(OutputError, match=r"the disk is full; .*; 1 of 3 partitions are kept in .*out"):
         run()
     assert run.files().keys() == {"rows/part-000000.parquet"}
     assert len(read_table(run.out, "rows")) == 15

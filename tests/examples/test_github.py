@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -44,6 +45,7 @@ def test_its_commands_tell_what_is_wrong(bundles: Bundles, tmp_path: Path, gate:
 
     told = run("Check").splitlines()
     assert {line.partition(" ")[0] for line in told} == ({"::error", "::notice"} if code else {"::notice"})
+    assert json.loads((tmp_path / "drift.json").read_text(encoding="utf-8"))["format"] == "vivit-report/2"
     run("Write a JUnit file")
     suite = ElementTree.parse(tmp_path / "drift.xml").getroot()
     assert int(suite.get("tests", "0")) >= 3 and (suite.get("failures") != "0") == bool(code)

@@ -9,10 +9,18 @@ import pytest
 from bundles import Bundles
 from checkpoints import Checkpoints
 from damage import damage
+from made_ranges import DEEP, ranges
 from overflowing import overflowing
 
 import vivit_export as ve
+from vivit_export.bundle.taps import Tap, TapError
+from vivit_export.export.block_drift import find_suspect
+from vivit_export.export.graph.lowering import lower_precision
+from vivit_export.export.graph.quantize import quantize
+from vivit_export.export.graph.rewrites import apply_rewrites, lower_attention
+from vivit_export.export.graph.taps import find_steps
 from vivit_export.export.recheck import check
+from vivit_export.precision import Precision
 from vivit_export.report.taps import suspect_sentence
 
 pytestmark = pytest.mark.needs_onnxruntime
@@ -50,5 +58,44 @@ def test_outliers_that_overflow_lead_to_their_layer_and_to_the_type(checkpoints:
     suspect = report.taps.suspect
     assert (suspect.tap, suspect.cause) == ("layer 1 MLP", "precision")
     assert (suspect.option, suspect.pattern) == ("keep_fp32", r"^layers\.1\.mlp")
-    assert [tap.total.error is None for tap in report.taps.taps] == [False] * 4 + [True] * 3 + [False] * 0
+    assert [tap.total.error is None for tap in report.taps.taps] == [False] * 4 + [True] * 3
     assert "so the type is the cause" in suspect_sentence(report.taps)
+
+
+def test_a_network_without_a_head_ends_with_the_final_norm(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    folder = checkpoints.folder(headless=True)
+    bundle = ve.export_model(str(folder), tmp_path / "out", precision="bf16", targets=("onnx",), check=False)
+    report = check(bundle, checkpoint=str(folder), num_clips=1, per_block=True)
+    assert report.taps is not None and report.taps.suspect is None
+    assert [tap.name for tap in report.taps.taps] == ["embeddings", "layer 0 attention", "layer 0 MLP", "final norm"]
+    assert report.taps.base == "bf16"
+
+
+# --- what to keep --------------------------------------------------------------------------------
+
+FINE, BEYOND = TapError(1e-4, 1.0, 1e-3, 1e-2), TapError(0.2, 0.9, 1.0, 1e-2)
+
+
+@pytest.mark.parametrize(
+    ("index", "errors", "option", "pattern"),
+    [
+        (2, (FINE, BEYOND, BEYOND), "keep_fp16", r"^layers\.0\.mlp"),  # only the codes have it
+        (2, (BEYOND, BEYOND, BEYOND), "keep_fp32", r"^layers\.0\.mlp"),  # fp16 has it too
+        (0, (FINE, BEYOND, BEYOND), "keep_fp32", "^embeddings"),  # there are no codes
+    ],
+)
+def test_codes_are_to_be_kept_in_fp16_and_fp16_in_float32(
+    checkpoints: Checkpoints, index: int, errors: tuple[TapError, TapError, TapError], option: str, pattern: str
+) -> None:
+    model = checkpoints.trace(**DEEP)
+    apply_rewrites(model, Precision.INT8)
+    lower_attention(model)
+    quantize(model, ranges(Precision.INT8))
+    lower_precision(model, Precision.FP16)
+    steps = find_steps(model, 2)
+    taps = [Tap(step.name, *(errors if i >= index else (FINE, FINE, FINE))) for i, step in enumerate(steps)]
+    suspect = find_suspect(taps, steps, Precision.INT8)
+    assert suspect is not None
+    assert (suspect.tap, suspect.option, suspect.pattern) == (steps[index].name, option, pattern)
+    assert index != 2 or suspect.linears == ("layers.0.mlp.fc1", "layers.0.mlp.fc2")
+    assert find_suspect([Tap("a", FINE, FINE, BEYOND)] * len(steps), steps, Precision.INT8) is None

@@ -40,6 +40,10 @@ ONNX, RTX, TRT = ("onnx",), ("tensorrt-rtx",), ("tensorrt",)
             r"^--fp8-attention needs the softmax in the graph, which --attention fused-op hides$",
         ),
         ({"precision": "int8", "keep_fp16": "auto", "check": False}, r"^--keep-fp16 auto needs the check"),
+        ({"fix": True}, r"^--fix has no effect on --fp32, of which no type is wider$"),
+        ({"precision": "fp16", "fix": True, "check": False}, r"^--fix needs the check, which --no-check turns off$"),
+        ({"precision": "fp16", "fix": True, "keep_fp32": "a"}, r"^--fix chooses .*; leave it or --keep-fp32 out$"),
+        ({"precision": "int8", "fix": True, "keep_fp16": "auto"}, r"^--fix chooses .*; leave it or --keep-fp16 out$"),
         ({"precision": "fp16", "keep_fp32": "["}, r"^--keep-fp32 '\[' is not a regular expression"),
         ({"precision": "fp16", "keep_fp32": ""}, r"^--keep-fp32 '' matches every name; name what to keep"),
         ({"keep_fp32": "fc2"}, r"^--keep-fp32 has no effect on --fp32, in which everything is float32; leave it out"),
@@ -101,6 +105,7 @@ def test_refused(options: dict[str, Any], sentence: str) -> None:
         {"precision": "fp8", "keep_fp16": r"fc2$", "sms": (89,)},
         {"precision": "int8", "keep_fp16": r"fc2$", "keep_fp32": r"fc1$"},
         {"precision": "bf16", "keep_fp32": r"layers\.3\.mlp"},
+        {"precision": "int8", "fix": True},
         {"gate": "top1=1", "clips": CLIPS, "num_clips": 1},
     ],
 )

@@ -151,7 +151,7 @@ def test_against_eager_on_other_clips(bundles: Bundles, options: dict[str, Any])
     assert all(1e-5 < (block.rms or 0) < 2e-3 for block in report.blocks)
     assert report.taps is not None and report.taps.suspect is None
     assert report.runs[-1].engine == report.taps.graph
-    fields = {"reference", "clips", "gate", "runs", "parity", "blocks", "taps", "view", "accuracy"}
+    fields = {"reference", "clips", "gate", "runs", "parity", "blocks", "taps", "view", "accuracy", "baseline"}
     assert set(report.to_json()) == fields
     json.dumps(report.to_json())
 

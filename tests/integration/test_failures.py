@@ -24,9 +24,10 @@ def test_a_compiler_that_refuses_is_exit_4(cli: Cli, checkpoints: Checkpoints) -
 
 def test_a_gate_that_cannot_be_met_is_exit_5(cli: Cli, checkpoints: Checkpoints) -> None:
     options = ("--fp16", "--target", "onnx", "--gate", "max=0", "--num-clips", "2")
-    sentence = error_of(cli("export", checkpoints.folder(), "-o", "a/b/out", *options, code=5))
+    sentence = error_of(cli("export", checkpoints.folder(), "-o", "a/b/out", *options, code=5, leaves="home/a"))
     assert re.match(r"drift beyond the gate in onnxruntime .* at batch 1: .*max .* is above 0", sentence)
-    assert "; nothing was written (a wider type drifts less" in sentence
+    assert "; no bundle was written (a wider type drifts less" in sentence
+    assert sentence.endswith("the report is in a/b/out.failed")
 
 
 @pytest.mark.needs_rtx

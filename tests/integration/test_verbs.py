@@ -228,6 +228,7 @@ def test_check_as_json(cli: Cli, bundle: Path) -> None:
         "taps",
         "view",
         "accuracy",
+        "baseline",
         "certainty",
         "passed",
     }
@@ -267,10 +268,10 @@ def test_beyond_the_gate_the_report_is_shown_and_the_exit_code_is_5(bundle: Path
 def test_check_against_eager_on_clips(cli: Cli, bundle: Path) -> None:
     result = cli("check", bundle, "--clips", LEFT, "--per-block", *QUICK)
     assert "1 clip: left_320x240_25fps.mp4" in result.stdout
-    assert re.findall(r"\nblock      (embeddings|layer \d \w+|final norm|logits) ", result.stdout) == [
+    assert re.findall(r"\n {11}(embeddings|layer \d \w+|final norm|logits) ", result.stdout) == [
         "embeddings", *(f"layer {i} {half}" for i in range(4) for half in ("attention", "MLP")), "final norm", "logits"
     ]  # fmt: skip
-    assert "\nblock      no tap is beyond its budget\n" in result.stdout
+    assert "\n           no tap is beyond its budget\n" in result.stdout
     assert "the runtime reproduces the pixel values of VivitImageProcessor bit for bit" in result.stdout
     stages = [re.sub(r" \d+\.\d s$", "", line) for line in result.stderr.splitlines()]
     assert "  batches checked: 1, 15; 15 is the most that onnxruntime-cpu runs at once, larger ones are split" in stages
@@ -322,7 +323,7 @@ def test_bench_can_be_kept_in_the_bundle(cli: Cli, bundle: Path, tmp_path: Path)
     kept = ve.read_bundle(copy)
     assert kept.manifest.bench == from_json(BenchRecord, facts, "bench")
     page = (copy / "report.html").read_text()
-    assert "<h2>Speed</h2>" in page and "<svg " in page and "onnxruntime-cpu, batch 1" in page
+    assert '<h2 id="speed">Speed</h2>' in page and "<svg " in page and "onnxruntime-cpu, batch 1" in page
     assert json.loads((copy / "report.json").read_text())["bench"] == to_json(kept.manifest.bench)
 
 
@@ -367,3 +368,32 @@ def test_sampling_is_recorded_in_the_bundle(cli: Cli) -> None:
 )
 def test_export_refuses_sampling_that_does_not_go_together(cli: Cli, options: tuple[str, ...], said: str) -> None:
     assert said in cli("export", "demo", "-o", "out", *options, code=2).stderr
+
+
+def test_a_failed_check_still_writes_its_report_and_saves_its_result(bundle: Path, tmp_path: Path) -> None:
+    copy_ = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    page = tmp_path / "drift.json"
+    options = ("--gate", "max=1e-9", "--report", page, "--save", "-q", *QUICK)
+    done = console("vivit", "check", copy_, *options, cwd=tmp_path)
+    assert done.returncode == 5
+    told = json.loads(page.read_text(encoding="utf-8"))
+    assert told["checks"]["gate"]["max"] == 1e-9 and told["model"]["id"] == "demo"
+    saved = ve.read_bundle(copy_).manifest
+    assert saved.recheck is not None and not saved.recheck.passed
+    assert saved.checks == ve.read_bundle(bundle).manifest.checks
+    assert json.loads((copy_ / "report.json").read_text(encoding="utf-8"))["recheck"]["gate"]["max"] == 1e-9
+    assert "saved check" in console("vivit", "inspect", copy_, "-q", cwd=tmp_path).stdout
+
+
+def test_a_check_is_held_to_a_stored_one(cli: Cli, bundle: Path, tmp_path: Path) -> None:
+    stored = tmp_path / "stored.json"
+    cli("check", bundle, "--report", stored, "-q", *QUICK)
+    told = cli("check", bundle, "--baseline", stored, "-q", *QUICK).stdout
+    assert "baseline   no regression against stored.json (0 of 3 clips drift more than before and 0 less" in told
+    other = json.loads(stored.read_text(encoding="utf-8"))
+    other["checks"]["view"]["drift"] = [None, 0.1, 0.1]
+    stored.write_text(json.dumps(other), encoding="utf-8")
+    cli("check", bundle, "--baseline", stored, "-q", *QUICK)
+    assert "are not the 2 of this one" in error_of(
+        cli("check", bundle, "--baseline", stored, "--num-clips", "2", "-q", *QUICK, code=3)
+    )

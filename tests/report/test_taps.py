@@ -28,7 +28,7 @@ def test_a_table_names_the_first_tap_beyond_its_budget_and_what_to_keep() -> Non
         "drift begins in layer 0 MLP (embeddings is within its budget): eager fp16 is off by values that are not "
         "finite, where 0.005 is allowed, so the type is the cause",
         "between: 8 nodes, layers.0.mlp.fc1/MatMul, b, c, d, e, f and 2 more",
-        r"to do: export again with --keep-fp32 '^layers\.0\.mlp'",
+        r"to do: export again with --keep-fp32 '^layers\.0\.mlp', or with --fix, which finds the fewest",
     ]
 
 

@@ -84,7 +84,7 @@ def test_places_that_a_rewrite_left_alone_are_told_with_the_reason() -> None:
         "  declined   key-bias at layers.0/X and 1 more: <it> is read twice",
         "  declined   layernorm at layers.0/X: <it> is read twice",
     ]
-    assert "<td>layernorm at layers.0/X: &lt;it&gt; is read twice</td>" in render_html(bundle.manifest)
+    assert "<dd>layernorm at layers.0/X: &lt;it&gt; is read twice</dd>" in render_html(bundle.manifest)
 
 
 def test_what_was_done_with_the_checkpoint_is_told() -> None:
@@ -94,7 +94,7 @@ def test_what_was_done_with_the_checkpoint_is_told() -> None:
         f"  checkpoint {note}" for note in notes
     ]
     assert summary_json(bundle, None)["model"]["notes"] == list(notes)
-    assert "<td>not exported: the weight loss.weight</td>" in render_html(bundle.manifest)
+    assert "<dd>not exported: the weight loss.weight</dd>" in render_html(bundle.manifest)
 
 
 def test_the_largest_weight_is_shown() -> None:

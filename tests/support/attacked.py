@@ -15,8 +15,11 @@ from typing import Any
 from made_records import engine_record
 
 from vivit_export.bundle import Bundle, read_bundle, write_manifest
+from vivit_export.bundle.accuracy import Accuracy, RunAccuracy, Share
+from vivit_export.bundle.baseline import Baseline
 from vivit_export.bundle.bench import BenchRecord, ContenderRecord, Figures, Machine
 from vivit_export.bundle.checks import BlockDrift, CheckedClips, Drift, DriftReport, Gate, Parity, Run
+from vivit_export.bundle.clip_view import ClipDrift, ClipView, Score, Strata, Stratum, VideoFacts
 from vivit_export.bundle.engines import Gemm, LayerRecord, Profile
 from vivit_export.bundle.manifest import (
     ClipsRecord,
@@ -62,7 +65,16 @@ def _rich(content: Content) -> Content:
     runs = (Run("onnxruntime", 1, True, drift), Run("tensorrt", 2, False, None, "no GPU"))
     parity = (Parity("ours", "theirs", 10, 0, 0.0),)
     blocks = (BlockDrift("encoder.layer.0", 0.1, 0.2),)
-    checks = DriftReport("eager fp32", CheckedClips("mine", ("a.mp4",)), Gate({"max": 1.0}), runs, parity, blocks)
+    score = Score("walk", 1.0, 0.9)
+    clip = ClipDrift("a.mp4", 0, "near", ("walk",), (0,), 0.01, 0.1, 0.01, 0.1, 0.9, 0.9, 0, (score,), (score,), "walk")
+    strata = (Strata("class", (Stratum("walk", 1, 1, 0, 0.01), Stratum("run", 1, 0, 0, 0.0)), 1),)
+    view = ClipView("logits", 0.02, (clip,), 0, (0.01,), (0.01,), ("near",), strata)
+    share = Share(0.5, 0.1, 0.9)
+    accuracy = Accuracy("labels.csv", 2, share, share, (RunAccuracy(0, share, share, 1, 0, 1.0),))
+    baseline = Baseline("old.json", 1, 1, 0, 1.1, ("a new clear flip",))
+    clips = CheckedClips("mine", ("a.mp4",), (VideoFacts(64, 48, 25.0, 1.0, "h264"),))
+    told = DriftReport("eager fp32", clips, Gate({"max": 1.0}), runs, parity, blocks)
+    checks = replace(told, view=view, accuracy=accuracy, baseline=baseline)
     figures = Figures(5, 1.0, 2.0, 3.0, 4.0, 9.0, 0.1, 1.0, 0.9, 1.1, 0.5, 1.0)
     contender = ContenderRecord("e", {"1": figures}, 5, {"decode": 0.1}, "1 GHz", 1, 1, ("max",), "late")
     bench = BenchRecord(Machine("cpu", 2, 0.5, "linux", "3.11"), 5, False, "nothing", "a", {"a": contender})

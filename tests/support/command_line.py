@@ -57,21 +57,24 @@ def demo_bundle(demo_export: Exported, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Runs ``vivit ARGUMENTS`` in a folder of its own; a failure must leave everything as it was."""
+    """Runs ``vivit ARGUMENTS`` in a folder of its own; a failure must leave everything but ``leaves`` as it was."""
     from vivit_export.cli import vivit
 
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)
 
-    def run(*arguments: str | Path, code: int = 0) -> Result:
+    def run(*arguments: str | Path, code: int = 0, leaves: str | None = None) -> Result:
         before = tree(tmp_path)
         result = runner().invoke(vivit, list(map(str, arguments)))
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         assert result.exit_code == code, result.output
         if code:
-            assert tree(tmp_path) == before
+            after = tree(tmp_path)
+            left = [name for name in after if leaves and Path(name).is_relative_to(leaves)]
+            assert {name: data for name, data in after.items() if name not in left} == before
+            assert not leaves or left
             assert not result.stdout
         return result
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 from vivit_export.bundle.accuracy import Accuracy
+from vivit_export.bundle.baseline import Baseline
 from vivit_export.bundle.clip_view import ClipView, VideoFacts
 from vivit_export.bundle.taps import TapReport
 from vivit_export.contract import Task
@@ -15,7 +16,8 @@ from vivit_export.errors import DriftError, InputError
 from vivit_export.records import JsonObject, shown, to_json
 
 _OF_ALL_CLIPS = frozenset({"top1", "top5", "agreement", "rms", "accuracy_drop"})
-_AT_LEAST = frozenset({"top1", "top5", "agreement", "cosine", "embedding_cosine"})
+AT_LEAST = frozenset({"top1", "top5", "agreement", "cosine", "embedding_cosine"})
+"""The metrics that a gate limits from below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +95,15 @@ def why_useless(metric: str, limit: float) -> str:
     and must not exceed its limit.
     """
     lowest = -1 if metric.endswith("cosine") else 0
-    within = f"above {lowest}, and at most 1" if metric in _AT_LEAST else "0 or more, and finite"
+    within = f"above {lowest}, and at most 1" if metric in AT_LEAST else "0 or more, and finite"
     if _is_never_met(metric, limit):
         return f"no model could pass it; the limit must be {within}"
-    never_exceeded = limit <= lowest if metric in _AT_LEAST else limit == math.inf
+    never_exceeded = limit <= lowest if metric in AT_LEAST else limit == math.inf
     return f"no model could fail it; the limit must be {within}" if never_exceeded else ""
 
 
 def _is_never_met(metric: str, limit: float) -> bool:
-    return limit > 1 if metric in _AT_LEAST else limit < 0
+    return limit > 1 if metric in AT_LEAST else limit < 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ class Gate:
 
     def tightened(self, share: float) -> Gate:
         """Return a gate that allows this share of the differences, and of the missing agreement."""
-        limits = {n: 1 - share * (1 - v) if n in _AT_LEAST else share * v for n, v in self.limits.items()}
+        limits = {n: 1 - share * (1 - v) if n in AT_LEAST else share * v for n, v in self.limits.items()}
         return Gate(limits)
 
     def for_one_clip(self) -> Gate:
@@ -148,7 +150,7 @@ class Gate:
     def loosened(self, other: Mapping[str, float]) -> Gate:
         """Return the looser of two limits on each metric that both limit."""
         both = [name for name in self.limits if name in other]
-        return Gate({n: (min if n in _AT_LEAST else max)(self.limits[n], other[n]) for n in both})
+        return Gate({n: (min if n in AT_LEAST else max)(self.limits[n], other[n]) for n in both})
 
     def violations(self, drift: Drift) -> list[str]:
         """Return a phrase for each limit that ``drift`` exceeds; empty: it passes."""
@@ -157,7 +159,7 @@ class Gate:
             value = getattr(drift, name)
             if value is None:
                 continue
-            at_least = name in _AT_LEAST
+            at_least = name in AT_LEAST
             if not (value >= limit if at_least else value <= limit):
                 found.append(f"{name} {value:.6g} is {'below' if at_least else 'above'} {limit:g}")
         return found
@@ -249,6 +251,7 @@ class DriftReport:
         taps: drift at each tap from the embeddings to the logits, if requested; not gated.
         view: the clips one by one; None in what was written before this existed, or if no gated run ran.
         accuracy: how often the reference and each run are right, if the labels of the clips are known.
+        baseline: the check beside a stored one, if there was one to compare with; a regression is a failure.
     """
 
     reference: str
@@ -260,6 +263,7 @@ class DriftReport:
     taps: TapReport | None = None
     view: ClipView | None = None
     accuracy: Accuracy | None = None
+    baseline: Baseline | None = None
 
     def __post_init__(self) -> None:
         for name, limit in self.gate.limits.items():
@@ -280,7 +284,7 @@ class DriftReport:
 
     @property
     def passed(self) -> bool:
-        """Whether every gated run is within the gate, and every pixel equal."""
+        """Whether every gated run is within the gate, every pixel equal, and nothing worse than the baseline."""
         return not self.failures()
 
     def failures(self) -> list[str]:
@@ -290,7 +294,8 @@ class DriftReport:
             beyond = self.gate.violations(run.drift) if run.gated and run.drift else []
             if beyond:
                 found.append(f"drift beyond the gate in {run.engine} at batch {run.batch}: {'; '.join(beyond)}")
-        return found + [parity.sentence for parity in self.parity if parity.gated and parity.differing]
+        found += [parity.sentence for parity in self.parity if parity.gated and parity.differing]
+        return found + ([self.baseline.sentence] if self.baseline and self.baseline.regressions else [])
 
     def to_json(self) -> JsonObject:
         """Return JSON types, as in the manifest and the report."""

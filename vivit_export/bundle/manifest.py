@@ -263,6 +263,7 @@ class Content:
         engines: engines by name.
         checks: results of the check at export; None: it was not checked.
         bench: results of ``vivit bench --save``.
+        recheck: result of ``vivit check --save``.
         cpu_graph: the graph for the CPU, in a copy that was deployed for C++.
     """
 
@@ -273,6 +274,7 @@ class Content:
     engines: Mapping[str, EngineRecord] = field(default_factory=dict)
     checks: DriftReport | None = None
     bench: BenchRecord | None = None
+    recheck: DriftReport | None = None
     cpu_graph: CpuGraph | None = None
 
 

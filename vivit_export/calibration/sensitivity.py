@@ -8,10 +8,12 @@ quantized, and with all layers but that one quantized.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from vivit_export.bundle.manifest import LayerEffect
 from vivit_export.calibration.ranges import Ranges
 
+T = TypeVar("T")
 Rms = Callable[[Sequence[str]], float]
 """RMS logit difference from fp32, relative to the logit range, with the named layers unquantized."""
 
@@ -45,8 +47,8 @@ def measure(
 
 
 def fewest_kept(
-    order: Sequence[str], passes: Callable[[Sequence[str]], bool], count: Callable[[int], None]
-) -> tuple[str, ...] | None:
+    order: Sequence[T], passes: Callable[[Sequence[T]], bool], count: Callable[[int], None]
+) -> tuple[T, ...] | None:
     """Return the shortest beginning of ``order`` for which ``passes`` holds, or None.
 
     The steps first grow and are then halved, so that keeping a few of many layers takes few trials. A set
@@ -75,3 +77,32 @@ def fewest_kept(
         else:
             low = middle
     return tuple(order[:high])
+
+
+def without_the_needless(
+    kept: Sequence[T],
+    passes: Callable[[Sequence[T]], bool],
+    count: Callable[[int], None],
+    most: int,
+    *,
+    last_is_needed: bool = False,
+) -> tuple[T, ...]:
+    """Leave out one after the other, the last first, as long as ``passes`` holds; then none can be left out alone.
+
+    A set that passes is assumed to pass with more layers too.
+
+    Args:
+        kept: what passes together.
+        passes: as for `fewest_kept`.
+        count: called after each trial.
+        most: try at most this many.
+        last_is_needed: do not try the last, as `fewest_kept` has.
+    """
+    left = list(kept)
+    tried = list(range(len(left) - last_is_needed))[::-1][:most]
+    for index in tried:
+        fewer = left[:index] + left[index + 1 :]
+        held = passes(fewer)
+        count(1)
+        left = fewer if held else left
+    return tuple(left)

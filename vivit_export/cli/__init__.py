@@ -5,11 +5,13 @@ from __future__ import annotations
 import click
 
 from vivit_export import __version__
+from vivit_export.cli.bench import bench
+from vivit_export.cli.check import check
 from vivit_export.cli.deploy import deploy
 from vivit_export.cli.export import build, calibrate, vivit_export
 from vivit_export.cli.options import Group
 from vivit_export.cli.sign import sign, verify
-from vivit_export.cli.use import bench, check, inspect, predict
+from vivit_export.cli.use import inspect, predict
 
 __all__ = ["vivit", "vivit_export"]
 

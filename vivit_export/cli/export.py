@@ -47,6 +47,7 @@ class KeepChoice(NamedTuple):
 
     keep_fp16: str | None
     keep_fp32: str | None
+    fix: bool
 
 
 keep_options = grouped(
@@ -56,6 +57,11 @@ keep_options = grouped(
         "--keep-fp16", metavar="REGEX", help="Layers to keep in fp16. auto: as few as possible while meeting the gate."
     ),
     click.option("--keep-fp32", metavar="REGEX", help="Nodes of the graph to keep in fp32, by their names."),
+    click.option(
+        "--fix",
+        is_flag=True,
+        help="Beyond the gate, keep the fewest layers in a wider type that meet it.",
+    ),
 )
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from vivit_export.errors import UsageError
 from vivit_export.runtime.clips.live.address import is_live
 from vivit_export.runtime.session.triton.address import is_address
 
@@ -90,3 +92,11 @@ def length(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
 def name_list(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...]:
     """Read ``a, b`` as (a, b)."""
     return () if value is None else tuple(part.strip() for part in value.split(","))
+
+
+def refuse_given(why: str, *, only: tuple[str, ...]) -> None:
+    """Refuse some options of the current command if the user gave them."""
+    context = click.get_current_context()
+    for param in context.command.params:
+        if param.name in only and context.get_parameter_source(param.name) is not ParameterSource.DEFAULT:
+            raise UsageError(f"{param.opts[0]} {why}")

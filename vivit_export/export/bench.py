@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vivit_export.bundle import MODEL, Bundle, read_bundle
+from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.bundle.manifest import Content
-from vivit_export.errors import OutputError
-from vivit_export.export.amend import amend
-from vivit_export.files import as_path, sha256_of
+from vivit_export.export.amend import amend, require_same
+from vivit_export.files import as_path
 from vivit_export.progress import Progress
 from vivit_export.runtime.bench.report import BenchReport, parse_kind
 from vivit_export.runtime.bench.run import served_commands, take_turns
@@ -90,9 +89,7 @@ def save_bench(source: Bundle, report: BenchReport, progress: Progress) -> None:
     """
 
     def add(work: Path, content: Content) -> Content:
-        rebuilt = any(content.engines.get(name) != engine for name, engine in source.engines.items())
-        if rebuilt or sha256_of(work / MODEL) != source.manifest.files[MODEL].sha256:
-            raise OutputError(f"{source.path} was changed while it was timed, so the result was not saved; run again")
+        require_same(source, work, content, "timed")
         return replace(content, bench=report.record())
 
     amend(source.path, add, progress)

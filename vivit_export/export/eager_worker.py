@@ -33,7 +33,7 @@ class Eager:
 
         attention, precision, compiled = parse_kind(kind)
         if folder:
-            from vivit_export.export.recheck import load_exported_checkpoint  # and with it all that reads videos
+            from vivit_export.export.reference import load_exported_checkpoint  # and with it all that reads videos
 
             bundle = read_bundle(folder)
             loaded = load_exported_checkpoint(bundle, checkpoint or None)

@@ -67,6 +67,7 @@ class ExportFields(TypedDict, total=False):
     keep_fp16: str | None
     fp8_attention: bool
     keep_fp32: str | None
+    fix: bool
     sbom: bool
 
 
@@ -106,6 +107,8 @@ class ExportOptions:
         fp8_attention: for ``fp8``, quantize attention too.
         keep_fp32: for all but ``fp32``, nodes that stay in float32: a regular expression that is searched in their
             names, such as ``layers.3.mlp.fc1/MatMul``; None: none.
+        fix: if the drift is beyond the gate, keep the smallest set of layers in a wider type that meets it: in INT8 and
+            FP8 layers in fp16 (as ``keep_fp16="auto"``), then in all but ``fp32`` nodes in float32.
         sbom: add a bill of materials, ``sbom.cdx.json``, in CycloneDX 1.6.
     """
 
@@ -136,6 +139,7 @@ class ExportOptions:
     keep_fp16: str | None = None
     fp8_attention: bool = False
     keep_fp32: str | None = None
+    fix: bool = False
     sbom: bool = False
 
     def __post_init__(self) -> None:
@@ -188,8 +192,21 @@ class ExportOptions:
             )
         if self.keep_fp32 is not None and self.fp8_attention:
             raise UsageError(f"{option('keep_fp32')} and {fp8_attention} exclude each other; leave one of them out")
+        self._check_fix()
         for name in ("keep_fp16", "keep_fp32"):
             _require_pattern(name, getattr(self, name))
+
+    def _check_fix(self) -> None:
+        if not self.fix:
+            return
+        fix = option("fix")
+        if not self.precision.rounds:
+            raise UsageError(f"{fix} has no effect on {option('precision', 'fp32')}, of which no type is wider")
+        if not self.check:
+            raise UsageError(f"{fix} needs the check, which {option('check', False)} turns off")
+        for name in ("keep_fp16", "keep_fp32"):
+            if getattr(self, name) is not None:
+                raise UsageError(f"{fix} chooses what to keep; leave it or {option(name)} out")
 
     def _check_input(self) -> None:
         _one_of("input_mode", self.input_mode, get_args(InputMode))

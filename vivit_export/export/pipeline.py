@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from safetensors.numpy import save
 
 from vivit_export import __version__, bundle
@@ -19,14 +18,16 @@ from vivit_export.bundle import Bundle
 from vivit_export.bundle.checks import DriftReport, Gate, measured_metrics
 from vivit_export.bundle.manifest import Content, ModelRecord, Producer
 from vivit_export.bundle.sbom import Package, write_sbom
-from vivit_export.contract import Clip, Contract
-from vivit_export.errors import UsageError, option
+from vivit_export.contract import Contract
+from vivit_export.errors import UsageError, counted, option
 from vivit_export.export.amend import finish
 from vivit_export.export.build import add_engine
 from vivit_export.export.calibrate import layers_to_keep, obtain_ranges
 from vivit_export.export.check import processor_parity, run_checks, run_eager
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
-from vivit_export.export.clips import load_check_clips, num_check_clips
+from vivit_export.export.clips import CheckClips, load_check_clips, num_check_clips
+from vivit_export.export.failed import FailedCheckError, keeping_the_report
+from vivit_export.export.fixing import WideTrials, choose_wide
 from vivit_export.export.graph.build import (
     Graph,
     Quantization,
@@ -50,7 +51,8 @@ from vivit_export.files import as_path, write_json
 from vivit_export.leftovers import remove_scratch
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
-from vivit_export.report.html import declined_texts
+from vivit_export.report.facts import declined_texts
+from vivit_export.report.html import golden_pictures
 from vivit_export.runtime.drift.clip_view import ClipTally
 from vivit_export.runtime.drift.metrics import parse_gate
 from vivit_export.runtime.drift.parity import graph_parity
@@ -80,7 +82,8 @@ def export_model(
         The bundle, read back from disk with its hashes verified.
 
     Raises:
-        VivitExportError: the export failed; the subclass says how. The target is as it was before.
+        VivitExportError: the export failed; the subclass says how. The target is as it was before. If the check failed,
+            its report is beside it, see `vivit_export.export.failed`.
     """
     options = _with_fields(options or ExportOptions(), fields)
     progress = progress if progress is not None else Silent()
@@ -93,7 +96,10 @@ def export_model(
         checkpoint = load_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
     for note in checkpoint.notes:
         progress.note(note)
-    with bundle.writing(plan.target, force=options.force, note=progress.note) as work:
+    with (
+        keeping_the_report(plan.target, progress),
+        bundle.writing(plan.target, force=options.force, note=progress.note) as work,
+    ):
         content = _export_into(work, checkpoint, plan, progress)
         if options.sbom:
             write_sbom(work, content, _packages(content))
@@ -123,6 +129,9 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
     quantization = None
     if options.precision.quantized:
         quantization = _quantization(work, checkpoint, outputs, options, gate, progress)
+    rewritten, keep_fp32 = None, options.keep_fp32
+    if options.fix and not options.fp8_attention:
+        rewritten, keep_fp32 = _fix(checkpoint, outputs, plan, gate, quantization, progress)
     with progress.stage("trace the network" if quantization is None else "quantize the graph"):
         graph = build_graph(
             checkpoint,
@@ -134,26 +143,32 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
             frame_size=options.frame_size,
             skip_rewrites=options.skip_rewrites,
             quantization=quantization,
-            keep_fp32=options.keep_fp32,
+            keep_fp32=keep_fp32,
+            rewritten=rewritten,
         )
         save_graph(graph.model, work)
     for text in declined_texts(graph.facts):
         progress.detail(f"unchanged: {text}")
-    contract = Contract(
-        options.sampled(checkpoint.clip),
-        checkpoint.preprocess,
-        signature(graph.model, options.input_mode, options.frame_size),
-        checkpoint.labels,
-        checkpoint.task,
-    )
+    io = signature(graph.model, options.input_mode, options.frame_size)
+    contract = Contract(options.sampled(checkpoint.clip), checkpoint.preprocess, io, checkpoint.labels, checkpoint.task)
     checks = _check(work, checkpoint, graph, contract, options, gate, progress) if options.check else None
     content = Content(Producer(__version__), _provenance(checkpoint), contract, graph.facts, checks=checks)
+    if checks is not None and not checks.passed:
+        raise FailedCheckError(content, golden_pictures(work, content), _consequence(options))
     del graph
     for flavour in plan.flavours:
         content = add_engine(work, content, flavour, options.engine, progress)
     for name, reason in plan.skipped.items():
         progress.note(f"{name} left out: {reason}")
     return content
+
+
+def _consequence(options: ExportOptions) -> str:
+    """Return how the sentence of a failed check ends: what it means, and what to do."""
+    ways = ["a wider type drifts less", f"{option('gate')} changes a limit"]
+    if options.precision.base.rounds and not options.fix:
+        ways.insert(1, f"{option('fix')} keeps what needs it in a wider type")
+    return f"; no bundle was written ({', '.join(ways)})"
 
 
 def _quantization(
@@ -178,9 +193,9 @@ def _quantization(
         attention=attention,
         skip_rewrites=options.skip_rewrites,
     )
-    if options.keep_fp16 == "auto":
+    if options.fix or options.keep_fp16 == "auto":
         with progress.stage("run the float32 graph"):
-            trials = Trials(checkpoint, rewritten, ranges, _check_clips(checkpoint, rewritten, clip, options))
+            trials = Trials(checkpoint, rewritten, ranges, _check_clips(checkpoint, rewritten, options).crops)
         kept, ranges = choose_kept(trials, ranges, gate, progress, attention=attention)
     else:
         kept = layers_to_keep(ranges, options.keep_fp16)
@@ -188,13 +203,34 @@ def _quantization(
     return Quantization(rewritten, ranges, kept, attention)
 
 
-def _check_clips(
-    checkpoint: Checkpoint, rewritten: Rewritten, clip: Clip, options: ExportOptions
-) -> npt.NDArray[np.uint8]:
-    """Return crops of the clips that the check will use."""
-    contract = Contract(clip, checkpoint.preprocess, signature(rewritten.model, "pixels"), checkpoint.labels)
+def _fix(
+    checkpoint: Checkpoint,
+    outputs: tuple[str, ...],
+    plan: ExportPreview,
+    gate: Gate,
+    quantization: Quantization | None,
+    progress: Progress,
+) -> tuple[Rewritten, str | None]:
+    """Return the graph after the exact rewrites, and the nodes to keep in float32 as a regular expression."""
+    options, precision = plan.options, plan.options.precision
+    if quantization is not None:
+        rewritten = quantization.rewritten
+    else:
+        with progress.stage("trace the network"):
+            rewritten = rewrite_graph(checkpoint, outputs, precision, options.skip_rewrites)
+    clips = _check_clips(checkpoint, rewritten, options)
+    with progress.stage(f"run eager fp32 on {counted(len(clips.names), 'clips')}"):
+        reference = checkpoint.run_eager(clips.pixels)
+    layers, task = checkpoint.num_layers, checkpoint.task
+    trials = WideTrials(rewritten, precision, plan.attention, layers, clips.pixels, reference, task, quantization)
+    return rewritten, choose_wide(trials, gate, progress)
+
+
+def _check_clips(checkpoint: Checkpoint, rewritten: Rewritten, options: ExportOptions) -> CheckClips:
+    """Return the clips that the check will use."""
+    io, clip = signature(rewritten.model, "pixels"), options.sampled(checkpoint.clip)
     limit = num_check_clips(options.num_clips, options.clips, checkpoint.flops_per_clip)
-    return load_check_clips(contract, options.clips, limit).crops
+    return load_check_clips(Contract(clip, checkpoint.preprocess, io, checkpoint.labels), options.clips, limit)
 
 
 def _choose_outputs(checkpoint: Checkpoint, wanted: tuple[str, ...]) -> tuple[str, ...]:
@@ -242,9 +278,7 @@ def _check(
         )
         parity = (processor_parity(contract, options.clips, limit), *([in_graph] if in_graph else []))
     name = f"eager fp32, {checkpoint.framework}"
-    checks = DriftReport(name, clips.checked, gate, tuple(runs), parity, view=tally.view(clips.checked, runs))
-    checks.require(f"; nothing was written (a wider type drifts less, {option('gate')} changes a limit)")
-    return checks
+    return DriftReport(name, clips.checked, gate, tuple(runs), parity, view=tally.view(clips.checked, runs))
 
 
 def _provenance(checkpoint: Checkpoint) -> ModelRecord:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -17,54 +17,37 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.bundle import Bundle, read_bundle
-from vivit_export.bundle.checks import BlockDrift, CheckedClips, DriftReport, Gate, Parity, Run
+from vivit_export.bundle.baseline import compare_checks, require_same_clips
+from vivit_export.bundle.checks import DriftReport, Gate, Parity, Run
+from vivit_export.bundle.manifest import Content
 from vivit_export.bundle.signatures.trust import Files
 from vivit_export.bundle.signatures.verify import require_signature as require_signer
-from vivit_export.bundle.taps import TapReport
 from vivit_export.choices import Against, CpuPrecision, Decode
-from vivit_export.errors import CheckpointError, UsageError, counted, option
-from vivit_export.export.checkpoint.files import hash_weights
-from vivit_export.export.clips import clip_names, load_check_clips, num_check_clips
+from vivit_export.errors import UsageError, counted, option
+from vivit_export.export.amend import amend, require_same
+from vivit_export.export.clips import clip_names
+from vivit_export.export.reference import Reference, blocks_of, eager_reference, golden_reference
 from vivit_export.files import as_path
 from vivit_export.leftovers import remove_scratch
-from vivit_export.packages import naming_the_extra
-from vivit_export.precision import Precision
 from vivit_export.progress import Progress, Silent
+from vivit_export.report.baseline import read_baseline
 from vivit_export.runtime import Preprocessor, find_clips
 from vivit_export.runtime.clips.video.reading import Reading, told_by
 from vivit_export.runtime.drift.check import (
     check_session,
     checked_batches,
     gate_of,
-    golden_clips,
     run_full_batches,
     tuned_batches,
 )
-from vivit_export.runtime.drift.clip_view import ClipTally
 from vivit_export.runtime.drift.metrics import compare
 from vivit_export.runtime.drift.parity import graph_parity
-from vivit_export.runtime.drift.per_clip import Outputs
 from vivit_export.runtime.drift.truth import read_truth, require_one_label
 from vivit_export.runtime.select import CPU_ENGINES, open_session
 from vivit_export.runtime.session.session import Session
 
 if TYPE_CHECKING:
-    from vivit_export.export.checkpoint.load import Checkpoint
-
-
-@dataclass(frozen=True)
-class _Reference:
-    """Clips with the reference results for a bundle; ``of_graph``: results of its graph, if that has run."""
-
-    name: str
-    clips: CheckedClips
-    frames: npt.NDArray[np.uint8]
-    outputs: Outputs
-    tally: ClipTally
-    runs: tuple[Run, ...] = ()
-    parity: tuple[Parity, ...] = ()
-    taps: TapReport | None = None
-    of_graph: Outputs | None = None
+    pass
 
 
 def check(
@@ -79,6 +62,7 @@ def check(
     num_clips: int | None = None,
     gate: str | None = None,
     labels: str | Path | None = None,
+    baseline: str | Path | None = None,
     per_block: bool = False,
     decode: Decode = "auto",
     readers: int | None = None,
@@ -101,6 +85,7 @@ def check(
         num_clips: use at most this many clips.
         gate: limits such as ``top1=0.99``, which override those that the bundle was exported with.
         labels: file with the known label of each clip, which adds how often both models are right; see `read_truth`.
+        baseline: report of an earlier check, which this one must not be worse than; see `vivit_export.bundle.baseline`.
         per_block: also measure the drift at each tap, from the embeddings to the logits; see `DriftReport.taps`.
         decode: ``auto``: decode what the clips need of each video; ``full``: all of it, to find any damage.
         readers: how many videos are read at once; None: one per core.
@@ -114,7 +99,7 @@ def check(
         SignatureError: it is not signed by whom it must be signed by.
         CheckpointError: the checkpoint is not the one that the bundle was exported from.
         ClipError: there is no clip, or one cannot be used.
-        InputError: the labels cannot be read, or do not fit the clips or the model.
+        InputError: the labels or the baseline cannot be read, or do not fit the clips or the model.
         EnvironmentFault: the engine, or torch, is not available.
     """
     progress = progress if progress is not None else Silent()
@@ -131,34 +116,57 @@ def check(
         require_signer(source, require_signature, identity)
     known = None if labels is None else as_path(labels, "labels")
     if known is not None:
-        require_one_label(source.contract)
-        if chosen == "eager":  # a mistake is told before the eager model is loaded
-            read_truth(known, source.contract, (), clip_names(None if clips is None else Path(clips)))
+        _require_labels(known, source, chosen, clips)
+    stored = None if baseline is None else read_baseline(as_path(baseline, "baseline"), source)
     limits = gate_of(source, gate, labelled=known is not None)
     with open_session(source, engine, device, cpu_precision, self_test=False) as session:
         progress.note(f"runs on {session.details}")
         if chosen == "golden":
-            reference = _golden(source, num_clips, limits, known)
+            reference = golden_reference(source, num_clips, limits, known)
         else:
-            reference = _eager(
+            reference = eager_reference(
                 source, clips, checkpoint, num_clips, limits, known, per_block, reading, readers, progress
             )
+        if stored is not None:
+            require_same_clips(reference.clips.names, stored, str(baseline))
         runs = [*reference.runs, *_session_runs(source, session, reference, limits, progress)]
     with progress.stage("compare preprocessed pixels"):
         in_graph = _graph_parity(source, reference.frames)
-    parity = (*reference.parity, *([in_graph] if in_graph else []))
-    view, taps = reference.tally.view(reference.clips, runs), reference.taps
+    report = _report(reference, limits, runs, in_graph)
+    if stored is None:
+        return report
+    return replace(report, baseline=compare_checks(report, stored, Path(str(baseline)).name))
+
+
+def _report(reference: Reference, gate: Gate, runs: Sequence[Run], in_graph: Parity | None) -> DriftReport:
+    taps, tally = reference.taps, reference.tally
     return DriftReport(
         reference.name,
         reference.clips,
-        limits,
+        gate,
         tuple(runs),
-        parity,
-        _blocks(taps) if taps else (),
+        (*reference.parity, *([in_graph] if in_graph else [])),
+        blocks_of(taps) if taps else (),
         taps,
-        view,
-        reference.tally.accuracy(runs),
+        tally.view(reference.clips, runs),
+        tally.accuracy(runs),
     )
+
+
+def save_check(source: Bundle, report: DriftReport, progress: Progress) -> None:
+    """Add a check to the bundle that was checked, and to its report; the check at export stays.
+
+    A signature does not hold for the changed bundle, so it is removed, and a note says so.
+
+    Raises:
+        OutputError: the bundle was changed while it was checked, or cannot be written.
+    """
+
+    def add(work: Path, content: Content) -> Content:
+        require_same(source, work, content, "checked")
+        return replace(content, recheck=report)
+
+    amend(source.path, add, progress)
 
 
 def assert_no_drift(
@@ -170,6 +178,7 @@ def assert_no_drift(
     num_clips: int | None = None,
     gate: str | None = None,
     labels: str | Path | None = None,
+    baseline: str | Path | None = None,
     engine: str | None = None,
     device: str | None = None,
     cpu_precision: CpuPrecision | None = None,
@@ -184,6 +193,7 @@ def assert_no_drift(
         num_clips: see there.
         gate: see there.
         labels: see there.
+        baseline: see there.
         engine: see there.
         device: see there.
         cpu_precision: see there.
@@ -202,6 +212,7 @@ def assert_no_drift(
         num_clips=num_clips,
         gate=gate,
         labels=labels,
+        baseline=baseline,
         engine=engine,
         device=device,
         cpu_precision=cpu_precision,
@@ -220,6 +231,13 @@ def _choose(against: Against | None, clips: str | Path | None, checkpoint: str |
     return against or ("eager" if given else "golden")
 
 
+def _require_labels(labels: Path, bundle: Bundle, against: Against, clips: str | Path | None) -> None:
+    """Tell a mistake in the labels before the eager model is loaded."""
+    require_one_label(bundle.contract)
+    if against == "eager":
+        read_truth(labels, bundle.contract, (), clip_names(None if clips is None else Path(clips)))
+
+
 def _check_reading(against: Against, decode: Decode, readers: int | None) -> None:
     if decode not in get_args(Decode):
         raise UsageError(f"{option('decode', repr(decode))} is not one of {', '.join(get_args(Decode))}")
@@ -233,124 +251,7 @@ def _check_reading(against: Against, decode: Decode, readers: int | None) -> Non
         )
 
 
-def _golden(bundle: Bundle, num_clips: int | None, gate: Gate, labels: Path | None) -> _Reference:
-    frames, stored = golden_clips(bundle)
-    outputs = {name: array[:num_clips] for name, array in stored.items()}
-    checks = bundle.manifest.checks
-    stored_clips = checks.clips if checks else CheckedClips("", ())
-    clips = _of_golden(stored_clips, min(len(frames), num_clips or len(frames)))
-    return _Reference(
-        name=f"{checks.reference} (golden)" if checks else "golden",
-        clips=clips,
-        frames=frames[:num_clips],
-        outputs=outputs,
-        tally=_tally(bundle, outputs, gate, labels, clips.names, stored_clips.names),
-    )
-
-
-def _of_golden(clips: CheckedClips, count: int) -> CheckedClips:
-    """Return the first clips; those that a manifest does not name are numbered."""
-    names = (*clips.names[:count], *(f"clip {i}" for i in range(len(clips.names), count)))
-    return CheckedClips(clips.source, names, clips.videos[:count] if len(clips.videos) >= count else ())
-
-
-def _tally(
-    bundle: Bundle,
-    outputs: Outputs,
-    gate: Gate,
-    labels: Path | None,
-    names: Sequence[str],
-    all_names: Sequence[str],
-) -> ClipTally:
-    contract = bundle.contract
-    others = [name for name in all_names if name not in set(names)]
-    truth = None if labels is None else read_truth(labels, contract, names, others)
-    return ClipTally(outputs, gate.tie_margin, contract.task, contract.labels, truth)
-
-
-def _eager(
-    bundle: Bundle,
-    folder: str | Path | None,
-    checkpoint: str | None,
-    num_clips: int | None,
-    gate: Gate,
-    labels: Path | None,
-    per_block: bool,
-    reading: Reading,
-    readers: int | None,
-    progress: Progress,
-) -> _Reference:
-    with progress.stage("load the checkpoint"):
-        loaded = load_exported_checkpoint(bundle, checkpoint)
-    from vivit_export.export.check import processor_parity, run_eager
-
-    with progress.stage("read the clips"):
-        limit = num_check_clips(num_clips, folder, loaded.flops_per_clip)
-        place = None if folder is None else Path(folder)
-        clips = load_check_clips(bundle.contract, place, limit, progress.note, reading, readers)
-    base = bundle.precision.base
-    taps = of_graph = None
-    if per_block:
-        from vivit_export.export.block_drift import block_drift
-
-        with progress.stage(f"compare each block on {counted(len(clips.names), 'clips')}"):
-            tapped = block_drift(bundle, loaded, clips.for_input(bundle.contract.io.mode), clips.pixels)
-        outputs, low, taps, of_graph = tapped.reference, tapped.low, tapped.report, tapped.graph
-    else:
-        outputs = run_eager(loaded, bundle.contract, clips, Precision.FP32, progress)
-        low = run_eager(loaded, bundle.contract, clips, base, progress) if base.rounds else None
-    tally = _tally(bundle, outputs, gate, labels, clips.names, () if labels is None else clip_names(place))
-    runs: tuple[Run, ...] = ()
-    if low is not None:
-        rows = np.arange(len(clips.names))
-        drift = compare(outputs, low, gate.tie_margin, bundle.contract.task)
-        runs = (Run(f"eager {base}", 1, False, replace(drift, accuracy_drop=tally.accuracy_drop(rows, low))),)
-        tally.add(runs[0], rows, low)
-    with progress.stage("compare with VivitImageProcessor"):
-        parity = processor_parity(bundle.contract, None if folder is None else Path(folder), limit)
-    name = f"eager fp32, {loaded.framework}"
-    return _Reference(name, clips.checked, clips.frames, outputs, tally, runs, (parity,), taps, of_graph)
-
-
-def _blocks(taps: TapReport) -> tuple[BlockDrift, ...]:
-    """Return what the taps say about the residual stream after each block."""
-    ends = [tap.total for tap in taps.taps if tap.name.endswith(" MLP")]
-    return tuple(BlockDrift(f"layers.{i}", end.error, end.max_abs) for i, end in enumerate(ends))
-
-
-def load_exported_checkpoint(bundle: Bundle, checkpoint: str | None) -> Checkpoint:
-    """Load the checkpoint that a bundle was exported from.
-
-    Args:
-        bundle: a verified bundle.
-        checkpoint: a folder, hub id or ``demo``; None: the one that the bundle names, unless that was a folder.
-
-    Raises:
-        UsageError: the bundle was exported from a folder, which must be named.
-        CheckpointError: the weights differ.
-    """
-    model = bundle.manifest.model
-    named = checkpoint or (model.id if model.id == "demo" or model.revision else None)
-    if named is None:
-        raise UsageError(
-            f"the bundle was exported from a local folder named {model.id}; say where it "
-            f"is: {option('checkpoint', 'FOLDER')}"
-        )
-    revision = model.revision if checkpoint is None else None
-    pickled = any(not name.endswith(".safetensors") for name in model.weights_sha256)
-    found = hash_weights(named, revision, pickled=pickled)
-    if sorted(found.values()) != sorted(model.weights_sha256.values()):
-        raise CheckpointError(
-            f"{named} is not the checkpoint that {bundle.path} was exported from: the hashes of its weight files differ"
-        )
-    with naming_the_extra():
-        from vivit_export.export.checkpoint.load import load_checkpoint
-
-    # A pickle with that hash was allowed when it was exported.
-    return load_checkpoint(named, revision=revision, allow_pickle=pickled)
-
-
-def _session_runs(bundle: Bundle, session: Session, reference: _Reference, gate: Gate, progress: Progress) -> list[Run]:
+def _session_runs(bundle: Bundle, session: Session, reference: Reference, gate: Gate, progress: Progress) -> list[Run]:
     sizes = checked_batches(session, tuned_batches(bundle))
     progress.note(
         f"batches checked: {', '.join(map(str, sizes))}; {sizes[-1]} is the most that {session.engine} runs at once, "
@@ -364,7 +265,7 @@ def _session_runs(bundle: Bundle, session: Session, reference: _Reference, gate:
     return runs
 
 
-def _emulated_run(bundle: Bundle, reference: _Reference, gate: Gate, progress: Progress) -> Run:
+def _emulated_run(bundle: Bundle, reference: Reference, gate: Gate, progress: Progress) -> Run:
     name = f"{bundle.precision} rounding emulated"
     if reference.taps is not None and reference.of_graph is not None:
         rows = np.arange(len(reference.clips.names))

@@ -13,7 +13,7 @@ from vivit_export.bundle.checks import Drift, Gate
 from vivit_export.bundle.manifest import LayerEffect
 from vivit_export.calibration.linears import LinearGroup
 from vivit_export.calibration.ranges import Ranges
-from vivit_export.calibration.sensitivity import CONFIRMED, fewest_kept, measure
+from vivit_export.calibration.sensitivity import CONFIRMED, fewest_kept, measure, without_the_needless
 from vivit_export.errors import DriftError, option
 from vivit_export.export.calibrate import calibration_graph
 from vivit_export.export.checkpoint.load import Checkpoint
@@ -27,7 +27,7 @@ from vivit_export.runtime.drift.metrics import compare
 from vivit_export.runtime.drift.per_clip import Outputs
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
-_OF_THE_GATE = 0.8
+OF_THE_GATE = 0.8
 """Share of the gate that a trial may use: the bundle also rounds to fp16, and is checked in several ways, each
 of which rounds a few values to a different code."""
 
@@ -111,7 +111,7 @@ def choose_kept(
     Raises:
         DriftError: the drift is beyond the gate even with all of them kept.
     """
-    strict = gate.tightened(_OF_THE_GATE)
+    strict = gate.tightened(OF_THE_GATE)
 
     def passes(keep: Sequence[str]) -> bool:
         return not strict.violations(trials.drift(keep, gate.tie_margin, attention=attention))
@@ -129,6 +129,8 @@ def choose_kept(
     order = [one.layer for one in ranges.sensitivity if one.layer not in dead]
     with progress.counting("find the fewest layers to keep in fp16", len(order), "trials") as count:
         kept = fewest_kept(order, passes, count)
+        if kept:
+            kept = without_the_needless(kept, passes, count, CONFIRMED, last_is_needed=True)
     if kept is None:
         leave_out = f", or leave out {option('fp8_attention')}" if attention else ""
         way = f"{option('gate')} changes a limit{leave_out}"

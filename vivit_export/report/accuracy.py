@@ -20,7 +20,7 @@ def accuracy_sentences(report: DriftReport) -> list[str]:
         return []
     head = f"{counted(accuracy.clips, 'clips')} labelled by {accuracy.source}, with 95 % confidence in brackets"
     lines = [f"{head}: {report.reference}: {_both(accuracy.top1, accuracy.top5)}"]
-    return lines + [_run(report, run) for run in accuracy.runs if run.run < len(report.runs)]
+    return lines + [_run(report, run) for run in accuracy.runs if 0 <= run.run < len(report.runs)]
 
 
 def _run(report: DriftReport, found: RunAccuracy) -> str:

@@ -42,6 +42,10 @@ def junit_text(report: DriftReport, bundle: str) -> str:
         case = _case(suite, bundle, f"pixels: {parity.ours} and {parity.reference}")
         if parity.gated and parity.differing:
             _fail(case, parity.sentence)
+    if report.baseline:
+        case = _case(suite, bundle, f"baseline: {report.baseline.source}")
+        if report.baseline.regressions:
+            _fail(case, report.baseline.sentence)
     cases = suite.findall("testcase")
     suite.set("tests", str(len(cases)))
     suite.set("failures", str(len(suite.findall("testcase/failure"))))

@@ -14,9 +14,9 @@ def flips_sentence(view: ClipView) -> str:
     """Return how many clips changed their decision, and the largest drift, in words without a full stop."""
     clear, near = view.flips.count("clear"), view.flips.count("near")
     words = [f"{counted(number, f'{kind} flips')}" for number, kind in ((clear, "clear"), (near, "near")) if number]
-    worst = max(range(len(view.drift)), key=lambda clip: _size(view.drift[clip]))
+    worst = max(view.drift, key=_size, default=0.0)
     found, clips = " and ".join(words) or "no flip", counted(len(view.flips), "clips")
-    return f"{found} in {clips}, drift at most {_drift(view, view.drift[worst])}"
+    return f"{found} in {clips}, drift at most {clip_drift_text(view, worst)}"
 
 
 def clip_lines(report: DriftReport) -> list[str]:
@@ -35,7 +35,9 @@ def clip_lines(report: DriftReport) -> list[str]:
 
 
 def _row(report: DriftReport, view: ClipView, clip: ClipDrift) -> str:
-    facts = [f"drift {_drift(view, clip.max if view.measure == 'logits' else _missing(clip.embedding_cosine))}"]
+    facts = [
+        f"drift {clip_drift_text(view, clip.max if view.measure == 'logits' else _missing(clip.embedding_cosine))}"
+    ]
     if clip.margin is not None:
         facts.append(f"margin {_percent(clip.margin)}{' (near a tie)' if clip.margin <= view.tie_margin else ''}")
     if clip.nonfinite:
@@ -48,10 +50,9 @@ def _row(report: DriftReport, view: ClipView, clip: ClipDrift) -> str:
     if clip.truth is not None:
         facts.append(f"truth {one_line(clip.truth)}")
     if clip.flip != "none":
-        where = report.runs[clip.run] if clip.run < len(report.runs) else None
-        facts += [f"{where.engine}, batch {where.batch}"] if where else []
-        ungated = [report.runs[i].engine for i in clip.flips_in if i < len(report.runs) and not report.runs[i].gated]
-        facts += [f"flips in {name} too" for name in ungated]
+        runs = dict(enumerate(report.runs))  # a stored report may name runs that it does not have
+        facts += [f"{run.engine}, batch {run.batch}" for i, run in runs.items() if i == clip.run]
+        facts += [f"flips in {run.engine} too" for i, run in runs.items() if i in clip.flips_in and not run.gated]
     kind = "" if clip.flip == "none" else f"{clip.flip} flip, "
     return f"{one_line(clip.name)}: {kind}{'; '.join(facts)}"
 
@@ -73,7 +74,8 @@ def _score(score: Score) -> str:
     return f"{one_line(score.label)}{value}"
 
 
-def _drift(view: ClipView, drift: float | None) -> str:
+def clip_drift_text(view: ClipView, drift: float | None) -> str:
+    """Return the drift of a clip, as `ClipView.drift` has it, for people."""
     if drift is None:
         return "not finite"
     if view.measure == "logits":

@@ -57,14 +57,15 @@ def _suspect_lines(report: TapReport) -> list[str]:
     names = [*suspect.nodes[:_SHOWN_NODES]]
     more = f" and {len(suspect.nodes) - len(names)} more" if len(suspect.nodes) > len(names) else ""
     lines = [suspect_sentence(report), f"between: {counted(len(suspect.nodes), 'nodes')}, {', '.join(names)}{more}"]
-    return [*lines, f"to do: {_advice(suspect)}"]
+    return [*lines, f"to do: {advice(suspect)}"]
 
 
-def _advice(suspect: Suspect) -> str:
+def advice(suspect: Suspect) -> str:
+    """Return what to do about the first tap beyond its budget, without a full stop."""
     if suspect.option is None:
         return "nothing is wider than fp32: export the bundle again, and report it if the error stays"
     flag = f"--{suspect.option.replace('_', '-')}"
-    return f"export again with {flag} '{suspect.pattern}'"
+    return f"export again with {flag} '{suspect.pattern}', or with --fix, which finds the fewest"
 
 
 def _row(tap: Tap, *, rounds: bool) -> list[str]:

@@ -16,7 +16,7 @@ from vivit_export.printing import one_line
 from vivit_export.records import JsonObject, to_json
 from vivit_export.report.accuracy import accuracy_lines
 from vivit_export.report.clips import clip_lines
-from vivit_export.report.html import (
+from vivit_export.report.facts import (
     BENCH_COLUMNS,
     bench_rows,
     declined_texts,
@@ -77,10 +77,12 @@ def summary_text(bundle: Bundle) -> str:
 
 
 def contents_text(bundle: Bundle) -> list[str]:
-    """Return lines on what an export does not print: the labels, and timings that were saved later."""
+    """Return lines on what an export does not print: the labels, and a check and timings that were saved later."""
     labels, bench = bundle.contract.labels, bundle.manifest.bench
     more = f" and {len(labels) - _SHOWN_LABELS} more, see --json" if len(labels) > _SHOWN_LABELS else ""
     lines = [f"  labels     {len(labels)}: {', '.join(map(one_line, labels[:_SHOWN_LABELS]))}{more}"] if labels else []
+    if bundle.manifest.recheck:
+        lines += [f"  {line}" for line in ["saved check", *drift_text(bundle.manifest.recheck).splitlines()]]
     if bench:
         lines += [f"  timings    {bench.machine.cpu}, {bench.rounds} rounds"]
         lines += [f"             {line}" for line in bench_text(bench).splitlines()]
@@ -93,12 +95,12 @@ def _engine_lines(name: str, engine: EngineRecord) -> list[str]:
     return [
         f"  engine     {name}: {engine.compiler}, {sms}",
         *(f"             {sentence}" for sentence in engine.proof),
-        *(f"             {_verified(found)}" for found in engine.verified_on),
+        *(f"             {verified_text(found)}" for found in engine.verified_on),
         f"             {engine.plan.kernels} kernels, {activations}, {_megabytes(engine.size)} on disk",
     ]
 
 
-def _verified(found: Verification) -> str:
+def verified_text(found: Verification) -> str:
     """Return where an engine ran the golden clips, and the largest difference at each batch."""
     figures = "; ".join(f"batch {each.batch}: {', '.join(_figures(each.drift))}" for each in found.batches)
     clips = counted(found.clips, "golden clips")
@@ -108,9 +110,11 @@ def _verified(found: Verification) -> str:
 def drift_text(report: DriftReport) -> str:
     """Return the output of ``vivit check``."""
     lines = _drift_lines(report)
-    lines += [f"  block      {line}" for line in taps_lines(report.taps)] if report.taps else []
+    for i, line in enumerate(taps_lines(report.taps) if report.taps else []):
+        lines.append(f"  {'' if i else 'block':<10} {line}")
     lines += clip_lines(report)
     lines += accuracy_lines(report)
+    lines += [f"  baseline   {one_line(report.baseline.sentence)}"] if report.baseline else []
     certainty = certainty_of(report)
     lines += [f"  certainty  {certainty.sentence}"] if certainty else []
     limits = ", ".join(f"{name} {value:g}" for name, value in sorted(report.gate.limits.items()))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from bundles import Bundles
 
+import vivit_export as ve
 from vivit_export.bundle import Bundle
 from vivit_export.bundle.manifest import ClipsRecord, PrecisionRecord, QuantizationRecord, QuantizedLayer
+from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.errors import PrecisionError
 from vivit_export.export.engine.plan import prove
 from vivit_export.export.engine.promise import kept_attentions, kept_products, promised_linears
@@ -123,3 +126,29 @@ def test_an_attention_fused_in_float_makes_up_for_no_other(built: Bundle) -> Non
             kept=kept_products(facts),
             kept_attention=1,
         )
+
+
+@pytest.mark.needs_rtx
+def test_an_int8_plan_shows_three_types(tmp_path: Path) -> None:
+    bundle = ve.export_model(
+        "demo",
+        tmp_path / "out",
+        precision="int8",
+        targets=("tensorrt-rtx",),
+        sms=(89,),
+        check=False,
+        calibration=CalibrationOptions(num_clips=32),
+        keep_fp16=r"^layers\.1\.mlp|^layers\.0\.attention\.qkv",
+        keep_fp32=r"^layers\.2\.mlp\.fc1",
+    )
+    found = dtypes(bundle)
+    half = {f"layers.1.mlp.{n}/MatMul" for n in ("fc1", "fc2")}
+    half |= {f"layers.0.attention.{n}_proj/MatMul" for n in "qkv"}
+    linears = {f"{linear}/MatMul" for linear in bundle.manifest.precision.layers if linear.startswith("layers.")}
+    assert {node for node in linears if found[node] == "Half"} == half
+    assert {node for node in linears if found[node] == "Float"} == {"layers.2.mlp.fc1/MatMul"}
+    assert {found[node] for node in linears} == {"Int8", "Half", "Float"}
+    (engine,) = bundle.engines.values()
+    assert [text for text in engine.proof if text.startswith("kept")] == [
+        "kept: 3 of 3 GEMMs in Half", "kept: 1 of 1 GEMMs in Float"
+    ]  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+from bundles import Bundles
 from checkpoints import Checkpoints, normal_pixels
 from graphs import inferred_types, run_ort
 from made_ranges import DEEP, ranges
@@ -171,6 +172,15 @@ def test_what_is_kept_repairs_an_overflow(checkpoints: Checkpoints, tmp_path: Pa
     with pytest.raises(UsageError, match="matches none"):
         ve.export_model(str(folder), tmp_path / "none", **options, keep_fp32="layers.7")
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.needs_onnxruntime
+def test_a_session_serves_what_is_partly_kept(bundles: Bundles) -> None:
+    kept = r"^layers\.0\.attention|^layers\.1\.attention/|^layers\.2\.mlp\.fc2"
+    bundle = bundles.demo(check=True, num_clips=3, precision="fp16", keep_fp32=kept)
+    report = ve.check(bundle)
+    assert report.passed
+    assert "3 MultiHeadAttention ops" in report.runs[0].engine
 
 
 def test_a_weight_beyond_fp16_may_be_kept(checkpoints: Checkpoints) -> None:

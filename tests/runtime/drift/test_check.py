@@ -114,7 +114,18 @@ def test_one_pixel_is_a_failure_where_pixels_are_gated(differing: int, gated: bo
 
 def test_json_has_every_field() -> None:
     plain = report(run_of(0.0)).to_json()
-    assert set(plain) == {"reference", "clips", "gate", "runs", "parity", "blocks", "taps", "view", "accuracy"}
+    assert set(plain) == {
+        "reference",
+        "clips",
+        "gate",
+        "runs",
+        "parity",
+        "blocks",
+        "taps",
+        "view",
+        "accuracy",
+        "baseline",
+    }
     assert plain["clips"] == {"source": "mine", "names": ["a.mp4"], "videos": []} and plain["gate"] == {"max": 0.01}
     left_out = to_json(Run("left out", 8, True, None, "too large"))
     assert (left_out["drift"], left_out["note"]) == (None, "too large")

@@ -102,6 +102,7 @@ def build_graph(
     skip_rewrites: Collection[str] = (),
     quantization: Quantization | None = None,
     keep_fp32: str | None = None,
+    rewritten: Rewritten | None = None,
 ) -> Graph:
     """Trace the checkpoint and turn it into the graph that ships.
 
@@ -116,16 +117,14 @@ def build_graph(
         skip_rewrites: names of rewrites to leave out; see `vivit_export.rewrite`.
         quantization: for INT8 and FP8; it has its own rewritten graph, which is not modified.
         keep_fp32: regular expression of the nodes that stay in float32; see `keeping`.
+        rewritten: the graph after the exact rewrites, which is not modified; None: trace the checkpoint.
     """
-    if quantization is None:
-        rewritten = rewrite_graph(checkpoint, outputs, precision, skip_rewrites)
-        model = rewritten.model
-    else:
-        rewritten = quantization.rewritten
-        model = rewritten.model.clone()
+    given = quantization.rewritten if quantization is not None else rewritten
+    rewritten = given or rewrite_graph(checkpoint, outputs, precision, skip_rewrites)
+    model = rewritten.model.clone() if given else rewritten.model
     lower_attention(model, single_query_only=form == "fused-op")
     kept = nodes_to_keep(model, keep_fp32)
-    quantized = None if quantization is None else _quantize(model, quantization, kept)
+    quantized = None if quantization is None else quantize_graph(model, quantization, kept)
     preprocessor = Preprocessor(checkpoint.clip, checkpoint.preprocess)
     # In float32, the pixel values stay bit-equal to the processor's.
     may_fold = precision.rounds and input_mode != "pixels" and not _reads_input(model, kept)
@@ -162,8 +161,14 @@ def _reads_input(model: ir.Model, kept: Collection[str]) -> bool:
     return any(use.node.name in kept for value in model.graph.inputs for use in value.uses())
 
 
-def _quantize(model: ir.Model, quantization: Quantization, kept: Collection[str]) -> QuantizationRecord:
-    """Quantize all layers but those to keep in fp16, and those with a product that is kept in float32."""
+def quantize_graph(model: ir.Model, quantization: Quantization, kept: Collection[str]) -> QuantizationRecord:
+    """Quantize all layers in place, but those to keep in fp16 and those with a product that is kept in float32.
+
+    Args:
+        model: float32, with attention in its final form.
+        quantization: how.
+        kept: names of nodes that stay in float32.
+    """
     ranges = quantization.ranges
     products = {place.group.name: {str(node.name) for node in place.matmuls} for place in find_groups(model)}
     wide = {name for name, nodes in products.items() if nodes & set(kept)}

@@ -30,7 +30,7 @@ def nodes_to_keep(model: ir.Model, pattern: str | None) -> tuple[str, ...]:
     """
     if pattern is None:
         return ()
-    nodes = [node for node in model.graph if any(value.dtype == ir.DataType.FLOAT for value in node.outputs)]
+    nodes = float_nodes(model)
     kept = tuple(str(node.name) for node in nodes if any(re.search(pattern, name) for name in _names(node)))
     given = option("keep_fp32", repr(pattern))
     if not kept:
@@ -38,7 +38,7 @@ def nodes_to_keep(model: ir.Model, pattern: str | None) -> tuple[str, ...]:
         raise UsageError(
             f"{given} matches none of the graph's {len(nodes)} nodes; they are named like {', '.join(names[:_SHOWN])}"
         )
-    products = {str(node.name) for node in nodes if node.op_type in _PRODUCTS}
+    products = {str(node.name) for node in nodes if is_product(node)}
     if products <= set(kept):
         raise UsageError(
             f"{given} matches every product of the graph, so nothing would be left to round; name fewer, or export "
@@ -47,12 +47,27 @@ def nodes_to_keep(model: ir.Model, pattern: str | None) -> tuple[str, ...]:
     return kept
 
 
-def _names(node: ir.Node) -> tuple[str, ...]:
+def float_nodes(model: ir.Model) -> list[ir.Node]:
+    """Return the nodes of a float32 graph that have a float result."""
+    return [node for node in model.graph if any(value.dtype == ir.DataType.FLOAT for value in node.outputs)]
+
+
+def is_product(node: ir.Node) -> bool:
+    """Whether a node multiplies matrices."""
+    return node.op_type in _PRODUCTS
+
+
+def layer_path(node: ir.Node) -> str:
+    """Return the path of the module that a node is from, or of the layer of Q, K and V."""
     path = module_path(node)
     projection = _PROJECTION.fullmatch(path)
-    return (str(node.name), path, *((f"{projection[1]}qkv",) if projection else ()))
+    return f"{projection[1]}qkv" if projection else path
+
+
+def _names(node: ir.Node) -> set[str]:
+    return {str(node.name), module_path(node), layer_path(node)}
 
 
 def _has_weight(node: ir.Node) -> bool:
-    weight = node.inputs[1] if node.op_type in _PRODUCTS and len(node.inputs) > 1 else None
+    weight = node.inputs[1] if is_product(node) and len(node.inputs) > 1 else None
     return weight is not None and weight.const_value is not None

@@ -1,0 +1,55 @@
+"""Find Chromium, or put its headless build beside the test environment, without installing it.
+
+That unpacks Debian packages: at most 100 MB to download.
+
+    python tools/fetch_chromium.py    # prints the program; does nothing if there is one
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+from pathlib import Path
+
+from apt_packages import Apt, codename
+from fetched_folder import fetch_versions
+
+PACKAGE = "chromium-headless-shell"
+FOLDER = Path(sys.prefix) / "share" / "chromium"
+_NAMES = ("chromium", "chromium-browser", "google-chrome", PACKAGE)
+
+
+def fetch(folder: Path = FOLDER) -> Path:
+    """Return the program that the machine has, or unpack one to ``folder`` unless it is there.
+
+    Raises:
+        subprocess.CalledProcessError: apt could not find or download a package.
+        FileNotFoundError: this machine has no apt.
+    """
+    there = next(filter(None, map(shutil.which, _NAMES)), None)
+    if there is not None:
+        return Path(there)
+    return fetch_versions(folder, f"{PACKAGE} {codename()}\n", _fill) / "run"
+
+
+def _fill(target: Path, room: Path) -> None:
+    apt = Apt(room / "apt", codename())
+    apt.unpack_all(apt.lacking(PACKAGE), target)
+    (program,) = (path for path in target.glob("usr/lib/chromium/*headless*") if os.access(path, os.X_OK))
+    libraries = sorted({path.parent.relative_to(target) for path in target.glob("**/*.so*")})
+    run = target / "run"
+    # The folder is moved when it is complete, so the script finds it by its own place.
+    run.write_text(
+        "#!/bin/sh\n"
+        'here=$(dirname "$(readlink -f "$0")")\n'
+        f'LD_LIBRARY_PATH="{":".join(f"$here/{folder}" for folder in libraries)}"\n'
+        "export LD_LIBRARY_PATH\n"
+        f'exec "$here/{program.relative_to(target)}" "$@"\n'
+    )
+    run.chmod(run.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+
+
+if __name__ == "__main__":
+    print(fetch())
