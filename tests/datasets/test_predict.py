@@ -122,10 +122,10 @@ def test_other_work_into_the_same_folder_is_refused(
     use_one_process(monkeypatch)
     run()
     files = run.files()
-    with pytest.raises(OutputError, match="out holds the results of other options"):
+    with pytest.raises(OutputError, match=r"out holds the results of other options"):
         run(top_k=1)
     (run.folder / "017.mp4").unlink()
-    with pytest.raises(OutputError, match="out holds the results of other inputs"):
+    with pytest.raises(OutputError, match=r"out holds the results of other inputs"):
         run()
     (run.folder / "017.mp4").touch()
     run.bundle = bundles.demo(precision="fp16")
@@ -151,7 +151,7 @@ def test_a_table_of_another_run_is_refused(run: Run, tmp_path: Path, monkeypatch
     run.out = tmp_path / "second"
     run(top_k=1)
     table.rename(run.out / "rows" / "part-000001.parquet")
-    with pytest.raises(OutputError, match=r"part-000001.parquet is of another run; remove it"):
+    with pytest.raises(OutputError, match=r"part-000001\.parquet is of another run; remove it"):
         run(top_k=1)
 
 
