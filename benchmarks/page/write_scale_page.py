@@ -31,6 +31,7 @@ vivit predict out/vivit-demo-fp16 path/to/many/videos --ray -o out/rows
 
 The videos may be folders, lists of paths (`.txt`, `.csv`, `.tsv`, or `.parquet` with a column `path` or `video`; relative to the
 list) and webdataset shards (`.tar`). Put `--ray` after the videos. It starts Ray on this machine, and stops it at the end.
+`vivit check` and `vivit calibrate` run in one process only.
 `--ray HOST:PORT`, or the environment variable `RAY_ADDRESS`, takes a cluster: give the command on one of its machines, and let all
 see the bundle and the videos by the same names. Only the machine of the command needs the folder of results. All machines need one
 version of Python, Ray and this package. Nothing is reported to Ray's makers.
@@ -39,6 +40,7 @@ version of Python, Ray and this package. Nothing is reported to Ray's makers.
 
 - Readers are tasks of one CPU each: they decode, sample and crop, and hand over whole batches. `--readers N` limits how many.
 - Engines are actors, one per GPU. `--gpu-share 0.5` puts two on each GPU, which pays off if copies and computation do not overlap.
+  No GPU was at hand: tests check how many engines are started, not how they run.
   Without a GPU, or with `--device cpu`, there is one engine per machine, which shares the CPUs with the readers.
 - The command writes the results. Ray Data holds back readers when engines are behind, and engines when the command is.
 
