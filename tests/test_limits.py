@@ -21,5 +21,5 @@ def test_cpp_has_the_same_limits() -> None:
     }
     of_json = {"MOST_LEVELS": records.MOST_LEVELS, "MOST_CONTAINERS": records.MOST_CONTAINERS}
     ours = {**vars(limits), **of_json, "DEFAULT_MOST_PIXELS": limits.MOST_PIXELS}
-    assert len(found) == 20
+    assert len(found) == 21
     assert found == {name: ours[name] for name in found}

@@ -17,7 +17,7 @@ import fetch_chromium
 from PIL import Image
 
 PICTURE = Path(__file__).parents[1] / "docs/report.png"
-WIDTH, HEIGHT, COLORS = 1040, 1500, 48
+WIDTH, HEIGHT, COLORS = 1040, 1290, 48
 
 
 def draw(report: Path, picture: Path = PICTURE) -> None:

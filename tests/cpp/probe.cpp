@@ -123,7 +123,10 @@ static json open(const json& request) {
     vivit::Options options{request.value("engine", ""), request.value("device", "")};
     options.require_signature = request.value("files", std::vector<std::filesystem::path>());
     options.identity = request.value("identity", "");
-    return {{"engine", vivit::open_session(bundle, options).engine()}};
+    options.self_test = request.value("self_test", true);
+    const vivit::Session session = vivit::open_session(bundle, options);
+    return request.at("do") == "self_test" ? json{{"self_test", session.self_test()}}
+                                           : json{{"engine", session.engine()}};
 }
 
 /// Who signed a bundle.
@@ -158,7 +161,7 @@ static json answer(const json& request) {
     if (what == "infer_pixels") return infer_pixels(request);
     if (what == "predict") return predict(request);
     if (what == "share") return share(request);
-    if (what == "open") return open(request);
+    if (what == "open" || what == "self_test") return open(request);
     if (what == "signer") return signer(request);
     if (what == "bundle") return {{"labels", vivit::Bundle(request.at("bundle").get<std::string>()).contract().labels}};
     throw std::logic_error("no such request: " + what);

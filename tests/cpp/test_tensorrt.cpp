@@ -1,5 +1,6 @@
 // The TensorRT session's logic, on a GPU made of host memory (fake/). VIVIT_TEST_BUNDLE names a bundle with an engine
-// "first" for sm_90 (batches 1 to 4), one "second" for sm_100 (2 to 4), and one "stale" of another graph.
+// "first" for sm_90 (batches 1 to 4), one "second" for sm_100 (2 to 4), and one "stale" of another graph. Beside it
+// lies another, with golden clips and the engines "first" and "verified".
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
@@ -84,6 +85,7 @@ struct Machine {
     }
 
     vivit::Bundle bundle;
+    vivit::Bundle checked{test_bundle() + "-checked"};
 };
 
 /// The message of the error that `call` throws; its class must be E.
@@ -122,6 +124,23 @@ TEST_CASE_FIXTURE(Machine, "it is preferred and runs batches of any size") {
         CHECK(results.at("logits") == expected(batch, "logits"));
         CHECK(results.at("embedding") == expected(batch, "embedding"));
     }
+}
+
+TEST_CASE_FIXTURE(Machine, "a GPU is its name and driver, and is not tested again where the engine was verified") {
+    const vivit::detail::Cuda cuda(0);
+    CHECK(cuda.device().name == "NVIDIA H100 80GB HBM3");
+    CHECK(cuda.device().driver == vivit::detail::gpu_driver(13000));
+    vivit::Options options;
+    options.engine = "verified";  // on this GPU with any of these drivers, says the bundle, which has golden clips
+    CHECK(vivit::open_session(checked, options).self_test() ==
+          "not needed: verified on NVIDIA H100 80GB HBM3 when the engine was built");
+    options.engine = "first";
+    const std::string said = message<vivit::DriftError>([&] { return vivit::open_session(checked, options); });
+    check_contains(said, "engine first computes wrongly on NVIDIA H100 80GB HBM3 (" + cuda.device().driver + ")");
+    check_contains(said, ": for the first golden clip of " + checked.path().string() + ", ");
+    check_contains(said, " is above 0.0001; update its driver");
+    options.self_test = false;
+    CHECK(vivit::open_session(checked, options).self_test() == "left out");
 }
 
 TEST_CASE_FIXTURE(Machine, "each batch size is captured once, and replayed") {

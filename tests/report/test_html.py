@@ -134,7 +134,7 @@ def test_devices_that_ran_an_engine_are_named() -> None:
 def test_where_drift_begins_is_told() -> None:
     page = render_html(long_report())
     assert "Drift begins in layer 9 MLP" in page
-    assert "To do: export again with --keep-fp16 &#39;layers.9.*&#39;." in page
+    assert "To do: export again with --keep-fp16 &#39;layers.9.*&#39;, or with --fix" in page
 
 
 def test_a_bundle_from_before_has_a_page() -> None:

@@ -31,10 +31,10 @@ def test_a_report_or_its_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (None, "No such file"),
-        ("{", "is not a report"),
-        ("[]", "its format is None"),
-        ('{"format": "vivit-report/1"}', "its format is 'vivit-report/1', not 'vivit-report/2'"),
+        (None, "does not exist"),
+        ("{", "is no report"),
+        ("[]", "it has format None"),
+        ('{"format": "vivit-report/1"}', "it has format 'vivit-report/1', and this version reads 'vivit-report/2'"),
         ('{"format": "vivit-report/2"}', "report.json"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from long_report import long_report
 from made_records import drift_report
 
+from vivit_export.bundle.baseline import Baseline
 from vivit_export.bundle.checks import METRICS, DriftReport, Gate, Parity, Run
 from vivit_export.report.verdict import METRIC_TITLES, limit_uses, verdict_of
 
@@ -35,6 +36,14 @@ def test_failed_with_the_first_reason_and_how_many_more() -> None:
         "The largest logit difference is 8.12 % of the range in onnxruntime 1.32.0 cpu, batch 8, and must be at most "
         "5 %; 1 more limit not met"
     )
+
+
+def test_failed_against_a_stored_run_alone() -> None:
+    found = replace(checks(), baseline=Baseline("old.json", 8, 0, 0, 1.2, ("a new clear flip",)))
+    assert not found.passed
+    verdict = verdict_of(found)
+    assert verdict.state == "failed"
+    assert verdict.reason.lower() == found.failures()[0].lower()
 
 
 def test_what_was_not_run_is_not_passed() -> None:

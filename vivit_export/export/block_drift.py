@@ -73,7 +73,7 @@ def block_drift(bundle: Bundle, checkpoint: Checkpoint, clips: npt.NDArray[Any],
             ours = list(results.values())[: len(taps)]
             found = [_compared(*row) for row in zip(steps, ours, rounded, exact, strict=False)]
             worst = [_worse(*pair) for pair in zip(worst, found, strict=True)] if worst else found
-            rows.append((reference, low, results))
+            rows.append((reference, low, {name: results[name] for name in wanted}))
         ran = f"{session.name}, {bundle.precision} rounding emulated" if rounds else session.name
     named = _budgeted(worst, bundle.precision)
     report = TapReport(ran, base, named, find_suspect(named, steps, bundle.precision))

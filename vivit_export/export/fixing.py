@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -170,14 +170,7 @@ def choose_wide(trials: WideTrials, gate: Gate, progress: Progress) -> str | Non
         order = trials.in_order()
     with progress.counting("find the fewest steps to keep in fp32", len(order), "trials") as count:
         steps = fewest_kept(order, lambda keep: passes(_nodes(trials.parts(keep))), count)
-    if steps is not None:
-        with progress.counting("leave out what is not needed", MOST_LEFT_OUT, "trials") as count:
-            steps = without_the_needless(
-                steps, lambda keep: passes(_nodes(trials.parts(keep))), count, MOST_LEFT_OUT // 2, last_is_needed=True
-            )
-            parts = without_the_needless(
-                trials.parts(steps), lambda keep: passes(_nodes(keep)), count, MOST_LEFT_OUT // 2
-            )
+    parts = [] if steps is None else _thinned(trials, steps, passes, progress)
     if steps is None or trials.all_products(parts):
         ways = f"{option('precision', 'fp32')} has none, {option('gate')} changes a limit"
         raise DriftError(f"nothing less than float32 meets the gate on these clips; nothing was written ({ways})")
@@ -185,6 +178,19 @@ def choose_wide(trials: WideTrials, gate: Gate, progress: Progress) -> str | Non
     names = ", ".join(part.name for part in parts)
     progress.note(f"kept in fp32: {names} ({share:.1f} % of the multiplications with weights)")
     return f"^(?:{'|'.join(re.escape(part.name) for part in parts)})$"
+
+
+def _thinned(
+    trials: WideTrials, steps: Sequence[Step], passes: Callable[[tuple[str, ...]], bool], progress: Progress
+) -> list[Part]:
+    """Leave out steps that are not needed, then modules; half of the trials are for each."""
+    most = MOST_LEFT_OUT // 2
+    total = min(most, len(steps) - 1) + min(most, len(trials.parts(steps)))
+    with progress.counting("leave out what is not needed", total, "trials") as count:
+        steps = without_the_needless(
+            steps, lambda keep: passes(_nodes(trials.parts(keep))), count, most, last_is_needed=True
+        )
+        return list(without_the_needless(trials.parts(steps), lambda keep: passes(_nodes(keep)), count, most))
 
 
 def _nodes(parts: Sequence[Part]) -> tuple[str, ...]:

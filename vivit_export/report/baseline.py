@@ -30,7 +30,7 @@ def read_baseline(path: Path, bundle: Bundle) -> DriftReport:
     Raises:
         InputError: it cannot be read, is no report or one of another version, is of another model, or has no check.
     """
-    content = _content(path)
+    content = read_report(path)
     if _identity(content) != _identity(bundle.manifest.content):
         raise InputError(
             f"{path} is of another model: of {content.model.id}, with other weights, labels or clips than "
@@ -44,7 +44,12 @@ def read_baseline(path: Path, bundle: Bundle) -> DriftReport:
     return found
 
 
-def _content(path: Path) -> Content:
+def read_report(path: Path) -> Content:
+    """Read a ``report.json``.
+
+    Raises:
+        InputError: it cannot be read, or is no report or one of another version.
+    """
     if reason := why_missing(path):
         raise InputError(f"{path} {reason}; give the report.json of an earlier check")
     try:

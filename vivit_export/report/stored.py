@@ -9,11 +9,7 @@ from pathlib import Path
 from vivit_export.bundle import MANIFEST, REPORT, read_bundle
 from vivit_export.bundle.checks import DriftReport
 from vivit_export.bundle.manifest import Content, FileRecord
-from vivit_export.errors import InputError
-from vivit_export.files import regular_text
-from vivit_export.limits import MOST_MANIFEST_BYTES
-from vivit_export.records import from_json, parse_json, shown
-from vivit_export.report.html import FORMAT
+from vivit_export.report.baseline import read_report
 from vivit_export.report.page import latest_check
 
 
@@ -46,20 +42,4 @@ def read_stored(path: Path) -> StoredRun:
     if path.is_dir() and ((path / MANIFEST).exists() or not (path / REPORT).exists()):
         found = read_bundle(path, verify=False)
         return StoredRun(str(path), found.manifest.content, found.manifest.files)
-    return StoredRun(str(path), _read_report(path / REPORT if path.is_dir() else path))
-
-
-def _read_report(path: Path) -> Content:
-    try:
-        told = parse_json(regular_text(path, MOST_MANIFEST_BYTES))
-    except OSError as e:
-        raise InputError(f"{path} cannot be read: {e.strerror}; name a bundle or a report.json") from e
-    except (ValueError, RecursionError) as e:
-        raise InputError(f"{path} is not a report ({e}); name a bundle or a report.json") from e
-    found = told.pop("format", None) if isinstance(told, dict) else None
-    if found != FORMAT:
-        raise InputError(
-            f"{path} is not a report that this version reads: its format is {shown(found)}, not {FORMAT!r}; name a "
-            "bundle or a report.json"
-        )
-    return from_json(Content, told, str(path))
+    return StoredRun(str(path), read_report(path / REPORT if path.is_dir() else path))

@@ -98,6 +98,7 @@ def _reasons(checks: DriftReport) -> str:
     beyond = sorted((use for use in limit_uses(checks) if not use.is_met), key=lambda use: -use.share)
     reasons = [f"The {use.title} is {use.worst} in {use.run}, and must be {use.limit}" for use in beyond]
     reasons += [parity.sentence for parity in checks.parity if parity.gated and parity.differing]
+    reasons += [checks.baseline.sentence] if checks.baseline and checks.baseline.regressions else []
     more = f"; {counted(len(reasons) - 1, 'more limits')} not met" if len(reasons) > 1 else ""
     return f"{reasons[0][:1].upper()}{reasons[0][1:]}{more}"
 

@@ -26,6 +26,9 @@ enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor = 75, cudaDevAttrCompute
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal };
 constexpr unsigned cudaStreamNonBlocking = 1;
+struct cudaDeviceProp {
+    char name[256];
+};
 
 namespace fake {
 
@@ -62,6 +65,7 @@ struct Gpu {
     std::mutex lock;
     cudaError_t status = cudaSuccess;
     int devices = 1, sm = 90;
+    std::string name = "NVIDIA H100 80GB HBM3";
     std::size_t budget = std::size_t(1) << 30;
     std::map<const void*, std::unique_ptr<char[]>> memory;
     std::set<const void*> pinned;
@@ -121,6 +125,14 @@ inline cudaError_t cudaSetDevice(int device) {
 }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
     *value = attribute == cudaDevAttrComputeCapabilityMajor ? fake::gpu().sm / 10 : fake::gpu().sm % 10;
+    return cudaSuccess;
+}
+inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+    std::snprintf(properties->name, sizeof properties->name, "%s", fake::gpu().name.c_str());
+    return cudaSuccess;
+}
+inline cudaError_t cudaDriverGetVersion(int* version) {
+    *version = 13000;
     return cudaSuccess;
 }
 

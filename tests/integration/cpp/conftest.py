@@ -17,8 +17,11 @@ from cpp_project import BUILD_SECONDS, TESTS, Cpp, Libav, Libraries, run, shared
 from filelock import FileLock
 
 from vivit_export import demo
+from vivit_export.bundle.engines import Verification
 from vivit_export.deploy.cpp.deploy import deploy_cpp
+from vivit_export.records import to_json
 from vivit_export.runtime.clips.video.frames import read_sampled
+from vivit_export.runtime.session.device import gpu_driver
 
 
 @pytest.fixture(scope="session")
@@ -122,3 +125,8 @@ def _make_engines(bundles: Bundles, folder: Path) -> None:
         add_plan(bundle, "first", b"plan", **common)
         add_plan(bundle, "second", b"plan", **common, sms=[100], profiles=[{"min": 2, "opt": 2, "max": 4}])
         add_plan(bundle, "stale", b"plan", **common, onnx_sha256="0" * 64)
+        checked = bundles.copy(folder / f"{flavour}-checked", check=True, num_clips=3)
+        add_plan(checked, "first", b"plan", **common)
+        drivers = {gpu_driver(13000), "CUDA 13.0"}
+        verified_on = [to_json(Verification("NVIDIA H100 80GB HBM3", driver, {}, 3, ())) for driver in sorted(drivers)]
+        add_plan(checked, "verified", b"plan", **common, verified_on=verified_on)

@@ -26,13 +26,14 @@ using Arguments = std::map<std::string, std::string>;
 
 static constexpr const char* usage =
     "usage: vivit-run BUNDLE CLIP [--size WxH] [--decode auto|full] [--engine NAME] [--device cpu|cuda:N] [--repeat N] "
-    "[--top K] [--require-signature FILE] [--identity NAME]";
+    "[--top K] [--self-test yes|no] [--require-signature FILE] [--identity NAME]";
 
 static Arguments parse(int count, char** words) {
     if (count < 3) throw vivit::UsageError(usage);
     Arguments given{{"bundle", words[1]}, {"clip", words[2]}, {"--size", ""}, {"--engine", ""}, {"--device", ""}};
     given["--require-signature"] = given["--identity"] = "";
     given["--decode"] = "auto", given["--repeat"] = "20", given["--top"] = "5";
+    given["--self-test"] = "yes";
     for (int i = 3; i < count; i += 2) {
         if (!given.count(words[i]) || i + 1 == count)
             throw vivit::UsageError(words[i] + (" is not understood; " + std::string(usage)));
@@ -54,6 +55,11 @@ static int number(const std::string& name, const std::string& text) {
         throw vivit::UsageError(name + " must be a whole number from 1 to " +
                                 std::to_string(std::numeric_limits<int>::max()) + ", got " + text);
     return value;
+}
+
+static bool yes(const std::string& name, const std::string& text) {
+    if (text != "yes" && text != "no") throw vivit::UsageError(name + " must be yes or no, got " + text);
+    return text == "yes";
 }
 
 static vivit::VideoOpener any_video(const std::string& decode) {
@@ -98,6 +104,7 @@ int main(int count, char** words) try {
     vivit::Options options{given["--engine"], given["--device"]};
     if (!given["--require-signature"].empty()) options.require_signature = {given["--require-signature"]};
     options.identity = given["--identity"];
+    options.self_test = yes("--self-test", given["--self-test"]);
     const vivit::Session session = vivit::open_session(bundle, options);
     const auto video = open_clip(given["clip"], given["--size"], other);
     vivit::Prediction prediction = session(*video);  // not timed: engines prepare themselves at the first clip

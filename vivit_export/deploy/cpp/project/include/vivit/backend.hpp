@@ -17,6 +17,19 @@ inline constexpr std::array<const char*, 4> engine_order{"tensorrt", "tensorrt-r
 /// float32 (B, ...) by output name.
 using Outputs = std::map<std::string, std::vector<float>>;
 
+/// A device of this machine.
+struct Device {
+    std::string name;    ///< of the GPU or the CPU, such as NVIDIA H100 80GB HBM3; empty: unknown
+    std::string driver;  ///< of a GPU, such as 580.65.06, CUDA 13.0; of a CPU its architecture and instructions
+};
+
+/// What a back end runs, and where.
+struct Place {
+    std::vector<std::string> files{};  ///< names of the bundle's files
+    Device device{};
+    bool is_verified = false;  ///< whether they were proven on such a device when the bundle was made
+};
+
 /// Runs one graph or engine; any number of threads may call `run` at once.
 class Backend {
 public:
@@ -35,6 +48,8 @@ public:
     /// Smallest and largest number of clips per call, 1 or more.
     [[nodiscard]] std::pair<int, int> batches() const noexcept { return facts_.batches; }
 
+    [[nodiscard]] const Place& place() const noexcept { return facts_.place; }
+
     /// Run a batch.
     ///
     /// @param clips  the contract's input for `count` clips, one after the other; not modified
@@ -52,6 +67,7 @@ protected:
         std::string name;
         std::string details;
         std::pair<int, int> batches{1, 1};
+        Place place{};
     };
 
     explicit Backend(Facts facts) : facts_(std::move(facts)) {}

@@ -53,6 +53,9 @@ public:
     /// fp32, fp16 or bf16: the type of the graph's GEMMs.
     [[nodiscard]] const std::string& precision() const noexcept { return manifest_.precision; }
 
+    /// The limits of the gate that the bundle was exported with, by metric; empty if it was not checked.
+    [[nodiscard]] const std::map<std::string, double>& limits() const noexcept { return manifest_.limits; }
+
     /// The compiled engines by name.
     [[nodiscard]] const std::map<std::string, Engine>& engines() const noexcept { return manifest_.engines; }
 

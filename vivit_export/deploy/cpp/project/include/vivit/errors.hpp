@@ -56,6 +56,12 @@ public:
     explicit BuildError(const std::string& message) : Error(message, 4) {}
 };
 
+/// An engine whose results differ from the reference by more than the gate allows. Exit code 5.
+class DriftError : public Error {
+public:
+    explicit DriftError(const std::string& message) : Error(message, 5) {}
+};
+
 /// A missing driver or device, or an engine made for another machine. Exit code 7.
 class EnvironmentFault : public Error {
 public:

@@ -20,6 +20,7 @@
 #include "vivit/detail/engine_registry.hpp"
 #include "vivit/detail/manifest/file_bytes.hpp"
 #include "vivit/detail/manifest/manifest.hpp"
+#include "vivit/detail/self_test/device.hpp"
 #include "vivit/errors.hpp"
 
 namespace vivit {
@@ -68,12 +69,17 @@ private:
 
     [[nodiscard]] static Facts facts_of(const Bundle& bundle, std::optional<int> gpu, const std::string& version) {
         const std::string runtime = "ONNX Runtime " + version;
-        if (gpu)
+        const std::filesystem::path model = gpu ? bundle.model() : bundle.cpu_model();
+        Place place{{model.lexically_relative(bundle.path()).generic_string()}};
+        if (bundle.lists(detail::model_data_name)) place.files.emplace_back(detail::model_data_name);
+        if (gpu)  // whose name ONNX Runtime does not tell
             return {"onnxruntime-cuda",
                     runtime + ", GPU " + std::to_string(*gpu) + ", " + bundle.precision(),
-                    {1, clips_per_call_cuda}};
+                    {1, clips_per_call_cuda},
+                    place};
+        place.device = detail::cpu();
         const int most = std::max(1, tokens_per_call / bundle.contract().clip.num_tokens());
-        return {"onnxruntime-cpu", runtime + ", CPU, " + bundle.cpu_details(), {1, most}};
+        return {"onnxruntime-cpu", runtime + ", CPU, " + bundle.cpu_details(), {1, most}, place};
     }
 
     [[nodiscard]] static std::string require_version() {

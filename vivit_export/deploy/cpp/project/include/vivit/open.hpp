@@ -18,6 +18,7 @@
 #include "vivit/backend.hpp"
 #include "vivit/bundle.hpp"
 #include "vivit/detail/engine_registry.hpp"
+#include "vivit/detail/self_test/self_test.hpp"
 #include "vivit/errors.hpp"
 #include "vivit/session.hpp"
 #include "vivit/signature.hpp"
@@ -42,6 +43,10 @@ struct Options {
     /// any case.
     std::vector<std::filesystem::path> require_signature{};
     std::string identity{};  ///< name that the signer's certificate must have; empty: any
+
+    /// First run one golden clip on a device that the engine was not proven on. What passed is remembered in the
+    /// user's cache.
+    bool self_test = true;
 };
 
 namespace detail {
@@ -121,6 +126,7 @@ inline void read_device(const std::string& device, Wish& wish) {
 /// @throws UsageError        an unknown engine or device
 /// @throws EnvironmentFault  the requested engine, or every engine, is unavailable; says why
 /// @throws BundleError       an engine was altered
+/// @throws DriftError        the engine computes wrongly on this device; no other is tried
 /// @throws SignatureError    the bundle is not signed by whom it must be signed by
 [[nodiscard]] inline Session open_session(const Bundle& bundle, const Options& options = {}) {
     (void)require_signature(bundle, options.require_signature, options.identity);
@@ -149,7 +155,10 @@ inline void read_device(const std::string& device, Wish& wish) {
     for (const char* name : engine_order)
         if (std::find(wish.engines.begin(), wish.engines.end(), name) == wish.engines.end())
             passed_over[name] = options.engine + " was requested";
-    return Session(bundle.contract(), std::move(backend), std::move(passed_over), options.threads);
+    const Place place = backend->place();
+    Session session(bundle.contract(), std::move(backend), std::move(passed_over), options.threads);
+    if (options.self_test) session.self_test_ = detail::self_test(session, place, bundle);
+    return session;
 }
 
 }  // namespace vivit

@@ -26,6 +26,9 @@
 
 namespace vivit {
 
+class Bundle;
+struct Options;
+
 /// An opened bundle; any number of threads may use one at once. Open one with `open_session` (open.hpp).
 class Session {
 public:
@@ -52,6 +55,9 @@ public:
 
     /// Smallest and largest number of clips per call of the engine; `run` accepts any number.
     [[nodiscard]] std::pair<int, int> batches() const noexcept { return backend_->batches(); }
+
+    /// What `open_session` found when it compared the engine's result for a golden clip, for people.
+    [[nodiscard]] const std::string& self_test() const noexcept { return self_test_; }
 
     /// Why each other engine was not chosen, by name.
     [[nodiscard]] const std::map<std::string, std::string>& passed_over() const noexcept { return passed_over_; }
@@ -146,6 +152,7 @@ public:
     }
 
 private:
+    friend Session open_session(const Bundle& bundle, const Options& options);
     using Clock = std::chrono::steady_clock;
 
     [[nodiscard]] static double milliseconds_since(Clock::time_point start) {
@@ -244,6 +251,7 @@ private:
     Preprocessor preprocessor_;
     std::unique_ptr<Backend> backend_;
     std::map<std::string, std::string> passed_over_;
+    std::string self_test_ = "left out";
 };
 
 }  // namespace vivit

@@ -90,11 +90,15 @@ private:
     }
 
     [[nodiscard]] static Facts facts_of(const Bundle& bundle, const Choice& choice) {
+        const Device& device = choice.cuda->device();
+        Place place{{detail::plan_name(choice.engine)}, device};
+        for (const Verification& on : bundle.engines().at(choice.engine).verified_on)
+            place.is_verified = place.is_verified || (on.device == device.name && on.driver == device.driver);
         return {detail::tensorrt_flavor,
                 std::string(detail::tensorrt_title) + " " + detail::tensorrt_version() + ", GPU " +
                     std::to_string(choice.cuda->gpu()) + " (sm_" + std::to_string(choice.cuda->sm()) + "), " +
                     bundle.precision() + ", engine " + choice.engine,
-                bundle.engines().at(choice.engine).batches};
+                bundle.engines().at(choice.engine).batches, place};
     }
 
     [[nodiscard]] static std::vector<std::string> candidates_in(const Bundle& bundle,

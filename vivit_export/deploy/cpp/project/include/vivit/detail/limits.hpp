@@ -18,6 +18,7 @@ inline constexpr int longest_label = 1000;
 inline constexpr double largest_factor = 1e6;
 inline constexpr int most_batch = 1024;
 inline constexpr int most_sm = 9999;
+inline constexpr int most_golden_clips = 4096;
 inline constexpr std::int64_t most_manifest_bytes = std::int64_t(16) << 20;
 inline constexpr std::int64_t most_signature_bytes = std::int64_t(4) << 20;
 inline constexpr int most_certificates = 8;

@@ -46,8 +46,9 @@ struct Manifest {
     std::map<std::string, std::string> sha256s;  ///< by name of the file
     std::map<std::string, Engine> engines;
     std::string precision;
-    std::string cpu_model = model_name;  ///< the graph for ONNX Runtime on the CPU
-    std::string cpu_details;             ///< its arithmetic; empty for the portable graph
+    std::map<std::string, double> limits;  ///< of the gate, by metric
+    std::string cpu_model = model_name;    ///< the graph for ONNX Runtime on the CPU
+    std::string cpu_details;               ///< its arithmetic; empty for the portable graph
     Contract contract;
 };
 

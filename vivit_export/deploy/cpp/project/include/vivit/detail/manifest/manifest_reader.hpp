@@ -160,6 +160,9 @@ private:
         const json& precision = json_["precision"];
         if (precision.is_object() && precision.contains("name"))
             manifest_.precision = As<std::string>::read(precision["name"], "precision.name");
+        const json& checks = json_["checks"];  // of which this is all that is read
+        if (checks.is_object() && checks.contains("gate"))
+            manifest_.limits = As<std::map<std::string, double>>::read(checks["gate"], "checks.gate");
         manifest_.engines = As<std::map<std::string, Engine>>::read(json_["engines"], "engines");
         files_ = As<std::map<std::string, FileRecord>>::read(json_["files"], "files");
         require_listed(model_name, "export it again");

@@ -8,6 +8,8 @@
 #include <string>
 #include <type_traits>
 
+#include "vivit/backend.hpp"
+#include "vivit/detail/self_test/device.hpp"
 #include "vivit/errors.hpp"
 
 namespace vivit::detail {
@@ -33,9 +35,16 @@ public:
         check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, gpu));
         check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, gpu));
         sm_ = 10 * major + minor;
+        cudaDeviceProp properties{};
+        int driver = 0;
+        check(cudaGetDeviceProperties(&properties, gpu));
+        check(cudaDriverGetVersion(&driver));
+        device_ = {properties.name, gpu_driver(driver)};
     }
 
     [[nodiscard]] int gpu() const noexcept { return gpu_; }
+    /// What identifies it.
+    [[nodiscard]] const Device& device() const noexcept { return device_; }
     /// Compute capability, such as 90.
     [[nodiscard]] int sm() const noexcept { return sm_; }
 
@@ -53,6 +62,7 @@ public:
 private:
     int gpu_;
     int sm_ = 0;
+    Device device_;
 };
 
 /// A CUDA object, freed by `free`.
