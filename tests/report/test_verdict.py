@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -34,7 +35,7 @@ def test_failed_with_the_first_reason_and_how_many_more() -> None:
     assert (verdict.state, verdict.word) == ("failed", "FAIL")
     assert verdict.reason == (
         "The largest logit difference is 8.12 % of the range in onnxruntime 1.32.0 cpu, batch 8, and must be at most "
-        "5 %; 1 more limit not met"
+        "5 %; 1 more failure"
     )
 
 
@@ -79,6 +80,23 @@ def test_a_bar_is_full_at_the_limit_and_beyond(
     (use,) = limit_uses(replace(checks(), gate=Gate(limits)))
     assert use.share == pytest.approx(share, abs=0.005)
     assert (use.width, use.is_met) == (width, is_met)
+
+
+def test_a_regression_against_a_stored_check_is_a_reason() -> None:
+    verdict = verdict_of(replace(checks(), baseline=Baseline("old.json", 8, 5, 1, 2.0, ("a new clear flip",))))
+    assert (verdict.word, verdict.reason[:38]) == ("FAIL", "A new clear flip against old.json (5 o")
+
+
+def test_what_is_not_a_number_is_the_worst() -> None:
+    found = checks()
+    drift = found.runs[1].drift
+    assert drift is not None
+    lost = replace(drift, max=math.nan, cosine=math.nan)
+    runs = (found.runs[0], replace(found.runs[1], drift=lost), *found.runs[2:])
+    broken = {use.metric: use for use in limit_uses(replace(found, runs=runs)) if not use.is_met}
+    assert set(broken) == {"max", "cosine"} and broken["max"].run == "onnxruntime 1.32.0 cpu, batch 1"
+    assert broken["max"].worst == "not finite" and broken["max"].width == 100.0
+    assert "The largest logit difference is not finite" in verdict_of(replace(found, runs=runs)).reason
 
 
 def test_every_metric_has_a_title() -> None:

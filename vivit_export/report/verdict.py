@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -99,7 +100,7 @@ def _reasons(checks: DriftReport) -> str:
     reasons = [f"The {use.title} is {use.worst} in {use.run}, and must be {use.limit}" for use in beyond]
     reasons += [parity.sentence for parity in checks.parity if parity.gated and parity.differing]
     reasons += [checks.baseline.sentence] if checks.baseline and checks.baseline.regressions else []
-    more = f"; {counted(len(reasons) - 1, 'more limits')} not met" if len(reasons) > 1 else ""
+    more = f"; {counted(len(reasons) - 1, 'more failures')}" if len(reasons) > 1 else ""
     return f"{reasons[0][:1].upper()}{reasons[0][1:]}{more}"
 
 
@@ -111,7 +112,9 @@ def limit_uses(checks: DriftReport) -> list[LimitUse]:
         if not measured:
             continue
         at_least = metric in AT_LEAST
-        run, worst = (min if at_least else max)(measured, key=lambda item: item[1])
+        lost = -math.inf if at_least else math.inf  # what is not a number is worse than any
+        pick = min if at_least else max
+        run, worst = pick(measured, key=lambda item: lost if math.isnan(item[1]) else item[1])
         allowed, used = (1 - limit, 1 - worst) if at_least else (limit, worst)
         is_met = worst >= limit if at_least else worst <= limit
         told = f"{'at least' if at_least else 'at most'} {metric_text(metric, limit).removesuffix(' of the range')}"
@@ -122,6 +125,8 @@ def limit_uses(checks: DriftReport) -> list[LimitUse]:
 
 def metric_text(metric: str, value: float) -> str:
     """Return a value of a metric for people, precise enough to tell it from its limit."""
+    if not math.isfinite(value):
+        return "not finite"
     if metric in _SHARES:
         return f"{100 * value:.4g} %{_SHARES[metric]}"
     return f"{value:.7g}" if "cosine" in metric else f"{value:.3g}"
