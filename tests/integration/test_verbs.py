@@ -235,24 +235,6 @@ def test_check_as_json(cli: Cli, bundle: Path) -> None:
     assert facts["certainty"]["clips_to_settle"] == 381
 
 
-def test_check_with_known_labels(cli: Cli, bundle: Path, tmp_path: Path) -> None:
-    labels = tmp_path / "labels.csv"
-    labels.write_text("".join(f"{name},{label}\n" for name, label in clip_labels().items()), encoding="utf-8")
-    options = ("--labels", labels, "--gate", "accuracy_drop=0.01")
-    shown = cli("check", bundle, *options, "-q", *QUICK, code=3)
-    assert "is no clip of this check" in error_of(shown)
-    known = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))["checks"]["clips"]["names"]
-    labels.write_text("".join(f"{name},{clip_labels()[name]}\n" for name in known), encoding="utf-8")
-    shown = cli("check", bundle, *options, "-q", *QUICK)
-    assert "accuracy   3 clips labelled by labels.csv, with 95 % confidence in brackets: eager fp32, " in shown.stdout
-    assert "top-1 100.0 % (43.9 to 100.0)" in shown.stdout and "accuracy_drop 0.01" in shown.stdout
-    first = known[0]
-    labels.write_text(labels.read_text(encoding="utf-8").replace(f"{first},", f"{first},not "), encoding="utf-8")
-    assert "which the model lacks" in error_of(cli("check", bundle, *options, "-q", *QUICK, code=3))
-    refused = error_of(cli("check", bundle, "--gate", "accuracy_drop=0.01", "-q", *QUICK, code=2))
-    assert refused.endswith("check the bundle with --labels FILE")
-
-
 def test_one_form_at_a_time(cli: Cli, bundle: Path) -> None:
     result = cli("check", bundle, "--json", "--format", "junit", "-q", *QUICK, code=2)
     assert error_of(result) == "--json is --format json; leave it out, or --format junit"
@@ -368,32 +350,3 @@ def test_sampling_is_recorded_in_the_bundle(cli: Cli) -> None:
 )
 def test_export_refuses_sampling_that_does_not_go_together(cli: Cli, options: tuple[str, ...], said: str) -> None:
     assert said in cli("export", "demo", "-o", "out", *options, code=2).stderr
-
-
-def test_a_failed_check_still_writes_its_report_and_saves_its_result(bundle: Path, tmp_path: Path) -> None:
-    copy_ = Path(shutil.copytree(bundle, tmp_path / "bundle"))
-    page = tmp_path / "drift.json"
-    options = ("--gate", "max=1e-9", "--report", page, "--save", "-q", *QUICK)
-    done = console("vivit", "check", copy_, *options, cwd=tmp_path)
-    assert done.returncode == 5
-    told = json.loads(page.read_text(encoding="utf-8"))
-    assert told["checks"]["gate"]["max"] == 1e-9 and told["model"]["id"] == "demo"
-    saved = ve.read_bundle(copy_).manifest
-    assert saved.recheck is not None and not saved.recheck.passed
-    assert saved.checks == ve.read_bundle(bundle).manifest.checks
-    assert json.loads((copy_ / "report.json").read_text(encoding="utf-8"))["recheck"]["gate"]["max"] == 1e-9
-    assert "saved check" in console("vivit", "inspect", copy_, "-q", cwd=tmp_path).stdout
-
-
-def test_a_check_is_held_to_a_stored_one(cli: Cli, bundle: Path, tmp_path: Path) -> None:
-    stored = tmp_path / "stored.json"
-    cli("check", bundle, "--report", stored, "-q", *QUICK)
-    told = cli("check", bundle, "--baseline", stored, "-q", *QUICK).stdout
-    assert "baseline   no regression against stored.json (0 of 3 clips drift more than before and 0 less" in told
-    other = json.loads(stored.read_text(encoding="utf-8"))
-    other["checks"]["view"]["drift"] = [None, 0.1, 0.1]
-    stored.write_text(json.dumps(other), encoding="utf-8")
-    cli("check", bundle, "--baseline", stored, "-q", *QUICK)
-    assert "are not the 2 of this one" in error_of(
-        cli("check", bundle, "--baseline", stored, "--num-clips", "2", "-q", *QUICK, code=3)
-    )

@@ -51,8 +51,9 @@ def write_check_report(
 
 
 def report_text(report: DriftReport) -> str:
-    """Return a check as a text file, which a terminal only shows."""
-    return lines(drift_text(report)) + "\n"
+    """Return a check as a text file, which a terminal only shows, with every reason why it failed."""
+    reasons = "".join(f"\nfailed     {reason}" for reason in report.failures())
+    return lines(drift_text(report) + reasons) + "\n"
 
 
 _WRITERS: dict[str, Callable[[Content, DriftReport, Mapping[int, str]], str]] = {
