@@ -25,6 +25,7 @@ def test_each_group_has_its_lines() -> None:
     assert "versions   engine tensorrt-rtx: tensorrt-rtx 1.7.1.116 became tensorrt-rtx 1.8.0.1" in lines
     assert "device     3 the same" in lines
     assert "           largest logit difference: 0.41 % of the range became 8.12 % of the range (worse)" in lines
+    assert "plan of tensorrt-rtx: 9 the same" in lines
     assert "latency    tensorrt-rtx, batch 1: 6.10 ms (1.00 times as fast)" in lines
 
 

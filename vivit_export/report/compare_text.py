@@ -6,6 +6,8 @@ from vivit_export.printing import one_line
 from vivit_export.report.compare import Comparison, Group
 from vivit_export.report.html import rendered
 
+_WIDTH = 10
+
 
 def comparison_text(found: Comparison) -> str:
     """Return the output of ``vivit check A --compare B``."""
@@ -14,7 +16,8 @@ def comparison_text(found: Comparison) -> str:
         f"verdict    {found.verdict_before.word} and {found.verdict_after.word}: {found.verdict_after.reason}",
     ]
     for group in found.groups:
-        lines += [f"{'' if i else group.title:<10} {line}" for i, line in enumerate(_group_lines(group))]
+        title = group.title if len(group.title) <= _WIDTH else f"{group.title}:"
+        lines += [f"{'' if i else title:<{_WIDTH}} {line}" for i, line in enumerate(_group_lines(group))]
     for i, change in enumerate(found.labels):
         words = f"{change.clip}: {change.before} became {change.after}; the reference says {change.reference}"
         lines.append(f"{'' if i else 'clips':<10} {words}")
