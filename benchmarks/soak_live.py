@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import click
@@ -80,10 +80,27 @@ def expected_windows(frames: int) -> int:
     return max(0, (frames - window) // hop + 1)
 
 
-def facts(sent: Sequence[int], results: Sequence[StreamPrediction], resident: Sequence[int]) -> dict[str, Any]:
+class Seen(NamedTuple):
+    """What is kept of a result, so that memory does not grow with what is looked at."""
+
+    connection: int
+    start_seconds: float
+    latency_seconds: float
+    dropped: int
+    finite: bool
+
+    @classmethod
+    def of(cls, result: StreamPrediction) -> Seen:
+        """Keep what is looked at."""
+        logits = result.prediction.logits
+        finite = logits is not None and bool(np.isfinite(logits).all())
+        return cls(result.connection, result.span_seconds[0], result.latency_seconds, result.dropped, finite)
+
+
+def facts(sent: Sequence[int], results: Sequence[Seen], resident: Sequence[int]) -> dict[str, Any]:
     """What is written of a soak."""
     found = [[r for r in results if r.connection == number] for number in range(len(sent))]
-    starts = [r.span_seconds[0] for r in results]
+    starts = [r.start_seconds for r in results]
     latencies = 1000 * np.array([r.latency_seconds for r in results])
     third = max(1, len(latencies) // 3)
     return {
@@ -94,7 +111,7 @@ def facts(sent: Sequence[int], results: Sequence[StreamPrediction], resident: Se
         "windows_missing": sum(max(0, expected_windows(n) - len(some)) for n, some in zip(sent, found, strict=True)),
         "windows_dropped": sum(r.dropped for r in results),
         "in_order": starts == sorted(starts),
-        "finite": all(bool(np.isfinite(r.prediction.logits).all()) for r in results if r.prediction.logits is not None),
+        "finite": all(r.finite for r in results),
         "latency_ms": {
             "first third, p95": round(float(np.percentile(latencies[:third], 95)), 1),
             "last third, p95": round(float(np.percentile(latencies[-third:], 95)), 1),
@@ -117,12 +134,12 @@ def main(bundle: Path, minutes: float, connections: int, folder: Path) -> None:
     told, tell = multiprocessing.Pipe(duplex=False)
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(60 * minutes, connections, tell))
     server.start()
-    results, resident, notes, looked = list[StreamPrediction](), list[int](), list[str](), 0.0
+    results, resident, notes, looked = list[Seen](), list[int](), list[str](), 0.0
     with ve.open_session(bundle) as session, contextlib.suppress(ClipError):  # when nobody sends any more
         content["engine"] = session.details
         address = f"tcp://127.0.0.1:{told.recv()}"
         for result in ve.stream(session, address, window=WINDOW, hop=HOP, reconnect=3.0, note=notes.append):
-            results.append(result)
+            results.append(Seen.of(result))
             if time.monotonic() - looked >= LOOK_SECONDS:
                 looked = time.monotonic()
                 resident.append(resident_bytes())

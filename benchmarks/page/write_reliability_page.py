@@ -83,7 +83,7 @@ def _live(content: dict[str, Any]) -> str:
     words = (
         "A stream of video is predicted window by window, over one TCP connection after the other: the server hangs up "
         "and the client connects again. No window may be missing, dropped or out of order, and every result must be "
-        "finite. Memory is counted as above; that of the results, five a second, which are kept here, is in it."
+        "finite. Memory is counted as above."
     )
     memory, latency = content["resident_bytes"], content["latency_ms"]
     row = (

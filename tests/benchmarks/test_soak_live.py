@@ -26,10 +26,10 @@ def test_two_connections_of_two_seconds(bundles: Bundles, tmp_path: Path) -> Non
     assert told["in_order"] and told["finite"]
 
 
-def result(start: float, connection: int = 0, logit: float = 0.0) -> StreamPrediction:
-    """A prediction whose place and value alone count."""
+def result(start: float, connection: int = 0, logit: float = 0.0) -> soak_live.Seen:
+    """What is kept of a prediction whose place and value alone count."""
     prediction = Prediction(np.array([logit], np.float32), None, ("a",))
-    return StreamPrediction("it", prediction, (start, start + 1), 0.01, connection=connection)
+    return soak_live.Seen.of(StreamPrediction("it", prediction, (start, start + 1), 0.01, connection=connection))
 
 
 def test_what_is_missing_late_or_no_number_is_told() -> None:
