@@ -18,7 +18,6 @@ from safetensors.numpy import load_file
 import vivit_export as ve
 from vivit_export import demo
 from vivit_export.bundle import read_bundle
-from vivit_export.bundle.checks import CheckedClips
 
 STAGES = [
     "load the checkpoint",
@@ -116,7 +115,8 @@ def test_the_bundle_names_the_users_clips_but_not_their_place(
     cli("export", checkpoints.folder(), "-o", "out", "--target", "onnx", "--clips", "../my videos", "--num-clips", "1")
     checks = read_bundle("out").manifest.checks
     assert checks is not None
-    assert checks.clips == CheckedClips("my videos", ("down_180x320_24fps.mp4",))
+    assert (checks.clips.source, checks.clips.names) == ("my videos", ("down_180x320_24fps.mp4",))
+    assert [(video.width, video.height) for video in checks.clips.videos if video] == [(180, 320)]
 
 
 def test_force_replaces_a_bundle(cli: Cli, checkpoints: Checkpoints, demo_bundle: Path) -> None:
