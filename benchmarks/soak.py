@@ -29,7 +29,7 @@ import numpy.typing as npt
 from common import RESULTS, environment, write_results
 
 import vivit_export as ve
-from vivit_export.errors import ClipError, EnvironmentFault
+from vivit_export.errors import BundleError, ClipError, EnvironmentFault
 
 FOLDER = RESULTS / "reliability"
 CLIPS = 32
@@ -93,6 +93,9 @@ class Asker:
             return
         except ClipError:
             self._count("refused though good")
+            return
+        except BundleError:  # the answer is not one to this request: it has another shape, or is not finite
+            self._count("wrong")
             return
         off = self.off(found, chosen)
         with self._lock:

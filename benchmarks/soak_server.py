@@ -93,7 +93,11 @@ class _Events:
         command = [sys.executable, "-c", CLIENT, self._server.url("demo")]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
             assert client.stdout is not None
-            assert client.stdout.readline() == "asking\n"
+            if client.stdout.readline() != "asking\n":
+                status = self._server.process.poll()
+                raise RuntimeError(
+                    f"a client could not ask; the server {'runs' if status is None else f'ended: {status}'}"
+                )
             time.sleep(0.05)
             client.kill()
         self.counts["client killed in a request"] += 1

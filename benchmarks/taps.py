@@ -37,9 +37,10 @@ def main(checkpoints: tuple[str, ...], clips: int, out: Path) -> None:
     for checkpoint in checkpoints:
         for precision in Precision if checkpoint == "demo" else (Precision.FP16,):
             name = f"{Path(checkpoint).name} {precision}"
-            checks[name] = {"clips": clips, "environment": environment(), **measure(checkpoint, precision, clips)}
+            around = environment()
+            checks[name] = {"clips": clips, "environment": around, **measure(checkpoint, precision, clips)}
             print(name, checks[name]["seconds"], "s", checks[name]["peak_bytes"] / 1e9, "GB", file=sys.stderr)
-            print(f"wrote {write_results('taps', {'checks': checks}, out)}")
+            print(f"wrote {write_results('taps', {'environment': around, 'checks': checks}, out)}")
 
 
 def measure(checkpoint: str, precision: Precision, clips: int) -> dict[str, Any]:

@@ -26,7 +26,7 @@ _USE = """# Any number of videos
 [Ray Data](https://docs.ray.io/en/latest/data/data.html) and pyarrow.
 
 ```
-vivit predict out/vivit-demo-fp16 path/to/many/videos --ray -o out/rows
+vivit predict out/rtx4090 path/to/many/videos --ray -o out/rows
 ```
 
 The videos may be folders, lists of paths (`.txt`, `.csv`, `.tsv`, or `.parquet` with a column `path` or `video`; relative to the

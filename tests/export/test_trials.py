@@ -107,7 +107,7 @@ def test_an_export_keeps_what_its_gate_needs_and_says_so(tmp_path: Path) -> None
     assert order[0].layer in kept[1]
     assert json.loads((strict.path / "ranges.json").read_text())["sensitivity"] == to_json(order)
     page = (strict.path / "report.html").read_text(encoding="utf-8")
-    assert f'<th scope="row">{kept[1][0]}</th><td>float16</td>' in page
+    assert f'<th scope="row">{kept[1][0]}</th><td class="text">float16</td>' in page
     assert f"<td>{100 * (order[0].without or 0):.3f} %</td>" in page
 
 

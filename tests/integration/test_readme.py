@@ -145,7 +145,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A folder with the settings of this repository, and with this Python as the environment that `make venv` made."""
-    for name in ("pyproject.toml", "constraints.txt"):
+    for name in ("pyproject.toml", "constraints.txt", "constraints-locked.txt"):
         shutil.copy(ROOT / name, tmp_path)
     environment = tmp_path / ".venv"
     environment.mkdir()
