@@ -27,4 +27,4 @@ def taps_section(content: dict[str, Any]) -> str:
 
 
 def _error(tap: dict[str, Any]) -> float:
-    return max(tap["precision"] or 0.0, tap["graph"])
+    return max(float(tap["precision"] or 0), float(tap["graph"]))
