@@ -94,3 +94,23 @@ def test_a_file_that_holds_no_authority(tmp_path: Path, protocol: str, content: 
         file.write_bytes(content)
     with pytest.raises(UsageError, match=r"ca=.*ca\.pem has no certificates that can be read \(.+\); give a PEM file"):
         ve.open_session(f"{PROTOCOLS[protocol]}://127.0.0.1:1/demo?ca={file}")
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_an_answer_to_another_request_is_not_taken(
+    served: Served, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = random_crops(served.bundle, 1)
+    with ve.open_session(served.server.url("demo", protocol, "?retries=1")) as session:
+        client = session._backend._connection._client  # type: ignore[attr-defined]
+        infer, ids = client.infer, list[str]()
+
+        def mixed_up(*arguments: object, request_id: str) -> object:
+            ids.append(request_id)
+            return infer(*arguments, request_id=request_id if len(ids) == 3 else "of somebody else")
+
+        monkeypatch.setattr(client, "infer", mixed_up)
+        with pytest.raises(EnvironmentFault, match="it answered request 'of somebody else' in place of request '"):
+            session.infer(clips)
+        session.infer(clips)
+    assert len(set(ids)) == 3

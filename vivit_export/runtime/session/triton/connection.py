@@ -8,9 +8,11 @@ Everything else, including synchronous calls, is built on that (`vivit_export.ru
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import ssl
 import threading
+import uuid
 from collections.abc import Awaitable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -96,6 +98,7 @@ class Connection:
         self._tls = _tls_context(address) if address.tls else None
         self._library, self._client_class = _import(address)
         self._client: Any = None
+        self._ids = (f"{uuid.uuid4().hex}-{number}" for number in itertools.count())  # no other client has these
 
     async def open(self) -> None:
         """Make the client here, because only here is the loop known."""
@@ -139,7 +142,7 @@ class Connection:
         """Run one batch, from ``region`` if there is one, in a single attempt.
 
         Raises:
-            Unreachable: the server is gone or its queue is full.
+            Unreachable: the server is gone, its queue is full, or it answered another request.
             Refused: the server refuses the batch.
             TimeoutError: the address's timeout expired.
         """
@@ -152,7 +155,11 @@ class Connection:
             tensor.set_shared_memory(region.name, batch.nbytes)
         asked = [self._library.InferRequestedOutput(output) for output in outputs]
         model, version = self._address.model, self._address.version
-        answer = await self._ask(self._client.infer(model, [tensor], version, asked))
+        request = next(self._ids)
+        answer = await self._ask(self._client.infer(model, [tensor], version, asked, request_id=request))
+        if (answered := _id_of(answer.get_response())) != request:
+            # A server that loses track of its requests would otherwise give the labels of somebody else's clip.
+            raise Unreachable(f"it answered request {answered!r} in place of request {request!r}")
         return {output: np.array(answer.as_numpy(output), np.float32) for output in outputs}
 
     async def register(self, region: Region) -> None:
@@ -214,6 +221,11 @@ def _import(address: Address) -> tuple[Any, Any]:
             'tritonclient is not installed; install it with: pip install "vivit-export[triton]"'
         ) from e
     return library, InferenceServerClient
+
+
+def _id_of(response: Any) -> str:
+    """Return the id of an answer, as gRPC or HTTP has it; empty if it has none."""
+    return str(response.get("id", "") if isinstance(response, dict) else response.id)
 
 
 def _sentence(message: str) -> str:
