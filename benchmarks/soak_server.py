@@ -95,9 +95,8 @@ class _Events:
             assert client.stdout is not None
             if client.stdout.readline() != "asking\n":
                 status = self._server.process.poll()
-                raise RuntimeError(
-                    f"a client could not ask; the server {'runs' if status is None else f'ended: {status}'}"
-                )
+                ended = "" if status is None else f"; the server ended with {status}:\n{self._server.tail()}"
+                raise RuntimeError(f"a client could not ask{ended}")
             time.sleep(0.05)
             client.kill()
         self.counts["client killed in a request"] += 1
