@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import subprocess
@@ -121,3 +122,35 @@ def test_videos_are_not_read_by_an_old_pyav(version: str, code: int, tmp_path: P
             f"error: PyAV {version} is installed, but 17.1 or newer is needed, because an older one gives other colors "
             "or crashes; upgrade it with: pip install --upgrade vivit-export\n"
         )
+
+
+INTERRUPTED = """
+try:
+    raise KeyboardInterrupt
+except KeyboardInterrupt as e:
+    raise ImportError("initialization failed") from e
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "importer"),
+    [
+        ("onnxruntime", "vivit_export.runtime.session.onnxruntime:_import_onnxruntime"),
+        ("openvino", "vivit_export.runtime.session.openvino:_import_openvino"),
+    ],
+)
+def test_ctrl_c_during_an_import_is_no_missing_package(
+    module: str, importer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As extension modules do it: ONNX Runtime's, interrupted, is an ImportError."""
+    place, _, name = importer.partition(":")
+    function = getattr(importlib.import_module(place), name)
+    (tmp_path / f"{module}.py").write_text(INTERRUPTED)
+    monkeypatch.syspath_prepend(tmp_path)
+    for loaded in [key for key in sys.modules if key.partition(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, loaded)
+    with pytest.raises(KeyboardInterrupt):
+        function()
+    (tmp_path / f"{module}.py").write_text("raise ImportError('it is broken')  # another size")
+    with pytest.raises(MissingDependencyError):
+        function()

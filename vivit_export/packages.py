@@ -59,6 +59,19 @@ def missing_package(module: str) -> MissingDependencyError:
     )
 
 
+def raise_if_interrupted(error: BaseException) -> None:
+    """Let Ctrl-C during an import be Ctrl-C: extension modules turn it into an ImportError.
+
+    Raises:
+        KeyboardInterrupt: that is what the error comes from.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        cause = cause.__cause__ or cause.__context__
+
+
 def require_export_packages() -> None:
     """Refuse to begin an export that could not be finished. Nothing is imported.
 
@@ -87,6 +100,7 @@ def naming_the_extra() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as e:
+        raise_if_interrupted(e)
         if e.name is None or e.name.partition(".")[0] == "vivit_export":
             raise
         raise missing_package(e.name) from e

@@ -22,6 +22,7 @@ from typing import Any
 
 from vivit_export.errors import EnvironmentFault
 from vivit_export.flavour import Flavour
+from vivit_export.packages import raise_if_interrupted
 from vivit_export.records import JsonObject
 from vivit_export.signals import die_with_parent
 
@@ -121,6 +122,7 @@ def _import_compiler(flavour: Flavour) -> Any:
     except EnvironmentFault as e:
         raise _FaultError("environment", str(e)) from e
     except (ImportError, OSError) as e:
+        raise_if_interrupted(e)
         package = flavour.module.replace("_", "-")
         raise _FaultError(
             "environment", f"{package} cannot be loaded ({e}); reinstall {package} with its libraries"

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.errors import EnvironmentFault, MissingDependencyError
+from vivit_export.packages import raise_if_interrupted
 from vivit_export.runtime.session.device import Device, gpu_driver
 
 
@@ -35,6 +36,7 @@ class Cuda:
         try:
             self.rt: Any = importlib.import_module("cuda.bindings.runtime")
         except ImportError as e:
+            raise_if_interrupted(e)
             raise MissingDependencyError(
                 f'cuda-python is not installed; install it with: pip install "vivit-export[{extra}]"'
             ) from e

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from vivit_export.bundle import Bundle
 from vivit_export.bundle.engines import Verification
 from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError
-from vivit_export.packages import ORT_WITH_CODES_BESIDE_ATTENTION, is_older
+from vivit_export.packages import ORT_WITH_CODES_BESIDE_ATTENTION, is_older, raise_if_interrupted
 from vivit_export.precision import Precision
 from vivit_export.runtime.session.backend import arithmetic, graph_files
 from vivit_export.runtime.session.cuda import device_of
@@ -159,6 +159,7 @@ def _import_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError as e:
+        raise_if_interrupted(e)
         raise MissingDependencyError(
             'ONNX Runtime is not installed; install it with: pip install "vivit-export[cpu]" (or [gpu])'
         ) from e

@@ -13,6 +13,7 @@ from onnx import helper
 from vivit_export.bundle import Bundle
 from vivit_export.bundle.engines import Verification
 from vivit_export.errors import BuildError, BundleError, EnvironmentFault, MissingDependencyError
+from vivit_export.packages import raise_if_interrupted
 from vivit_export.precision import Precision
 from vivit_export.runtime.session.backend import Float32, Pool, arithmetic, graph_files
 from vivit_export.runtime.session.device import cpu
@@ -130,6 +131,7 @@ def _import_openvino() -> Any:
     try:
         import openvino
     except ImportError as e:
+        raise_if_interrupted(e)
         raise MissingDependencyError(
             'OpenVINO is not installed; install it with: pip install "vivit-export[openvino]"'
         ) from e

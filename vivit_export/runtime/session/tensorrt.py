@@ -22,6 +22,7 @@ from vivit_export.bundle.engines import EngineRecord
 from vivit_export.contract import IO, Tensor
 from vivit_export.errors import BundleError, EnvironmentFault, MissingDependencyError
 from vivit_export.flavour import Flavour
+from vivit_export.packages import raise_if_interrupted
 from vivit_export.runtime.session.backend import Float32, Pool
 from vivit_export.runtime.session.cuda import Buffer, Cuda
 
@@ -275,6 +276,7 @@ def _import(flavour: Flavour) -> Any:
     try:
         trt = importlib.import_module(flavour.module)
     except ImportError as e:
+        raise_if_interrupted(e)
         raise MissingDependencyError(
             f'{flavour.product} is not installed; install it with: pip install "vivit-export[{flavour.extra}]"'
         ) from e

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.errors import EnvironmentFault, MissingDependencyError, UsageError
+from vivit_export.packages import raise_if_interrupted
 from vivit_export.records import JsonObject
 from vivit_export.runtime.session.backend import Float32
 from vivit_export.runtime.session.triton.address import Address
@@ -217,6 +218,7 @@ def _import(address: Address) -> tuple[Any, Any]:
             import tritonclient.http as library
             from tritonclient.http.aio import InferenceServerClient
     except ImportError as e:
+        raise_if_interrupted(e)
         raise MissingDependencyError(
             'tritonclient is not installed; install it with: pip install "vivit-export[triton]"'
         ) from e
