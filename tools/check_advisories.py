@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +39,7 @@ def read_records(folder: Path) -> Iterator[Record]:
 def affects(record: Record, name: str, version: str) -> bool:
     """Whether a version of a package of PyPI is affected; see "Evaluation" in the OSV schema."""
     return any(
-        _plain(entry["package"]["name"]) == _plain(name)
+        canonicalize_name(entry["package"]["name"]) == canonicalize_name(name)
         and entry["package"]["ecosystem"] == "PyPI"
         and (version in entry.get("versions", ()) or any(_in_range(r, version) for r in entry.get("ranges", ())))
         for entry in record.get("affected", ())
@@ -70,10 +71,6 @@ def _version(text: str) -> Version:
 def pinned(path: Path) -> list[tuple[str, str]]:
     """Return the names and versions of a file of constraints."""
     return re.findall(r"^([\w.-]+)==([^\s;]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

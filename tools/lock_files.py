@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from packaging.utils import canonicalize_name
+
 ROOT = Path(__file__).parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"
 LOCK = ROOT / "constraints-locked.txt"
@@ -49,13 +51,8 @@ def lock_of(report: Mapping[str, Any]) -> str:
         digest = where["archive_info"].get("hashes", {}).get("sha256")
         if digest is None:
             raise ValueError(f"pip states no SHA-256 for {name} {version}; take it from an index that has one")
-        entries[plain(name)] = f"{name}=={version} --hash=sha256:{digest}\n"
+        entries[canonicalize_name(name)] = f"{name}=={version} --hash=sha256:{digest}\n"
     return _INTRO + "".join(entries[name] for name in sorted(entries))
-
-
-def plain(name: str) -> str:
-    """Return a package's name as indexes compare it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def main() -> None:

@@ -11,10 +11,11 @@ import lock_files
 import project_file
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 LOCKED = {
-    lock_files.plain(found[1]): found[2]
+    canonicalize_name(found[1]): found[2]
     for line in lock_files.LOCK.read_text(encoding="utf-8").splitlines()
     if (found := re.fullmatch(r"(\S+)==(\S+) --hash=sha256:[0-9a-f]{64}", line))
 }
@@ -29,7 +30,7 @@ def pinned(python: str) -> dict[str, str]:
             continue
         requirement = Requirement(line)
         if requirement.marker is None or requirement.marker.evaluate({"python_version": python}):
-            name, (pin,) = lock_files.plain(requirement.name), requirement.specifier
+            name, (pin,) = canonicalize_name(requirement.name), requirement.specifier
             assert name not in pins, f"{name} is pinned twice for Python {python}"
             assert pin.operator == "==", line
             pins[name] = pin.version
@@ -54,7 +55,7 @@ def test_each_python_has_one_pin_of_what_we_ask_for(python: str) -> None:
     ]
     for requirement in map(Requirement, asked):
         if requirement.marker is None or requirement.marker.evaluate({"python_version": python}):
-            assert requirement.specifier.contains(pins[lock_files.plain(requirement.name)]), requirement
+            assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
 
 
 def test_what_runs_here_is_what_is_pinned() -> None:

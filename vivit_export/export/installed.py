@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 
@@ -29,13 +28,14 @@ def installed_packages(extras: Iterable[str]) -> list[Package]:
         extras: extras of this package; what is not installed is left out.
     """
     from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
 
     found: dict[str, Package] = {}
     wanted = [Requirement(f"{_OURS}[{','.join(sorted(extras))}]")]
     seen: set[tuple[str, frozenset[str]]] = set()
     while wanted:
         requirement = wanted.pop()
-        key = (_plain(requirement.name), frozenset(requirement.extras))
+        key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
         if key in seen:
             continue
         seen.add(key)
@@ -50,7 +50,7 @@ def installed_packages(extras: Iterable[str]) -> list[Package]:
         ]
         wanted += required
         before = found[key[0]].requires if key[0] in found else ()
-        names = {*before, *(_plain(r.name) for r in required if _is_installed(r.name))} - {key[0]}
+        names = {*before, *(canonicalize_name(r.name) for r in required if _is_installed(r.name))} - {key[0]}
         found[key[0]] = Package(key[0], package.version, license_of(package), tuple(sorted(names)))
     return [found[name] for name in sorted(found)]
 
@@ -61,10 +61,6 @@ def _is_installed(name: str) -> bool:
     except PackageNotFoundError:
         return False
     return True
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def license_of(package: Distribution) -> str:
