@@ -16,6 +16,7 @@ import os
 import resource
 import socket
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -31,22 +32,27 @@ FPS, WIDTH, HEIGHT = 30, 1280, 720
 WINDOW, HOP = 1.0, 0.2
 
 
-def encode(seconds: int) -> list[tuple[float, bytes]]:
-    """Encode a moving picture; return when each piece of the transport stream is due, and the piece."""
-    target, pieces = io.BytesIO(), []
-    y, x = np.mgrid[:HEIGHT, :WIDTH]
+def transport_stream(width: int, height: int, fps: int, frames: int, preset: str) -> Iterator[bytes]:
+    """Encode a moving picture; yield the piece of the stream that each frame adds, and at last what is left."""
+    target = io.BytesIO()
+    y, x = np.mgrid[:height, :width]
     with av.open(target, "w", format="mpegts") as container:
-        stream: Any = container.add_stream("libx264", rate=FPS)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.options = {"preset": "veryfast", "tune": "zerolatency", "g": str(2 * FPS)}
-        for number in range(seconds * FPS):
+        stream: Any = container.add_stream("libx264", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"preset": preset, "tune": "zerolatency", "g": str(2 * fps)}
+        for number in range(frames):
             gray = ((x + 7 * number) // 3 % 256).astype(np.uint8) // 2 + ((y + 3 * number) // 2 % 128).astype(np.uint8)
             picture = np.repeat(gray[:, :, None], 3, axis=2)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            pieces.append((number / FPS, _taken(target)))
+            yield _taken(target)
         container.mux(stream.encode())
-    pieces.append((float(seconds), _taken(target)))
-    return pieces
+    yield _taken(target)
+
+
+def encode(seconds: int) -> list[tuple[float, bytes]]:
+    """Return when each piece of the stream is due, and the piece."""
+    pieces = transport_stream(WIDTH, HEIGHT, FPS, seconds * FPS, "veryfast")
+    return [(number / FPS, piece) for number, piece in enumerate(pieces)]
 
 
 def _taken(target: io.BytesIO) -> bytes:

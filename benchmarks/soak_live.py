@@ -10,7 +10,6 @@ Results are written to ``results/reliability/live.json``.
 from __future__ import annotations
 
 import contextlib
-import io
 import multiprocessing
 import os
 import socket
@@ -20,10 +19,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import av
 import click
 import numpy as np
 from common import RESULTS, environment, write_results
+from live import transport_stream
 from soak import growth_of, resident_bytes
 
 import vivit_export as ve
@@ -49,29 +48,11 @@ def serve(seconds: float, connections: int, tell: Connection) -> None:
 
 def send(client: socket.socket, seconds: float) -> int:
     """Encode and send pictures in real time; return how many."""
-    target = io.BytesIO()
-    y, x = np.mgrid[:HEIGHT, :WIDTH]
-    begin, number = time.monotonic(), 0
-    with av.open(target, "w", format="mpegts") as container:
-        stream: Any = container.add_stream("libx264", rate=FPS)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.options = {"preset": "ultrafast", "tune": "zerolatency", "g": str(2 * FPS)}
-        for number in range(1, round(seconds * FPS) + 1):
-            gray = ((x + 7 * number) // 3 % 256).astype(np.uint8) // 2 + ((y + 3 * number) // 2 % 128).astype(np.uint8)
-            picture = np.repeat(gray[:, :, None], 3, axis=2)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            client.sendall(_taken(target))
-            time.sleep(max(0.0, begin + number / FPS - time.monotonic()))
-        container.mux(stream.encode())
-    client.sendall(_taken(target))
-    return number
-
-
-def _taken(target: io.BytesIO) -> bytes:
-    data = target.getvalue()
-    target.seek(0)
-    target.truncate()
-    return data
+    frames, begin = round(seconds * FPS), time.monotonic()
+    for number, piece in enumerate(transport_stream(WIDTH, HEIGHT, FPS, frames, "ultrafast"), 1):
+        client.sendall(piece)
+        time.sleep(max(0.0, begin + min(number, frames) / FPS - time.monotonic()))
+    return frames
 
 
 def expected_windows(frames: int) -> int:
