@@ -95,15 +95,18 @@ def write_manifest(folder: Path, content: Content) -> None:
     Raises:
         BundleError: it is not one of ours.
     """
+    listed = list_files(folder, but=(MANIFEST, SIGNATURE, SBOM))
     if (folder / SBOM).exists():
-        renew_sbom(folder, content, list_files(folder, but=(MANIFEST, SIGNATURE, SBOM)))
-    listed = list_files(folder, but=(MANIFEST, SIGNATURE))
+        renew_sbom(folder, content, listed)
+        listed[SBOM] = _record(folder / SBOM)
     write_json(folder / MANIFEST, {**to_json(content), "format": FORMAT, "files": to_json(listed)})
 
 
 def list_files(folder: Path, but: Collection[str] = ()) -> dict[str, FileRecord]:
     """Return size and hash of every file below a folder, but for those named, by path with ``/`` between folders."""
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    return {
-        name: FileRecord(sha256_of(folder / name), (folder / name).stat().st_size) for name in names if name not in but
-    }
+    return {name: _record(folder / name) for name in names if name not in but}
+
+
+def _record(path: Path) -> FileRecord:
+    return FileRecord(sha256_of(path), path.stat().st_size)
