@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from bundles import Bundles
 from cpp_project import Cpp
+from empty_cache import cache
 from safetensors.numpy import load_file, save_file
 from stand_in_engine import damaged
 
@@ -22,13 +23,8 @@ from vivit_export.deploy.cpp.deploy import deploy_cpp
 from vivit_export.errors import VivitExportError
 from vivit_export.runtime.session.device import cpu
 
+__all__ = ["cache"]
 pytestmark = pytest.mark.needs_onnxruntime
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache/vivit-export/self-tests"
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles import Bundles, add_plan, need
+from empty_cache import cache
 from fake_gpu import FakeCuda
 from safetensors.numpy import load_file, save_file
 from stand_in_engine import StandInTensorRT, damaged, plan_of
@@ -24,14 +25,8 @@ from vivit_export.records import to_json
 from vivit_export.runtime.drift.check import first_golden_clip, golden_clips
 from vivit_export.runtime.session.device import cpu, gpu_driver
 
+__all__ = ["cache"]
 pytestmark = pytest.mark.needs_onnxruntime
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache in which nothing is remembered."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache/vivit-export/self-tests"
 
 
 @pytest.fixture(scope="module")
