@@ -88,6 +88,7 @@ HOMES = {
             "bench",
             "check",
             "cluster",
+            "convert",
             "deploy",
             "export",
             "live",

@@ -76,6 +76,17 @@ def test_frames_are_preprocessed_as_scenic_does(write: Write, tmp_path: Path) ->
     assert doubt_about(preprocess) is None
 
 
+@pytest.mark.parametrize(("side", "resized"), [(224, 256), (256, 288), (320, 366)])
+def test_frames_are_resized_as_in_scenics_configurations(write: Write, tmp_path: Path, side: int, resized: int) -> None:
+    table = np.zeros((1, (side // 8) ** 2 + 1, 64))
+    made = convert_scenic(
+        write("encoder", **{"SpatialTransformer/posembed_input/pos_embedding": table}), tmp_path / "out"
+    )
+    assert made.clip == (8, side, side)
+    assert read_preprocess(made.path, (0, 0)).shortest_edge == resized
+    assert any("resized" in note for note in made.notes) == (side == 320)
+
+
 def test_the_types_of_the_weights_stay(write: Write, tmp_path: Path) -> None:
     import ml_dtypes
 
@@ -100,7 +111,7 @@ def test_what_the_checkpoint_does_not_say_is_said(write: Write, tmp_path: Path) 
     assert "joint attention without a class token looks the same" in notes("dot_product", num_frames=8)
     table = np.zeros((1, 785, 64))
     said = convert_scenic(write(**{"Transformer/posembed_input/pos_embedding": table}), tmp_path / "out", force=True)
-    assert said.clip == (2, 224, 224) and len(said.notes) == 1
+    assert said.clip == (2, 224, 224) and len(said.notes) == 2
     assert "taken for clips of 2 frames of 224 x 224 pixels, which scenic's configurations crop" in said.notes[0]
 
 

@@ -35,7 +35,9 @@ from vivit_export.runtime.labels import read_labels
 CONFIG, WEIGHTS, PROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
 _FILES = {CONFIG, WEIGHTS, PROCESSOR}
 _ORIGIN = "converted_from"
-_RESIZE, _EPIC = 256, 300 + 97
+_RESIZES = {CROP: 256, 256: 288}
+"""Pixels of the shorter side before each crop of scenic's configurations; the second is Something-Something's."""
+_EPIC = 300 + 97
 _DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "F32"}
 
 
@@ -197,15 +199,20 @@ def _notes(network: ScenicNetwork, clip: tuple[int, int, int], num_frames: int |
         yield "taken to attend over time first, scenic's default; if not, set attention_order in config.json"
     if network.kind == "dot_product":
         yield "taken for heads that attend over time or space; joint attention without a class token looks the same"
-    if (height, width) != (CROP, CROP):
+    if not (height == width and height in _RESIZES):
         yield (
             f"frames are resized to {_resize(clip)} pixels before the crop, in the proportion of scenic's "
-            f"configurations ({_RESIZE} for {CROP}); the checkpoint does not say"
+            f"configurations ({_RESIZES[CROP]} for {CROP}); the checkpoint does not say"
         )
+    yield (
+        "the checkpoint does not say how frames are drawn: scenic's configurations for Kinetics take every 2nd frame "
+        "(stride 2), the others every one"
+    )
 
 
 def _resize(clip: tuple[int, int, int]) -> int:
-    return round(max(clip[1:]) * _RESIZE / CROP)
+    side = max(clip[1:])
+    return _RESIZES.get(side) or round(side * _RESIZES[CROP] / CROP)
 
 
 def _config(network: ScenicNetwork, clip: tuple[int, int, int], labels: Sequence[str]) -> JsonObject:
@@ -251,7 +258,7 @@ def _config(network: ScenicNetwork, clip: tuple[int, int, int], labels: Sequence
 
 
 def _processor(clip: tuple[int, int, int]) -> JsonObject:
-    """Return what scenic does to a frame: the shorter side to 256, the middle 224 x 224, values from -1 to 1.
+    """Return what scenic does to a frame: the shorter side to 256, say, the middle 224 x 224, values from -1 to 1.
 
     ``offset`` subtracts one from values of 0 to 2. There is no further mean or deviation: transformers' own conversion
     found the same (its default processor would normalize again, to values from -3).

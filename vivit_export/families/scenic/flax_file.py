@@ -81,7 +81,7 @@ class FlaxFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if path.is_dir():
+        if os.path.isdir(path):
             raise CheckpointError(f"{path} is a folder; give the file in it that scenic wrote, such as checkpoint")
         try:
             self._file = open_regular(path)

@@ -1,0 +1,1 @@
+"""The half of each family with torch."""
