@@ -34,7 +34,7 @@ def network(**changes: Any) -> bytes:
 
 
 def claiming(name: str, *shape: int) -> bytes:
-    """A network one of whose parameters has a shape of far more numbers than there are bytes."""
+    """A network one of whose parameters has a shape of more numbers than there are bytes for."""
     whole = network()
     found = scenic_trees.flat_parameters("encoder")[name]
     before = msgpack.packb(found.shape)
@@ -74,7 +74,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     ),
     "a pickle": lambda: b"\x80\x04\x8c\x05posix\x94\x8c\x06system\x94\x93\x94\x8c\x02id\x94\x85\x94R\x94.",
     "safetensors": lambda: struct.pack("<Q", 2) + b"{}",
-    "a table of 10^9 tokens": lambda: claiming(TABLE, 1, 9, 64),
+    "a table of more tokens than are stored": lambda: claiming(TABLE, 1, 127, 64),
     "1,000 blocks of one bias": lambda: network(
         **{f"SpatialTransformer/encoderblock_{i}/LayerNorm_0/bias": np.zeros(64) for i in range(1000)}
     ),

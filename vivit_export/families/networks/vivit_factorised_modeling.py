@@ -64,7 +64,7 @@ class VivitFactorisedConfig(transformers.VivitConfig):  # type: ignore[misc]  # 
         return self.num_frames // t, (height // h) * (width // w)
 
     def temporal(self) -> VivitFactorisedConfig:
-        """Return the config of the blocks of the second stack; attention is implemented as in the first."""
+        """Return the config with the sizes of the second stack's blocks."""
         found = copy.copy(self)
         found.num_attention_heads = self.temporal_num_attention_heads or self.num_attention_heads
         found.intermediate_size = self.temporal_intermediate_size or self.intermediate_size
@@ -90,10 +90,12 @@ class _StepEmbeddings(_ClassToken):
     def __init__(self, config: VivitFactorisedConfig) -> None:
         super().__init__(config.grid[1], config.hidden_size)
         self.patch_embeddings = VivitTubeletEmbeddings(config)
-        self._step = (-1, config.grid[1], config.hidden_size)
+        self._grid = config.grid
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return super().forward(self.patch_embeddings(pixel_values).reshape(self._step))
+        tokens: torch.Tensor = self.patch_embeddings(pixel_values)
+        steps, places = self._grid
+        return super().forward(tokens.reshape(pixel_values.shape[0] * steps, places, tokens.shape[-1]))
 
 
 class _ClipEmbeddings(nn.Module):
@@ -113,9 +115,12 @@ class _ClipEmbeddings(nn.Module):
 class _Stack(nn.Module):
     """Blocks of joint attention in a row, and the LayerNorm after them."""
 
-    def __init__(self, config: VivitFactorisedConfig, num_layers: int) -> None:
+    def __init__(self, config: VivitFactorisedConfig, sizes: VivitFactorisedConfig, num_layers: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList([VivitLayer(config) for _ in range(num_layers)])
+        layers = [VivitLayer(sizes) for _ in range(num_layers)]
+        for layer in layers:
+            layer.attention.config = config  # read again at each call: how to attend is set there, after loading too
+        self.layers = nn.ModuleList(layers)
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -129,7 +134,7 @@ class _TemporalStack(_Stack):
     """The second stack of a factorised encoder: (B, t, hidden) to (B, 1 + t, hidden)."""
 
     def __init__(self, config: VivitFactorisedConfig) -> None:
-        super().__init__(config.temporal(), config.temporal_num_hidden_layers)
+        super().__init__(config, config.temporal(), config.temporal_num_hidden_layers)
         self.embeddings = _ClassToken(config.grid[0], config.hidden_size)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -239,7 +244,7 @@ class VivitFactorisedModel(VivitFactorisedPreTrainedModel):
                 raise ValueError(f"{name}={getattr(config, name)!r} is not one of {', '.join(known)}")
         if config.factorisation == "encoder":
             self.embeddings: nn.Module = _StepEmbeddings(config)
-            self.spatial = _Stack(config, config.num_hidden_layers)
+            self.spatial = _Stack(config, config, config.num_hidden_layers)
             self.temporal = _TemporalStack(config)
         else:
             block = _SelfAttentionLayer if config.factorisation == "self_attention" else _DotProductLayer
@@ -260,7 +265,8 @@ class VivitFactorisedModel(VivitFactorisedPreTrainedModel):
         """
         tokens = self.embeddings(pixel_values)
         if self.config.factorisation == "encoder":
-            steps = self.spatial(tokens)[:, 0].reshape(-1, self.config.grid[0], self.config.hidden_size)
+            shape = (pixel_values.shape[0], self.config.grid[0], self.config.hidden_size)
+            steps = self.spatial(tokens)[:, 0].reshape(shape)
             last = self.temporal(steps)
             return BaseModelOutputWithPooling(last_hidden_state=last, pooler_output=last[:, 0])
         for layer in self.layers:
