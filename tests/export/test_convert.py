@@ -165,6 +165,17 @@ def test_only_a_converted_checkpoint_is_replaced(write: Write, tmp_path: Path) -
         convert_scenic(write(), out, num_frames=8, force=True)
 
 
+def test_the_container_does_not_matter(write: Write, tmp_path: Path) -> None:
+    expected = (convert_scenic(write("encoder"), tmp_path / "out").path / "model.safetensors").read_bytes()
+    tree = scenic_trees.tree_of(scenic_trees.flat_parameters("encoder"))
+    momentum = {"optimizer": {"target": {"params": tree}, "state": {"step": 3, "param_states": tree}}, "rng": None}
+    for i, (state, chunk) in enumerate([(momentum, 1 << 30), (momentum, 9000), ({"params": {"params": tree}}, 5000)]):
+        path = tmp_path / f"checkpoint-{i}"
+        path.write_bytes(scenic_trees.flax_bytes(state, chunk))
+        made = convert_scenic(path, tmp_path / f"out-{i}").path
+        assert (made / "model.safetensors").read_bytes() == expected
+
+
 def test_a_weight_that_is_not_finite_leaves_nothing_behind(write: Write, tmp_path: Path) -> None:
     broken = scenic_trees.flat_parameters("encoder")["cls_TemporalTransformer"].copy()
     broken[0, 0, 3] = np.nan
