@@ -47,6 +47,7 @@ ROOMS = (
     "folders",
     "locking",
     "demo",
+    "families",
     "bundle",
     "runtime",
     "calibration",
@@ -63,10 +64,13 @@ EVERYDAY = {"numpy", "ml_dtypes", "PIL", "safetensors", "onnx", "onnx_ir", "onnx
 HOMES = {
     "torch": {
         *(f"export/checkpoint/{n}.py" for n in ("load", "weights", "tapped_network", "timed_network")),
-        *(f"families/networks/{n}.py" for n in ("network", "vivit")),
+        *(f"families/networks/{n}.py" for n in ("network", "vivit", "vivit_factorised_modeling")),
         "export/graph/trace.py",
     },
-    "transformers": {"export/checkpoint/load.py", *(f"families/networks/{n}.py" for n in ("network", "vivit"))},
+    "transformers": {
+        "export/checkpoint/load.py",
+        *(f"families/networks/{n}.py" for n in ("network", "vivit", "vivit_factorised_modeling")),
+    },
     "huggingface_hub": {"export/checkpoint/files.py"},
     "av": {
         *(f"runtime/clips/video/{n}.py" for n in ("clock", "container", "index", "picture", "seek")),
@@ -85,6 +89,7 @@ HOMES = {
             "bench",
             "check",
             "cluster",
+            "convert",
             "deploy",
             "export",
             "live",
