@@ -38,14 +38,14 @@ def facts(checkpoint: str) -> dict[str, float]:
     """Floating-point operations of the encoder's matrix products for one clip, and of its Linears among them."""
     loaded = load_checkpoint(checkpoint)
     hidden, inner = int(loaded.config["hidden_size"]), int(loaded.config["intermediate_size"])
-    linears = 2.0 * loaded.num_layers * loaded.clip.num_tokens * (4 * hidden**2 + 2 * hidden * inner)
+    linears = 2.0 * loaded.num_layers * loaded.anatomy.tokens * (4 * hidden**2 + 2 * hidden * inner)
     return {"flop_per_clip": loaded.flops_per_clip, "linear_flop_per_clip": linears}
 
 
 def gemm(checkpoint: str, device: str, batch: str) -> dict[str, Any]:
     """GFLOP/s of matrix products by type: of fc1's shape, and on a GPU of a large square too, the best window."""
     loaded = load_checkpoint(checkpoint)
-    rows = max(16, int(batch) * loaded.clip.num_tokens // 16 * 16)  # fp8 wants multiples of 16
+    rows = max(16, int(batch) * loaded.anatomy.tokens // 16 * 16)  # fp8 wants multiples of 16
     shapes = {"fc1": (rows, int(loaded.config["hidden_size"]), int(loaded.config["intermediate_size"]))}
     if device != "cpu":
         shapes["square"] = _SQUARE

@@ -72,7 +72,7 @@ def main(checkpoint: Path) -> None:
     for title, fields in GEOMETRIES.items():
         made = make_checkpoint({**GEOMETRIES["heads of 32"], **fields})
         results["geometries"][title] = {g[0]: measure(made, *g[1:]) for g in GRAPHS if g[0].startswith("ours")}
-        print_table(f"{title}, {made.clip.num_tokens} tokens", results["geometries"][title])
+        print_table(f"{title}, {made.anatomy.tokens} tokens", results["geometries"][title])
     print(f"wrote {write_results('plan', results)}")
 
 
@@ -121,6 +121,7 @@ def measure(
                     plan,
                     precision=precision,
                     num_attention=checkpoint.num_layers,
+                    num_gemms=4 * checkpoint.num_layers,
                     allow_unfused=True,
                 ),
             }

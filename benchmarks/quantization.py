@@ -198,7 +198,7 @@ def quantize_ourselves(name: str, checkpoint: Checkpoint, data: Path, out: Path,
     rewritten = rewrite_graph(checkpoint, ("logits",), Precision.INT8)
     ranges = obtain_ranges(checkpoint, rewritten, checkpoint.clip, precision, options, progress, attention=attention)
     model = rewritten.model
-    quantize(model, ranges)
+    quantize(model, checkpoint.anatomy, ranges)
     if attention:
         lower_attention(model)
         quantize_attention(model, ranges)
@@ -271,7 +271,10 @@ def plan_of(model: str, name: str, work: Path) -> dict[str, Any]:
     precision, attention = Precision(name.partition(",")[0]), "attention" in name
     checkpoint = load_checkpoint(model)
     rewritten = rewrite_graph(checkpoint, ("logits", "embedding"), Precision.INT8)
-    layers = {place.group.name: LayerRange(8.0, 8.0, None, None, 0.0) for place in find_groups(rewritten.model)}
+    layers = {
+        place.group.name: LayerRange(8.0, 8.0, None, None, 0.0)
+        for place in find_groups(rewritten.model, checkpoint.anatomy)
+    }
     blocks = dict.fromkeys(name_attention_inputs(rewritten.model), 8.0)
     ranges = Ranges(precision, "minmax", {}, ClipsRecord("", 0), layers, blocks)
     made = build_graph(
@@ -301,6 +304,7 @@ def plan_of(model: str, name: str, work: Path) -> dict[str, Any]:
             plan,
             precision=precision,
             num_attention=checkpoint.num_layers,
+            num_gemms=4 * checkpoint.num_layers,
             attention_dtype=Precision.FP8.plan_type if attention else None,
         ),
     }

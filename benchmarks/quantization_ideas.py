@@ -112,7 +112,7 @@ def with_idea(idea: str, checkpoint: Checkpoint, rewritten: Rewritten, ranges: R
     """The quantized float32 graph, with one of `IDEAS`."""
     model = rewritten.model.clone()
     if idea == IDEAS[0]:
-        quantize(model, ranges)
+        quantize(model, checkpoint.anatomy, ranges)
         calibration_graph(checkpoint, model)
         return model
     unclipped = idea == "weights not clipped"
@@ -121,8 +121,12 @@ def with_idea(idea: str, checkpoint: Checkpoint, rewritten: Rewritten, ranges: R
         for name, layer in ranges.layers.items()
     }
     bare = replace(ranges, layers=layers)
-    places = [] if idea == "no bias correction" else [place for place in find_groups(model) if place.bias]
-    quantize(model, bare)
+    places = (
+        []
+        if idea == "no bias correction"
+        else [place for place in find_groups(model, checkpoint.anatomy) if place.bias]
+    )
+    quantize(model, checkpoint.anatomy, bare)
     for place in places:
         assert place.bias is not None
         add, index = place.bias

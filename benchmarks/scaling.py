@@ -108,7 +108,7 @@ def measure(work: Path, layers: int, frames: int, batches: Sequence[int], rounds
     bundle = read_bundle(target)
     (engine,) = bundle.engines.values()
     row = {
-        "tokens": bundle.contract.clip.num_tokens,
+        "tokens": bundle.manifest.model.anatomy.tokens,
         "export_seconds": run["seconds"],
         "export_peak_bytes": run["peak_bytes"],
         "engine_bytes": engine.size,
@@ -150,7 +150,7 @@ def measure_calibration(work: Path, model: str | None, counts: Sequence[int]) ->
     for count in counts:
         command = [sys.executable, __file__, "--worker", source, str(clips), str(count)]
         rows[str(count)] = json.loads(run_measured(command)["stdout"].splitlines()[-1])
-    return {"environment": environment(), "layers": loaded.num_layers, "tokens": loaded.clip.num_tokens, "rows": rows}
+    return {"environment": environment(), "layers": loaded.num_layers, "tokens": loaded.anatomy.tokens, "rows": rows}
 
 
 def calibrate(model: str, clips: Path, count: int) -> dict[str, float]:

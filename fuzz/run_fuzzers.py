@@ -35,7 +35,7 @@ from cpp_project import Libraries, find_clang  # noqa: E402
 
 PYTHON = (
     *("manifest", "contract", "strict_json", "sidecar", "plan", "processor", "config", "index", "labels", "golden"),
-    *("graph", "packets", "both_languages"),
+    *("graph", "packets", "scenic", "both_languages"),
 )
 CPP = ("cpp_json", "cpp_contract", "cpp_manifest", "cpp_video", "cpp_packets")
 BUILD = ROOT / "build/fuzz"

@@ -37,6 +37,8 @@ from vivit_export.export.engine.drawing import plan_to_onnx
 from vivit_export.export.engine.layers import Layer, layers_from_inspector, layers_from_log
 from vivit_export.export.engine.plan import sum_up
 from vivit_export.export.engine.table import plan_text, read_plan
+from vivit_export.families.scenic.flax_file import FlaxFile
+from vivit_export.families.scenic.network import parameters_of, recognize
 from vivit_export.files import json_text
 from vivit_export.records import from_json, parse_json, to_json
 from vivit_export.report.html import render_html
@@ -203,6 +205,16 @@ def golden(data: bytes) -> None:
     _same("golden", {name: (told.dtype, told.shape) for name, told in found.items()}, theirs)
 
 
+def scenic(data: bytes) -> None:
+    """A checkpoint of scenic: what is accepted has exactly the parameters of its network, and each can be read."""
+    with FlaxFile(_written("scenic/checkpoint", data)) as file:
+        found = parameters_of(file.tree)
+        network = recognize(found)
+        shapes = {name: file.read(array).shape for name, array in found.items()}
+        _same("scenic", shapes, dict(network.shapes()))
+        network.clip(None)
+
+
 def graph(data: bytes) -> None:
     """``model.onnx``."""
     path = _written(f"graph/{MODEL}", data)
@@ -232,7 +244,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
         manifest, contract, strict_json, sidecar, plan, processor, config, index, labels, golden, graph, packets,
-        both_languages,
+        scenic, both_languages,
     )
 }  # fmt: skip
 ALL = tuple(name for name in TARGETS if name != "both_languages")

@@ -17,6 +17,7 @@ from attacked import make
 from corpora import lay_out
 from made_bundle import contract
 from safetensors.numpy import save
+from scenic_trees import flax_bytes, tree_of
 from tiny_graph import tiny_graph
 
 from vivit_export.bundle import read_bundle, write_manifest
@@ -25,6 +26,7 @@ from vivit_export.bundle.reading import read_manifest
 from vivit_export.contract import Contract, Tensor
 from vivit_export.demo import checkpoint_path, clips_path
 from vivit_export.export.engine.layers import layers_from_log
+from vivit_export.families.scenic.network import Kind, ScenicNetwork, Stack
 from vivit_export.files import json_text
 from vivit_export.records import to_json
 
@@ -61,6 +63,7 @@ def main() -> None:
         "labels": {"list": b'\x05["a", "b"]', "object": b'\x05{"1": "b", "0": "a"}', "lines": b"\x04a\nb\n",
                    "config": b'\x03{"id2label": {"0": "a"}}'},
         "golden": {"small": save(clips)},
+        "scenic": {"encoder": _scenic("encoder"), "self_attention": _scenic("self_attention")},
         "graph": graph,
         "packets": _packets(),
         "cpp_video": _videos(),
@@ -115,6 +118,20 @@ def _plans() -> dict[str, bytes]:
         "log": "\n".join(log[start : start + 1 + _LAYERS]).encode(),
         "inspector.json": json.dumps({"Layers": [layer]}).encode(),
     }
+
+
+def _scenic(kind: Kind) -> bytes:
+    """A network of two numbers' width, in the training state of its kind."""
+    stacks = {
+        "encoder": (
+            Stack("SpatialTransformer", "cls_SpatialTransformer", 1, 1, 2, 2),
+            Stack("TemporalTransformer", "cls_TemporalTransformer", 1, 1, 2, 2),
+        ),
+        "self_attention": (Stack("Transformer", None, 1, 1, 2, 196),),
+    }
+    network = ScenicNetwork(kind, 2, (1, 1, 1) if kind == "encoder" else (1, 16, 16), stacks[kind], 2)
+    tree = tree_of({name: np.zeros(shape, np.float16) for name, shape in network.shapes()})
+    return flax_bytes({"optimizer": {"target": tree}} if kind == "encoder" else {"params": tree}, chunk=512)
 
 
 def _packets() -> dict[str, bytes]:

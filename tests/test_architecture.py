@@ -36,6 +36,8 @@ ROOMS = (
     "signals",
     "progress",
     "contract",
+    "anatomy",
+    "families",
     "precision",
     "rewrite",
     "flavour",
@@ -45,6 +47,7 @@ ROOMS = (
     "folders",
     "locking",
     "demo",
+    "families",
     "bundle",
     "runtime",
     "calibration",
@@ -61,9 +64,13 @@ EVERYDAY = {"numpy", "ml_dtypes", "PIL", "safetensors", "onnx", "onnx_ir", "onnx
 HOMES = {
     "torch": {
         *(f"export/checkpoint/{n}.py" for n in ("load", "weights", "tapped_network", "timed_network")),
+        *(f"families/networks/{n}.py" for n in ("network", "vivit", "vivit_factorised_modeling")),
         "export/graph/trace.py",
     },
-    "transformers": {"export/checkpoint/load.py", "export/graph/trace.py"},
+    "transformers": {
+        "export/checkpoint/load.py",
+        *(f"families/networks/{n}.py" for n in ("network", "vivit", "vivit_factorised_modeling")),
+    },
     "huggingface_hub": {"export/checkpoint/files.py"},
     "av": {
         *(f"runtime/clips/video/{n}.py" for n in ("clock", "container", "index", "picture", "seek")),
@@ -82,6 +89,7 @@ HOMES = {
             "bench",
             "check",
             "cluster",
+            "convert",
             "deploy",
             "export",
             "live",
@@ -105,7 +113,7 @@ MOST_BODY_LINES = 45
 # examples/, which holds no Python.
 MIRRORS = {"benchmarks": PACKAGE.parent / "benchmarks", "tools": PACKAGE.parent / "tools"} | {
     room: PACKAGE / room
-    for room in ("bundle", "calibration", "datasets", "demo", "deploy", "export", "report", "runtime")
+    for room in ("bundle", "calibration", "datasets", "demo", "deploy", "export", "families", "report", "runtime")
 }
 
 
@@ -207,7 +215,13 @@ def test_every_heavy_dependency_has_one_home() -> None:
 @pytest.mark.parametrize("heavy", ["torch", "transformers", "onnxscript", "polygraphy"])
 def test_the_runtime_needs_nothing_of_the_export(heavy: str) -> None:
     users = {name(p) for p in MODULES if room(p) != "export" and heavy in outside_packages(p)}
-    assert not users
+    assert all(user.startswith("families/networks/") for user in users)
+
+
+def test_the_half_of_the_families_with_torch_is_for_the_export_alone() -> None:
+    networks = "vivit_export.families.networks"
+    users = {name(path) for path in MODULES if any(used.startswith(networks) for used in imports(path))}
+    assert all(user.startswith(("export/", "families/networks/")) for user in users)
 
 
 def test_every_outside_package_is_declared() -> None:

@@ -87,8 +87,8 @@ def test_round_trip_through_json_text(contract: Contract) -> None:
 
 
 def test_tokens_are_tubelets_and_the_class_token() -> None:
-    assert Clip(32, 224, 224, (2, 16, 16)).num_tokens == 3137
-    assert Clip(8, 32, 64, (4, 8, 16)).num_tokens == 2 * 4 * 4 + 1
+    assert Clip(32, 224, 224, (2, 16, 16)).num_tubelets == 3136
+    assert Clip(8, 32, 64, (4, 8, 16)).num_tubelets == 2 * 4 * 4
 
 
 # --- refusals ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from anatomies import vivit
 
 from vivit_export.errors import UsageError
 from vivit_export.precision import Precision
@@ -34,5 +35,5 @@ def test_what_may_be_left_out_is_named() -> None:
             choose_rewrites(Precision.INT8, ("key-bias", name))
 
 
-def test_places_are_counted_by_layers() -> None:
-    assert [rewrite.places(12) for rewrite in Rewrite] == [1, 24, 12, 12, 12, 12, 12, 1]
+def test_places_are_counted_by_the_anatomy() -> None:
+    assert [rewrite.places(vivit(12)) for rewrite in Rewrite] == [1, 24, 12, 12, 12, 12, 12, 1]

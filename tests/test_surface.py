@@ -14,6 +14,7 @@ import vivit_export as ve
 VERBS = (
     "export_model",
     "calibrate",
+    "convert_scenic",
     "build_engines",
     "open_session",
     "check",

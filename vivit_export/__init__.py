@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vivit_export.export.bench import bench
     from vivit_export.export.build import build_engines
     from vivit_export.export.calibration_run import calibrate
+    from vivit_export.export.convert import convert_scenic
     from vivit_export.export.options import ExportOptions
     from vivit_export.export.pipeline import export_model
     from vivit_export.export.recheck import assert_no_drift, check
@@ -58,6 +59,7 @@ __all__ = [
     "build_engines",
     "calibrate",
     "check",
+    "convert_scenic",
     "deploy_cpp",
     "deploy_triton",
     "export_model",
@@ -88,6 +90,7 @@ _HOMES = {
     "build_engines": "export.build",
     "calibrate": "export.calibration_run",
     "check": "export.recheck",
+    "convert_scenic": "export.convert",
     "deploy_cpp": "deploy.cpp.deploy",
     "deploy_triton": "deploy.triton.deploy",
     "export_model": "export.pipeline",

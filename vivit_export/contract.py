@@ -95,10 +95,10 @@ class Clip:
             )
 
     @property
-    def num_tokens(self) -> int:
-        """Sequence length of the encoder: one token per tubelet plus the class token."""
+    def num_tubelets(self) -> int:
+        """How many tubelets a clip is cut into; each becomes one token."""
         t, h, w = self.tubelet_size
-        return (self.num_frames // t) * (self.height // h) * (self.width // w) + 1
+        return (self.num_frames // t) * (self.height // h) * (self.width // w)
 
     @property
     def num_bytes(self) -> int:

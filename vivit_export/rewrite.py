@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from vivit_export.anatomy import Anatomy
 from vivit_export.choices import NamedRecord
 from vivit_export.errors import UsageError, option
 from vivit_export.precision import Precision
@@ -18,7 +19,7 @@ class Rewrite(NamedRecord):
     """An exact rewrite; equal to its name, which the command line and the bundle use.
 
     Attributes:
-        per_layer: expected places per layer of the encoder; 0: one place in the whole network.
+        place: where it is expected: once in the ``network`` or once for each ``attention``, ``norm`` or ``stack``.
         low_precision_only: whether float32 graphs skip it. ``query-bias`` adds a constant to the output of
             LayerNormalization, which costs bits (the logits' RMS error grows by a fifth on ViViT-B). It saves
             copies around fused attention, which float32 never has.
@@ -26,33 +27,34 @@ class Rewrite(NamedRecord):
             it: it cannot be left out.
     """
 
-    #                  name            per layer  low only  quantized only
-    PATCH_EMBEDDING = "patch-embedding", 0, False, False
-    LAYERNORM = "layernorm", 2, False, False
-    ATTENTION_SCALE = "attention-scale", 1, False, False
-    KEY_BIAS = "key-bias", 1, False, False
-    VALUE_BIAS = "value-bias", 1, False, False
-    QUERY_BIAS = "query-bias", 1, True, False
-    HEAD_SCALES = "head-scales", 1, False, True
-    CLASS_TOKEN = "class-token", 0, False, False
+    #                  name            expected    low only  quantized only
+    PATCH_EMBEDDING = "patch-embedding", "network", False, False
+    LAYERNORM = "layernorm", "norm", False, False
+    ATTENTION_SCALE = "attention-scale", "attention", False, False
+    KEY_BIAS = "key-bias", "attention", False, False
+    VALUE_BIAS = "value-bias", "attention", False, False
+    QUERY_BIAS = "query-bias", "attention", True, False
+    HEAD_SCALES = "head-scales", "attention", False, True
+    CLASS_TOKEN = "class-token", "network", False, False
 
     if not TYPE_CHECKING:  # a type checker would take it for the signature of ``Rewrite("layernorm")``
 
-        def __new__(cls, name, per_layer, low_precision_only, quantized_only):
+        def __new__(cls, name, place, low_precision_only, quantized_only):
             """Make a member that is equal to its name."""
             member = str.__new__(cls, name)
             member._value_ = name
-            member.per_layer = per_layer
+            member.place = place
             member.low_precision_only, member.quantized_only = low_precision_only, quantized_only
             return member
 
-    per_layer: int
+    place: str
     low_precision_only: bool
     quantized_only: bool
 
-    def places(self, num_layers: int) -> int:
+    def places(self, anatomy: Anatomy) -> int:
         """Return in how many places of a network it is expected."""
-        return self.per_layer * num_layers or 1
+        counts = {"network": 1, "norm": anatomy.num_norms, "attention": anatomy.num_attentions}
+        return counts[self.place]
 
     def serves(self, precision: Precision) -> bool:
         """Return whether a graph of that precision gets it."""

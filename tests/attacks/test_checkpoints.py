@@ -101,7 +101,7 @@ def test_a_hostile_processor_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_crop_may_be_as_large_as_the_clip(tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"crop_size": 448}), encoding="utf-8")
     assert read_preprocess(tmp_path, (448, 448)).crop_size == (448, 448)
-    assert Clip(32, 448, 448, (2, 16, 16)).num_tokens == 12545
+    assert Clip(32, 448, 448, (2, 16, 16)).num_tubelets == 12544
 
 
 INDEXES: dict[str, str] = {

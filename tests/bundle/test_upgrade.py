@@ -46,7 +46,18 @@ def test_it_opens(stored: Path) -> None:
     bundle = ve.read_bundle(stored)
     assert (bundle.precision, bundle.manifest.precision.attention) == (Precision.FP16, "pattern")
     assert bundle.manifest.model.num_blocks == 2
+    # Neither has the anatomy: it follows from the config.
+    assert "anatomy" not in json.loads((stored / "bundle.json").read_text())["model"]
+    assert bundle.manifest.model.anatomy.stacks[0].blocks == 2
     assert bundle.manifest.checks is not None and bundle.manifest.checks.passed
+
+
+def test_a_network_of_no_family_is_refused(stored: Path) -> None:
+    manifest = json.loads((stored / "bundle.json").read_text())
+    manifest["model"]["config"]["model_type"] = "bert"
+    (stored / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="bundle.json: .*is a bert checkpoint; vivit-export takes model_type vivit"):
+        ve.read_bundle(stored)
 
 
 @pytest.mark.needs_onnxruntime

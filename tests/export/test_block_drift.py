@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from anatomies import vivit
 from bundles import Bundles
 from checkpoints import Checkpoints
 from damage import damage
@@ -20,6 +21,7 @@ from vivit_export.export.graph.quantize import quantize
 from vivit_export.export.graph.rewrites import apply_rewrites, lower_attention
 from vivit_export.export.graph.taps import find_steps
 from vivit_export.export.recheck import check
+from vivit_export.families.vivit import Vivit
 from vivit_export.precision import Precision
 from vivit_export.report.taps import suspect_sentence
 
@@ -90,9 +92,9 @@ def test_codes_are_to_be_kept_in_fp16_and_fp16_in_float32(
     model = checkpoints.trace(**DEEP)
     apply_rewrites(model, Precision.INT8)
     lower_attention(model)
-    quantize(model, ranges(Precision.INT8))
+    quantize(model, vivit(2), ranges(Precision.INT8))
     lower_precision(model, Precision.FP16)
-    steps = find_steps(model, 2)
+    steps = find_steps(model, Vivit().taps({"num_hidden_layers": 2}, has_head=True))
     taps = [Tap(step.name, *(errors if i >= index else (FINE, FINE, FINE))) for i, step in enumerate(steps)]
     suspect = find_suspect(taps, steps, Precision.INT8)
     assert suspect is not None

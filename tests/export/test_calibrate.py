@@ -181,11 +181,11 @@ def test_the_command_that_is_advised_makes_ranges_that_fit(
 def test_the_hash_does_not_depend_on_outputs_or_on_tracing_again(checkpoints: Checkpoints) -> None:
     checkpoint = checkpoints.load()
     hashes = [
-        graph_sha256(rewrite_graph(checkpoint, outputs, Precision.INT8).model)
+        graph_sha256(rewrite_graph(checkpoint, outputs, Precision.INT8).model, checkpoint.anatomy)
         for outputs in (("logits",), ("embedding",))
     ]
     assert hashes[0] == hashes[1]
-    assert hashes[0] != graph_sha256(rewrite_graph(checkpoint, ("logits",), Precision.FP16).model)
+    assert hashes[0] != graph_sha256(rewrite_graph(checkpoint, ("logits",), Precision.FP16).model, checkpoint.anatomy)
 
 
 def test_the_cache_serves_another_method(

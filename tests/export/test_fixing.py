@@ -50,8 +50,7 @@ class Counted(WideTrials):
 def trials_of(checkpoint: Checkpoint, rewritten: Rewritten, precision: Precision, **given: Any) -> Counted:
     pixels = normal_pixels(checkpoint, 2)
     reference = checkpoint.run_eager(pixels)
-    layers, task = checkpoint.num_layers, checkpoint.task
-    return Counted(rewritten, precision, "pattern", layers, pixels, reference, task, **given)
+    return Counted(rewritten, checkpoint, precision, "pattern", pixels, reference, **given)
 
 
 @pytest.fixture(scope="module")

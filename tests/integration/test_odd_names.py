@@ -43,6 +43,7 @@ VERBS = (
     "bench {}",
     "inspect {}",
     "build {}",
+    "convert scenic {} -o x",
     "deploy cpp {} app",
     "deploy triton {} repository",
 )
@@ -50,6 +51,7 @@ OUTPUTS = (
     "export demo --target onnx --dry-run -o {}",
     "calibrate demo --calibration-clips 1 -o {}",
     f"predict bundle {CLIP} --embedding {{}}",
+    "convert scenic bundle -o {}",
     "deploy cpp bundle {}",
     "deploy triton bundle {}",
 )
@@ -84,6 +86,7 @@ PLACES: dict[str, Callable[[Any], object]] = {
     "clip": lambda name: read_clip(name, contract(4)),
     "processor": Preprocessor.from_pretrained,
     "model": lambda name: preview_export(name, None, ExportOptions(targets=("onnx",))),
+    "scenic": lambda name: ve.convert_scenic(name, "x"),
     "triton": lambda name: ve.deploy_triton(SMALL, name),
     "cpp": lambda name: ve.deploy_cpp(SMALL, name),
     "target": lambda name: ve.export_model("demo", name, targets=("onnx",)),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import project_file
 import pytest
+import scenic_trees
 from make_demo_clips import Format, encode_clip
 from triton_server import Served
 
@@ -50,7 +51,16 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(demo.clips_path(), folder / "path/to/videos")
     make_many_videos(folder / "path/to/many/videos")
     make_keys(folder)
+    make_scenic_checkpoint(folder / "path/to/scenic")
     return folder
+
+
+def make_scenic_checkpoint(folder: Path) -> None:
+    """A small factorised encoder, and names for its logits."""
+    folder.mkdir(parents=True)
+    tree = scenic_trees.tree_of(scenic_trees.flat_parameters("encoder"))
+    (folder / "checkpoint").write_bytes(scenic_trees.flax_bytes({"optimizer": {"target": tree}}))
+    (folder / "labels.txt").write_text("".join(f"name {i}\n" for i in range(scenic_trees.CLASSES)))
 
 
 def make_keys(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from anatomies import vivit
 from headless_bundle import CHECKS, ENGINE, headless
 from made_records import drift_report
 
@@ -65,7 +66,7 @@ def test_json_is_the_manifest_and_what_this_run_adds() -> None:
 
 
 def test_rewrites_that_did_not_match_everywhere_say_so() -> None:
-    model = ModelRecord("m", 1, 2, {})
+    model = ModelRecord("m", 1, 2, {}, vivit(2))
     counts = {"key-bias": 2, "layernorm": 3, "patch-embedding": 0, "class-token": 1}
     precision = PrecisionRecord(Precision.FP16, "pattern", 20, rewrites=counts)
     lines = summary_text(headless(model=model, precision=precision)).splitlines()
@@ -89,7 +90,7 @@ def test_places_that_a_rewrite_left_alone_are_told_with_the_reason() -> None:
 
 def test_what_was_done_with_the_checkpoint_is_told() -> None:
     notes = ("not exported: the weight loss.weight", "the names begin with 'module.'")
-    bundle = headless(model=ModelRecord("m", 1, 2, {}, notes=notes))
+    bundle = headless(model=ModelRecord("m", 1, 2, {}, vivit(2), notes=notes))
     assert [line for line in summary_text(bundle).splitlines() if line.startswith("  checkpoint ")] == [
         f"  checkpoint {note}" for note in notes
     ]

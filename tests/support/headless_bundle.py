@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from anatomies import vivit
 from made_records import content, drift_report, engine_record, manifest_of
 
 from vivit_export.bundle import Bundle
@@ -26,6 +27,14 @@ def headless(**sections: Any) -> Bundle:
         Preprocess(size=(8, 8), crop_size=(8, 8)),
         IO("pixels", (Tensor("x", "float32", ("batch", 2, 3, 8, 8)),), (Tensor("embedding", "float32", ("batch", 4)),)),
     )
-    made = content(contract, **{"model": ModelRecord("<b>mine</b>", 2_500_000, 1, {}), **sections})
+    made = content(
+        contract,
+        **{
+            "model": ModelRecord(
+                "<b>mine</b>", 2_500_000, 1, {}, vivit(num_frames=2, image_size=8, tubelet_size=[1, 8, 8])
+            ),
+            **sections,
+        },
+    )
     files = {"model.onnx": FileRecord("", 1_000_000), "golden.safetensors": FileRecord("", 234_000)}
     return Bundle(Path("out"), manifest_of(made, **files))

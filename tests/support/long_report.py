@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from anatomies import vivit
 from made_records import content, engine_record
 from PIL import Image
 from safetensors.numpy import save_file
@@ -67,7 +68,13 @@ def long_report(clips: int = 8, *, worst: float = 0.0041) -> Content:
     return replace(
         content(CONTRACT),
         model=ModelRecord(
-            "google/vivit-b-16x2-kinetics400", 88_636_816, BLOCKS, {}, "c" * 40, {"model.safetensors": "dc259cb5" * 8}
+            "google/vivit-b-16x2-kinetics400",
+            88_636_816,
+            BLOCKS,
+            {},
+            vivit(BLOCKS),
+            "c" * 40,
+            {"model.safetensors": "dc259cb5" * 8},
         ),
         precision=PrecisionRecord(
             Precision.INT8,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from anatomies import vivit
 from made_records import content, drift_report
 from safetensors.numpy import save_file
 from tiny_graph import tiny_graph
@@ -48,7 +49,7 @@ def make_bundle(
     runs = [Run("onnxruntime", batch, True, None) for batch in batches]
     made = content(
         contract(**io),
-        model=ModelRecord("google/vivit-b-16x2-kinetics400", 1, 12, {}),
+        model=ModelRecord("google/vivit-b-16x2-kinetics400", 1, 12, {}, vivit(12)),
         engines=engines or {},
         checks=drift_report(*runs) if runs else None,
     )

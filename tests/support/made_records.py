@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
+from anatomies import vivit
+
 from vivit_export.bundle.checks import CheckedClips, DriftReport, Gate, Run
 from vivit_export.bundle.engines import EngineRecord, PlanSummary, Profile
 from vivit_export.bundle.manifest import Content, FileRecord, Manifest, ModelRecord, PrecisionRecord, Producer
@@ -40,7 +42,7 @@ def content(contract: Contract, **changes: Any) -> Content:
     """A bundle in fp16 without engines that was not checked, unless told otherwise."""
     made = Content(
         Producer("0.1.0"),
-        ModelRecord("demo", 3, 1, {}),
+        ModelRecord("demo", 3, 1, {}, vivit(1)),
         contract,
         PrecisionRecord(Precision.FP16, "pattern", 20),
     )

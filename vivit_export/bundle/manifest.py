@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
+from vivit_export.anatomy import Anatomy
 from vivit_export.bundle.bench import BenchRecord
 from vivit_export.bundle.checks import DriftReport
 from vivit_export.bundle.engines import EngineRecord
@@ -32,8 +33,9 @@ class ModelRecord:
     Attributes:
         id: hub id, ``demo``, or the name of a folder.
         parameters: how many numbers it has.
-        num_blocks: encoder blocks, each with one attention.
+        num_blocks: encoder blocks.
         config: the checkpoint's ``config.json``, for people and to distinguish models.
+        anatomy: what the network is made of.
         revision: hub revision, if it came from the hub.
         weights_sha256: hash by weight file of the checkpoint.
         notes: what was done with the checkpoint besides loading it: weights that are not exported, a prefix of their
@@ -44,6 +46,7 @@ class ModelRecord:
     parameters: int
     num_blocks: int
     config: Mapping[str, object]
+    anatomy: Anatomy
     revision: str | None = None
     weights_sha256: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from vivit_export.bundle.engines import EngineRecord
 from vivit_export.bundle.manifest import FileRecord, Manifest
 from vivit_export.bundle.names import ENGINES, FORMAT, GOLDEN, MANIFEST, MODEL, SIGNATURE
-from vivit_export.bundle.upgrade import from_version_1
+from vivit_export.bundle.upgrade import from_version_1, with_anatomy
 from vivit_export.contract import Contract
 from vivit_export.errors import BundleError, InputError
 from vivit_export.files import as_path, open_regular, regular_bytes, sha256_of
@@ -201,7 +201,8 @@ def _parse_manifest(content: bytes, path: Path) -> Manifest:
         if section not in data:
             raise BundleError(f"{path} lacks {section!r}; the bundle is incomplete, export it again")
     try:
-        manifest = from_json(Manifest, from_version_1(data) if found == _FORMAT_1 else data, "bundle")
+        data = with_anatomy(from_version_1(data) if found == _FORMAT_1 else data)
+        manifest = from_json(Manifest, data, "bundle")
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise BundleError(f"{path} is not a manifest of {found} ({e}); export the bundle again") from e
     except InputError as e:

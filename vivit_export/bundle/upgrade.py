@@ -1,8 +1,9 @@
-"""Read the previous format: convert ``vivit-bundle/1`` to today's form."""
+"""Read manifests of earlier versions: convert them to today's form."""
 
 from __future__ import annotations
 
-from vivit_export.records import JsonObject
+from vivit_export.families import find_family
+from vivit_export.records import JsonObject, to_json
 
 
 def from_version_1(data: JsonObject) -> JsonObject:
@@ -25,3 +26,19 @@ def from_version_1(data: JsonObject) -> JsonObject:
         "precision": precision,
         "checks": data["checks"] or None,
     }
+
+
+def with_anatomy(data: JsonObject) -> JsonObject:
+    """Return a manifest of version 2 with the anatomy of its network, which was not written before version 0.3.
+
+    Raises:
+        InputError: its config is of no family that we know, or does not fit.
+        KeyError, TypeError, ValueError: it is not a manifest.
+    """
+    model = data["model"]
+    if "anatomy" in model:
+        return data
+    config = model["config"]
+    family = find_family(config.get("model_type", "vivit"), "bundle.model.config")
+    anatomy = family.anatomy(config, family.clip(config, "bundle.model.config"))
+    return {**data, "model": {**model, "anatomy": to_json(anatomy)}}

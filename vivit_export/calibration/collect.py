@@ -33,6 +33,7 @@ def collect(
     tensors: Sequence[str],
     clips: CalibrationClips,
     *,
+    tokens: int,
     cache: Path,
     key: dict[str, str],
     count: Callable[[int], None],
@@ -46,6 +47,7 @@ def collect(
         model: float32 graph that takes uint8 crops.
         tensors: names of values in it, float32 (B, tokens, channels).
         clips: what to run.
+        tokens: how many of them a clip has; a batch has about 4096.
         cache: file to resume from and to store the result in.
         key: see `load_observations`.
         count: called with the number of clips just done.
@@ -62,7 +64,7 @@ def collect(
     count(len(state.done) + len(state.set_aside))
     clips.set_aside.update(state.set_aside)
     if len(state.done) + len(state.set_aside) < len(clips):
-        _run(model, tensors, clips, cache, key, state, count)
+        _run(model, tensors, clips, max(1, _TOKENS_PER_CALL // tokens), cache, key, state, count)
     clips.require_enough(len(state.done))
     return state
 
@@ -71,16 +73,16 @@ def _run(
     model: Path,
     tensors: Sequence[str],
     clips: CalibrationClips,
+    batch_size: int,
     cache: Path,
     key: dict[str, str],
     state: Observations,
     count: Callable[[int], None],
 ) -> None:
     session = OnnxRuntimeSession(model, tensors, prepared=True, gpu_if_there=True)
-    size = max(1, _TOKENS_PER_CALL // clips.contract.clip.num_tokens)
     saved_at, saved_clips = time.monotonic(), len(state.done)
     try:
-        for names, batch in _batches(clips.read(state.done), size):
+        for names, batch in _batches(clips.read(state.done), batch_size):
             observe(state, session.run(batch), tensors, names, rows_per_clip=-(-ROWS // len(clips)))
             state.done += [digest(clip) for clip in batch]
             count(len(batch) + len(clips.set_aside) - len(state.set_aside))

@@ -7,6 +7,7 @@ import click
 from vivit_export import __version__
 from vivit_export.cli.bench import bench
 from vivit_export.cli.check import check
+from vivit_export.cli.convert import convert
 from vivit_export.cli.deploy import deploy
 from vivit_export.cli.export import build, calibrate, vivit_export
 from vivit_export.cli.options import Group
@@ -23,5 +24,5 @@ def vivit() -> None:
 
 
 vivit.add_command(vivit_export, "export")
-for _command in (calibrate, build, inspect, predict, check, bench, sign, verify, deploy):
+for _command in (calibrate, build, inspect, predict, check, bench, sign, verify, deploy, convert):
     vivit.add_command(_command)

@@ -70,6 +70,16 @@ def _pair(value: str | None, words: str) -> tuple[int, int] | None:
     return int(first), int(second)
 
 
+def number_range(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """Read ``0-299`` as (0, 299)."""
+    if value is None:
+        return None
+    first, _, last = value.partition("-")
+    if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in (first, last)):
+        raise click.BadParameter(f"{value!r} is not a range such as 0-299")
+    return int(first), int(last)
+
+
 def int_list(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...]:
     """Read ``1,4,8`` as (1, 4, 8)."""
     parts = [] if value is None else [part.strip() for part in value.split(",")]

@@ -59,7 +59,7 @@ def block_drift(bundle: Bundle, checkpoint: Checkpoint, clips: npt.NDArray[Any],
         BundleError: the graph or its weights were altered.
     """
     model = load_verified(bundle)
-    steps = find_steps(model, checkpoint.num_layers)
+    steps = find_steps(model, checkpoint.taps)
     base, rounds = bundle.precision.base, bundle.precision.rounds
     wanted = [tensor.name for tensor in bundle.contract.io.outputs]
     taps = [str(step.value.name) for step in steps]
@@ -162,5 +162,11 @@ def find_suspect(taps: Sequence[Tap], steps: Sequence[Step], precision: Precisio
         if not precision.rounds:
             return found
         name = "keep_fp16" if tap.cause == "graph" and coded else "keep_fp32"
-        return replace(found, option=name, pattern=f"^{re.escape(step.path)}")
+        return replace(found, option=name, pattern=_beginning_with(step.paths))
     return None
+
+
+def _beginning_with(paths: Sequence[str]) -> str:
+    """Return a regular expression for what begins with one of the paths."""
+    found = "|".join(map(re.escape, paths))
+    return f"^{found}" if len(paths) == 1 else f"^({found})"

@@ -87,7 +87,8 @@ def _prove(plan: PlanSummary, content: Content, options: EngineOptions) -> list[
     return prove(
         plan,
         precision=precision.name,
-        num_attention=content.model.num_blocks,
+        num_attention=content.model.anatomy.num_attentions,
+        num_gemms=content.model.anatomy.num_gemms,
         single_query=precision.rewrites.get(Rewrite.CLASS_TOKEN, 0),
         linears=promised_linears(precision),
         attention_dtype=precision.name.plan_type if attention else None,

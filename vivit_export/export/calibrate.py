@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 from safetensors.numpy import save_file
 
+from vivit_export.anatomy import Anatomy
 from vivit_export.bundle import MODEL
 from vivit_export.bundle.manifest import ClipsRecord
 from vivit_export.calibration.cache import default_cache
@@ -72,7 +73,7 @@ def obtain_ranges(
         OutputError: the cache cannot be written.
     """
     key = {
-        "model": graph_sha256(rewritten.model),
+        "model": graph_sha256(rewritten.model, checkpoint.anatomy),
         "weights": _sha256_of_json(checkpoint.weights_sha256),
         "contract": _sha256_of_json([dataclasses.asdict(clip), dataclasses.asdict(checkpoint.preprocess)]),
     }
@@ -92,7 +93,9 @@ def obtain_ranges(
             "version of transformers"
         )
     contract = calibration_contract(checkpoint, model, clip)
-    return _calibrate(_Calibration(model, groups, blocks, contract, key, precision, options), progress)
+    return _calibrate(
+        _Calibration(model, groups, blocks, contract, checkpoint.anatomy.tokens, key, precision, options), progress
+    )
 
 
 def _sampling_flags(clip: Clip, default: Clip) -> list[str]:
@@ -111,6 +114,7 @@ class _Calibration:
         groups: its layers.
         blocks: names of Q, K and V by block, if attention is quantized too.
         contract: of the graph.
+        tokens: of a clip.
         key: hash of everything that the ranges depend on, except the clips.
         precision: type of the codes.
         options: how to calibrate.
@@ -120,6 +124,7 @@ class _Calibration:
     groups: list[LinearGroup]
     blocks: dict[str, tuple[str, ...]]
     contract: Contract
+    tokens: int
     key: dict[str, str]
     precision: Precision
     options: CalibrationOptions
@@ -146,7 +151,9 @@ def _calibrate(job: _Calibration, progress: Progress) -> Ranges:
         with progress.counting("calibrate", len(clips), "clips") as count:
             save_graph(job.model, folder)
             try:
-                state = collect(folder / MODEL, job.tensors, clips, cache=cache, key=key, count=count)
+                state = collect(
+                    folder / MODEL, job.tensors, clips, tokens=job.tokens, cache=cache, key=key, count=count
+                )
             except KeyboardInterrupt:
                 progress.note(f"the clips done so far are kept in {cache}; the same command continues with the others")
                 raise
@@ -186,7 +193,7 @@ def layers_to_keep(ranges: Ranges, keep: str | None) -> tuple[str, ...]:
 
 def calibration_graph(checkpoint: Checkpoint, model: ir.Model) -> list[LinearGroup]:
     """Prepare a rewritten graph to run on uint8 crops, with the inputs of layers named; return the layers in float."""
-    layers = name_inputs(model)
+    layers = name_inputs(model, checkpoint.anatomy)
     prepend_pixels(model, Preprocessor(checkpoint.clip, checkpoint.preprocess))
     model.graph.opset_imports[""] = _OPSET
     model.ir_version = 10
@@ -252,11 +259,11 @@ def motion_clips(
     )
 
 
-def graph_sha256(model: ir.Model) -> str:
+def graph_sha256(model: ir.Model, anatomy: Anatomy) -> str:
     """Return the hash of a graph's encoder and embeddings: nodes, attributes and weights, but not its outputs."""
     digest = hashlib.sha256()
     for node in model.graph:
-        if not str(node.name).startswith(("layers.", "embeddings")):
+        if not anatomy.in_encoder(str(node.name)):
             continue
         attributes = sorted(f"{name}={attribute.value}" for name, attribute in node.attributes.items())
         digest.update(f"{node.op_type} {node.name} {[v.name if v else '' for v in node.inputs]} {attributes}".encode())

@@ -118,17 +118,16 @@ def processor_parity(contract: Contract, folder: Path | None, limit: int | None)
         folder: as for `load_check_clips`.
         limit: as for `load_check_clips`.
     """
-    from vivit_export.export.checkpoint.load import hugging_face_pixels
+    from vivit_export.export.checkpoint.load import hugging_face_pixels, image_processor
 
     preprocessor = Preprocessor(contract.clip, contract.preprocess)
     other = contract.preprocess.resize_order != installed_resize_order()
     note = "the installed Pillow resizes in another order than the bundle records" if other else ""
+    name = image_processor(contract.preprocess.processor).__name__
     total: Parity | None = None
     for _, frames in read_check_clips(contract, folder, limit):
         expected = hugging_face_pixels(contract.preprocess, frames)
-        one = compare_pixels(
-            "the runtime", "VivitImageProcessor", preprocessor(frames), expected, gated=not other, note=note
-        )
+        one = compare_pixels("the runtime", name, preprocessor(frames), expected, gated=not other, note=note)
         total = one if total is None else total + one
     assert total is not None  # there is at least one clip
     return total

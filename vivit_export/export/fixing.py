@@ -21,8 +21,8 @@ import onnx_ir as ir
 from vivit_export.bundle.checks import Drift, Gate
 from vivit_export.calibration.sensitivity import fewest_kept, without_the_needless
 from vivit_export.choices import AttentionForm
-from vivit_export.contract import Task
 from vivit_export.errors import DriftError, option
+from vivit_export.export.checkpoint.load import Checkpoint
 from vivit_export.export.graph.build import Quantization, Rewritten, quantize_graph
 from vivit_export.export.graph.emulate import emulated_session
 from vivit_export.export.graph.keeping import float_nodes, is_product, layer_path
@@ -59,31 +59,30 @@ class WideTrials:
 
     Args:
         rewritten: the float32 graph; not modified.
+        checkpoint: what it was traced from.
         precision: type of the graph.
         form: of attention.
-        num_layers: encoder blocks.
         pixels: float32 (N, T, 3, H, W).
         reference: results of eager float32 on them.
-        task: what the logits mean.
         quantization: for INT8 and FP8.
     """
 
     def __init__(
         self,
         rewritten: Rewritten,
+        checkpoint: Checkpoint,
         precision: Precision,
         form: AttentionForm,
-        num_layers: int,
         pixels: npt.NDArray[np.float32],
         reference: Outputs,
-        task: Task,
         quantization: Quantization | None = None,
     ) -> None:
         self._model = rewritten.model.clone()
         lower_attention(self._model, single_query_only=form == "fused-op")
-        self._precision, self._pixels, self._reference, self._task = precision, pixels, reference, task
+        self._precision, self._pixels, self._reference = precision, pixels, reference
+        self._anatomy, self._task = checkpoint.anatomy, checkpoint.task
         self._quantization = quantization
-        self.steps: list[Step] = find_steps(self._model, num_layers)
+        self.steps: list[Step] = find_steps(self._model, checkpoint.taps)
         self._floats = {str(node.name): node for node in float_nodes(self._model)}
         # Codes have scales, so that their weights fit.
         limit = math.inf if quantization is not None else float(precision.base.dtype.max)
@@ -142,7 +141,7 @@ class WideTrials:
     def _lowered(self, keep: Sequence[str]) -> ir.Model:
         model = self._model.clone()
         if self._quantization is not None:
-            quantize_graph(model, self._quantization, keep)
+            quantize_graph(model, self._anatomy, self._quantization, keep)
         lower_precision(model, self._precision.base, keep=keep)
         return model
 

@@ -221,8 +221,7 @@ def _fix(
     clips = _check_clips(checkpoint, rewritten, options)
     with progress.stage(f"run eager fp32 on {counted(len(clips.names), 'clips')}"):
         reference = checkpoint.run_eager(clips.pixels)
-    layers, task = checkpoint.num_layers, checkpoint.task
-    trials = WideTrials(rewritten, precision, plan.attention, layers, clips.pixels, reference, task, quantization)
+    trials = WideTrials(rewritten, checkpoint, precision, plan.attention, clips.pixels, reference, quantization)
     return rewritten, choose_wide(trials, gate, progress)
 
 
@@ -269,7 +268,7 @@ def _check(
             eager_low=low,
             gate=gate,
             batches=options.batches,
-            scores_bytes=int(checkpoint.config["num_attention_heads"]) * contract.clip.num_tokens**2 * 4,
+            scores_bytes=checkpoint.anatomy.scores_bytes,
             tally=tally,
         )
     with progress.stage("compare preprocessed pixels"):
@@ -289,6 +288,7 @@ def _provenance(checkpoint: Checkpoint) -> ModelRecord:
         id=source,
         parameters=parameters,
         num_blocks=checkpoint.num_layers,
+        anatomy=checkpoint.anatomy,
         config=checkpoint.config,
         revision=checkpoint.revision,
         weights_sha256=checkpoint.weights_sha256,

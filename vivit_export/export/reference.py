@@ -154,7 +154,7 @@ def eager_reference(
         drift = compare(outputs, low, gate.tie_margin, bundle.contract.task)
         runs = (Run(f"eager {base}", 1, False, replace(drift, accuracy_drop=tally.accuracy_drop(rows, low))),)
         tally.add(runs[0], rows, low)
-    with progress.stage("compare with VivitImageProcessor"):
+    with progress.stage("compare with the image processor"):
         parity = processor_parity(bundle.contract, None if folder is None else Path(folder), limit)
     name = f"eager fp32, {loaded.framework}"
     return Reference(name, clips.checked, clips.frames, outputs, tally, runs, (parity,), taps, of_graph)

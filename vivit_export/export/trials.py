@@ -55,7 +55,7 @@ class Trials:
         reference: Outputs | None = None,
     ) -> None:
         self._checkpoint, self._rewritten, self._ranges, self._crops = checkpoint, rewritten, ranges, crops
-        self.layers: list[LinearGroup] = [place.group for place in find_groups(rewritten.model)]
+        self.layers: list[LinearGroup] = [place.group for place in find_groups(rewritten.model, checkpoint.anatomy)]
         self._reference = reference if reference is not None else self.outputs([group.name for group in self.layers])
 
     @property
@@ -68,7 +68,7 @@ class Trials:
     def outputs(self, keep: Sequence[str], *, attention: bool = False) -> Outputs:
         """Return the results with the layers ``keep`` unquantized, and attention too unless requested."""
         model = self._rewritten.model.clone()
-        quantize(model, self._ranges, {*keep, *self._ranges.dead})
+        quantize(model, self._checkpoint.anatomy, self._ranges, {*keep, *self._ranges.dead})
         if attention:
             lower_attention(model)
             quantize_attention(model, self._ranges)

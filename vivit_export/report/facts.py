@@ -45,11 +45,11 @@ def drift_columns(checks: DriftReport) -> tuple[str, ...]:
 
 def rewrites_text(content: Content) -> str:
     """Return which exact rewrites changed the graph and in how many places, and out of how many if not in all."""
-    blocks = content.model.num_blocks
-    places = {rewrite.value: rewrite.places(blocks) for rewrite in Rewrite}
+    anatomy = content.model.anatomy
+    places = {rewrite.value: rewrite.places(anatomy) for rewrite in Rewrite}
     texts = []
     for name, count in content.precision.rewrites.items():
-        wanted = places.get(name, blocks)
+        wanted = places.get(name, 1)
         texts.append(f"{name} {count}" if count >= wanted else f"{name} {count} of {wanted}")
     return ", ".join(texts)
 

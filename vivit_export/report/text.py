@@ -64,7 +64,9 @@ def summary_text(bundle: Bundle) -> str:
     lines += [f"  weights    {text}" for text in [weights_text(precision)] if text]
     for kind, tensors in (("input", io.inputs), ("output", io.outputs)):
         lines += [f"  {kind:<10} {t.name} {t.dtype} ({', '.join(map(str, t.shape))})" for t in tensors]
-    lines.append(f"  clip       {counted(clip.num_frames, 'frames')}, {_sampling(clip)}, {clip.num_tokens} tokens")
+    lines.append(
+        f"  clip       {counted(clip.num_frames, 'frames')}, {_sampling(clip)}, {manifest.model.anatomy.tokens} tokens"
+    )
     lines += _drift_lines(manifest.checks) if manifest.checks else ["  drift      not checked"]
     for name, engine in bundle.engines.items():
         lines += _engine_lines(name, engine)

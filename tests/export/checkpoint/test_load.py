@@ -67,7 +67,7 @@ def test_demo_is_the_folder_in_the_package(demo_checkpoint: Checkpoint) -> None:
     assert (demo_checkpoint.source, demo_checkpoint.revision) == ("demo", None)
     assert demo_checkpoint.labels[:2] == ("left", "right")
     assert demo_checkpoint.num_layers == 4
-    assert demo_checkpoint.clip.num_tokens == 257
+    assert demo_checkpoint.anatomy.tokens == 257
     assert_same_outputs(demo_checkpoint, demo.checkpoint_path())
 
 
@@ -269,9 +269,9 @@ OUTPUT = "vivit.encoder.layer.0.output.dense"
         pytest.param(config(qkv_bias=False), r"no place for 3 .*layers\.0\.attention\.k_proj\.bias", id="unused-bias"),
         pytest.param(config(num_frames=8), r"position_embeddings has shape \[1, 9, 32\] .*\[1, 17, 32\]", id="longer"),
         pytest.param(remove(WEIGHTS), "has no weights; model.safetensors", id="no-weights"),
-        pytest.param(cut(WEIGHTS, -100), "cannot be loaded as a ViViT: .*not fully covered", id="truncated"),
-        pytest.param(cut(WEIGHTS, 8), "cannot be loaded as a ViViT: .*header", id="header-only"),
-        pytest.param(cut(WEIGHTS, 0), "cannot be loaded as a ViViT: .*header", id="empty"),
+        pytest.param(cut(WEIGHTS, -100), "cannot be loaded: .*not fully covered", id="truncated"),
+        pytest.param(cut(WEIGHTS, 8), "cannot be loaded: .*header", id="header-only"),
+        pytest.param(cut(WEIGHTS, 0), "cannot be loaded: .*header", id="empty"),
         pytest.param(text(WEIGHTS, "version https://git-lfs"), "is a pointer of Git LFS", id="lfs-pointer"),
         pytest.param(drop(f"{OUTPUT}.weight"), r"lacks 1 .* first is vivit\.layers\.0\.mlp\.fc2\.weight", id="missing"),
         pytest.param(fill(f"{OUTPUT}.weight", np.nan), "mlp.fc2.weight has 2 NaN or infinite", id="nan"),

@@ -157,7 +157,7 @@ def test_fp16_engine_for_several_gpus(tmp_path: Path, op: bool) -> None:
     header = out.read_bytes()[:28]
     assert header[:4] == b"vtrt"
     assert ".".join(map(str, header[24:28])) == built.version
-    assert prove(built.plan, precision=Precision.FP16, num_attention=1)[:2] == [
+    assert prove(built.plan, precision=Precision.FP16, num_attention=1, num_gemms=4)[:2] == [
         "attention fused in 1 of 1 blocks (Half)",
         "4 of 4 encoder GEMMs in Half",
     ]
@@ -171,7 +171,9 @@ def test_fp32_engine_from_external_data_without_tf32(tmp_path: Path) -> None:
     assert (tmp_path / "model.onnx.data").stat().st_size > 4 * WIDTH * WIDTH * 12
     built = build_engine(rtx(model, ()), tmp_path / "engine.plan", tmp_path / "build.log")
     assert built.sms == (86, 89, 120)
-    assert prove(built.plan, precision=Precision.FP32, num_attention=1)[1] == "4 of 4 encoder GEMMs in Float"
+    assert (
+        prove(built.plan, precision=Precision.FP32, num_attention=1, num_gemms=4)[1] == "4 of 4 encoder GEMMs in Float"
+    )
     flags = next(x for x in (tmp_path / "build.log").read_text().splitlines() if x.strip().startswith("Flags "))
     assert "STRONGLY_TYPED" in flags
     assert "TF32" not in flags

@@ -31,7 +31,7 @@ def test_fp16_plan_of_two_blocks_without_qkv_bias() -> None:
     assert [g.encoder for g in plan.gemm_layers] == [False, *[True] * 8, False]
     assert plan.gemm_layers[1].nodes == ("node_MatMul_28", "node_MatMul_20", "node_MatMul_12")
     assert (plan.activation_bytes, plan.weight_bytes) == memory_from_log(log("rtx_fp16_two_blocks"))
-    assert prove(plan, precision=Precision.FP16, num_attention=2) == [
+    assert prove(plan, precision=Precision.FP16, num_attention=2, num_gemms=8) == [
         "attention fused in 2 of 2 blocks (Half)",
         "8 of 8 encoder GEMMs in Half",
         "other GEMMs: 2 in Half",
@@ -44,13 +44,13 @@ def test_fp32_plan_has_no_fused_attention_and_that_is_no_failure() -> None:
     assert (plan.attention_fused, plan.unfused_matmuls) == (0, 2)
     assert plan.gemms == {"Float": 6}
     assert sum(g.encoder for g in plan.gemm_layers) == 4
-    assert prove(plan, precision=Precision.FP32, num_attention=1)[0] == (
+    assert prove(plan, precision=Precision.FP32, num_attention=1, num_gemms=4)[0] == (
         "attention fused in 0 of 1 blocks (no fused kernel exists for fp32)"
     )
     with pytest.raises(PrecisionError, match=r"fused in 0 of 1 blocks \(fp16\), 2 products were left outside"):
-        prove(plan, precision=Precision.FP16, num_attention=1)
+        prove(plan, precision=Precision.FP16, num_attention=1, num_gemms=4)
     with pytest.raises(PrecisionError, match="4 of 4 encoder GEMMs run in Float instead of Half"):
-        prove(plan, precision=Precision.FP16, num_attention=1, allow_unfused=True)
+        prove(plan, precision=Precision.FP16, num_attention=1, num_gemms=4, allow_unfused=True)
 
 
 def test_int8_plan_leaves_the_patch_embedding_and_the_head_in_half() -> None:
@@ -58,22 +58,22 @@ def test_int8_plan_leaves_the_patch_embedding_and_the_head_in_half() -> None:
     assert plan.gemms == {"Half": 2, "Int8": 4}
     assert [g.dtype for g in plan.gemm_layers if not g.encoder] == ["Half", "Half"]
     assert plan.attention_dtypes == {"Half": 1}  # it writes Int8, but multiplies in Half
-    assert prove(plan, precision=Precision.INT8, num_attention=1)[1:] == [
+    assert prove(plan, precision=Precision.INT8, num_attention=1, num_gemms=4)[1:] == [
         "4 of 4 encoder GEMMs in Int8",
         "other GEMMs: 2 in Half",
     ]
     with pytest.raises(PrecisionError, match=r"4 of 4 encoder GEMMs run in Int8 instead of FP8 .*node_MatMul_\d+"):
-        prove(plan, precision=Precision.FP8, num_attention=1)
+        prove(plan, precision=Precision.FP8, num_attention=1, num_gemms=4)
 
 
 def test_a_recipe_may_promise_some_linears_only() -> None:
     plan = parse_rtx_log(log("rtx_int8_one_block"))
     first, *others = [g for g in plan.gemm_layers if g.encoder]
-    evidence = prove(plan, precision=Precision.INT8, num_attention=1, linears=first.nodes)
+    evidence = prove(plan, precision=Precision.INT8, num_attention=1, num_gemms=4, linears=first.nodes)
     assert evidence[1] == "1 of 1 encoder GEMMs in Int8"
     assert evidence[2] == f"other GEMMs: 2 in Half, {len(others)} in Int8"
     with pytest.raises(PrecisionError, match="no GEMM for not_there, so int8 cannot be proven"):
-        prove(plan, precision=Precision.INT8, num_attention=1, linears=[*first.nodes, "not_there"])
+        prove(plan, precision=Precision.INT8, num_attention=1, num_gemms=4, linears=[*first.nodes, "not_there"])
 
 
 def test_a_gemm_that_ran_as_something_else_is_missed() -> None:
@@ -83,7 +83,7 @@ def test_a_gemm_that_ran_as_something_else_is_missed() -> None:
         lines[out_projection].replace("__myl_FcAddAdd", "__myl_MulAddAdd").replace("runtime_fusion", "kgen")
     )
     with pytest.raises(PrecisionError, match="7 encoder GEMMs where 8 are expected") as caught:
-        prove(parse_rtx_log("".join(lines)), precision=Precision.FP16, num_attention=2)
+        prove(parse_rtx_log("".join(lines)), precision=Precision.FP16, num_attention=2, num_gemms=8)
     advice = "report it with the options used, or try another batches.max, for which the compiler may choose others"
     assert str(caught.value).endswith(advice)
 
@@ -108,11 +108,11 @@ def test_products_of_one_row_are_gemms_of_the_encoder_or_the_head(name: str) -> 
     ]
     assert {gemm.dtype for gemm in plan.gemm_layers} == {dtype}
     precision = next(p for p in Precision if p.plan_type == dtype)
-    evidence = prove(plan, precision=precision, num_attention=2, single_query=1)
+    evidence = prove(plan, precision=precision, num_attention=2, num_gemms=8, single_query=1)
     assert evidence[1:] == [f"8 of 8 encoder GEMMs in {dtype}", f"other GEMMs: 2 in {dtype}"]
     other = Precision.BF16 if precision is Precision.FP16 else Precision.FP16
     with pytest.raises(PrecisionError, match=f"8 of 8 encoder GEMMs run in {dtype} instead of {other.plan_type}"):
-        prove(plan, precision=other, num_attention=2, single_query=1, allow_unfused=True)
+        prove(plan, precision=other, num_attention=2, num_gemms=8, single_query=1, allow_unfused=True)
 
 
 @pytest.mark.parametrize("name", ["rtx_fp16_one_row", "rtx_bf16_one_row_wide"])
@@ -123,7 +123,13 @@ def test_one_wide_product_of_a_row_is_named(name: str) -> None:
     changed = f"{before}Constants: {weights.replace(f'Datatype: {dtype}', 'Datatype: Float')}"
     precision = next(p for p in Precision if p.plan_type == dtype)
     with pytest.raises(PrecisionError, match="1 of 8 encoder GEMMs run in Float") as caught:
-        prove(parse_rtx_log(text.replace(line, changed)), precision=precision, num_attention=2, single_query=1)
+        prove(
+            parse_rtx_log(text.replace(line, changed)),
+            precision=precision,
+            num_attention=2,
+            num_gemms=8,
+            single_query=1,
+        )
     assert line.split("Name: ")[1].split(",")[0] in str(caught.value)
 
 
@@ -133,13 +139,13 @@ def test_one_wide_gemm_is_named() -> None:
     plan = parse_rtx_log(text.replace(line, line.replace("Datatype: Int8", "Datatype: Half")))
     name = line.split("Name: ")[1].split(",")[0]
     with pytest.raises(PrecisionError, match="1 of 4 encoder GEMMs run in Half instead of Int8") as caught:
-        prove(plan, precision=Precision.INT8, num_attention=1)
+        prove(plan, precision=Precision.INT8, num_attention=1, num_gemms=4)
     assert name in str(caught.value)
 
 
 def test_unfused_attention_can_be_allowed() -> None:
     plan = parse_rtx_log(log("rtx_fp32_one_block").replace("Datatype: Float", "Datatype: Half"))
-    evidence = prove(plan, precision=Precision.FP16, num_attention=1, allow_unfused=True)
+    evidence = prove(plan, precision=Precision.FP16, num_attention=1, num_gemms=4, allow_unfused=True)
     assert evidence[0] == "attention fused in 0 of 1 blocks (allowed)"
 
 
@@ -148,10 +154,10 @@ def test_attention_of_the_class_token_alone_may_be_unfused() -> None:
     last = [line for line in text.splitlines() if "Name: _gemm_mha_v2" in line][-1]
     plan = parse_rtx_log(text.replace(last, last.replace("_gemm_mha_v2", "qk").replace(": kgen", ": gemm")))
     assert plan.attention_fused == 1
-    evidence = prove(plan, precision=Precision.FP16, num_attention=2, single_query=1)
+    evidence = prove(plan, precision=Precision.FP16, num_attention=2, num_gemms=8, single_query=1)
     assert evidence[0] == "attention fused in 1 of 2 blocks (Half); the class token's own needs no fused kernel"
     with pytest.raises(PrecisionError, match="attention fused in 1 of 2 blocks"):
-        prove(plan, precision=Precision.FP16, num_attention=2)
+        prove(plan, precision=Precision.FP16, num_attention=2, num_gemms=8)
 
 
 def test_lines_of_other_loggers_are_read_too() -> None:
@@ -230,7 +236,7 @@ def test_inspector_in_both_spellings(spelled: str) -> None:
     assert (plan.layers, plan.kernels, plan.attention_fused) == (8, 8, 1)
     assert (plan.unfused_matmuls, plan.activation_bytes, plan.weight_bytes) == (0, 7, 9)
     assert [g.encoder for g in plan.gemm_layers] == [False, True, True, True, True, False]
-    assert prove(plan, precision=Precision.FP16, num_attention=1)[1] == "4 of 4 encoder GEMMs in Half"
+    assert prove(plan, precision=Precision.FP16, num_attention=1, num_gemms=4)[1] == "4 of 4 encoder GEMMs in Half"
 
 
 def test_separate_projections_of_an_unfused_attention_belong_to_the_encoder() -> None:
@@ -283,4 +289,4 @@ def test_quantized_attention_without_a_kernel_is_advised_to_be_left_out() -> Non
     """Heads of 16 and few tokens: the pattern is in the graph already, and fp16 attention would fuse."""
     plan = dataclasses.replace(parse_rtx_log(log("rtx_fp16_two_blocks")), attention_fused=0, attention_dtypes={})
     with pytest.raises(PrecisionError, match=r"fused in 0 of 2 blocks: .* no kernel .*; leave out fp8_attention$"):
-        prove(plan, precision=Precision.FP8, num_attention=2, attention_dtype="FP8")
+        prove(plan, precision=Precision.FP8, num_attention=2, num_gemms=8, attention_dtype="FP8")

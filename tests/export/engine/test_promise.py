@@ -104,7 +104,7 @@ def test_nothing_but_the_named_exceptions_is_accepted(built: Bundle, change: dic
     (engine,) = built.engines.values()
     facts = built.manifest.precision
     given: dict[str, Any] = {"linears": promised_linears(facts), "kept": kept_products(facts), "kept_attention": 1}
-    options: dict[str, Any] = {"precision": Precision.FP16, "num_attention": 4, "single_query": 1}
+    options: dict[str, Any] = {"precision": Precision.FP16, "num_attention": 4, "num_gemms": 16, "single_query": 1}
     prove(engine.plan, **given, **options)
     if "kept_attention" in change:
         options["single_query"] = 0
@@ -122,6 +122,7 @@ def test_an_attention_fused_in_float_makes_up_for_no_other(built: Bundle) -> Non
             plan,
             precision=Precision.FP16,
             num_attention=4,
+            num_gemms=16,
             linears=promised_linears(facts),
             kept=kept_products(facts),
             kept_attention=1,

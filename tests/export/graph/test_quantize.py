@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 import pytest
+from anatomies import vivit
 from checkpoints import Checkpoints
 from graphs import inferred_types, ops, run_ort, to_double
 from made_ranges import DEEP, LAYERS, ranges
@@ -135,7 +136,7 @@ def test_smoothing_goes_into_layernorm_or_one_multiplication(build: Build) -> No
 def test_ranges_that_lack_a_layer_are_refused(checkpoints: Checkpoints) -> None:
     model = rewrite_graph(checkpoints.load(**DEEP), ("logits",), Precision.INT8).model
     with pytest.raises(CalibrationError, match=r"the ranges say nothing about layers\.0\.attention\.qkv; calibrate"):
-        quantize(model, Ranges(Precision.INT8, "mse", {}, ClipsRecord("", 0), {}))
+        quantize(model, vivit(2), Ranges(Precision.INT8, "mse", {}, ClipsRecord("", 0), {}))
 
 
 def test_a_layer_without_a_range_is_named_unless_it_is_kept(build: Build) -> None:
@@ -154,7 +155,7 @@ def test_smoothing_changes_no_result(checkpoints: Checkpoints) -> None:
     before = rewrite_graph(checkpoint, ("logits", "embedding"), Precision.INT8).model
     after = before.clone()
     rng = np.random.default_rng(0)
-    for place in find_groups(after):
+    for place in find_groups(after, checkpoint.anatomy):
         if place.group.smoothing == "none":
             continue
         factors = np.exp2(rng.integers(-4, 5, place.group.joined.shape[0])).astype(np.float32)
@@ -169,7 +170,7 @@ def test_smoothing_changes_no_result(checkpoints: Checkpoints) -> None:
 
 def test_naming_the_inputs_changes_names_only(checkpoints: Checkpoints) -> None:
     model = rewrite_graph(checkpoints.load(**DEEP), ("logits",), Precision.INT8).model
-    layers = name_inputs(model)
+    layers = name_inputs(model, vivit(2))
     assert [group.name for group in layers] == LAYERS
     produced = {v.name for node in model.graph for v in node.outputs}
     assert {group.tensor for group in layers} <= produced
@@ -192,7 +193,11 @@ def test_onnxruntime_reads_the_codes_as_we_do(precision: Precision) -> None:
     out.name, out.type, out.shape = "y", ir.TensorType(ir.DataType.FLOAT), ir.Shape(["n", 8])
     graph = ir.Graph([x], [out], nodes=[matmul], initializers=[constant], opset_imports={"": 20}, name="g")
     model = ir.Model(graph, ir_version=10)
-    quantize(model, Ranges(precision, "mse", {}, ClipsRecord("", 0), {group.name: LayerRange(2.5, 4, None, None, 0)}))
+    quantize(
+        model,
+        vivit(2),
+        Ranges(precision, "mse", {}, ClipsRecord("", 0), {group.name: LayerRange(2.5, 4, None, None, 0)}),
+    )
     rows = (2 * rng.standard_normal((50, 16))).astype(np.float32)
     (stored,) = quantize_weights(group, precision)
     expected = quantize_input(rows, 2.5, precision) @ stored.values

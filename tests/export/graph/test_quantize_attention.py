@@ -223,4 +223,4 @@ def test_the_kernel_reads_fp8(tmp_path: Path) -> None:
     plan = engine.plan
     assert plan.attention_dtypes == {"FP8": 4}
     with pytest.raises(PrecisionError, match="attention was promised in Half, and the plan has 4 in FP8"):
-        prove(plan, precision=Precision.FP8, num_attention=4, attention_dtype="Half")
+        prove(plan, precision=Precision.FP8, num_attention=4, num_gemms=16, attention_dtype="Half")

@@ -222,5 +222,5 @@ def test_masked_attention_is_refused(checkpoints: Checkpoints, monkeypatch: pyte
         return attention(query, key, value, **{**options, "attn_mask": mask})
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", masked)
-    with pytest.raises(BuildError, match=r"1 Attention nodes \(masked: 1\) for 1 layers; .*constraints\.txt"):
+    with pytest.raises(BuildError, match=r"1 Attention nodes \(masked: 1\) for 1 attentions; .*constraints\.txt"):
         trace(checkpoint, BOTH)

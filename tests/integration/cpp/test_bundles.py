@@ -139,6 +139,11 @@ DAMAGES: dict[str, Damage] = {
     "an escape in a value": edit("contract", "clip", "sampling", value="\x1b[31m\n\x7f\x85\u2028'"),
     "inputs that are none": edit("contract", "io", "inputs", value=None),
     "a GPU of the far future": edit("engines", "x", value=ENGINE | {"profiles": [PROFILE], "sms": [90, 2**62]}),
+    "no tokens": drop("model", "anatomy", "tokens"),
+    "tokens that are a string": edit("model", "anatomy", "tokens", value="257"),
+    "tokens that are none": edit("model", "anatomy", "tokens", value=0),
+    "an anatomy that is none": edit("model", "anatomy", value=[]),
+    "an unknown part of the anatomy": edit("model", "anatomy", "tail", value=1),
     "a frame size of another mode": edit("contract", "io", "frame_size", value=[10, 20]),
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import get_args
 from vivit_export.contract import Clip, Task
 from vivit_export.errors import CheckpointError, option
 from vivit_export.export.checkpoint.files import no_config, refuse_adapter
+from vivit_export.families import Family, find_family
 from vivit_export.files import regular_text
 from vivit_export.limits import MOST_JSON_BYTES, MOST_UNSTORED, MOST_WIDTH
 from vivit_export.records import JsonObject, parse_foreign_json, shown
 
-_INNER = "intermediate_size"
-_SIZES = {"hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 12, _INNER: 3072}
 # How the network is run and stored, not what it computes: any other value changes the form of its outputs, or rounds
 # float32 weights while they are loaded. `torch_dtype` is the name of `dtype` before transformers 4.56.
 _AS_WE_RUN_IT = {
@@ -39,7 +37,7 @@ def read_config(folder: Path) -> JsonObject:
         The fields as they are in the file, but ``id2label`` (if there is one) maps 0 to n - 1, in order.
 
     Raises:
-        CheckpointError: no file, not JSON, not a ViViT, quantized weights, or a field that no network fits.
+        CheckpointError: no file, not JSON, of no known family, quantized weights, or a field that no network fits.
     """
     path = folder / "config.json"
     refuse_adapter(folder)
@@ -49,9 +47,7 @@ def read_config(folder: Path) -> JsonObject:
         raise CheckpointError(no_config(folder)) from None
     except (OSError, ValueError) as e:
         raise CheckpointError(f"{path} cannot be read as JSON: {e}") from e
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind != "vivit":
-        raise CheckpointError(f"{folder} is a {kind or 'nameless'} checkpoint; vivit-export takes model_type vivit")
+    family = find_family(config.get("model_type") if isinstance(config, dict) else None, str(folder))
     if config.get("quantization_config"):
         found = config["quantization_config"]
         method = found.get("quant_method") if isinstance(found, dict) else None
@@ -60,7 +56,8 @@ def read_config(folder: Path) -> JsonObject:
             f"export the checkpoint that was quantized, with {option('precision', 'int8')} if you like, or remove "
             "the field if the weights are floats again"
         )
-    hidden, heads, *_ = (_positive(config, name, default, path) for name, default in _SIZES.items())
+    sizes = {name: family.size(config, name, str(path)) for name in family.sizes}
+    hidden, heads = sizes["hidden_size"], sizes["num_attention_heads"]
     if hidden % heads:
         raise CheckpointError(f"{path}: hidden_size={hidden} does not divide by num_attention_heads={heads}")
     eps = config.get("layer_norm_eps", 0.0)
@@ -77,16 +74,18 @@ def read_config(folder: Path) -> JsonObject:
             raise CheckpointError(
                 f"{path}: id2label has {len(config['id2label'])} labels; at most {MOST_WIDTH} are possible"
             )
+    family.require(config, str(path))
     architectures = config.get("architectures")
     if architectures is not None and not isinstance(architectures, list):
         raise CheckpointError(f"{path}: architectures must be a list of names, got {shown(architectures)}")
     return dict(config)
 
 
-def require_stored(config: JsonObject, clip: Clip, counts: Sequence[int], folder: Path) -> None:
+def require_stored(family: Family, config: JsonObject, clip: Clip, counts: Sequence[int], folder: Path) -> None:
     """Refuse a config that implies far more numbers than are stored, before memory is spent on them.
 
     Args:
+        family: of the config.
         config: from `read_config`.
         clip: geometry of the network's input.
         counts: how many numbers each stored weight has.
@@ -95,14 +94,13 @@ def require_stored(config: JsonObject, clip: Clip, counts: Sequence[int], folder
     Raises:
         CheckpointError: it does.
     """
-    hidden, layers, inner = (config.get(name, _SIZES[name]) for name in ("hidden_size", "num_hidden_layers", _INNER))
-    if layers > len(counts):
+    blocks = family.anatomy(config, clip).num_blocks
+    if blocks > len(counts):
         raise CheckpointError(
-            f"{folder}: config.json has num_hidden_layers={layers}, but there are only {len(counts)} weights; the "
+            f"{folder}: config.json has num_hidden_layers={blocks}, but there are only {len(counts)} weights; the "
             "weights and the config belong to different models"
         )
-    patches = 3 * math.prod(clip.tubelet_size) + clip.num_tokens
-    implied = hidden * (patches + layers * (4 * hidden + 2 * inner))
+    implied = family.implied_numbers(config, clip)
     if implied > 2 * sum(counts) + MOST_UNSTORED:
         raise CheckpointError(
             f"{folder}: config.json implies {implied} numbers, but only {sum(counts)} are stored; the weights and the "
@@ -113,7 +111,9 @@ def require_stored(config: JsonObject, clip: Clip, counts: Sequence[int], folder
 def has_classifier(config: JsonObject) -> bool:
     """Return whether the network ends in a classifier; with no labels it ends in nothing, as in transformers."""
     none = config["id2label"] == {} if config.get("id2label") is not None else config.get("num_labels") == 0
-    return not none and "VivitModel" not in (config.get("architectures") or [])
+    return not none and find_family(config["model_type"], "config.json").encoder not in (
+        config.get("architectures") or []
+    )
 
 
 def overridden_note(config: JsonObject) -> str | None:
@@ -150,10 +150,3 @@ def _labels(found: object, path: Path) -> dict[int, str]:
             "number the labels as the logits are"
         )
     return dict(sorted(named.items()))
-
-
-def _positive(config: JsonObject, name: str, default: int, path: Path) -> int:
-    value = config.get(name, default)
-    if type(value) is not int or not 1 <= value <= MOST_WIDTH:
-        raise CheckpointError(f"{path}: {name} must be a whole number from 1 to {MOST_WIDTH}, got {shown(value)}")
-    return value

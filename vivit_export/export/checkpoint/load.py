@@ -1,4 +1,4 @@
-"""Load a ViViT checkpoint: hub id, local folder, or ``demo``.
+"""Load a checkpoint: hub id, local folder, or ``demo``.
 
 Only safetensors are read, unless the caller allows pickles; remote code never runs. The contract's facts
 about the network's input and output come from the checkpoint's own JSON.
@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 import transformers
 
+from vivit_export.anatomy import Anatomy
 from vivit_export.contract import Clip, Preprocess, Task
 from vivit_export.errors import CheckpointError, EnvironmentFault
 from vivit_export.export.checkpoint.config import (
@@ -38,6 +39,9 @@ from vivit_export.export.checkpoint.weights import (
     unused_note,
     unwrapped,
 )
+from vivit_export.families import Family, find_family
+from vivit_export.families.family import TapPoint
+from vivit_export.families.networks import Network, network_of
 from vivit_export.files import sha256_of
 from vivit_export.precision import Precision
 from vivit_export.records import JsonObject
@@ -54,7 +58,8 @@ class Checkpoint:
     Attributes:
         source: what the user named: a hub id, a folder, or ``demo``.
         revision: hub commit, or None for a local folder.
-        network: ``VivitForVideoClassification``, or ``VivitModel`` without its pooler where the
+        adapter: how networks of its family are run and traced.
+        network: such as ``VivitForVideoClassification``, or ``VivitModel`` without its pooler where the
             checkpoint has no head; float32, in eval mode, on the CPU.
         config: the network's configuration as JSON.
         clip: geometry of its input.
@@ -66,6 +71,7 @@ class Checkpoint:
 
     source: str
     revision: str | None
+    adapter: Network
     network: Any
     config: JsonObject
     clip: Clip
@@ -97,22 +103,29 @@ class Checkpoint:
         return f"PyTorch {torch.__version__}"
 
     @property
+    def anatomy(self) -> Anatomy:
+        """What the network is made of."""
+        return self.adapter.family.anatomy(self.config, self.clip)
+
+    @property
+    def taps(self) -> tuple[TapPoint, ...]:
+        """Where block drift looks, without the logits."""
+        return self.adapter.family.taps(self.config, has_head=self.has_head)
+
+    @property
     def num_layers(self) -> int:
         """Number of encoder blocks."""
-        return int(self.config["num_hidden_layers"])
+        return self.anatomy.num_blocks
 
     @property
     def flops_per_clip(self) -> float:
         """Multiplications and additions in the encoder's GEMMs for one clip (ViViT-B/16x2: 0.90e12)."""
-        hidden, inner = int(self.config["hidden_size"]), int(self.config["intermediate_size"])
-        tokens = self.clip.num_tokens
-        per_token = 4 * hidden**2 + 2 * hidden * inner + 2 * tokens * hidden
-        return 2.0 * self.num_layers * tokens * per_token
+        return float(self.anatomy.flops)
 
     @property
     def encoder(self) -> torch.nn.Module:
-        """The ``VivitModel`` below the head."""
-        encoder = self.network.vivit if self.has_head else self.network
+        """The network below the head, such as ``VivitModel``."""
+        encoder = self.adapter.encoder(self.network)
         assert isinstance(encoder, torch.nn.Module)
         return encoder
 
@@ -123,11 +136,9 @@ class Checkpoint:
             pixels: (B, T, 3, H, W), in the dtype of the weights.
 
         Returns:
-            ``embedding`` (B, hidden): the class token after the last LayerNorm, and with a head
-            ``logits`` (B, num_labels). The pooler is never used: in a classification checkpoint
-            its weights do not exist.
+            ``embedding`` (B, hidden): what the classifier reads, and with a head ``logits`` (B, num_labels).
         """
-        embedding = self.encoder(pixels).last_hidden_state[:, 0]
+        embedding = self.adapter.embedding(self.network, pixels)
         if not self.has_head:
             return {"embedding": embedding}
         head = self.network.classifier
@@ -155,7 +166,7 @@ class Checkpoint:
 
 
 def hugging_face_pixels(preprocess: Preprocess, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Preprocess a clip with transformers' own ``VivitImageProcessor``, given these fields.
+    """Preprocess a clip with transformers' own image processor (Pillow and NumPy), given these fields.
 
     Args:
         preprocess: the fields.
@@ -166,7 +177,8 @@ def hugging_face_pixels(preprocess: Preprocess, frames: npt.NDArray[np.uint8]) -
     """
     p = preprocess
     size = {"shortest_edge": p.shortest_edge} if p.size is None else {"height": p.size[0], "width": p.size[1]}
-    processor = transformers.VivitImageProcessor(
+    own = {"offset": p.offset} if p.processor.startswith("Vivit") else {}
+    processor = image_processor(p.processor)(
         do_resize=p.do_resize,
         size=size,
         resample=p.resample,
@@ -174,10 +186,10 @@ def hugging_face_pixels(preprocess: Preprocess, frames: npt.NDArray[np.uint8]) -
         crop_size={"height": p.crop_size[0], "width": p.crop_size[1]},
         do_rescale=p.do_rescale,
         rescale_factor=p.rescale_factor,
-        offset=p.offset,
         do_normalize=p.do_normalize,
         image_mean=list(p.mean),
         image_std=list(p.std),
+        **own,
     )
     pixels: npt.NDArray[np.float32] = processor(
         list(frames),
@@ -185,6 +197,16 @@ def hugging_face_pixels(preprocess: Preprocess, frames: npt.NDArray[np.uint8]) -
         return_tensors="np",
     )["pixel_values"]
     return pixels
+
+
+def image_processor(name: str) -> Any:
+    """Return transformers' class with Pillow's arithmetic for a processor that a checkpoint names.
+
+    That of VideoMAE, which TimeSformer uses too, has the plain name before transformers 5.0.
+    """
+    if name.startswith("Vivit"):
+        return transformers.VivitImageProcessor
+    return getattr(transformers, "VideoMAEImageProcessorPil", None) or transformers.VideoMAEImageProcessor
 
 
 def load_checkpoint(model: str, *, revision: str | None = None, allow_pickle: bool = False) -> Checkpoint:
@@ -196,32 +218,35 @@ def load_checkpoint(model: str, *, revision: str | None = None, allow_pickle: bo
         allow_pickle: also accept ``pytorch_model.bin`` (read with ``weights_only``).
 
     Raises:
-        CheckpointError: not found, not a ViViT, or weights that are missing, truncated, of the
+        CheckpointError: not found, of no family that we know, or weights that are missing, truncated, of the
             wrong shape, pickled, or not finite.
         EnvironmentFault: transformers is too old.
     """
     _require_transformers()
     folder, commit = locate(model, revision, allow_pickle)
     config = read_config(folder)
+    family = find_family(config["model_type"], str(folder))
     activation = config.get("hidden_act", "gelu_fast")
     if activation not in list(transformers.activations.ACT2FN):
         raise CheckpointError(
             f"{folder / 'config.json'}: hidden_act {activation!r} is not an activation that transformers knows"
         )
     clip = read_clip_geometry(folder / "config.json")
-    preprocess = read_preprocess(folder, default_crop=(clip.height, clip.width))
+    preprocess = read_preprocess(folder, (clip.height, clip.width), family.processor)
     files = weight_files(folder, allow_pickle)
-    network, notes = _load_network(folder, config, clip, files)
+    adapter = network_of(family)
+    network, notes = _load_network(folder, adapter, config, clip, files)
     _check_finite(network)
     doubt = doubt_about(preprocess)
     return Checkpoint(
         source=model,
         revision=commit,
+        adapter=adapter,
         network=network,
         config=_portable(network.config.to_dict()),
         clip=clip,
         preprocess=preprocess,
-        labels=_labels(network),
+        labels=_labels(network, family),
         weights_sha256={f.name: sha256_of(f) for f in files},
         notes=(*notes, *([doubt] if doubt else [])),
     )
@@ -238,31 +263,26 @@ def _require_transformers() -> None:
         )
 
 
-def _load_network(folder: Path, config: JsonObject, clip: Clip, files: list[Path]) -> tuple[Any, list[str]]:
+def _load_network(
+    folder: Path, adapter: Network, config: JsonObject, clip: Clip, files: list[Path]
+) -> tuple[Any, list[str]]:
     """Return the network with the stored weights, and what a user should know about them."""
+    family = adapter.family
     has_head = has_classifier(config)
-    state, prefix = unwrapped(read_weights(folder, files), folder)
+    state, prefix = unwrapped(read_weights(folder, files), folder, family)
     require_floats(state, folder)
-    require_stored(config, clip, [tensor.numel() for tensor in state.values()], folder)
-    options: JsonObject = {} if has_head else {"add_pooling_layer": False}
-    cls = transformers.VivitForVideoClassification if has_head else transformers.VivitModel
+    require_stored(family, config, clip, [tensor.numel() for tensor in state.values()], folder)
+    state = adapter.renamed(state, config)
     try:
         with _quiet():
-            network, info = cls.from_pretrained(
-                None,
-                config=transformers.VivitConfig.from_dict(as_loaded(config)),
-                state_dict={name: tensor.to(torch.float32) for name, tensor in state.items()},
-                attn_implementation="sdpa",
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                **options,
-            )
+            floats = {name: tensor.to(torch.float32) for name, tensor in state.items()}
+            network, info = adapter.load(as_loaded(config), floats, has_head=has_head)
     except Exception as e:  # transformers raises a dozen kinds for one bad field
-        raise CheckpointError(f"{folder} cannot be loaded as a ViViT: {one_line(e)}") from e
+        raise CheckpointError(f"{folder} cannot be loaded as a {family.title}: {one_line(e)}") from e
     if info["mismatched_keys"]:
         key, found, wanted = sorted(info["mismatched_keys"])[0]
         raise CheckpointError(f"{folder}: weight {key} has shape {list(found)} but {mismatch(key, list(wanted))}")
-    require_all(info["missing_keys"], info["unexpected_keys"], folder, has_head=has_head)
+    require_all(info["missing_keys"], info["unexpected_keys"], folder, family, has_head=has_head)
     notes = [f"the names of the weights begin with {prefix!r}, which was left out"] if prefix else []
     notes += filter(None, (overridden_note(config), unused_note(info["unexpected_keys"], has_head=has_head)))
     return network.float().eval(), notes
@@ -275,8 +295,8 @@ def _check_finite(network: torch.nn.Module) -> None:
             raise CheckpointError(f"weight {name} has {bad} NaN or infinite values; the checkpoint is damaged")
 
 
-def _labels(network: Any) -> tuple[str, ...]:
-    if isinstance(network, transformers.VivitModel):
+def _labels(network: Any, family: Family) -> tuple[str, ...]:
+    if type(network).__name__ == family.encoder:
         return ()
     names = network.config.id2label
     return tuple(str(names.get(i, f"LABEL_{i}")) for i in range(network.config.num_labels))

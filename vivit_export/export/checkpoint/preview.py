@@ -5,6 +5,7 @@ from __future__ import annotations
 from vivit_export.errors import UsageError, option
 from vivit_export.export.checkpoint.config import read_config
 from vivit_export.export.checkpoint.files import download_json, find_folder, weight_files
+from vivit_export.families import find_family
 from vivit_export.files import as_path
 from vivit_export.runtime.clips.pixels.processor_config import read_clip_geometry, read_preprocess
 
@@ -38,12 +39,12 @@ def preview_checkpoint(model: str, *, revision: str | None = None, allow_pickle:
         allow_pickle: see there.
 
     Raises:
-        CheckpointError: it does not exist, is not a ViViT, or lacks weights or a processor.
+        CheckpointError: it does not exist, is of no family that we know, or lacks weights or a processor.
     """
     here = find_folder(model, revision)
     folder = download_json(model, revision) if here is None else here
-    read_config(folder)
+    family = find_family(read_config(folder)["model_type"], str(folder))
     clip = read_clip_geometry(folder / "config.json")
-    read_preprocess(folder, default_crop=(clip.height, clip.width))
+    read_preprocess(folder, (clip.height, clip.width), family.processor)
     if here is not None:
         weight_files(folder, allow_pickle)

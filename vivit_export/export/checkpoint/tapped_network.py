@@ -26,27 +26,24 @@ def run_tapped(
 
     Returns:
         The values of the taps in order, float32: embeddings, the residual stream after attention and after the MLP of
-        each block, and the final norm, each (1, tokens, hidden); with a head, logits (1, num_labels). Then the outputs
-        by name, as `Checkpoint.run_eager` has them.
+        each block, and the final norm, each (sequences, tokens, hidden); with a head, logits (1, num_labels). Then the
+        outputs by name, as `Checkpoint.run_eager` has them.
     """
-    encoder: Any = checkpoint.encoder
-    lists = (m for m in encoder.modules() if isinstance(m, torch.nn.ModuleList))
-    blocks: Any = next(m for m in lists if len(m) == checkpoint.num_layers)
+    modules, base = dict(checkpoint.network.named_modules()), checkpoint.adapter.family.base
     found: list[Float32] = []
 
-    def keep(output: Any) -> None:
-        found.append((output[0] if isinstance(output, tuple) else output).float().numpy())
-
     def keep_input(_module: Any, inputs: Any) -> None:
-        keep(inputs[0])
+        found.append(inputs[0].float().numpy())
 
     def keep_output(_module: Any, _inputs: Any, output: Any) -> None:
-        keep(output)
+        found.append(output.float().numpy())
 
-    hooks = [encoder.embeddings.register_forward_hook(keep_output)]
-    for block in blocks:
-        hooks += [block.layernorm_after.register_forward_pre_hook(keep_input), block.register_forward_hook(keep_output)]
-    hooks.append(encoder.layernorm.register_forward_hook(keep_output))
+    hooks = []
+    for tap in checkpoint.taps:
+        norm = modules.get(f"{base}.{tap.norm}") or modules[tap.norm]
+        hooks.append(
+            norm.register_forward_hook(keep_output) if tap.norm_output else norm.register_forward_pre_hook(keep_input)
+        )
     dtype = torch_dtype(precision)
     try:
         with in_dtype(checkpoint.network, dtype), torch.inference_mode():

@@ -13,12 +13,11 @@ from safetensors import safe_open
 from vivit_export.errors import CheckpointError, option
 from vivit_export.export.checkpoint.files import merge_advice
 from vivit_export.export.checkpoint.pickles import require_only_tensors
+from vivit_export.families import Family
 from vivit_export.files import open_regular
 from vivit_export.limits import MOST_HEADER_BYTES, MOST_WEIGHTS
 from vivit_export.records import shown
 
-_ANCHOR = ".embeddings.cls_token"  # every ViViT has exactly one
-_BASE = "vivit"
 _OF_AN_ADAPTER = re.compile(r"\.(lora_|ia3_|hada_|lokr_|base_layer\.|modules_to_save\.|original_module\.)")
 _OF_THE_ENCODER = re.compile(r"\blayers?\.\d+\.|\bembeddings\.")  # named so by transformers 5.9+, and before
 _A_PARAMETER = (".weight", ".bias", "cls_token", "position_embeddings")
@@ -48,7 +47,7 @@ def read_weights(folder: Path, files: Sequence[Path]) -> State:
         except CheckpointError:
             raise
         except Exception as e:  # torch and safetensors raise many kinds for one bad file
-            raise CheckpointError(f"{folder} cannot be loaded as a ViViT: {path.name}: {one_line(e)}") from e
+            raise CheckpointError(f"{folder} cannot be loaded: {path.name}: {one_line(e)}") from e
         _require_names(state, path)
     return state
 
@@ -65,16 +64,16 @@ def _require_usual(path: Path) -> None:
     size = int.from_bytes(head[:8], "little")
     if path.suffix == ".safetensors" and size > MOST_HEADER_BYTES:
         raise CheckpointError(
-            f"{path} would have a header of {size} bytes; that of a ViViT has at most {MOST_HEADER_BYTES}"
+            f"{path} would have a header of {size} bytes; that of a model has at most {MOST_HEADER_BYTES}"
         )
 
 
 def _require_names(names: Collection[str], path: Path) -> None:
     if len(names) > MOST_WEIGHTS:
-        raise CheckpointError(f"{path} has {len(names)} weights, and a ViViT at most {MOST_WEIGHTS}")
+        raise CheckpointError(f"{path} has {len(names)} weights, and a model at most {MOST_WEIGHTS}")
     odd = next((name for name in names if not isinstance(name, str) or len(name) > _LONGEST), None)
     if odd is not None:
-        raise CheckpointError(f"{path} has a weight named {shown(odd)}, which is no name of a ViViT's")
+        raise CheckpointError(f"{path} has a weight named {shown(odd)}, which is no name of a weight")
 
 
 def _read_safetensors(path: Path) -> State:
@@ -110,8 +109,13 @@ def one_line(error: Exception) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
-def unwrapped(state: State, folder: Path) -> tuple[State, str]:
+def unwrapped(state: State, folder: Path, family: Family) -> tuple[State, str]:
     """Name weights as the network does, without what DataParallel, torch.compile or a class around it put in front.
+
+    Args:
+        state: weights as stored.
+        folder: for the message.
+        family: of the network.
 
     Returns:
         The weights, and the prefix that was removed.
@@ -119,7 +123,7 @@ def unwrapped(state: State, folder: Path) -> tuple[State, str]:
     Raises:
         CheckpointError: there are several networks, of which none has the names that transformers gives.
     """
-    prefixes = sorted({_prefix(name) for name in state if f".{name}".endswith(_ANCHOR)})
+    prefixes = sorted({_prefix(name, family) for name in state if f".{name}".endswith(f".{family.anchor}")})
     if not prefixes or "" in prefixes:
         return state, ""
     if len(prefixes) > 1:
@@ -130,9 +134,9 @@ def unwrapped(state: State, folder: Path) -> tuple[State, str]:
     return {name.removeprefix(prefixes[0]): value for name, value in state.items()}, prefixes[0]
 
 
-def _prefix(anchor: str) -> str:
-    parts = f".{anchor}".removesuffix(_ANCHOR).split(".")[1:]
-    if parts and parts[-1] == _BASE:
+def _prefix(anchor: str, family: Family) -> str:
+    parts = f".{anchor}".removesuffix(f".{family.anchor}").split(".")[1:]
+    if parts and parts[-1] == family.base:
         parts.pop()
     return "".join(f"{part}." for part in parts)
 
@@ -158,13 +162,16 @@ def require_floats(state: State, folder: Path) -> None:
             )
 
 
-def require_all(missing: Collection[str], unused: Collection[str], folder: Path, *, has_head: bool) -> None:
+def require_all(
+    missing: Collection[str], unused: Collection[str], folder: Path, family: Family, *, has_head: bool
+) -> None:
     """Refuse a checkpoint whose weights are not those of the network in its config.
 
     Args:
         missing: weights that the network has and the checkpoint lacks.
         unused: those that the checkpoint has and the network lacks.
         folder: for the message.
+        family: of the network.
         has_head: whether the config asks for a classifier.
 
     Raises:
@@ -173,7 +180,8 @@ def require_all(missing: Collection[str], unused: Collection[str], folder: Path,
     if missing:
         others = f"; for {_named(unused)} the model has no place" if unused else ""
         only_head = has_head and not unused and all(name.startswith("classifier.") for name in missing)
-        way = '; is it an encoder alone? Then set architectures to ["VivitModel"] in config.json' if only_head else ""
+        encoder = f'["{family.encoder}"]'
+        way = f"; is it an encoder alone? Then set architectures to {encoder} in config.json" if only_head else ""
         raise CheckpointError(
             f"{folder} lacks {len(missing)} of the model's weights, the first is {min(missing)}{others}; they would be "
             f"random, so nothing is exported{way}"
@@ -186,7 +194,7 @@ def require_all(missing: Collection[str], unused: Collection[str], folder: Path,
     if not has_head and (head := [name for name in unused if name.startswith("classifier.")]):
         raise CheckpointError(
             f"{folder}: config.json asks for the encoder alone, but there is a classifier ({min(head)}); set "
-            'architectures to ["VivitForVideoClassification"], and id2label to its labels, in config.json; '
+            f'architectures to ["{family.classifier}"], and id2label to its labels, in config.json; '
             f"{option('outputs', 'embedding')} then leaves the classifier out"
         )
 

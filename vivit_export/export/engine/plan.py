@@ -12,7 +12,6 @@ from vivit_export.errors import PrecisionError, option
 from vivit_export.export.engine.layers import Layer, Role, layers_from_inspector, layers_from_log
 from vivit_export.precision import Precision
 
-_GEMMS_PER_BLOCK = 4  # at least: Q, K and V in one, out-projection, fc1, fc2
 _NAMES_SHOWN = 5
 
 
@@ -59,6 +58,7 @@ def prove(
     *,
     precision: Precision,
     num_attention: int,
+    num_gemms: int,
     single_query: int = 0,
     linears: Collection[str] = (),
     attention_dtype: str | None = None,
@@ -74,7 +74,8 @@ def prove(
     Args:
         plan: the compiled plan.
         precision: type of the graph.
-        num_attention: attention blocks of the model.
+        num_attention: attentions of the model.
+        num_gemms: products with weights that its blocks have at least.
         single_query: how many of them attend from only one token (`rewrites.keep_class_token`); these write no
             tokens x tokens matrix even without a fused kernel.
         linears: ONNX nodes that the precision was promised for; empty: all of the encoder.
@@ -97,7 +98,7 @@ def prove(
     wanted = precision.plan_type
     promised = [g for g in plan.gemm_layers if (set(linears) & set(g.nodes) if linears else g.encoder)]
     lost = sorted(set(linears).difference(*(g.nodes for g in promised)))
-    fewest = 1 if linears else _GEMMS_PER_BLOCK * num_attention
+    fewest = 1 if linears else num_gemms
     if lost or len(promised) < fewest:
         found = f"no GEMM for {_listed(lost)}" if lost else f"{len(promised)} encoder GEMMs where {fewest} are expected"
         raise PrecisionError(

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from vivit_export.anatomy import Anatomy
 from vivit_export.bundle import MODEL, MODEL_DATA
 from vivit_export.bundle.manifest import LargestWeight, PrecisionRecord, QuantizationRecord
 from vivit_export.calibration.ranges import Ranges
@@ -33,7 +34,6 @@ from vivit_export.runtime import Preprocessor
 _EXTERNAL_BYTES = 64 << 20
 """Above this, weights go to a file of their own (a protobuf ends at 2 GiB, and viewers open faster)."""
 
-_LINEARS_PER_BLOCK = 6  # Q, K, V, out-projection, fc1, fc2
 _GEMMS = frozenset({"MatMul", "Gemm", "Conv"})
 
 
@@ -124,7 +124,7 @@ def build_graph(
     model = rewritten.model.clone() if given else rewritten.model
     lower_attention(model, single_query_only=form == "fused-op")
     kept = nodes_to_keep(model, keep_fp32)
-    quantized = None if quantization is None else quantize_graph(model, quantization, kept)
+    quantized = None if quantization is None else quantize_graph(model, checkpoint.anatomy, quantization, kept)
     preprocessor = Preprocessor(checkpoint.clip, checkpoint.preprocess)
     # In float32, the pixel values stay bit-equal to the processor's.
     may_fold = precision.rounds and input_mode != "pixels" and not _reads_input(model, kept)
@@ -140,7 +140,7 @@ def build_graph(
             remedy = option("skip_rewrites", culprit)
             raise BuildError(f"{e.args[0]}, or {remedy}, which made it so large") from None
     layers = layer_types(model)
-    _require_reached(layers, quantized, precision, checkpoint.num_layers)
+    _require_reached(layers, quantized, precision, checkpoint.anatomy.num_linears)
     pixels = None if input_mode == "pixels" else prepend_pixels(model, preprocessor, frame_size, folded=folded)
     model.graph.opset_imports[""] = opset
     model.ir_version = 10
@@ -161,18 +161,21 @@ def _reads_input(model: ir.Model, kept: Collection[str]) -> bool:
     return any(use.node.name in kept for value in model.graph.inputs for use in value.uses())
 
 
-def quantize_graph(model: ir.Model, quantization: Quantization, kept: Collection[str]) -> QuantizationRecord:
+def quantize_graph(
+    model: ir.Model, anatomy: Anatomy, quantization: Quantization, kept: Collection[str]
+) -> QuantizationRecord:
     """Quantize all layers in place, but those to keep in fp16 and those with a product that is kept in float32.
 
     Args:
         model: float32, with attention in its final form.
+        anatomy: of the network.
         quantization: how.
         kept: names of nodes that stay in float32.
     """
     ranges = quantization.ranges
-    products = {place.group.name: {str(node.name) for node in place.matmuls} for place in find_groups(model)}
+    products = {place.group.name: {str(node.name) for node in place.matmuls} for place in find_groups(model, anatomy)}
     wide = {name for name, nodes in products.items() if nodes & set(kept)}
-    layers = quantize(model, ranges, {*quantization.keep, *wide})
+    layers = quantize(model, anatomy, ranges, {*quantization.keep, *wide})
     for name in wide & {name for name, nodes in products.items() if nodes <= set(kept)}:
         layers[name] = replace(layers[name], type="float32")
     attention = quantize_attention(model, ranges) if quantization.attention else None
@@ -180,7 +183,7 @@ def quantize_graph(model: ir.Model, quantization: Quantization, kept: Collection
 
 
 def _require_reached(
-    layers: Mapping[str, str], quantized: QuantizationRecord | None, precision: Precision, num_blocks: int
+    layers: Mapping[str, str], quantized: QuantizationRecord | None, precision: Precision, expected: int
 ) -> None:
     """Refuse a graph that does not have what its precision promises; no engine is needed to see that.
 
@@ -188,13 +191,12 @@ def _require_reached(
         layers: from `layer_types`.
         quantized: how it was quantized.
         precision: what was promised.
-        num_blocks: encoder blocks of the network.
+        expected: Linears of its blocks.
 
     Raises:
         PrecisionError: no layer has the type, or Linears were not found.
     """
     found = sum(len(layer.linears) for layer in quantized.layers.values()) if quantized else 0
-    expected = _LINEARS_PER_BLOCK * num_blocks
     if quantized is not None and found != expected:
         raise PrecisionError(
             f"{precision} was promised for the {expected} Linears of the encoder, but {found} were found in the graph, "

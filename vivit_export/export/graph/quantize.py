@@ -12,7 +12,6 @@ patch embedding and the head do not change.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from vivit_export.anatomy import Anatomy
 from vivit_export.bundle.manifest import QuantizedLayer, Smoothing
 from vivit_export.calibration.linears import LinearGroup, fp16_scale, quantize_weights
 from vivit_export.calibration.ranges import LayerRange, Ranges
@@ -28,7 +28,6 @@ from vivit_export.errors import CalibrationError, option
 from vivit_export.export.graph.rewrites.nodes import TypedTape, array_of, module_path, new_constant, replace_constant
 from vivit_export.precision import Precision
 
-_ENCODER = re.compile(r"^layers\.\d+\.")
 _QKV = "qkv"
 _PARTS = frozenset({"Slice", "Gather"})
 
@@ -50,12 +49,12 @@ class Place:
     bias: tuple[ir.Node, int] | None
 
 
-def find_groups(model: ir.Model) -> list[Place]:
-    """Find the encoder's Linears in graph order; those that share an input form one layer."""
+def find_groups(model: ir.Model, anatomy: Anatomy) -> list[Place]:
+    """Find the Linears of the encoder's blocks in graph order; those that share an input form one layer."""
     by_source: dict[ir.Value, list[ir.Node]] = {}
     for node in model.graph:
         weight = node.inputs[1] if node.op_type == "MatMul" else None
-        if weight is not None and weight.const_value is not None and _ENCODER.match(str(node.name)):
+        if weight is not None and weight.const_value is not None and anatomy.in_block(str(node.name)):
             by_source.setdefault(_whole(node.inputs[0]), []).append(node)
     return [_place(source, tuple(nodes)) for source, nodes in by_source.items()]
 
@@ -68,9 +67,9 @@ def _whole(value: ir.Value | None) -> ir.Value:
     return value if source is None else source
 
 
-def name_inputs(model: ir.Model) -> list[LinearGroup]:
+def name_inputs(model: ir.Model, anatomy: Anatomy) -> list[LinearGroup]:
     """Name the inputs of all layers after them, so that messages and caches can name them; return the layers."""
-    places = find_groups(model)
+    places = find_groups(model, anatomy)
     for place in places:
         place.source.name = place.group.tensor
     return [place.group for place in places]
@@ -109,11 +108,14 @@ def _smoothing(source: ir.Value, nodes: tuple[ir.Node, ...]) -> str:
     return "mul" if producer.op_type != "Reshape" else "none"  # after attention, `equalize` has done it
 
 
-def quantize(model: ir.Model, ranges: Ranges, keep: Collection[str] = ()) -> dict[str, QuantizedLayer]:
+def quantize(
+    model: ir.Model, anatomy: Anatomy, ranges: Ranges, keep: Collection[str] = ()
+) -> dict[str, QuantizedLayer]:
     """Quantize in place.
 
     Args:
         model: float32 graph, rewritten as it was for the calibration; afterward it is lowered to fp16.
+        anatomy: of the network.
         ranges: ranges of all layers to quantize.
         keep: names of layers to leave as they are.
 
@@ -131,7 +133,7 @@ def quantize(model: ir.Model, ranges: Ranges, keep: Collection[str] = ()) -> dic
             f"check the weights in front of it, or leave it in fp16 with {option('keep_fp16', repr('|'.join(dead)))} "
             f"or {option('keep_fp16', 'auto')}"
         )
-    for place in find_groups(model):
+    for place in find_groups(model, anatomy):
         name = place.group.name
         if name in keep:
             facts[name] = QuantizedLayer(str(ranges.precision.base.dtype.numpy()), place.group.linears)

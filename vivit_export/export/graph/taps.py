@@ -6,11 +6,13 @@ are the eager network's own values. In the last block, only the class token may 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from vivit_export.errors import BuildError, option
+from vivit_export.families.family import TapPoint
 
 _LOGITS = "logits"
 
@@ -21,45 +23,49 @@ class Step:
 
     Attributes:
         name: name of the tap.
-        path: beginning of the module paths of its nodes that have weights, such as ``layers.3.mlp``.
+        paths: beginnings of the module paths of its nodes that have weights, such as ``layers.3.mlp``.
         value: the tap.
         nodes: nodes that compute it from earlier taps, in the order of the graph.
     """
 
     name: str
-    path: str
+    paths: tuple[str, ...]
     value: ir.Value
     nodes: tuple[ir.Node, ...]
 
 
-def find_steps(model: ir.Model, num_layers: int) -> list[Step]:
+def find_steps(model: ir.Model, taps: Sequence[TapPoint]) -> list[Step]:
     """Return the steps from the embeddings to the logits, or to the final norm without a head.
 
+    Args:
+        model: the graph.
+        taps: those of the network; see `vivit_export.families.family.Family.taps`.
+
     Raises:
-        BuildError: the graph's blocks cannot be distinguished.
+        BuildError: a LayerNormalization of the network is not in the graph.
     """
-    norms = [node for node in model.graph if node.op_type == "LayerNormalization"]
-    if len(norms) != 2 * num_layers + 1:
-        raise BuildError(
-            f"the graph has {len(norms)} LayerNormalization nodes where {num_layers} blocks and the end of the encoder "
-            f"have {2 * num_layers + 1}, so blocks cannot be told apart; leave {option('per_block')} out"
-        )
-    names = [("embeddings", "embeddings")]
-    for i in range(num_layers):
-        names += [(f"layer {i} attention", f"layers.{i}.attention"), (f"layer {i} MLP", f"layers.{i}.mlp")]
-    values = [norm.inputs[0] for norm in norms] + [norms[-1].outputs[0]]
-    names.append(("final norm", "layernorm"))
+    norms = {str(node.name): node for node in model.graph if node.op_type == "LayerNormalization"}
+    names, values = [], []
+    for tap in taps:
+        norm = norms.get(f"{tap.norm}/LayerNormalization")
+        if norm is None:
+            raise BuildError(
+                f"the graph has no LayerNormalization {tap.norm}, so its blocks cannot be told apart; leave "
+                f"{option('per_block')} out"
+            )
+        names.append((tap.name, tap.paths))
+        values.append(norm.outputs[0] if tap.norm_output else norm.inputs[0])
     for output in model.graph.outputs:
         if output.name == _LOGITS:
-            names.append((_LOGITS, "classifier"))
+            names.append((_LOGITS, ("classifier",)))
             values.append(output)
     seen: set[ir.Node] = set()
     steps = []
-    for (name, path), value in zip(names, values, strict=True):
+    for (name, paths), value in zip(names, values, strict=True):
         assert value is not None
         found = _producers(value, seen)
         seen |= found
-        steps.append(Step(name, path, value, tuple(node for node in model.graph if node in found)))
+        steps.append(Step(name, paths, value, tuple(node for node in model.graph if node in found)))
     return steps
 
 

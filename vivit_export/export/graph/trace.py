@@ -1,4 +1,4 @@
-"""Trace a checkpoint into an ONNX graph: one ``Attention`` op per layer, nothing decomposed.
+"""Trace a checkpoint into an ONNX graph: one ``Attention`` op for each of its attentions, nothing decomposed.
 
 The graph takes ``pixel_values`` float32 (batch, T, 3, H, W) and returns ``logits`` and/or
 ``embedding``; only the batch is dynamic. It is the same for checkpoints saved with eager and with
@@ -17,8 +17,6 @@ from contextlib import contextmanager
 
 import onnx_ir as ir
 import torch
-import transformers.activations
-import transformers.models.vivit.modeling_vivit as modeling
 
 from vivit_export.errors import BuildError
 from vivit_export.export.checkpoint.load import Checkpoint
@@ -27,11 +25,6 @@ TRACE_OPSET = 23
 """First opset with ``Attention``; `vivit_export.export.graph.rewrites` lowers it on request."""
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
-_TANH_GELUS = tuple(
-    getattr(transformers.activations, name)
-    for name in ("FastGELUActivation", "NewGELUActivation", "PytorchGELUTanh", "GELUTanh")
-    if hasattr(transformers.activations, name)
-)
 
 
 class _Outputs(torch.nn.Module):
@@ -60,12 +53,12 @@ def trace(checkpoint: Checkpoint, outputs: Sequence[str]) -> ir.Model:
 
     Raises:
         BuildError: torch cannot trace the network, or the trace does not have one ``Attention``
-            per layer.
+            for each of the network's.
     """
     clip = checkpoint.clip
     # Two clips: torch.export treats a dimension of 1 as a constant.
     example = torch.zeros(2, clip.num_frames, 3, clip.height, clip.width)
-    with _export_friendly(checkpoint), _silent_exporter(), torch.no_grad():
+    with checkpoint.adapter.traceable(checkpoint.network), _silent_exporter(), torch.no_grad():
         try:
             program = torch.onnx.export(
                 _Outputs(checkpoint, outputs).eval(),
@@ -84,18 +77,18 @@ def trace(checkpoint: Checkpoint, outputs: Sequence[str]) -> ir.Model:
     assert program is not None
     model = program.model
     _drop_idle_reshapes(model)
-    _name_by_module(model)
+    _name_by_module(model, checkpoint.adapter.family.base)
     _forget_origin(model)
-    _require_attention(model, checkpoint.num_layers)
+    _require_attention(model, checkpoint.anatomy.num_attentions)
     return model
 
 
-def _require_attention(model: ir.Model, num_layers: int) -> None:
+def _require_attention(model: ir.Model, expected: int) -> None:
     found = [node for node in model.graph if node.op_type == "Attention"]
-    if len(found) != num_layers or any(len(node.inputs) > 3 for node in found):
+    if len(found) != expected or any(len(node.inputs) > 3 for node in found):
         raise BuildError(
             f"tracing gave {len(found)} Attention nodes (masked: {sum(len(n.inputs) > 3 for n in found)}) for "
-            f"{num_layers} layers; this version of transformers is not supported, use the one in constraints.txt"
+            f"{expected} attentions; this version of transformers is not supported, use the one in constraints.txt"
         )
 
 
@@ -112,39 +105,6 @@ def _drop_idle_reshapes(model: ir.Model) -> None:
 
 
 @contextmanager
-def _export_friendly(checkpoint: Checkpoint) -> Iterator[None]:
-    """Make the network traceable into single ops, and restore everything afterward.
-
-    - transformers 5.9+ builds an all-true attention mask when traced; without it attention is
-      the same function and compilers can fuse it.
-    - ``gelu_fast``, ``gelu_new`` and ``gelu_pytorch_tanh`` are one function,
-      0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) (arXiv:1606.08415), written out in Python;
-      torch's own spelling becomes one ``Gelu(approximate=tanh)``. In float64 they agree to 1e-12.
-    - attention runs through SDPA, regardless of the checkpoint's setting.
-    """
-    config = checkpoint.network.config
-    swapped: list[tuple[torch.nn.Module, str, torch.nn.Module]] = []
-    for parent in list(checkpoint.network.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, _TANH_GELUS):
-                swapped.append((parent, name, child))
-                setattr(parent, name, torch.nn.GELU(approximate="tanh"))
-    mask = getattr(modeling, "create_bidirectional_mask", None)
-    attention = config._attn_implementation
-    try:
-        if mask is not None:
-            modeling.create_bidirectional_mask = lambda *_args, **_kwargs: None
-        config._attn_implementation = "sdpa"
-        yield
-    finally:
-        config._attn_implementation = attention
-        if mask is not None:
-            modeling.create_bidirectional_mask = mask
-        for parent, name, child in swapped:
-            setattr(parent, name, child)
-
-
-@contextmanager
 def _silent_exporter() -> Iterator[None]:
     """Hide torch's messages about missing torchvision and its own deprecations."""
     logger = logging.getLogger("torch.onnx")
@@ -158,36 +118,35 @@ def _silent_exporter() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _module_path(node: ir.Node) -> str:
+def _module_path(node: ir.Node, base: str) -> str:
     """Path of the innermost module that emitted ``node``, without our wrapper's prefixes."""
     scopes = ast.literal_eval(node.metadata_props.get(_SCOPES, "[]"))
     modules = [s for s in scopes[:-1] if s and not s.startswith("_")]
     path = modules[-1] if modules else ""
-    for prefix in ("network.", "vivit."):
-        path = path.removeprefix(prefix)
-    return path if path not in ("network", "vivit") else ""
+    path = path.removeprefix("network.").removeprefix(f"{base}.")
+    return path if path not in ("network", base) else ""
 
 
-def _name_by_module(model: ir.Model) -> None:
+def _name_by_module(model: ir.Model, base: str) -> None:
     seen: Counter[str] = Counter()
     for node in model.graph:
-        path = _module_path(node)
+        path = _module_path(node, base)
         name = f"{path}/{node.op_type}" if path else node.op_type
         seen[name] += 1
         node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
         for i, value in enumerate(node.outputs):
             if not value.is_graph_output():
                 value.name = f"{node.name}:{i}" if i else f"{node.name}_out"
-    _name_weights(model)
+    _name_weights(model, base)
 
 
-def _name_weights(model: ir.Model) -> None:
+def _name_weights(model: ir.Model, base: str) -> None:
     """Name weights after the module of their first consumer; constant folding named them ``val_13``."""
     renamed: dict[str, ir.Value] = {}
     for value in list(model.graph.initializers.values()):
         uses = tuple(value.uses())
         consumer = uses[0].node if uses else None
-        name = str(value.name).removeprefix("network.").removeprefix("vivit.")
+        name = str(value.name).removeprefix("network.").removeprefix(f"{base}.")
         if name.startswith("val_") and consumer is not None:
             name = f"{str(consumer.name).rpartition('/')[0] or 'graph'}.{_role(consumer, uses[0].idx)}"
         while name in renamed:

@@ -109,7 +109,7 @@ class OnnxRuntimeBackend:
             self.name = "onnxruntime-cpu"
             self._session, notes = _open_on_cpu(onnxruntime, bundle)
             self.details = f"{version}, CPU, {notes}"
-            self.batches = (1, max(1, _TOKENS_PER_CALL // bundle.contract.clip.num_tokens))
+            self.batches = (1, max(1, _TOKENS_PER_CALL // bundle.manifest.model.anatomy.tokens))
         else:
             self.name = "onnxruntime-cuda"
             self._session, notes = _open_on_gpu(onnxruntime, bundle, gpu)

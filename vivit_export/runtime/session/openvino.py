@@ -57,7 +57,7 @@ class OpenVinoBackend:
             raise EnvironmentFault(f"this CPU has no {precision} arithmetic: OpenVINO would compute in {found}")
         types = arithmetic(bundle.precision, precision)
         self.details = f"OpenVINO {openvino.__version__.partition('-')[0]}, CPU, {types}"
-        self.batches = (1, max(1, _TOKENS_PER_CALL // bundle.contract.clip.num_tokens))
+        self.batches = (1, max(1, _TOKENS_PER_CALL // bundle.manifest.model.anatomy.tokens))
         self.files, self.device = graph_files(bundle), cpu()
         self.verified_on: tuple[Verification, ...] = ()  # as of `OnnxRuntimeBackend`
         self._input = bundle.contract.io.inputs[0].name

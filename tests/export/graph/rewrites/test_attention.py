@@ -155,7 +155,7 @@ def test_every_tensor_of_the_pattern_is_typed_and_shaped(checkpoints: Checkpoint
     lower_attention(model)
     proto = onnx.shape_inference.infer_shapes(ir.to_proto(model), check_type=True, strict_mode=True, data_prop=True)
     inferred = {v.name: v for v in proto.graph.value_info}
-    tokens = checkpoints.load().clip.num_tokens
+    tokens = checkpoints.load().anatomy.tokens
     shapes = {
         "Scale": [2, tokens, 16],
         "KeyTranspose": [2, 16, tokens],

@@ -68,7 +68,7 @@ def test_one_token_alone_goes_through_the_last_block(checkpoints: Checkpoints) -
     apply_rewrites(model, Precision.FP16)
     lower_attention(model)
     onnx.checker.check_model(ir.to_proto(model), full_check=True)
-    tokens = checkpoints.load(**DEEP).clip.num_tokens
+    tokens = checkpoints.load(**DEEP).anatomy.tokens
     for name in (".attention.o_proj/MatMul", ".attention/Softmax", "/Add", ".mlp.fc1/MatMul", ".mlp.fc2/MatMul"):
         shapes = [node_named(model, f"layers.{i}{name}").outputs[0].shape for i in range(LAYERS)]
         assert [shape[-2] for shape in shapes if shape is not None] == [tokens, 1], name

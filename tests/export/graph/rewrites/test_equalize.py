@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from anatomies import vivit
 from checkpoints import Checkpoints
 from graphs import to_double
 from rewriting import DEEP, LAYERS, assert_same_function, double_pixels
@@ -28,7 +29,7 @@ def test_equalizing_heads_changes_no_result(checkpoints: Checkpoints, fields: di
 
 def test_equalized_weights_have_nearly_one_largest_magnitude(checkpoints: Checkpoints) -> None:
     model = rewrite_graph(checkpoints.load(**DEEP), ("logits",), Precision.INT8).model
-    for place in find_groups(model):
+    for place in find_groups(model, vivit(2)):
         if place.group.name.endswith("qkv"):
             query, key, value = (np.abs(weight).max(axis=0) for weight in place.group.weights)
             assert (np.abs(np.log2(query / key)) <= 1.0 + 1e-6).all()  # a power of two moves their ratio by four

@@ -112,8 +112,8 @@ def test_refuses_what_transformers_cannot_run(tmp_path: Path, fields: dict[str, 
         ('{"crop_size": [20.5, 20]}', "crop_size must be 2 positive integers"),
         ('{"do_resize": "false"}', "do_resize must be true or false, got 'false'"),
         ('{"image_std": [0.5, 0, 0.5]}', "contains a zero"),
-        ('{"image_processor_type": "VideoMAEImageProcessor"}', "is for VideoMAEImageProcessor, whose arithmetic"),
-        ('{"feature_extractor_type": "VideoMAEFeatureExtractor"}', "is for VideoMAEFeatureExtractor"),
+        ('{"image_processor_type": "CLIPImageProcessor"}', "is for CLIPImageProcessor, whose arithmetic"),
+        ('{"feature_extractor_type": "ViTFeatureExtractor"}', "is for ViTFeatureExtractor"),
         ("[]", "must hold a JSON object, got list"),
         ("{", "cannot be read as JSON"),
     ],
@@ -220,7 +220,7 @@ def test_geometry_is_the_networks(tmp_path: Path, sizes: dict[str, Any]) -> None
     assert clip == read_clip_geometry(tmp_path / "config.json")
     network = VivitForVideoClassification(config)
     shape = (1, clip.num_frames, 3, clip.height, clip.width)
-    assert network.vivit.embeddings(torch.zeros(shape)).shape[1] == clip.num_tokens
+    assert network.vivit.embeddings(torch.zeros(shape)).shape[1] == clip.num_tubelets + 1
     assert network.vivit.embeddings.patch_embeddings.projection.kernel_size == clip.tubelet_size
 
 
@@ -231,7 +231,7 @@ def test_geometry_is_the_networks(tmp_path: Path, sizes: dict[str, Any]) -> None
         ({"image_size": [224]}, "image_size must be 2 positive integers"),
         ({"num_frames": 32.0}, "num_frames must be a positive integer, got 32.0"),
         ({"tubelet_size": 2}, "tubelet_size must be 3 positive integers"),
-        ({"model_type": "videomae"}, "model_type is 'videomae'; vivit is needed"),
+        ({"model_type": "bert"}, "config.json is a bert checkpoint; vivit-export takes model_type vivit"),
         ({"num_channels": 1}, r"only RGB \(3\)"),
         ({"image_size": 225}, "not a positive multiple"),
         ("nonsense", "cannot be read as JSON"),

@@ -1,14 +1,15 @@
 """Read a checkpoint's preprocessing and clip geometry from its own JSON, without transformers.
 
-The reference is ``VivitImageProcessor`` (Pillow and NumPy): a field that the JSON lacks takes that
-class's default, as it does when transformers loads the same file. Anything that the class would refuse
-at its first frame is refused here. ``VivitVideoProcessor`` (torchvision) computes differently, by a level
-here and there; its JSON is read for its fields only.
+The reference is the image processor that the JSON names, computed with Pillow and NumPy (``VivitImageProcessor``,
+``VideoMAEImageProcessorPil``): a field that the JSON lacks takes that class's default, as it does when transformers
+loads the same file. Anything that the class would refuse at its first frame is refused here. Processors of torchvision
+compute differently, by a level here and there; their JSON is read for its fields only.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +17,60 @@ import PIL
 
 from vivit_export.contract import Clip, Preprocess, ResizeOrder
 from vivit_export.errors import CheckpointError
+from vivit_export.families import find_family
+from vivit_export.families.family import whole_numbers
 from vivit_export.files import regular_text
 from vivit_export.limits import MOST_JSON_BYTES
 from vivit_export.records import JsonObject, parse_foreign_json, shortly, shown
 
-_IMAGE_PROCESSORS = ("VivitImageProcessor", "VivitImageProcessorFast")  # Fast: an alias since transformers 5.0
-_VIDEO_PROCESSOR = "VivitVideoProcessor"
+
+@dataclass(frozen=True)
+class _Processor:
+    """What the classes of one arithmetic take for fields that their JSON lacks.
+
+    Attributes:
+        shortest_edge: of ``size``, in pixels.
+        rescale_factor: on the 0..255 level.
+        offset: whether one is subtracted after rescaling.
+        mean: the same for R, G and B.
+        std: the same for R, G and B.
+    """
+
+    shortest_edge: int
+    rescale_factor: float
+    offset: bool
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+
+_VIVIT = _Processor(256, 1 / 127.5, offset=True)
+_VIDEOMAE = _Processor(224, 1 / 255, offset=False)
+# transformers.utils.constants.IMAGENET_DEFAULT_MEAN and IMAGENET_DEFAULT_STD
+_TIMESFORMER = _Processor(224, 1 / 255, False, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+# By class name. Fast: an alias since transformers 5.0; FeatureExtractor: the name before 4.26; Pil: since 5.0.
+_IMAGE_PROCESSORS = {
+    **dict.fromkeys(("VivitImageProcessor", "VivitImageProcessorFast"), _VIVIT),
+    **dict.fromkeys(("VideoMAEImageProcessor", "VideoMAEImageProcessorPil", "VideoMAEImageProcessorFast"), _VIDEOMAE),
+    "VideoMAEFeatureExtractor": _VIDEOMAE,
+}
+_VIDEO_PROCESSORS = {
+    "VivitVideoProcessor": _VIVIT,
+    "VideoMAEVideoProcessor": _VIDEOMAE,
+    "TimesformerVideoProcessor": _TIMESFORMER,
+}
+_PROCESSORS = {**_IMAGE_PROCESSORS, **_VIDEO_PROCESSORS}
 # Where transformers looks, in its order: a nested processor_config.json wins over its older siblings.
 _SOURCES = (
-    ("processor_config.json", "image_processor", _IMAGE_PROCESSORS[0]),
-    ("preprocessor_config.json", None, _IMAGE_PROCESSORS[0]),
-    ("processor_config.json", "video_processor", _VIDEO_PROCESSOR),
-    ("video_preprocessor_config.json", None, _VIDEO_PROCESSOR),
+    ("processor_config.json", "image_processor"),
+    ("preprocessor_config.json", None),
+    ("processor_config.json", "video_processor"),
+    ("video_preprocessor_config.json", None),
 )
 
 
-def read_preprocess(folder: str | Path, default_crop: tuple[int, int]) -> Preprocess:
+def read_preprocess(
+    folder: str | Path, default_crop: tuple[int, int], processor: str = "VivitImageProcessor"
+) -> Preprocess:
     """Read the pixel pipeline of a checkpoint.
 
     Args:
@@ -39,27 +78,31 @@ def read_preprocess(folder: str | Path, default_crop: tuple[int, int]) -> Prepro
         default_crop: (height, width) of the model's input: recorded as the crop if the JSON
             switches cropping off, and named in the message if there is no JSON at all. It never
             replaces a missing ``crop_size``; that is 224 x 224, as in transformers.
+        processor: class of an image processor whose JSON names none.
 
     Returns:
         The fields, with the resize order of the Pillow that is installed.
 
     Raises:
         CheckpointError: no processor JSON, an unreadable one, another processor class, or a value
-            that ``VivitImageProcessor`` cannot work with.
+            that the class cannot work with.
     """
-    fields, origin, kind = _find_fields(Path(folder), default_crop)
+    fields, origin, for_video = _find_fields(Path(folder), default_crop, processor)
+    kind = processor.replace("ImageProcessor", "VideoProcessor") if for_video else processor
     name = _processor_name(fields, origin, kind)
-    is_video = name == _VIDEO_PROCESSOR
+    defaults, is_video = _PROCESSORS[name], name in _VIDEO_PROCESSORS
     if is_video:  # the video class replaces null by its default, the image class keeps it
         fields = {key: value for key, value in fields.items() if value is not None}
     do_resize, do_center_crop = _flag(fields, "do_resize", origin), _flag(fields, "do_center_crop", origin)
     do_rescale, do_normalize = _flag(fields, "do_rescale", origin), _flag(fields, "do_normalize", origin)
-    # The video class has no offset field: it subtracts one whenever it rescales.
-    offset = _flag(fields, "offset", origin, default=do_rescale if is_video else True)
+    # Only ViViT's classes have an offset, and its video class no field for it: it subtracts one whenever it rescales.
+    given = fields if defaults.offset else {}
+    offset = _flag(given, "offset", origin, default=defaults.offset and (do_rescale or not is_video))
     if offset and not do_rescale:
         raise CheckpointError(f"{origin}: offset needs do_rescale; set do_rescale to true or offset to false")
-    shortest_edge, size = _size(fields, origin) if do_resize else (None, None)
-    mean, std = (_channels(fields, key, origin, do_normalize) for key in ("image_mean", "image_std"))
+    shortest_edge, size = _size(fields, origin, defaults.shortest_edge) if do_resize else (None, None)
+    mean = _channels(fields, "image_mean", origin, defaults.mean) if do_normalize else _VIVIT.mean
+    std = _channels(fields, "image_std", origin, defaults.std) if do_normalize else _VIVIT.std
     return Preprocess(
         do_resize=do_resize,
         shortest_edge=shortest_edge,
@@ -68,9 +111,9 @@ def read_preprocess(folder: str | Path, default_crop: tuple[int, int]) -> Prepro
         do_center_crop=do_center_crop,
         crop_size=_crop_size(fields, origin) if do_center_crop else default_crop,
         do_rescale=do_rescale,
-        rescale_factor=_number(fields.get("rescale_factor", 1 / 127.5), "rescale_factor", origin)
+        rescale_factor=_number(fields.get("rescale_factor", defaults.rescale_factor), "rescale_factor", origin)
         if do_rescale
-        else 1 / 127.5,
+        else defaults.rescale_factor,
         offset=offset,
         do_normalize=do_normalize,
         mean=mean,
@@ -104,11 +147,12 @@ def read_clip_geometry(path: str | Path) -> Clip:
     """Read the shape of the network's input from ``config.json``.
 
     Args:
-        path: the file, or the folder that holds it. Fields it lacks take ``VivitConfig``'s
-            defaults. ``image_size`` is one number or (height, width), as the network uses it.
+        path: the file, or the folder that holds it. Fields it lacks take the defaults of the family's
+            config class; without a ``model_type`` it is a ViViT's. ``image_size`` is one number or
+            (height, width), as the network uses it.
 
     Raises:
-        CheckpointError: no file, not JSON, not a ViViT, or a field of another form.
+        CheckpointError: no file, not JSON, no family that we know, or a field of another form.
         InputError: sizes that the tubelet does not divide.
     """
     file = Path(path)
@@ -116,16 +160,10 @@ def read_clip_geometry(path: str | Path) -> Clip:
     if not file.is_file():
         raise CheckpointError(f"{file} does not exist; give a checkpoint folder that holds config.json")
     config, origin = _load(file), str(file)
-    if config.get("model_type", "vivit") != "vivit":
-        raise CheckpointError(f"{origin}: model_type is {shown(config['model_type'])}; vivit is needed")
+    family = find_family(config.get("model_type", "vivit"), origin)
     if config.get("num_channels", 3) != 3:
         raise CheckpointError(f"{origin}: num_channels is {shown(config['num_channels'])}; only RGB (3) is supported")
-    side = config.get("image_size", 224)
-    height, width = _integers(side if isinstance(side, list) else [side] * 2, 2, "image_size", origin)
-    tubelet = config.get("tubelet_size", [2, 16, 16])
-    t, h, w = _integers(tubelet if isinstance(tubelet, list) else [tubelet], 3, "tubelet_size", origin)
-    (num_frames,) = _integers([config.get("num_frames", 32)], 1, "num_frames", origin)
-    return Clip(num_frames=num_frames, height=height, width=width, tubelet_size=(t, h, w))
+    return family.clip(config, origin)
 
 
 def installed_resize_order() -> ResizeOrder:
@@ -133,25 +171,25 @@ def installed_resize_order() -> ResizeOrder:
     return "pillow-13" if int(PIL.__version__.split(".")[0]) >= 13 else "horizontal-first"
 
 
-def _find_fields(folder: Path, default_crop: tuple[int, int]) -> tuple[JsonObject, str, str]:
-    """Return the processor's fields, the file that they are in, and the class that saves there."""
+def _find_fields(folder: Path, default_crop: tuple[int, int], processor: str) -> tuple[JsonObject, str, bool]:
+    """Return the processor's fields, the file that they are in, and whether it is for video processors."""
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder; give the checkpoint folder that holds config.json")
-    for file, key, kind in _SOURCES:
-        path = folder / file
+    for file, key in _SOURCES:
+        path, for_video = folder / file, "video" in (key or file)
         if not path.is_file():
             continue
         fields = _load(path)
         if key is None:
-            return fields, str(path), kind
+            return fields, str(path), for_video
         if key in fields:
             if not isinstance(fields[key], dict):
                 raise CheckpointError(f"{path}: {key} must be a JSON object, got {shown(fields[key])}")
-            return fields[key], f"{path} ({key})", kind
+            return fields[key], f"{path} ({key})", for_video
     height, width = default_crop
-    made = f'VivitImageProcessor(crop_size={{"height": {height}, "width": {width}}}).save_pretrained(folder)'
+    made = f'{processor}(crop_size={{"height": {height}, "width": {width}}}).save_pretrained(folder)'
     above = folder.absolute().parent  # where a Trainer leaves it
-    example = f"the one in {above}" if any((above / file).is_file() for file, key, _ in _SOURCES if not key) else made
+    example = f"the one in {above}" if any((above / file).is_file() for file, key in _SOURCES if not key) else made
     raise CheckpointError(
         f"{folder} has no preprocessor_config.json, so how frames become pixel values is unknown; write the "
         f"processor the model was trained with into the folder, for example {example}"
@@ -171,12 +209,12 @@ def _load(path: Path) -> JsonObject:
 def _processor_name(fields: JsonObject, origin: str, kind: str) -> str:
     keys = ("image_processor_type", "video_processor_type", "feature_extractor_type")
     name = next((fields[key] for key in keys if fields.get(key)), kind)
-    if name not in (*_IMAGE_PROCESSORS, _VIDEO_PROCESSOR):
+    if not isinstance(name, str) or name not in _PROCESSORS:
         raise CheckpointError(
-            f"{origin} is for {shortly(str(name))}, whose arithmetic is not ViViT's; save a VivitImageProcessor with "
-            "the fields the model was trained with"
+            f"{origin} is for {shortly(str(name))}, whose arithmetic is not known; save a VivitImageProcessor or a "
+            "VideoMAEImageProcessor with the fields the model was trained with"
         )
-    return str(name)
+    return name
 
 
 def _flag(fields: JsonObject, name: str, origin: str, default: bool = True) -> bool:
@@ -186,20 +224,20 @@ def _flag(fields: JsonObject, name: str, origin: str, default: bool = True) -> b
     return bool(value)
 
 
-def _size(fields: JsonObject, origin: str) -> tuple[int | None, tuple[int, int] | None]:
+def _size(fields: JsonObject, origin: str, default: int) -> tuple[int | None, tuple[int, int] | None]:
     """(shortest_edge, None) or (None, (height, width)), by the rules of transformers' get_size_dict."""
     value = fields.get("size")
     if value is None:
-        value = {"shortest_edge": 256}
+        value = {"shortest_edge": default}
     if isinstance(value, list):
         return None, _pair(value, "size", origin)
     if not isinstance(value, dict):
-        return _integers([value], 1, "size", origin)[0], None
+        return whole_numbers([value], 1, "size", origin)[0], None
     if set(value) == {"height", "width"}:
         return None, _pair([value["height"], value["width"]], "size", origin)
     # A longest_edge beside it is accepted and ignored, as VivitImageProcessor does.
     if set(value) in ({"shortest_edge"}, {"shortest_edge", "longest_edge"}):
-        return _integers([value["shortest_edge"]], 1, "size.shortest_edge", origin)[0], None
+        return whole_numbers([value["shortest_edge"]], 1, "size.shortest_edge", origin)[0], None
     raise CheckpointError(f"{origin}: size must have shortest_edge, or height and width; got {shown(value)}")
 
 
@@ -221,10 +259,12 @@ def _resample(fields: JsonObject, origin: str) -> int:
     return value
 
 
-def _channels(fields: JsonObject, name: str, origin: str, used: bool) -> tuple[float, float, float]:
+def _channels(
+    fields: JsonObject, name: str, origin: str, default: tuple[float, float, float]
+) -> tuple[float, float, float]:
     value = fields.get(name)
-    if value is None or not used:
-        return (0.5, 0.5, 0.5)
+    if value is None:
+        return default
     values = value if isinstance(value, list) else [value] * 3
     if len(values) != 3:
         raise CheckpointError(f"{origin}: {name} must be one number or three (R, G, B), got {shown(value)}")
@@ -239,12 +279,5 @@ def _number(value: Any, name: str, origin: str) -> float:
 
 
 def _pair(values: list[Any], name: str, origin: str) -> tuple[int, int]:
-    height, width = _integers(values, 2, name, origin)
+    height, width = whole_numbers(values, 2, name, origin)
     return height, width
-
-
-def _integers(values: list[Any], count: int, name: str, origin: str) -> list[int]:
-    if len(values) != count or not all(type(v) is int and v > 0 for v in values):
-        what = "a positive integer" if count == 1 else f"{count} positive integers"
-        raise CheckpointError(f"{origin}: {name} must be {what}, got {shown(values[0] if count == 1 else values)}")
-    return values

@@ -38,6 +38,8 @@ public:
     [[nodiscard]] const std::string& manifest_text() const noexcept { return manifest_.text; }
 
     [[nodiscard]] const Contract& contract() const noexcept { return manifest_.contract; }
+    /// Tokens of a clip that a block of the network holds at once, at most; 1 or more.
+    [[nodiscard]] int tokens() const noexcept { return manifest_.tokens; }
 
     /// The portable graph.
     [[nodiscard]] std::filesystem::path model() const { return path_ / model_name; }

@@ -55,9 +55,9 @@ struct Clip {
     Short when_short = Short::refuse;
     std::array<int, 2> views{1, 1};  ///< (temporal, spatial) clips per video whose logits are averaged
 
-    /// Sequence length of the encoder: the tubelets and the class token.
-    [[nodiscard]] int num_tokens() const noexcept {
-        return (num_frames / tubelet_size[0]) * (height / tubelet_size[1]) * (width / tubelet_size[2]) + 1;
+    /// How many tubelets a clip is cut into; each becomes one token.
+    [[nodiscard]] int num_tubelets() const noexcept {
+        return (num_frames / tubelet_size[0]) * (height / tubelet_size[1]) * (width / tubelet_size[2]);
     }
 
     /// Bytes of one uint8 clip (T, H, W, 3).

@@ -78,7 +78,7 @@ private:
                     {1, clips_per_call_cuda},
                     place};
         place.device = detail::cpu();
-        const int most = std::max(1, tokens_per_call / bundle.contract().clip.num_tokens());
+        const int most = std::max(1, tokens_per_call / bundle.tokens());
         return {"onnxruntime-cpu", runtime + ", CPU, " + bundle.cpu_details(), {1, most}, place};
     }
 

@@ -50,6 +50,7 @@ struct Manifest {
     std::string cpu_model = model_name;    ///< the graph for ONNX Runtime on the CPU
     std::string cpu_details;               ///< its arithmetic; empty for the portable graph
     Contract contract;
+    int tokens = 1;  ///< of a clip, at most, in a block of the network
 };
 
 [[nodiscard]] inline BundleError altered(const std::filesystem::path& path) {

@@ -157,6 +157,7 @@ private:
 
     void read_sections() {
         manifest_.contract = As<Contract>::read(json_["contract"], "contract");
+        read_tokens();
         const json& precision = json_["precision"];
         if (precision.is_object() && precision.contains("name"))
             manifest_.precision = As<std::string>::read(precision["name"], "precision.name");
@@ -171,6 +172,19 @@ private:
             if (files_.count(name))
                 refuse(std::string(" lists ") + name + ", which cannot describe itself; export the bundle again");
         read_cpu_graph();
+    }
+
+    void read_tokens() {
+        const json& model = json_["model"];
+        if (!model.is_object() || !model.contains("anatomy")) {  // as long as all were ViViTs, with one class token
+            manifest_.tokens = manifest_.contract.clip.num_tubelets() + 1;
+            return;
+        }
+        const Object anatomy(model["anatomy"], "model.anatomy", {"stacks", "heads", "tokens", "pooling", "flops"});
+        anatomy.require({"stacks", "heads", "tokens", "pooling", "flops"});
+        manifest_.tokens = anatomy.get<int>("tokens");
+        if (manifest_.tokens < 1)
+            throw InputError("anatomy: tokens=" + std::to_string(manifest_.tokens) + " is not 1 or more");
     }
 
     void require_listed(const std::string& name, const char* remedy) const {
