@@ -102,11 +102,11 @@ class TritonServer:
         environment = {
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             "LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR")),
-            "PYTHONPATH": str(ROOT),  # the code that is tested, whichever is installed
             **self._variables,
         }
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            # Python in the server looks in the working folder first: the code that is tested, whichever is installed.
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
         deadline = time.monotonic() + READY_WITHIN_SECONDS
         while not self._is_ready():
             if self.process.poll() is not None:
