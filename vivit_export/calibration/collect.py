@@ -106,8 +106,7 @@ def observe(
 
     Args:
         state: changed in place.
-        values: float32 (B, tokens, channels) by name; or (B times sequences, tokens, channels), those of a clip in a
-            row, where tokens attend to each other in several sequences.
+        values: float32 (B, tokens, channels) by name.
         tensors: the names to observe.
         names: names of the B clips, for messages.
         rows_per_clip: how many rows to keep of each clip, until there are `ROWS`.
@@ -115,11 +114,10 @@ def observe(
     Raises:
         CalibrationError: a value is NaN or infinite; the message names the tensor and the clip.
     """
-    by_clip = {name: values[name].reshape(len(names), -1, values[name].shape[-1]) for name in tensors}
-    seen = {name: _observe_one(name, found, names) for name, found in by_clip.items()}
+    seen = {name: _observe_one(name, values[name], names) for name in tensors}
     for name, new in seen.items():
         old = state.tensors.get(name)
-        new.rows = _some_rows(by_clip[name], rows_per_clip, len(state.done))
+        new.rows = _some_rows(values[name], rows_per_clip, len(state.done))
         state.tensors[name] = new if old is None else _joined(old, new)
 
 

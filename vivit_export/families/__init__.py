@@ -9,12 +9,11 @@ from __future__ import annotations
 from vivit_export.errors import CheckpointError
 from vivit_export.families.family import Family
 from vivit_export.families.vivit import Vivit
-from vivit_export.families.vivit_factorised import VivitFactorised
 from vivit_export.records import shown
 
 __all__ = ["FAMILIES", "Family", "find_family"]
 
-FAMILIES: dict[str, Family] = {family.model_type: family for family in (Vivit(), VivitFactorised())}
+FAMILIES: dict[str, Family] = {family.model_type: family for family in (Vivit(),)}
 """Every family by its ``model_type``."""
 
 

@@ -30,7 +30,8 @@ from transformers.models.vivit.modeling_vivit import (
     eager_attention_forward,
 )
 
-from vivit_export.families.vivit_factorised import ATTENTION_ORDERS, FACTORISATIONS
+FACTORISATIONS = ("encoder", "self_attention", "dot_product")
+ATTENTION_ORDERS = ("time_space", "space_time")
 
 
 class VivitFactorisedConfig(transformers.VivitConfig):  # type: ignore[misc]  # transformers is not typed
