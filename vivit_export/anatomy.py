@@ -40,22 +40,27 @@ class Attention:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Encoder blocks in a row that all have one form; each attention and each MLP has a LayerNormalization before it.
+    """Encoder blocks in a row that all have one form.
+
+    Before each projection to Q, K and V, and before each MLP, there is a LayerNormalization.
 
     Attributes:
         path: module path of their list, such as ``layers``; block 3 is then ``layers.3``.
         blocks: how many there are.
         attentions: those of a block, in order.
         linears: Linears of a block; Q, K and V count as three.
+        projections: how often a block projects to Q, K and V; several attentions may share what one makes.
     """
 
     path: str
     blocks: int
     attentions: tuple[Attention, ...]
     linears: int
+    projections: int = 1
 
     def __post_init__(self) -> None:
-        _require_counts(blocks=self.blocks, linears=self.linears, attentions=len(self.attentions))
+        counts = {"blocks": self.blocks, "linears": self.linears, "projections": self.projections}
+        _require_counts(**counts, attentions=len(self.attentions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +102,21 @@ class Anatomy:
     @property
     def num_gemms(self) -> int:
         """The fewest products with weights that an engine runs for the blocks: Q, K and V in one."""
-        return self.num_linears - 2 * self.num_attentions
+        return self.num_linears - 2 * self._num_projections
 
     @property
     def num_norms(self) -> int:
-        """Number of LayerNormalizations in the blocks: one before each attention, and one before each MLP."""
-        return self.num_attentions + self.num_blocks
+        """Number of LayerNormalizations in the blocks: before each projection to Q, K and V, and before each MLP."""
+        return self._num_projections + self.num_blocks
+
+    @property
+    def num_pairs(self) -> int:
+        """Number of Linears of the blocks that only follow another Linear: none of attention's, and not the MLP's."""
+        return self.num_linears - 4 * self._num_projections - 2 * self.num_blocks
+
+    @property
+    def _num_projections(self) -> int:
+        return sum(stack.blocks * stack.projections for stack in self.stacks)
 
     @property
     def scores_bytes(self) -> int:
@@ -121,18 +135,29 @@ class Anatomy:
         return self.in_block(name) or EMBEDDINGS in name.partition("/")[0].split(".")
 
 
-def block_flops(*, rows: int, hidden: int, inner: int, attentions: tuple[Attention, ...], extra: int = 0) -> int:
+def block_flops(
+    *,
+    rows: int,
+    hidden: int,
+    inner: int,
+    attentions: tuple[Attention, ...],
+    projections: int = 1,
+    width: int | None = None,
+    extra: int = 0,
+) -> int:
     """Return the multiplications and additions of a block's products for one clip.
 
     Args:
         rows: tokens that pass through its Linears.
         hidden: width of a token.
         inner: width inside the MLP.
-        attentions: its attentions; each has Q, K, V and an output projection.
+        attentions: its attentions.
+        projections: how often it projects to Q, K, V and back.
+        width: channels that each attention sees; None: all.
         extra: Linears of hidden x hidden besides.
     """
-    squares = 4 * len(attentions) + extra
-    products = sum(2 * a.sequences * a.tokens**2 * hidden for a in attentions)
+    squares = 4 * projections + extra
+    products = sum(2 * a.sequences * a.tokens**2 * (width or hidden) for a in attentions)
     return 2 * (rows * (squares * hidden**2 + 2 * hidden * inner) + products)
 
 
