@@ -98,6 +98,14 @@ class VivitFactorised(Vivit):
             TapPoint("final norm", ("temporal.layernorm",), "temporal.layernorm", True),
         )
 
+    def implied_numbers(self, config: JsonObject, clip: Clip) -> int:
+        """See `Family.implied_numbers`; the MLPs of the second stack have a width of their own."""
+        implied = super().implied_numbers(config, clip)
+        if config.get("factorisation", "encoder") != "encoder":
+            return implied
+        wider = _temporal(config, "temporal_intermediate_size") - self.size(config, "intermediate_size")
+        return implied + 2 * _temporal(config, "temporal_num_hidden_layers") * self.size(config, "hidden_size") * wider
+
     def require(self, config: JsonObject, origin: str) -> None:
         """See `Family.require`."""
         for name, known in _CHOICES.items():
