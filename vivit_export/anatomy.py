@@ -40,27 +40,30 @@ class Attention:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Encoder blocks in a row that all have one form.
-
-    Before each projection to Q, K and V, and before each MLP, there is a LayerNormalization.
+    """Encoder blocks in a row that all have one form; each attention and each MLP has a LayerNormalization before it.
 
     Attributes:
         path: module path of their list, such as ``layers``; block 3 is then ``layers.3``.
         blocks: how many there are.
         attentions: those of a block, in order.
         linears: Linears of a block; Q, K and V count as three.
-        projections: how often a block projects to Q, K and V; several attentions may share what one makes.
+        shared: whether its attentions have one set of projections and one LayerNormalization, and each a part of the
+            heads.
     """
 
     path: str
     blocks: int
     attentions: tuple[Attention, ...]
     linears: int
-    projections: int = 1
+    shared: bool = False
 
     def __post_init__(self) -> None:
-        counts = {"blocks": self.blocks, "linears": self.linears, "projections": self.projections}
-        _require_counts(**counts, attentions=len(self.attentions))
+        _require_counts(blocks=self.blocks, linears=self.linears, attentions=len(self.attentions))
+
+    @property
+    def projected(self) -> int:
+        """How many times a block projects tokens to Q, K and V, each time after a LayerNormalization."""
+        return 1 if self.shared else len(self.attentions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +105,21 @@ class Anatomy:
     @property
     def num_gemms(self) -> int:
         """The fewest products with weights that an engine runs for the blocks: Q, K and V in one."""
-        return self.num_linears - 2 * self._num_projections
+        return self.num_linears - 2 * self._num_projected
 
     @property
     def num_norms(self) -> int:
-        """Number of LayerNormalizations in the blocks: before each projection to Q, K and V, and before each MLP."""
-        return self._num_projections + self.num_blocks
+        """Number of LayerNormalizations in the blocks: one before each attention, and one before each MLP."""
+        return self._num_projected + self.num_blocks
 
     @property
     def num_pairs(self) -> int:
         """Number of Linears of the blocks that only follow another Linear: none of attention's, and not the MLP's."""
-        return self.num_linears - 4 * self._num_projections - 2 * self.num_blocks
+        return self.num_linears - 4 * self._num_projected - 2 * self.num_blocks
 
     @property
-    def _num_projections(self) -> int:
-        return sum(stack.blocks * stack.projections for stack in self.stacks)
+    def _num_projected(self) -> int:
+        return sum(stack.blocks * stack.projected for stack in self.stacks)
 
     @property
     def scores_bytes(self) -> int:
@@ -136,14 +139,7 @@ class Anatomy:
 
 
 def block_flops(
-    *,
-    rows: int,
-    hidden: int,
-    inner: int,
-    attentions: tuple[Attention, ...],
-    projections: int = 1,
-    width: int | None = None,
-    extra: int = 0,
+    *, rows: int, hidden: int, inner: int, attentions: tuple[Attention, ...], extra: int = 0, shared: bool = False
 ) -> int:
     """Return the multiplications and additions of a block's products for one clip.
 
@@ -151,13 +147,13 @@ def block_flops(
         rows: tokens that pass through its Linears.
         hidden: width of a token.
         inner: width inside the MLP.
-        attentions: its attentions.
-        projections: how often it projects to Q, K, V and back.
-        width: channels that each attention sees; None: all.
+        attentions: its attentions; each has Q, K, V and an output projection.
         extra: Linears of hidden x hidden besides.
+        shared: see `Stack.shared`; each attention then has an equal part of the heads.
     """
-    squares = 4 * projections + extra
-    products = sum(2 * a.sequences * a.tokens**2 * (width or hidden) for a in attentions)
+    squares = 4 * (1 if shared else len(attentions)) + extra
+    width = hidden // len(attentions) if shared else hidden
+    products = sum(2 * a.sequences * a.tokens**2 * width for a in attentions)
     return 2 * (rows * (squares * hidden**2 + 2 * hidden * inner) + products)
 
 

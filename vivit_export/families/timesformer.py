@@ -43,11 +43,10 @@ class Timesformer(Family):
             hidden=self.size(config, "hidden_size"),
             inner=self.size(config, "intermediate_size"),
             attentions=attentions,
-            projections=2,
             extra=1,  # temporal_dense
         )
         return Anatomy(
-            stacks=(Stack(_STACK, blocks, attentions, linears=11, projections=2),),
+            stacks=(Stack(_STACK, blocks, attentions, linears=11),),
             heads=self.size(config, "num_attention_heads"),
             tokens=clip.num_tubelets + clip.num_frames,  # each frame has the class token to itself
             pooling="class-token",

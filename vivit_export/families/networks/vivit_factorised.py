@@ -1,4 +1,4 @@
-"""Factorised ViViT; see `vivit_export.families.vivit_factorised`."""
+"""The factorised ViViTs; see `vivit_export.families.vivit_factorised`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vivit_export.families.networks.network import Network
 
 
 class VivitFactorisedNetwork(Network):
-    """Our own networks, of transformers' modules."""
+    """Networks of this package, which pool as they were trained to: a class token, or the mean of all tokens."""
 
     def embedding(self, network: Any, pixels: torch.Tensor) -> torch.Tensor:
-        """See `Network.embedding`: the class token, or the mean of all tokens, after the last LayerNorm."""
+        """See `Network.embedding`."""
         embedding: torch.Tensor = self.encoder(network)(pixels).pooler_output
         return embedding
 
