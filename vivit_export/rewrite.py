@@ -6,7 +6,7 @@ mistake on the command line is reported at once, and a report can be made withou
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from vivit_export.anatomy import Anatomy
@@ -19,7 +19,8 @@ class Rewrite(NamedRecord):
     """An exact rewrite; equal to its name, which the command line and the bundle use.
 
     Attributes:
-        place: where it is expected: once in the ``network`` or once for each ``attention``, ``norm`` or ``stack``.
+        place: what it is expected once for: a ``network``, an ``attention``, a ``norm``, a ``stack`` that ends in a
+            class token, a ``mean`` over tokens, or a ``pair`` of Linears.
         low_precision_only: whether float32 graphs skip it. ``query-bias`` adds a constant to the output of
             LayerNormalization, which costs bits (the logits' RMS error grows by a fifth on ViViT-B). It saves
             copies around fused attention, which float32 never has.
@@ -29,13 +30,15 @@ class Rewrite(NamedRecord):
 
     #                  name            expected    low only  quantized only
     PATCH_EMBEDDING = "patch-embedding", "network", False, False
+    LINEAR_PAIRS = "linear-pairs", "pair", False, False
     LAYERNORM = "layernorm", "norm", False, False
     ATTENTION_SCALE = "attention-scale", "attention", False, False
     KEY_BIAS = "key-bias", "attention", False, False
     VALUE_BIAS = "value-bias", "attention", False, False
     QUERY_BIAS = "query-bias", "attention", True, False
     HEAD_SCALES = "head-scales", "attention", False, True
-    CLASS_TOKEN = "class-token", "network", False, False
+    CLASS_TOKEN = "class-token", "stack", False, False
+    MEAN_POOLING = "mean-pooling", "mean", False, False
 
     if not TYPE_CHECKING:  # a type checker would take it for the signature of ``Rewrite("layernorm")``
 
@@ -53,8 +56,21 @@ class Rewrite(NamedRecord):
 
     def places(self, anatomy: Anatomy) -> int:
         """Return in how many places of a network it is expected."""
-        counts = {"network": 1, "norm": anatomy.num_norms, "attention": anatomy.num_attentions}
+        by_mean = anatomy.pooling == "mean"
+        counts = {
+            "network": 1,
+            "norm": anatomy.num_norms,
+            "attention": anatomy.num_attentions,
+            "stack": 0 if by_mean else len(anatomy.stacks),
+            "mean": int(by_mean),
+            "pair": anatomy.num_pairs,
+        }
         return counts[self.place]
+
+    @property
+    def usual(self) -> bool:
+        """Whether most networks have a place for it, so that none is worth a word."""
+        return self.place not in ("mean", "pair")
 
     def serves(self, precision: Precision) -> bool:
         """Return whether a graph of that precision gets it."""
@@ -79,3 +95,12 @@ def choose_rewrites(precision: Precision, skip: Collection[str] = ()) -> tuple[R
         if name not in REWRITE_NAMES:
             raise UsageError(f"{option('skip_rewrites', repr(name))} is not one of {', '.join(REWRITE_NAMES)}")
     return tuple(rewrite for rewrite in Rewrite if rewrite.serves(precision) and rewrite not in skip)
+
+
+def merged_linears(counts: Mapping[str, int]) -> int:
+    """Return how many Linears of the encoder the rewrites merged into others.
+
+    Args:
+        counts: how many places each rewrite changed, by name.
+    """
+    return counts.get(str(Rewrite.LINEAR_PAIRS), 0)

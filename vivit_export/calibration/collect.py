@@ -100,7 +100,7 @@ def collect(
 
     Args:
         model: float32 graph that takes uint8 crops.
-        tensors: names of values in it, float32 (B, tokens, channels).
+        tensors: names of values in it; see `observe`.
         clips: what to run.
         tokens: how many of them a clip has; a batch has about 4096.
         cache: file to resume from and to store the result in.
@@ -170,7 +170,7 @@ def observe(
     """Return the observations of one batch.
 
     Args:
-        values: float32 (B, tokens, channels) by name.
+        values: float32 by name: (B, tokens, channels), (B times sequences, tokens, channels) or (B, channels).
         tensors: the names to observe.
         names: names of the B clips, for messages.
         rows_per_clip: how many rows to keep of each clip.
@@ -179,9 +179,10 @@ def observe(
     Raises:
         CalibrationError: a value is NaN or infinite; the message names the tensor and the clip.
     """
-    seen = {name: _observe_one(name, values[name], names) for name in tensors}
+    clips = {name: values[name].reshape(len(names), -1, values[name].shape[-1]) for name in tensors}
+    seen = {name: _observe_one(name, rows, names) for name, rows in clips.items()}
     for name, new in seen.items():
-        new.rows = _some_rows(values[name], rows_per_clip, before)
+        new.rows = _some_rows(clips[name], rows_per_clip, before)
     return seen
 
 

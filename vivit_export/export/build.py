@@ -22,7 +22,7 @@ from vivit_export.files import sha256_of, write_json
 from vivit_export.flavour import Flavour
 from vivit_export.progress import Progress, Silent
 from vivit_export.records import to_json
-from vivit_export.rewrite import Rewrite
+from vivit_export.rewrite import Rewrite, merged_linears
 
 
 def add_engine(folder: Path, content: Content, flavour: Flavour, options: EngineOptions, progress: Progress) -> Content:
@@ -89,7 +89,7 @@ def _prove(plan: PlanSummary, content: Content, options: EngineOptions) -> list[
         plan,
         precision=precision.name,
         num_attention=content.model.anatomy.num_attentions,
-        num_gemms=content.model.anatomy.num_gemms,
+        num_gemms=content.model.anatomy.num_gemms - merged_linears(precision.rewrites),
         single_query=precision.rewrites.get(Rewrite.CLASS_TOKEN, 0),
         linears=promised_linears(precision),
         attention_dtype=precision.name.plan_type if attention else None,

@@ -16,7 +16,8 @@ import numpy as np
 import onnxruntime
 import triton_python_backend_utils as pb
 
-COPIES = np.lib.NumpyVersion(np.__version__) < "2.1.0"  # as in the front
+from vivit_export.deploy.triton.handover import tensor_of
+from vivit_export.deploy.triton.standstill import Watch
 
 SLOW_SECONDS = 3
 
@@ -29,8 +30,17 @@ class TritonPythonModel:
         self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         self.source = config["input"][0]["name"]
         self.outputs = [output["name"] for output in config["output"]]
+        self.watch = Watch()
+        self.watch.start()
+
+    def finalize(self) -> None:
+        self.watch.stop()
 
     def execute(self, requests: list[Any]) -> list[Any]:
+        with self.watch.answering():
+            return self.answer(requests)
+
+    def answer(self, requests: list[Any]) -> list[Any]:
         # DLPack: this server's own conversions were compiled for NumPy 1 and give zeros with NumPy 2.
         batches = [np.from_dlpack(pb.get_input_tensor_by_name(request, self.source)) for request in requests]
         if any(batch.reshape(-1)[:4].tobytes() == b"slow" for batch in batches):
@@ -42,7 +52,6 @@ class TritonPythonModel:
             rows = slice(start, start + len(batch))
             start += len(batch)
             outputs = zip(self.outputs, results, strict=True)
-            make = pb.Tensor if COPIES else pb.Tensor.from_dlpack
-            tensors = [make(name, array[rows]) for name, array in outputs if name in wanted]
+            tensors = [tensor_of(pb, name, array[rows]) for name, array in outputs if name in wanted]
             responses.append(pb.InferenceResponse(tensors))
         return responses
