@@ -11,6 +11,7 @@ import torch
 import train_demo
 from click.testing import CliRunner
 
+from vivit_export.demo.motion import LABELS
 from vivit_export.export.checkpoint.load import load_checkpoint
 
 
@@ -29,7 +30,7 @@ def test_a_factorised_encoder_is_trained_on_the_same_clips(tmp_path: Path) -> No
     assert done.exit_code == 0, done.output
     assert (tmp_path / "made/model.safetensors").stat().st_size <= 2_500_000
     checkpoint = load_checkpoint(str(tmp_path / "made"))
-    assert checkpoint.config["model_type"] == "vivit_factorised" and checkpoint.labels == train_demo.LABELS
+    assert checkpoint.config["model_type"] == "vivit_factorised" and checkpoint.labels == LABELS
     assert [stack.blocks for stack in checkpoint.anatomy.stacks] == [2, 2] and not checkpoint.notes
     record = json.loads((tmp_path / "made/training.json").read_text())
     assert record["steps"] == 1 and 0 <= record["held_out"]["accuracy"] <= 1
