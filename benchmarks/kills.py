@@ -124,6 +124,9 @@ COMMANDS = {
     "bench --save": Command(
         ["vivit", "bench", "bundle", "--engine", "onnxruntime-cpu", "--rounds", "3", "--save"], "bundle", read_bundle
     ),
+    "check --save": Command(
+        ["vivit", "check", "bundle", "--engine", "onnxruntime-cpu", "--save"], "bundle", read_bundle
+    ),
     "deploy cpp": Command(["vivit", "deploy", "cpp", "bundle", "app", "--force"], "app", _whole_deployment),
     "deploy triton": Command(
         ["vivit", "deploy", "triton", "bundle", "repository", "--name", "m", "--ensemble", "--force"],

@@ -37,6 +37,7 @@ from vivit_export.export.engine.drawing import plan_to_onnx
 from vivit_export.export.engine.layers import Layer, layers_from_inspector, layers_from_log
 from vivit_export.export.engine.plan import sum_up
 from vivit_export.export.engine.table import plan_text, read_plan
+from vivit_export.families import find_family
 from vivit_export.families.scenic.flax_file import FlaxFile
 from vivit_export.families.scenic.network import parameters_of, recognize
 from vivit_export.files import json_text
@@ -170,12 +171,12 @@ def processor(data: bytes) -> None:
 
 
 def config(data: bytes) -> None:
-    """``config.json`` of a checkpoint."""
+    """``config.json`` of a checkpoint, of any family."""
     path = _written("config/config.json", data)
     found = read_config(path.parent)
     has_classifier(found)
     overridden_note(found)
-    read_clip_geometry(path)
+    find_family(found["model_type"], "config.json").anatomy(found, read_clip_geometry(path))
 
 
 def index(data: bytes) -> None:

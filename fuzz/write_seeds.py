@@ -58,7 +58,7 @@ def main() -> None:
         "sidecar": {"small.json": _sidecar(whole)},
         "plan": _plans(),
         "processor": {"demo.json": (checkpoint_path() / "preprocessor_config.json").read_bytes(), **_PROCESSORS},
-        "config": {"demo.json": (checkpoint_path() / "config.json").read_bytes()},
+        "config": {"demo.json": (checkpoint_path() / "config.json").read_bytes(), **_CONFIGS},
         "index": {"two.json": b'{"metadata": {}, "weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}'},
         "labels": {"list": b'\x05["a", "b"]', "object": b'\x05{"1": "b", "0": "a"}', "lines": b"\x04a\nb\n",
                    "config": b'\x03{"id2label": {"0": "a"}}'},
@@ -80,6 +80,13 @@ _MODES: dict[str, dict[str, Any]] = {
         "inputs": (Tensor("frames", "uint8", ("batch", 32, 360, 640, 3)),),
         "frame_size": (360, 640),
     },
+}
+_CONFIGS = {
+    "encoder.json": b'{"model_type": "vivit_factorised", "factorisation": "encoder", "temporal_num_hidden_layers": 2}',
+    "self_attention.json": b'{"model_type": "vivit_factorised", "factorisation": "self_attention", "num_frames": 8}',
+    "dot_product.json": b'{"model_type": "vivit_factorised", "factorisation": "dot_product", "id2label": {"0": "a"}}',
+    "videomae.json": b'{"model_type": "videomae", "num_frames": 16, "use_mean_pooling": true, "patch_size": 16}',
+    "timesformer.json": b'{"model_type": "timesformer", "num_frames": 8, "attention_type": "divided_space_time"}',
 }
 _PROCESSORS = {
     "size.json": b'{"size": {"height": 224, "width": 224}, "crop_size": 224, "offset": false, "resample": 3}',

@@ -18,6 +18,15 @@ def test_the_anatomy_of_vivit_b() -> None:
     assert found.scores_bytes == 12 * 3137**2 * 4
 
 
+def test_attentions_that_share_their_projections_count_once() -> None:
+    """Two attentions of half the heads each: Q, K and V in one product, one output projection, one norm before."""
+    attentions = (Attention("attention.a", 4, 6), Attention("attention.b", 6, 4))
+    found = Anatomy((Stack("layers", 3, attentions, linears=6, shared=True),), 2, 24, "mean", 1)
+    assert (found.num_attentions, found.num_linears, found.num_gemms, found.num_norms) == (6, 18, 12, 6)
+    own = Anatomy((Stack("layers", 3, attentions, linears=10),), 2, 24, "mean", 1)
+    assert (own.num_attentions, own.num_linears, own.num_gemms, own.num_norms) == (6, 30, 18, 9)
+
+
 def test_names_are_inside_a_block_or_before_it() -> None:
     found = vivit(12)
     assert found.in_block("layers.11.mlp.fc1/MatMul")

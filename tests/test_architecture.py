@@ -37,7 +37,6 @@ ROOMS = (
     "progress",
     "contract",
     "anatomy",
-    "families",
     "precision",
     "rewrite",
     "flavour",
@@ -64,12 +63,15 @@ EVERYDAY = {"numpy", "ml_dtypes", "PIL", "safetensors", "onnx", "onnx_ir", "onnx
 HOMES = {
     "torch": {
         *(f"export/checkpoint/{n}.py" for n in ("load", "weights", "tapped_network", "timed_network")),
-        *(f"families/networks/{n}.py" for n in ("network", "vivit", "vivit_factorised_modeling")),
+        *(
+            f"families/networks/{n}.py"
+            for n in ("network", "timesformer", "videomae", "vivit", "vivit_factorised", "vivit_factorised_modeling")
+        ),
         "export/graph/trace.py",
     },
     "transformers": {
         "export/checkpoint/load.py",
-        *(f"families/networks/{n}.py" for n in ("network", "vivit", "vivit_factorised_modeling")),
+        *(f"families/networks/{n}.py" for n in ("network", "timesformer", "vivit", "vivit_factorised_modeling")),
     },
     "huggingface_hub": {"export/checkpoint/files.py"},
     "av": {

@@ -231,6 +231,18 @@ def test_a_run_that_was_killed_between_two_renames_is_undone_by_the_next(
     assert len(told) == 2
 
 
+def test_what_a_finished_change_left_is_removed_and_told(home: Path) -> None:
+    """Killed while it removed the old folder, when the new one was in its place."""
+    before = mode_tree(home / "old")
+    left = home / ".old.vivit-01234567.old"
+    (left / "folder").mkdir(parents=True)
+    told: list[str] = []
+    with pytest.raises(OutputError, match="old exists"), writing(home / "old", force=False, note=told.append):
+        pytest.fail("not reached")
+    assert told == [f"removed {left}, which an interrupted run had left"]
+    assert mode_tree(home / "old") == before and not left.exists()
+
+
 def die_after_one(rename: Callable[..., Path]) -> Callable[..., Path]:
     def run(self: Path, to: Path) -> Path:
         rename(self, to)

@@ -19,21 +19,23 @@ def test_the_precision_decides() -> None:
     chosen = {precision: set(Rewrite) - set(choose_rewrites(precision)) for precision in Precision}
     assert chosen == {
         Precision.FP32: {Rewrite.QUERY_BIAS, Rewrite.HEAD_SCALES},
-        Precision.FP16: {Rewrite.HEAD_SCALES},
-        Precision.BF16: {Rewrite.HEAD_SCALES},
-        Precision.INT8: set(),
-        Precision.FP8: set(),
+        Precision.FP16: {Rewrite.HEAD_SCALES, Rewrite.MEAN_POOLING},
+        Precision.BF16: {Rewrite.HEAD_SCALES, Rewrite.MEAN_POOLING},
+        Precision.INT8: {Rewrite.MEAN_POOLING},
+        Precision.FP8: {Rewrite.MEAN_POOLING},
     }
-    assert choose_rewrites(Precision.INT8) == tuple(Rewrite)
+    assert choose_rewrites(Precision.INT8) == tuple(rewrite for rewrite in Rewrite if not rewrite.float32_only)
 
 
 def test_what_may_be_left_out_is_named() -> None:
     assert choose_rewrites(Precision.FP16, REWRITE_NAMES) == ()
     assert choose_rewrites(Precision.INT8, REWRITE_NAMES) == (Rewrite.HEAD_SCALES,)
     for name in ("kay-bias", "head-scales"):
-        with pytest.raises(UsageError, match=f"skip_rewrites='{name}' is not one of patch-embedding, .*, class-token$"):
+        with pytest.raises(
+            UsageError, match=f"skip_rewrites='{name}' is not one of patch-embedding, .*, mean-pooling$"
+        ):
             choose_rewrites(Precision.INT8, ("key-bias", name))
 
 
 def test_places_are_counted_by_the_anatomy() -> None:
-    assert [rewrite.places(vivit(12)) for rewrite in Rewrite] == [1, 24, 12, 12, 12, 12, 12, 1]
+    assert [rewrite.places(vivit(12)) for rewrite in Rewrite] == [1, 0, 24, 12, 12, 12, 12, 12, 1, 0]

@@ -1,4 +1,4 @@
-"""Make a ViViT checkpoint with seeded random weights, for benchmarks and tests.
+"""Make a checkpoint with seeded random weights, for benchmarks and tests: ViViT or another family.
 
 The default is the full-size ViViT-B/16x2 of Hugging Face (``VivitConfig`` defaults, 400 labels,
 355 MB), which cannot be downloaded without access to the hub and is too large to commit::
@@ -17,7 +17,13 @@ from pathlib import Path
 
 import click
 import torch
+import transformers
 from transformers import VivitConfig, VivitForVideoClassification, VivitImageProcessor
+
+import vivit_export.families.networks.vivit_factorised_modeling as factorised
+
+OTHERS = {"vivit_factorised": "VivitFactorised", "videomae": "VideoMAE", "timesformer": "Timesformer"}
+"""Families besides ViViT: name of each, and how the names of its classes begin in transformers."""
 
 
 @torch.no_grad()
@@ -26,7 +32,7 @@ def randomize(model: torch.nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in sorted(model.named_parameters()):
         noise = torch.randn(parameter.shape, generator=generator)
-        if "layernorm" in name and name.endswith("weight"):
+        if "norm" in name and name.endswith("weight"):
             parameter.copy_(1 + 0.1 * noise)
         elif parameter.ndim >= 2 and name.endswith("weight"):
             fan_in = parameter[0].numel()
@@ -55,14 +61,40 @@ def make(out: Path, seed: int = 0, **overrides: object) -> None:
     ).save_pretrained(out)
 
 
+def make_other(family: str, out: Path, seed: int = 0, **overrides: object) -> None:
+    """Write a random checkpoint of one of `OTHERS`, in the same form; see `make`.
+
+    Args:
+        family: its name.
+        out: folder to write.
+        seed: of the weights.
+        **overrides: fields of its config; ``num_labels`` defaults to 400.
+    """
+    classes = factorised if family == "vivit_factorised" else transformers
+    config = getattr(classes, f"{OTHERS[family]}Config")(**{"num_labels": 400, **overrides})
+    model = getattr(classes, f"{OTHERS[family]}ForVideoClassification")(config).eval()
+    randomize(model, seed)
+    model.save_pretrained(out)
+    size = config.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    transformers.VideoMAEImageProcessorPil(
+        size={"shortest_edge": max(height, width)}, crop_size={"height": height, "width": width}
+    ).save_pretrained(out)
+
+
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--seed", default=0, show_default=True)
 @click.option("--layers", type=int, default=12, show_default=True)
-@click.option("--frames", type=int, default=32, show_default=True)
-def main(out: Path, seed: int, layers: int, frames: int) -> None:
-    """Write a random ViViT-B/16x2 checkpoint to OUT."""
-    make(out, seed, num_hidden_layers=layers, num_frames=frames)
+@click.option("--frames", type=int, default=None, help="Frames of a clip; default: as the family's config has it.")
+@click.option("--family", type=click.Choice(["vivit", *OTHERS]), default="vivit", show_default=True)
+def main(out: Path, seed: int, layers: int, frames: int | None, family: str) -> None:
+    """Write a random checkpoint to OUT: ViViT-B/16x2, or one of another family in its base size."""
+    fields = {"num_hidden_layers": layers, **({} if frames is None else {"num_frames": frames})}
+    if family == "vivit":
+        make(out, seed, **fields)
+    else:
+        make_other(family, out, seed, **fields)
     print(f"wrote {out}", file=sys.stderr)
 
 

@@ -47,15 +47,23 @@ class Stack:
         blocks: how many there are.
         attentions: those of a block, in order.
         linears: Linears of a block; Q, K and V count as three.
+        shared: whether its attentions have one set of projections and one LayerNormalization, and each a part of the
+            heads.
     """
 
     path: str
     blocks: int
     attentions: tuple[Attention, ...]
     linears: int
+    shared: bool = False
 
     def __post_init__(self) -> None:
         _require_counts(blocks=self.blocks, linears=self.linears, attentions=len(self.attentions))
+
+    @property
+    def projected(self) -> int:
+        """How many times a block projects tokens to Q, K and V, each time after a LayerNormalization."""
+        return 1 if self.shared else len(self.attentions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +105,21 @@ class Anatomy:
     @property
     def num_gemms(self) -> int:
         """The fewest products with weights that an engine runs for the blocks: Q, K and V in one."""
-        return self.num_linears - 2 * self.num_attentions
+        return self.num_linears - 2 * self._num_projected
 
     @property
     def num_norms(self) -> int:
         """Number of LayerNormalizations in the blocks: one before each attention, and one before each MLP."""
-        return self.num_attentions + self.num_blocks
+        return self._num_projected + self.num_blocks
+
+    @property
+    def num_pairs(self) -> int:
+        """Number of Linears of the blocks that only follow another Linear: none of attention's, and not the MLP's."""
+        return self.num_linears - 4 * self._num_projected - 2 * self.num_blocks
+
+    @property
+    def _num_projected(self) -> int:
+        return sum(stack.blocks * stack.projected for stack in self.stacks)
 
     @property
     def scores_bytes(self) -> int:
@@ -121,7 +138,9 @@ class Anatomy:
         return self.in_block(name) or EMBEDDINGS in name.partition("/")[0].split(".")
 
 
-def block_flops(*, rows: int, hidden: int, inner: int, attentions: tuple[Attention, ...], extra: int = 0) -> int:
+def block_flops(
+    *, rows: int, hidden: int, inner: int, attentions: tuple[Attention, ...], extra: int = 0, shared: bool = False
+) -> int:
     """Return the multiplications and additions of a block's products for one clip.
 
     Args:
@@ -130,9 +149,11 @@ def block_flops(*, rows: int, hidden: int, inner: int, attentions: tuple[Attenti
         inner: width inside the MLP.
         attentions: its attentions; each has Q, K, V and an output projection.
         extra: Linears of hidden x hidden besides.
+        shared: see `Stack.shared`; each attention then has an equal part of the heads.
     """
-    squares = 4 * len(attentions) + extra
-    products = sum(2 * a.sequences * a.tokens**2 * hidden for a in attentions)
+    squares = 4 * (1 if shared else len(attentions)) + extra
+    width = hidden // len(attentions) if shared else hidden
+    products = sum(2 * a.sequences * a.tokens**2 * width for a in attentions)
     return 2 * (rows * (squares * hidden**2 + 2 * hidden * inner) + products)
 
 

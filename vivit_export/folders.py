@@ -198,5 +198,6 @@ def _put_back(place: Path, note: Callable[[str], object]) -> None:
             with contextlib.suppress(OSError):
                 (old / _KEPT).rename(place)
                 note(f"restored {place}, which an interrupted run had moved away")
-        if os.path.lexists(place):
-            shutil.rmtree(old, ignore_errors=True)
+                old.rmdir()
+        if os.path.lexists(place) and os.path.lexists(old):
+            leftovers.remove(old, note)

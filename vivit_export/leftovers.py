@@ -98,8 +98,18 @@ def remove_leftovers(place: Path, note: Callable[[str], object], *, within: Path
         within: where they worked, if not beside ``place``.
     """
     for path in abandoned(place, within=within):
-        if _remove(path):
-            note(f"removed {path}, which an interrupted run had left")
+        remove(path, note)
+
+
+def remove(path: Path, note: Callable[[str], object]) -> None:
+    """Remove one of those that `abandoned` yields, and say so. What cannot be removed stays."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    if not os.path.lexists(path):
+        note(f"removed {path}, which an interrupted run had left")
 
 
 def abandoned(place: Path, *, within: Path | None = None, ending: str = "part") -> Iterator[Path]:
@@ -168,15 +178,6 @@ def _try_lock(handle: int) -> bool:
     except OSError:  # somebody works on it, or there are no locks here
         return False
     return True
-
-
-def _remove(path: Path) -> bool:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            path.unlink()
-    return not os.path.lexists(path)
 
 
 def _scratch_place() -> Path:

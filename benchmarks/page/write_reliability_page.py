@@ -37,7 +37,10 @@ def _soak(content: dict[str, Any]) -> str:
         "request in a hundred is bad (another type, shape or size, or empty) and must be refused with a sentence. "
         "Memory is that of the process which runs the engine, after a fifth of the requests and at the end. Through "
         "tritonserver, with stand-ins for its back ends, clients are killed in the middle of a request meanwhile, and "
-        "the server is killed and started again; requests that it lost are counted as failed."
+        "the server is killed and started again; requests that it lost are counted as failed. On a machine that lets a "
+        "process of Triton's Python back end stand still for a second, this server mixes up answers or ends: "
+        "[Triton](triton.md) says why, and what our own models do about it; the stand-ins do nothing. Memory of this "
+        "server is Triton's own."
     )
     rows = []
     for name, title in _SESSIONS.items():

@@ -17,7 +17,7 @@ def test_the_anatomy_is_that_of_the_network(checkpoints: Checkpoints, fields: di
     linears = [name for name, m in modules.items() if isinstance(m, torch.nn.Linear) and anatomy.in_block(name)]
     norms = [name for name, m in modules.items() if isinstance(m, torch.nn.LayerNorm) and anatomy.in_block(name)]
     assert (len(linears), len(norms)) == (anatomy.num_linears, anatomy.num_norms)
-    assert len(modules["layers"]) == anatomy.num_blocks  # type: ignore[arg-type]
+    assert len(modules["layers"]) == anatomy.num_blocks
     with torch.inference_mode():
         shape = (1, checkpoint.clip.num_frames, 3, checkpoint.clip.height, checkpoint.clip.width)
         assert modules["embeddings"](torch.zeros(shape)).shape[1] == anatomy.tokens

@@ -7,9 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import scenic_trees
 from command_line import Cli, error_of
+from safetensors.numpy import save_file
+
+from vivit_export.bundle import read_bundle
+from vivit_export.demo.motion import LABELS, render_clip
 
 
 @pytest.fixture
@@ -81,6 +86,22 @@ def test_what_is_no_checkpoint_is_refused(cli: Cli) -> None:
     said = error_of(cli("convert", "scenic", "notes.txt", "-o", "out", code=3))
     assert said == "notes.txt is no checkpoint that Flax wrote: it holds no names"
     assert "is a folder; give the file in it" in error_of(cli("convert", "scenic", ".", "-o", "out", code=3))
+
+
+def test_what_was_converted_is_exported_in_int8_with_every_linear_of_both_stacks(cli: Cli, checkpoint: Path) -> None:
+    cli("convert", "scenic", checkpoint, "-o", "encoder")
+    clips = [render_clip(LABELS[i % 8], seed=i, num_frames=8, height=32, width=32) for i in range(32)]
+    save_file({"frames": np.stack(clips)}, "crops.safetensors")
+    options = ("--int8", "--target", "onnx", "--calibration-data", "crops.safetensors")
+    told = json.loads(cli("export", "encoder", "-o", "bundle", *options, "--json").stdout)
+    anatomy = told["model"]["anatomy"]
+    assert [(stack["path"], stack["blocks"]) for stack in anatomy["stacks"]] == [
+        ("spatial.layers", 3),
+        ("temporal.layers", 2),
+    ]
+    layers = read_bundle("bundle").manifest.precision.quantization
+    assert layers is not None and sum(len(layer.linears) for layer in layers.layers.values()) == 5 * 6
+    assert all(layer.type == "int8" for layer in layers.layers.values())
 
 
 def test_it_loads_neither_torch_nor_msgpack(checkpoint: Path) -> None:

@@ -11,7 +11,7 @@ from checkpoints import normal_pixels
 from graphs import run_double
 
 from vivit_export.export.checkpoint.load import Checkpoint
-from vivit_export.rewrite import REWRITE_NAMES
+from vivit_export.rewrite import REWRITE_NAMES, Rewrite
 
 Float64 = npt.NDArray[np.float64]
 
@@ -20,6 +20,9 @@ LAYERS = 2
 DEEP: dict[str, Any] = {"num_hidden_layers": LAYERS}
 
 PER_BLOCK = {"layernorm": 2, "attention-scale": 1, "key-bias": 1, "value-bias": 1, "query-bias": 1}
+
+PLACED = tuple(expected for expected in REWRITE_NAMES if Rewrite(expected).usual)
+"""Rewrites that a ViViT has places for."""
 
 BIASES = ("key-bias", "value-bias", "query-bias")
 

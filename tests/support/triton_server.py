@@ -74,6 +74,7 @@ class TritonServer:
         self._folder = folder
         self.log = folder / "tritonserver.log"
         self.http, self.grpc, self.metrics = free_port(), free_port(), free_port()
+        self._shared = f"vivit-test-{os.getpid()}-{self.http}-"  # what its memory is called
         self.process: subprocess.Popen[bytes] | None = None
 
     def url(self, model: str, protocol: str = "grpc", query: str = "") -> str:
@@ -90,7 +91,7 @@ class TritonServer:
             str(self._installed / "bin/tritonserver"),
             *(f"--model-repository={repository}" for repository in self._repositories),
             f"--backend-directory={self._backends}",
-            f"--backend-config=python,shm-region-prefix-name=vivit-test-{os.getpid()}-{self.http}",
+            f"--backend-config=python,shm-region-prefix-name={self._shared}",
             *(f"--{name}-address=127.0.0.1" for name in ports),
             *(f"--{name}-port={port}" for name, port in ports.items()),
             "--allow-gpu-metrics=false",
@@ -104,7 +105,8 @@ class TritonServer:
             **self._variables,
         }
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            # Python in the server looks in the working folder first: the code that is tested, whichever is installed.
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
         deadline = time.monotonic() + READY_WITHIN_SECONDS
         while not self._is_ready():
             if self.process.poll() is not None:
@@ -132,6 +134,8 @@ class TritonServer:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+        for left in Path("/dev/shm").glob(f"{self._shared}*"):  # it cannot remove it any more
+            left.unlink(missing_ok=True)
 
     def tail(self, lines: int = 40) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

@@ -94,7 +94,7 @@ def export_model(
     remove_scratch(progress.note)
     with progress.stage("load the checkpoint"):
         checkpoint = load_checkpoint(model, revision=options.revision, allow_pickle=options.allow_pickle)
-    for note in checkpoint.notes:
+    for note in (*checkpoint.notes, *_sampling_notes(checkpoint, options)):
         progress.note(note)
     with (
         keeping_the_report(plan.target, progress),
@@ -104,6 +104,14 @@ def export_model(
         if options.sbom:
             write_sbom(work, content, _packages(content))
         return finish(work, content, plan.target, progress)
+
+
+def _sampling_notes(checkpoint: Checkpoint, options: ExportOptions) -> list[str]:
+    """Return how the authors of a family draw clips, if nobody said how."""
+    family = checkpoint.adapter.family
+    if family.sampling is None or options.sampled(checkpoint.clip) != checkpoint.clip:
+        return []
+    return [f"the authors of {family.title} draw clips with {family.sampling}; without that, frames are spread evenly"]
 
 
 def _packages(content: Content) -> list[Package]:

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from vivit_export.errors import CheckpointError
 from vivit_export.families.family import Family
+from vivit_export.families.timesformer import Timesformer
+from vivit_export.families.videomae import VideoMae
 from vivit_export.families.vivit import Vivit
+from vivit_export.families.vivit_factorised import VivitFactorised
 from vivit_export.records import shown
 
 __all__ = ["FAMILIES", "Family", "find_family"]
 
-FAMILIES: dict[str, Family] = {family.model_type: family for family in (Vivit(),)}
+FAMILIES: dict[str, Family] = {
+    family.model_type: family for family in (Vivit(), VivitFactorised(), VideoMae(), Timesformer())
+}
 """Every family by its ``model_type``."""
 
 

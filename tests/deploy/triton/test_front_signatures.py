@@ -39,7 +39,9 @@ def initialize(place: Path, name: str = "m-frames", kind: type[FramesModel] = Fr
     """Do what Triton does."""
     folder = place / "models" / name
     parameters = {key: {"string_value": value.string_value} for key, value in read_config(folder).parameters.items()}
-    kind().initialize({"model_config": json.dumps({"parameters": parameters}), "model_repository": str(folder)})
+    model = kind()
+    model.initialize({"model_config": json.dumps({"parameters": parameters}), "model_repository": str(folder)})
+    model.finalize()
 
 
 def test_the_model_that_is_called_must_be_signed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

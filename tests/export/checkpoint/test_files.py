@@ -36,6 +36,12 @@ def test_a_file_instead_of_a_folder(checkpoints: Checkpoints) -> None:
     assert refusal(path) == f"{path} is a file; give the folder that holds config.json and model.safetensors"
 
 
+def test_a_checkpoint_of_scenic_is_to_be_converted_first(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    path.write_bytes(b"\x81\xa6params\x80")
+    assert refusal(path) == f"{path} is a file; if scenic wrote it, make a folder of it first: vivit convert scenic"
+
+
 def test_a_revision_of_what_is_not_on_the_hub(checkpoints: Checkpoints) -> None:
     folder = checkpoints.folder()
     said = refusal(folder, revision="v2")

@@ -245,7 +245,7 @@ def index(content: object) -> Damage:
     return damage
 
 
-VIDEO_MAE = {"model_type": "videomae", "architectures": ["VideoMAEForVideoClassification"]}
+VJEPA = {"model_type": "vjepa2", "architectures": ["VJEPA2ForVideoClassification"]}
 OUTPUT = "vivit.encoder.layer.0.output.dense"
 
 
@@ -256,7 +256,7 @@ OUTPUT = "vivit.encoder.layer.0.output.dense"
         pytest.param(text("config.json", "{'a': 1}"), "config.json cannot be read as JSON: Expecting", id="not-json"),
         pytest.param(text("config.json", "[]"), "is a nameless checkpoint", id="config-list"),
         pytest.param(config(model_type="bert"), "is a bert checkpoint; .* takes model_type vivit", id="bert"),
-        pytest.param(config(**VIDEO_MAE), "is a videomae checkpoint", id="videomae"),
+        pytest.param(config(**VJEPA), "is a vjepa2 checkpoint", id="vjepa2"),
         pytest.param(config(num_attention_heads=3), "hidden_size=32 .* num_attention_heads=3", id="heads"),
         pytest.param(config(num_attention_heads=0), "num_attention_heads must be .* got 0", id="no-heads"),
         pytest.param(config(num_attention_heads="2"), "num_attention_heads must be .* got '2'", id="heads-text"),

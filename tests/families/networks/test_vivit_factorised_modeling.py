@@ -110,21 +110,3 @@ def test_the_order_of_the_attentions_matters() -> None:
 def test_a_config_of_no_network_is_refused(fields: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         VivitFactorisedModel(VivitFactorisedConfig(**{**TINY, **fields}))
-
-
-@pytest.mark.parametrize(("kind", "attentions"), [("encoder", 3), ("self_attention", 4), ("dot_product", 4)])
-def test_each_attention_is_traced_into_one_op_with_a_name_of_its_own(kind: str, attentions: int) -> None:
-    """By torch's exporter, as an export does: fused attention needs the op, and names come from modules."""
-    network = random(kind).float()
-    network.config._attn_implementation = "sdpa"
-    pixels = torch.zeros(2, 4, 3, 16, 24)
-    with torch.no_grad():
-        program = torch.onnx.export(
-            network.vivit, (pixels,), dynamo=True, opset_version=23, verbose=False,
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},),
-        )  # fmt: skip
-    assert program is not None
-    nodes = [node for node in program.model.graph if node.op_type == "Attention"]
-    assert len(nodes) == attentions and all(len(node.inputs) == 3 for node in nodes)
-    scopes = [node.metadata_props["pkg.torch.onnx.name_scopes"] for node in nodes]
-    assert len({str(scope[: scope.rindex(",")]) for scope in scopes}) == attentions

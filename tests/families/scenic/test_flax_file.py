@@ -17,7 +17,7 @@ from scenic_trees import flax_bytes
 
 from vivit_export.errors import CheckpointError
 from vivit_export.families.scenic import flax_file
-from vivit_export.families.scenic.flax_file import FlaxFile, StoredArray
+from vivit_export.families.scenic.flax_file import FlaxFile, StoredArray, may_be_flax
 
 DTYPES = (
     "float64",
@@ -160,6 +160,27 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path) -> None
         assert isinstance(array, StoredArray)
         with pytest.raises(CheckpointError, match="was changed while it was read"):
             file.read(array)
+
+
+@pytest.mark.parametrize(
+    ("data", "may"),
+    [
+        (flax_bytes({"params": {}}), True),
+        (flax_bytes({"x" * 40: 1}), True),
+        (flax_bytes({str(i): i for i in range(16)}), True),
+        (flax_bytes({str(i): i for i in range(70_000)}), True),
+        (flax_bytes({}), False),
+        (b"\x80\x04\x95" + bytes(20), False),  # a pickle
+        (struct.pack("<Q", 80) + b"{}", False),  # safetensors
+        (b"hello", False),
+        (b"", False),
+        (b"\xde\x00", False),
+    ],
+)
+def test_the_beginning_tells_what_a_file_may_be(tmp_path: Path, data: bytes, may: bool) -> None:
+    (tmp_path / "file").write_bytes(data)
+    assert may_be_flax(tmp_path / "file") == may
+    assert not may_be_flax(tmp_path)
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:

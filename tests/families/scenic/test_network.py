@@ -162,7 +162,7 @@ LEAF = stored(2)
         {"params": {"a": {"b": LEAF}}, "opt_state": {"0": {"a": LEAF}}, "metadata": None},
         {"params": {"params": {"a": {"b": LEAF}}}, "optimizer": None},
     ],
-    ids=["an optimizer of 2021", "its parameters named", "a training state since 2022", "its parameters named twice"],
+    ids=["an optimizer", "its parameters named", "a newer training state", "its parameters named twice"],
 )
 def test_parameters_are_found_in_old_and_new_training_states(tree: dict[str, Any]) -> None:
     assert parameters_of(tree) == {"a/b": LEAF}

@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 import triton_python_backend_utils as pb
 
-COPIES = np.lib.NumpyVersion(np.__version__) < "2.1.0"  # as in the front
+from vivit_export.deploy.triton.handover import tensor_of
 
 SLOW_SECONDS = 3
 
@@ -42,7 +42,6 @@ class TritonPythonModel:
             rows = slice(start, start + len(batch))
             start += len(batch)
             outputs = zip(self.outputs, results, strict=True)
-            make = pb.Tensor if COPIES else pb.Tensor.from_dlpack
-            tensors = [make(name, array[rows]) for name, array in outputs if name in wanted]
+            tensors = [tensor_of(pb, name, array[rows]) for name, array in outputs if name in wanted]
             responses.append(pb.InferenceResponse(tensors))
         return responses

@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib import NumpyVersion
 
 from vivit_export.bundle.signatures.trust import trust_of_environment
 from vivit_export.contract import Contract
 from vivit_export.deploy.triton.front_config import ENGINE_MODEL, LARGEST
+from vivit_export.deploy.triton.handover import tensor_of
+from vivit_export.deploy.triton.standstill import Watch
 from vivit_export.errors import ClipError, EnvironmentFault, VivitExportError
 from vivit_export.runtime.clips.ahead import num_readers, share_cores
 from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
@@ -31,10 +32,6 @@ from vivit_export.runtime.clips.views import average_views, num_views, read_view
 from vivit_export.runtime.session.triton.protocol import CONTRACT, FRAMES_SUFFIX, SUBJECT, VIDEO, VIDEO_SUFFIX
 
 UInt8 = npt.NDArray[np.uint8]
-
-# What NumPy before 2.1 hands over by DLPack, Triton marks with a name of its own, and the server crashes when NumPy
-# frees it. NumPy 2.0, for which older servers have no conversion either, is refused at installation.
-_COPIES = NumpyVersion(np.__version__) < "2.1.0"
 
 
 class FramesModel:
@@ -47,6 +44,12 @@ class FramesModel:
         self._contract = Contract.from_json(json.loads(self._parameter(CONTRACT)))
         self._input = self._contract.io.inputs[0].name
         _require_signature(Path(args["model_repository"]))
+        self._watch = Watch()
+        self._watch.start()
+
+    def finalize(self) -> None:
+        """Called by Triton when the model is unloaded."""
+        self._watch.stop()
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer each request: called by Triton.
@@ -54,6 +57,10 @@ class FramesModel:
         Their videos are read at once, by as many threads as there are cores. Memory: the input of each video, of which
         Triton sends at most the largest batch.
         """
+        with self._watch.answering():
+            return self._answer_all(requests)
+
+    def _answer_all(self, requests: Sequence[Any]) -> list[Any]:
         # DLPack: Triton's own conversion copies, and breaks if it was compiled for another NumPy.
         sent = [np.from_dlpack(self._pb.get_input_tensor_by_name(request, VIDEO)) for request in requests]
         at_once = num_readers(None, sum(map(len, sent)))
@@ -70,15 +77,11 @@ class FramesModel:
             outputs = self._run([video.result() for video in videos])
         except VivitExportError as e:
             return self._pb.InferenceResponse(error=self._pb.TritonError(str(e), self._pb.TritonError.INVALID_ARG))
-        return self._pb.InferenceResponse([self._tensor(name, array) for name, array in outputs.items()])
+        return self._pb.InferenceResponse([tensor_of(self._pb, name, array) for name, array in outputs.items()])
 
     def _run(self, videos: list[npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Return one clip for each video: the ensemble has no views."""
         return {self._input: videos[0] if len(videos) == 1 else np.concatenate(videos)}
-
-    def _tensor(self, name: str, array: npt.NDArray[Any]) -> Any:
-        array = np.ascontiguousarray(array)
-        return self._pb.Tensor(name, array) if _COPIES else self._pb.Tensor.from_dlpack(name, array)
 
 
 class ViewsModel(FramesModel):
@@ -113,7 +116,7 @@ class ViewsModel(FramesModel):
         return f"the model {self._engine} failed: {message}"
 
     def _ask(self, clips: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
-        inputs = [self._tensor(self._input, clips)]
+        inputs = [tensor_of(self._pb, self._input, clips)]
         request = self._pb.InferenceRequest(
             model_name=self._engine,
             requested_output_names=self._outputs,

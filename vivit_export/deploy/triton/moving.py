@@ -58,7 +58,7 @@ def finish_moves(place: Path, note: Callable[[str], object], *, within: Path | N
 
     Args:
         place: the repository.
-        note: told of each deployment that is finished.
+        note: told of each deployment that is finished, and of what is removed.
         within: where the work was done, if not beside it.
 
     Raises:
@@ -66,7 +66,9 @@ def finish_moves(place: Path, note: Callable[[str], object], *, within: Path | N
     """
     for moving in leftovers.abandoned(place, within=within, ending=_ENDING):
         plan = _read(moving / _PLAN)
-        if plan is not None:
+        if plan is None:  # nothing was done, or everything
+            leftovers.remove(moving, note)
+        else:
             for name in plan.replaced:
                 if os.path.lexists(place / name) and not os.path.lexists(moving / _OLD / name):
                     (place / name).rename(moving / _OLD / name)
@@ -74,7 +76,7 @@ def finish_moves(place: Path, note: Callable[[str], object], *, within: Path | N
                 if not os.path.lexists(place / folder.name):
                     folder.rename(place / folder.name)
             note(f"finished a deployment in {place}, in which an earlier run was interrupted")
-        _discard(moving)
+            _discard(moving)
 
 
 def _move_as_planned(work: Path, place: Path, replaced: Sequence[str], moving: Path) -> None:
@@ -105,7 +107,7 @@ def _discard(moving: Path) -> None:
 
 
 def _read(path: Path) -> _Plan | None:
-    """Return what is to be done; None: it was not written down, so nothing has been done either."""
+    """Return what is to be done; None: nothing is, because it was not written down yet, or all of it was done."""
     try:
         plan = from_json(_Plan, parse_json(path.read_text(encoding="utf-8")), path.name)
     except (OSError, ValueError, InputError):

@@ -75,10 +75,19 @@ def read_config(folder: Path) -> JsonObject:
                 f"{path}: id2label has {len(config['id2label'])} labels; at most {MOST_WIDTH} are possible"
             )
     family.require(config, str(path))
-    architectures = config.get("architectures")
-    if architectures is not None and not isinstance(architectures, list):
-        raise CheckpointError(f"{path}: architectures must be a list of names, got {shown(architectures)}")
+    _require_architectures(config.get("architectures"), family, path)
     return dict(config)
+
+
+def _require_architectures(found: object, family: Family, path: Path) -> None:
+    if found is not None and not isinstance(found, list):
+        raise CheckpointError(f"{path}: architectures must be a list of names, got {shown(found)}")
+    for name in found or []:
+        if isinstance(name, str) and name.endswith("ForPreTraining"):
+            raise CheckpointError(
+                f"{path}: architectures has {shown(name)}, which makes pixels, not labels; export a checkpoint that "
+                f'was fine-tuned, or set architectures to ["{family.encoder}"] for the encoder alone'
+            )
 
 
 def require_stored(family: Family, config: JsonObject, clip: Clip, counts: Sequence[int], folder: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vivit_export import demo
 from vivit_export.errors import CheckpointError, option
+from vivit_export.families.scenic.flax_file import may_be_flax
 from vivit_export.files import regular_text, sha256_of
 from vivit_export.limits import MOST_JSON_BYTES
 from vivit_export.records import parse_foreign_json, shortly, shown
@@ -74,7 +75,10 @@ def find_folder(model: str, revision: str | None) -> Path | None:
             raise CheckpointError(f"{model} is {what}; {option('revision', revision)} applies to hub ids only")
         return path
     if path is not None:
-        raise CheckpointError(f"{model} is a file; give the folder that holds config.json and model.safetensors")
+        way = "give the folder that holds config.json and model.safetensors"
+        if may_be_flax(path):
+            way = "if scenic wrote it, make a folder of it first: vivit convert scenic"
+        raise CheckpointError(f"{model} is a file; {way}")
     if model.count("/") > 1 or model.startswith((".", "/", "~")) or model.endswith("/"):
         raise CheckpointError(f"{model} does not exist; give a checkpoint folder, a hub id (owner/name), or demo")
     if len(model) > _LONGEST_HUB_ID:

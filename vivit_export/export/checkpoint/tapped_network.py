@@ -52,4 +52,5 @@ def run_tapped(
     finally:
         for hook in hooks:
             hook.remove()
-    return [*found, *(outputs[name] for name in ("logits",) if name in outputs)], outputs
+    last = ("logits",) if checkpoint.taps[-1].norm_output else ("logits", "embedding")  # as `find_steps` has them
+    return [*found, *(outputs[name] for name in last if name in outputs)], outputs

@@ -28,7 +28,7 @@ from vivit_export.export.graph.rewrites import Applied, apply_rewrites, fold_pix
 from vivit_export.export.graph.rewrites.nodes import module_path
 from vivit_export.export.graph.trace import trace
 from vivit_export.precision import Precision
-from vivit_export.rewrite import REWRITE_NAMES, Rewrite, choose_rewrites
+from vivit_export.rewrite import REWRITE_NAMES, Rewrite, choose_rewrites, merged_linears
 from vivit_export.runtime import Preprocessor
 
 _EXTERNAL_BYTES = 64 << 20
@@ -140,7 +140,8 @@ def build_graph(
             remedy = option("skip_rewrites", culprit)
             raise BuildError(f"{e.args[0]}, or {remedy}, which made it so large") from None
     layers = layer_types(model)
-    _require_reached(layers, quantized, precision, checkpoint.anatomy.num_linears)
+    linears = checkpoint.anatomy.num_linears - merged_linears(rewritten.applied.counts)
+    _require_reached(layers, quantized, precision, linears)
     pixels = None if input_mode == "pixels" else prepend_pixels(model, preprocessor, frame_size, folded=folded)
     model.graph.opset_imports[""] = opset
     model.ir_version = 10

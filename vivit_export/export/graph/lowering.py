@@ -5,7 +5,8 @@ GEMM, GELU and residual becomes ``dtype``, with these exceptions:
 
 - LayerNormalization stays one op with ``stash_type=1``, so its statistics are float32 (with fp16
   accumulation the variance overflows from sigma 9 on at 768 channels);
-- Softmax runs in float32 between two casts, as eager Hugging Face attention does;
+- Softmax runs in float32 between two casts, as eager Hugging Face attention does, and so does a mean: the sum of 1568
+  tokens would leave the range of fp16;
 - nodes that the user names keep their float32 weights and results (`keeping`), with a cast where the type changes;
 - inputs, logits and embedding stay float32.
 """
@@ -58,7 +59,7 @@ def lower_precision(
     """
     low, graph = precision.dtype, model.graph
     named = set(keep)
-    wide = {node for node in graph if node.op_type == "Softmax" or node.name in named}
+    wide = {node for node in graph if node.op_type in ("Softmax", "ReduceMean") or node.name in named}
     _share_out_weights(graph, wide)
     num_weights, largest, subnormal = _convert_weights(graph, precision, wide)
     for node in graph:

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from vivit_export.errors import BuildError, option
 from vivit_export.families.family import TapPoint
 
-_LOGITS = "logits"
+_LOGITS, _EMBEDDING = "logits", "embedding"
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,12 @@ def find_steps(model: ir.Model, taps: Sequence[TapPoint]) -> list[Step]:
             )
         names.append((tap.name, tap.paths))
         values.append(norm.outputs[0] if tap.norm_output else norm.inputs[0])
-    for output in model.graph.outputs:
-        if output.name == _LOGITS:
-            names.append((_LOGITS, ("classifier",)))
-            values.append(output)
+    # A network without a head may end in the mean of its tokens, with no LayerNormalization after its last block.
+    last = {_LOGITS: "classifier", **({} if taps[-1].norm_output else {_EMBEDDING: "encoder"})}
+    outputs = {str(output.name): output for output in model.graph.outputs}
+    for name in filter(outputs.__contains__, last):
+        names.append((name, (last[name],)))
+        values.append(outputs[name])
     seen: set[ir.Node] = set()
     steps = []
     for (name, paths), value in zip(names, values, strict=True):

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from vivit_export.families.family import Family
 from vivit_export.families.networks.network import Network
+from vivit_export.families.networks.timesformer import TimesformerNetwork
+from vivit_export.families.networks.videomae import VideoMaeNetwork
 from vivit_export.families.networks.vivit import VivitNetwork
+from vivit_export.families.networks.vivit_factorised import VivitFactorisedNetwork
 
 __all__ = ["Network", "network_of"]
 
 _NETWORKS: dict[str, type[Network]] = {
     "vivit": VivitNetwork,
+    "vivit_factorised": VivitFactorisedNetwork,
+    "videomae": VideoMaeNetwork,
+    "timesformer": TimesformerNetwork,
 }
 
 

@@ -30,8 +30,7 @@ from transformers.models.vivit.modeling_vivit import (
     eager_attention_forward,
 )
 
-FACTORISATIONS = ("encoder", "self_attention", "dot_product")
-ATTENTION_ORDERS = ("time_space", "space_time")
+from vivit_export.families.vivit_factorised import ATTENTION_ORDERS, FACTORISATIONS
 
 
 class VivitFactorisedConfig(transformers.VivitConfig):  # type: ignore[misc]  # transformers is not typed

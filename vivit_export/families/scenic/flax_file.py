@@ -65,6 +65,17 @@ Tree = dict[str, "Node"]
 Node = Leaf | Tree | list["Node"]
 
 
+def may_be_flax(path: Path) -> bool:
+    """Return whether a file begins as one of Flax does: with a dictionary, whose first key is a text."""
+    try:
+        with open_regular(path) as file:
+            head = file.read(6)
+    except OSError:
+        return False
+    size = {0xDE: 3, 0xDF: 5}.get(head[0], 1 if 0x80 < head[0] <= 0x8F else 0) if head else 0
+    return 0 < size < len(head) and (0xA0 <= head[size] <= 0xBF or 0xD9 <= head[size] <= 0xDB)
+
+
 class FlaxFile:
     """An open file, and the tree in it. Use it as a context.
 

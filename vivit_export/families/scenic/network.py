@@ -173,8 +173,8 @@ def parameters_of(tree: Tree) -> Parameters:
     """Return the parameters in a checkpoint by name, parts of a name joined by ``/``.
 
     Args:
-        tree: of the file: a training state with its parameters under ``optimizer/target``, as scenic wrote it until
-            2022, or ``params``; either may have them under another ``params``.
+        tree: of the file: a training state with its parameters under ``optimizer/target``, as older versions
+            of scenic wrote it, or ``params``; either may have them under another ``params``.
 
     Raises:
         CheckpointError: there are none, or more than one set of them, or a leaf that is no array.

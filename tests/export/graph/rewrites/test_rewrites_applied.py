@@ -16,6 +16,7 @@ from rewriting import (
     DEEP,
     LAYERS,
     NETWORKS,
+    PLACED,
     all_but,
     assert_same_function,
     constant,
@@ -56,7 +57,7 @@ def test_all_together_are_exact(checkpoints: Checkpoints, network: str) -> None:
     assert_same_function(before, after, double_pixels(checkpoint))
 
 
-@pytest.mark.parametrize("name", REWRITE_NAMES)
+@pytest.mark.parametrize("name", PLACED)
 @pytest.mark.parametrize("network", ["plain", "head-80", "no-qkv-bias"])
 def test_each_alone_is_exact(checkpoints: Checkpoints, network: str, name: str) -> None:
     fields = NETWORKS[network]
@@ -70,7 +71,7 @@ def test_each_alone_is_exact(checkpoints: Checkpoints, network: str, name: str) 
     assert_same_function(before, after, double_pixels(checkpoints.load(**fields)))
 
 
-@pytest.mark.parametrize("skipped", REWRITE_NAMES)
+@pytest.mark.parametrize("skipped", PLACED)
 def test_all_but_one_are_exact(checkpoints: Checkpoints, skipped: str) -> None:
     before = to_double(checkpoints.trace(**DEEP))
     after = before.clone()
@@ -88,7 +89,7 @@ def test_applied_twice_nothing_matches_the_second_time(checkpoints: Checkpoints,
     model = checkpoints.trace(**fields)
     apply_rewrites(model, Precision.FP16)
     before = serialize(model)
-    assert apply_rewrites(model, Precision.FP16).counts == dict.fromkeys(REWRITE_NAMES, 0)
+    assert apply_rewrites(model, Precision.FP16).counts == dict.fromkeys(PLACED, 0)
     assert serialize(model) == before
 
 
@@ -174,7 +175,7 @@ def with_outlier_channels(model: ir.Model) -> None:
                 set_constant(model, str(value.name), constant(model, str(value.name)) / factor[:, None])
 
 
-@pytest.mark.parametrize("name", [*REWRITE_NAMES, "all"])
+@pytest.mark.parametrize("name", [*PLACED, "all"])
 @pytest.mark.parametrize("change", [with_large_biases, with_outlier_channels])
 def test_large_values_do_not_make_them_inexact(
     checkpoints: Checkpoints, change: Callable[[ir.Model], None], name: str
@@ -220,7 +221,7 @@ def value_and_output(model: ir.Model) -> None:
         share(model, *((f"layers.1.attention.{linear}_proj/{op}", 1) for linear in "vo"))
 
 
-@pytest.mark.parametrize("name", [*REWRITE_NAMES, "all"])
+@pytest.mark.parametrize("name", [*PLACED, "all"])
 @pytest.mark.parametrize("change", [q_k_and_v_of_a_block, blocks, norms, value_and_output])
 def test_shared_weights_are_not_corrupted(
     checkpoints: Checkpoints, change: Callable[[ir.Model], None], name: str

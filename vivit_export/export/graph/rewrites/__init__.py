@@ -22,6 +22,8 @@ from vivit_export.export.graph.rewrites.class_token import keep_class_token
 from vivit_export.export.graph.rewrites.declined import Decline
 from vivit_export.export.graph.rewrites.equalize import equalize_heads
 from vivit_export.export.graph.rewrites.layernorm import fold_layernorm
+from vivit_export.export.graph.rewrites.linear_pairs import merge_linear_pairs
+from vivit_export.export.graph.rewrites.mean_pooling import mean_before_last_linear
 from vivit_export.export.graph.rewrites.patch_embedding import fold_pixels, lower_patch_embedding
 from vivit_export.precision import Precision
 from vivit_export.rewrite import Rewrite, choose_rewrites
@@ -30,6 +32,7 @@ __all__ = ["Applied", "apply_rewrites", "equalize_heads", "fold_pixels", "lower_
 
 _FUNCTIONS: dict[Rewrite, Callable[[ir.Model, Decline], int]] = {
     Rewrite.PATCH_EMBEDDING: lower_patch_embedding,
+    Rewrite.LINEAR_PAIRS: merge_linear_pairs,
     Rewrite.LAYERNORM: fold_layernorm,
     Rewrite.ATTENTION_SCALE: fold_attention_scale,
     Rewrite.KEY_BIAS: drop_key_bias,
@@ -37,6 +40,7 @@ _FUNCTIONS: dict[Rewrite, Callable[[ir.Model, Decline], int]] = {
     Rewrite.QUERY_BIAS: absorb_query_bias,
     Rewrite.HEAD_SCALES: equalize_heads,
     Rewrite.CLASS_TOKEN: keep_class_token,
+    Rewrite.MEAN_POOLING: mean_before_last_linear,
 }
 
 
@@ -66,6 +70,8 @@ def apply_rewrites(model: ir.Model, precision: Precision, skip: Collection[str] 
         def decline(node: ir.Node, reason: str, name: str = rewrite.value) -> None:
             declined.append(Declined(name, str(node.name), reason))
 
-        counts[rewrite.value] = _FUNCTIONS[rewrite](model, decline)
+        count = _FUNCTIONS[rewrite](model, decline)
+        if count or rewrite.usual:
+            counts[rewrite.value] = count
     RemoveUnusedNodesPass()(model)
     return Applied(counts, tuple(declined))

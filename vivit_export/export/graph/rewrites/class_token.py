@@ -1,4 +1,4 @@
-"""After the last attention, compute only the class token, because nothing else is read.
+"""After the last attention of a stack, compute only the class token, because nothing else is read.
 
 Embedding and logits depend only on the class token of the last block. Tokens interact only in attention: the
 output projection, the residual, LayerNormalization and the MLP process each token by itself, so
@@ -27,30 +27,35 @@ _BINARY = frozenset({"Add", "Sub", "Mul", "Div"})
 
 
 def keep_class_token(model: ir.Model, decline: Decline = ignore) -> int:
-    """Drop the tokens that nothing reads after the last attention; return 1 if there were any.
+    """Drop the tokens that nothing reads after the last attention; return how many stacks of blocks had any.
 
     Precondition: only the class token is read after the last attention, through ops that are known to
     treat tokens one by one.
     """
-    gathers = [node for node in model.graph if node.op_type == "Gather"]
-    gather = next(filter(_takes_tokens, gathers), None)
-    if gather is None:
-        return 0
-    block = next(iter(reversed(list(attention_blocks(model)))), None)
-    if block is None:
-        decline(gather, "no attention before it has a known form")
-        return 0
-    found = _obstacle(block, gathers) or _behind(block, gather)
-    if isinstance(found, str):
-        decline(gather, found)
-        return 0
-    region, entering = found
-    _narrow_attention(model.graph, block)
+    order = {node: i for i, node in enumerate(model.graph)}
+    gathers = [node for node in model.graph if node.op_type == "Gather" and _takes_tokens(node)]
+    blocks = list(attention_blocks(model)) if gathers else []
+    last = max((i for node, i in order.items() if node.op_type == "Attention"), default=0)
+    count = 0
+    for gather in gathers:
+        before = [block for block in blocks if order[block.attention] < order[gather]]
+        found: str | tuple[list[ir.Node], list[ir.Value]] = "no attention before it has a known form"
+        if before:
+            found = _obstacle(before[-1], gather) or _behind(before[-1], gather)
+        if not isinstance(found, str):
+            _narrow(model.graph, before[-1], *found)
+            count += 1
+        elif order[gather] > last:  # others are parts of a block
+            decline(gather, found)
+    return count
+
+
+def _narrow(graph: ir.Graph, block: AttentionBlock, region: list[ir.Node], entering: list[ir.Value]) -> None:
+    _narrow_attention(graph, block)
     for value in entering:
-        _narrow_value(model.graph, value, region)
+        _narrow_value(graph, value, region)
     for node in region:
         _drop_tokens(node.outputs[0], 1)
-    return 1
 
 
 def _takes_tokens(gather: ir.Node) -> bool:
@@ -61,10 +66,8 @@ def _takes_tokens(gather: ir.Node) -> bool:
     return gather.attributes.get_int("axis", 0) == 1 and source.shape[1] != 1
 
 
-def _obstacle(block: AttentionBlock, gathers: list[ir.Node]) -> str | None:
-    if len(gathers) != 1:
-        return "another Gather may read tokens too"
-    index = gathers[0].inputs[1]
+def _obstacle(block: AttentionBlock, gather: ir.Node) -> str | None:
+    index = gather.inputs[1]
     array = index.const_value.numpy() if index is not None and index.const_value is not None else None
     if array is None or array.ndim or int(array) != _CLASS_TOKEN:
         return "it does not read the class token alone"

@@ -27,7 +27,7 @@ def fold_layernorm(model: ir.Model, decline: Decline = ignore) -> int:
     count = 0
     for norm in [node for node in model.graph if node.op_type == "LayerNormalization"]:
         uses = norm.outputs[0].uses()
-        linears = [linear for linear in starmap(_linear, uses) if linear is not None]
+        linears = [linear for linear in starmap(linear_of, uses) if linear is not None]
         if not linears:
             continue  # such as the last one
         if len(norm.inputs) < 3 or any(v is None or v.const_value is None for v in norm.inputs[1:3]):
@@ -53,7 +53,7 @@ def fold_layernorm(model: ir.Model, decline: Decline = ignore) -> int:
     return count
 
 
-def _linear(node: ir.Node, index: int) -> Linear | None:
+def linear_of(node: ir.Node, index: int) -> Linear | None:
     """Return the Linear that a node belongs to by its input of that index, or None."""
     if node.op_type != "MatMul" or index != 0 or _constant(node, 1) is None:
         return None

@@ -5,45 +5,50 @@ A convolution whose stride is its kernel cuts the clip into tubelets and multipl
 
     (B, T, 3, H, W) -> (B, tokens, t h w 3) @ (t h w 3, hidden)
 
-Its bias, the position embeddings and the class token are constants: a row of zeros is inserted before the
-tokens for the class, and one array (1, tokens + 1, hidden) is added.
+Its bias, the position embeddings and the class token, if there is one, are constants: a row of zeros is inserted before
+the tokens for the class, and one array (1, tokens + 1, hidden) is added. A later stack of blocks with a class token of
+its own has the latter alone.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-from onnxscript.rewriter import pattern
 
 from vivit_export.export.graph.rewrites.attention_block import Linear
 from vivit_export.export.graph.rewrites.declined import Decline, ignore
-from vivit_export.export.graph.rewrites.nodes import Float64, TypedTape, double_of, new_constant, replace_constant
+from vivit_export.export.graph.rewrites.nodes import (
+    Float64,
+    TypedTape,
+    double_of,
+    module_path,
+    new_constant,
+    replace_constant,
+)
 
 PATH = "embeddings.patch_embeddings.projection"
 CHANNELS_LAST = (0, 1, 3, 4, 2)
+# How the axes (batch, frames, t, rows, h, columns, w, channels) of a clip that was cut are sorted into tokens and what
+# is inside each: tokens in order of time, or all of a place in a row.
+_BY_TIME = (0, 1, 3, 5, 2, 4, 6, 7)
+_BY_PLACE = (0, 3, 5, 1, 2, 4, 6, 7)
 
 
 def lower_patch_embedding(model: ir.Model, decline: Decline = ignore) -> int:
     """Replace the convolution and all nodes up to the position embeddings; return 1 if it was found."""
-    reason = "the nodes around it are not a tubelet embedding with a class token and positions"
-    for node in list(model.graph):
-        if node.op_type != "Add":
-            continue
-        match = _EMBEDDING.match(model, model.graph, node, check_nodes_are_removable=False)
-        if not match:
-            continue
-        obstacle = _obstacle(match.bindings)
-        if obstacle is None:
-            _replace(model, node, match.bindings)
-            return 1
-        reason = obstacle
-    for conv in model.graph:
-        if conv.op_type == "Conv":
-            decline(conv, reason)
-    return 0
+    done = []
+    for node in [node for node in model.graph if node.op_type == "Add"]:
+        found = _find_embedding(node)
+        if found is not None:
+            _replace(model.graph, node, found)
+            done.append(found.conv)
+    for conv in [node for node in model.graph if node.op_type == "Conv" and node not in done]:
+        decline(conv, _obstacle(conv) or "the nodes around it are not a tubelet embedding with positions")
+    return sum(conv is not None for conv in done)
 
 
 def fold_pixels(model: ir.Model, table: npt.NDArray[np.float32]) -> int:
@@ -63,78 +68,149 @@ def fold_pixels(model: ir.Model, table: npt.NDArray[np.float32]) -> int:
     if not found:
         return 0
     linear = Linear(found[0], None)
-    add = next(use.node for use in _padded(found[0]).uses())
+    reader = next(use.node for use in found[0].outputs[0].uses())
+    padded = reader.op_type == "Pad"
+    add = next(use.node for use in reader.outputs[0].uses()) if padded else reader
     slope = (table[:, 255].astype(np.float64) - table[:, 0]) / 255
     offset = table[:, 0].astype(np.float64)
     weight = linear.weight  # rows run over (t, h, w, channel)
     per_row = np.tile(slope, len(weight) // 3)
     shift = np.tile(128 * slope + offset, len(weight) // 3) @ weight
     constant = double_of(add.inputs[1])
-    constant[:, 1:] += shift
+    constant[:, int(padded) :] += shift
     linear.set_weight((64 * per_row)[:, None] * weight)
     replace_constant(add, 1, constant)
     return 1
 
 
-def _padded(matmul: ir.Node) -> ir.Value:
-    return next(use.node for use in matmul.outputs[0].uses()).outputs[0]
+@dataclass(frozen=True)
+class _Embedding:
+    """What puts positions on tokens.
+
+    Attributes:
+        tokens: (rows, tokens, hidden), before class token and positions.
+        positions: constant (1, tokens, hidden), the class token's included.
+        class_token: constant (1, 1, hidden); None: there is none.
+        conv: what makes the tokens of pixels; None: something else does.
+        pixels: its pixels (B, T, 3, H, W).
+        order: how the axes of a clip that was cut are sorted.
+    """
+
+    tokens: ir.Value
+    positions: ir.Value
+    class_token: ir.Value | None = None
+    conv: ir.Node | None = None
+    pixels: ir.Value | None = None
+    order: tuple[int, ...] = _BY_TIME
 
 
-def _embedding(op: Any, pixels: Any, kernel: Any, bias: Any, flat: Any, cls: Any, shape: Any, positions: Any) -> Any:
-    grid = op.Conv(op.Transpose(pixels, perm=[0, 2, 1, 3, 4]), kernel, bias, _outputs=["grid"])
-    tokens = op.Transpose(op.Reshape(grid, flat), perm=[0, 2, 1])
-    return op.Add(op.Concat(op.Expand(cls, shape), tokens, axis=1), positions)
+def _find_embedding(add: ir.Node) -> _Embedding | None:
+    """Return the embedding that ends in an Add, or None."""
+    constants = [value for value in add.inputs if value is not None and value.const_value is not None]
+    others = [value for value in add.inputs if value is not None and value.const_value is None]
+    if len(constants) != 1 or len(others) != 1 or constants[0].shape is None or len(constants[0].shape) != 3:
+        return None
+    (positions,), (tokens,) = constants, others
+    class_token = None
+    concat = tokens.producer()
+    if concat is not None and concat.op_type == "Concat" and len(concat.inputs) == 2:
+        expand, rest = concat.inputs
+        first = expand.producer() if expand is not None else None
+        token = first.inputs[0] if first is not None and first.op_type == "Expand" else None
+        if token is None or token.const_value is None or rest is None or concat.attributes.get_int("axis", 0) != 1:
+            return None
+        class_token, tokens = token, rest
+    count = tokens.shape[1] if tokens.shape is not None and len(tokens.shape) == 3 else None
+    rows = constants[0].shape[1]
+    if not isinstance(count, int) or rows != count + (class_token is not None):
+        return None
+    found = _find_conv(tokens)
+    if found is None:
+        return None if class_token is None else _Embedding(tokens, positions, class_token)
+    conv, order = found
+    source = conv.inputs[0].producer() if conv.inputs[0] is not None else None
+    pixels = source.inputs[0] if source is not None else None
+    return _Embedding(tokens, positions, class_token, conv, pixels, order)
 
 
-_EMBEDDING = pattern.Pattern(_embedding)
+def _find_conv(tokens: ir.Value) -> tuple[ir.Node, tuple[int, ...]] | None:
+    """Return the convolution that makes tokens of pixels, and the order of these tokens; None: there is none."""
+    last = tokens.producer()
+    flat = last.inputs[0] if last is not None and last.op_type == "Reshape" else tokens
+    transpose = flat.producer() if flat is not None else None
+    if transpose is None or transpose.op_type != "Transpose":
+        return None
+    perm, source = list(transpose.attributes["perm"].as_ints()), transpose.inputs[0]
+    before = source.producer() if source is not None else None
+    if perm == [0, 2, 1] and before is not None and before.op_type == "Reshape":
+        order, source = _BY_TIME, before.inputs[0]
+    elif perm == [0, 3, 4, 2, 1]:
+        order = _BY_PLACE
+    else:
+        return None
+    conv = source.producer() if source is not None else None
+    plain = conv is not None and conv.op_type == "Conv" and _obstacle(conv) is None
+    return (conv, order) if conv is not None and plain else None
 
 
-def _obstacle(bindings: Any) -> str | None:
-    """Return why this is no plain embedding: constants, and a convolution with stride = kernel and no padding."""
-    if any(bindings[name].const_value is None for name in ("kernel", "bias", "cls", "positions")):
-        return "its weights, the class token or the positions are not constant"
-    attributes = bindings["grid"].producer().attributes
-    wanted = {"strides": list(bindings["kernel"].const_value.shape)[2:], "pads": [0] * 6, "dilations": [1] * 3}
-    plain = all(name in attributes and list(attributes[name].as_ints()) == value for name, value in wanted.items())
-    if not plain:
+def _obstacle(conv: ir.Node) -> str | None:
+    """Return why this is no plain embedding: constants, a stride that is the kernel, no padding, and a fixed size."""
+    if any(value is None or value.const_value is None for value in conv.inputs[1:]) or len(conv.inputs) != 3:
+        return "its weights are not constant"
+    kernel = double_of(conv.inputs[1])
+    wanted = {"strides": list(kernel.shape[2:]), "pads": [0] * 6, "dilations": [1] * 3}
+    plain = all(
+        name in conv.attributes and list(conv.attributes[name].as_ints()) == value for name, value in wanted.items()
+    )
+    if kernel.ndim != 5 or not plain:
         return "its tubelets overlap, or are padded: the stride is not the kernel"
-    shape = bindings["pixels"].shape
-    fixed = shape is not None and all(isinstance(d, int) for d in shape[1:])
-    return None if fixed else "the size of its input is not fixed"
+    source = conv.inputs[0].producer() if conv.inputs[0] is not None else None
+    swap = source.attributes["perm"].as_ints() if source is not None and source.op_type == "Transpose" else ()
+    shape = source.inputs[0].shape if source is not None and source.inputs[0] is not None else None
+    if list(swap) != [0, 2, 1, 3, 4] or shape is None or not all(isinstance(d, int) for d in shape[1:]):
+        return "the size of its input is not fixed"
+    return None
 
 
-def _replace(model: ir.Model, last: ir.Node, bindings: Any) -> None:
-    graph, pixels, dtype = model.graph, bindings["pixels"], bindings["kernel"].const_value.numpy().dtype
-    kernel = double_of(bindings["kernel"])  # (hidden, channels, t, h, w)
-    hidden, channels, t, h, w = kernel.shape
-    _, num_frames, _, height, width = (d if isinstance(d, int) else -1 for d in pixels.shape)
-    counts = (num_frames // t, height // h, width // w)
-    tokens = counts[0] * counts[1] * counts[2]
-    weight = kernel.transpose(2, 3, 4, 1, 0).reshape(-1, hidden)
-
-    tape = TypedTape()
+def _replace(graph: ir.Graph, last: ir.Node, found: _Embedding) -> None:
+    path, tape = module_path(last) or "embeddings", TypedTape()
+    constant = double_of(found.positions).copy()
+    dtype = found.positions.const_value.numpy().dtype if found.positions.const_value is not None else None
 
     def chain(op: str, value: ir.Value, where: str, *constants: npt.NDArray[Any], **attributes: Any) -> ir.Value:
         operands = [new_constant(graph, f"{where}.{i}", constant) for i, constant in enumerate(constants, 1)]
-        return tape.add(op, [value, *operands], f"{where}/{op}", pixels.dtype, **attributes)
+        return tape.add(op, [value, *operands], f"{where}/{op}", value.dtype, **attributes)
 
-    # Channels last, like uint8 frames: before those, this transpose is removed again.
-    value = chain("Transpose", pixels, f"{PATH}.layout", perm=CHANNELS_LAST)
-    cut = np.array([-1, counts[0], t, counts[1], h, counts[2], w, channels], np.int64)
-    value = chain("Reshape", value, f"{PATH}.cut", cut)
-    value = chain("Transpose", value, f"{PATH}.cut", perm=(0, 1, 3, 5, 2, 4, 6, 7))
-    value = chain("Reshape", value, f"{PATH}.join", np.array([-1, tokens, len(weight)], np.int64))
-    value = chain("MatMul", value, PATH, weight.astype(dtype))
-    value = chain("Pad", value, "embeddings.class", np.array([0, 1, 0, 0, 0, 0], np.int64), np.zeros((), dtype))
-    value = chain("Add", value, "embeddings", _constants(bindings).astype(dtype))
+    value, padded = found.tokens, found.class_token is not None
+    if padded:
+        constant[:, :1] += double_of(found.class_token)
+    if found.conv is not None and found.pixels is not None:
+        bias, weight, cut = double_of(found.conv.inputs[2]), _matrix(found.conv), _cut(found)
+        constant[:, int(padded) :] += bias
+        # Channels last, like uint8 frames: before those, this transpose is removed again.
+        value = chain("Transpose", found.pixels, f"{PATH}.layout", perm=CHANNELS_LAST)
+        value = chain("Reshape", value, f"{PATH}.cut", np.array(cut, np.int64))
+        value = chain("Transpose", value, f"{PATH}.cut", perm=found.order)
+        tokens = len(constant[0]) - padded
+        value = chain("Reshape", value, f"{PATH}.join", np.array([-1, tokens, len(weight)], np.int64))
+        value = chain("MatMul", value, PATH, weight.astype(dtype))
+    if padded:
+        value = chain("Pad", value, f"{path}.class", np.array([0, 1, 0, 0, 0, 0], np.int64), np.zeros((), dtype))
+    value = chain("Add", value, path, constant.astype(dtype))
     value.shape = last.outputs[0].shape
     tape.insert_before(last)
     ir.convenience.replace_all_uses_with(last.outputs[0], value)
+    graph.remove(last, safe=True)
 
 
-def _constants(bindings: Any) -> Float64:
-    """Return class token, position embeddings and the convolution's bias as one (1, tokens + 1, hidden) array."""
-    constant = double_of(bindings["positions"]).copy()
-    constant[:, :1] += double_of(bindings["cls"])
-    constant[:, 1:] += double_of(bindings["bias"])
-    return constant
+def _matrix(conv: ir.Node) -> Float64:
+    """Return the kernel as (t h w 3, hidden)."""
+    kernel = double_of(conv.inputs[1])  # (hidden, channels, t, h, w)
+    return kernel.transpose(2, 3, 4, 1, 0).reshape(-1, len(kernel))
+
+
+def _cut(found: _Embedding) -> list[int]:
+    assert found.conv is not None and found.pixels is not None and found.pixels.shape is not None
+    _, channels, t, h, w = double_of(found.conv.inputs[1]).shape
+    _, num_frames, _, height, width = (d if isinstance(d, int) else -1 for d in found.pixels.shape)
+    return [-1, num_frames // t, t, height // h, h, width // w, w, channels]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from concurrent.futures import Future
 from typing import Any
 
@@ -18,7 +17,8 @@ import numpy.typing as npt
 from vivit_export.bundle import MODEL, Bundle
 from vivit_export.contract import Contract, Tensor
 from vivit_export.errors import BundleError, ClipError, EnvironmentFault, InputError, UsageError, VivitExportError
-from vivit_export.records import JsonObject
+from vivit_export.limits import MOST_BATCH
+from vivit_export.records import JsonObject, parse_json, shown
 from vivit_export.runtime.session.backend import Float32
 from vivit_export.runtime.session.session import Session
 from vivit_export.runtime.session.triton.address import Address, parse_address
@@ -90,16 +90,18 @@ class TritonBackend:
         self._is_cancelled = False
         server, metadata, config = wait_for(in_background(self._open()))
         try:
-            self.contract, self._graph, self.takes_videos = _read_contract(address, metadata, config)
+            texts = _texts(address, config)
+            self.contract, self.takes_videos = _read_contract(address, metadata, texts[CONTRACT])
             if self.takes_videos and address.shared_memory:
                 raise UsageError(f"shared_memory=yes is for clips, but {address.model} takes videos; drop it")
         except VivitExportError:
             self.close()
             raise
-        self.batches = (1, max(1, int(config.get("max_batch_size", 0))))
+        self._graph = texts[ONNX_SHA256]
+        self.batches = (1, _largest_batch(config))
         way = ", clips in shared memory" if address.shared_memory else ""
-        engine = config["parameters"][ENGINE]["string_value"]
-        self.details = f"Triton {server['version']} at {address.title}, model {address.model}, {engine}{way}"
+        version = server.get("version", "of an unknown version")
+        self.details = f"Triton {version} at {address.title}, model {address.model}, {texts[ENGINE]}{way}"
         self._input = self.contract.io.inputs[0]
         self._name = VIDEO if self.takes_videos else self._input.name
         self._outputs = [output.name for output in self.contract.io.outputs]
@@ -283,37 +285,56 @@ def _what(address: Address) -> str:
     return f"the model {address.model!r} of the Triton server at {address.title}"
 
 
-def _read_contract(address: Address, metadata: JsonObject, config: JsonObject) -> tuple[Contract, str, bool]:
-    """Read contract and graph hash from a configuration, and check the contract against the metadata.
+def _texts(address: Address, config: JsonObject) -> dict[str, str]:
+    """Return the parameters of a configuration that we wrote."""
+    parameters = config.get("parameters")
+    found = {}
+    for name in (CONTRACT, ONNX_SHA256, ENGINE):
+        parameter = parameters.get(name) if isinstance(parameters, dict) else None
+        text = parameter.get("string_value") if isinstance(parameter, dict) else None
+        if not isinstance(text, str):
+            raise EnvironmentFault(
+                f"{_what(address)} has no parameter {name!r} in its configuration; deploy it with: vivit deploy triton"
+            )
+        found[name] = text
+    return found
+
+
+def _largest_batch(config: JsonObject) -> int:
+    """Return how many clips a request may have: no more than one of ours, whatever a server says."""
+    largest = config.get("max_batch_size", 0)
+    return min(max(1, largest), MOST_BATCH) if isinstance(largest, int) else 1
+
+
+def _read_contract(address: Address, metadata: JsonObject, text: str) -> tuple[Contract, bool]:
+    """Read the contract of a configuration, and check it against the metadata.
 
     Returns:
-        Both, and whether the model takes encoded videos.
+        It, and whether the model takes encoded videos.
     """
     what = _what(address)
-    parameters = config.get("parameters", {})
     try:
-        texts = {key: str(parameters[key]["string_value"]) for key in (CONTRACT, ONNX_SHA256, ENGINE)}
-        contract = Contract.from_json(json.loads(texts[CONTRACT]))
-    except KeyError as e:
-        raise EnvironmentFault(
-            f"{what} has no parameter {e} in its configuration; deploy it with: vivit deploy triton"
-        ) from e
+        contract = Contract.from_json(parse_json(text))
     except (ValueError, InputError) as e:
         raise EnvironmentFault(f"{what} has a contract that this version cannot read ({e}); deploy it again") from e
+    try:
+        has = {kind: _signature(metadata, kind) for kind in ("inputs", "outputs")}
+    except (AttributeError, LookupError, TypeError, ValueError) as e:
+        raise EnvironmentFault(f"{what} describes its inputs and outputs in another form than Triton's") from e
     clips, outputs = _promised(contract.io.inputs), _promised(contract.io.outputs)
-    takes_videos = VIDEO in _signature(metadata, "inputs")
-    if takes_videos and _signature(metadata, "outputs") != outputs:
+    takes_videos = VIDEO in has["inputs"]
+    if takes_videos and has["outputs"] != outputs:
         behind = model_behind(address)
         raise EnvironmentFault(
             f"{what} takes videos but predicts nothing; use {behind + VIDEO_SUFFIX} for videos, or {behind} for clips"
         )
     promises = {"inputs": {VIDEO: ("UINT8", [-1, -1])} if takes_videos else clips, "outputs": outputs}
     for kind, promised in promises.items():
-        if _signature(metadata, kind) != promised:
+        if has[kind] != promised:
             raise EnvironmentFault(
-                f"{what} has the {kind} {_signature(metadata, kind)}, but its contract says {promised}; deploy it again"
+                f"{what} has the {kind} {shown(has[kind])}, but its contract says {promised}; deploy it again"
             )
-    return contract, texts[ONNX_SHA256], takes_videos
+    return contract, takes_videos
 
 
 _Signature = dict[str, tuple[str | None, list[int]]]

@@ -13,7 +13,8 @@ import re
 import ssl
 import threading
 import uuid
-from collections.abc import Awaitable, Coroutine
+import zlib
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -41,6 +42,8 @@ _PASSING = frozenset({"StatusCode.UNAVAILABLE", "503"})
 _UNTRUSTED = re.compile(
     r"CERTIFICATE_VERIFY_FAILED(: [\w -]+)?|Hostname Verification Check failed|Peer name \S+ is not in peer certificate"
 )
+# What the client libraries, and reading what they return, raise at an answer that has not the form of Triton's.
+_UNREADABLE = (AttributeError, EOFError, LookupError, MemoryError, RecursionError, TypeError, ValueError, zlib.error)
 
 
 class Unreachable(EnvironmentFault):
@@ -121,21 +124,26 @@ class Connection:
 
         Raises:
             Unreachable: there is no server.
-            Refused: there is no such model, or it is not ready.
+            Refused: there is no such model, or it is not ready, or what answers is no Triton server.
         """
         as_json = {"as_json": True} if self._address.protocol == "grpc" else {}
         model = (self._address.model, self._address.version)
-        server = await self._ask(self._client.get_server_metadata(**as_json))
-        metadata = await self._ask(self._client.get_model_metadata(*model, **as_json))
-        config = await self._ask(self._client.get_model_config(*model, **as_json))
-        return server, metadata, config.get("config", config)
+        server = await self._ask(self._client.get_server_metadata(**as_json), _object)
+        metadata = await self._ask(self._client.get_model_metadata(*model, **as_json), _object)
+        config = await self._ask(self._client.get_model_config(*model, **as_json), _object)
+        return server, metadata, _object(config["config"]) if "config" in config else config
 
     async def models(self) -> dict[str, str]:
         """Return why each model of the server is not ready, by name; empty if it is."""
         as_json = {"as_json": True} if self._address.protocol == "grpc" else {}
-        index = await self._ask(self._client.get_model_repository_index(**as_json))
-        entries = index.get("models", []) if isinstance(index, dict) else index
-        return {e["name"]: "" if e.get("state") == "READY" else e.get("reason", "not loaded") for e in entries}
+
+        def reasons(index: Any) -> dict[str, str]:
+            entries = index.get("models", []) if isinstance(index, dict) else index
+            return {
+                str(e["name"]): "" if e.get("state") == "READY" else str(e.get("reason", "not loaded")) for e in entries
+            }
+
+        return await self._ask(self._client.get_model_repository_index(**as_json), reasons)
 
     async def infer(
         self, name: str, batch: npt.NDArray[Any], region: Region | None, outputs: list[str]
@@ -144,7 +152,7 @@ class Connection:
 
         Raises:
             Unreachable: the server is gone, its queue is full, or it answered another request.
-            Refused: the server refuses the batch.
+            Refused: the server refuses the batch, or its answer cannot be read.
             TimeoutError: the address's timeout expired.
         """
         from tritonclient.utils import np_to_triton_dtype
@@ -157,27 +165,32 @@ class Connection:
         asked = [self._library.InferRequestedOutput(output) for output in outputs]
         model, version = self._address.model, self._address.version
         request = next(self._ids)
-        answer = await self._ask(self._client.infer(model, [tensor], version, asked, request_id=request))
-        if (answered := _id_of(answer.get_response())) != request:
-            # A server that loses track of its requests would otherwise give the labels of somebody else's clip.
-            raise Unreachable(f"it answered request {answered!r} in place of request {request!r}")
-        return {output: np.array(answer.as_numpy(output), np.float32) for output in outputs}
+
+        def arrays(answer: Any) -> dict[str, Float32]:
+            if (answered := _id_of(answer.get_response())) != request:
+                # A server that loses track of its requests would otherwise give the labels of somebody else's clip.
+                raise Unreachable(f"it answered request {answered!r:.100} in place of request {request!r}")
+            return {output: _numbers(answer.as_numpy(output)) for output in outputs}
+
+        return await self._ask(self._client.infer(model, [tensor], version, asked, request_id=request), arrays)
 
     async def register(self, region: Region) -> None:
         """Make a region known to the server."""
-        await self._ask(self._client.register_system_shared_memory(region.name, region.key, region.size_bytes))
+        await self._ask(
+            self._client.register_system_shared_memory(region.name, region.key, region.size_bytes), _nothing
+        )
 
     async def unregister(self, region: Region) -> None:
         """Make the server forget a region."""
-        await self._ask(self._client.unregister_system_shared_memory(region.name))
+        await self._ask(self._client.unregister_system_shared_memory(region.name), _nothing)
 
-    async def _ask(self, call: Awaitable[Any]) -> Any:
-        """Await an answer, and report errors in our words."""
+    async def _ask(self, call: Awaitable[Any], read: Callable[[Any], _T]) -> _T:
+        """Await an answer and read it, and report errors in our words."""
         from aiohttp import ClientConnectorCertificateError, ClientError, ClientResponseError
         from tritonclient.utils import InferenceServerException
 
         try:
-            return await asyncio.wait_for(call, self._address.timeout_seconds)
+            return read(await asyncio.wait_for(call, self._address.timeout_seconds))
         except asyncio.TimeoutError as e:  # another class before Python 3.11
             raise TimeoutError from e
         except ClientConnectorCertificateError as e:
@@ -191,6 +204,8 @@ class Connection:
             raise Unreachable("what answers there does not speak HTTP") from e
         except (ClientError, OSError) as e:
             raise Unreachable(_sentence(str(e) or type(e).__name__)) from e
+        except _UNREADABLE as e:
+            raise Refused("its answer has not the form that Triton's have") from e
 
     def _untrusted(self, reason: object) -> EnvironmentFault:
         return EnvironmentFault(
@@ -223,6 +238,22 @@ def _import(address: Address) -> tuple[Any, Any]:
             'tritonclient is not installed; install it with: pip install "vivit-export[triton]"'
         ) from e
     return library, InferenceServerClient
+
+
+def _object(answer: Any) -> JsonObject:
+    if not isinstance(answer, dict):
+        raise TypeError("it is no JSON object")
+    return answer
+
+
+def _nothing(answer: object) -> None:
+    """Read an answer that says no more than that it was done."""
+
+
+def _numbers(array: npt.NDArray[Any]) -> Float32:
+    if array.dtype not in (np.float16, np.float32):
+        raise TypeError("it has not the type that the model promises")
+    return np.array(array, np.float32)
 
 
 def _id_of(response: Any) -> str:
