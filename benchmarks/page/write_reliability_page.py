@@ -77,7 +77,8 @@ def _fuzz(content: dict[str, Any]) -> str:
         f"{len(targets)} readers of what others hand us, {total:,} executions guided by coverage (libFuzzer in C++, "
         "Atheris in Python): nothing but our own errors may come out, within a second and bounded memory; "
         "`both_languages` compares what Python and C++ say of a manifest. What was found before is mended, and tested. "
-        "Finds are those of this last run; `fuzz/` has the targets, the seeds and the inputs that were kept."
+        "Finds are those of each reader's last run, for the seconds in the table; the command below is the latest. "
+        "`fuzz/` has the targets, the seeds and the inputs that were kept."
     )
     rows = [
         (name, told["seconds"], f"{told['executions'] or 0:,}", told["coverage"], told["inputs"], told["finds"])
