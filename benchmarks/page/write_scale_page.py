@@ -31,7 +31,7 @@ vivit predict out/rtx4090 path/to/many/videos --ray -o out/rows
 
 The videos may be folders, lists of paths (`.txt`, `.csv`, `.tsv`, or `.parquet` with a column `path` or `video`; relative to the
 list) and webdataset shards (`.tar`). Put `--ray` after the videos. It starts Ray on this machine, and stops it at the end.
-`vivit check` and `vivit calibrate` run in one process only.
+`vivit calibrate … --ray` runs the graph of a calibration on Ray: see below. `vivit check` runs in one process only.
 `--ray HOST:PORT`, or the environment variable `RAY_ADDRESS`, takes a cluster: give the command on one of its machines, and let all
 see the bundle and the videos by the same names. Only the machine of the command needs the folder of results. All machines need one
 version of Python, Ray and this package. Nothing is reported to Ray's makers.
@@ -56,7 +56,17 @@ A video of a shard is named `SHARD::MEMBER`. The inputs are split into numbered 
 partition is done when its table of rows exists: it is written beside its place, then renamed. After a kill, Ctrl-C (exit code 130) or a
 full disk, the same command does the other partitions only. A process or a machine of the cluster that ends is replaced meanwhile.
 Another bundle, other names or other options are refused in that folder. A video that changed under its name is not noticed; the size of
-a shard is looked at. If a video could not be used, the exit code is 3, and all others are predicted."""
+a shard is looked at. If a video could not be used, the exit code is 3, and all others are predicted.
+
+## Calibration
+
+```
+vivit calibrate path/to/checkpoint --calibration-data path/to/videos -o ranges.json --ray
+```
+
+The command reads the clips and adds up what is observed; engines on Ray, one per GPU or machine, run the float32 graph, which is sent to
+them. The ranges are those of a single process, bit for bit on the same kind of processor: tests compare them, also after the process of
+an engine was killed. Ctrl-C keeps what was done, in the cache of the calibration, and the same command goes on, with or without `--ray`."""
 
 
 def page(results: Path = RESULTS) -> str:
