@@ -164,6 +164,25 @@ def _kills(runs: dict[str, Any]) -> str:
     )
 
 
+def _roles(found: dict[str, Any]) -> str:
+    """Say which processes take the time."""
+    does = {
+        "readers": "decode, crop, and hand over batches", "engine": "runs the model, and makes rows",
+        "command": "plans, and writes the tables", "ray": "all other processes of Ray, busy or not",
+    }  # fmt: skip
+    spent, clips = found["cpu_seconds"], found["clips"]
+    return "\n\n".join((
+        f"Where it goes, in {found['seconds']:g} s between the first partition and the last ({clips} clips). The start took "
+        f"{found['start_cpu_seconds']:g} s of a core before, and {found['start_seconds']:g} s by the clock. What Ray's own processes and "
+        "the command take is mostly for each second of a run rather than for each clip.",
+        table(("process", "what it does", "a clip"),
+              [(name, does[name], f"{1e3 * spent[name] / clips:.1f} ms") for name in does]),
+        "An engine on the CPU used to take more: ONNX Runtime's threads wait for the next batch in a loop, on the cores that readers "
+        "need. On Ray they sleep instead (`session.intra_op.allow_spinning`).",
+        machine(found["environment"]),
+    ))  # fmt: skip
+
+
 def _overhead(runs: dict[str, Any], heavy: float) -> str:
     """Say what Ray costs; ``heavy``: milliseconds of a core that a clip of ViViT-B takes."""
     turns, cpu = runs["overhead"], runs["cpu"]
@@ -182,7 +201,8 @@ def _overhead(runs: dict[str, Any], heavy: float) -> str:
         "for as long as the run takes. Beside a tiny model on tiny videos that is much: for these, a single process is the better choice. "
         f"A clip of ViViT-B/16x2 takes {heavy:,.0f} ms of a core on CPUs (see above). Its 4.8 MB of crops are copied too, which was not "
         "measured. With GPUs, add what Ray costs to the core time of decoding.",
-        machine(cpu["environment"]),
+        machine(cpu["environment"]) + ". This was measured before the idle threads of engines on Ray slept.",
+        _roles(runs["roles"]),
         f"Clips per second of {turns['clips']:,} clips, in turns on the same cores, of the last three quarters of each run. Other work "
         f"kept the machine busy (load {turns['load']:g} at the end), so these say little.",
         table(("plain", "Ray", "plain / Ray", "seconds until the first partition, start of Ray included"),
