@@ -48,16 +48,14 @@ def add(kind: str, record: dict[str, Any], same: Sequence[str], path: Path = REC
 
 
 def counted(reports: Sequence[Path]) -> dict[str, int]:
-    """Count the tests in reports that pytest wrote with ``--junitxml``."""
-    counts = {"passed": 0, "skipped": 0, "failed": 0}
+    """Count the tests in reports that pytest wrote with ``--junitxml``; what ran again counts as in the last report."""
+    results: dict[tuple[str | None, str | None], str] = {}
     for report in reports:
-        for suite in ET.parse(report).iter("testsuite"):
-            failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
-            skipped = int(suite.get("skipped", 0))
-            counts["failed"] += failed
-            counts["skipped"] += skipped
-            counts["passed"] += int(suite.get("tests", 0)) - failed - skipped
-    return counts
+        for case in ET.parse(report).iter("testcase"):
+            found = {child.tag for child in case}
+            result = "failed" if found & {"failure", "error"} else "skipped" if "skipped" in found else "passed"
+            results[case.get("classname"), case.get("name")] = result
+    return {result: list(results.values()).count(result) for result in ("passed", "skipped", "failed")}
 
 
 def folders(reports: Sequence[Path]) -> list[str]:

@@ -12,17 +12,21 @@ from record_versions import EXPORT, PRECISIONS, RECORD, add, counted, folders
 
 from vivit_export.precision import Precision
 
-REPORT = """<testsuites><testsuite failures="1" errors="1" skipped="2" tests="9">
+FIRST = """<testsuites><testsuite tests="4">
 <testcase classname="tests.test_errors" name="a"/><testcase classname="tests.runtime.clips.test_views" name="b"/>
-<testcase classname="tests.bundle.test_reading.Kind" name="c"/></testsuite></testsuites>"""
+<testcase classname="tests.bundle.test_reading.Kind" name="c"><failure/></testcase>
+<testcase classname="tests.bundle.test_reading.Kind" name="d"><error/></testcase></testsuite></testsuites>"""
+SECOND = """<testsuites><testsuite tests="2">
+<testcase classname="tests.bundle.test_reading.Kind" name="c"/>
+<testcase classname="tests.report.test_text" name="e"><skipped/></testcase></testsuite></testsuites>"""
 
 
-def test_tests_are_counted_over_all_reports(tmp_path: Path) -> None:
-    for name in ("a.xml", "b.xml"):
-        (tmp_path / name).write_text(REPORT)
-    reports = [tmp_path / "a.xml", tmp_path / "b.xml"]
-    assert counted(reports) == {"passed": 10, "skipped": 4, "failed": 4}
-    assert folders(reports) == ["tests", "tests/bundle", "tests/runtime"]
+def test_tests_are_counted_over_all_reports_as_they_ended_last(tmp_path: Path) -> None:
+    reports = [tmp_path / "first.xml", tmp_path / "second.xml"]
+    for report, text in zip(reports, (FIRST, SECOND), strict=True):
+        report.write_text(text)
+    assert counted(reports) == {"passed": 3, "skipped": 1, "failed": 1}
+    assert folders(reports) == ["tests", "tests/bundle", "tests/report", "tests/runtime"]
 
 
 def test_a_new_record_takes_the_place_of_the_same_versions(tmp_path: Path) -> None:
