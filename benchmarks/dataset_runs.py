@@ -9,6 +9,7 @@
   the last three quarters of a run, so that the start, which is given apart, does not count.
 - ``cpu``: processor time of both, with all processes of Ray, on some clips and on four times as many; the difference is
   what a clip costs. Unlike clips per second, other work on the machine hardly changes it.
+- ``roles``: processor time of a run on Ray from the first partition to the last, by what each process does.
 - ``names``: the list of a million clips. ``rows``: how fast one process writes results with 400 logits and 768 numbers
   of an embedding.
 
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -207,6 +209,54 @@ def _cpu_seconds(command: list[str | Path]) -> float:
     return round(sum(seen.values()), 2)
 
 
+def roles(bundle: Path, folder: Path) -> dict[str, Any]:
+    """Add up the processor time of each kind of process, apart from the start, which ends with the first partition."""
+    count = 600
+    clips, out = make_clips(folder, count, (320, 240), 60)[0].parent, folder / "out"
+    seen: dict[int, float] = {}
+    kinds: dict[int, str] = {}
+    first: dict[int, float] = {}
+    begun = ended = start = time.time()
+    before = 0
+    with _start(bundle, clips, out) as process:
+        family = psutil.Process(process.pid)
+        kinds[process.pid] = "command"
+        while process.poll() is None:
+            with suppress(psutil.Error):
+                _look(family, seen, kinds)
+            done = len(list(out.glob("rows/*.parquet")))
+            if done and not first:
+                first, begun, before = dict(seen), time.time(), sum(_sizes(out))
+            if done:
+                last, ended = dict(seen), time.time()
+                if done == json.loads((out / "run.json").read_text())["extent"]["partitions"]:
+                    break
+            time.sleep(0.3)
+        process.wait()
+    spent: dict[str, float] = defaultdict(float)
+    for pid, seconds in last.items():
+        spent[kinds.get(pid, "ray")] += seconds - first.get(pid, 0.0)
+    return {
+        "clips": count - before,
+        "seconds": round(ended - begun, 1),
+        "cpu_seconds": {kind: round(seconds, 2) for kind, seconds in sorted(spent.items())},
+        "start_seconds": round(begun - start, 1),
+        "start_cpu_seconds": round(sum(first.values()), 1),
+        "load": round(os.getloadavg()[0], 2),
+    }
+
+
+def _look(family: psutil.Process, seen: dict[int, float], kinds: dict[int, str]) -> None:
+    """Note the processor time of each process, and what its title says of its kind: it may change afterwards."""
+    for one in (family, *family.children(recursive=True)):
+        with suppress(psutil.Error):
+            times, title = one.cpu_times(), " ".join(one.cmdline())
+            seen[one.pid] = times.user + times.system
+            for mark, kind in (("_EngineActor", "engine"), ("_read", "readers")):
+                if title.startswith("ray::") and mark in title:
+                    kinds[one.pid] = kind
+
+
 def names(_bundle: Path, folder: Path) -> dict[str, Any]:
     """Find the inputs of a list of a million clips."""
     count = 1_000_000
@@ -260,7 +310,7 @@ def rows(_bundle: Path, folder: Path) -> dict[str, Any]:
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True))
-@click.option("--only", multiple=True, type=click.Choice(["kills", "overhead", "cpu", "names", "rows"]))
+@click.option("--only", multiple=True, type=click.Choice(["kills", "overhead", "cpu", "roles", "names", "rows"]))
 @click.option("--rounds", default=3, show_default=True)
 def main(bundle: Path, only: tuple[str, ...], rounds: int) -> None:
     """Measure, and write the results."""
@@ -268,6 +318,7 @@ def main(bundle: Path, only: tuple[str, ...], rounds: int) -> None:
         "kills": kills,
         "overhead": lambda where, folder: overhead(where, folder, rounds),
         "cpu": cpu,
+        "roles": roles,
         "names": names,
         "rows": rows,
     }

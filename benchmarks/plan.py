@@ -5,8 +5,9 @@
 
 For ViViT-B/16x2 and the demo: the plain Hugging Face graph (no rewrites, ``pixels`` in, attention as
 the pattern and as the op), and ours (all rewrites, uint8 ``crops`` in). For other geometries, two
-blocks each with random weights: ours. Nothing is executed: the compiler decides the kernels, fused attention,
-GEMM types and scratch memory at the largest batch. Writes ``results/plan.json``.
+blocks each with random weights: ours. With ``--families``, instead, the base sizes of the other model families, with
+random weights too, for SM89: plain and ours. Nothing is executed: the compiler decides the kernels, fused attention,
+GEMM types and scratch memory at the largest batch. Writes ``results/plan.json`` or ``results/plan_families.json``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from vivit_export.export.engine.plan import prove
 from vivit_export.export.graph.build import build_graph, save_graph
 from vivit_export.flavour import Flavour
 from vivit_export.precision import Precision
-from vivit_export.rewrite import REWRITE_NAMES
+from vivit_export.rewrite import REWRITE_NAMES, merged_linears
 
 SMS = (89, 120)
 BATCHES = (1, 4, 8)
@@ -59,10 +60,26 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
 }
 
 
+# Family, and fields of its config that differ from the defaults of transformers, which are the base size.
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "ViViT-B/16x2 factorised encoder": ("vivit_factorised", {}),
+    "ViViT-B/16x2 factorised self-attention": ("vivit_factorised", {"factorisation": "self_attention"}),
+    "ViViT-B/16x2 factorised dot product": ("vivit_factorised", {"factorisation": "dot_product"}),
+    "VideoMAE-B 16x224": ("videomae", {}),
+    "TimeSformer-B 8x224": ("timesformer", {}),
+}
+
+
 @click.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
-def main(checkpoint: Path) -> None:
+@click.argument("checkpoint", type=click.Path(path_type=Path, exists=True), required=False)
+@click.option("--families", is_flag=True, help="Compile other model families instead.")
+def main(checkpoint: Path | None, families: bool) -> None:
     """Compile CHECKPOINT, a ViViT-B/16x2 folder, the demo and other geometries."""
+    if families:
+        compile_families()
+        return
+    if checkpoint is None:
+        raise click.UsageError("give a CHECKPOINT, or --families")
     results: dict[str, Any] = {"environment": environment(), "batches": BATCHES}
     for title, model in (("ViViT-B/16x2", str(checkpoint)), ("demo", "demo")):
         loaded = load_checkpoint(model)
@@ -76,6 +93,19 @@ def main(checkpoint: Path) -> None:
     print(f"wrote {write_results('plan', results)}")
 
 
+def compile_families() -> None:
+    """Compile the other families in fp16."""
+    results: dict[str, Any] = {"environment": environment(), "batches": BATCHES}
+    for title, (family, fields) in FAMILIES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            load_tool("make_checkpoint").make_other(family, Path(folder), **fields)
+            made = load_checkpoint(folder)
+        graphs = [graph for graph in GRAPHS if graph[0] in ("plain fp16", "ours fp16")]
+        results[title] = {graph[0]: measure(made, *graph[1:], sms=SMS[:1]) for graph in graphs}
+        print_table(title, results[title])
+    print(f"wrote {write_results('plan_families', results)}")
+
+
 def make_checkpoint(fields: dict[str, Any]) -> Checkpoint:
     """Make and load a checkpoint with random weights."""
     with tempfile.TemporaryDirectory() as folder:
@@ -84,7 +114,12 @@ def make_checkpoint(fields: dict[str, Any]) -> Checkpoint:
 
 
 def measure(
-    checkpoint: Checkpoint, precision: Precision, form: AttentionForm, input_mode: InputMode, skip: tuple[str, ...]
+    checkpoint: Checkpoint,
+    precision: Precision,
+    form: AttentionForm,
+    input_mode: InputMode,
+    skip: tuple[str, ...],
+    sms: tuple[int, ...] = SMS,
 ) -> dict[str, dict[str, Any]]:
     """Compile one graph for each compute capability; figures of the plan by ``sm89`` and so on."""
     made = build_graph(
@@ -103,7 +138,8 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         save_graph(made.model, work)
-        for sm in SMS:
+        anatomy, merged = checkpoint.anatomy, merged_linears(made.facts.rewrites)
+        for sm in sms:
             request = EngineRequest(Flavour.TENSORRT_RTX, work / MODEL, str(source.name), shape, BATCHES, (sm,))
             built = build_engine(request, work / "engine.plan", work / "build.log")
             plan = built.plan
@@ -111,7 +147,7 @@ def measure(
                 "kernels": plan.kernels,
                 "layers": plan.layers,
                 "attention_fused": plan.attention_fused,
-                "attention": checkpoint.num_layers,
+                "attention": anatomy.num_attentions,
                 "gemms": plan.gemms,
                 "copies": plan.copies,
                 "activation_bytes": plan.activation_bytes,
@@ -120,8 +156,8 @@ def measure(
                 "evidence": prove(
                     plan,
                     precision=precision,
-                    num_attention=checkpoint.num_layers,
-                    num_gemms=4 * checkpoint.num_layers,
+                    num_attention=anatomy.num_attentions,
+                    num_gemms=anatomy.num_gemms - merged,
                     allow_unfused=True,
                 ),
             }

@@ -31,7 +31,7 @@ vivit predict out/rtx4090 path/to/many/videos --ray -o out/rows
 
 The videos may be folders, lists of paths (`.txt`, `.csv`, `.tsv`, or `.parquet` with a column `path` or `video`; relative to the
 list) and webdataset shards (`.tar`). Put `--ray` after the videos. It starts Ray on this machine, and stops it at the end.
-`vivit check` and `vivit calibrate` run in one process only.
+`vivit calibrate … --ray` runs the graph of a calibration on Ray: see below. `vivit check` runs in one process only.
 `--ray HOST:PORT`, or the environment variable `RAY_ADDRESS`, takes a cluster: give the command on one of its machines, and let all
 see the bundle and the videos by the same names. Only the machine of the command needs the folder of results. All machines need one
 version of Python, Ray and this package. Nothing is reported to Ray's makers.
@@ -56,7 +56,17 @@ A video of a shard is named `SHARD::MEMBER`. The inputs are split into numbered 
 partition is done when its table of rows exists: it is written beside its place, then renamed. After a kill, Ctrl-C (exit code 130) or a
 full disk, the same command does the other partitions only. A process or a machine of the cluster that ends is replaced meanwhile.
 Another bundle, other names or other options are refused in that folder. A video that changed under its name is not noticed; the size of
-a shard is looked at. If a video could not be used, the exit code is 3, and all others are predicted."""
+a shard is looked at. If a video could not be used, the exit code is 3, and all others are predicted.
+
+## Calibration
+
+```
+vivit calibrate path/to/checkpoint --calibration-data path/to/videos -o ranges.json --ray
+```
+
+The command reads the clips and adds up what is observed; engines on Ray, one per GPU or machine, run the float32 graph, which is sent to
+them. The ranges are those of a single process, bit for bit on the same kind of processor: tests compare them, also after the process of
+an engine was killed. Ctrl-C keeps what was done, in the cache of the calibration, and the same command goes on, with or without `--ray`."""
 
 
 def page(results: Path = RESULTS) -> str:
@@ -154,6 +164,25 @@ def _kills(runs: dict[str, Any]) -> str:
     )
 
 
+def _roles(found: dict[str, Any]) -> str:
+    """Say which processes take the time."""
+    does = {
+        "readers": "decode, crop, and hand over batches", "engine": "runs the model, and makes rows",
+        "command": "plans, and writes the tables", "ray": "all other processes of Ray, busy or not",
+    }  # fmt: skip
+    spent, clips = found["cpu_seconds"], found["clips"]
+    return "\n\n".join((
+        f"Where it goes, in {found['seconds']:g} s between the first partition and the last ({clips} clips). The start took "
+        f"{found['start_cpu_seconds']:g} s of a core before, and {found['start_seconds']:g} s by the clock. What Ray's own processes and "
+        "the command take is mostly for each second of a run rather than for each clip.",
+        table(("process", "what it does", "a clip"),
+              [(name, does[name], f"{1e3 * spent[name] / clips:.1f} ms") for name in does]),
+        "An engine on the CPU used to take more: ONNX Runtime's threads wait for the next batch in a loop, on the cores that readers "
+        "need. On Ray they sleep instead (`session.intra_op.allow_spinning`).",
+        machine(found["environment"]),
+    ))  # fmt: skip
+
+
 def _overhead(runs: dict[str, Any], heavy: float) -> str:
     """Say what Ray costs; ``heavy``: milliseconds of a core that a clip of ViViT-B takes."""
     turns, cpu = runs["overhead"], runs["cpu"]
@@ -172,7 +201,8 @@ def _overhead(runs: dict[str, Any], heavy: float) -> str:
         "for as long as the run takes. Beside a tiny model on tiny videos that is much: for these, a single process is the better choice. "
         f"A clip of ViViT-B/16x2 takes {heavy:,.0f} ms of a core on CPUs (see above). Its 4.8 MB of crops are copied too, which was not "
         "measured. With GPUs, add what Ray costs to the core time of decoding.",
-        machine(cpu["environment"]),
+        machine(cpu["environment"]) + ". This was measured before the idle threads of engines on Ray slept.",
+        _roles(runs["roles"]),
         f"Clips per second of {turns['clips']:,} clips, in turns on the same cores, of the last three quarters of each run. Other work "
         f"kept the machine busy (load {turns['load']:g} at the end), so these say little.",
         table(("plain", "Ray", "plain / Ray", "seconds until the first partition, start of Ray included"),

@@ -21,7 +21,7 @@ from vivit_export.calibration import cache as cache_module
 from vivit_export.calibration import collect as collect_module
 from vivit_export.calibration.cache import Observations, default_cache, load_observations, save_observations
 from vivit_export.calibration.clips import find_calibration_clips
-from vivit_export.calibration.collect import collect, observe
+from vivit_export.calibration.collect import add, collect, observe
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.contract import Contract
 from vivit_export.errors import CalibrationError, ClipError, OutputError
@@ -254,17 +254,14 @@ def test_each_model_and_data_has_a_cache_of_its_own(monkeypatch: pytest.MonkeyPa
 def test_the_sequences_of_a_clip_are_one_clip() -> None:
     """Of two clips with three sequences each: the rows that are kept, and the name of a damaged one, are a clip's."""
     whole = np.random.default_rng(0).normal(size=(2, 12, 4)).astype(np.float32)
-    found = []
-    for values in (whole, whole.reshape(6, 4, 4)):
-        state = Observations()
-        observe(state, {"a": values}, ["a"], ["first", "second"], 5)
-        found.append(state.tensors["a"])
+    forms = (whole, whole.reshape(6, 4, 4))
+    found = [observe({"a": values}, ["a"], ["first", "second"], 5, 0)["a"] for values in forms]
     assert len(found[0].rows) == 10
     np.testing.assert_array_equal(found[0].rows, found[1].rows)
     np.testing.assert_array_equal(found[0].histogram.counts, found[1].histogram.counts)
     whole[0, 11, 0] = np.nan
     with pytest.raises(CalibrationError, match="on the clip first"):
-        observe(Observations(), {"a": whole.reshape(6, 4, 4)}, ["a"], ["first", "second"], 5)
+        observe({"a": whole.reshape(6, 4, 4)}, ["a"], ["first", "second"], 5, 0)
 
 
 # --- what goes wrong ---------------------------------------------------------------------------
@@ -273,14 +270,27 @@ def test_the_sequences_of_a_clip_are_one_clip() -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_not_a_number_names_layer_and_clip_and_changes_nothing(value: float) -> None:
     batch = np.ones((2, 3, 4), np.float32)
-    state = Observations()
-    observe(state, {"a": batch, "b": batch}, ["a", "b"], ["first", "second"], 1)
-    before = state.tensors["a"].histogram.counts.copy()
     damaged = batch.copy()
     damaged[1, 2, 3] = value
     with pytest.raises(CalibrationError, match="b has NaN or infinite values on the clip second; a range cannot be"):
-        observe(state, {"a": batch, "b": damaged}, ["a", "b"], ["first", "second"], 1)
-    np.testing.assert_array_equal(state.tensors["a"].histogram.counts, before)
+        observe({"a": batch, "b": damaged}, ["a", "b"], ["first", "second"], 1, 0)
+
+
+@pytest.mark.parametrize("split", [(1, 6), (3, 4), (1, 1, 5), (2, 2, 3)])
+def test_batches_observed_apart_add_up_to_the_whole(split: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collect_module, "ROWS", 9)
+    whole_numbers = np.random.default_rng(0).integers(-99, 99, (7, 70, 4)).astype(np.float32)
+    names = [str(n) for n in range(7)]
+    whole, parts, before = Observations(), Observations(), 0
+    add(whole, observe({"a": whole_numbers}, ["a"], names, 2, 0))
+    for size in split:
+        part = slice(before, before + size)
+        add(parts, observe({"a": whole_numbers[part]}, ["a"], names[part], 2, before))
+        before += size
+    assert parts.tensors["a"].num_rows == 490
+    np.testing.assert_array_equal(parts.tensors["a"].channel_sum, whole_numbers.sum(axis=(0, 1)))
+    whole.tensors["a"].rows = whole.tensors["a"].rows[:9]
+    assert_same(parts, whole)
 
 
 def test_a_place_that_cannot_be_written_is_found_out_first(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

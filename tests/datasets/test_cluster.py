@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from bundles import Bundles
@@ -14,8 +17,8 @@ from console import BIN
 from ray_nodes import Nodes, nodes
 from tables import read_table, single_process, without
 
-from vivit_export.datasets.cluster import Cluster, choose_address
-from vivit_export.errors import UsageError
+from vivit_export.datasets.cluster import Cluster, choose_address, connected
+from vivit_export.errors import EnvironmentFault, UsageError
 from vivit_export.runtime.clips.folder import find_clips
 
 pytestmark = pytest.mark.needs_onnxruntime
@@ -98,6 +101,61 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
     with pytest.raises(UsageError, match=r"'ray://head:10001' \(from RAY_ADDRESS\) is no address of a Ray cluster"):
         choose_address("")
+
+
+class StartingRay(ModuleType):
+    """A Ray that gives up some times before it starts, and keeps what it was told."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__("ray")
+        self.failures, self.told = failures, list[tuple[str | None, object]]()
+        self.shutdowns = 0
+        self.data, self.exceptions = ModuleType("ray.data"), ModuleType("ray.exceptions")
+        vars(self.data).update(DataContext=SimpleNamespace(get_current=SimpleNamespace))
+        vars(self.exceptions).update(RayError=type("RayError", (Exception,), {}))
+        vars(self.exceptions).update(RayTaskError=type("RayTaskError", (Exception,), {}))
+
+    def init(self, **options: object) -> None:
+        self.told.append((os.environ.get("RAY_USAGE_STATS_ENABLED"), options["include_dashboard"]))
+        if len(self.told) <= self.failures:
+            raise RuntimeError("The current node timed out during startup\nmore")
+
+    def shutdown(self) -> None:
+        self.shutdowns += 1
+
+
+@pytest.fixture
+def starting(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], StartingRay]:
+    def make(failures: int) -> StartingRay:
+        made = StartingRay(failures)
+        for module in (made, made.data, made.exceptions):
+            monkeypatch.setitem(sys.modules, module.__name__, module)
+        return made
+
+    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "")  # so that they are afterwards what they were
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
+    return make
+
+
+@pytest.mark.parametrize("failures", [0, 2])
+def test_reports_to_rays_makers_are_off_before_it_starts(starting: Callable[[int], StartingRay], failures: int) -> None:
+    ray = starting(failures)
+    with connected("local") as cluster:
+        assert cluster.text == "Ray on this machine"
+    assert ray.told == [("0", False)] * (failures + 1)
+    assert ray.shutdowns == failures + 1
+
+
+def test_ray_that_never_starts_is_told_after_three_tries(starting: Callable[[int], StartingRay]) -> None:
+    ray = starting(9)
+    with pytest.raises(EnvironmentFault) as caught, connected("local"):
+        pass
+    assert str(caught.value) == (
+        "Ray did not start on this machine: The current node timed out during startup; try again, when it is less busy"
+    )
+    assert caught.value.exit_code == 7
+    assert len(ray.told) == 3
 
 
 class FakeRay:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from stand_in_engine import damaged, plan_of
 from vivit_export import __version__
 from vivit_export.bundle import Bundle
 from vivit_export.bundle.engines import EngineRecord, Sidecar
+from vivit_export.bundle.manifest import Content
 from vivit_export.errors import BuildError, DriftError
 from vivit_export.export import build, verify
 from vivit_export.export.engine import compile as engine_compile
@@ -110,6 +112,18 @@ def test_an_engine_that_computes_wrongly_in_one_block_is_not_added(
     assert e.value.exit_code == 5
     assert tree(folder) == before
     assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".bundle")] == []
+    report = folder.with_name("bundle.failed")
+    assert str(e.value).endswith(f"; the report is in {report}")
+    told = json.loads((report / "report.json").read_text(encoding="utf-8"))
+    checks = from_json(Content, {name: value for name, value in told.items() if name != "format"}, "report").checks
+    assert checks is not None and not checks.passed
+    runs = checks.runs[-3:]
+    assert [(run.engine, run.batch) for run in runs] == [("tensorrt on NVIDIA H100 80GB HBM3", n) for n in (1, 2, 4)]
+    assert [bool(run.drift and checks.gate.violations(run.drift)) for run in runs] == [n >= batch for n in (1, 2, 4)]
+    assert "tensorrt on NVIDIA H100 80GB HBM3" in (report / "report.html").read_text(encoding="utf-8")
+    machine.wrong_from = None
+    add(folder)
+    assert not report.exists()
 
 
 def test_an_engine_that_replaces_another_must_pass_too(machine: Machine, folder: Path) -> None:

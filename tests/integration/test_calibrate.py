@@ -57,3 +57,5 @@ def test_calibrate_leaves_nothing_where_it_fails(cli: Cli, checkpoints: Checkpoi
     said = error_of(cli("calibrate", checkpoints.folder(), "--calibration-data", demo.clips_path(), code=3))
     assert said.startswith("8 usable calibration clips are too few: at least 32 are needed")
     cli("calibrate", "demo", "--fp16", code=2)
+    said = error_of(cli("calibrate", "demo", "--gpu-share", "0.5", code=2))
+    assert said == "--gpu-share is for a run on Ray; give --ray too"

@@ -41,7 +41,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "vivit_factorised",
         {**_FACTORISED, "factorisation": "self_attention", "attention_order": "space_time"},
     ),
-    "dot-product": ("vivit_factorised", {**_FACTORISED, "factorisation": "dot_product", "num_attention_heads": 4}),
+    "dot-product": ("vivit_factorised", {**_FACTORISED, "factorisation": "dot_product"}),
 }
 """By name: the family, and the fields of its config."""
 

@@ -33,7 +33,7 @@ OPS = frozenset((
     *("LayerNormalization", "LeakyRelu", "Log", "MatMul", "Max", "Min", "Mish", "Mul", "Neg", "PRelu", "Pad"),
     *("Pow", "QuantizeLinear", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Round"),
     *("Selu", "Shape", "Sigmoid", "Sign", "Sin", "Slice", "Softmax", "Softplus", "Softsign", "Split", "Sqrt"),
-    *("Squeeze", "Sub", "Sum", "Swish", "Tanh", "Transpose", "Unsqueeze", "Where"),
+    *("Squeeze", "Sub", "Sum", "Swish", "Tanh", "Tile", "Transpose", "Unsqueeze", "Where"),
 ))  # fmt: skip
 _IR_VERSIONS = range(8, 14)
 _MOST_DIMS = 8

@@ -1,6 +1,8 @@
 """Run the float32 graph on calibration clips and observe the tensors that will be quantized.
 
-One batch of clips is in memory at a time, and the observations (`cache.Observed`) take constant memory.
+A few batches of clips are in memory at a time, and the observations (`cache.Observed`) take constant memory. Batches
+may be observed anywhere (`Observing`): what is kept depends on nothing but the batch and its place, and is added up in
+the order of the clips, so the sums are equal bit for bit.
 An interrupted run resumes from its cache. The cache serves every method of `observers.METHODS` without
 another run of the model.
 """
@@ -8,7 +10,10 @@ another run of the model.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +31,55 @@ ROWS = 512
 """Vectors kept per tensor: 133 MB for all 48 tensors of ViViT-B/16x2."""
 _TOKENS_PER_CALL = 4096  # as the sessions: one clip of ViViT-B, sixteen of the demo
 _SECONDS_BETWEEN_SAVES = 60.0
+_ROWS_ADDED = 64  # in float32, before their sum is added in float64
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips that are run together.
+
+    Attributes:
+        names: of the clips, for messages.
+        crops: uint8 (B, T, H, W, 3).
+        before: usable clips before it, in the order of all.
+        set_aside: see `CalibrationClips`, when the last of its clips had been read.
+    """
+
+    names: Sequence[str]
+    crops: UInt8
+    before: int
+    set_aside: dict[str, str]
+
+
+class Observer:
+    """The graph in one process.
+
+    Args:
+        model: see `collect`, as for ``tensors``.
+        tensors: see there.
+        rows_per_clip: see `observe`.
+    """
+
+    def __init__(self, model: Path, tensors: Sequence[str], rows_per_clip: int) -> None:
+        self._session = OnnxRuntimeSession(model, tensors, prepared=True, gpu_if_there=True)
+        self._tensors, self._rows_per_clip = tensors, rows_per_clip
+
+    def __call__(self, batch: Batch) -> dict[str, Observed]:
+        """Observe a batch; see `observe`."""
+        return observe(self._session.run(batch.crops), self._tensors, batch.names, self._rows_per_clip, batch.before)
+
+
+Observing = Callable[[Path, Sequence[str], int, Iterator[Batch]], Generator[dict[str, Observed], None, None]]
+"""Yields the observations of each batch, in order; takes the arguments of `Observer`, then the batches."""
+
+
+def observe_here(
+    model: Path, tensors: Sequence[str], rows_per_clip: int, batches: Iterator[Batch]
+) -> Generator[dict[str, Observed], None, None]:
+    """Observe batch after batch in this process."""
+    observer = Observer(model, tensors, rows_per_clip)
+    for batch in batches:
+        yield observer(batch)
 
 
 def collect(
@@ -37,6 +91,7 @@ def collect(
     cache: Path,
     key: dict[str, str],
     count: Callable[[int], None],
+    observing: Observing = observe_here,
 ) -> Observations:
     """Observe ``tensors`` on all clips.
 
@@ -51,6 +106,7 @@ def collect(
         cache: file to resume from and to store the result in.
         key: see `load_observations`.
         count: called with the number of clips just done.
+        observing: where batches are observed.
 
     Raises:
         ClipError: see `CalibrationClips.read`.
@@ -64,29 +120,38 @@ def collect(
     count(len(state.done) + len(state.set_aside))
     clips.set_aside.update(state.set_aside)
     if len(state.done) + len(state.set_aside) < len(clips):
-        _run(model, tensors, clips, max(1, _TOKENS_PER_CALL // tokens), cache, key, state, count)
+        ahead: deque[Batch] = deque()
+        batches = _batches(clips, state.done, max(1, _TOKENS_PER_CALL // tokens))
+        found = observing(model, tensors, -(-ROWS // len(clips)), _kept(batches, ahead))
+        with closing(batches), closing(found):
+            _run(found, ahead, clips, cache, key, state, count)
     clips.require_enough(len(state.done))
     return state
 
 
+def _kept(batches: Iterator[Batch], ahead: deque[Batch]) -> Iterator[Batch]:
+    for batch in batches:
+        ahead.append(batch)
+        yield batch
+
+
 def _run(
-    model: Path,
-    tensors: Sequence[str],
+    found: Iterator[dict[str, Observed]],
+    ahead: deque[Batch],
     clips: CalibrationClips,
-    batch_size: int,
     cache: Path,
     key: dict[str, str],
     state: Observations,
     count: Callable[[int], None],
 ) -> None:
-    session = OnnxRuntimeSession(model, tensors, prepared=True, gpu_if_there=True)
     saved_at, saved_clips = time.monotonic(), len(state.done)
     try:
-        for names, batch in _batches(clips.read(state.done), batch_size):
-            observe(state, session.run(batch), tensors, names, rows_per_clip=-(-ROWS // len(clips)))
-            state.done += [digest(clip) for clip in batch]
-            count(len(batch) + len(clips.set_aside) - len(state.set_aside))
-            state.set_aside = dict(clips.set_aside)
+        for seen in found:
+            batch = ahead.popleft()
+            add(state, seen)
+            state.done += [digest(clip) for clip in batch.crops]
+            count(len(batch.crops) + len(batch.set_aside) - len(state.set_aside))
+            state.set_aside = batch.set_aside
             if time.monotonic() - saved_at > _SECONDS_BETWEEN_SAVES:
                 save_observations(cache, key, state)
                 saved_at, saved_clips = time.monotonic(), len(state.done)
@@ -100,16 +165,16 @@ def _run(
 
 
 def observe(
-    state: Observations, values: dict[str, Float32], tensors: Iterable[str], names: Sequence[str], rows_per_clip: int
-) -> None:
-    """Add one batch to the observations, for all tensors or none.
+    values: dict[str, Float32], tensors: Iterable[str], names: Sequence[str], rows_per_clip: int, before: int
+) -> dict[str, Observed]:
+    """Return the observations of one batch.
 
     Args:
-        state: changed in place.
         values: float32 by name: (B, tokens, channels), (B times sequences, tokens, channels) or (B, channels).
         tensors: the names to observe.
         names: names of the B clips, for messages.
-        rows_per_clip: how many rows to keep of each clip, until there are `ROWS`.
+        rows_per_clip: how many rows to keep of each clip.
+        before: clips before this batch, which the choice of rows depends on.
 
     Raises:
         CalibrationError: a value is NaN or infinite; the message names the tensor and the clip.
@@ -117,8 +182,14 @@ def observe(
     clips = {name: values[name].reshape(len(names), -1, values[name].shape[-1]) for name in tensors}
     seen = {name: _observe_one(name, rows, names) for name, rows in clips.items()}
     for name, new in seen.items():
+        new.rows = _some_rows(clips[name], rows_per_clip, before)
+    return seen
+
+
+def add(state: Observations, seen: dict[str, Observed]) -> None:
+    """Add the observations of the next batch; rows are kept until there are `ROWS`."""
+    for name, new in seen.items():
         old = state.tensors.get(name)
-        new.rows = _some_rows(clips[name], rows_per_clip, len(state.done))
         state.tensors[name] = new if old is None else _joined(old, new)
 
 
@@ -135,8 +206,15 @@ def _observe_one(name: str, values: Float32, names: Sequence[str]) -> Observed:
         )
     histogram = Histogram()
     histogram.add(values, largest)
-    ones = np.ones(len(flat), np.float32)
-    return Observed(histogram, channel_max, (ones @ flat).astype(np.float64), len(flat), flat[:0])
+    return Observed(histogram, channel_max, _channel_sum(flat), len(flat), flat[:0])
+
+
+def _channel_sum(flat: Float32) -> npt.NDArray[np.float64]:
+    """Add up rows in an order that, unlike a matrix product's, does not depend on the number of threads."""
+    whole = len(flat) // _ROWS_ADDED * _ROWS_ADDED
+    sums = flat[:whole].reshape(-1, _ROWS_ADDED, flat.shape[1]).sum(axis=1)
+    found: npt.NDArray[np.float64] = np.concatenate([sums, flat[whole:]]).sum(axis=0, dtype=np.float64)
+    return found
 
 
 def _joined(old: Observed, new: Observed) -> Observed:
@@ -160,14 +238,16 @@ def _some_rows(values: Float32, count: int, clips_before: int) -> Float32:
     return np.concatenate(kept)
 
 
-def _batches(clips: Iterator[tuple[str, UInt8]], size: int) -> Iterator[tuple[list[str], UInt8]]:
+def _batches(clips: CalibrationClips, done: Sequence[str], size: int) -> Generator[Batch, None, None]:
     names: list[str] = []
     crops: list[UInt8] = []
-    for name, clip in clips:
+    before = len(done)
+    for name, clip in clips.read(list(done)):
         names.append(name)
         crops.append(clip)
         if len(names) == size:
-            yield names, np.stack(crops)
+            yield Batch(names, np.stack(crops), before, dict(clips.set_aside))
+            before += size
             names, crops = [], []
     if names:
-        yield names, np.stack(crops)
+        yield Batch(names, np.stack(crops), before, dict(clips.set_aside))

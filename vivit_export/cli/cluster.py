@@ -14,6 +14,7 @@ from vivit_export.errors import UsageError, counted, option
 from vivit_export.runtime.session.triton.address import is_address
 
 if TYPE_CHECKING:
+    from vivit_export.calibration.collect import Observing
     from vivit_export.choices import CpuPrecision, Decode
     from vivit_export.cli.options import SamplingChoice
     from vivit_export.datasets.predict import Summary
@@ -55,19 +56,45 @@ class RayChoice(NamedTuple):
         return self.output
 
 
+class RayPlace(NamedTuple):
+    """Where the clips of a calibration are run; None: in this process."""
+
+    ray: str | None
+    gpu_share: float | None
+
+    def observing(self, progress: Progress) -> Observing | None:
+        """Return where; None: in this process.
+
+        Raises:
+            UsageError: the options conflict, or the address is none.
+            MissingDependencyError: Ray is not installed.
+        """
+        if self.ray is None:
+            RayChoice(None, None, self.gpu_share).refuse_without_ray()
+            return None
+        from vivit_export.datasets.calibrate import ObservingOnRay
+
+        return ObservingOnRay(self.ray, 1.0 if self.gpu_share is None else self.gpu_share, progress)
+
+
+_ray_option = click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="",
+    metavar="[ADDRESS]",
+    help="Run on Ray: on the cluster at HOST:PORT, or local.  [default: $RAY_ADDRESS, or local]",
+)
+_gpu_share_option = click.option(
+    "--gpu-share", type=float, help="Ray: share of a GPU that an engine takes.  [default: 1]"
+)
 ray_options = grouped(
     "cluster",
     RayChoice,
-    click.option(
-        "--ray",
-        is_flag=False,
-        flag_value="",
-        metavar="[ADDRESS]",
-        help="Run on Ray: on the cluster at HOST:PORT, or local.  [default: $RAY_ADDRESS, or local]",
-    ),
+    _ray_option,
     click.option("-o", "--output", type=PATH, metavar="DIR", help="Ray: folder for the results; a rerun goes on."),
-    click.option("--gpu-share", type=float, help="Ray: share of a GPU that an engine takes.  [default: 1]"),
+    _gpu_share_option,
 )
+ray_place_options = grouped("cluster", RayPlace, _ray_option, _gpu_share_option)
 
 
 class Asked(NamedTuple):

@@ -10,6 +10,7 @@ import click
 
 from vivit_export import __version__
 from vivit_export.choices import AttentionForm, Decode
+from vivit_export.cli.cluster import RayPlace, ray_place_options
 from vivit_export.cli.options import (
     Command,
     SamplingChoice,
@@ -191,6 +192,7 @@ def vivit_export(
 @click.option("--sensitivity", is_flag=True, help="Also measure how quantizing each layer changes the logits.")
 @rewrite_options
 @hub_options
+@ray_place_options
 @force_option
 @output_options
 def calibrate(
@@ -206,6 +208,7 @@ def calibrate(
     skip_rewrites: tuple[str, ...],
     revision: str | None,
     allow_pickle: bool,
+    cluster: RayPlace,
     force: bool,
     as_json: bool,
     progress: Silent,
@@ -226,10 +229,13 @@ def calibrate(
         force=force,
     )
     calibration.require_data(model)
+    observing = cluster.observing(progress)
     preview_checkpoint(model, revision=revision, allow_pickle=allow_pickle)
     from vivit_export.export.calibration_run import calibrate_model  # torch takes seconds to load: after the mistakes
 
-    ranges = calibrate_model(model, output, options=options, sensitivity=sensitivity, progress=progress)
+    ranges = calibrate_model(
+        model, output, options=options, sensitivity=sensitivity, progress=progress, observing=observing
+    )
     if as_json:
         show_json(ranges.to_json())
     else:

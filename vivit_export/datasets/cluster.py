@@ -19,27 +19,31 @@ import re
 import secrets
 import signal
 import socket
-from collections.abc import Generator, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from vivit_export import __version__
 from vivit_export.datasets.inputs import Partition
 from vivit_export.datasets.work import Batch, Engine, Job, Outcome, Probe, probe, read_batches
-from vivit_export.errors import EnvironmentFault, UsageError, option
+from vivit_export.errors import EnvironmentFault, UsageError, VivitExportError, option
 from vivit_export.leftovers import scratch
 from vivit_export.packages import how_to_install
 from vivit_export.signals import uninterrupted
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 LOCAL = "local"
 _ADDRESS = re.compile(r"(?P<host>[^\s/:\[\]]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
 _CONNECT_SECONDS = 5.0
 _TRIES = 3  # to start
 _BLOCK_BYTES = 32 << 20  # what a reader collects before an engine gets it
+_ITEMS_AHEAD = 2  # of each engine
 _PARTITIONS_AT_ONCE = 4096  # the list of these is what Ray holds in memory, besides batches
 
 
@@ -80,13 +84,67 @@ class Cluster:
         with _told():
             task = self._ray.remote(num_cpus=0 if gpus else 1, num_gpus=gpus)(probe)
             found: Probe = self._ray.get(task.remote(job))
-        if found.version != __version__:
-            raise EnvironmentFault(
-                f"the machines of {self.text} have vivit-export {found.version}, and this one {__version__}; install "
-                "one version on all"
-            )
+        self._require_version(found.version)
         if found.failure is not None:
             raise found.failure
+        return found
+
+    def require_version(self) -> None:
+        """Fail if a machine has another version of this package, or none, as `probe` does.
+
+        Raises:
+            EnvironmentFault: it is so.
+        """
+        with _told():
+            self._require_version(self._ray.get(self._ray.remote(num_cpus=0)(_version).remote()))
+
+    def _require_version(self, found: str) -> None:
+        if found != __version__:
+            raise EnvironmentFault(
+                f"the machines of {self.text} have vivit-export {found}, and this one {__version__}; install one "
+                "version on all"
+            )
+
+    def in_order(
+        self,
+        make: Callable[[], Callable[[Item], Result]],
+        items: Iterator[Item],
+        *,
+        engines: int,
+        gpus: float,
+    ) -> Generator[Result, None, None]:
+        """Apply a function to items in other processes, and yield the results in the order of the items.
+
+        A process that ends is replaced, and does again what it had begun. Few items are in memory at a time.
+
+        Args:
+            make: makes the function, once in each process; what it holds is sent once.
+            items: what it is applied to.
+            engines: how many processes.
+            gpus: share of a GPU of each.
+
+        Raises:
+            VivitExportError: what the function raised.
+            EnvironmentFault: Ray gave up.
+        """
+        with _told():
+            shared = self._ray.put(make)
+            actor = self._ray.remote(num_cpus=0, num_gpus=gpus, max_restarts=-1, max_task_retries=-1)(_FunctionActor)
+            actors = [actor.remote(shared) for _ in range(engines)]
+        begun: deque[Any] = deque()
+        for number, item in enumerate(items):
+            with _told():
+                begun.append(actors[number % engines].apply.remote(item))
+            if len(begun) == _ITEMS_AHEAD * engines:
+                yield self._result(begun.popleft())
+        while begun:
+            yield self._result(begun.popleft())
+
+    def _result(self, reference: Any) -> Any:
+        with _told():
+            found = self._ray.get(reference)
+        if isinstance(found, VivitExportError):
+            raise found
         return found
 
     def engines(self, share: float, device: str | None) -> tuple[int, float]:
@@ -158,6 +216,25 @@ class _EngineActor:
         head: Batch = pickle.loads(row["batch"])
         rows = np.frombuffer(row["rows"], head.rows.dtype).reshape(-1, *head.rows.shape[1:])
         return {"outcome": pickle.dumps(self._engine.run(replace(head, rows=rows)))}
+
+
+class _FunctionActor:
+    """Apply a function; an error of ours is a result, so that it arrives as it is."""
+
+    def __init__(self, make: Callable[[], Callable[[Any], Any]]) -> None:
+        self._make, self._function = make, cast("Callable[[Any], Any] | None", None)
+
+    def apply(self, item: Any) -> Any:
+        try:
+            if self._function is None:
+                self._function = self._make()
+            return self._function(item)
+        except VivitExportError as e:
+            return e
+
+
+def _version() -> str:
+    return __version__
 
 
 @contextmanager

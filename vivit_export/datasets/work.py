@@ -29,6 +29,7 @@ from vivit_export.runtime.clips.windows import WindowRule
 from vivit_export.runtime.predict import Item, VideoPrediction, result_of, rows_of_each, works_of
 from vivit_export.runtime.select import open_session
 from vivit_export.runtime.session.backend import Float32
+from vivit_export.runtime.session.onnxruntime import sharing_cores
 from vivit_export.runtime.session.prediction import Prediction
 from vivit_export.runtime.session.session import Session
 
@@ -280,7 +281,8 @@ def open_bundle(job: Job) -> Bundle:
 
 def _opened(job: Job) -> Session:
     on = (job.engine, job.device, job.cpu_precision)
-    return open_session(open_bundle(job), *on, self_test=job.self_test)
+    with sharing_cores():
+        return open_session(open_bundle(job), *on, self_test=job.self_test)
 
 
 def probe(job: Job) -> Probe:

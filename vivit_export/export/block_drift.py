@@ -65,15 +65,19 @@ def block_drift(bundle: Bundle, checkpoint: Checkpoint, clips: npt.NDArray[Any],
     taps = [str(step.value.name) for step in steps]
     worst: list[Tap] = []
     rows: list[tuple[Outputs, Outputs | None, Outputs]] = []
+
+    def one(clip: npt.NDArray[Any], pixel: Float32) -> list[Tap]:  # a function, so that its taps end with it
+        exact, reference = run_tapped(checkpoint, pixel[None], Precision.FP32)
+        rounded, low = run_tapped(checkpoint, pixel[None], base) if rounds else (exact, None)
+        results = session.run(clip[None])
+        rows.append((reference, low, {name: results[name] for name in wanted}))
+        ours = list(results.values())[: len(taps)]
+        return [_compared(*row) for row in zip(steps, ours, rounded, exact, strict=False)]
+
     with emulated_session(model, outputs=[*taps, *(name for name in wanted if name not in taps)]) as session:
         for clip, pixel in zip(clips, pixels, strict=True):
-            exact, reference = run_tapped(checkpoint, pixel[None], Precision.FP32)
-            rounded, low = run_tapped(checkpoint, pixel[None], base) if rounds else (exact, None)
-            results = session.run(clip[None])
-            ours = list(results.values())[: len(taps)]
-            found = [_compared(*row) for row in zip(steps, ours, rounded, exact, strict=False)]
+            found = one(clip, pixel)
             worst = [_worse(*pair) for pair in zip(worst, found, strict=True)] if worst else found
-            rows.append((reference, low, {name: results[name] for name in wanted}))
         ran = f"{session.name}, {bundle.precision} rounding emulated" if rounds else session.name
     named = _budgeted(worst, bundle.precision)
     report = TapReport(ran, base, named, find_suspect(named, steps, bundle.precision))

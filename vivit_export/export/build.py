@@ -16,6 +16,7 @@ from vivit_export.export.engine.compile import EngineRequest, build_engine
 from vivit_export.export.engine.options import EngineOptions
 from vivit_export.export.engine.plan import prove
 from vivit_export.export.engine.promise import kept_attentions, kept_products, promised_linears
+from vivit_export.export.failed import keeping_the_report
 from vivit_export.export.verify import verify_engine
 from vivit_export.files import sha256_of, write_json
 from vivit_export.flavour import Flavour
@@ -128,7 +129,7 @@ def build_engines(
         UsageError: the options conflict.
         BundleError: the bundle is damaged.
         EnvironmentFault: nothing can be built on this machine.
-        DriftError: an engine computes wrongly on this machine; the bundle is as it was.
+        DriftError: an engine computes wrongly on this machine; the bundle is as it was, and the report is beside it.
         OutputError: an engine of that name exists, or the bundle cannot be replaced.
     """
     progress = progress if progress is not None else Silent()
@@ -155,7 +156,8 @@ def build_engines(
         return content
 
     require_new(source.engines)
-    return amend(source.path, add_engines, progress)
+    with keeping_the_report(source.path, progress):
+        return amend(source.path, add_engines, progress)
 
 
 def _available(targets: Sequence[str], options: EngineOptions, progress: Progress) -> list[Flavour]:

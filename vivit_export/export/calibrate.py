@@ -21,7 +21,7 @@ from vivit_export.bundle import MODEL
 from vivit_export.bundle.manifest import ClipsRecord
 from vivit_export.calibration.cache import default_cache
 from vivit_export.calibration.clips import FEWEST_CLIPS, GOOD_CLIPS, CalibrationClips, find_calibration_clips
-from vivit_export.calibration.collect import collect
+from vivit_export.calibration.collect import Observing, collect, observe_here
 from vivit_export.calibration.linears import LinearGroup
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.calibration.ranges import Ranges, read_ranges
@@ -54,6 +54,7 @@ def obtain_ranges(
     *,
     attention: bool = False,
     skip_rewrites: Sequence[str] = (),
+    observing: Observing = observe_here,
 ) -> Ranges:
     """Read ranges, or calibrate.
 
@@ -66,6 +67,7 @@ def obtain_ranges(
         progress: receives each stage.
         attention: also find the ranges of Q, K and V.
         skip_rewrites: what was left out of ``rewritten``, for messages.
+        observing: see `collect`.
 
     Raises:
         ClipError: the clips cannot be used.
@@ -94,7 +96,9 @@ def obtain_ranges(
         )
     contract = calibration_contract(checkpoint, model, clip)
     return _calibrate(
-        _Calibration(model, groups, blocks, contract, checkpoint.anatomy.tokens, key, precision, options), progress
+        _Calibration(model, groups, blocks, contract, checkpoint.anatomy.tokens, key, precision, options),
+        observing,
+        progress,
     )
 
 
@@ -135,7 +139,7 @@ class _Calibration:
         return [*(group.tensor for group in self.groups), *(name for names in self.blocks.values() for name in names)]
 
 
-def _calibrate(job: _Calibration, progress: Progress) -> Ranges:
+def _calibrate(job: _Calibration, observing: Observing, progress: Progress) -> Ranges:
     options = job.options
     with ExitStack() as stack:
         with progress.stage("find the calibration clips"):
@@ -152,8 +156,9 @@ def _calibrate(job: _Calibration, progress: Progress) -> Ranges:
             save_graph(job.model, folder)
             try:
                 state = collect(
-                    folder / MODEL, job.tensors, clips, tokens=job.tokens, cache=cache, key=key, count=count
-                )
+                    folder / MODEL, job.tensors, clips, tokens=job.tokens, cache=cache, key=key, count=count,
+                    observing=observing,
+                )  # fmt: skip
             except KeyboardInterrupt:
                 progress.note(f"the clips done so far are kept in {cache}; the same command continues with the others")
                 raise

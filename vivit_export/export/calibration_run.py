@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from vivit_export.calibration.collect import Observing, observe_here
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.calibration.ranges import Ranges
 from vivit_export.choices import CalibrationMethod, Decode
@@ -120,6 +121,7 @@ def calibrate_model(
     *,
     options: ExportOptions,
     sensitivity: bool = False,
+    observing: Observing | None = None,
     progress: Progress | None = None,
 ) -> Ranges:
     """Calibrate a checkpoint with the options of an export; see `calibrate`.
@@ -129,6 +131,8 @@ def calibrate_model(
         output: file to write, to a temporary file that is then renamed; None: nothing is written.
         options: as for the exports that will use the ranges: precision, calibration, sampling, rewrites.
         sensitivity: also measure how quantizing each layer changes the logits.
+        observing: where the clips are run, such as `vivit_export.datasets.calibrate.ObservingOnRay`; None: in this
+            process.
         progress: receives each stage.
 
     Raises:
@@ -164,6 +168,7 @@ def calibrate_model(
         options.calibration,
         progress,
         attention=options.fp8_attention,
+        observing=observing or observe_here,
     )
     if sensitivity:
         ranges = _with_sensitivity(ranges, checkpoint, rewritten, options, progress)

@@ -1,4 +1,4 @@
-"""What an export whose check fails leaves: no bundle, but a folder beside it with the report.
+"""What an export or a build whose check fails leaves: a folder beside the bundle, or its place, with the report.
 
 ``NAME.failed`` holds ``report.html``, ``report.json`` and ``report.txt``. The next run that fails replaces it, and one
 that succeeds removes it, so that it always tells of the last run. It has no ``bundle.json``, so nothing takes it for a
@@ -36,11 +36,14 @@ class FailedCheckError(DriftError):
         content: that, with the check.
         pictures: of its clips; see `render_html`.
         consequence: see `DriftReport.require`.
+        failure: what failed, as a sentence; None: the first failure of the check.
     """
 
-    def __init__(self, content: Content, pictures: Mapping[int, str], consequence: str) -> None:
+    def __init__(
+        self, content: Content, pictures: Mapping[int, str], consequence: str, *, failure: str | None = None
+    ) -> None:
         assert content.checks is not None
-        super().__init__(content.checks.failures()[0] + consequence)
+        super().__init__((failure or content.checks.failures()[0]) + consequence)
         self.content = content
         self.pictures = pictures
 

@@ -16,12 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from vivit_export.bundle import GOLDEN, write_manifest
-from vivit_export.bundle.checks import Gate
-from vivit_export.bundle.engines import EngineRecord, Verification
+from vivit_export.bundle.checks import Run
+from vivit_export.bundle.engines import Verification
 from vivit_export.bundle.manifest import Content
-from vivit_export.errors import BuildError, DriftError, EnvironmentFault, InputError, VivitExportError, option
+from vivit_export.errors import BuildError, EnvironmentFault, InputError, VivitExportError, option
+from vivit_export.export.failed import FailedCheckError
 from vivit_export.progress import Progress
 from vivit_export.records import JsonObject, from_json
+from vivit_export.report.html import golden_pictures
 
 _WORKER = "vivit_export.export.engine.golden_worker"
 _KINDS = {kind.exit_code: kind for kind in (InputError, BuildError, EnvironmentFault)}
@@ -41,7 +43,7 @@ def verify_engine(folder: Path, content: Content, name: str, progress: Progress)
         The content, in which the engine's record has this device under ``verified_on``, if it ran.
 
     Raises:
-        DriftError: its results are beyond the gate.
+        FailedCheckError: its results are beyond the gate.
         BuildError: it crashed.
         EnvironmentFault: it fits this machine but does not run, as without enough GPU memory.
     """
@@ -58,19 +60,25 @@ def verify_engine(folder: Path, content: Content, name: str, progress: Progress)
         progress.note(f"{name} was not run: {answer['left_out']}; {_LATER}")
         return content
     verified = from_json(Verification, answer["verification"], "verification")
-    _require(verified, content.checks.gate, content.engines[name], name)
+    _require(folder, content, verified, name)
     record = replace(content.engines[name], verified_on=(verified,))
     return replace(content, engines={**content.engines, name: record})
 
 
-def _require(verified: Verification, gate: Gate, engine: EngineRecord, name: str) -> None:
+def _require(folder: Path, content: Content, verified: Verification, name: str) -> None:
+    checks = content.checks
+    assert checks is not None
     for figures in verified.batches:
-        beyond = gate.violations(figures.drift)
+        beyond = checks.gate.violations(figures.drift)
         if beyond:
-            raise DriftError(
-                f"{name} computes wrongly on {verified.device} (driver {verified.driver}) at batch {figures.batch}: "
-                f"{'; '.join(beyond)}; no engine was added: build with another version of {engine.flavour.product}, "
-                "update the driver, or export in a wider type"
+            runs = tuple(Run(f"{name} on {verified.device}", one.batch, True, one.drift) for one in verified.batches)
+            raise FailedCheckError(
+                replace(content, checks=replace(checks, runs=(*checks.runs, *runs))),
+                golden_pictures(folder, content),
+                f"; no engine was added: build with another version of {content.engines[name].flavour.product}, "
+                "update the driver, or export in a wider type",
+                failure=f"{name} computes wrongly on {verified.device} (driver {verified.driver}) at batch "
+                f"{figures.batch}: {'; '.join(beyond)}",
             )
 
 

@@ -18,6 +18,7 @@ from vivit_export.bundle.graph import require_sound_graph
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.errors import EnvironmentFault
 from vivit_export.packages import ORT_WITH_CODES_BESIDE_ATTENTION, is_older
+from vivit_export.runtime.session.onnxruntime import _options, sharing_cores
 
 
 @pytest.mark.parametrize(("starts", "device"), [(True, "cuda"), (False, "cpu")])
@@ -91,6 +92,17 @@ def test_cuda_runs_narrow_types_with_fused_attention_where_that_loads(
     fused = "3 fused" in said
     assert (b"MultiHeadAttention" in model) == fused
     assert (onnx.load_model_from_string(model) == onnx.load(bundles.demo(precision=precision).model)) == (not fused)
+
+
+def test_idle_threads_sleep_where_others_need_the_cores() -> None:
+    need("onnxruntime")
+    import onnxruntime
+
+    key = "session.intra_op.allow_spinning"
+    with sharing_cores():
+        assert _options(onnxruntime).get_session_config_entry(key) == "0"
+    with pytest.raises(RuntimeError):  # there is no such entry
+        _options(onnxruntime).get_session_config_entry(key)
 
 
 def test_steps_of_a_cpu_engine_are_one(bundles: Bundles) -> None:

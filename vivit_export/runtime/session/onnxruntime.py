@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,7 @@ _TOKENS_PER_CALL = 4096
 # On the GPU the graph is as portable as its memory: what a profile would say by default.
 _CLIPS_PER_CALL_CUDA = 8
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_shares_cores = ContextVar("shares_cores", default=False)
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
@@ -184,7 +187,22 @@ def _prepared(model: Path, taps: Sequence[str]) -> bytes:
 def _options(onnxruntime: Any) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    if _shares_cores.get():
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
+
+
+@contextmanager
+def sharing_cores() -> Iterator[None]:
+    """Let sessions that are opened meanwhile sleep when they wait, because others need the cores.
+
+    ONNX Runtime's threads wait for the next work in a loop, which answers sooner and takes the time of those who read.
+    """
+    before = _shares_cores.set(True)
+    try:
+        yield
+    finally:
+        _shares_cores.reset(before)
 
 
 def _load(

@@ -1,0 +1,89 @@
+"""VideoMAE's and TimeSformer's processors: their JSON is read as transformers reads it, and the pixels are its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    IMAGENET_STANDARD_MEAN,
+    IMAGENET_STANDARD_STD,
+)
+
+from vivit_export.contract import Clip
+from vivit_export.export.checkpoint.load import image_processor
+from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
+from vivit_export.runtime.clips.pixels.processor_config import read_preprocess
+
+CROP = {"crop_size": {"height": 24, "width": 24}}
+# As people's folders have them: of transformers 4 and 5, of a TimeSformer of Facebook's, and with switches.
+JSONS: dict[str, dict[str, Any]] = {
+    "defaults": {"image_processor_type": "VideoMAEImageProcessor", **CROP},
+    "version-5": {"image_processor_type": "VideoMAEImageProcessorPil", "size": {"shortest_edge": 30}, **CROP},
+    "feature-extractor": {
+        "feature_extractor_type": "VideoMAEFeatureExtractor",
+        "size": 28,
+        "crop_size": 24,
+        "do_center_crop": True,
+        "do_normalize": True,
+        "do_resize": True,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+        "resample": 2,
+    },
+    "timesformer": {
+        "image_processor_type": "VideoMAEImageProcessor",
+        "image_mean": [0.45, 0.45, 0.45],
+        "image_std": [0.225, 0.225, 0.225],
+        "rescale_factor": 0.00392156862745098,
+        "size": {"height": 24, "width": 32},
+        **CROP,
+    },
+    "not-normalized": {"image_processor_type": "VideoMAEImageProcessor", "do_normalize": False, **CROP},
+    "not-rescaled": {"image_processor_type": "VideoMAEImageProcessor", "do_rescale": False, "do_resize": False, **CROP},
+    "an offset is no field of it": {"image_processor_type": "VideoMAEImageProcessor", "offset": True, **CROP},
+}
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(16, 90), st.integers(16, 90), st.integers(0, 2**32 - 1))
+@pytest.mark.parametrize("fields", JSONS.values(), ids=JSONS)
+def test_pixels_are_bit_equal(
+    tmp_path_factory: pytest.TempPathFactory, fields: dict[str, Any], height: int, width: int, seed: int
+) -> None:
+    folder = tmp_path_factory.mktemp("processor")
+    (folder / "preprocessor_config.json").write_text(json.dumps(fields))
+    frames = np.random.default_rng(seed).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+    processor = image_processor("VideoMAEImageProcessor").from_pretrained(folder)
+    expected = processor(list(frames), input_data_format="channels_last", return_tensors="np")["pixel_values"]
+    preprocess = read_preprocess(folder, (24, 24), "VideoMAEImageProcessor")
+    found = Preprocessor(Clip(2, 24, 24, (2, 8, 8)), preprocess)(frames)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "std"),
+    [
+        ("VideoMAEVideoProcessor", IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD),
+        ("TimesformerVideoProcessor", IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
+    ],
+)
+def test_fields_of_a_video_processor_are_read(tmp_path: Path, name: str, mean: list[float], std: list[float]) -> None:
+    (tmp_path / "video_preprocessor_config.json").write_text(json.dumps({"video_processor_type": name, **CROP}))
+    found = read_preprocess(tmp_path, (24, 24), "VideoMAEImageProcessor")
+    assert (found.shortest_edge, found.rescale_factor, found.offset) == (224, 1 / 255, False)
+    assert (found.mean, found.std) == (tuple(mean), tuple(std))
+
+
+def test_a_json_without_a_class_is_the_familys(tmp_path: Path) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(CROP))
+    found = read_preprocess(tmp_path, (24, 24), "VideoMAEImageProcessor")
+    assert (found.processor, found.shortest_edge, found.offset) == ("VideoMAEImageProcessor", 224, False)
+    assert read_preprocess(tmp_path, (24, 24)).offset
