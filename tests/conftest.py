@@ -15,6 +15,7 @@ from capabilities import pytest_configure, pytest_runtest_setup  # noqa: F401  h
 from command_line import cli, demo_bundle, demo_export  # noqa: F401  fixtures
 from exporter import EXPORTER, is_for_torch
 from fake_nvidia_smi import smi  # noqa: F401  fixture
+from shared import shared_folder
 from simulated_tensorrt import tensorrt_bindings, tensorrt_libraries, tensorrt_version  # noqa: F401  fixtures
 from small_bundle import home  # noqa: F401  fixture
 from small_disk import small_disk  # noqa: F401  fixture
@@ -64,10 +65,12 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
-    """Exported demo bundles, shared by all tests."""
+    """Exported demo bundles, shared by all tests and all processes of a run."""
     from bundles import Bundles
 
-    return Bundles(tmp_path_factory.mktemp("bundles"))
+    root = shared_folder(tmp_path_factory) / "demo-bundles"
+    root.mkdir(exist_ok=True)
+    return Bundles(root)
 
 
 @pytest.fixture(scope="session")

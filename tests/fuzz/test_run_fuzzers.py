@@ -13,10 +13,10 @@ import run_fuzzers
 from bundles import need
 from capabilities import missing
 from corpora import inputs
-from cpp_project import shared_folder
 from differential import Readers, is_passed_over
 from filelock import FileLock
 from mutation import mutated
+from shared import shared_folder
 from targets import ALL, JSON_TARGETS
 
 SECONDS = int(os.environ.get("VIVIT_FUZZ_SECONDS", "2"))

@@ -6,10 +6,9 @@ import hashlib
 import importlib.util
 import json
 import shutil
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ import onnx
 import pytest
 from capabilities import missing
 from exporter import EXPORTER, export_demo, golden_of_the_demo
+from filelock import FileLock
 from made_records import engine_record
 
 import vivit_export as ve
@@ -24,53 +24,32 @@ from vivit_export.bundle import MODEL_DATA, Bundle, read_bundle, write_manifest
 from vivit_export.bundle.engines import Profile
 from vivit_export.records import to_json
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from vivit_export.export.checkpoint.load import Checkpoint
-
 
 class Bundles:
-    """Exports the demo, each set of options once."""
+    """Exports the demo, each set of options once for all processes of a run: they share the folder `root`."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._made: dict[str, Bundle] = {}
-        self._traced: dict[tuple[str, ...], ir.Model] = {}
 
     def demo(self, **options: Any) -> Bundle:
         """A bundle, shared by all tests: not to be changed."""
         key = json.dumps(options, sort_keys=True, default=repr)
         if key not in self._made:
-            target = self._root / str(len(self._made))
-            options = {"targets": ("onnx",), "check": False, **options}
-            if EXPORTER:
-                export_demo(target, options)
-                self._made[key] = read_bundle(target)
-                return self._made[key]
-            from vivit_export.export.graph import build
-
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(build, "trace", self._trace)
-                made = ve.export_model("demo", target, **options)
-            self._made[key] = made
+            target = self._root / hashlib.sha256(key.encode()).hexdigest()[:16]
+            with FileLock(f"{target}.lock"):
+                if not target.exists():
+                    _export(target, {"targets": ("onnx",), "check": False, **options})
+            self._made[key] = read_bundle(target)
         return self._made[key]
-
-    def _trace(self, checkpoint: Checkpoint, outputs: Sequence[str]) -> ir.Model:
-        """Trace once, as that takes most of an export's time."""
-        from vivit_export.export.graph import trace
-
-        names = tuple(outputs)
-        if names not in self._traced:
-            self._traced[names] = trace.trace(checkpoint, names)
-        return self._traced[names].clone()
 
     @cached_property
     def golden(self) -> dict[str, npt.NDArray[Any]]:
         """Crops ``frames`` (3, T, H, W, 3) with eager fp32 ``logits`` and ``embedding``."""
         contract = self.demo().contract
         if EXPORTER:
-            return golden_of_the_demo(self._root, contract)
+            with FileLock(self._root / "golden.lock"):
+                return golden_of_the_demo(self._root, contract)
         from vivit_export.export.checkpoint.load import load_checkpoint
         from vivit_export.export.clips import load_check_clips
 
@@ -81,6 +60,19 @@ class Bundles:
     def copy(self, to: Path, **options: Any) -> Path:
         """A copy that a test may damage."""
         return Path(shutil.copytree(self.demo(**options).path, to))
+
+
+def _export(target: Path, options: dict[str, Any]) -> None:
+    if EXPORTER:
+        export_demo(target, options)
+        return
+    from traces import traced_once
+
+    import vivit_export.export.graph.build as build
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "trace", traced_once)  # whatever the test that comes first puts there
+        ve.export_model("demo", target, **options)
 
 
 def need(*packages: str) -> None:

@@ -19,10 +19,10 @@ import outliers as outliers
 import pytest
 import torch
 import transformers
+from traces import traced_once
 
 from vivit_export.errors import CheckpointError
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
-from vivit_export.export.graph.trace import trace
 
 ROOT = Path(__file__).parents[2]
 LEGACY = ROOT / "tests/data/vivit-4.46"
@@ -48,7 +48,6 @@ class Checkpoints:
         self._root = root
         self._folders: dict[str, Path] = {}
         self._loaded: dict[str, Checkpoint] = {}
-        self._traced: dict[str, ir.Model] = {}
 
     def folder(self, *, headless: bool = False, **fields: Any) -> Path:
         """Folder of a checkpoint, shared by all tests: not to be written to."""
@@ -74,12 +73,8 @@ class Checkpoints:
 
     def trace(self, **fields: Any) -> ir.Model:
         """A fresh copy of its traced graph, with all outputs it has."""
-        key = _key(fields.get("headless", False), fields)
-        if key not in self._traced:
-            checkpoint = self.load(**fields)
-            outputs = ("logits", "embedding") if checkpoint.has_head else ("embedding",)
-            self._traced[key] = trace(checkpoint, outputs)
-        return self._traced[key].clone()
+        checkpoint = self.load(**fields)
+        return traced_once(checkpoint, ("logits", "embedding") if checkpoint.has_head else ("embedding",))
 
 
 def _key(headless: bool, fields: dict[str, Any]) -> str:

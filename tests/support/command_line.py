@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from click.testing import CliRunner, Result
 from console import Exported, console, tree
 from exporter import EXPORTER
 from filelock import FileLock
+from shared import shared_folder
 
 Cli = Callable[..., Result]
 
@@ -36,8 +36,7 @@ def error_of(result: Result) -> str:
 @pytest.fixture(scope="session")
 def demo_export(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """The demo exported by the installed command, once for all processes of a run; not to be modified."""
-    base = tmp_path_factory.getbasetemp()
-    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "demo-export"
+    home = shared_folder(tmp_path_factory) / "demo-export"
     printed = home / "printed.json"
     with FileLock(f"{home}.lock"):
         if not printed.exists():

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from capabilities import fetched
 
 TESTS = Path(__file__).parents[1] / "cpp"
@@ -128,12 +126,6 @@ class Libav:
 def hashes_of(frames: Iterable[np.ndarray]) -> list[str]:
     """The SHA-256 of each frame, as the test program of `Libav` gives it."""
     return [hashlib.sha256(frame.tobytes()).hexdigest() for frame in frames]
-
-
-def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all processes of one run of the tests have in common."""
-    own = tmp_path_factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 def find_clang() -> list[str | Path]:

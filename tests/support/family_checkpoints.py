@@ -15,9 +15,9 @@ import onnx_ir as ir
 import torch
 import transformers
 from checkpoints import normal_pixels
+from traces import traced_once
 
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
-from vivit_export.export.graph.trace import trace
 from vivit_export.families.networks.vivit_factorised_modeling import register
 
 _TINY: dict[str, Any] = {
@@ -65,15 +65,10 @@ def loaded(case: str, *, headless: bool = False) -> Checkpoint:
     return load_checkpoint(str(folder(case, headless=headless)))
 
 
-@cache
-def _traced(case: str, headless: bool) -> ir.Model:
-    checkpoint = loaded(case, headless=headless)
-    return trace(checkpoint, ("logits", "embedding") if checkpoint.has_head else ("embedding",))
-
-
 def traced(case: str, *, headless: bool = False) -> ir.Model:
     """Return a copy of the traced graph."""
-    return _traced(case, headless).clone()
+    checkpoint = loaded(case, headless=headless)
+    return traced_once(checkpoint, ("logits", "embedding") if checkpoint.has_head else ("embedding",))
 
 
 @torch.inference_mode()

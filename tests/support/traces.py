@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 _USER = "vivit_export.export.graph.build.trace"
+_DONE: dict[tuple[str, ...], ir.Model] = {}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,10 +26,8 @@ def _trace_once() -> Iterator[None]:
     if EXPORTER:
         yield
         return
-    from vivit_export.export.graph.trace import trace
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_USER, _remembering(trace))
+        patch.setattr(_USER, traced_once)
         yield
 
 
@@ -40,16 +39,14 @@ def traced_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_USER, trace)
 
 
-def _remembering(trace: Callable[[Checkpoint, Sequence[str]], ir.Model]) -> Callable[..., ir.Model]:
-    done: dict[object, ir.Model] = {}
+def traced_once(checkpoint: Checkpoint, outputs: Sequence[str]) -> ir.Model:
+    """A fresh copy of a network's traced graph, made once in this process."""
+    from vivit_export.export.graph.trace import trace
 
-    def traced(checkpoint: Checkpoint, outputs: Sequence[str]) -> ir.Model:
-        key = (_identity(checkpoint), *outputs)
-        if key not in done:
-            done[key] = trace(checkpoint, outputs)
-        return done[key].clone()
-
-    return traced
+    key = (_identity(checkpoint), *outputs)
+    if key not in _DONE:
+        _DONE[key] = trace(checkpoint, outputs)
+    return _DONE[key].clone()
 
 
 def _identity(checkpoint: Checkpoint) -> str:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from bundles import Bundles, add_plan
 from capabilities import fetched, missing
-from cpp_project import BUILD_SECONDS, TESTS, Cpp, Libav, Libraries, run, shared_folder, write_y4m
+from cpp_project import BUILD_SECONDS, TESTS, Cpp, Libav, Libraries, run, write_y4m
 from filelock import FileLock
+from shared import shared_folder
 
 from vivit_export import demo
 from vivit_export.bundle.engines import Verification
