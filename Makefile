@@ -23,19 +23,24 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-# Bundles come from the other environment, which has torch.
+# Bundles come from the other environment, which has torch. What tests fetch is linked from there, but for TensorRT's
+# bindings, which are for one Python; uv shares the files of packages with its cache.
 define test_serving
-	$(1) -m venv $(2)
-	$(2)/bin/python -m pip install --quiet --constraint $(3) --editable ".[cpu,openvino,rtx,sign,triton,dev]" onnx-ir onnxscript
-	VIVIT_TEST_EXPORTER=$(abspath $(BIN)/python) $(2)/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(SERVING)
+	$(BIN)/python -m pip install --quiet "uv>=0.5"
+	$(BIN)/uv venv --quiet --seed --allow-existing --python $(1) $(2)
+	$(BIN)/uv pip install --quiet --python $(2)/bin/python --constraint $(3) --editable ".[cpu,openvino,rtx,sign,triton,dev]" onnx-ir onnxscript
+	mkdir -p $(2)/share
+	for there in $(filter-out %/man %/tensorrt-bindings,$(wildcard $(abspath $(VENV))/share/*)); do ln -sfn $$there $(2)/share/; done
+	VIVIT_TEST_EXPORTER=$(abspath $(BIN)/python) $(2)/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --junitxml=$(2)/junit.xml $(SERVING)
+	$(2)/bin/python tools/record_versions.py serving $(4) $(2)/junit.xml
 endef
 
 test-lowest: $(READY)
-	$(call test_serving,$(PYTHON),$(VENV)-lowest,constraints-lowest.txt)
+	$(call test_serving,$(PYTHON),$(VENV)-lowest,constraints-lowest.txt,lowest)
 
 # make test-compat OTHER=python3.13
 test-compat: $(READY)
-	$(call test_serving,$(OTHER),$(VENV)-$(notdir $(OTHER)),constraints.txt)
+	$(call test_serving,$(OTHER),$(VENV)-$(notdir $(OTHER)),constraints.txt,newest)
 
 # Ten minutes for each reader of what others hand us: three hours.
 fuzz: $(READY)

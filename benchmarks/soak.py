@@ -7,7 +7,7 @@
 Each request is a batch of random size, of clips whose logits are known; one in a hundred is bad in one of several ways,
 and must be refused with a sentence. ``--server`` does the same through a real tritonserver. Meanwhile clients are
 killed in the middle of a request, and the server is killed and started again, which clients may notice only as an
-error. Results are added to ``results/reliability/soak.json``.
+error. Results are added to ``results/reliability/soak.json`` and ``soak_server.json``.
 """
 
 from __future__ import annotations
@@ -183,14 +183,14 @@ def resident_bytes(pid: int | str = "self") -> int:
 
 
 @contextmanager
-def adding(folder: Path) -> Iterator[dict[str, Any]]:
+def adding(folder: Path, name: str) -> Iterator[dict[str, Any]]:
     """Lend the results so far, and write them with what was added."""
-    path = folder / "soak.json"
+    path = folder / f"{name}.json"
     content = json.loads(path.read_text()) if path.exists() else {}
     content["environment"] = environment()
     yield content
     content["environment"]["load_after"] = round(os.getloadavg()[0], 2)
-    print(write_results("soak", content, folder))
+    print(write_results(name, content, folder))
 
 
 @click.command()
@@ -204,8 +204,8 @@ def adding(folder: Path) -> Iterator[dict[str, Any]]:
     "--results", "folder", type=click.Path(path_type=Path), default=RESULTS / "reliability", help="Folder to write to."
 )
 def main(bundle: Path, server: bool, requests: int, threads: int, bad_share: float, most: int, folder: Path) -> None:
-    """Write benchmarks/results/reliability/soak.json."""
-    with adding(folder) as content:
+    """Write benchmarks/results/reliability/soak.json, or soak_server.json."""
+    with adding(folder, "soak_server" if server else "soak") as content:
         if server:
             from soak_server import soak_server
 

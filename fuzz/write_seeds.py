@@ -85,6 +85,8 @@ _CONFIGS = {
     "encoder.json": b'{"model_type": "vivit_factorised", "factorisation": "encoder", "temporal_num_hidden_layers": 2}',
     "self_attention.json": b'{"model_type": "vivit_factorised", "factorisation": "self_attention", "num_frames": 8}',
     "dot_product.json": b'{"model_type": "vivit_factorised", "factorisation": "dot_product", "id2label": {"0": "a"}}',
+    "videomae.json": b'{"model_type": "videomae", "num_frames": 16, "use_mean_pooling": true, "patch_size": 16}',
+    "timesformer.json": b'{"model_type": "timesformer", "num_frames": 8, "attention_type": "divided_space_time"}',
 }
 _PROCESSORS = {
     "size.json": b'{"size": {"height": 224, "width": 224}, "crop_size": 224, "offset": false, "resample": 3}',

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 from bundles import need
 from capabilities import pytest_configure, pytest_runtest_setup  # noqa: F401  hooks
@@ -20,6 +21,9 @@ from small_disk import small_disk  # noqa: F401  fixture
 from traces import _trace_once, traced_anew  # noqa: F401  fixtures
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported, which nothing above does
+# A machine that others use too may take seconds for what takes milliseconds.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 # Threads that wait for each other in turns cost more than they gain: measured, 1.5 times the processor time.
 if _workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _workers)))

@@ -15,7 +15,7 @@ import pytest
 
 from vivit_export.errors import EnvironmentFault, MissingDependencyError
 from vivit_export.flavour import Flavour
-from vivit_export.packages import EXTRAS, LOWEST_PYAV, missing_package, naming_the_extra, require_version
+from vivit_export.packages import BASE, EXTRAS, LOWEST_PYAV, missing_package, naming_the_extra, require_version
 
 ROOT = Path(__file__).parents[1]
 PROJECT = project_file.project()
@@ -56,6 +56,10 @@ def test_every_package_of_the_extra_is_known() -> None:
     assert {name for name, extra in EXTRAS.items() if extra == "export"} - brought_along == declared
 
 
+def test_the_base_install_is_known() -> None:
+    assert {name.replace("PIL", "pillow") for name in BASE} == set(lower_bounds(PROJECT["dependencies"]))
+
+
 def test_the_base_install_is_for_serving() -> None:
     assert not set(lower_bounds(PROJECT["dependencies"])) & {name.replace("_", "-") for name in EXTRAS}
 
@@ -66,6 +70,7 @@ def test_the_base_install_is_for_serving() -> None:
         ("torch", '"vivit-export[export]"'),
         ("onnx_ir.passes", '"vivit-export[export]"'),
         ("numpy", "vivit-export"),
+        ("httpx", "httpx"),  # of huggingface_hub: installing vivit-export again would not bring it
         ("cryptography.x509", '"vivit-export[sign]"'),
         ("ray", '"vivit-export[ray]"'),
         ("pyarrow.parquet", '"vivit-export[ray]"'),

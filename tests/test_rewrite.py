@@ -19,12 +19,12 @@ def test_the_precision_decides() -> None:
     chosen = {precision: set(Rewrite) - set(choose_rewrites(precision)) for precision in Precision}
     assert chosen == {
         Precision.FP32: {Rewrite.QUERY_BIAS, Rewrite.HEAD_SCALES},
-        Precision.FP16: {Rewrite.HEAD_SCALES},
-        Precision.BF16: {Rewrite.HEAD_SCALES},
-        Precision.INT8: set(),
-        Precision.FP8: set(),
+        Precision.FP16: {Rewrite.HEAD_SCALES, Rewrite.MEAN_POOLING},
+        Precision.BF16: {Rewrite.HEAD_SCALES, Rewrite.MEAN_POOLING},
+        Precision.INT8: {Rewrite.MEAN_POOLING},
+        Precision.FP8: {Rewrite.MEAN_POOLING},
     }
-    assert choose_rewrites(Precision.INT8) == tuple(Rewrite)
+    assert choose_rewrites(Precision.INT8) == tuple(rewrite for rewrite in Rewrite if not rewrite.float32_only)
 
 
 def test_what_may_be_left_out_is_named() -> None:

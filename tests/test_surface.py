@@ -34,9 +34,9 @@ def test_every_argument_of_a_verb_has_a_type_and_is_explained(verb: str) -> None
     function = getattr(ve, verb)
     parameters = inspect.signature(function).parameters.values()
     assert all(parameter.annotation not in (inspect.Parameter.empty, "Any") for parameter in parameters)
-    untold = [p.name for p in parameters if f"        {p.name}: " not in (function.__doc__ or "").replace("**", "")]
-    assert not untold
-    assert "Raises:" in function.__doc__
+    told = inspect.getdoc(function) or ""
+    assert not [p.name for p in parameters if f"\n    {p.name}: " not in told.replace("**", "")]
+    assert "Raises:" in told
 
 
 def test_the_verbs_that_need_no_torch_load_none() -> None:

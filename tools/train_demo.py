@@ -6,7 +6,7 @@ produce the same weights bit for bit: clip seeds follow from the step, the numbe
 fixed, and rendering ahead in a worker changes when a clip is made, not its contents.
 
     python tools/train_demo.py --out vivit_export/demo/checkpoint
-    python tools/train_demo.py --factorised --out tests/data/vivit-factorised
+    python tools/train_demo.py --factorised --out DIR
 
 The second trains a factorised encoder on the same clips.
 """

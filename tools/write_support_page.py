@@ -3,8 +3,9 @@
     python tools/write_support_page.py
 
 The newest versions are those of constraints.txt, the lowest those of constraints-lowest.txt, TensorRT's are those whose
-bindings the tests fetch, and GPUs are those of `vivit_export.flavour`. ``support.json`` has what was tried by hand, and
-what others state, with the source. A test compares the page.
+bindings the tests fetch, and GPUs are those of `vivit_export.flavour`. ``benchmarks/results/versions.json`` has what
+`record_versions` recorded, ``support.json`` what was tried by hand, and what others state, with the source. A test
+compares the page.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fetch_tensorrt_bindings import VERSIONS
+from versions_section import section
 
 from vivit_export.flavour import Flavour
 from vivit_export.precision import Precision
@@ -22,6 +24,7 @@ from vivit_export.precision import Precision
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/support.md"
 FACTS = Path(__file__).with_name("support.json")
+RECORD = ROOT / "benchmarks/results/versions.json"
 
 _SERVING = ("av", "click", "numpy", "onnx", "pillow", "rich", "safetensors", "onnxruntime", "openvino", "tritonclient")
 _EXPORT = ("torch", "transformers", "onnx-ir", "onnxscript", "polygraphy", "tensorrt-rtx")
@@ -44,13 +47,13 @@ def _packages(facts: dict[str, Any]) -> str:
     rows = [
         f"| {name} | {lowest.get(name, 'no environment of its own')} | {newest[name]} |" for name in _SERVING + _EXPORT
     ]
-    pyav = facts["pyav_bits"]
+    pyav, record = facts["pyav_bits"], json.loads(RECORD.read_text(encoding="utf-8"))
     return "\n".join((
         "## Python packages",
         "",
-        f"Tested with Python {', '.join(facts['python'])}. The package asks for 3.10 or newer. `make test` runs the "
-        "newest versions. `make test-lowest` runs what serves a bundle with the lowest, without torch; "
-        f"{facts['lowest_run']}.",
+        "The package asks for Python 3.10 or newer. `make test` runs the newest versions with Python 3.11, "
+        "`make test-lowest` what serves a bundle with the lowest, without torch, and `make test-compat` the same with "
+        f"another Python. {facts['lowest_onnx_ir']}.",
         "",
         "| package | lowest, in `make test-lowest` | newest, in `make test` |",
         "|---|---|---|",
@@ -59,6 +62,8 @@ def _packages(facts: dict[str, Any]) -> str:
         f"PyAV gives the same bits in {', '.join(pyav['same'])}, other colors in {', '.join(pyav['other'])}, and fails "
         "in 14.0.0 "
         f"({pyav['how']}). Versions before 17.1 are refused: {pyav['crash']}.",
+        "",
+        section(record, facts["transformers_refused"]),
     ))  # fmt: skip
 
 

@@ -30,6 +30,7 @@ EXTRAS = {
     "ray": RAY,
     "pyarrow": RAY,
 }
+BASE = {"av", "click", "numpy", "onnx", "PIL", "rich", "safetensors"}  # modules of what every install has
 _NEEDED_FOR = {
     EXPORT: "exporting a checkpoint, or running it in PyTorch, needs",
     REPORT: "a report as a page needs",
@@ -54,9 +55,10 @@ def missing_package(module: str) -> MissingDependencyError:
     if extra == EXPORT and not _is_there("onnxruntime"):
         extra = f"{EXPORT},cpu"  # what comes next is the check of the export
     what = _NEEDED_FOR[EXTRAS[name]] if name in EXTRAS else "this needs"
-    return MissingDependencyError(
-        f"{what} the package {name.replace('_', '-')}, which is not installed; install it with: {how_to_install(extra)}"
-    )
+    package = name.replace("_", "-")
+    of_others = name not in EXTRAS and name not in BASE  # a package that we need was installed without its own needs
+    command = f"pip install {package}" if of_others else how_to_install(extra)
+    return MissingDependencyError(f"{what} the package {package}, which is not installed; install it with: {command}")
 
 
 def raise_if_interrupted(error: BaseException) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import json
 import math
 import re
@@ -270,7 +271,7 @@ def json_schema(cls: type, title: str, file_format: str | None = None) -> JsonOb
 def _definition(cls: type, definitions: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "object",
-        "description": (cls.__doc__ or "").partition("\n\n")[0].replace("\n    ", " "),
+        "description": (inspect.getdoc(cls) or "").partition("\n\n")[0].replace("\n", " "),  # 3.13 has dedented it
         "properties": {name: describe(hint, definitions) for name, hint in _hints(cls).items()},
         "required": list(_required(cls)),
         "additionalProperties": False,

@@ -24,34 +24,39 @@ class Rewrite(NamedRecord):
         low_precision_only: whether float32 graphs skip it. ``query-bias`` adds a constant to the output of
             LayerNormalization, which costs bits (the logits' RMS error grows by a fifth on ViViT-B). It saves
             copies around fused attention, which float32 never has.
+        float32_only: whether only float32 graphs get it. ``mean-pooling`` takes a mean of what is four times as wide,
+            and a mean runs in float32: a low-precision engine would write all of it once more (VideoMAE-B, fp16, SM89:
+            154 MB of activations in place of 137).
         quantized_only: whether it exists only for scales that several weights share. A quantized graph always has
             it: it cannot be left out.
     """
 
-    #                  name            expected    low only  quantized only
-    PATCH_EMBEDDING = "patch-embedding", "network", False, False
-    LINEAR_PAIRS = "linear-pairs", "pair", False, False
-    LAYERNORM = "layernorm", "norm", False, False
-    ATTENTION_SCALE = "attention-scale", "attention", False, False
-    KEY_BIAS = "key-bias", "attention", False, False
-    VALUE_BIAS = "value-bias", "attention", False, False
-    QUERY_BIAS = "query-bias", "attention", True, False
-    HEAD_SCALES = "head-scales", "attention", False, True
-    CLASS_TOKEN = "class-token", "stack", False, False
-    MEAN_POOLING = "mean-pooling", "mean", False, False
+    #                  name            expected    low only  float32 only  quantized only
+    PATCH_EMBEDDING = "patch-embedding", "network", False, False, False
+    LINEAR_PAIRS = "linear-pairs", "pair", False, False, False
+    LAYERNORM = "layernorm", "norm", False, False, False
+    ATTENTION_SCALE = "attention-scale", "attention", False, False, False
+    KEY_BIAS = "key-bias", "attention", False, False, False
+    VALUE_BIAS = "value-bias", "attention", False, False, False
+    QUERY_BIAS = "query-bias", "attention", True, False, False
+    HEAD_SCALES = "head-scales", "attention", False, False, True
+    CLASS_TOKEN = "class-token", "stack", False, False, False
+    MEAN_POOLING = "mean-pooling", "mean", False, True, False
 
     if not TYPE_CHECKING:  # a type checker would take it for the signature of ``Rewrite("layernorm")``
 
-        def __new__(cls, name, place, low_precision_only, quantized_only):
+        def __new__(cls, name, place, low_precision_only, float32_only, quantized_only):
             """Make a member that is equal to its name."""
             member = str.__new__(cls, name)
             member._value_ = name
             member.place = place
-            member.low_precision_only, member.quantized_only = low_precision_only, quantized_only
+            member.low_precision_only, member.float32_only = low_precision_only, float32_only
+            member.quantized_only = quantized_only
             return member
 
     place: str
     low_precision_only: bool
+    float32_only: bool
     quantized_only: bool
 
     def places(self, anatomy: Anatomy) -> int:
@@ -74,7 +79,8 @@ class Rewrite(NamedRecord):
 
     def serves(self, precision: Precision) -> bool:
         """Return whether a graph of that precision gets it."""
-        return (precision.rounds or not self.low_precision_only) and (precision.quantized or not self.quantized_only)
+        fits = not self.float32_only if precision.rounds else not self.low_precision_only
+        return fits and (precision.quantized or not self.quantized_only)
 
 
 REWRITE_NAMES = tuple(rewrite.value for rewrite in Rewrite if not rewrite.quantized_only)

@@ -59,7 +59,7 @@ def _plans(content: dict[str, Any]) -> str:
     models = {
         title: graphs for title, graphs in content.items() if title not in ("environment", "batches", "geometries")
     }
-    models |= {f"small ViViT, {title}": graphs for title, graphs in content["geometries"].items()}
+    models |= {f"small ViViT, {title}": graphs for title, graphs in content.get("geometries", {}).items()}
     rows = []
     for title, graphs in models.items():
         for name, by_sm in graphs.items():
@@ -273,6 +273,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("live", "Live video", live_section),
     ("spans", "Spans", spans_section),
     ("plan", "What TensorRT for RTX compiles", _plans),
+    ("plan_families", "What TensorRT for RTX compiles: other model families", _plans),
     ("rewrites", "How the exact rewrites change the results", _rewrites),
     ("export", "The export", _export),
     ("preprocess", "Preprocessing 32 frames", _preprocess),

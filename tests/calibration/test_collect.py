@@ -254,9 +254,8 @@ def test_each_model_and_data_has_a_cache_of_its_own(monkeypatch: pytest.MonkeyPa
 def test_the_sequences_of_a_clip_are_one_clip() -> None:
     """Of two clips with three sequences each: the rows that are kept, and the name of a damaged one, are a clip's."""
     whole = np.random.default_rng(0).normal(size=(2, 12, 4)).astype(np.float32)
-    found = [
-        observe({"a": values}, ["a"], ["first", "second"], 5, 0)["a"] for values in (whole, whole.reshape(6, 4, 4))
-    ]
+    forms = (whole, whole.reshape(6, 4, 4))
+    found = [observe({"a": values}, ["a"], ["first", "second"], 5, 0)["a"] for values in forms]
     assert len(found[0].rows) == 10
     np.testing.assert_array_equal(found[0].rows, found[1].rows)
     np.testing.assert_array_equal(found[0].histogram.counts, found[1].histogram.counts)
@@ -269,7 +268,7 @@ def test_the_sequences_of_a_clip_are_one_clip() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_not_a_number_names_layer_and_clip(value: float) -> None:
+def test_not_a_number_names_layer_and_clip_and_changes_nothing(value: float) -> None:
     batch = np.ones((2, 3, 4), np.float32)
     damaged = batch.copy()
     damaged[1, 2, 3] = value

@@ -255,6 +255,9 @@ def test_plan_refuses_what_would_fail_in_the_end(machine: Any, tmp_path: Path, m
     with pytest.raises(MissingDependencyError, match=r"vivit-export\[cpu\].*check=False"):
         preview_export("demo", tmp_path / "out", ExportOptions())
     preview_export("demo", tmp_path / "out", ExportOptions(check=False))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"vivit-export\[export,cpu\].*check=False"):
+        preview_export("demo", tmp_path / "out", ExportOptions())
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp8"])

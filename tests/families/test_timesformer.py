@@ -5,10 +5,15 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from checkpoints import edit_config, refusal
+import torch
+from checkpoints import edit_config, normal_pixels, refusal
 from family_checkpoints import folder
+
+from vivit_export.export.checkpoint.load import load_checkpoint
 
 
 @pytest.mark.parametrize(
@@ -27,3 +32,23 @@ def test_another_form_is_refused(tmp_path: Path, fields: dict[str, object], said
     edit_config(copy, **fields)
     sentence = refusal(copy)
     assert re.search(said, sentence), sentence
+
+
+@pytest.mark.parametrize("kind", ["eager", "sdpa"])
+def test_attention_is_timed_as_it_was_asked_for(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transformers has it written out; through SDPA it is the same function."""
+    checkpoint = load_checkpoint(str(folder("timesformer")))
+    pixels = normal_pixels(checkpoint, 1)
+    expected = checkpoint.run_eager(pixels)["logits"]
+    calls = []
+    attention = torch.nn.functional.scaled_dot_product_attention
+
+    def counted(*given: Any, **options: Any) -> torch.Tensor:
+        calls.append(1)
+        return attention(*given, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
+    checkpoint.adapter.attend(checkpoint.network, kind)
+    found = checkpoint.run_eager(pixels)["logits"]
+    assert len(calls) == (checkpoint.anatomy.num_attentions if kind == "sdpa" else 0)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)

@@ -14,6 +14,7 @@ from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.demo.motion import LABELS, render_clip
 from vivit_export.export.graph.load import load_verified
 from vivit_export.export.graph.quantize import find_groups
+from vivit_export.progress import Silent
 
 SIZE, FRAMES = 16, 4
 
@@ -44,6 +45,33 @@ def test_an_engine_is_proven_and_drift_is_known_by_block(case: str, tmp_path: Pa
     report = ve.check(bundle.path, against="eager", checkpoint=str(folder(case)), num_clips=2, per_block=True)
     assert report.taps is not None and len(report.taps.taps) >= 2 * anatomy.num_blocks + 2
     assert report.taps.suspect is None
+
+
+class Notes(Silent):
+    """Keeps what is said to people."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.mark.needs_onnxruntime
+def test_how_the_authors_draw_clips_is_said_unless_you_say_how(tmp_path: Path) -> None:
+    said = []
+    for name, stride in (("a", None), ("b", 4)):
+        progress = Notes()
+        ve.export_model(
+            folder("videomae"), tmp_path / name, targets=("onnx",), check=False, stride=stride, progress=progress
+        )
+        said.append([note for note in progress.notes if "authors of VideoMAE" in note])
+    wanted = "--sampling stride --stride 4 --views 5x3"
+    assert said == [
+        [f"the authors of VideoMAE draw clips with {wanted}; without that, frames are spread evenly"],
+        [],
+    ]
 
 
 @pytest.mark.needs_onnxruntime

@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from safetensors.numpy import load_file
@@ -47,11 +47,18 @@ def golden_of_the_demo(folder: Path, contract: object) -> dict[str, Any]:
     return dict(load_file(folder / "golden.safetensors"))
 
 
+class _PathsAsText(pickle.Pickler):
+    """Python 3.13 names the module of a path as no other version does."""
+
+    def reducer_override(self, obj: object) -> Any:
+        return (str, (str(obj),)) if isinstance(obj, PurePath) else NotImplemented
+
+
 def _run(*job: object) -> None:
     """Have the other Python do something; it stays, because it takes seconds to load torch."""
     child = _child()
     assert child.stdin is not None and child.stdout is not None
-    pickle.dump(job, child.stdin)
+    _PathsAsText(child.stdin).dump(job)
     child.stdin.flush()
     failure = pickle.load(child.stdout)
     assert failure is None, failure
@@ -97,7 +104,7 @@ def _trace_once() -> None:
     build.trace = once  # type: ignore[attr-defined]  # imported there to be called
 
 
-def _do(what: str, target: Path, argument: Any) -> None:
+def _do(what: str, target: str, argument: Any) -> None:
     import vivit_export as ve
 
     if what == "export":

@@ -362,9 +362,10 @@ def preview_export(model: str | Path, target: Path | None, options: ExportOption
     if options.clips is not None:
         runtime.find_clips(options.clips)
     if options.check and importlib.util.find_spec("onnxruntime") is None:
+        extras = "cpu" if importlib.util.find_spec("torch") else "export,cpu"  # one command installs all that lacks
         raise MissingDependencyError(
             "the check runs the graph in ONNX Runtime, which is not installed; "
-            'pip install "vivit-export[cpu]", or pass ' + option("check", False)
+            f'pip install "vivit-export[{extras}]", or pass {option("check", False)}'
         )
     if options.check and form == "fused-op" and options.precision.quantized:
         require_codes_beside_attention(options.precision)

@@ -29,7 +29,7 @@ def test_faults_are_shown(tmp_path: Path) -> None:
         "happened": {"client killed in a request": 2},
     }
     environment = json.loads((RESULTS / "fuzz.json").read_text())["environment"]
-    (tmp_path / "soak.json").write_text(json.dumps({"environment": environment, "server": told}))
+    (tmp_path / "soak_server.json").write_text(json.dumps({"environment": environment, "server": told}))
     row = next(line for line in page(tmp_path).splitlines() if line.startswith("| tritonserver"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1:8] == ["100", "8", "90", "0", "7", "3", "100"]

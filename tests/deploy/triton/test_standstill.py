@@ -63,6 +63,14 @@ def test_work_that_goes_on_is_answered_however_long_it_takes(watch: Watch, clock
     assert not ended
 
 
+def test_a_short_pause_is_answered(watch: Watch, clocks: Clocks, ended: list[str]) -> None:
+    """A busy machine: Triton waits a second."""
+    with watch.answering():
+        clocks.run(0.8, used=0)
+        watch.look()
+    assert not ended
+
+
 @pytest.mark.parametrize(("steady", "wall"), [(1.1, 1.1), (0.0, 2.0)])
 def test_a_standstill_while_it_works(
     watch: Watch, clocks: Clocks, ended: list[str], steady: float, wall: float

@@ -13,6 +13,8 @@ from checkpoints import Checkpoints, assert_as_hugging_face, edit_config, normal
 from safetensors.torch import load_file, save_file, save_model
 
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
+from vivit_export.export.checkpoint.weights import unwrapped
+from vivit_export.families import find_family
 
 WEIGHTS = "model.safetensors"
 State = dict[str, torch.Tensor]
@@ -51,6 +53,15 @@ def test_a_head_outside_of_the_wrapped_encoder_is_found(checkpoints: Checkpoints
     folder = checkpoints.copy(tmp_path / "wrapped")
     rewrite(folder, lambda state: {name.replace("vivit.", "backbone."): value for name, value in state.items()})
     assert_same(load_checkpoint(str(folder)), checkpoints.load())
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+def test_an_encoder_beside_its_classifier_gets_its_name_back(prefix: str) -> None:
+    """Without it, transformers 5.9.0 finds no place for the weights that it names otherwise than those before it."""
+    inside = ("embeddings.cls_token", "encoder.layer.0.attention.attention.key.bias", "layernorm.bias")
+    state = {name: torch.zeros(1) for name in ("classifier.bias", *(f"{prefix}{name}" for name in inside))}
+    named, removed = unwrapped(state, Path("folder"), find_family("vivit", "config.json"))
+    assert (list(named), removed) == (["classifier.bias", *(f"vivit.{name}" for name in inside)], prefix)
 
 
 def test_a_pickle_of_a_wrapped_network(checkpoints: Checkpoints, tmp_path: Path) -> None:

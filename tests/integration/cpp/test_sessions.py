@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any, get_args
 
+import family_checkpoints
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -46,6 +47,26 @@ def test_the_logits_are_pythons(cpp: Cpp, bundles: Bundles, tmp_path: Path, prec
     require_close(portable, OnnxRuntimeSession(bundle.model).run(clips))
     assert portable["details"] == re.sub(r"CPU, .*", f"CPU, {precision}", deployed["details"])
     assert portable["passed_over"] == dict.fromkeys(GPU_ENGINES, "onnxruntime-cpu was requested")
+
+
+def test_the_logits_of_other_families_are_pythons(cpp: Cpp, tmp_path: Path) -> None:
+    """One token fewer, tokens of several sequences, two stacks: nothing in C++ counts on ViViT's."""
+    cases = ("videomae", "timesformer", "encoder")
+    requests, expected = [], []
+    for case in cases:
+        bundle = vivit_export.export_model(
+            family_checkpoints.folder(case), tmp_path / case, precision="fp16", targets=("onnx",), num_clips=1
+        )
+        deploy_cpp(bundle, tmp_path / f"{case}-app")
+        clips = random_crops(bundle, 5)
+        clips.tofile(tmp_path / f"{case}-clips")
+        place = str(tmp_path / f"{case}-app/bundle")
+        requests.append({"do": "infer", "bundle": place, "clips": str(tmp_path / f"{case}-clips")})
+        with vivit_export.open_session(bundle, prefer="onnxruntime-cpu") as session:
+            expected.append((session.run(clips), session.details))
+    for answer, (outputs, details) in zip(cpp.ask(requests, "avx2"), expected, strict=True):
+        require_close(answer, outputs)
+        assert answer["details"] == details
 
 
 def require_close(answer: Any, expected: dict[str, npt.NDArray[np.float32]]) -> None:

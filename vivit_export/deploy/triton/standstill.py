@@ -19,8 +19,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 _EVERY = 0.1  # seconds between two looks at the clocks
-# The server waits for a second, in which a sign of life comes every 0.3 seconds.
-_TOO_LONG = 0.7
+# The server waits for a second, in which a sign of life comes every 0.3 seconds: it may give up after a standstill of
+# 0.7 seconds, rarely after less than this, and always after 2.
+_TOO_LONG = 0.9
 _IDLE = 0.2  # share of processor time below which the process did not run: a long call of its own is none
 _PENDING = 0.3  # seconds from when a process runs again to when it has taken what came meanwhile
 

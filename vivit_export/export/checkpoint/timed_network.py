@@ -41,7 +41,7 @@ class TimedNetwork:
         if self.on_gpu and not torch.cuda.is_available():
             raise EnvironmentFault(f"PyTorch {torch.__version__} cannot use {device} here; check nvidia-smi")
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
-        checkpoint.network.config._attn_implementation = attention
+        checkpoint.adapter.attend(checkpoint.network, attention)
         self._dtype = torch_dtype(precision)
         checkpoint.network.to(self._device, self._dtype)
         outputs = checkpoint.outputs

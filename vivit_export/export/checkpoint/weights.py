@@ -112,6 +112,8 @@ def one_line(error: Exception) -> str:
 def unwrapped(state: State, folder: Path, family: Family) -> tuple[State, str]:
     """Name weights as the network does, without what DataParallel, torch.compile or a class around it put in front.
 
+    An encoder beside its classifier gets the family's name back: transformers 5.9 renames no old weight without it.
+
     Args:
         state: weights as stored.
         folder: for the message.
@@ -125,13 +127,20 @@ def unwrapped(state: State, folder: Path, family: Family) -> tuple[State, str]:
     """
     prefixes = sorted({_prefix(name, family) for name in state if f".{name}".endswith(f".{family.anchor}")})
     if not prefixes or "" in prefixes:
-        return state, ""
+        return _with_base(state, family), ""
     if len(prefixes) > 1:
         raise CheckpointError(
             f"{folder} holds several networks, whose weights begin with {' and '.join(map(repr, prefixes))}; save the "
             "one to export by itself, with save_pretrained"
         )
-    return {name.removeprefix(prefixes[0]): value for name, value in state.items()}, prefixes[0]
+    bare = {name.removeprefix(prefixes[0]): value for name, value in state.items()}
+    return _with_base(bare, family), prefixes[0]
+
+
+def _with_base(state: State, family: Family) -> State:
+    if family.anchor not in state or not any(name.startswith("classifier.") for name in state):
+        return state
+    return {name if name.startswith("classifier.") else f"{family.base}.{name}": state[name] for name in state}
 
 
 def _prefix(anchor: str, family: Family) -> str:

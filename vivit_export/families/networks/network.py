@@ -76,6 +76,15 @@ class Network(ABC):
             (B, hidden): what the classifier reads, or would.
         """
 
+    def attend(self, network: Any, kind: str) -> None:
+        """Choose how a network attends, for good.
+
+        Args:
+            network: from `load`.
+            kind: ``eager`` or ``sdpa``.
+        """
+        network.config._attn_implementation = kind
+
     def renamed(self, state: State, config: JsonObject) -> State:
         """Return stored weights by the names that the installed transformers loads them from."""
         del config
@@ -117,14 +126,22 @@ def swapped(network: torch.nn.Module, kinds: tuple[type, ...] | type, make: Any)
         kinds: classes of those to replace.
         make: returns what stands in for a module.
     """
+    before = swap(network, kinds, make)
+    try:
+        yield
+    finally:
+        for parent, name, child in before:
+            setattr(parent, name, child)
+
+
+def swap(
+    network: torch.nn.Module, kinds: tuple[type, ...] | type, make: Any
+) -> list[tuple[torch.nn.Module, str, torch.nn.Module]]:
+    """Replace modules as `swapped` does, for good; return what was replaced: its parent, its name there, and itself."""
     before: list[tuple[torch.nn.Module, str, torch.nn.Module]] = []
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             if isinstance(child, kinds):
                 before.append((parent, name, child))
                 setattr(parent, name, make(child))
-    try:
-        yield
-    finally:
-        for parent, name, child in before:
-            setattr(parent, name, child)
+    return before

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers.models.timesformer.modeling_timesformer import TimesformerEmbeddings, TimesformerSelfAttention
 
-from vivit_export.families.networks.network import Network, swapped
+from vivit_export.families.networks.network import Network, swap, swapped
 
 
 class TimesformerNetwork(Network):
@@ -19,6 +19,11 @@ class TimesformerNetwork(Network):
         """See `Network.embedding`: the class token after the last LayerNorm."""
         embedding: torch.Tensor = self.encoder(network)(pixels).last_hidden_state[:, 0]
         return embedding
+
+    def attend(self, network: Any, kind: str) -> None:
+        """See `Network.attend`; transformers has no SDPA for it, so that it is given some."""
+        if kind == "sdpa":
+            swap(network, TimesformerSelfAttention, _SplitAttention)
 
     @contextmanager
     def traceable(self, network: Any) -> Iterator[None]:

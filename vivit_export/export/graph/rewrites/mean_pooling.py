@@ -6,7 +6,7 @@ the mean treats all tokens alike:
     mean(x + (g W + b))  =  mean(x) + (mean(g) W + b)
 
 where g is what comes out of the activation of the last MLP. The product has one row per clip instead of one per token,
-which saves 2 % of a VideoMAE-B clip's arithmetic.
+which saves 2 % of a VideoMAE-B clip's arithmetic. It is for float32 alone: see `vivit_export.rewrite`.
 """
 
 from __future__ import annotations

@@ -120,9 +120,8 @@ def _find_embedding(add: ir.Node) -> _Embedding | None:
         if token is None or token.const_value is None or rest is None or concat.attributes.get_int("axis", 0) != 1:
             return None
         class_token, tokens = token, rest
-    count = tokens.shape[1] if tokens.shape is not None and len(tokens.shape) == 3 else None
-    rows = constants[0].shape[1]
-    if not isinstance(count, int) or rows != count + (class_token is not None):
+    count, hidden = tokens.shape[1:] if tokens.shape is not None and len(tokens.shape) == 3 else (None, None)
+    if not isinstance(count, int) or list(positions.shape or ()) != [1, count + (class_token is not None), hidden]:
         return None
     found = _find_conv(tokens)
     if found is None:
@@ -149,8 +148,10 @@ def _find_conv(tokens: ir.Value) -> tuple[ir.Node, tuple[int, ...]] | None:
     else:
         return None
     conv = source.producer() if source is not None else None
-    plain = conv is not None and conv.op_type == "Conv" and _obstacle(conv) is None
-    return (conv, order) if conv is not None and plain else None
+    if conv is None or conv.op_type != "Conv" or _obstacle(conv) is not None or tokens.shape is None:
+        return None
+    # A Reshape may count tokens anew, but must leave each whole.
+    return (conv, order) if tokens.shape[-1] == len(double_of(conv.inputs[1])) else None
 
 
 def _obstacle(conv: ir.Node) -> str | None:
