@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from overflowing import overflowing
 
 import vivit_export as ve
 from vivit_export.bundle.checks import Gate
+from vivit_export.bundle.manifest import Content
 from vivit_export.errors import DriftError
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.fixing import MOST_LEFT_OUT, WideTrials, choose_wide
@@ -22,6 +24,7 @@ from vivit_export.export.graph.keeping import nodes_to_keep
 from vivit_export.export.graph.rewrites import Applied, apply_rewrites, lower_attention
 from vivit_export.precision import Precision
 from vivit_export.progress import Silent
+from vivit_export.records import from_json
 
 pytestmark = pytest.mark.needs_onnxruntime
 
@@ -143,6 +146,23 @@ def test_a_gate_that_only_float32_meets_is_refused(checkpoints: Checkpoints) -> 
     )
     with pytest.raises(DriftError, match=said):
         choose_wide(trials, Gate({"top1": 2.0}), Silent())
+
+
+def test_an_export_that_finds_no_choice_leaves_the_report_of_what_was_asked(
+    checkpoints: Checkpoints, tmp_path: Path
+) -> None:
+    said = r"^nothing less than float32 meets the gate .*\); the report is in .*out\.failed$"
+    with pytest.raises(DriftError, match=said):
+        ve.export_model(
+            checkpoints.folder(), tmp_path / "out", precision="bf16", fix=True, targets=("onnx",), num_clips=2,
+            gate="max=0.0000001",
+        )  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["out.failed"]
+    told = json.loads((tmp_path / "out.failed/report.json").read_text(encoding="utf-8"))
+    assert told.pop("format")
+    checks = from_json(Content, told, "report").checks
+    assert checks is not None and not checks.passed
+    assert checks.gate.limits["max"] == pytest.approx(8e-8)  # of the search
 
 
 def test_a_weight_beyond_the_type_is_kept(checkpoints: Checkpoints) -> None:

@@ -21,7 +21,7 @@ import onnx_ir as ir
 from vivit_export.bundle.checks import Drift, Gate
 from vivit_export.calibration.sensitivity import fewest_kept, without_the_needless
 from vivit_export.choices import AttentionForm
-from vivit_export.errors import DriftError, option
+from vivit_export.errors import option
 from vivit_export.export.checkpoint.load import Checkpoint
 from vivit_export.export.graph.build import Quantization, Rewritten, quantize_graph
 from vivit_export.export.graph.emulate import emulated_session
@@ -29,7 +29,7 @@ from vivit_export.export.graph.keeping import float_nodes, is_product, layer_pat
 from vivit_export.export.graph.lowering import lower_precision
 from vivit_export.export.graph.rewrites import lower_attention
 from vivit_export.export.graph.taps import Step, find_steps
-from vivit_export.export.trials import OF_THE_GATE
+from vivit_export.export.trials import OF_THE_GATE, NoChoiceError
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress
 from vivit_export.runtime.drift.metrics import compare
@@ -153,7 +153,7 @@ def choose_wide(trials: WideTrials, gate: Gate, progress: Progress) -> str | Non
         A regular expression of them, as `keeping.nodes_to_keep` takes it; None: nothing needs to be kept.
 
     Raises:
-        DriftError: nothing less than float32 meets the gate.
+        NoChoiceError: nothing less than float32 meets the gate.
     """
     strict = gate.tightened(OF_THE_GATE)
 
@@ -172,7 +172,7 @@ def choose_wide(trials: WideTrials, gate: Gate, progress: Progress) -> str | Non
     parts = [] if steps is None else _thinned(trials, steps, passes, progress)
     if steps is None or trials.all_products(parts):
         ways = f"{option('precision', 'fp32')} has none, {option('gate')} changes a limit"
-        raise DriftError(f"nothing less than float32 meets the gate on these clips; nothing was written ({ways})")
+        raise NoChoiceError(f"nothing less than float32 meets the gate on these clips; nothing was written ({ways})")
     share = 100 * trials.share(parts)
     names = ", ".join(part.name for part in parts)
     progress.note(f"kept in fp32: {names} ({share:.1f} % of the multiplications with weights)")

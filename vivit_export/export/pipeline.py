@@ -46,7 +46,7 @@ from vivit_export.export.options import (
     model_name,
     preview_export,
 )
-from vivit_export.export.trials import Trials, choose_kept
+from vivit_export.export.trials import OF_THE_GATE, NoChoiceError, Trials, choose_kept
 from vivit_export.files import as_path, write_json
 from vivit_export.leftovers import remove_scratch
 from vivit_export.precision import Precision
@@ -134,12 +134,14 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
     gate = parse_gate(
         options.gate, options.precision, measured=measured_metrics(outputs, checkpoint.task, len(checkpoint.labels))
     )
-    quantization = None
+    quantization, failed = None, None
     if options.precision.quantized:
-        quantization = _quantization(work, checkpoint, outputs, options, gate, progress)
+        quantization, failed = _quantization(work, checkpoint, outputs, options, gate, progress)
     rewritten, keep_fp32 = None, options.keep_fp32
-    if options.fix and not options.fp8_attention:
-        rewritten, keep_fp32 = _fix(checkpoint, outputs, plan, gate, quantization, progress)
+    if options.fix and not options.fp8_attention and failed is None:
+        rewritten, keep_fp32, failed = _fix(checkpoint, outputs, plan, gate, quantization, progress)
+    if failed is not None:  # the check of what was asked for, within the limits of the search, is the report
+        gate = gate.tightened(OF_THE_GATE)
     with progress.stage("trace the network" if quantization is None else "quantize the graph"):
         graph = build_graph(
             checkpoint,
@@ -162,7 +164,10 @@ def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progre
     checks = _check(work, checkpoint, graph, contract, options, gate, progress) if options.check else None
     content = Content(Producer(__version__), _provenance(checkpoint), contract, graph.facts, checks=checks)
     if checks is not None and not checks.passed:
-        raise FailedCheckError(content, golden_pictures(work, content), _consequence(options))
+        told = ("", failed.sentence) if failed is not None else (_consequence(options), None)
+        raise FailedCheckError(content, golden_pictures(work, content), told[0], failure=told[1])
+    if failed is not None:
+        raise failed
     del graph
     for flavour in plan.flavours:
         content = add_engine(work, content, flavour, options.engine, progress)
@@ -186,7 +191,8 @@ def _quantization(
     options: ExportOptions,
     gate: Gate,
     progress: Progress,
-) -> Quantization:
+) -> tuple[Quantization, NoChoiceError | None]:
+    """Return how to quantize; with an error, if no choice of layers meets the gate: then none is kept."""
     with progress.stage("trace the network"):
         rewritten = rewrite_graph(checkpoint, outputs, options.precision, options.skip_rewrites)
     clip = options.sampled(checkpoint.clip)
@@ -201,14 +207,18 @@ def _quantization(
         attention=attention,
         skip_rewrites=options.skip_rewrites,
     )
+    failed = None
     if options.fix or options.keep_fp16 == "auto":
         with progress.stage("run the float32 graph"):
             trials = Trials(checkpoint, rewritten, ranges, _check_clips(checkpoint, rewritten, options).crops)
-        kept, ranges = choose_kept(trials, ranges, gate, progress, attention=attention)
+        try:
+            kept, ranges = choose_kept(trials, ranges, gate, progress, attention=attention)
+        except NoChoiceError as e:
+            kept, failed = ranges.dead, e
     else:
         kept = layers_to_keep(ranges, options.keep_fp16)
     write_json(work / bundle.RANGES, ranges.to_json())
-    return Quantization(rewritten, ranges, kept, attention)
+    return Quantization(rewritten, ranges, kept, attention), failed
 
 
 def _fix(
@@ -218,8 +228,8 @@ def _fix(
     gate: Gate,
     quantization: Quantization | None,
     progress: Progress,
-) -> tuple[Rewritten, str | None]:
-    """Return the graph after the exact rewrites, and the nodes to keep in float32 as a regular expression."""
+) -> tuple[Rewritten, str | None, NoChoiceError | None]:
+    """Return the graph after the exact rewrites, the nodes to keep in float32 as a regular expression, or an error."""
     options, precision = plan.options, plan.options.precision
     if quantization is not None:
         rewritten = quantization.rewritten
@@ -230,7 +240,10 @@ def _fix(
     with progress.stage(f"run eager fp32 on {counted(len(clips.names), 'clips')}"):
         reference = checkpoint.run_eager(clips.pixels)
     trials = WideTrials(rewritten, checkpoint, precision, plan.attention, clips.pixels, reference, quantization)
-    return rewritten, choose_wide(trials, gate, progress)
+    try:
+        return rewritten, choose_wide(trials, gate, progress), None
+    except NoChoiceError as e:
+        return rewritten, None, e
 
 
 def _check_clips(checkpoint: Checkpoint, rewritten: Rewritten, options: ExportOptions) -> CheckClips:

@@ -32,6 +32,10 @@ OF_THE_GATE = 0.8
 of which rounds a few values to a different code."""
 
 
+class NoChoiceError(DriftError):
+    """No choice of what to keep in a wider type meets the gate."""
+
+
 class Trials:
     """The model on a few clips, once for each set of layers to keep.
 
@@ -109,7 +113,7 @@ def choose_kept(
         Their names, and the ranges with the effect of each layer on the logits, if that had to be measured.
 
     Raises:
-        DriftError: the drift is beyond the gate even with all of them kept.
+        NoChoiceError: the drift is beyond the gate even with all of them kept.
     """
     strict = gate.tightened(OF_THE_GATE)
 
@@ -134,7 +138,7 @@ def choose_kept(
     if kept is None:
         leave_out = f", or leave out {option('fp8_attention')}" if attention else ""
         way = f"{option('gate')} changes a limit{leave_out}"
-        raise DriftError(f"the drift is beyond the gate even with all layers in fp16; nothing was written ({way})")
+        raise NoChoiceError(f"the drift is beyond the gate even with all layers in fp16; nothing was written ({way})")
     progress.note(kept_text(kept, trials.shares))
     return (*dead, *kept), ranges
 
