@@ -40,7 +40,7 @@ def test_the_lowest_environment_has_the_lower_bounds() -> None:
     extras = PROJECT["optional-dependencies"]
     tested = [
         *PROJECT["dependencies"],
-        *(r for extra in ("cpu", "openvino", "rtx", "sign", "triton") for r in extras[extra]),
+        *(r for extra in ("cpu", "openvino", "ray", "rtx", "sign", "triton") for r in extras[extra]),
     ]
     tested += [r for r in extras["export"] if r.startswith("onnx")]
     tested += [r for r in extras["dev"] if r.startswith("opencv")]  # it must fit the lowest NumPy

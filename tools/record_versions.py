@@ -70,9 +70,15 @@ def serving(label: str, reports: Sequence[Path]) -> dict[str, Any]:
 
 
 def export(*, tests: bool) -> dict[str, Any]:
-    """Export the demo in some precisions, run the tests of tracing and of weights if asked, and return the record."""
+    """Export the demo in some precisions, run the tests of tracing and of weights if asked, and return the record.
+
+    Raises:
+        PackageNotFoundError: one of `EXPORT` is not installed, or was replaced meanwhile.
+    """
     with tempfile.TemporaryDirectory() as room:
         exports = {str(precision): _exported(precision, Path(room) / str(precision)) for precision in PRECISIONS}
+        for package in EXPORT:
+            version(package)
         if not tests:
             return {**_here(EXPORT), "exports": exports, "tests": None}
         report = Path(room) / "junit.xml"

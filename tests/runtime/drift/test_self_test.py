@@ -232,9 +232,9 @@ def test_a_test_costs_less_than_opening(good: Bundle, monkeypatch: pytest.Monkey
     """On the demo; where a clip takes seconds, so does loading the graph."""
 
     def seconds(self_test: bool) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         ve.open_session(good, "onnxruntime-cpu", self_test=self_test).close()
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     monkeypatch.setattr("vivit_export.runtime.drift.self_test.passed_before", lambda _: False)
     seconds(True)
