@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +55,23 @@ def main(checkpoint: Path, rounds: int, worker: tuple[str, str, str] | None) -> 
         for precision, contenders in (("fp32", FP32), ("fp16", FP16)):
             bundle = Path(folder, precision)
             ve.export_model(str(checkpoint), bundle, precision=Precision(precision), targets=("onnx",), check=False)
-            results[f"{precision} bundle"] = compete(contenders, checkpoint, bundle, Path(folder), rounds)
+            bundles = dict.fromkeys(contenders, bundle)
+            results[f"{precision} bundle"] = compete(bundles, checkpoint, Path(folder), rounds)
     path = write_results("session", results)
     print(json.dumps({k: v for k, v in results.items() if k != "environment"}, indent=2))
     print(f"wrote {path}")
 
 
-def compete(
-    contenders: tuple[str, ...], checkpoint: Path, bundle: Path, folder: Path, rounds: int
-) -> dict[str, dict[str, Any]]:
-    """Let the contenders take turns."""
-    workers = {name: Worker(name, checkpoint, bundle, folder) for name in contenders}
+def compete(contenders: Mapping[str, Path], checkpoint: Path, folder: Path, rounds: int) -> dict[str, dict[str, Any]]:
+    """Let the contenders take turns.
+
+    Args:
+        contenders: the bundle that each one runs; `BASELINE` runs the checkpoint, and its bundle is not read.
+        checkpoint: what the bundles were exported from.
+        folder: for logits.
+        rounds: how often each one runs, besides once to warm up.
+    """
+    workers = {name: Worker(name, checkpoint, bundle, folder) for name, bundle in contenders.items()}
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
     loads = []
     for _ in range(rounds + 1):  # the first warms up
@@ -75,7 +81,7 @@ def compete(
             time.sleep(_PAUSE_SECONDS)
     seconds = {name: [run["seconds"] for run in runs[name][1:]] for name in contenders}
     busy = {name: [run["cpu_seconds"] for run in runs[name][1:]] for name in contenders}
-    weights = int(np.sum([p.stat().st_size for p in bundle.glob("model.onnx*")]))
+    weights = {n: int(np.sum([p.stat().st_size for p in b.glob("model.onnx*")])) for n, b in contenders.items()}
     figures: dict[str, dict[str, Any]] = {}
     logits = {name: np.load(worker.ask("stop")["logits"]) for name, worker in workers.items()}
     for name, worker in workers.items():
@@ -88,11 +94,15 @@ def compete(
             "speed_to_sdpa": round(statistics.median(ratios), 2),
             "speed_to_sdpa_fastest": round(min(seconds[BASELINE]) / min(seconds[name]), 2),
             "peak_bytes": worker.peak,
-            "peak_bytes_beyond_weights": worker.peak - weights,
+            "peak_bytes_beyond_weights": worker.peak - weights[name],
             "max_logit_difference": float(np.abs(logits[name] - logits[BASELINE]).max()),
             "engine": worker.hello["engine"],
         }
-    figures["all"] = {"logit_range": float(np.ptp(logits[BASELINE])), "weights_bytes": weights, "load": max(loads)}
+    figures["all"] = {
+        "logit_range": float(np.ptp(logits[BASELINE])),
+        "weights_bytes": weights[BASELINE],
+        "load": max(loads),
+    }
     return figures
 
 
@@ -164,18 +174,19 @@ def load(name: str, checkpoint: Path, bundle: Path) -> tuple[Run, str]:
 
 def _load_pytorch(checkpoint: Path) -> tuple[Run, str]:
     import torch
-    import transformers
 
+    from vivit_export.export.checkpoint.load import load_checkpoint
     from vivit_export.runtime import Preprocessor
 
-    model = transformers.VivitForVideoClassification.from_pretrained(checkpoint, attn_implementation="sdpa").eval()
+    loaded = load_checkpoint(str(checkpoint))
+    loaded.adapter.attend(loaded.network, "sdpa")
     preprocessor = Preprocessor.from_pretrained(checkpoint)
     clip = preprocessor.clip
     pixels = torch.from_numpy(preprocessor.to_pixels(_crops((1, clip.num_frames, clip.height, clip.width, 3))))
 
     def run() -> npt.NDArray[np.float32]:
         with torch.inference_mode():
-            logits: npt.NDArray[np.float32] = model(pixels).logits.numpy()
+            logits: npt.NDArray[np.float32] = loaded.outputs(pixels)["logits"].numpy()
         return logits
 
     return run, f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads"

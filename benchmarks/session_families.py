@@ -1,0 +1,77 @@
+"""Measure sessions on the CPU for the other model families: base size, random weights, batch 1, against SDPA.
+
+    python benchmarks/session_families.py
+
+As `session`, whose workers it uses: the contenders take turns, one clip each, and the ratios are what counts. INT8 is
+calibrated on a few rendered clips: its speed does not depend on them. The plain export has no rewrites. Writes
+``results/session_families.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from common import environment, load_tool, write_results
+from plan import FAMILIES
+from safetensors.numpy import save_file
+from session import BASELINE, compete
+
+import vivit_export as ve
+from vivit_export.calibration.clips import FEWEST_CLIPS
+from vivit_export.calibration.options import CalibrationOptions
+from vivit_export.contract import Clip
+from vivit_export.demo.motion import LABELS, render_clip
+from vivit_export.precision import Precision
+from vivit_export.rewrite import REWRITE_NAMES
+from vivit_export.runtime import Preprocessor
+
+CHOSEN = ("ViViT-B/16x2 factorised encoder", "VideoMAE-B 16x224", "TimeSformer-B 8x224")
+
+
+@click.command()
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--model", "models", multiple=True, type=click.Choice(CHOSEN), help="Only this one.")
+def main(rounds: int, models: tuple[str, ...]) -> None:
+    """Measure the base size of each family."""
+    results: dict[str, Any] = {"environment": environment(), "rounds": rounds}
+    for title in models or CHOSEN:
+        family, fields = FAMILIES[title]
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = Path(folder, "checkpoint")
+            load_tool("make_checkpoint").make_other(family, checkpoint, **fields)
+            results[title] = compete(_bundles(checkpoint, Path(folder)), checkpoint, Path(folder), rounds)
+        print(json.dumps({title: results[title]}, indent=2), flush=True)
+    print(f"wrote {write_results('session_families', results)}")
+
+
+def _bundles(checkpoint: Path, folder: Path) -> dict[str, Path]:
+    """Export what each contender runs, by its name in `session.load`."""
+    data = folder / "clips.safetensors"
+    save_file({"frames": _clips(Preprocessor.from_pretrained(checkpoint).clip)}, data)
+    exports: dict[str, dict[str, Any]] = {
+        "fp32": {},
+        "plain": {"skip_rewrites": REWRITE_NAMES},
+        "int8": {"precision": Precision.INT8, "calibration": CalibrationOptions((data,))},
+    }
+    for name, fields in exports.items():
+        ve.export_model(checkpoint, folder / name, targets=("onnx",), check=False, **fields)
+    return {
+        BASELINE: folder / "fp32",
+        "onnxruntime": folder / "fp32",
+        "openvino, plain export": folder / "plain",
+        "onnxruntime, int8": folder / "int8",
+    }
+
+
+def _clips(clip: Clip) -> Any:
+    size = {"num_frames": clip.num_frames, "height": clip.height, "width": clip.width}
+    return np.stack([render_clip(LABELS[i % len(LABELS)], seed=i, **size) for i in range(FEWEST_CLIPS)])
+
+
+if __name__ == "__main__":
+    main()
