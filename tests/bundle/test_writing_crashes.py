@@ -148,7 +148,8 @@ def test_at_every_single_step(
         if found(path) == new:
             write(path, 1)
             assert os.listdir(tmp_path) == ["bundle"]
-    assert step > (4 if name == "sign" else 20) and found(path) == new
+    # Python 3.10 takes one less that is seen: its pathlib has bound functions of os before they are watched.
+    assert step >= (4 if name == "sign" else 20) and found(path) == new
 
 
 class Crashes(RuleBasedStateMachine):
