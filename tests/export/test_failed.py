@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from console import tree
 from made_records import content, drift_report
+from noted import Noted
 from small_bundle import CONTRACT
 
 from vivit_export.bundle import read_bundle
@@ -23,15 +24,6 @@ from vivit_export.runtime.drift.metrics import compare
 LOGITS = {"logits": np.array([[0.0, 1.0, 4.0]], np.float32)}
 FAR = compare(LOGITS, {"logits": LOGITS["logits"] + 40})
 FAILED = content(CONTRACT, checks=drift_report(Run("onnxruntime", 1, True, FAR)))
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        super().__init__()
-        self.told: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.told.append(text)
 
 
 def fail(target: Path) -> str:
@@ -68,11 +60,11 @@ def test_the_next_run_replaces_it_and_a_good_one_removes_it(tmp_path: Path) -> N
     (tmp_path / "out.failed/report.txt").write_text("old", encoding="utf-8")
     fail(tmp_path / "out")
     assert (tmp_path / "out.failed/report.txt").read_text(encoding="utf-8") != "old"
-    progress = Notes()
+    progress = Noted()
     with keeping_the_report(tmp_path / "out", progress):
         pass
     assert not any(tmp_path.iterdir())
-    assert progress.told == [f"removed {tmp_path / 'out.failed'}, the report of an earlier run that failed"]
+    assert progress.notes == [f"removed {tmp_path / 'out.failed'}, the report of an earlier run that failed"]
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "bundle.json", "report.json"])

@@ -11,6 +11,7 @@ import onnx_ir as ir
 import pytest
 from checkpoints import Checkpoints, normal_pixels
 from made_ranges import DEEP, ranges
+from noted import Noted
 from overflowing import overflowing
 
 import vivit_export as ve
@@ -29,15 +30,6 @@ from vivit_export.records import from_json
 pytestmark = pytest.mark.needs_onnxruntime
 
 GATE = Gate(dict(Precision.FP16.gate))
-
-
-class Noted(Silent):
-    def __init__(self) -> None:
-        super().__init__()
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 class Counted(WideTrials):

@@ -11,6 +11,7 @@ import pytest
 from checkpoints import Checkpoints
 from made_clips import blurred
 from made_ranges import DEEP, LAYERS, ranges, with_attention
+from noted import Noted
 from safetensors.numpy import load_file, save_file
 
 import vivit_export as ve
@@ -28,15 +29,6 @@ from vivit_export.runtime.drift.metrics import parse_gate
 pytestmark = pytest.mark.needs_onnxruntime
 
 FEW = CalibrationOptions(num_clips=32)
-
-
-class Noted(Silent):
-    def __init__(self) -> None:
-        super().__init__()
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 @pytest.fixture

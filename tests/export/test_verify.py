@@ -11,6 +11,7 @@ import stand_in_engine
 from bundles import Bundles
 from console import tree
 from made_records import PLAN, engine_record
+from noted import Noted
 from stand_in_engine import damaged, plan_of
 
 from vivit_export import __version__
@@ -27,20 +28,6 @@ from vivit_export.progress import Silent
 from vivit_export.records import from_json, to_json
 
 pytestmark = pytest.mark.needs_onnxruntime
-
-
-class Notes(Silent):
-    """Keeps what was told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def detail(self, text: str) -> None:
-        self.notes.append(text)
 
 
 class Machine:
@@ -147,7 +134,7 @@ def test_an_engine_that_crashes_is_not_added(machine: Machine, folder: Path) -> 
 
 def test_an_engine_for_another_machine_is_told_not_to_have_run(machine: Machine, folder: Path) -> None:
     machine.version = "11.9.0.1"
-    told = Notes()
+    told = Noted()
     assert add(folder, told).engines["tensorrt"].verified_on == ()
     (note,) = told.notes
     assert note.startswith("tensorrt was not run: tensorrt was built for TensorRT 11.9.0.1 on sm_90; this machine has ")
@@ -159,13 +146,13 @@ def test_without_a_driver_or_golden_clips_nothing_is_started(
 ) -> None:
     monkeypatch.setattr(verify, "_ask", None)
     unchecked = bundles.copy(tmp_path / "unchecked")
-    told = Notes()
+    told = Noted()
     add(unchecked, told)
     assert told.notes == ["tensorrt was not run: the bundle has no golden clips, as it was exported without a check"]
     monkeypatch.setattr(verify, "_has_driver", lambda: False)
-    told = Notes()
+    told = Noted()
     add(folder, told)
-    assert told.notes[0].startswith("tensorrt was not run: there is no NVIDIA driver here; its results are compared")
+    assert told.details[0].startswith("tensorrt was not run: there is no NVIDIA driver here; its results are compared")
 
 
 @pytest.mark.needs_gpu

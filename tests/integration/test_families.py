@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from family_checkpoints import CASES, folder
+from noted import Noted
 from safetensors.numpy import save_file
 
 import vivit_export as ve
@@ -14,7 +15,6 @@ from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.demo.motion import LABELS, render_clip
 from vivit_export.export.graph.load import load_verified
 from vivit_export.export.graph.quantize import find_groups
-from vivit_export.progress import Silent
 
 SIZE, FRAMES = 16, 4
 
@@ -47,22 +47,11 @@ def test_an_engine_is_proven_and_drift_is_known_by_block(case: str, tmp_path: Pa
     assert report.taps.suspect is None
 
 
-class Notes(Silent):
-    """Keeps what is said to people."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
 @pytest.mark.needs_onnxruntime
 def test_how_the_authors_draw_clips_is_said_unless_you_say_how(tmp_path: Path) -> None:
     said = []
     for name, stride in (("a", None), ("b", 4)):
-        progress = Notes()
+        progress = Noted()
         ve.export_model(
             folder("videomae"), tmp_path / name, targets=("onnx",), check=False, stride=stride, progress=progress
         )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from vivit_export.anatomy import Anatomy
+from vivit_export.anatomy import Anatomy, Attention, Pooling, Stack, block_flops
 from vivit_export.contract import Clip
 from vivit_export.errors import CheckpointError
 from vivit_export.limits import MOST_WIDTH
@@ -96,6 +96,25 @@ class Family(ABC):
         # Two Linears of a block are the MLP's; all others are hidden x hidden.
         blocks = sum(stack.blocks * ((stack.linears - 2) * hidden + 2 * inner) for stack in anatomy.stacks)
         return hidden * (3 * math.prod(clip.tubelet_size) + anatomy.tokens + blocks)
+
+    def joint_anatomy(self, config: JsonObject, path: str, attention: Attention, pooling: Pooling) -> Anatomy:
+        """Return the anatomy of one stack of blocks in which all tokens attend to each other.
+
+        Args:
+            config: the fields of ``config.json``.
+            path: of the stack.
+            attention: that of a block.
+            pooling: how the embedding is made.
+        """
+        blocks = self.size(config, "num_hidden_layers")
+        flops = block_flops(
+            rows=attention.tokens,
+            hidden=self.size(config, "hidden_size"),
+            inner=self.size(config, "intermediate_size"),
+            attentions=(attention,),
+        )
+        stack = Stack(path, blocks, (attention,), linears=6)
+        return Anatomy((stack,), self.size(config, "num_attention_heads"), attention.tokens, pooling, blocks * flops)
 
     def require(self, config: JsonObject, origin: str) -> None:  # noqa: B027 - most families have none
         """Refuse fields that only this family has, and that no network of ours fits.

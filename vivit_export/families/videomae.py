@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vivit_export.anatomy import Anatomy, Attention, Stack, block_flops
+from vivit_export.anatomy import Anatomy, Attention, Pooling
 from vivit_export.contract import Clip
 from vivit_export.errors import CheckpointError
 from vivit_export.families.family import Family, TapPoint, sides, whole_numbers
@@ -34,21 +34,8 @@ class VideoMae(Family):
 
     def anatomy(self, config: JsonObject, clip: Clip) -> Anatomy:
         """See `Family.anatomy`: all tubelets attend to each other."""
-        blocks, tokens = self.size(config, "num_hidden_layers"), clip.num_tubelets
-        attentions = (Attention("attention.attention", tokens),)
-        flops = block_flops(
-            rows=tokens,
-            hidden=self.size(config, "hidden_size"),
-            inner=self.size(config, "intermediate_size"),
-            attentions=attentions,
-        )
-        return Anatomy(
-            stacks=(Stack(_STACK, blocks, attentions, linears=6),),
-            heads=self.size(config, "num_attention_heads"),
-            tokens=tokens,
-            pooling="mean" if pools_by_mean(config) else "class-token",
-            flops=blocks * flops,
-        )
+        pooling: Pooling = "mean" if pools_by_mean(config) else "class-token"
+        return self.joint_anatomy(config, _STACK, Attention("attention.attention", clip.num_tubelets), pooling)
 
     def taps(self, config: JsonObject, *, has_head: bool) -> tuple[TapPoint, ...]:
         """See `Family.taps`."""

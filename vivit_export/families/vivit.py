@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vivit_export.anatomy import Anatomy, Attention, Stack, block_flops
+from vivit_export.anatomy import Anatomy, Attention
 from vivit_export.contract import Clip
 from vivit_export.families.family import Family, TapPoint, sides, whole_numbers
 from vivit_export.records import JsonObject
@@ -28,21 +28,7 @@ class Vivit(Family):
 
     def anatomy(self, config: JsonObject, clip: Clip) -> Anatomy:
         """See `Family.anatomy`: all tubelets and the class token attend to each other."""
-        blocks, tokens = self.size(config, "num_hidden_layers"), clip.num_tubelets + 1
-        attentions = (Attention("attention", tokens),)
-        flops = block_flops(
-            rows=tokens,
-            hidden=self.size(config, "hidden_size"),
-            inner=self.size(config, "intermediate_size"),
-            attentions=attentions,
-        )
-        return Anatomy(
-            stacks=(Stack("layers", blocks, attentions, linears=6),),
-            heads=self.size(config, "num_attention_heads"),
-            tokens=tokens,
-            pooling="class-token",
-            flops=blocks * flops,
-        )
+        return self.joint_anatomy(config, "layers", Attention("attention", clip.num_tubelets + 1), "class-token")
 
     def taps(self, config: JsonObject, *, has_head: bool) -> tuple[TapPoint, ...]:
         """See `Family.taps`."""
