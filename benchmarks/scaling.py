@@ -171,12 +171,13 @@ def calibrate(model: str, clips: Path, count: int) -> dict[str, float]:
     key = {"model": "", "weights": "", "contract": "", "clips": found.sha256}
     with tempfile.TemporaryDirectory() as folder:
         save_graph(graph, Path(folder))
+        tokens = checkpoint.anatomy.tokens
         del checkpoint, graph
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here: tracing took more
         start = time.perf_counter()
         tensors = [group.tensor for group in layers]
         quiet: dict[str, Any] = {"key": key, "count": lambda _done: None}
-        state = collect(Path(folder, MODEL), tensors, found, cache=Path(folder, "cache"), **quiet)
+        state = collect(Path(folder, MODEL), tensors, found, tokens=tokens, cache=Path(folder, "cache"), **quiet)
         observed = time.perf_counter()
         none = ClipsRecord("", 0)
         find_ranges(layers, {}, state, precision=Precision.INT8, method="mse", smooth="auto", clips=none, **quiet)

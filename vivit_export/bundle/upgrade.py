@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vivit_export.errors import InputError
 from vivit_export.families import find_family
 from vivit_export.records import JsonObject, to_json
 
@@ -33,12 +34,15 @@ def with_anatomy(data: JsonObject) -> JsonObject:
 
     Raises:
         InputError: its config is of no family that we know, or does not fit.
-        KeyError, TypeError, ValueError: it is not a manifest.
     """
     model = data["model"]
-    if "anatomy" in model:
-        return data
-    config = model["config"]
-    family = find_family(config.get("model_type", "vivit"), "bundle.model.config")
-    anatomy = family.anatomy(config, family.clip(config, "bundle.model.config"))
+    if not isinstance(model, dict) or "anatomy" in model or not isinstance(model.get("config"), dict):
+        return data  # whole, or damaged in a way that its reader names
+    config, origin = model["config"], "model.config"
+    try:
+        family = find_family(config.get("model_type", "vivit"), "it")
+        family.require(config, origin)
+        anatomy = family.anatomy(config, family.clip(config, origin))
+    except InputError as e:
+        raise InputError(f"bundle.{origin}: {str(e).removeprefix(f'{origin}: ').removeprefix('config.json: ')}") from e
     return {**data, "model": {**model, "anatomy": to_json(anatomy)}}
