@@ -61,7 +61,7 @@ a shard is looked at. If a video could not be used, the exit code is 3, and all 
 ## Calibration
 
 ```
-vivit calibrate path/to/checkpoint --calibration-data path/to/videos -o ranges.json --ray
+vivit calibrate path/to/checkpoint --calibration-data path/to/many/videos -o out/ranges.json --ray
 ```
 
 The command reads the clips and adds up what is observed; engines on Ray, one per GPU or machine, run the float32 graph, which is sent to
