@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import select
 import shutil
 from pathlib import Path
 
@@ -117,18 +118,23 @@ def test_the_password_may_come_from_the_environment(place: Path) -> None:
 
 
 def at_a_terminal(typed: bytes) -> tuple[int, str]:
-    """Sign in a terminal of its own, typing something when asked; return the exit code and what is seen."""
+    """Sign in a terminal of its own, typing something when asked; return the exit code and what is seen.
+
+    What is typed is typed again after a while, as people do: Python misses a Ctrl-C that comes just before it reads.
+    """
     command = [str(BIN / "vivit"), "sign", "b", "--key", "secret.pem", "-q"]
     process, terminal = pty.fork()
     if process == 0:
         os.execv(command[0], command)
     seen = b""
     with contextlib.suppress(OSError):  # the end of what a terminal shows
-        while piece := os.read(terminal, 1000):
-            seen += piece
-            if typed and seen.endswith(b": "):
+        while True:
+            if select.select([terminal], [], [], 5)[0]:
+                if not (piece := os.read(terminal, 1000)):
+                    break
+                seen += piece
+            if seen.endswith(b": "):
                 os.write(terminal, typed)
-                typed = b""
     _, status = os.waitpid(process, 0)
     os.close(terminal)
     return os.waitstatus_to_exitcode(status), seen.decode()
