@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from vivit_export.calibration.cache import Observed
 from vivit_export.calibration.collect import Batch, Observer
-from vivit_export.datasets.cluster import LOCAL, choose_address, connected
-from vivit_export.errors import EnvironmentFault, UsageError, counted, option
+from vivit_export.datasets.cluster import choose_address, connected, require_share
+from vivit_export.errors import EnvironmentFault, counted
 from vivit_export.leftovers import scratch
 from vivit_export.progress import Progress
 
@@ -37,8 +37,7 @@ class ObservingOnRay:
     """
 
     def __init__(self, address: str, gpu_share: float, progress: Progress) -> None:
-        if not 0 < gpu_share <= 1:
-            raise UsageError(f"{option('gpu_share', f'{gpu_share:g}')} must be above 0 and at most 1")
+        require_share(gpu_share)
         self._address, self._gpu_share, self._progress = choose_address(address), gpu_share, progress
 
     def __call__(
@@ -55,8 +54,7 @@ class ObservingOnRay:
         with connected(self._address) as cluster:
             cluster.require_version()
             engines, gpus = cluster.engines(self._gpu_share, None)
-            where = "Ray on this machine" if self._address == LOCAL else f"the Ray cluster at {self._address}"
-            self._progress.note(f"{counted(engines, 'engines')} on {where}")
+            self._progress.note(f"{counted(engines, 'engines')} on {cluster.text}")
             make = partial(_observer, files, model.name, tuple(tensors), rows_per_clip)
             try:
                 yield from cluster.in_order(make, batches, engines=engines, gpus=gpus)

@@ -233,6 +233,16 @@ class _FunctionActor:
             return e
 
 
+def require_share(gpu_share: float) -> None:
+    """Refuse a share of a GPU that no engine can have.
+
+    Raises:
+        UsageError: it is not above 0 and at most 1.
+    """
+    if not 0 < gpu_share <= 1:
+        raise UsageError(f"{option('gpu_share', f'{gpu_share:g}')} must be above 0 and at most 1")
+
+
 def _version() -> str:
     return __version__
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from vivit_export.bundle import MANIFEST, Bundle
 from vivit_export.choices import CpuPrecision, Decode
 from vivit_export.contract import Contract
-from vivit_export.datasets.cluster import LOCAL, choose_address, connected
+from vivit_export.datasets.cluster import LOCAL, choose_address, connected, require_share
 from vivit_export.datasets.inputs import find_inputs
 from vivit_export.datasets.results import Results, RunOf, check_results, kept_text, opened
 from vivit_export.datasets.work import Job, Outcome, in_order, with_batch
-from vivit_export.errors import ClipError, EnvironmentFault, OutputError, UsageError, counted, option
+from vivit_export.errors import ClipError, EnvironmentFault, OutputError, counted
 from vivit_export.files import as_path, json_text, sha256_of
 from vivit_export.leftovers import remove_scratch
 from vivit_export.progress import Progress
@@ -111,8 +111,7 @@ def predict_dataset(
         EnvironmentFault: Ray or the engine is not available.
         KeyboardInterrupt: interrupted; whole partitions are kept.
     """
-    if not 0 < gpu_share <= 1:
-        raise UsageError(f"{option('gpu_share', f'{gpu_share:g}')} must be above 0 and at most 1")
+    require_share(gpu_share)
     where, path = choose_address(address), as_path(output, "output")
     if windows is None:
         ViewCropper(contract)  # views that are impossible are no fault of a clip
