@@ -65,7 +65,7 @@ HOMES = {
         *(f"export/checkpoint/{n}.py" for n in ("load", "weights", "tapped_network", "timed_network")),
         *(
             f"families/networks/{n}.py"
-            for n in ("network", "timesformer", "videomae", "vivit", "vivit_factorised", "vivit_factorised_modeling")
+            for n in ("network", "timesformer", "videomae", "vivit_factorised", "vivit_factorised_modeling")
         ),
         "export/graph/trace.py",
     },

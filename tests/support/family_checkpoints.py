@@ -14,22 +14,14 @@ import numpy.typing as npt
 import onnx_ir as ir
 import torch
 import transformers
-from checkpoints import normal_pixels
+from checkpoints import TINY, normal_pixels
 from traces import traced_once
 
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.families.networks.vivit_factorised_modeling import register
 
-_TINY: dict[str, Any] = {
-    "num_labels": 5,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 48,
-    "image_size": 16,
-    "num_frames": 4,
-}
-_FACTORISED = {**_TINY, "tubelet_size": [2, 8, 8]}
+_FACTORISED: dict[str, Any] = {**TINY, "num_hidden_layers": 2}
+_TINY = {name: value for name, value in _FACTORISED.items() if name != "tubelet_size"}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "videomae": ("videomae", {**_TINY, "patch_size": 8}),
     "videomae-first-token": ("videomae", {**_TINY, "patch_size": 8, "use_mean_pooling": False, "qv_bias": False}),

@@ -30,7 +30,7 @@ def from_version_1(data: JsonObject) -> JsonObject:
 
 
 def with_anatomy(data: JsonObject) -> JsonObject:
-    """Return a manifest of version 2 with the anatomy of its network, which was not written before version 0.3.
+    """Return a manifest of version 2 with the anatomy of its network, which earlier commits did not write.
 
     Raises:
         InputError: its config is of no family that we know, or does not fit.

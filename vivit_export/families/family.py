@@ -43,7 +43,6 @@ class Family(ABC):
         base: name that the network with a head gives to the one without.
         anchor: end of the name of a weight that every checkpoint of the family has exactly once.
         sizes: sizes that a config may leave out, and what they are then.
-        layer_norm_eps: the same for ``layer_norm_eps``.
         processor: class of its image processor.
         sampling: how its authors draw frames from a video, as options; None: as the default does.
     """

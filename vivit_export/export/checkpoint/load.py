@@ -45,7 +45,7 @@ from vivit_export.families.networks import Network, network_of
 from vivit_export.files import sha256_of
 from vivit_export.precision import Precision
 from vivit_export.records import JsonObject
-from vivit_export.runtime.clips.pixels.processor_config import doubt_about, read_clip_geometry, read_preprocess
+from vivit_export.runtime.clips.pixels.processor_config import doubt_about, read_preprocess
 
 OLDEST_TRANSFORMERS = (5, 9)
 """First version whose modules have the names and forms that the graph's rewrites and the quantization look for."""
@@ -231,7 +231,7 @@ def load_checkpoint(model: str, *, revision: str | None = None, allow_pickle: bo
         raise CheckpointError(
             f"{folder / 'config.json'}: hidden_act {activation!r} is not an activation that transformers knows"
         )
-    clip = read_clip_geometry(folder / "config.json")
+    clip = family.clip(config, str(folder / "config.json"))
     preprocess = read_preprocess(folder, (clip.height, clip.width), family.processor)
     files = weight_files(folder, allow_pickle)
     adapter = network_of(family)
@@ -272,7 +272,7 @@ def _load_network(
     state, prefix = unwrapped(read_weights(folder, files), folder, family)
     require_floats(state, folder)
     require_stored(family, config, clip, [tensor.numel() for tensor in state.values()], folder)
-    state = adapter.renamed(state, config)
+    state = adapter.renamed(state)
     try:
         with _quiet():
             floats = {name: tensor.to(torch.float32) for name, tensor in state.items()}

@@ -7,7 +7,7 @@ from vivit_export.export.checkpoint.config import read_config
 from vivit_export.export.checkpoint.files import download_json, find_folder, weight_files
 from vivit_export.families import find_family
 from vivit_export.files import as_path
-from vivit_export.runtime.clips.pixels.processor_config import read_clip_geometry, read_preprocess
+from vivit_export.runtime.clips.pixels.processor_config import read_preprocess
 
 
 def name_of(model: object) -> str:
@@ -43,8 +43,9 @@ def preview_checkpoint(model: str, *, revision: str | None = None, allow_pickle:
     """
     here = find_folder(model, revision)
     folder = download_json(model, revision) if here is None else here
-    family = find_family(read_config(folder)["model_type"], str(folder))
-    clip = read_clip_geometry(folder / "config.json")
+    config = read_config(folder)
+    family = find_family(config["model_type"], str(folder))
+    clip = family.clip(config, str(folder / "config.json"))
     read_preprocess(folder, (clip.height, clip.width), family.processor)
     if here is not None:
         weight_files(folder, allow_pickle)

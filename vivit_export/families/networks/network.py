@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -23,7 +22,7 @@ _TANH_GELUS = tuple(
 )
 
 
-class Network(ABC):
+class Network:
     """How the networks of a family are built, run and traced.
 
     Args:
@@ -64,9 +63,8 @@ class Network(ABC):
         """Return the network below the head, or all of it if there is none."""
         return getattr(network, self.family.base, network)
 
-    @abstractmethod
     def embedding(self, network: Any, pixels: torch.Tensor) -> torch.Tensor:
-        """Run all but the classifier.
+        """Run all but the classifier; here, up to the class token after the last LayerNorm.
 
         Args:
             network: from `load`.
@@ -75,6 +73,8 @@ class Network(ABC):
         Returns:
             (B, hidden): what the classifier reads, or would.
         """
+        embedding: torch.Tensor = self.encoder(network)(pixels).last_hidden_state[:, 0]
+        return embedding
 
     def attend(self, network: Any, kind: str) -> None:
         """Choose how a network attends, for good.
@@ -85,9 +85,8 @@ class Network(ABC):
         """
         network.config._attn_implementation = kind
 
-    def renamed(self, state: State, config: JsonObject) -> State:
+    def renamed(self, state: State) -> State:
         """Return stored weights by the names that the installed transformers loads them from."""
-        del config
         return state
 
     @contextmanager

@@ -15,11 +15,6 @@ from vivit_export.families.networks.network import Network, swap, swapped
 class TimesformerNetwork(Network):
     """Transformers' own network, which writes attention out."""
 
-    def embedding(self, network: Any, pixels: torch.Tensor) -> torch.Tensor:
-        """See `Network.embedding`: the class token after the last LayerNorm."""
-        embedding: torch.Tensor = self.encoder(network)(pixels).last_hidden_state[:, 0]
-        return embedding
-
     def attend(self, network: Any, kind: str) -> None:
         """See `Network.attend`; transformers has no SDPA for it, so that it is given some."""
         if kind == "sdpa":

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 import transformers.models.vivit.modeling_vivit as modeling
 
 from vivit_export.families.networks.network import Network
@@ -15,11 +14,6 @@ from vivit_export.records import JsonObject
 
 class VivitNetwork(Network):
     """Transformers' own network; its pooler is left out: in a classification checkpoint, its weights do not exist."""
-
-    def embedding(self, network: Any, pixels: torch.Tensor) -> torch.Tensor:
-        """See `Network.embedding`: the class token after the last LayerNorm."""
-        embedding: torch.Tensor = self.encoder(network)(pixels).last_hidden_state[:, 0]
-        return embedding
 
     @contextmanager
     def traceable(self, network: Any) -> Iterator[None]:

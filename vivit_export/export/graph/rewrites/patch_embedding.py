@@ -24,6 +24,7 @@ from vivit_export.export.graph.rewrites.declined import Decline, ignore
 from vivit_export.export.graph.rewrites.nodes import (
     Float64,
     TypedTape,
+    array_of,
     double_of,
     module_path,
     new_constant,
@@ -176,7 +177,7 @@ def _obstacle(conv: ir.Node) -> str | None:
 def _replace(graph: ir.Graph, last: ir.Node, found: _Embedding) -> None:
     path, tape = module_path(last) or "embeddings", TypedTape()
     constant = double_of(found.positions).copy()
-    dtype = found.positions.const_value.numpy().dtype if found.positions.const_value is not None else None
+    dtype = array_of(found.positions).dtype
 
     def chain(op: str, value: ir.Value, where: str, *constants: npt.NDArray[Any], **attributes: Any) -> ir.Value:
         operands = [new_constant(graph, f"{where}.{i}", constant) for i, constant in enumerate(constants, 1)]
