@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -30,6 +30,14 @@ class TapPoint:
     paths: tuple[str, ...]
     norm: str
     norm_output: bool = False
+
+
+def tapped_outputs(taps: Sequence[TapPoint]) -> tuple[str, ...]:
+    """Return which outputs of a network, if it has them, are taps after these.
+
+    A network without a head may end in the mean of its tokens, with no LayerNormalization after its last block.
+    """
+    return ("logits",) if taps[-1].norm_output else ("logits", "embedding")
 
 
 class Family(ABC):

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from vivit_export.export.checkpoint.load import Checkpoint, in_dtype, torch_dtype
+from vivit_export.families.family import tapped_outputs
 from vivit_export.precision import Precision
 
 Float32 = npt.NDArray[np.float32]
@@ -52,5 +53,5 @@ def run_tapped(
     finally:
         for hook in hooks:
             hook.remove()
-    last = ("logits",) if checkpoint.taps[-1].norm_output else ("logits", "embedding")  # as `find_steps` has them
-    return [*found, *(outputs[name] for name in last if name in outputs)], outputs
+    last = [outputs[name] for name in tapped_outputs(checkpoint.taps) if name in outputs]
+    return [*found, *last], outputs

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from vivit_export.errors import BuildError, option
-from vivit_export.families.family import TapPoint
+from vivit_export.families.family import TapPoint, tapped_outputs
 
-_LOGITS, _EMBEDDING = "logits", "embedding"
+_PATHS = {"logits": "classifier", "embedding": "encoder"}  # of what computes an output
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,9 @@ def find_steps(model: ir.Model, taps: Sequence[TapPoint]) -> list[Step]:
             )
         names.append((tap.name, tap.paths))
         values.append(norm.outputs[0] if tap.norm_output else norm.inputs[0])
-    # A network without a head may end in the mean of its tokens, with no LayerNormalization after its last block.
-    last = {_LOGITS: "classifier", **({} if taps[-1].norm_output else {_EMBEDDING: "encoder"})}
     outputs = {str(output.name): output for output in model.graph.outputs}
-    for name in filter(outputs.__contains__, last):
-        names.append((name, (last[name],)))
+    for name in filter(outputs.__contains__, tapped_outputs(taps)):
+        names.append((name, (_PATHS[name],)))
         values.append(outputs[name])
     seen: set[ir.Node] = set()
     steps = []

@@ -93,7 +93,6 @@ class _Embedding:
         positions: constant (1, tokens, hidden), the class token's included.
         class_token: constant (1, 1, hidden); None: there is none.
         conv: what makes the tokens of pixels; None: something else does.
-        pixels: its pixels (B, T, 3, H, W).
         order: how the axes of a clip that was cut are sorted.
     """
 
@@ -101,7 +100,6 @@ class _Embedding:
     positions: ir.Value
     class_token: ir.Value | None = None
     conv: ir.Node | None = None
-    pixels: ir.Value | None = None
     order: tuple[int, ...] = _BY_TIME
 
 
@@ -127,10 +125,7 @@ def _find_embedding(add: ir.Node) -> _Embedding | None:
     found = _find_conv(tokens)
     if found is None:
         return None if class_token is None else _Embedding(tokens, positions, class_token)
-    conv, order = found
-    source = conv.inputs[0].producer() if conv.inputs[0] is not None else None
-    pixels = source.inputs[0] if source is not None else None
-    return _Embedding(tokens, positions, class_token, conv, pixels, order)
+    return _Embedding(tokens, positions, class_token, *found)
 
 
 def _find_conv(tokens: ir.Value) -> tuple[ir.Node, tuple[int, ...]] | None:
@@ -186,12 +181,12 @@ def _replace(graph: ir.Graph, last: ir.Node, found: _Embedding) -> None:
     value, padded = found.tokens, found.class_token is not None
     if padded:
         constant[:, :1] += double_of(found.class_token)
-    if found.conv is not None and found.pixels is not None:
-        bias, weight, cut = double_of(found.conv.inputs[2]), _matrix(found.conv), _cut(found)
+    if found.conv is not None:
+        pixels, bias, weight = _pixels(found.conv), double_of(found.conv.inputs[2]), _matrix(found.conv)
         constant[:, int(padded) :] += bias
         # Channels last, like uint8 frames: before those, this transpose is removed again.
-        value = chain("Transpose", found.pixels, f"{PATH}.layout", perm=CHANNELS_LAST)
-        value = chain("Reshape", value, f"{PATH}.cut", np.array(cut, np.int64))
+        value = chain("Transpose", pixels, f"{PATH}.layout", perm=CHANNELS_LAST)
+        value = chain("Reshape", value, f"{PATH}.cut", np.array(_cut(found.conv, pixels), np.int64))
         value = chain("Transpose", value, f"{PATH}.cut", perm=found.order)
         tokens = len(constant[0]) - padded
         value = chain("Reshape", value, f"{PATH}.join", np.array([-1, tokens, len(weight)], np.int64))
@@ -211,8 +206,16 @@ def _matrix(conv: ir.Node) -> Float64:
     return kernel.transpose(2, 3, 4, 1, 0).reshape(-1, len(kernel))
 
 
-def _cut(found: _Embedding) -> list[int]:
-    assert found.conv is not None and found.pixels is not None and found.pixels.shape is not None
-    _, channels, t, h, w = double_of(found.conv.inputs[1]).shape
-    _, num_frames, _, height, width = (d if isinstance(d, int) else -1 for d in found.pixels.shape)
+def _pixels(conv: ir.Node) -> ir.Value:
+    """Return the pixels (B, T, 3, H, W) that a convolution without an `_obstacle` reads, transposed."""
+    source = conv.inputs[0].producer() if conv.inputs[0] is not None else None
+    assert source is not None and source.inputs[0] is not None
+    return source.inputs[0]
+
+
+def _cut(conv: ir.Node, pixels: ir.Value) -> list[int]:
+    """Return the shape of a clip that is cut into tubelets."""
+    assert pixels.shape is not None
+    _, channels, t, h, w = double_of(conv.inputs[1]).shape
+    _, num_frames, _, height, width = (d if isinstance(d, int) else -1 for d in pixels.shape)
     return [-1, num_frames // t, t, height // h, h, width // w, w, channels]
