@@ -6,6 +6,8 @@ empty BUNDLE times the checkpoint alone; then no videos can be read.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import sys
 import time
 from pathlib import Path
@@ -73,5 +75,12 @@ class Eager:
         return []
 
 
+def _import_ahead() -> None:
+    """Import what `Eager` needs while other contenders do the same: they are asked one after the other."""
+    with contextlib.suppress(ImportError):  # which is an answer, later
+        importlib.import_module("vivit_export.export.checkpoint.timed_network")
+
+
 if __name__ == "__main__":
+    _import_ahead()
     sys.exit(work(lambda: Eager(*sys.argv[1:])))

@@ -25,6 +25,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 _DOMAIN = "com.microsoft"
 _OPSET_WITHOUT_ATTENTION = 22
+_FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 _SPLIT, _SPLIT_KEY = [0, 2, 1, 3], [0, 2, 3, 1]
 
 
@@ -42,8 +43,8 @@ class _Match:
 def use_multi_head_attention(model: onnx.ModelProto) -> int:
     """Replace every attention of the two forms, in place.
 
-    Precondition: attention is float32, apart from Casts to float32, or on a GPU in one narrow type. A node of
-    any other form, such as one with a mask, is left as it is.
+    Precondition: attention is float32, or on a GPU in one narrow type with its softmax in that or in float32, which
+    the operator computes in float32 in any case. A node of any other form, such as one with a mask, is left as it is.
 
     Args:
         model: loaded with or without its external data.
@@ -183,13 +184,13 @@ class _Graph:
         return node if node is not None and node.op_type == op else None
 
     def _past_casts(self, name: str) -> str:
-        """The value before any Casts to float32."""
+        """The value before any Casts among float types."""
         while (node := self._producers.get(name)) is not None and _is_cast(node):
             name = node.input[0]
         return name
 
     def _user(self, name: str, op: str) -> onnx.NodeProto | None:
-        """Return the only user of a value, ignoring Casts to float32."""
+        """Return the only user of a value, ignoring Casts among float types."""
         users = self._users.get(name, [])
         while len(users) == 1 and _is_cast(users[0]):
             users = self._users.get(users[0].output[0], [])
@@ -213,4 +214,4 @@ class _Graph:
 
 
 def _is_cast(node: onnx.NodeProto) -> bool:
-    return node.op_type == "Cast" and node.attribute[0].i == TensorProto.FLOAT
+    return node.op_type == "Cast" and node.attribute[0].i in _FLOATS

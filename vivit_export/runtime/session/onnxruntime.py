@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ import numpy.typing as npt
 from vivit_export.bundle import Bundle
 from vivit_export.bundle.engines import Verification
 from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError
-from vivit_export.packages import ORT_WITH_CODES_BESIDE_ATTENTION, is_older, raise_if_interrupted
+from vivit_export.packages import raise_if_interrupted
 from vivit_export.precision import Precision
 from vivit_export.runtime.session.backend import arithmetic, graph_files
 from vivit_export.runtime.session.cuda import device_of
@@ -186,7 +188,7 @@ def _prepared(model: Path, taps: Sequence[str]) -> bytes:
 
 def _options(onnxruntime: Any) -> Any:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised with the same words
     if _shares_cores.get():
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
@@ -205,17 +207,29 @@ def sharing_cores() -> Iterator[None]:
         _shares_cores.reset(before)
 
 
-def _load(
-    onnxruntime: Any, model: str | bytes, options: Any, providers: list[Any], name: str, *, may_hold_fp8: bool = True
-) -> Any:
-    # 1.23 gives FP8 codes to a Transpose and to integer products, and then refuses its own graph.
-    old = is_older(onnxruntime.__version__, ORT_WITH_CODES_BESIDE_ATTENTION)
-    wrong = ["QDQPropagationTransformer", "QDQSelectorActionTransformer"]
-    more = {"disabled_optimizers": wrong} if old and may_hold_fp8 else {}
+def _load(onnxruntime: Any, model: str | bytes, options: Any, providers: list[Any], name: str) -> Any:
+    if providers != [_CPU]:
+        _load_cuda_libraries(onnxruntime)
+    start = partial(onnxruntime.InferenceSession, model, options, providers=providers)
     try:
-        return onnxruntime.InferenceSession(model, options, providers=providers, **more)
+        try:
+            return start()
+        except Exception as e:
+            if "float8" not in str(e):
+                raise
+            # Before 1.32 they give FP8 codes to a Transpose or to integer products, and then the graph is refused.
+            return start(disabled_optimizers=["QDQPropagationTransformer", "QDQSelectorActionTransformer"])
     except Exception as e:  # onnxruntime's own exceptions share no public base
         raise BuildError(f"ONNX Runtime cannot load {name}: {str(e).splitlines()[0]}") from e
+
+
+def _load_cuda_libraries(onnxruntime: Any) -> None:
+    """Load CUDA and cuDNN of the wheels beside ONNX Runtime, where its own library does not look for them.
+
+    What is missing there comes from the system. Whether CUDA started is asked later, so what this prints is dropped.
+    """
+    with redirect_stdout(io.StringIO()):
+        onnxruntime.preload_dlls()
 
 
 def prepare_for_cpu(bundle: Bundle, *, for_any: bool = False) -> tuple[ModelProto, str]:
@@ -263,19 +277,24 @@ def _open_on_gpu(onnxruntime: Any, bundle: Bundle, gpu: int) -> tuple[Any, str]:
 
 
 def _load_fused(onnxruntime: Any, bundle: Bundle, providers: list[Any]) -> tuple[Any, str]:
-    """Load with fused attention if the type and this build have such kernels, else load the graph unchanged."""
+    """Load with fused attention if the type and this build have such kernels, else with the attention of the graph."""
+    from vivit_export.runtime.session.bfloat16_on_cuda import cast_around_missing_kernels
     from vivit_export.runtime.session.external_weights import load_graph
     from vivit_export.runtime.session.multi_head_attention import use_multi_head_attention
 
-    as_it_is = "attention as in the graph"
-    if bundle.precision.rounds and not bundle.precision.quantized:
-        model = load_graph(bundle)
-        fused = use_multi_head_attention(model)
+    def load(model: ModelProto) -> Any:
+        if bundle.precision is Precision.BF16:
+            cast_around_missing_kernels(model)
+        return _load_verified(onnxruntime, bundle, model, providers)
+
+    as_it_is, model = "attention as in the graph", load_graph(bundle)
+    fused = use_multi_head_attention(model)
+    if fused:
         try:
-            return _load_verified(onnxruntime, bundle, model, providers), f"{fused} fused attention layers"
+            return load(model), f"{fused} fused attention layers"
         except BuildError as e:
             as_it_is = f"{as_it_is}, because fused attention does not load: {e}"
-    return _load_verified(onnxruntime, bundle, load_graph(bundle), providers), as_it_is
+    return load(load_graph(bundle)), as_it_is
 
 
 def _load_verified(onnxruntime: Any, bundle: Bundle, model: ModelProto, providers: list[Any]) -> Any:
@@ -294,8 +313,7 @@ def _load_verified(onnxruntime: Any, bundle: Bundle, model: ModelProto, provider
         make = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type
         values = [make(weight.codes, weight.type) for weight in weights.tensors.values()]
         options.add_external_initializers(list(weights.tensors), values)
-    is_fp8 = bundle.precision is Precision.FP8
-    session = _load(onnxruntime, model.SerializeToString(), options, providers, bundle.model.name, may_hold_fp8=is_fp8)
+    session = _load(onnxruntime, model.SerializeToString(), options, providers, bundle.model.name)
     session.vivit_values = values  # as long as the session lives
     del weights, files
     return_freed_memory()
