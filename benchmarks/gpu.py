@@ -5,9 +5,10 @@
     python benchmarks/gpu.py /tmp/vivit-b --resume      # resumes an interrupted run
 
 The rate of matrix products; PyTorch eager, SDPA and compiled, each in fp32 (without TF32), fp16 and bf16, and our fp16
-bundle in every engine that runs there, in turns, batch by batch in processes of their own; training as the Transformers
-documentation times it; and the kernels of the fastest. Writes ``results/gpu.json`` after each part; what could not be
-measured is listed there with its reason, and until the end the file says that it is partial.
+bundle in every engine that runs there, in turns, batch by batch in processes of their own; the drift of the demo in
+every precision and engine; training as the Transformers documentation times it; and the kernels of the fastest. Writes
+``results/gpu.json`` after each part; what could not be measured is listed there with its reason, and until the end the
+file says that it is partial.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from sdpa import DOCUMENTED, KINDS, train_in_child
 
 from vivit_export.demo import checkpoint_path
 from vivit_export.errors import VivitExportError
+from vivit_export.precision import Precision
 from vivit_export.progress import Console
 from vivit_export.records import to_json
 from vivit_export.runtime.bench.run import take_turns
@@ -49,11 +51,21 @@ _CUT = ", interrupted"
 @click.option("--warmup", default=1, show_default=True)
 @click.option("--steps", default=100, show_default=True, help="Timed training steps; 0: no training.")
 @click.option("--against", default=AGAINST, show_default=True, help="PyTorch's contenders.")
+@click.option(
+    "--drift", "precisions", default=",".join(Precision), show_default=True, help="Precisions of the demo to check."
+)
 @click.option("--bundle", type=click.Path(path_type=Path), help="Our fp16 bundle; made there where there is none.")
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Folder to write to.")
 @click.option("--resume", is_flag=True, help="Keep what was measured, and measure the rest.")
 def main(
-    checkpoint: str, device: str, batches: str, bundle: Path | None, results: Path, resume: bool, **given: Any
+    checkpoint: str,
+    device: str,
+    batches: str,
+    precisions: str,
+    bundle: Path | None,
+    results: Path,
+    resume: bool,
+    **given: Any,
 ) -> None:
     """Measure on CHECKPOINT, a ViViT-B/16x2 folder (or ``demo``)."""
     if device == "cuda" and not torch.cuda.is_available():
@@ -80,6 +92,8 @@ def main(
         commands |= our_commands(book, folder, bundle or Path(work, "fp16"), device)
         for size in sizes:
             book.part(f"batch {size}", partial(compete, book, commands, size, given))
+        for precision in precisions.split(",") if precisions else ():
+            book.part(f"drift {precision}", partial(check_demo, Path(work, f"demo-{precision}"), precision, device))
         for kind in KINDS if given["steps"] else ():
             book.part(f"training {kind}", partial(train, folder, kind, given["steps"], device))
         book.part("kernels", partial(split_fastest, book, commands, device))
@@ -171,9 +185,13 @@ def our_commands(book: Book, checkpoint: Path, target: Path, device: str) -> dic
     except (VivitExportError, ImportError) as e:
         book.leave_out("ours fp16", str(e))
         return {}
-    engines = [name for name in ORDER if (name in CPU_ENGINES) == (device == "cpu")]
     worker = "vivit_export.runtime.bench.worker"
-    return {f"ours fp16, {engine}": ["-m", worker, str(target), engine, device] for engine in engines}
+    return {f"ours fp16, {engine}": ["-m", worker, str(target), engine, device] for engine in engines_on(device)}
+
+
+def engines_on(device: str) -> list[str]:
+    """The engines of a device, best first."""
+    return [str(name) for name in ORDER if (name in CPU_ENGINES) == (device == "cpu")]
 
 
 def make_bundle(book: Book, checkpoint: Path, target: Path, device: str) -> None:
@@ -219,6 +237,20 @@ def compete(book: Book, commands: dict[str, list[str]], batch: int, given: dict[
         book.parts[f"batch {batch}{_CUT}"] = found
         raise KeyboardInterrupt
     return found
+
+
+def check_demo(target: Path, precision: str, device: str) -> dict[str, Any]:
+    """Export the demo in a precision, and check its golden clips in every engine of the device.
+
+    Raises:
+        RuntimeError: the check failed to run.
+    """
+    import vivit_export as ve
+
+    ve.export_model(
+        "demo", target, precision=Precision(precision), targets=("onnx",), attention="pattern", progress=Console()
+    )
+    return ask_child(["drift", str(target), *engines_on(device)])
 
 
 def train(checkpoint: Path, kind: str, steps: int, device: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 gpu_worker.py facts CHECKPOINT                          what the work of a clip is
 gpu_worker.py gemm CHECKPOINT DEVICE BATCH              what matrix products reach
+gpu_worker.py drift BUNDLE ENGINE...                    what each engine makes of the golden clips
 gpu_worker.py kernels BATCH DEVICE pytorch CHECKPOINT KIND
 gpu_worker.py kernels BATCH DEVICE ours BUNDLE ENGINE   which kernels the time goes to
 
@@ -15,13 +16,18 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 
+from vivit_export.bundle import read_bundle
+from vivit_export.errors import VivitExportError
 from vivit_export.export.checkpoint.load import load_checkpoint
 from vivit_export.export.eager_worker import Eager
+from vivit_export.records import to_json
 from vivit_export.runtime.bench.worker import Contender, Served
+from vivit_export.runtime.drift.check import check_session, gate_of, golden_clips
+from vivit_export.runtime.select import open_session
 from vivit_export.signals import die_with_parent
 
 _SQUARE = (8192, 8192, 8192)  # large enough for any GPU's best
@@ -59,6 +65,22 @@ def gemm(checkpoint: str, device: str, batch: str) -> dict[str, Any]:
             except RuntimeError as e:  # this GPU, or the CPU, has no such product
                 rates["not_measured"][f"{name} {title}"] = str(e).strip().splitlines()[0]
     return rates
+
+
+def drift(folder: str, *engines: str) -> dict[str, Any]:
+    """Drift of a bundle's golden clips by engine, and what is beyond the gate; or why the engine does not run."""
+    bundle = read_bundle(folder)
+    frames, reference = golden_clips(bundle)
+    gate, found = gate_of(bundle), dict[str, Any]()
+    for engine in engines:
+        try:
+            with open_session(bundle, engine, self_test=False) as session:
+                run = check_session(session, frames, reference, gate)[0]
+                beyond = gate.violations(run.drift) if run.drift else []
+                found[engine] = {"engine": session.details, "drift": to_json(run.drift), "beyond_gate": beyond}
+        except VivitExportError as e:
+            found[engine] = {"error": str(e)}
+    return found
 
 
 def _rate(precision: str, shape: tuple[int, int, int], device: str) -> float:
@@ -144,5 +166,5 @@ def _class_of(name: str) -> str:
 
 if __name__ == "__main__":
     die_with_parent()
-    commands: dict[str, Callable[..., dict[str, Any]]] = {"facts": facts, "gemm": gemm, "kernels": kernels}
-    print(json.dumps(commands[sys.argv[1]](*sys.argv[2:])))
+    commands = {"facts": facts, "gemm": gemm, "drift": drift, "kernels": kernels}
+    print(json.dumps(cast("Callable[..., dict[str, Any]]", commands[sys.argv[1]])(*sys.argv[2:])))

@@ -14,11 +14,15 @@ def gpu_section(content: dict[str, Any]) -> str:
     """Write it from whatever parts were measured."""
     parts, missing = content["parts"], content["not_measured"]
     written = ["**Partial**: the run did not finish."] if content["partial"] else []
+    written += content.get("remarks", [])
     if "gemm_gflops" in parts:
         written += _rates(parts["gemm_gflops"])
     batches = {int(name.split()[1].strip(",")): part for name, part in parts.items() if name.startswith("batch ")}
     if batches:
         written += [_contenders(dict(sorted(batches.items())), parts)]
+    checked = {name.split()[1]: part for name, part in parts.items() if name.startswith("drift ")}
+    if checked:
+        written += _drift(checked)
     if "kernels" in parts:
         written += _kernels(parts["kernels"])
     written += _documented(batches, parts, content["documented"])
@@ -74,6 +78,28 @@ def _share(name: str, ms_per_clip: float, parts: dict[str, Any]) -> str:
     if not rates or "model" not in parts:
         return "–"
     return f"{100 * parts['model']['flop_per_clip'] / (ms_per_clip / 1e3) / (max(rates.values()) * 1e9):.0f} %"
+
+
+def _drift(checked: dict[str, Any]) -> list[str]:
+    rows = [
+        (precision, f["engine"], f"{f['drift']['max']:.2g}", f"{100 * f['drift']['top1']:.0f} %", _verdict(f))
+        for precision, engines in checked.items()
+        for f in engines.values()
+        if "error" not in f
+    ]
+    refused = [
+        f"- {precision}, {name}: {' '.join(f['error'].split())}"
+        for precision, engines in checked.items()
+        for name, f in engines.items()
+        if "error" in f
+    ]
+    columns = ("demo in", "engine", "max drift, of the range", "top-1 agreement", "gate")
+    words = "The demo's golden clips on this machine, compared with eager PyTorch in fp32 on the CPU:"
+    return [words, table(columns, rows), *(["\n".join(refused)] if refused else [])]
+
+
+def _verdict(figures: dict[str, Any]) -> str:
+    return "beyond: " + "; ".join(figures["beyond_gate"]) if figures["beyond_gate"] else "passed"
 
 
 def _kernels(split: dict[str, Any]) -> list[str]:

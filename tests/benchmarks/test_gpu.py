@@ -20,7 +20,7 @@ from gpu_section import gpu_section
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPT = [sys.executable, str(BENCHMARKS / "gpu.py")]
 COMMON = ["--device", "cpu", "--rounds", "1", "--warmup", "0"]
-QUICK = ["--against", "sdpa,eager", "--steps", "1"]
+QUICK = ["--against", "sdpa,eager", "--steps", "1", "--drift", "fp16"]
 
 
 def run(*options: str, code: int = 0, checkpoint: str = "demo") -> str:
@@ -44,7 +44,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_part_is_measured_or_says_why_not(measured: Path) -> None:
     told = read(measured)
     parts = told["parts"]
-    assert set(parts) == {"model", "gemm_gflops", "batch 1", "training eager", "training sdpa", "kernels"}
+    assert set(parts) == {"model", "gemm_gflops", "batch 1", "drift fp16", "training eager", "training sdpa", "kernels"}
     assert not told["partial"] and told["environment"]["command"].endswith("bundle")
     assert parts["model"]["flop_per_clip"] > parts["model"]["linear_flop_per_clip"] > 1e8
     assert all(parts["gemm_gflops"][name]["fc1"] > 0 for name in ("fp32", "fp16", "bf16"))
@@ -52,10 +52,13 @@ def test_every_part_is_measured_or_says_why_not(measured: Path) -> None:
     assert {"pytorch eager", "pytorch sdpa", "ours fp16, onnxruntime-cpu"} <= set(parts["batch 1"])
     assert all(f["p50_ms"] > 0 and f["peak_bytes"] > 1e6 for f in parts["batch 1"].values())
     assert parts["training sdpa"]["steps"] == 1 and parts["training sdpa"]["seconds_per_step"] > 0
+    checked = parts["drift fp16"]
+    assert checked["onnxruntime-cpu"]["beyond_gate"] == [] and 0 < checked["onnxruntime-cpu"]["drift"]["max"] < 1e-3
     split = parts["kernels"]
     assert split["contender"].startswith("pytorch ") and split["classes"]["matrix products"] > 0
     assert sum(split["classes"].values()) == pytest.approx(split["total_ms"])
     written = gpu_section(told)
+    assert "| fp16 | ONNX Runtime" in written and " | 100 % | passed |" in written
     assert (
         "| inference, batch 1 | " in written and "| training, 1 steps | " in written and "- fp8 fc1 GEMM: " in written
     )
@@ -77,7 +80,18 @@ def test_a_second_run_measures_what_is_missing(measured: Path) -> None:
 def test_what_fails_stops_nothing_else_and_an_interrupt_keeps_what_there_is(tmp_path: Path) -> None:
     """No bundle can be made in a folder that is a file; PyTorch's contenders go on until Ctrl-C."""
     (tmp_path / "file").touch()
-    options = ["--against", "sdpa", "--steps", "100000", "--batch", "1", "--bundle", str(tmp_path / "file" / "x")]
+    options = [
+        "--against",
+        "sdpa",
+        "--steps",
+        "100000",
+        "--batch",
+        "1",
+        "--drift",
+        "",
+        "--bundle",
+        str(tmp_path / "file" / "x"),
+    ]
     command = [*SCRIPT, "demo", *COMMON, *options, "--results", str(tmp_path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:

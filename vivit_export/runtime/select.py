@@ -25,7 +25,7 @@ from vivit_export.runtime.session.session import Session
 from vivit_export.runtime.session.triton.address import is_address
 
 ORDER = (*Flavour, "onnxruntime-cuda", "onnxruntime-cpu", "openvino")
-"""Engines, best first: GPU before CPU, compiled before interpreted (not measured, because no GPU was available).
+"""Engines, best first: GPU before CPU, compiled before interpreted (TensorRT could not be measured on a GPU).
 On the CPU, OpenVINO is at most 7 % faster than ONNX Runtime with lean attention, and no faster in fp32. ONNX
 Runtime uses a third to a half less memory beyond the weights (``benchmarks/results/session.json``)."""
 

@@ -66,7 +66,7 @@ FUSED = "3 fused attention layers"  # the last layer's single query is no such o
 def test_cuda_runs_fused_attention_where_that_loads(
     bundles: Bundles, monkeypatch: pytest.MonkeyPatch, precision: str, attention: str, refuses: str
 ) -> None:
-    """On an H100, an fp16 graph in the pattern form ran unfused, 2.5 times as slow as PyTorch, and bf16 did not load."""
+    """On an H100, an fp16 graph in the pattern form ran unfused, 2.5 times slower than PyTorch; bf16 did not load."""
     need("onnxruntime")
     import onnxruntime
 
