@@ -7,6 +7,8 @@ GEMM, GELU and residual becomes ``dtype``, with these exceptions:
   accumulation the variance overflows from sigma 9 on at 768 channels);
 - Softmax runs in float32 between two casts, as eager Hugging Face attention does, and so does a mean: the sum of 1568
   tokens would leave the range of fp16;
+- in bf16, a Pad runs in float32 between two casts, which change nothing: ONNX Runtime's CUDA engine has no such kernel
+  for bfloat16 (1.29 to 1.31), and compiled plans have the same kernels with them;
 - nodes that the user names keep their float32 weights and results (`keeping`), with a cast where the type changes;
 - inputs, logits and embedding stay float32.
 """
@@ -59,7 +61,8 @@ def lower_precision(
     """
     low, graph = precision.dtype, model.graph
     named = set(keep)
-    wide = {node for node in graph if node.op_type in ("Softmax", "ReduceMean") or node.name in named}
+    in_float32 = {"Softmax", "ReduceMean", *(["Pad"] if precision is Precision.BF16 else [])}
+    wide = {node for node in graph if node.op_type in in_float32 or node.name in named}
     _share_out_weights(graph, wide)
     num_weights, largest, subnormal = _convert_weights(graph, precision, wide)
     for node in graph:

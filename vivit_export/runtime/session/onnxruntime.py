@@ -278,15 +278,10 @@ def _open_on_gpu(onnxruntime: Any, bundle: Bundle, gpu: int) -> tuple[Any, str]:
 
 def _load_fused(onnxruntime: Any, bundle: Bundle, providers: list[Any]) -> tuple[Any, str]:
     """Load with fused attention if the type and this build have such kernels, else with the attention of the graph."""
-    from vivit_export.runtime.session.bfloat16_on_cuda import cast_around_missing_kernels
     from vivit_export.runtime.session.external_weights import load_graph
     from vivit_export.runtime.session.multi_head_attention import use_multi_head_attention
 
-    def load(model: ModelProto) -> Any:
-        if bundle.precision is Precision.BF16:
-            cast_around_missing_kernels(model)
-        return _load_verified(onnxruntime, bundle, model, providers)
-
+    load = partial(_load_verified, onnxruntime, bundle, providers=providers)
     as_it_is, model = "attention as in the graph", load_graph(bundle)
     fused = use_multi_head_attention(model)
     if fused:
