@@ -46,6 +46,11 @@ class PlanTensor:
     dims: tuple[int, ...]
     dtype: str
 
+    @property
+    def bits(self) -> int:
+        """Size of an element; 64 for a type that is not known."""
+        return _BITS[self.dtype]
+
     def __str__(self) -> str:
         return f"{self.dtype}[{','.join(map(str, self.dims))}] {self.name}"
 
