@@ -15,6 +15,9 @@ AttentionForm = Literal["fused-op", "pattern"]
 Against = Literal["golden", "eager"]
 """What a check compares with: the results in the bundle, or the eager model itself."""
 
+AUTO: Literal["auto"] = "auto"
+"""In place of a precision: the fastest that is inside its gate."""
+
 CalibrationMethod = Literal["minmax", "entropy", "percentile", "mse"]
 """How a calibration finds the range of a tensor."""
 

@@ -58,14 +58,15 @@ class VivitExportError(Exception):
 
     def worded(self, word: Callable[[str, str | None], str]) -> str:
         """Return the message with every `option` replaced with ``word(name, value)``."""
-        return _worded(self.sentence, word)
+        return worded(self.sentence, word)
 
     def lines(self, word: Callable[[str, str | None], str]) -> list[str]:
         """Return the lines of the message, worded; a name within a line may have breaks of its own."""
         return [self.worded(word)]
 
 
-def _worded(text: str, word: Callable[[str, str | None], str]) -> str:
+def worded(text: str, word: Callable[[str, str | None], str] = in_python) -> str:
+    """Return a `VivitExportError.sentence` with every `option` replaced with ``word(name, value)``."""
     return _FIELD.sub(lambda found: word(found[1], found[2]), text)
 
 
@@ -103,7 +104,7 @@ class ClipErrors(ClipError):  # noqa: N818 - more than one
 
     def lines(self, word: Callable[[str, str | None], str]) -> list[str]:
         """Return the lines of the message, worded: the title, and one for each video."""
-        return [_worded(line, word) for line in self._lines]
+        return [worded(line, word) for line in self._lines]
 
 
 class BundleError(InputError):

@@ -149,3 +149,26 @@ def test_a_dry_run_as_json_names_what_auto_leaves_out(cli: Cli, monkeypatch: pyt
     assert facts["skipped"] == {"tensorrt": "there is no NVIDIA driver"}
     assert facts["attention"] == "pattern"
     assert "  left out   tensorrt: there is no NVIDIA driver" in cli("export", "demo", "--dry-run").stdout
+
+
+def test_a_dry_run_of_a_search_names_what_would_be_tried(cli: Cli, checkpoints: Checkpoints, tmp_path: Path) -> None:
+    folder = checkpoints.folder()
+    given = ["export", folder, "--precision", "auto", "--target", "onnx", "--dry-run"]
+    assert cli(*given).stdout.splitlines() == [
+        f"would export the fastest precision of {folder} inside its gate to {folder.name}-auto",
+        "  tried      fp16, bf16, fp32",
+        *(
+            f"  not tried  {name}: INT8 and FP8 need ranges calibrated on real clips: name a folder of a few hundred "
+            "videos with --calibration-data DIR (or --ranges ranges.json); random data would give wrong ranges"
+            for name in ("fp8", "int8")
+        ),
+    ]
+    facts = json.loads(cli(*given, "--json").stdout)
+    assert set(facts["tried"]) == {"fp16", "bf16", "fp32"} and set(facts["impossible"]) == {"fp8", "int8"}
+    assert not any((tmp_path / "home").iterdir())
+
+
+def test_auto_is_one_choice_among_the_precisions(cli: Cli) -> None:
+    refused = cli("export", "demo", "--int8", "--precision", "auto", "--dry-run", code=2)
+    assert "--int8 and --precision auto exclude each other; give one precision" in refused.stderr
+    assert "auto" in cli("calibrate", "demo", "--precision", "auto", code=2).stderr

@@ -9,6 +9,7 @@ from vivit_export.anatomy import Anatomy
 from vivit_export.bundle.bench import BenchRecord
 from vivit_export.bundle.checks import DriftReport
 from vivit_export.bundle.engines import EngineRecord
+from vivit_export.bundle.search import PrecisionSearch
 from vivit_export.choices import AttentionForm
 from vivit_export.contract import Contract
 from vivit_export.errors import InputError
@@ -268,6 +269,7 @@ class Content:
         bench: results of ``vivit bench --save``.
         recheck: result of ``vivit check --save``.
         cpu_graph: the graph for the CPU, in a copy that was deployed for C++.
+        search: how the precision was chosen; None: it was given.
     """
 
     producer: Producer
@@ -279,6 +281,7 @@ class Content:
     bench: BenchRecord | None = None
     recheck: DriftReport | None = None
     cpu_graph: CpuGraph | None = None
+    search: PrecisionSearch | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import click
 
 from vivit_export import __version__
-from vivit_export.choices import AttentionForm, Decode
+from vivit_export.choices import AUTO, AttentionForm, Decode
 from vivit_export.cli.cluster import RayPlace, ray_place_options
 from vivit_export.cli.options import (
     Command,
@@ -69,7 +69,7 @@ keep_options = grouped(
 @click.command("export", cls=Command)
 @click.argument("model", default=DEFAULT_MODEL)
 @click.option("-o", "--output", type=PATH, help="Folder to write the bundle to.  [default: NAME-PRECISION]")
-@precision_options(Precision.FP32)
+@precision_options(Precision.FP32, search=True)
 @target_options
 @engine_options
 @force_option
@@ -120,7 +120,7 @@ keep_options = grouped(
 def vivit_export(
     model: str,
     output: Path | None,
-    precision: Precision | None,
+    precision: Precision | Literal["auto"] | None,
     targets: tuple[str, ...],
     engine: EngineOptions,
     force: bool,
@@ -147,10 +147,12 @@ def vivit_export(
     progress: Silent,
 ) -> None:
     """Export MODEL (a hub id, a checkpoint folder, or "demo") to a verified bundle."""
-    from vivit_export.export.options import ExportOptions, preview_export
+    from vivit_export.export.options import ExportFields, ExportOptions, loosest, preview_export
+    from vivit_export.export.search_preview import preview_search
 
+    search = precision == AUTO
     options = ExportOptions(
-        precision or Precision.FP32,
+        loosest(fp8_attention) if precision == AUTO else precision or Precision.FP32,
         targets,
         **dataclasses.asdict(engine),
         input_mode=input_mode,
@@ -172,13 +174,15 @@ def vivit_export(
         fp8_attention=fp8_attention,
         sbom=sbom,
     )
-    plan = preview_export(model, output, options)
+    plan = (preview_search if search else preview_export)(model, output, options)
     if dry_run:
         show_export(plan, as_json)
-    else:
-        from vivit_export.export.pipeline import export_model  # torch takes seconds to load: after the mistakes
+        return
+    from vivit_export.export.pipeline import export_model  # torch takes seconds to load: after the mistakes
 
-        show_bundle(export_model(model, output, options=options, progress=progress), as_json, seconds=progress.seconds)
+    fields: ExportFields = {"precision": AUTO} if search else {}
+    made = export_model(model, output, options=options, progress=progress, **fields)
+    show_bundle(made, as_json, seconds=progress.seconds)
 
 
 @click.command(cls=Command, interrupted="no ranges were written; run the same command again to continue")

@@ -12,12 +12,12 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, TypeVar, get_args
 
 import click
 
 from vivit_export.calibration.options import CalibrationOptions
-from vivit_export.choices import CalibrationMethod, CpuPrecision, Decode
+from vivit_export.choices import AUTO, CalibrationMethod, CpuPrecision, Decode
 from vivit_export.cli.values import FILE, PATH, sm_list, views
 from vivit_export.contract import Sampling, Short
 from vivit_export.errors import EnvironmentFault, OutputError, UsageError, VivitExportError, option
@@ -210,12 +210,14 @@ def _make_progress(quiet: bool, verbose: bool) -> Silent:
     return Silent() if quiet else Console(verbose=verbose)
 
 
-def _make_precision(precision: str | None) -> Precision | None:
+def _make_precision(precision: str | None) -> Precision | Literal["auto"] | None:
     shortcuts = click.get_current_context().meta.get(_SHORTCUTS, [])
     named = {*shortcuts, *([precision] if precision else [])}
     if len(named) > 1:
-        flags = " and ".join(option("precision", name) for name in Precision if name in named)
+        flags = " and ".join(option("precision", name) for name in (*Precision, AUTO) if name in named)
         raise UsageError(f"{flags} exclude each other; give one precision")
+    if AUTO in named:
+        return AUTO
     return Precision(named.pop()) if named else None
 
 
@@ -347,15 +349,21 @@ self_test_option = click.option(
 )
 
 
-def precision_options(default: Precision) -> Callable[[_F], _F]:
-    """Return the options that choose a precision; without one the command gets None and takes its default."""
+def precision_options(default: Precision, *, search: bool = False) -> Callable[[_F], _F]:
+    """Return the options that choose a precision; without one the command gets None and takes its default.
+
+    Args:
+        default: it.
+        search: whether the choice may be left to the command, as ``auto``.
+    """
+    auto = "auto: the fastest inside its gate.  " if search else ""
     return grouped(
         "precision",
         _make_precision,
         click.option(
             "--precision",
-            type=click.Choice([*map(str, Precision)]),
-            help=f"Type of the weights and GEMMs.  [default: {default}]",
+            type=click.Choice([*map(str, Precision), *([AUTO] if search else [])]),
+            help=f"Type of the weights and GEMMs.  {auto}[default: {default}]",
         ),
         *(
             click.option(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from vivit_export.errors import UsageError, counted, option
+from vivit_export.errors import UsageError, counted, option, worded
 from vivit_export.printing import lines, one_line
 from vivit_export.records import JsonObject, to_json
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vivit_export.bundle.checks import DriftReport
     from vivit_export.deploy.listing import Deployment
     from vivit_export.export.options import ExportPreview
+    from vivit_export.export.search_preview import SearchPreview
     from vivit_export.runtime.predict import VideoPrediction
     from vivit_export.runtime.stream import StreamPrediction
 
@@ -114,11 +115,20 @@ class PredictionPrinter:
         show_csv(rows if self._last is not None else [header, *rows])
 
 
-def show_export(plan: ExportPreview, as_json: bool) -> None:
+def show_export(plan: ExportPreview | SearchPreview, as_json: bool) -> None:
     """Print what an export would do."""
+    from vivit_export.cli.options import flag
+    from vivit_export.export.search_preview import SearchPreview
+
     facts = plan.to_json()
     if as_json:
         show_json(facts)
+        return
+    if isinstance(plan, SearchPreview):
+        show_text(f"would export the fastest precision of {plan.model} inside its gate to {plan.target}")
+        show_text(f"  {'tried':<10} {', '.join(plan.plans)}")
+        for precision, reason in plan.impossible.items():
+            show_text(f"  {'not tried':<10} {precision}: {worded(reason, flag)}")
         return
     show_text(f"would export {plan.model} to {plan.target}")
     for key in ("precision", "attention", "opset", "input", "batches", "check"):

@@ -38,9 +38,9 @@ _ATTENTION_OPSET = 23  # the first with Attention as an op
 
 
 class ExportFields(TypedDict, total=False):
-    """The fields of `ExportOptions` as keyword arguments; a precision may be given by its name."""
+    """The fields of `ExportOptions` as keyword arguments; a precision may be given by its name, or left to a search."""
 
-    precision: Precision | PrecisionName
+    precision: Precision | PrecisionName | Literal["auto"]
     targets: tuple[str, ...]
     sms: tuple[int, ...]
     batches: tuple[int, int, int]
@@ -327,7 +327,12 @@ class ExportPreview:
         }
 
 
-def default_target(model: str, precision: Precision) -> Path:
+def loosest(fp8_attention: bool) -> Precision:
+    """Return the precision that takes the options of all others, for options of which each candidate gets its part."""
+    return Precision.FP8 if fp8_attention else Precision.INT8
+
+
+def default_target(model: str, precision: Precision | Literal["auto"]) -> Path:
     """Return the default folder: the model's own name and the precision, in the current folder."""
     name = "vivit-demo" if model == "demo" else model_name(model)
     return Path(f"{name}-{precision}")

@@ -18,9 +18,11 @@ from vivit_export.bundle import Bundle
 from vivit_export.bundle.checks import DriftReport, Gate, measured_metrics
 from vivit_export.bundle.manifest import Content, ModelRecord, Producer
 from vivit_export.bundle.sbom import Package, write_sbom
+from vivit_export.choices import AUTO
 from vivit_export.contract import Contract
 from vivit_export.errors import UsageError, counted, option
 from vivit_export.export.amend import finish
+from vivit_export.export.best_precision import export_best
 from vivit_export.export.build import add_engine
 from vivit_export.export.calibrate import layers_to_keep, obtain_ranges
 from vivit_export.export.check import processor_parity, run_checks, run_eager
@@ -43,6 +45,7 @@ from vivit_export.export.options import (
     ExportFields,
     ExportOptions,
     ExportPreview,
+    loosest,
     model_name,
     preview_export,
 )
@@ -77,6 +80,7 @@ def export_model(
         options: what to do; see `ExportOptions`.
         progress: receives each stage.
         **fields: fields of `ExportOptions`, such as ``precision="fp16"``, which override those in ``options``.
+            ``precision="auto"`` tries every precision and keeps the fastest that is inside its gate.
 
     Returns:
         The bundle, read back from disk with its hashes verified.
@@ -85,8 +89,22 @@ def export_model(
         VivitExportError: the export failed; the subclass says how. The target is as it was before. If the check failed,
             its report is beside it, see `vivit_export.export.failed`.
     """
-    options = _with_fields(options or ExportOptions(), fields)
     progress = progress if progress is not None else Silent()
+    if fields.get("precision") == AUTO:
+        place = None if target is None else as_path(target, "target")
+        return export_best(_export, model, place, _for_all(options, fields), progress)
+    options = _with_fields(options or ExportOptions(), fields)
+    return _export(model, target, options, progress)
+
+
+def _for_all(options: ExportOptions | None, fields: ExportFields) -> ExportOptions:
+    """Return the options of a search, of which each precision gets its part."""
+    attention = fields.get("fp8_attention", options.fp8_attention if options is not None else False)
+    return _with_fields(options or ExportOptions(), {**fields, "precision": loosest(attention)})
+
+
+def _export(model: str | Path, target: str | Path | None, options: ExportOptions, progress: Progress) -> Bundle:
+    """Export one precision."""
     plan = preview_export(model, None if target is None else as_path(target, "target"), options)
     model = plan.model
     if plan.attention_note:

@@ -10,6 +10,7 @@ from vivit_export.bundle.certainty import certainty_of
 from vivit_export.bundle.checks import DriftReport
 from vivit_export.bundle.engines import EngineRecord
 from vivit_export.bundle.manifest import Content, FileRecord, QuantizationRecord
+from vivit_export.bundle.search import PrecisionSearch
 from vivit_export.errors import counted
 from vivit_export.report import facts
 from vivit_export.report.accuracy import accuracy_sentences
@@ -26,6 +27,7 @@ from vivit_export.report.charts import (
 )
 from vivit_export.report.clip_cards import ClipCard, cards_of, strata_tables
 from vivit_export.report.distribution import Distribution, distribution_of
+from vivit_export.report.search import COLUMNS, search_rows, search_sentence
 from vivit_export.report.table import Table, table_of
 from vivit_export.report.taps import advice, kept_text, suspect_sentence
 from vivit_export.report.text import verified_text
@@ -110,6 +112,19 @@ class SpeedSection:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchSection:
+    """How the precision was chosen.
+
+    Attributes:
+        sentence: what was compared, and where.
+        table: what was tried.
+    """
+
+    sentence: str
+    table: Table | None
+
+
+@dataclass(frozen=True, slots=True)
 class QuantizationSection:
     """How ranges were found, and the effect of each layer.
 
@@ -153,6 +168,7 @@ class Page:
         map: types of the weights by block.
         model: facts on the graph.
         engines: compiled engines.
+        search: how the precision was chosen; None: it was given.
         speed: timings.
         quantization: of INT8 and FP8.
         origin: versions and hashes.
@@ -168,6 +184,7 @@ class Page:
     map: BlockMap | None
     model: Facts
     engines: tuple[EngineSection, ...]
+    search: SearchSection | None
     speed: SpeedSection | None
     quantization: QuantizationSection | None
     origin: Facts
@@ -198,6 +215,7 @@ def page_of(content: Content, pictures: Mapping[int, str], files: Mapping[str, F
         map=block_map(precision.layers),
         model=_model(content),
         engines=tuple(_engine(name, engine) for name, engine in content.engines.items()),
+        search=_search(content.search) if content.search else None,
         speed=_speed(content.bench) if content.bench else None,
         quantization=_quantization(precision.quantization) if precision.quantization else None,
         origin=_origin(content),
@@ -305,6 +323,13 @@ def _engine(name: str, engine: EngineRecord) -> EngineSection:
         ("SHA-256 of its graph", engine.onnx_sha256),
     )
     return EngineSection(name, engine.proof, tuple(map(verified_text, engine.verified_on)), told)
+
+
+def _search(found: PrecisionSearch) -> SearchSection:
+    sentence = search_sentence(found)
+    return SearchSection(
+        f"{sentence[:1].upper()}{sentence[1:]}.", table_of("Precisions that were tried", COLUMNS, search_rows(found))
+    )
 
 
 def _speed(bench: BenchRecord) -> SpeedSection:

@@ -24,6 +24,7 @@ from vivit_export.report.facts import (
     rewrites_text,
     weights_text,
 )
+from vivit_export.report.search import search_text
 from vivit_export.report.taps import kept_text, taps_lines
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ def summary_text(bundle: Bundle) -> str:
         *(f"  checkpoint {note}" for note in model.notes),
         f"  precision  {precision.name}, attention as {precision.attention}, opset {precision.opset}",
     ]
+    if manifest.search:
+        first, *rest = map(one_line, search_text(manifest.search))
+        lines += [f"  chosen     {first}", *(f"             {line}" for line in rest)]
     if precision.quantization:
         lines.append(f"  quantized  {quantization_text(precision.quantization)}")
     if precision.kept_float32:
