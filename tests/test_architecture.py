@@ -94,6 +94,7 @@ HOMES = {
             "convert",
             "deploy",
             "export",
+            "help",
             "live",
             "options",
             "show",

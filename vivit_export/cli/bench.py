@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from vivit_export.progress import Silent
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=(
+        "vivit bench out/demo --against sdpa",
+        "vivit bench out/demo --engine onnxruntime --batch 1,8 --save",
+        "vivit bench triton://localhost:8000/demo --in-flight 1,4,16",
+    ),
+)
 @click.argument("bundle", type=SOURCE)
 @click.option(
     "--engine",

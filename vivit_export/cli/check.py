@@ -30,7 +30,15 @@ _OF_RUN = (
 )
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=(
+        "vivit check out/demo",
+        "vivit check out/demo --clips path/to/videos --labels labels.csv --report drift.html",
+        "vivit check out/demo --baseline last.json --format junit",
+        "vivit check before --compare after",
+    ),
+)
 @click.argument("bundle", type=PATH)
 @session_options
 @click.option(

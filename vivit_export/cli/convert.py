@@ -21,7 +21,7 @@ def convert() -> None:
 
 
 @convert.command(
-    "scenic", cls=Command, epilog="Example: vivit convert scenic checkpoint -o vivit-b-fe --labels kinetics400.txt"
+    "scenic", cls=Command, examples=("vivit convert scenic checkpoint -o vivit-b-fe --labels kinetics400.txt",)
 )
 @click.argument("checkpoint", type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, metavar="DIR", help="Folder to write.")

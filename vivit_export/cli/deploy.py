@@ -28,7 +28,7 @@ def deploy() -> None:
     """Prepare a bundle for another program to run."""
 
 
-@deploy.command("cpp", cls=Command)
+@deploy.command("cpp", cls=Command, examples=("vivit deploy cpp out/demo out/app",))
 @click.argument("bundle", type=PATH)
 @click.argument("target", metavar="DIR", type=PATH)
 @click.option("--force", is_flag=True, help="Replace an existing deployment.")
@@ -51,7 +51,14 @@ def deploy_cpp(
     show_deployment(made, as_json)
 
 
-@deploy.command("triton", cls=Command)
+@deploy.command(
+    "triton",
+    cls=Command,
+    examples=(
+        "vivit deploy triton out/demo out/triton",
+        "vivit deploy triton out/demo out/triton --ensemble --instances 2",
+    ),
+)
 @click.argument("bundle", type=PATH)
 @click.argument("target", metavar="REPO", type=PATH)
 @click.option("--name", metavar="NAME", help="Name of the served model.  [default: the last part of the model's id]")

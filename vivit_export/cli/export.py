@@ -66,7 +66,17 @@ keep_options = grouped(
 )
 
 
-@click.command("export", cls=Command)
+@click.command(
+    "export",
+    cls=Command,
+    examples=(
+        "vivit-export demo --fp16 -o out/demo",
+        "vivit-export path/to/checkpoint --fp16 --clips path/to/videos --gate top1=0.99",
+        "vivit-export path/to/checkpoint --int8 --calibration-data path/to/videos --fix",
+        "vivit-export path/to/checkpoint --precision auto --calibration-data path/to/videos",
+        "vivit-export demo --fp16 --target onnx --target tensorrt-rtx --sm 89",
+    ),
+)
 @click.argument("model", default=DEFAULT_MODEL)
 @click.option("-o", "--output", type=PATH, help="Folder to write the bundle to.  [default: NAME-PRECISION]")
 @precision_options(Precision.FP32, search=True)
@@ -185,7 +195,14 @@ def vivit_export(
     show_bundle(made, as_json, seconds=progress.seconds)
 
 
-@click.command(cls=Command, interrupted="no ranges were written; run the same command again to continue")
+@click.command(
+    cls=Command,
+    interrupted="no ranges were written; run the same command again to continue",
+    examples=(
+        "vivit calibrate path/to/checkpoint --calibration-data path/to/videos -o ranges.json",
+        "vivit calibrate path/to/checkpoint --fp8 --calibration-data clips.csv --sensitivity",
+    ),
+)
 @click.argument("model", default=DEFAULT_MODEL)
 @click.option("-o", "--output", type=FILE, default=Path("ranges.json"), show_default=True, help="File to write.")
 @precision_options(Precision.INT8)
@@ -248,7 +265,10 @@ def calibrate(
         show_text(ranges_text(ranges, output))
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=("vivit build out/demo", "vivit build out/demo --target tensorrt --opt-batch 8 --max-batch 16"),
+)
 @click.argument("bundle", type=PATH)
 @target_options
 @engine_options

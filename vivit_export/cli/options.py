@@ -18,6 +18,7 @@ import click
 
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.choices import AUTO, CalibrationMethod, CpuPrecision, Decode
+from vivit_export.cli.help import Presented, PresentedGroup
 from vivit_export.cli.values import FILE, PATH, sm_list, views
 from vivit_export.contract import Sampling, Short
 from vivit_export.errors import EnvironmentFault, OutputError, UsageError, VivitExportError, option
@@ -37,7 +38,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
-class _Reporting(click.Command):
+class _Reporting(Presented):
     """Report in one sentence that what a command prints, or its help, has no place; and never print what is obeyed."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -65,7 +66,7 @@ class _Reporting(click.Command):
             raise
 
 
-class Group(_Reporting, click.Group):
+class Group(_Reporting, PresentedGroup):
     """A group of commands."""
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PASSWORD_VARIABLE = "VIVIT_KEY_PASSWORD"
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, examples=("vivit sign out/demo --key signer.pem",))
 @click.argument("bundle", type=PATH)
 @click.option("--key", required=True, type=FILE, help="Your private key: a PEM file, on P-256, P-384 or P-521.")
 @click.option(
@@ -79,7 +79,13 @@ def _password(key: Path, file: Path | None) -> str | None:
         raise KeyboardInterrupt from None
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=(
+        "vivit verify out/demo --key signer-public.pem",
+        "vivit verify out/demo --certificate authority.pem --identity release@example.com",
+    ),
+)
 @click.argument("bundle", metavar="BUNDLE|DEPLOYMENT", type=PATH)
 @click.option("--key", "keys", multiple=True, type=FILE, help="Public key (PEM) that you trust. Repeatable.")
 @click.option(

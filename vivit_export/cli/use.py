@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from vivit_export.runtime.spans import SpanRule
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, examples=("vivit inspect out/demo", "vivit inspect out/demo --plan-onnx plan.onnx"))
 @click.argument("bundle", type=PATH)
 @click.option("--plan-onnx", type=FILE, help="Write the plan as an ONNX file, to view in Netron.")
 @click.option("--engine", help="Engine whose plan to write.  [default: the only one]")
@@ -82,7 +82,16 @@ def inspect(
         show_text("\n".join([summary_text(found), *contents_text(found), signed, *map(plan_text, plans.values())]))
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=(
+        "vivit predict out/demo video.mp4",
+        "vivit predict out/demo path/to/videos --format csv --top-k 3",
+        "vivit predict out/demo long.mp4 --window 4 --hop 1",
+        "vivit predict out/demo rtsp://camera.example/stream --window 2 --hop 1",
+        "vivit predict triton://localhost:8000/demo video.mp4",
+    ),
+)
 @click.argument("bundle", type=SOURCE)
 @click.argument("videos", nargs=-1, required=True, type=VIDEO, metavar="VIDEO...")
 @session_options
