@@ -91,6 +91,7 @@ HOMES = {
             "bench",
             "check",
             "cluster",
+            "config",
             "convert",
             "deploy",
             "export",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vivit_export.calibration.options import CalibrationOptions
-from vivit_export.cli.options import flag
+from vivit_export.cli.flags import flag
 from vivit_export.errors import UsageError
 
 

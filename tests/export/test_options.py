@@ -14,7 +14,7 @@ from imports import imported_by
 
 from vivit_export import demo
 from vivit_export.calibration.options import CalibrationOptions
-from vivit_export.cli.options import flag
+from vivit_export.cli.flags import flag
 from vivit_export.errors import ClipError, EnvironmentFault, MissingDependencyError, OutputError, UsageError
 from vivit_export.export.engine import options as engine_options
 from vivit_export.export.engine.options import EngineOptions

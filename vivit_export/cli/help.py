@@ -40,7 +40,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Many videos on Ray": ("ray", "gpu_share"),
     "Signature": ("key", "keys", "certificates", "password_file", "require_signature", "identity"),
     "Printing": ("form", "as_json", "quiet", "verbose"),
-    "Help": ("help", "version"),
+    "Help": ("config", "show_config", "help", "version"),
 }  # fmt: skip
 """Title of each group, in the order of the help, and the parameters of all commands that belong in it."""
 

@@ -18,6 +18,8 @@ import click
 
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.choices import AUTO, CalibrationMethod, CpuPrecision, Decode
+from vivit_export.cli.config import SHORTCUTS, config_parameters, is_typed, remember_typed, shown_config, source_of
+from vivit_export.cli.flags import flag
 from vivit_export.cli.help import Presented, PresentedGroup
 from vivit_export.cli.values import FILE, PATH, sm_list, views
 from vivit_export.contract import Sampling, Short
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from vivit_export.progress import Silent
 
 
-_SHORTCUTS = "vivit_export.cli.shortcuts"
 _F = TypeVar("_F", bound=Callable[..., Any])
 _NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -47,9 +48,10 @@ class _Reporting(Presented):
             return super().parse_args(ctx, args)
         except click.UsageError as e:
             said = e.format_message()
-            if lines(said) == said:
+            source = source_of(ctx, getattr(e, "param", None))
+            if lines(said) == said and source is None:
                 raise
-            raise click.UsageError(lines(said), e.ctx) from None
+            raise click.UsageError(lines(said) + (f" (from {source})" if source else ""), e.ctx) from None
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run as the whole program."""
@@ -79,13 +81,26 @@ class Command(_Reporting):
 
     def __init__(self, *args: Any, interrupted: str = "nothing was written", **attributes: Any) -> None:
         super().__init__(*args, **attributes)
+        self.params += config_parameters()
         self._interrupted = interrupted
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments, and report what a file or the environment says wrongly."""
+        try:
+            remember_typed(ctx, args)
+            return super().parse_args(ctx, args)
+        except VivitExportError as e:
+            _fail(*e.lines(flag), code=e.exit_code)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # a terminal without Δ still shows the figures
         try:
+            shown = shown_config(ctx)
+            if shown is not None:
+                click.echo(lines(shown))
+                return None
             with ended_like_ctrl_c():
                 return super().invoke(ctx)
         except VivitExportError as e:
@@ -99,38 +114,6 @@ class Command(_Reporting):
         except KeyboardInterrupt as e:
             ignore_from_now_on()
             _fail(f"interrupted; {str(e) or self._interrupted}", code=130)
-
-
-# Options whose flag differs from their name.
-_FLAGS = {
-    "batches": "--batch",
-    "batches.min": "--min-batch",
-    "batches.opt": "--opt-batch",
-    "batches.max": "--max-batch",
-    "calibration.data": "--calibration-data",
-    "calibration.method": "--calibration-method",
-    "calibration.num_clips": "--calibration-clips",
-    "calibration.seed": "--calibration-seed",
-    "calibration.smooth": "--smooth",
-    "calibration.ranges": "--ranges",
-    "certificates": "--certificate",
-    "delay_us": "--max-delay-us",
-    "input_mode": "--input",
-    "password": "--password-file",
-    "skip_rewrites": "--no-rewrite",
-    "sms": "--sm",
-    "targets": "--target",
-}
-
-
-def flag(name: str, value: str | None) -> str:
-    """Return an option as the user types it on the command line; see `vivit_export.errors.option`."""
-    if (name, value) in (("check", "False"), ("self_test", "False")):
-        return f"--no-{name.replace('_', '-')}"
-    if name == "precision" and value in set(Precision):
-        return f"--{value}"
-    known = _FLAGS.get(name) or f"--{name.replace('_', '-')}"
-    return known if value is None else f"{known} {value}"
 
 
 def _fail(*message: str, code: int) -> NoReturn:
@@ -156,7 +139,7 @@ def _refuse_shape(_ctx: click.Context, param: click.Parameter, value: str | None
 
 def _note_precision(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value:
-        ctx.meta.setdefault(_SHORTCUTS, []).append(param.name)
+        ctx.meta.setdefault(SHORTCUTS, []).append(param.name)
 
 
 # --- groups of options -------------------------------------------------------------------------
@@ -212,8 +195,10 @@ def _make_progress(quiet: bool, verbose: bool) -> Silent:
 
 
 def _make_precision(precision: str | None) -> Precision | Literal["auto"] | None:
-    shortcuts = click.get_current_context().meta.get(_SHORTCUTS, [])
-    named = {*shortcuts, *([precision] if precision else [])}
+    context = click.get_current_context()
+    shortcuts = context.meta.get(SHORTCUTS, [])
+    both = precision and (is_typed(context, "precision") or not shortcuts)  # what is typed wins over a file
+    named = {*shortcuts, *([precision] if both else [])}
     if len(named) > 1:
         flags = " and ".join(option("precision", name) for name in (*Precision, AUTO) if name in named)
         raise UsageError(f"{flags} exclude each other; give one precision")

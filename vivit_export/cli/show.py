@@ -117,7 +117,7 @@ class PredictionPrinter:
 
 def show_export(plan: ExportPreview | SearchPreview, as_json: bool) -> None:
     """Print what an export would do."""
-    from vivit_export.cli.options import flag
+    from vivit_export.cli.flags import flag
     from vivit_export.export.search_preview import SearchPreview
 
     facts = plan.to_json()

@@ -16,7 +16,7 @@ from imports import imported_by
 from onnx import TensorProto, helper, numpy_helper
 from processes import wait_for_end
 
-from vivit_export.cli.options import flag
+from vivit_export.cli.flags import flag
 from vivit_export.errors import BuildError, EnvironmentFault, InputError, OutputError, UsageError
 from vivit_export.export.engine import compile as engine
 from vivit_export.export.engine.compile import (

@@ -19,7 +19,7 @@ from stand_in_engine import StandInTensorRT, damaged, plan_of
 import vivit_export as ve
 from vivit_export.bundle import Bundle, read_bundle, write_manifest
 from vivit_export.bundle.engines import Verification
-from vivit_export.cli.options import flag
+from vivit_export.cli.flags import flag
 from vivit_export.errors import BundleError, DriftError
 from vivit_export.records import to_json
 from vivit_export.runtime.drift.check import first_golden_clip, golden_clips
