@@ -30,7 +30,7 @@ EXTRAS = {
     "ray": RAY,
     "pyarrow": RAY,
 }
-BASE = {"av", "click", "numpy", "onnx", "PIL", "rich", "safetensors"}  # modules of what every install has
+BASE = {"av", "click", "numpy", "onnx", "PIL", "rich", "safetensors", "tomli"}  # modules of what every install has
 _NEEDED_FOR = {
     EXPORT: "exporting a checkpoint, or running it in PyTorch, needs",
     REPORT: "a report as a page needs",

@@ -109,6 +109,22 @@ def test_a_wrong_file_is_refused_in_a_sentence(cli: Cli, config: Path, content: 
 
 
 @pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[deploy]\ntriton = 'x'\n", "'deploy.triton' is no table of a command"),
+        ("[deploy]\nnme = 1\n", "'deploy.nme' is no table of a command"),
+        ("[deploy.trton]\nname = 'x'\n", "'deploy.trton' is no table of a command"),
+    ],
+)
+def test_what_no_command_reads_is_refused_whichever_command_runs(
+    cli: Cli, config: Path, content: str, said: str
+) -> None:
+    write(config, content)
+    for command in (("deploy", "triton", "a", "b"), ("export", "demo")):
+        assert said in cli(*command, "--config", config, "--show-config", code=2).stderr
+
+
+@pytest.mark.parametrize(
     ("content", "said"), [(b"[export\n", "is not a TOML file"), (b"\xff\xfe", "is not a TOML file")]
 )
 def test_what_is_no_toml_is_unusable_input(cli: Cli, config: Path, content: bytes, said: str) -> None:

@@ -191,17 +191,24 @@ def _table(path: Path, ctx: click.Context) -> JsonObject:
         raise InputError(f"{path} is not a TOML file: {e}") from e
     from vivit_export.cli import vivit  # whichever of both programs runs: a file may be for all commands
 
-    commands = vivit.commands
-    for name, value in data.items():
-        if not isinstance(value, dict) or name not in commands:
-            raise UsageError(
-                f"{path}: {name!r} is no table of a command; write the options of one below its name, such as "
-                f"[{_section(ctx)}]"
-            )
+    _require_known(data, vivit, [], path, _section(ctx))
     found: Any = data
     for part in _section(ctx).split("."):
         found = found.get(part, {})
     return dict(found)
+
+
+def _require_known(table: JsonObject, group: click.Group, above: list[str], path: Path, this: str) -> None:
+    """Refuse a table of no command, and what stands outside of them: a misspelled name must not have no effect."""
+    for name, value in table.items():
+        inner = group.commands.get(name)
+        if inner is None or not isinstance(value, dict):
+            raise UsageError(
+                f"{path}: {'.'.join([*above, name])!r} is no table of a command; write the options of one below its "
+                f"name, such as [{this}]"
+            )
+        if isinstance(inner, click.Group):
+            _require_known(value, inner, [*above, name], path, this)
 
 
 def _section(ctx: click.Context) -> str:
