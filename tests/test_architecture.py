@@ -89,6 +89,7 @@ HOMES = {
         for n in (
             "__init__",
             "bench",
+            "card",
             "check",
             "cluster",
             "config",

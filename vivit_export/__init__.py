@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vivit_export.export.options import ExportOptions
     from vivit_export.export.pipeline import export_model
     from vivit_export.export.recheck import assert_no_drift, check
+    from vivit_export.report.card import card
     from vivit_export.runtime.bench.report import BenchReport
     from vivit_export.runtime.select import open_session
     from vivit_export.runtime.session.prediction import Prediction
@@ -58,6 +59,7 @@ __all__ = [
     "bench",
     "build_engines",
     "calibrate",
+    "card",
     "check",
     "convert_scenic",
     "deploy_cpp",
@@ -89,6 +91,7 @@ _HOMES = {
     "bench": "export.bench",
     "build_engines": "export.build",
     "calibrate": "export.calibration_run",
+    "card": "report.card",
     "check": "export.recheck",
     "convert_scenic": "export.convert",
     "deploy_cpp": "deploy.cpp.deploy",

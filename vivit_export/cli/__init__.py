@@ -6,6 +6,7 @@ import click
 
 from vivit_export import __version__
 from vivit_export.cli.bench import bench
+from vivit_export.cli.card import card
 from vivit_export.cli.check import check
 from vivit_export.cli.convert import convert
 from vivit_export.cli.deploy import deploy
@@ -24,5 +25,5 @@ def vivit() -> None:
 
 
 vivit.add_command(vivit_export, "export")
-for _command in (calibrate, build, inspect, predict, check, bench, sign, verify, deploy, convert):
+for _command in (calibrate, build, inspect, predict, check, bench, sign, verify, card, deploy, convert):
     vivit.add_command(_command)

@@ -34,6 +34,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "data", "method", "calibration_clips", "calibration_seed", "calibration_cache", "smooth", "ranges",
         "sensitivity",
     ),
+    "Model card": ("license_id",),
     "Checkpoint": ("revision", "allow_pickle"),
     "Timing": ("batches", "rounds", "warmup", "anyway", "in_flight", "seconds"),
     "Model repository": ("name", "backend", "instances", "delay_us", "ensemble"),
