@@ -64,9 +64,9 @@ def test_relative_paths_begin_at_the_file(cli: Cli, config: Path, demo_bundle: P
     assert "hashes verified" in cli("inspect", "--config", config).stdout
     shown = tomllib.loads(cli("inspect", "--config", config, "--show-config").stdout)
     assert shown["inspect"]["bundle"] == str(config.parent / ".." / demo_bundle.relative_to(config.parent.parent))
-    write(config, '[predict]\nbundle = "triton://localhost:1/demo"\nvideos = ["rtsp://camera/1"]\n')
+    write(config, '[predict]\nbundle = "triton://localhost:1/demo"\nvideos = ["rtsp://camera/1", "-", "/x/y.mp4"]\n')
     told = tomllib.loads(cli("predict", "--config", config, "--show-config").stdout)["predict"]
-    assert told["bundle"] == "triton://localhost:1/demo"
+    assert told["bundle"] == "triton://localhost:1/demo" and told["videos"] == ["rtsp://camera/1", "-", "/x/y.mp4"]
 
 
 def test_show_config_says_where_each_value_is_from_and_is_a_config(
@@ -79,6 +79,7 @@ def test_show_config_says_where_each_value_is_from_and_is_a_config(
     assert f"max-batch = 16  # {config}\n" in text
     assert 'gate = "max=0.5"  # VIVIT_EXPORT_GATE\n' in text
     assert 'precision = "fp16"  # command line\n' in text and 'sm = "89"  # command line\n' in text
+    assert 'output = "ranges.json"  # default\n' in cli("calibrate", "demo", "--show-config").stdout
     assert 'attention = "auto"  # default\n' in text and "# opset: not set\n" in text
     again = write(config, text)
     monkeypatch.delenv("VIVIT_EXPORT_GATE")

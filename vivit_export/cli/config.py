@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,15 @@ from vivit_export.cli.values import FILE
 from vivit_export.errors import InputError, UsageError
 from vivit_export.files import regular_text
 from vivit_export.records import JsonObject
+from vivit_export.runtime.clips.live.address import is_live
+from vivit_export.runtime.session.triton.address import is_address
 
 _MOST_BYTES = 1 << 20
 _META = "vivit_export.cli.config"
 SHORTCUTS = "vivit_export.cli.shortcuts"
 """Key of a context's ``meta``: the precisions that were typed as ``--fp16`` and the like."""
 _OWN = frozenset({"config", "show_config", "version"})
+_SCALARS = (str, int, float)  # truth values are integers
 _WORDS = {True: ("1", "true", "yes", "on"), False: ("0", "false", "no", "off")}
 
 
@@ -39,13 +42,13 @@ class _Given:
     Attributes:
         values: by parameter, as text, numbers, truth values or lists of them.
         sources: where each came from, for people.
-        typed: what the command line says.
+        arguments: the command line.
         show: whether to print all that and stop.
     """
 
     values: dict[str, object] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
-    typed: Mapping[str, Any] = field(default_factory=dict)
+    arguments: list[str] = field(default_factory=list)
     show: bool = False
 
 
@@ -70,9 +73,9 @@ def config_parameters() -> list[click.Parameter]:
     ]
 
 
-def remember_typed(ctx: click.Context, args: list[str]) -> None:
-    """Keep what the command line says, before types are applied to it."""
-    _given(ctx).typed = ctx.command.make_parser(ctx).parse_args(args=list(args))[0]
+def remember_arguments(ctx: click.Context, arguments: list[str]) -> None:
+    """Keep the command line, to show what is typed before types are applied to it."""
+    _given(ctx).arguments = list(arguments)
 
 
 def source_of(ctx: click.Context, param: click.Parameter | None) -> str | None:
@@ -102,23 +105,22 @@ def shown_config(ctx: click.Context) -> str | None:
 
 def toml_value(value: object) -> str:
     """Return a value as TOML: JSON is spelled the same for text, numbers, truth values and lists of them."""
-    plain = [str(v) if isinstance(v, Path) else v for v in value] if isinstance(value, (list, tuple)) else value
-    return json.dumps(str(plain) if isinstance(plain, Path) else plain, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _rows(ctx: click.Context, given: _Given) -> Iterator[tuple[str, Any, str]]:
+    typed = ctx.command.make_parser(ctx).parse_args(args=list(given.arguments))[0]
     for key, param in _configurable(ctx.command).items():
         name = str(param.name)
-        typed = given.typed.get(name)
         if is_typed(ctx, name):
-            yield key, _plain(typed, param), "command line"
+            yield key, _plain(typed.get(name), param), "command line"
         elif key == "precision" and ctx.meta.get(SHORTCUTS):
             yield key, ctx.meta[SHORTCUTS][0], "command line"
         elif name in given.values:
             yield key, _plain(given.values[name], param), given.sources[name]
         else:
             default = param.get_default(ctx)
-            known = isinstance(default, (str, int, float, tuple, list)) and default != ()
+            known = isinstance(default, (*_SCALARS, Path, tuple, list)) and default != ()
             yield key, _plain(default, param) if known else None, "default"
 
 
@@ -126,6 +128,8 @@ def _plain(value: object, param: click.Parameter) -> Any:
     """Return a value as the file would have it; the command line has text alone."""
     if isinstance(value, (list, tuple)):
         return [_plain(one, param) for one in value]
+    if isinstance(value, Path):
+        return str(value)
     convert: Any = param.type.convert
     if isinstance(value, str) and isinstance(param.type, (click.types.IntParamType, click.types.FloatParamType)):
         try:
@@ -154,18 +158,18 @@ def _read(ctx: click.Context, _param: click.Parameter, path: Path | None) -> Non
     """Take the file's values and the environment's as the defaults of the options that follow."""
     if ctx.resilient_parsing:  # to complete what is typed
         return
-    given, known = _given(ctx), _configurable(ctx.command)
+    given, known, section = _given(ctx), _configurable(ctx.command), _section(ctx)
     if path is not None:
         for key, value in _table(path, ctx).items():
             if key not in known:
                 near = difflib.get_close_matches(key, known, 1)
                 hint = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(known)}"
-                raise UsageError(f"{path}: [{_section(ctx)}] has no option {key!r}{hint}")
+                raise UsageError(f"{path}: [{section}] has no option {key!r}{hint}")
             name = str(known[key].name)
             given.values[name] = _checked(value, known[key], f"{path}: {key}", path.parent)
             given.sources[name] = str(path)
     for key, param in known.items():
-        variable = f"VIVIT_{_section(ctx)}_{key}".upper().replace(".", "_").replace("-", "_")
+        variable = f"VIVIT_{section}_{key}".upper().replace(".", "_").replace("-", "_")
         text = os.environ.get(variable)
         if text and isinstance(param, click.Option):
             given.values[str(param.name)] = _from_text(text, param, variable)
@@ -228,9 +232,10 @@ def _checked(value: object, param: click.Parameter, where: str, folder: Path) ->
         raise UsageError(f"{where} takes one value, not a list")
     for item in items:
         flag = getattr(param, "is_flag", False)
-        if not isinstance(item, (str, int, float)) or flag != isinstance(item, bool):
+        scalar = isinstance(item, _SCALARS)
+        if not scalar or flag != isinstance(item, bool):
             wanted = "true or false" if flag else "text or a number"
-            raise UsageError(f"{where} = {toml_value(item) if _is_plain(item) else item} must be {wanted}")
+            raise UsageError(f"{where} = {toml_value(item) if scalar else item} must be {wanted}")
     if isinstance(param.type, click.Path):
         items = [_beside(str(item), folder) for item in items]
     else:
@@ -238,13 +243,10 @@ def _checked(value: object, param: click.Parameter, where: str, folder: Path) ->
     return items if several else items[0]
 
 
-def _is_plain(value: object) -> bool:
-    return isinstance(value, (str, int, float, bool))
-
-
 def _beside(place: str, folder: Path) -> str:
     """Return a path as from here; addresses stay."""
-    return place if "://" in place or os.path.isabs(place) or not place else str(folder / place)
+    stays = not place or os.path.isabs(place) or is_address(place) or is_live(place)
+    return place if stays else str(folder / place)
 
 
 def _from_text(text: str, param: click.Option, variable: str) -> object:

@@ -18,7 +18,7 @@ import click
 
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.choices import AUTO, CalibrationMethod, CpuPrecision, Decode
-from vivit_export.cli.config import SHORTCUTS, config_parameters, is_typed, remember_typed, shown_config, source_of
+from vivit_export.cli.config import SHORTCUTS, config_parameters, is_typed, remember_arguments, shown_config, source_of
 from vivit_export.cli.flags import flag
 from vivit_export.cli.help import Presented, PresentedGroup
 from vivit_export.cli.values import FILE, PATH, sm_list, views
@@ -86,8 +86,8 @@ class Command(_Reporting):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments, and report what a file or the environment says wrongly."""
+        remember_arguments(ctx, args)
         try:
-            remember_typed(ctx, args)
             return super().parse_args(ctx, args)
         except VivitExportError as e:
             _fail(*e.lines(flag), code=e.exit_code)
