@@ -27,16 +27,18 @@ def card(
 ) -> None:
     """Verify BUNDLE and write its model card: a README.md with front matter, as hubs of models show it."""
     from vivit_export.bundle import read_bundle
+    from vivit_export.deploy.listing import require_outside
     from vivit_export.files import check_file, writing_file
     from vivit_export.report.card import card as card_of
 
     if force and output is None:
         raise UsageError(f"{option('force')} replaces the file that {option('output')} writes; give both")
     if output is not None:
-        _require_outside(output, bundle)
         check_file(output, force)
     with progress.stage("verify the bundle"):
         found = read_bundle(bundle)
+    if output is not None:
+        require_outside(found, output)  # a bundle with a file that it does not list cannot be signed
     text = card_of(found, license_id=license_id)
     if output is not None:
         with writing_file(output, force=force) as part:
@@ -45,10 +47,3 @@ def card(
         show_json({"bundle": str(bundle), "output": None if output is None else str(output), "card": text})
     else:
         show_text(text if output is None else str(output))
-
-
-def _require_outside(output: Path, bundle: Path) -> None:
-    if bundle.resolve() in output.resolve().parents:  # a bundle with a file that it does not list cannot be signed
-        raise UsageError(
-            f"{option('output', output)} is inside the bundle, which lists all its files; write it elsewhere"
-        )
