@@ -45,7 +45,7 @@ class PrecisionSearch:
         ordered_by: ``time``: engines ran here in turns; ``plan``: no engine runs here, so their plans were rated.
         batch: clips per call, for either.
         tried: every precision, in the order of the trials.
-        rounds: timed calls of each engine; 0 if only one precision was left.
+        rounds: timed calls of each engine; 0 for plans.
         machine: where they ran; None for plans.
     """
 

@@ -15,12 +15,11 @@ from vivit_export.export.engine.table import read_plan
 from vivit_export.precision import Precision
 from vivit_export.progress import Progress
 from vivit_export.runtime.bench.run import served_commands, take_turns
-from vivit_export.runtime.select import ORDER
+from vivit_export.runtime.select import GRAPH_ENGINES
 
 EQUAL = 1.05
 """Candidates that take at most this many times as long as the fastest count as equally fast."""
 
-_GRAPH_ENGINES = tuple(str(name) for name in ORDER if str(name) in ("onnxruntime-cuda", "onnxruntime-cpu", "openvino"))
 _ROUNDS, _ROUNDS_OF_LARGE, _LARGE_FLOPS = 20, 5, 1e10
 
 
@@ -61,7 +60,7 @@ def hold_contest(bundles: Mapping[Precision, Bundle], progress: Progress) -> Con
     commands = {
         f"{precision} {engine}": command
         for precision, one in bundles.items()
-        for engine, command in served_commands(one, tuple(one.engines) if compiled else _GRAPH_ENGINES).items()
+        for engine, command in served_commands(one, tuple(one.engines) if compiled else GRAPH_ENGINES).items()
     }
     try:
         report = take_turns(commands, batches=(batch,), rounds=rounds, warmup=1, progress=progress)

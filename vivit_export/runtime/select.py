@@ -24,7 +24,10 @@ from vivit_export.runtime.session.backend import LocalBackend
 from vivit_export.runtime.session.session import Session
 from vivit_export.runtime.session.triton.address import is_address
 
-ORDER = (*Flavour, "onnxruntime-cuda", "onnxruntime-cpu", "openvino")
+GRAPH_ENGINES = ("onnxruntime-cuda", "onnxruntime-cpu", "openvino")
+"""Those that run the graph of a bundle, best first; the others are compiled."""
+
+ORDER = (*Flavour, *GRAPH_ENGINES)
 """Engines, best first: GPU before CPU, compiled before interpreted (TensorRT could not be measured on a GPU).
 On the CPU, OpenVINO is at most 7 % faster than ONNX Runtime with lean attention, and no faster in fp32. ONNX
 Runtime uses a third to a half less memory beyond the weights (``benchmarks/results/session.json``)."""

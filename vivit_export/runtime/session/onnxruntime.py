@@ -284,12 +284,12 @@ def _load_fused(onnxruntime: Any, bundle: Bundle, providers: list[Any]) -> tuple
     load = partial(_load_verified, onnxruntime, bundle, providers=providers)
     as_it_is, model = "attention as in the graph", load_graph(bundle)
     fused = use_multi_head_attention(model)
-    if fused:
-        try:
-            return load(model), f"{fused} fused attention layers"
-        except BuildError as e:
-            as_it_is = f"{as_it_is}, because fused attention does not load: {e}"
-    return load(load_graph(bundle)), as_it_is
+    if not fused:
+        return load(model), as_it_is
+    try:
+        return load(model), f"{fused} fused attention layers"
+    except BuildError as e:
+        return load(load_graph(bundle)), f"{as_it_is}, because fused attention does not load: {e}"
 
 
 def _load_verified(onnxruntime: Any, bundle: Bundle, model: ModelProto, providers: list[Any]) -> Any:
