@@ -16,7 +16,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -166,5 +166,6 @@ def _class_of(name: str) -> str:
 
 if __name__ == "__main__":
     die_with_parent()
+    commands: dict[str, Callable[..., dict[str, Any]]]
     commands = {"facts": facts, "gemm": gemm, "drift": drift, "kernels": kernels}
-    print(json.dumps(cast("Callable[..., dict[str, Any]]", commands[sys.argv[1]])(*sys.argv[2:])))
+    print(json.dumps(commands[sys.argv[1]](*sys.argv[2:])))

@@ -45,9 +45,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Title of each group, in the order of the help, and the parameters of all commands that belong in it."""
 
-HELP = {"help_option_names": ["-h", "--help"]}
-"""Settings of every command."""
-
 
 class Presented(click.Command):
     """A command whose help has groups and examples.
@@ -57,8 +54,8 @@ class Presented(click.Command):
     """
 
     def __init__(self, *args: object, examples: Sequence[str] = (), **attributes: object) -> None:
-        attributes["context_settings"] = {**HELP, **dict(attributes.get("context_settings") or {})}  # type: ignore[call-overload]
         super().__init__(*args, **attributes)  # type: ignore[arg-type]
+        self.context_settings.setdefault("help_option_names", ["-h", "--help"])
         self.examples = tuple(examples)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -72,7 +69,8 @@ class Presented(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, group by group."""
         options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
-        shown = {"help" if p is self.get_help_option(ctx) else str(p.name): p.get_help_record(ctx) for p in options}
+        # Versions of click name the option of the help itself differently.
+        shown = {"help" if "--help" in p.opts else str(p.name): p.get_help_record(ctx) for p in options}
         left = {name: record for name, record in shown.items() if record is not None}
         for title, names in GROUPS.items():
             records = [left.pop(name) for name in list(left) if name in names]

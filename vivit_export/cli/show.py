@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from vivit_export.cli.flags import flag
 from vivit_export.errors import UsageError, counted, option, worded
 from vivit_export.printing import lines, one_line
 from vivit_export.records import JsonObject, to_json
@@ -117,7 +118,6 @@ class PredictionPrinter:
 
 def show_export(plan: ExportPreview | SearchPreview, as_json: bool) -> None:
     """Print what an export would do."""
-    from vivit_export.cli.flags import flag
     from vivit_export.export.search_preview import SearchPreview
 
     facts = plan.to_json()
