@@ -188,7 +188,13 @@ class Preprocess:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One input or output of the graph: ``shape`` has numbers, and names for dynamic dimensions."""
+    """One input or output of the graph.
+
+    Attributes:
+        name: as in the graph.
+        dtype: NumPy's name of its type, such as ``uint8``.
+        shape: numbers, and names for dynamic dimensions.
+    """
 
     name: str
     dtype: str

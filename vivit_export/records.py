@@ -37,6 +37,7 @@ MOST_CONTAINERS = 200_000
 _LARGEST_INTEGER = 2**63 - 1  # what C++ reads, too
 _SHOWN = 60  # characters of a wrong value
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_FIELD_OF_DOCSTRING = re.compile(r"^    (\w+): (.*(?:\n {5,}.*)*)", re.MULTILINE)
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -269,13 +270,31 @@ def json_schema(cls: type, title: str, file_format: str | None = None) -> JsonOb
 
 
 def _definition(cls: type, definitions: dict[str, Any]) -> dict[str, Any]:
+    said = _descriptions(cls)
     return {
         "type": "object",
-        "description": (inspect.getdoc(cls) or "").partition("\n\n")[0].replace("\n", " "),  # 3.13 has dedented it
-        "properties": {name: describe(hint, definitions) for name, hint in _hints(cls).items()},
+        "description": _plain((inspect.getdoc(cls) or "").partition("\n\n")[0]),  # 3.13 has dedented it
+        "properties": {
+            name: {**describe(hint, definitions), **({"description": said[name]} if name in said else {})}
+            for name, hint in _hints(cls).items()
+        },
         "required": list(_required(cls)),
         "additionalProperties": False,
     }
+
+
+def _descriptions(cls: type) -> dict[str, str]:
+    """Return what the docstrings of a record and of its bases say of each field, as editors show it."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        _, _, section = (inspect.cleandoc(base.__doc__ or "")).partition("Attributes:\n")
+        for name, text in _FIELD_OF_DOCSTRING.findall(section.partition("\n\n")[0]):
+            found[name] = _plain(text)
+    return found
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).replace("``", "`")
 
 
 def describe(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:

@@ -71,3 +71,10 @@ def test_a_wrong_value_does_not_fit(folder: Path, path: tuple[str | int, ...], v
     place[path[-1]] = value
     with pytest.raises(ValidationError):
         validator("bundle.schema.json").validate(data)
+
+
+@pytest.mark.parametrize("schema", write_schemas.schemas().values(), ids=write_schemas.schemas())
+def test_every_field_is_explained_but_that_of_the_format(schema: dict[str, Any]) -> None:
+    for record in (schema, *schema.get("$defs", {}).values()):
+        silent = {name for name, field in record["properties"].items() if not field.get("description")}
+        assert silent <= {"format"}
