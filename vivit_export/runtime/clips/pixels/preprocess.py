@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,9 @@ from vivit_export.limits import MOST_RESIZED_PIXELS
 from vivit_export.runtime.clips.pixels.arrays import as_array, described
 from vivit_export.runtime.clips.pixels.axes import Axis, crop_axis, resized_size
 from vivit_export.runtime.clips.pixels.processor_config import read_clip_geometry, read_preprocess
+
+if TYPE_CHECKING:
+    from vivit_export.bundle import Bundle
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
@@ -65,15 +68,18 @@ class Preprocessor:
         return cls(clip, read_preprocess(folder, default_crop=(clip.height, clip.width)))
 
     @classmethod
-    def from_bundle(cls, folder: str | Path) -> Preprocessor:
+    def from_bundle(cls, bundle: str | Path | Bundle) -> Preprocessor:
         """Read the contract of an exported bundle.
+
+        Args:
+            bundle: its folder, or what `read_bundle` returned.
 
         Raises:
             BundleError: not a bundle, or one that was altered.
         """
-        from vivit_export.bundle import read_bundle
+        from vivit_export.bundle import Bundle, read_bundle
 
-        contract = read_bundle(folder).contract
+        contract = (bundle if isinstance(bundle, Bundle) else read_bundle(bundle)).contract
         return cls(contract.clip, contract.preprocess)
 
     def __call__(self, frames: Frames) -> Float32:
