@@ -48,6 +48,7 @@ def test_a_callers_frames_give_the_predictions_of_the_file(session: ve.Session) 
         ([], {"window": 0.0}, "window=0 must be a number of seconds"),
         ([], {"on_late": "never"}, "on_late='never' is not one of drop, wait"),
         ([], {"timeout": float("nan")}, "timeout=nan must be a number of seconds"),
+        ([], {"timeout": "5"}, "timeout='5' must be a number of seconds"),
         ([], {"reconnect": -1}, "reconnect=-1 must be a number of seconds, 0 or more"),
     ],
 )

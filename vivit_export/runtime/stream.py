@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, get_args
 
 import numpy as np
@@ -152,8 +153,9 @@ def _source(source: Any) -> tuple[LiveAddress | TimedFrames, str]:
 
 
 def _require_seconds(name: str, value: float, at_least: float) -> None:
-    if not at_least <= value < math.inf:
-        raise UsageError(f"{option(name, f'{value:g}')} must be a number of seconds, {at_least:g} or more")
+    if not (isinstance(value, Real) and at_least <= value < math.inf):
+        shown = f"{value:g}" if isinstance(value, Real) else repr(value)
+        raise UsageError(f"{option(name, shown)} must be a number of seconds, {at_least:g} or more")
 
 
 def _ignore(_sentence: str) -> None:

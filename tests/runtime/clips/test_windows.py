@@ -217,6 +217,8 @@ def test_a_window_says_what_it_is(tmp_path: Path) -> None:
         ({"window": 8, "hop": 2.5, "unit": "frames"}, r"^hop=2\.5f must be a whole number of frames, 1 or more"),
         ({"window": 0, "unit": "frames"}, "^window=0f must be a whole number of frames, 1 or more"),
         ({"window": float("inf"), "unit": "frames"}, "^window=inff must be a whole number of frames"),
+        ({"window": "1"}, "^window='1' must be a number of seconds; leave quotes and units out"),
+        ({"window": 8, "hop": "4f", "unit": "frames"}, "^hop='4f' must be a number of frames; leave quotes and"),
         ({"window": 8, "unit": "hours"}, "^unit='hours' is not one of seconds, frames"),
     ],
 )

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -65,6 +66,9 @@ class WindowRule:
         if self.unit not in get_args(Unit):
             raise UsageError(f"{option('unit', repr(self.unit))} is not one of {', '.join(get_args(Unit))}")
         for name, value in (("window", self.length), ("hop", self.step)):
+            if not isinstance(value, Real):
+                given = option(name, repr(value))
+                raise UsageError(f"{given} must be a number of {self.unit}; leave quotes and units out")
             if self.unit == "frames" and not (value >= 1 and value % 1 == 0):
                 raise UsageError(f"{option(name, f'{value:g}f')} must be a whole number of frames, 1 or more")
             if self.unit == "seconds" and not SHORTEST_SECONDS <= value < float("inf"):
