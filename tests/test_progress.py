@@ -107,3 +107,16 @@ def test_details_are_for_those_who_ask(capsys: pytest.CaptureFixture[str], verbo
     Console(verbose=verbose).detail("left as it is")
     Silent().detail("left as it is")
     assert capsys.readouterr().err == ("  left as it is\n" if verbose else "")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_steps_of_which_the_number_is_not_known_are_counted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("TERM", "xterm")
+    with Console().counting("search", None, "trials") as advance:
+        advance(21)
+    plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", capsys.readouterr().err)
+    assert re.search(r"search 21 trials, [\d.]+ trials/s, \d\.\d s\n", plain)

@@ -17,8 +17,14 @@ class Progress(Protocol):
     def stage(self, name: str) -> AbstractContextManager[None]:
         """Enter a stage, which ends with the context."""
 
-    def counting(self, name: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], None]]:
-        """Enter a stage of ``total`` steps; the result is called with the number of steps just done."""
+    def counting(self, name: str, total: int | None, unit: str) -> AbstractContextManager[Callable[[int], None]]:
+        """Enter a stage of ``total`` steps; the result is called with the number of steps just done.
+
+        Args:
+            name: of the stage.
+            total: None: only the end will tell.
+            unit: what the steps are, in the plural.
+        """
 
     def note(self, text: str) -> None:
         """Receive a remark that people should see."""
@@ -45,7 +51,7 @@ class Silent:
         self.seconds[name] = round(time.perf_counter() - start, 3)
 
     @contextmanager
-    def counting(self, name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    def counting(self, name: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
         """Time a stage; its steps are not shown."""
         with self.stage(name):
             yield lambda _count: None
@@ -86,12 +92,15 @@ class Console(Silent):
         self._print("✓ " if live else "", f"{name} ", f"{self.seconds[name]:.1f} s", style="green")
 
     @contextmanager
-    def counting(self, name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    def counting(self, name: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
         """On a terminal, show a bar with speed and time left; at the end, print the steps done and the speed."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         done = 0
         start = time.perf_counter()
+
+        def reached() -> str:
+            return counted(done, unit) if total in (None, done) else f"{done} of {counted(total or 0, unit)}"
 
         def advance(count: int) -> None:
             nonlocal done
@@ -109,12 +118,11 @@ class Console(Silent):
             with bar if live else nullcontext(), Silent.stage(self, name):  # Rich 13.0 ends a hidden bar with a line
                 yield advance
         except BaseException:
-            self._print("✗ " if live else "failed: ", f"{name}, {done} of {counted(total, unit)}", style="red")
+            self._print("✗ " if live else "failed: ", f"{name}, {reached()}", style="red")
             raise
         seconds = self.seconds[name]
-        reached = counted(done, unit) if done == total else f"{done} of {counted(total, unit)}"
         speed = f", {done / max(seconds, 1e-3):.2f} {unit}/s" if done else ""
-        self._print("✓ " if live else "", f"{name} ", f"{reached}{speed}, {seconds:.1f} s", style="green")
+        self._print("✓ " if live else "", f"{name} ", f"{reached()}{speed}, {seconds:.1f} s", style="green")
 
     def note(self, text: str) -> None:
         """Print a remark."""

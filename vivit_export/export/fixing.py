@@ -167,7 +167,7 @@ def choose_wide(trials: WideTrials, gate: Gate, progress: Progress) -> str | Non
             return None
     with progress.stage("find where the drift begins"):
         order = trials.in_order()
-    with progress.counting("find the fewest steps to keep in fp32", len(order), "trials") as count:
+    with progress.counting("find the fewest steps to keep in fp32", None, "trials") as count:
         steps = fewest_kept(order, lambda keep: passes(_nodes(trials.parts(keep))), count)
     parts = [] if steps is None else _thinned(trials, steps, passes, progress)
     if steps is None or trials.all_products(parts):

@@ -131,7 +131,7 @@ def choose_kept(
         found = measure_sensitivity(trials, ranges, progress)
         ranges = replace(ranges, sensitivity=tuple(found))
     order = [one.layer for one in ranges.sensitivity if one.layer not in dead]
-    with progress.counting("find the fewest layers to keep in fp16", len(order), "trials") as count:
+    with progress.counting("find the fewest layers to keep in fp16", None, "trials") as count:
         kept = fewest_kept(order, passes, count)
         if kept:
             kept = without_the_needless(kept, passes, count, CONFIRMED, last_is_needed=True)
