@@ -5,6 +5,7 @@
 #   make test-lowest      runs what serves a bundle with the lowest versions of everything, without torch
 #   make test-compat      runs the same with another Python and the newest versions
 #   make fuzz             looks for inputs that break a reader
+#   make docs             builds the documentation as a site, in build/site
 #   make dist URL=…       builds what is published
 PYTHON ?= python3
 VENV   ?= .venv
@@ -12,10 +13,10 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 OTHER  ?= python3.13
 SERVING := tests/bundle tests/calibration tests/datasets/test_inputs.py tests/datasets/test_predict.py tests/deploy tests/report tests/runtime $(filter-out tests/test_architecture.py,$(wildcard tests/test_*.py))
-EXTRAS  := export,cpu,openvino,ray,rtx,sign,triton,dev
+EXTRAS  := export,cpu,docs,openvino,ray,rtx,sign,triton,dev
 CPP    := $(shell find vivit_export tests benchmarks fuzz -name '*.[ch]pp' -o -name '*.h')
 
-.PHONY: demo test test-lowest test-compat fuzz lint format venv dist clean
+.PHONY: demo test docs test-lowest test-compat fuzz lint format venv dist clean
 
 demo: $(READY)
 	$(BIN)/vivit-export demo --fp16 -o out/vivit-demo-fp16 --force
@@ -45,6 +46,9 @@ test-compat: $(READY)
 # Ten minutes for each reader of what others hand us: three hours.
 fuzz: $(READY)
 	$(BIN)/python fuzz/run_fuzzers.py --seconds 600 --keep --record
+
+docs: $(READY)
+	$(BIN)/python tools/build_docs.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

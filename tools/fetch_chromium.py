@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import stat
 import sys
 from pathlib import Path
 
 from apt_packages import Apt, codename
-from fetched_folder import fetch_versions
+from fetched_folder import fetch_versions, write_launcher
 
 PACKAGE = "chromium-headless-shell"
 FOLDER = Path(sys.prefix) / "share" / "chromium"
@@ -43,16 +42,7 @@ def _fill(target: Path, room: Path) -> None:
     packages = (*needed, *_BESIDE)  # even if the machine has these, it looks for them beside itself
     apt.unpack_all([f"{name}/{codename()}" for name in dict.fromkeys(packages)], target)
     (program,) = (path for path in target.glob("usr/lib/chromium/*headless*") if os.access(path, os.X_OK))
-    libraries = sorted({path.parent.relative_to(target) for path in target.glob("**/*-linux-gnu/**/*.so*")})
-    run = target / "run"
-    # The folder is moved when it is complete, so the script finds it by its own place.
-    run.write_text(
-        "#!/bin/sh\n"
-        'here=$(dirname "$(readlink -f "$0")")\n'
-        f'export LD_LIBRARY_PATH="{":".join(f"$here/{folder}" for folder in libraries)}"\n'
-        f'exec "$here/{program.relative_to(target)}" "$@"\n'
-    )
-    run.chmod(run.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+    write_launcher(target, program)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,24 @@ def fetch_versions(folder: Path, wanted: str, fill: Callable[[Path, Path], None]
         (target / name).write_text(wanted)
 
     return fetch_once(folder, is_complete, fill_and_record)
+
+
+def write_launcher(target: Path, program: Path) -> None:
+    """Write ``run`` into a folder of unpacked Debian packages: it starts a program with the libraries beside it.
+
+    Args:
+        target: the folder; it may be moved when it is complete, so the script finds all by its own place.
+        program: a file in it.
+    """
+    libraries = sorted({path.parent.relative_to(target) for path in target.glob("usr/lib/**/*.so*")})
+    run = target / "run"
+    run.write_text(
+        "#!/bin/sh\n"
+        'here=$(dirname "$(readlink -f "$0")")\n'
+        f'export LD_LIBRARY_PATH="{":".join(f"$here/{folder}" for folder in libraries)}"\n'
+        f'exec "$here/{program.relative_to(target)}" "$@"\n'
+    )
+    run.chmod(run.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
 
 
 def pip_install(requirement: str, target: Path) -> None:
