@@ -143,7 +143,15 @@ def test_the_cpp_example_is_the_one_that_is_built() -> None:
     assert blocks("cpp") == [(ROOT / "tests/cpp/consumer/main.cpp").read_text(encoding="utf-8")]
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [
+        *PAGES,
+        *sorted((ROOT / "docs/tutorials").glob("*.md")),
+        *(ROOT / f"{n}.md" for n in ("CONTRIBUTING", "SECURITY")),
+    ],
+    ids=lambda page: page.name,
+)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
@@ -172,13 +180,13 @@ def make(target: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.needs_rtx
-def test_make_demo_prints_what_the_readme_shows_and_replaces_what_it_made_before(
+def test_make_demo_prints_what_the_tour_shows_and_replaces_what_it_made_before(
     project: Path, demo_bundle: Path
 ) -> None:
     made = Path(shutil.copytree(demo_bundle, project / "out/vivit-demo-fp16"))
     done = make("demo", project)
     assert done.returncode == 0, done.stderr
-    (shown,) = blocks("text", PAGES[:1])[:1]
+    (shown,) = blocks("text", [ROOT / "docs/tour.md"])
     assert shape_of(done.stdout) == shape_of(shown)
     bundle = read_bundle(made)
     assert bundle.precision == "fp16" and len(bundle.engines) == 1

@@ -1,0 +1,110 @@
+"""The pages of docs/tutorials: what they tell a reader to write and to run, done in order."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "docs/tutorials"
+_BLOCK = re.compile(
+    r"(?:^<!-- (?P<remark>.+?) -->\n)?^```(?P<language>\w*)(?: title=\"(?P<title>.+?)\")?\n(?P<text>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
+_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code.
+
+    Attributes:
+        language: ``sh`` is run.
+        title: the file that it is; empty: none.
+        text: what stands in it.
+        remark: of the comment before it: ``exits with 5``, ``not run: why``, ``starts the server``.
+    """
+
+    language: str
+    title: str
+    text: str
+    remark: str
+
+    @property
+    def exit_code(self) -> int:
+        found = re.fullmatch(r"exits with (\d+)", self.remark)
+        return int(found[1]) if found else 0
+
+    @property
+    def is_run(self) -> bool:
+        return self.language == "sh" and not self.remark.startswith("not run: ")
+
+
+def blocks(page: Path) -> list[Block]:
+    """All blocks of a page."""
+    text = page.read_text(encoding="utf-8")
+    found = [Block(m["language"], m["title"] or "", m["text"], m["remark"] or "") for m in _BLOCK.finditer(text)]
+    assert 2 * len(found) == len(re.findall(r"^```", text, re.MULTILINE)), f"{page.name}: a block is not understood"
+    return found
+
+
+def follow(
+    page: Path,
+    folder: Path,
+    replaced: Mapping[str, str] | None = None,
+    start_server: Callable[[], Mapping[str, str]] | None = None,
+) -> str:
+    """Do what a page says, in a folder; return all that the commands printed.
+
+    Args:
+        page: the tutorial.
+        folder: where its reader works.
+        replaced: what is called otherwise here.
+        start_server: does what the block ``starts the server`` says, and returns more of what is called otherwise.
+    """
+    here, printed = dict(replaced or {}), []
+    for block in blocks(page):
+        if block.title:
+            path = folder / block.title
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text, encoding="utf-8")
+        elif block.remark == "starts the server":
+            assert start_server is not None
+            here.update(start_server())
+        elif block.is_run:
+            printed.append(_run(block, folder, here))
+        elif block.language == "text":
+            _compare(block.text, printed[-1])
+    return "".join(printed)
+
+
+def _compare(shown: str, printed: str) -> None:
+    """Find the lines that a page shows among those that were printed, in order; numbers may differ."""
+    lines = iter([_shape(line) for line in printed.splitlines()])
+    for line in shown.splitlines():
+        assert line == "…" or _shape(line) in lines, f"{line!r} is not in, or not in this place of:\n{printed}"
+
+
+def _shape(line: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"[\d.]+(?:e-?\d+)?", "N", line)).strip()
+
+
+def _run(block: Block, folder: Path, replaced: Mapping[str, str]) -> str:
+    text = block.text
+    for shown, real in replaced.items():
+        text = text.replace(shown, real)
+    outer = ("PYTEST_", "VIVIT_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(outer)}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**inherited, "PATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = ["bash", "-euo", "pipefail", "-c", text]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=_SECONDS
+    )
+    assert done.returncode == block.exit_code, f"{text}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
