@@ -79,6 +79,16 @@ class Page:
         assert "exceptionDetails" not in told, told["exceptionDetails"]
         return told["result"].get("value")
 
+    def wait_until(self, script: str) -> Any:
+        """Return what a script makes of the page, as soon as that is neither false nor empty."""
+        until = time.monotonic() + SECONDS
+        while True:
+            found = self.evaluate(script)
+            if found:
+                return found
+            assert time.monotonic() < until, f"{script} found nothing in {SECONDS:g} s"
+            time.sleep(0.05)
+
     def press(self, key: str) -> None:
         """Press and release a key, such as ``Tab``, ``Enter`` or ``Escape``."""
         codes = {"Tab": 9, "Enter": 13, "Escape": 27}
