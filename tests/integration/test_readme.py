@@ -30,9 +30,10 @@ BIN = Path(sys.executable).parent
 
 def blocks(language: str, pages: list[Path] = PAGES) -> list[str]:
     texts = (page.read_text(encoding="utf-8") for page in pages)
-    return [
-        block for text in texts for block in re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    ]
+    found = (
+        pair for text in texts for pair in re.findall(r"^```(\w*)[^\n]*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    )
+    return [block for said, block in found if said == language]
 
 
 COMMANDS = [
