@@ -29,6 +29,7 @@ ROOMS = (
     "errors",
     "limits",
     "printing",
+    "cores",
     "packages",
     "lazy",
     "records",

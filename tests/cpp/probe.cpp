@@ -12,6 +12,7 @@
 #include <stdexcept>
 #include <string>
 #include <vector>
+#include <vivit/detail/cores.hpp>
 #include <vivit/detail/libav/nal.hpp>
 #include <vivit/detail/manifest/contract_reader.hpp>
 #include <vivit/detail/manifest/file_bytes.hpp>
@@ -137,6 +138,12 @@ static json signer(const json& request) {
     return {{"key", found.key}, {"names", found.names}, {"title", found.title()}};
 }
 
+/// How many cores control groups and the system leave.
+static json cores(const json& request) {
+    const auto path = [&](const char* key) { return std::filesystem::path(request.at(key).get<std::string>()); };
+    return {{"cores", vivit::detail::usable_cores({path("groups"), path("own")})}};
+}
+
 /// What the headers of a packet say.
 static json packet_headers(const json& request) {
     const std::string codec = request.at("codec");
@@ -156,6 +163,7 @@ static json answer(const json& request) {
     if (what == "preprocess") return preprocess(request);
     if (what == "sample") return sample(request);
     if (what == "video") return read_video(request);
+    if (what == "cores") return cores(request);
     if (what == "headers") return packet_headers(request);
     if (what == "infer") return infer(request);
     if (what == "infer_pixels") return infer_pixels(request);

@@ -21,6 +21,7 @@ from vivit_export.bundle import MANIFEST, Bundle, read_bundle
 from vivit_export.bundle.signatures.verify import require_signature as require_signer
 from vivit_export.choices import CpuPrecision, Decode
 from vivit_export.contract import Contract
+from vivit_export.cores import usable_cores
 from vivit_export.datasets.inputs import Clip, Partition, open_clips
 from vivit_export.errors import BundleError, ClipError, VivitExportError
 from vivit_export.files import sha256_of
@@ -213,7 +214,7 @@ def read_batches(partition: Partition, job: Job) -> Iterator[Batch]:
 
 def _fills(partition: Partition, job: Job) -> Iterator[tuple[Clip, Place, Any]]:
     reading = Reading(job.decode, threads=1)
-    readers = os.cpu_count() or 1  # of all processes: one thread for each decoder
+    readers = usable_cores()  # of all processes: one thread for each decoder
     for clip in open_clips(partition):
         if clip.error is not None:
             yield clip, Place(clip.number, clip.name, None, None), partial(_fail, clip.error)

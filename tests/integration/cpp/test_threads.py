@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
+from control_groups import CASES, write_groups
 from cpp_project import TESTS, WARNINGS, Cpp, Libraries, run
 
 from vivit_export.deploy.cpp.deploy import PROJECT
@@ -47,3 +49,21 @@ def test_a_program_does_not_abort(cpp: Cpp, few_threads: Path, threads: int) -> 
         assert done.stderr.startswith("error: ")
     else:
         assert done.stdout.splitlines()[1].endswith("%  up")
+
+
+@pytest.mark.parametrize(("own", "files", "expected"), CASES)
+def test_cores_are_counted_as_in_python(
+    cpp: Cpp, tmp_path: Path, own: str, files: dict[str, str], expected: int | None
+) -> None:
+    all_groups, own_groups = write_groups(tmp_path, own, files)
+    (told,) = cpp.ask([{"do": "cores", "groups": str(all_groups), "own": str(own_groups)}])
+    assert told["cores"] == min(expected or 1000, len(os.sched_getaffinity(0)))
+
+
+def test_a_process_that_may_use_one_core_counts_one(cpp: Cpp, tmp_path: Path) -> None:
+    (core,) = list(os.sched_getaffinity(0))[:1]
+    request = '[{"do": "cores", "groups": "gone", "own": "gone"}]'
+    path = tmp_path / "one-core.json"
+    path.write_text(request)
+    done = run("taskset", "--cpu-list", str(core), cpp.probe, path)
+    assert json.loads(done) == {"cores": 1}

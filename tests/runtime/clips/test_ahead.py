@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 
 import pytest
 
+from vivit_export.cores import usable_cores
 from vivit_export.errors import ClipError
 from vivit_export.runtime.clips.ahead import read_in_order, share_cores
 from vivit_export.runtime.clips.video.reading import Reading
@@ -61,7 +61,7 @@ def test_what_is_being_read_stops_when_nobody_takes_the_rest() -> None:
 
 
 def test_cores_are_shared_among_decoders() -> None:
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     assert [share_cores(Reading("full"), n) for n in (1, cores, 2 * cores)] == [
         Reading("full", cores),
         Reading("full", 1),

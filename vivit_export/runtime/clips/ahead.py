@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import TypeVar
 
+from vivit_export.cores import usable_cores
 from vivit_export.runtime.clips.video.reading import Reading
 from vivit_export.runtime.clips.video.stopping import ReadingPool
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 def num_readers(wanted: int | None, videos: int) -> int:
     """Return how many videos to read at once: so many, or one per core, but no more than there are."""
-    return max(1, min(wanted or os.cpu_count() or 1, videos))
+    return max(1, min(wanted or usable_cores(), videos))
 
 
 def share_cores(reading: Reading, readers: int) -> Reading:
@@ -28,7 +28,7 @@ def share_cores(reading: Reading, readers: int) -> Reading:
     CPU time for short videos than with one (benchmarks/throughput.py, section ``threads``). A single video is decoded
     by all cores.
     """
-    return replace(reading, threads=max(1, (os.cpu_count() or 1) // readers))
+    return replace(reading, threads=max(1, usable_cores() // readers))
 
 
 def read_in_order(read: Callable[[S], T], sources: Iterable[S], readers: int) -> Generator[T, None, None]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from vivit_export.bundle import Bundle
 from vivit_export.bundle.engines import Verification
+from vivit_export.cores import is_restricted, usable_cores
 from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError
 from vivit_export.packages import raise_if_interrupted
 from vivit_export.precision import Precision
@@ -189,6 +190,8 @@ def _prepared(model: Path, taps: Sequence[str]) -> bytes:
 def _options(onnxruntime: Any) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised with the same words
+    if is_restricted():  # ONNX Runtime takes as many threads as the machine has cores, whatever a container may use
+        options.intra_op_num_threads = usable_cores()
     if _shares_cores.get():
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options

@@ -12,6 +12,7 @@ from onnx import helper
 
 from vivit_export.bundle import Bundle
 from vivit_export.bundle.engines import Verification
+from vivit_export.cores import is_restricted, usable_cores
 from vivit_export.errors import BuildError, BundleError, EnvironmentFault, MissingDependencyError
 from vivit_export.packages import raise_if_interrupted
 from vivit_export.precision import Precision
@@ -45,6 +46,8 @@ class OpenVinoBackend:
     def __init__(self, bundle: Bundle, precision: Precision = Precision.FP32) -> None:
         openvino = _import_openvino()
         hints = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
+        if is_restricted():
+            hints["INFERENCE_NUM_THREADS"] = str(usable_cores())
         try:
             graph, self._weights = _read_graph(bundle, openvino)
             self._model: Any = _core().compile_model(graph, "CPU", hints)

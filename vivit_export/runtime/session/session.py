@@ -6,7 +6,6 @@ preprocessing, batches of any size, closing. `select.open_session` opens one.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.contract import Contract
+from vivit_export.cores import usable_cores
 from vivit_export.errors import BundleError, ClipError, UsageError, option
 from vivit_export.runtime.clips.pixels.arrays import as_array
 from vivit_export.runtime.clips.pixels.preprocess import Frames, Preprocessor
@@ -177,7 +177,7 @@ class Session:
         if items is None:
             items = 1 if self.engine == "triton" else max(1, self.batches[1] // rows)
         at_once = at_once or int(getattr(self._backend, "at_once", 1))
-        plan = Plan(rows, items, readers or os.cpu_count() or 1, at_once)
+        plan = Plan(rows, items, readers or usable_cores(), at_once)
         return run_overlapped(self.run, self._allocate, works, plan)
 
     def _allocate(self, count: int) -> npt.NDArray[Any]:

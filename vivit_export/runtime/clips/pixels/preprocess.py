@@ -9,7 +9,6 @@ resize is a function of one 8-bit value per channel, so rescale, offset and norm
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from vivit_export.contract import Clip, Preprocess, require_agreement
+from vivit_export.cores import usable_cores
 from vivit_export.errors import ClipError
 from vivit_export.files import as_path
 from vivit_export.limits import MOST_RESIZED_PIXELS
@@ -355,7 +355,7 @@ def _by(size: tuple[int, int] | None) -> str:
 
 def _in_threads(function: Callable[[int], None], count: int) -> None:
     """Call ``function(0..count-1)``; Pillow and NumPy release the interpreter lock in their loops."""
-    workers = min(os.cpu_count() or 1, 8, count)
+    workers = min(usable_cores(), 8, count)
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for _ in pool.map(function, range(count)):
             pass

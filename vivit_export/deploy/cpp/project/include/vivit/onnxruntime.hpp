@@ -17,6 +17,7 @@
 #include "vivit/backend.hpp"
 #include "vivit/bundle.hpp"
 #include "vivit/contract.hpp"
+#include "vivit/detail/cores.hpp"
 #include "vivit/detail/engine_registry.hpp"
 #include "vivit/detail/manifest/file_bytes.hpp"
 #include "vivit/detail/manifest/manifest.hpp"
@@ -30,7 +31,7 @@ class OnnxRuntimeBackend final : public Backend {
 public:
     /// @param bundle   the bundle to run; it need not outlive this call
     /// @param gpu      the ordinal, or none for the CPU
-    /// @param threads  on the CPU; 0: ONNX Runtime chooses
+    /// @param threads  on the CPU; 0: as many as ONNX Runtime chooses, or as this process may use
     /// @throws EnvironmentFault  the library is too old, or the GPU cannot be used
     /// @throws BuildError        ONNX Runtime refuses the graph
     /// @throws BundleError       the graph does not have the contract's inputs and outputs
@@ -41,7 +42,9 @@ public:
         options.SetLogSeverityLevel(ORT_LOGGING_LEVEL_ERROR);
         // Otherwise its threads continue to spin after a run, and occupy the processors that preprocess the next clip.
         options.AddConfigEntry("session.force_spinning_stop", "1");
-        if (threads > 0) options.SetIntraOpNumThreads(threads);
+        // ONNX Runtime takes as many threads as the machine has cores, whatever a container may use.
+        if (threads > 0 || detail::is_restricted())
+            options.SetIntraOpNumThreads(threads > 0 ? threads : detail::usable_cores());
         if (gpu) use_cuda(options, *gpu);
         const std::filesystem::path model = gpu ? bundle.model() : bundle.cpu_model();
         try {

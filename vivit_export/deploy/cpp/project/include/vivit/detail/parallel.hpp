@@ -9,12 +9,12 @@
 #include <thread>
 #include <vector>
 
+#include "vivit/detail/cores.hpp"
+
 namespace vivit::detail {
 
-/// The requested number of threads; for 0, one per processor, 8 at most.
-[[nodiscard]] inline int thread_count(int wanted) {
-    return wanted > 0 ? wanted : int(std::clamp(std::thread::hardware_concurrency(), 1u, 8u));
-}
+/// The requested number of threads; for 0, one per core that this process may use, 8 at most.
+[[nodiscard]] inline int thread_count(int wanted) { return wanted > 0 ? wanted : std::min(usable_cores(), 8); }
 
 /// Call `work()` on `threads` threads, including this one; rethrow the first exception when all are done. If the system
 /// has no more threads, those that it gave must do.
