@@ -20,12 +20,13 @@ from vivit_export.export.calibrate import calibration_contract, calibration_grap
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.checkpoint.preview import name_of, preview_checkpoint
 from vivit_export.export.graph.build import Rewritten, rewrite_graph
+from vivit_export.export.in_memory import Saveable, as_checkpoint
 from vivit_export.export.options import OUTPUTS, ExportOptions
 from vivit_export.export.trials import Trials, measure_sensitivity
 from vivit_export.files import as_path, check_file, json_text, writing_file
 from vivit_export.leftovers import remove_scratch
 from vivit_export.precision import Precision, PrecisionName, find_precision
-from vivit_export.progress import Progress, Silent
+from vivit_export.progress import Progress, default_progress
 
 _TRIAL_FLOPS = 8e12
 """Work of one trial: eight clips of ViViT-B/16x2, about ten seconds on two cores."""
@@ -33,9 +34,10 @@ _MOST_CLIPS = 64
 
 
 def calibrate(
-    model: str | Path,
+    model: str | Path | Saveable,
     output: str | Path | None = None,
     *,
+    processor: Saveable | None = None,
     data: str | Path | Sequence[str | Path] = (),
     precision: Precision | PrecisionName = "int8",
     method: CalibrationMethod = "mse",
@@ -60,8 +62,9 @@ def calibrate(
     """Find the INT8 or FP8 ranges of a checkpoint on real clips.
 
     Args:
-        model: hub id, checkpoint folder, or ``demo``.
+        model: hub id, checkpoint folder, ``demo``, or a model of transformers in memory.
         output: file to write, for `CalibrationOptions.ranges` of later exports; None: only return the ranges.
+        processor: the image or video processor of a model in memory.
         data: videos: folders, files, ``.txt`` lists, or crops in ``.safetensors``; needed unless the model is ``demo``.
         precision: ``int8`` or ``fp8``.
         method: how ranges are found: ``mse``, ``minmax``, ``entropy`` or ``percentile``.
@@ -112,7 +115,9 @@ def calibrate(
         calibration=calibration,
         fp8_attention=fp8_attention,
     )
-    return calibrate_model(name_of(model), output, options=options, sensitivity=sensitivity, progress=progress)
+    with as_checkpoint(model, processor) as checkpoint:
+        named = name_of(checkpoint)
+        return calibrate_model(named, output, options=options, sensitivity=sensitivity, progress=progress)
 
 
 def calibrate_model(
@@ -140,7 +145,7 @@ def calibrate_model(
         OutputError: the file exists, or cannot be written.
         VivitExportError: see `obtain_ranges`.
     """
-    progress = progress if progress is not None else Silent()
+    progress = progress if progress is not None else default_progress()
     path, precision = None if output is None else as_path(output, "output"), options.precision
     if not precision.quantized:
         raise UsageError(

@@ -39,6 +39,7 @@ from vivit_export.export.graph.build import (
     save_graph,
     signature,
 )
+from vivit_export.export.in_memory import Saveable, as_checkpoint
 from vivit_export.export.installed import installed_packages
 from vivit_export.export.options import (
     OUTPUTS,
@@ -53,7 +54,7 @@ from vivit_export.export.trials import OF_THE_GATE, NoChoiceError, Trials, choos
 from vivit_export.files import as_path, write_json
 from vivit_export.leftovers import remove_scratch
 from vivit_export.precision import Precision
-from vivit_export.progress import Progress, Silent
+from vivit_export.progress import Progress, default_progress
 from vivit_export.report.facts import declined_texts
 from vivit_export.report.html import golden_pictures
 from vivit_export.runtime.drift.clip_view import ClipTally
@@ -65,9 +66,10 @@ if TYPE_CHECKING:
 
 
 def export_model(
-    model: str | Path,
+    model: str | Path | Saveable,
     target: str | Path | None = None,
     *,
+    processor: Saveable | None = None,
     options: ExportOptions | None = None,
     progress: Progress | None = None,
     **fields: Unpack[ExportFields],
@@ -75,8 +77,9 @@ def export_model(
     """Export a checkpoint to a verified bundle.
 
     Args:
-        model: hub id, checkpoint folder, or ``demo``.
+        model: hub id, checkpoint folder, ``demo``, or a model of transformers in memory.
         target: folder to write; by default named after the model and the precision.
+        processor: the image or video processor of a model in memory.
         options: what to do; see `ExportOptions`.
         progress: receives each stage.
         **fields: fields of `ExportOptions`, such as ``precision="fp16"``, which override those in ``options``.
@@ -89,12 +92,12 @@ def export_model(
         VivitExportError: the export failed; the subclass says how. The target is as it was before. If the check failed,
             its report is beside it, see `vivit_export.export.failed`.
     """
-    progress = progress if progress is not None else Silent()
-    if fields.get("precision") == AUTO:
-        place = None if target is None else as_path(target, "target")
-        return export_best(_export, model, place, _for_all(options, fields), progress)
-    options = _with_fields(options or ExportOptions(), fields)
-    return _export(model, target, options, progress)
+    progress = progress if progress is not None else default_progress()
+    with as_checkpoint(model, processor) as checkpoint:
+        if fields.get("precision") == AUTO:
+            place = None if target is None else as_path(target, "target")
+            return export_best(_export, checkpoint, place, _for_all(options, fields), progress)
+        return _export(checkpoint, target, _with_fields(options or ExportOptions(), fields), progress)
 
 
 def _for_all(options: ExportOptions | None, fields: ExportFields) -> ExportOptions:

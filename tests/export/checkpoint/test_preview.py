@@ -109,13 +109,15 @@ def test_a_name_may_be_a_path(folder: Path) -> None:
 
 def test_a_network_in_memory_is_refused_in_a_sentence(tmp_path: Path) -> None:
     network = VivitForVideoClassification(VivitConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2))
+    with pytest.raises(UsageError) as e:
+        name_of(network)
+    assert str(e.value) == (
+        "model must be a folder or a hub id, got a VivitForVideoClassification in memory; write it with "
+        "model.save_pretrained(folder), its processor too, and give the folder"
+    )
     for use in (ve.export_model, ve.calibrate):
-        with pytest.raises(UsageError) as e:
+        with pytest.raises(UsageError, match=r"^model is in memory, so processor is needed too"):
             use(network, tmp_path / "out")
-        assert str(e.value) == (
-            "model must be a folder or a hub id, got a VivitForVideoClassification in memory; write it with "
-            "model.save_pretrained(folder), its processor too, and give the folder"
-        )
     with pytest.raises(UsageError, match="model must be a path, got dict; give a string or a Path"):
         name_of({})
     assert not (tmp_path / "out").exists()
