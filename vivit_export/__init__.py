@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton
     from vivit_export.errors import VivitExportError
     from vivit_export.export.bench import bench
-    from vivit_export.export.build import build_engines
+    from vivit_export.export.build import build, build_engines
     from vivit_export.export.calibration_run import calibrate
     from vivit_export.export.convert import convert_scenic
+    from vivit_export.export.inspection import Inspection, inspect
     from vivit_export.export.options import ExportOptions
     from vivit_export.export.pipeline import export_model
     from vivit_export.export.recheck import assert_no_drift, check
@@ -47,6 +48,7 @@ __all__ = [
     "Contract",
     "DriftReport",
     "ExportOptions",
+    "Inspection",
     "Prediction",
     "Ranges",
     "Session",
@@ -57,6 +59,7 @@ __all__ = [
     "__version__",
     "assert_no_drift",
     "bench",
+    "build",
     "build_engines",
     "calibrate",
     "card",
@@ -65,6 +68,7 @@ __all__ = [
     "deploy_cpp",
     "deploy_triton",
     "export_model",
+    "inspect",
     "open_session",
     "read_bundle",
     "runtime",
@@ -80,6 +84,7 @@ _HOMES = {
     "Contract": "contract",
     "DriftReport": "bundle.checks",
     "ExportOptions": "export.options",
+    "Inspection": "export.inspection",
     "Prediction": "runtime.session.prediction",
     "Ranges": "calibration.ranges",
     "Session": "runtime.session.session",
@@ -89,6 +94,7 @@ _HOMES = {
     "VivitExportError": "errors",
     "assert_no_drift": "export.recheck",
     "bench": "export.bench",
+    "build": "export.build",
     "build_engines": "export.build",
     "calibrate": "export.calibration_run",
     "card": "report.card",
@@ -97,6 +103,7 @@ _HOMES = {
     "deploy_cpp": "deploy.cpp.deploy",
     "deploy_triton": "deploy.triton.deploy",
     "export_model": "export.pipeline",
+    "inspect": "export.inspection",
     "open_session": "runtime.select",
     "read_bundle": "bundle",
     "runtime": "",

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vivit_export.errors import InputError
+from vivit_export.errors import InputError, counted
 from vivit_export.limits import (
     LARGEST_FACTOR,
     LONGEST_LABEL,
@@ -256,7 +256,7 @@ def _is_output(tensor: Tensor) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Contract:
     """Clip, preprocessing, signature and labels of one model; converts to and from plain JSON.
 
@@ -275,6 +275,10 @@ class Contract:
     io: IO
     labels: tuple[str, ...] = field(default=())
     task: Task = "single_label_classification"
+
+    def __repr__(self) -> str:
+        clip, labels = self.clip, counted(len(self.labels), "labels")
+        return f"<Contract: {clip.num_frames} frames of {clip.height}x{clip.width} by {clip.sampling}, {labels}>"
 
     def __post_init__(self) -> None:
         require_agreement(self.clip, self.preprocess)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import unicodedata
+from collections.abc import Iterable, Sequence
 
 _LONGEST_LINE = 4000
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}  # controls, directions, halves of pairs, private use, line breaks
@@ -18,6 +20,14 @@ def one_line(text: str) -> str:
 def lines(text: str) -> str:
     """Return text of several lines that a terminal only shows."""
     return "\n".join(map(one_line, text.split("\n")))
+
+
+def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:
+    """Return a table for notebooks; every text is shown as it is, whatever it holds."""
+    tags = [(head, "th"), *((row, "td") for row in rows)]
+    lines = ["".join(f"<{tag}>{html.escape(one_line(text))}</{tag}>" for text in row) for row, tag in tags]
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<table><caption>{html.escape(one_line(caption))}</caption>{body}</table>"
 
 
 def _shown(character: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -137,3 +138,10 @@ class Console(Silent):
         from rich.text import Text  # not markup: text in brackets is plain text here
 
         self._terminal.print(Text.assemble((mark, style), lines(text), (aside, "dim")))
+
+
+def default_progress() -> Progress:
+    """Return what shows progress if the caller of a function chose nothing: a cell of a notebook does, all else not."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return Console() if type(shell).__name__ in ("ZMQInteractiveShell", "Shell") else Silent()

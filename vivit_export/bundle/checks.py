@@ -12,7 +12,8 @@ from vivit_export.bundle.baseline import Baseline
 from vivit_export.bundle.clip_view import ClipView, VideoFacts
 from vivit_export.bundle.taps import TapReport
 from vivit_export.contract import Task
-from vivit_export.errors import DriftError, InputError
+from vivit_export.errors import DriftError, InputError, counted
+from vivit_export.printing import html_table
 from vivit_export.records import JsonObject, shown, to_json
 
 _OF_ALL_CLIPS = frozenset({"top1", "top5", "agreement", "rms", "accuracy_drop"})
@@ -239,7 +240,7 @@ class CheckedClips:
     views: tuple[int, int] = (1, 1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class DriftReport:
     """All runs of one check, and the gate that they must meet.
 
@@ -273,6 +274,21 @@ class DriftReport:
                 raise InputError(f"the gate limits {shown(name)}, which is not a metric; check the bundle again")
             if math.isnan(limit) or _is_never_met(name, limit):
                 raise InputError(f"no model could pass the gate's {name}={limit:g}; check the bundle again")
+
+    def __repr__(self) -> str:
+        return f"<DriftReport: {self._verdict()}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(run.engine, str(run.batch), *_cells(run.drift, run.note)) for run in self.runs]
+        head = ("engine", "batch", "top-1", "largest difference, of the range", "cosine")
+        return html_table(head, rows, f"Drift from {self.reference}: {self._verdict()}")
+
+    def _verdict(self) -> str:
+        drifts = [run.drift for run in self.runs if run.drift]
+        largest = max((drift.max for drift in drifts if drift.max is not None), default=None)
+        worst = "" if largest is None else f", largest difference {100 * largest:.2g} % of the range"
+        where = f"{counted(len(drifts), 'runs')} on {counted(len(self.names), 'clips')}"
+        return f"{'passed' if self.passed else 'FAILED'}, {where}{worst}"
 
     @property
     def source(self) -> str:
@@ -311,3 +327,14 @@ class DriftReport:
         """
         if found := self.failures():
             raise DriftError(found[0] + consequence)
+
+
+def _cells(drift: Drift | None, note: str) -> tuple[str, str, str]:
+    """Return the figures of a run for a table: top-1, largest difference, cosine."""
+    if drift is None:
+        return note, "", ""
+    return (
+        "" if drift.top1 is None else f"{100 * drift.top1:.1f} %",
+        "" if drift.max is None else f"{100 * drift.max:.2g} %",
+        "" if drift.cosine is None else f"{drift.cosine:.7f}",
+    )

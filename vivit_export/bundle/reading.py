@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -11,13 +12,14 @@ from pathlib import Path, PurePosixPath
 
 from vivit_export.bundle.engines import EngineRecord
 from vivit_export.bundle.manifest import FileRecord, Manifest
-from vivit_export.bundle.names import ENGINES, FORMAT, GOLDEN, MANIFEST, MODEL, SIGNATURE
+from vivit_export.bundle.names import ENGINES, FORMAT, GOLDEN, MANIFEST, MODEL, REPORT_HTML, SIGNATURE
 from vivit_export.bundle.upgrade import from_version_1, with_anatomy
 from vivit_export.contract import Contract
 from vivit_export.errors import BundleError, InputError
 from vivit_export.files import as_path, open_regular, regular_bytes, sha256_of
 from vivit_export.limits import MOST_MANIFEST_BYTES
 from vivit_export.precision import Precision
+from vivit_export.printing import one_line
 from vivit_export.records import JsonObject, from_json, parse_json
 
 _FORMAT_1 = "vivit-bundle/1"
@@ -40,6 +42,15 @@ class Bundle:
     def __repr__(self) -> str:
         model, engines = self.manifest.model.id, ", ".join(self.engines) or "no engine"
         return f"<Bundle {self.path}: {model} in {self.precision}, {engines}>"
+
+    def _repr_html_(self) -> str:
+        """Show the beginning of the report in a notebook; its scripts could not run, even if somebody added some."""
+        if REPORT_HTML not in self.manifest.files:
+            return f"<code>{html.escape(one_line(repr(self)))}</code>"
+        page = html.escape(self.read(REPORT_HTML).decode("utf-8", "replace"))
+        title = html.escape(one_line(repr(self)))
+        style = "width: 100%; height: 36em; border: 1px solid #8888"
+        return f'<iframe title="{title}" style="{style}" sandbox="" srcdoc="{page}"></iframe>'
 
     @property
     def contract(self) -> Contract:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.bundle.manifest import ClipsRecord, LayerEffect
-from vivit_export.errors import CalibrationError, InputError, option
+from vivit_export.errors import CalibrationError, InputError, counted, option
 from vivit_export.precision import Precision
 from vivit_export.records import JsonObject, from_json, parse_json, to_json
 
@@ -50,7 +50,7 @@ class LayerRange:
         return None if self.exponents is None else np.array(self.exponents, np.int64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ranges:
     """Everything that is needed to quantize a model.
 
@@ -72,6 +72,10 @@ class Ranges:
     layers: Mapping[str, LayerRange]
     attention: Mapping[str, float] = field(default_factory=dict)
     sensitivity: tuple[LayerEffect, ...] = ()
+
+    def __repr__(self) -> str:
+        layers, clips = counted(len(self.layers), "layers"), counted(self.clips.used, "clips")
+        return f"<Ranges: {self.precision} by {self.method}, {layers} on {clips}>"
 
     @property
     def dead(self) -> tuple[str, ...]:

@@ -32,7 +32,6 @@ from vivit_export.cli.show import (
 from vivit_export.cli.spans import SpanPrinter, require_classes, require_windows, span_options
 from vivit_export.cli.values import FILE, PATH, SOURCE, VIDEO, length, refuse_given
 from vivit_export.errors import UsageError, option
-from vivit_export.printing import one_line
 
 if TYPE_CHECKING:
     from vivit_export.progress import Silent
@@ -53,33 +52,24 @@ def inspect(
 
     --json prints the whole manifest and every layer of the plans.
     """
-    from vivit_export.bundle import read_bundle
-    from vivit_export.bundle.signatures.verify import signature_text
-    from vivit_export.export.engine.table import choose_engine, plan_text, read_plan
-    from vivit_export.report.text import contents_text, summary_json, summary_text
+    from vivit_export.export.engine.table import choose_engine
+    from vivit_export.export.inspection import inspect as inspect_bundle
 
     if engine is not None and plan_onnx is None:
         raise UsageError(f"{option('engine')} chooses the plan that {option('plan_onnx')} writes; give both")
     if force and plan_onnx is None:
         raise UsageError(f"{option('force')} replaces the file that {option('plan_onnx')} writes; give both")
     with progress.stage("verify the bundle"):
-        found = read_bundle(bundle)
-    plans = {name: read_plan(found, name) for name in found.engines}
+        found = inspect_bundle(bundle)
     if plan_onnx is not None:
         from vivit_export.export.engine.drawing import write_plan_onnx
 
-        chosen = choose_engine(found, engine)
-        write_plan_onnx(plans[chosen].layers, chosen, plan_onnx, force=force)
+        chosen = choose_engine(found.bundle, engine)
+        write_plan_onnx(found.plans[chosen].layers, chosen, plan_onnx, force=force)
     if as_json:
-        content = {
-            **summary_json(found, None),
-            "signature": signature_text(found),
-            "plans": {name: plan.to_json() for name, plan in plans.items()},
-        }
-        show_json(content)
+        show_json(found.to_json())
     else:
-        signed = f"  signature  {one_line(signature_text(found) or 'none')}"
-        show_text("\n".join([summary_text(found), *contents_text(found), signed, *map(plan_text, plans.values())]))
+        show_text(str(found))
 
 
 @click.command(

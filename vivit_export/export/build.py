@@ -20,7 +20,7 @@ from vivit_export.export.failed import keeping_the_report
 from vivit_export.export.verify import verify_engine
 from vivit_export.files import sha256_of, write_json
 from vivit_export.flavour import Flavour
-from vivit_export.progress import Progress, Silent
+from vivit_export.progress import Progress, default_progress
 from vivit_export.records import to_json
 from vivit_export.rewrite import Rewrite, merged_linears
 
@@ -100,7 +100,7 @@ def _prove(plan: PlanSummary, content: Content, options: EngineOptions) -> list[
 
 
 def build_engines(
-    path: str | Path,
+    path: Bundle | str | Path,
     targets: Sequence[str] = ("auto",),
     *,
     sms: tuple[int, ...] = (),
@@ -113,7 +113,7 @@ def build_engines(
     """Add engines to an existing bundle, completely or not at all.
 
     Args:
-        path: the bundle.
+        path: folder of the bundle, or what `read_bundle` returned; it is read again.
         targets: ``tensorrt``, ``tensorrt-rtx``, or ``auto``: all that this machine can build.
         sms: compute capabilities to compile for ahead of time; empty: the flavour's default.
         batches: (min, opt, max) of the optimization profile, in clips.
@@ -132,9 +132,9 @@ def build_engines(
         DriftError: an engine computes wrongly on this machine; the bundle is as it was, and the report is beside it.
         OutputError: an engine of that name exists, or the bundle cannot be replaced.
     """
-    progress = progress if progress is not None else Silent()
+    progress = progress if progress is not None else default_progress()
     with progress.stage("verify the bundle"):
-        source = read_bundle(path)
+        source = read_bundle(path.path if isinstance(path, Bundle) else path)
         require_sound_graph(source)
     if "onnx" in targets:
         raise UsageError(f"{option('targets', 'onnx')}: the bundle holds its ONNX graph already; name an engine")
@@ -158,6 +158,10 @@ def build_engines(
     require_new(source.engines)
     with keeping_the_report(source.path, progress):
         return amend(source.path, add_engines, progress)
+
+
+build = build_engines
+"""The same, by the name of the command."""
 
 
 def _available(targets: Sequence[str], options: EngineOptions, progress: Progress) -> list[Flavour]:

@@ -29,7 +29,7 @@ from vivit_export.export.clips import clip_names
 from vivit_export.export.reference import Reference, blocks_of, eager_reference, golden_reference
 from vivit_export.files import as_path
 from vivit_export.leftovers import remove_scratch
-from vivit_export.progress import Progress, Silent
+from vivit_export.progress import Progress, default_progress
 from vivit_export.report.baseline import read_baseline
 from vivit_export.runtime import Preprocessor, find_clips
 from vivit_export.runtime.clips.video.reading import Reading, told_by
@@ -106,7 +106,7 @@ def check(
         InputError: the labels or the baseline cannot be read, or do not fit the clips or the model.
         EnvironmentFault: the engine, or torch, is not available.
     """
-    progress = progress if progress is not None else Silent()
+    progress = progress if progress is not None else default_progress()
     chosen = _choose(against, clips, checkpoint, per_block)
     if num_clips is not None and num_clips < 1:
         raise UsageError(f"{option('num_clips', num_clips)} must be at least 1")

@@ -26,6 +26,7 @@ from vivit_export.choices import CpuPrecision, Decode
 from vivit_export.contract import Contract, Sampling, Short
 from vivit_export.errors import ClipError, ClipErrors, UsageError, option
 from vivit_export.files import as_path
+from vivit_export.printing import one_line
 from vivit_export.progress import Progress
 from vivit_export.records import JsonObject
 from vivit_export.runtime.clips.ahead import num_readers, share_cores
@@ -48,7 +49,7 @@ UInt8 = npt.NDArray[np.uint8]
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class VideoPrediction:
     """The prediction for a video, or for one window of it.
 
@@ -61,6 +62,10 @@ class VideoPrediction:
     path: Path
     prediction: Prediction
     span_seconds: tuple[float, float] | None = None
+
+    def __repr__(self) -> str:
+        span = "" if self.span_seconds is None else " {:.2f} s to {:.2f} s".format(*self.span_seconds)
+        return f"<VideoPrediction: {one_line(self.path.name)}{span}, {self.prediction.told()}>"
 
     @property
     def place(self) -> Path:

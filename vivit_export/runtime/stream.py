@@ -26,7 +26,7 @@ from vivit_export.runtime.session.triton.videos import VideoModel
 TIMEOUT_SECONDS, RECONNECT_SECONDS = 10.0, 60.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class StreamPrediction:
     """The prediction for one window of live video.
 
@@ -47,6 +47,11 @@ class StreamPrediction:
     dropped: int = 0
     connection: int = 0
     frames: tuple[int, int] = (0, 0)
+
+    def __repr__(self) -> str:
+        start, end = self.span_seconds
+        late = f"{1e3 * self.latency_seconds:.0f} ms after its last frame"
+        return f"<StreamPrediction: {start:.2f} s to {end:.2f} s, {self.prediction.told(1)}, {late}>"
 
     @property
     def place(self) -> str:

@@ -20,7 +20,7 @@ from vivit_export.files import as_path, writing_file
 from vivit_export.leftovers import remove_leftovers
 from vivit_export.limits import MOST_CERTIFICATES
 from vivit_export.locking import locked
-from vivit_export.progress import Progress, Silent
+from vivit_export.progress import Progress, default_progress
 
 if TYPE_CHECKING:
     from vivit_export.bundle.signatures.certificates import Certificate
@@ -59,7 +59,7 @@ def sign_bundle(
     """
     from vivit_export.bundle.signatures.keys import read_private_key
 
-    progress = progress if progress is not None else Silent()
+    progress = progress if progress is not None else default_progress()
     private = read_private_key(as_path(key, "key"), password)
     chain = _read_chain(certificates, private, str(key))
     folder = bundle.path if isinstance(bundle, Bundle) else as_path(bundle, "bundle")

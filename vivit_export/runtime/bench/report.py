@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vivit_export.bundle.bench import BenchRecord, ContenderRecord, Figures, Machine
-from vivit_export.errors import UsageError, option
+from vivit_export.errors import UsageError, counted, option
 from vivit_export.precision import Precision
+from vivit_export.printing import html_table
 from vivit_export.records import JsonObject, to_json
 
 EXCLUDED = "loading, warm-up, video decoding and preprocessing (those are under steps)"
@@ -52,7 +53,7 @@ class ContenderTimes:
     fault_code: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BenchReport:
     """What was measured.
 
@@ -67,6 +68,28 @@ class BenchReport:
     rounds: int
     interrupted: bool
     machine: Machine
+
+    def __repr__(self) -> str:
+        times = (f"{row[0]} {row[2]} ms" for row in self._rows() if row[1] == self._first_batch())
+        state = ", partial" if self.partial else ""
+        return f"<BenchReport: batch {self._first_batch()}: {', '.join(times)}{state}>"
+
+    def _repr_html_(self) -> str:
+        head = ("contender", "batch", "ms (median)", "clips/s", "x the first")
+        state = ", partial" if self.partial else ""
+        return html_table(head, self._rows(), f"{self.machine.cpu}, {counted(self.rounds, 'rounds')}{state}")
+
+    def _first_batch(self) -> str:
+        return next((row[1] for row in self._rows()), "1")
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        rows: list[tuple[str, ...]] = []
+        for contender in self.contenders:
+            for batch in contender.seconds:
+                found = self.figures(contender, batch)
+                speed = "" if found.speed is None else f"{found.speed:.2f}"
+                rows.append((contender.name, str(batch), f"{found.p50_ms:.3g}", f"{found.clips_per_second:.3g}", speed))
+        return rows
 
     @property
     def partial(self) -> bool:

@@ -33,7 +33,7 @@ from vivit_export.errors import (
     VivitExportError,
     option,
 )
-from vivit_export.progress import Progress, Silent
+from vivit_export.progress import Progress, default_progress
 from vivit_export.records import JsonObject
 from vivit_export.runtime.bench import worker
 from vivit_export.runtime.bench.nvidia_smi import gpu_clocks
@@ -79,7 +79,7 @@ def take_turns(
         EnvironmentFault: no contender can run on this machine.
         VivitExportError: a required one cannot run; of the kind of its reason.
     """
-    progress = progress if progress is not None else Silent()
+    progress = progress if progress is not None else default_progress()
     if rounds < 1 or warmup < 0 or not batches or min(batches) < 1:
         raise UsageError(
             f"{option('rounds', rounds)} and {option('batches')} must be at least 1, and {option('warmup', warmup)} "

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from vivit_export.bundle.bench import Machine
 from vivit_export.errors import UsageError, option
-from vivit_export.progress import Progress, Silent
+from vivit_export.progress import Progress, default_progress
 from vivit_export.records import JsonObject, to_json
 from vivit_export.runtime.bench.run import this_machine
 from vivit_export.runtime.bench.worker import random_batch
@@ -103,7 +103,7 @@ def bench_served(
         ClipError: the video cannot be read.
         EnvironmentFault: the server is gone, refuses a request, or does not answer in time.
     """
-    progress = progress if progress is not None else Silent()
+    progress = progress if progress is not None else default_progress()
     if not in_flight or min(in_flight) < 1 or not 0 < seconds < math.inf:
         raise UsageError(f"{option('in_flight')} must be 1 or more, and {option('seconds', seconds)} above 0")
     client, figures, interrupted = this_machine(), {}, False

@@ -8,10 +8,11 @@ import numpy as np
 
 from vivit_export.contract import Contract, Task
 from vivit_export.errors import BundleError, UsageError
+from vivit_export.printing import one_line
 from vivit_export.runtime.session.backend import Float32
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Prediction:
     """The model's prediction for one clip.
 
@@ -26,6 +27,20 @@ class Prediction:
     embedding: Float32 | None
     labels: tuple[str, ...]
     task: Task = "single_label_classification"
+
+    def __repr__(self) -> str:
+        return f"<Prediction: {self.told()}>"
+
+    def told(self, k: int = 3) -> str:
+        """Return the k best labels with their scores, for people."""
+        if self.logits is None:
+            return "an embedding" if self.embedding is None else f"an embedding of {len(self.embedding)} numbers"
+        is_value = self.task == "regression"
+        shown = [
+            f"{one_line(name)} {score:.4g}" if is_value else f"{one_line(name)} {100 * score:.1f} %"
+            for name, score in self.top(k)
+        ]
+        return ", ".join([*shown, *([f"{len(self.labels) - k} more"] if len(self.labels) > k else [])])
 
     @classmethod
     def from_outputs(cls, outputs: dict[str, Float32], contract: Contract) -> Prediction:
