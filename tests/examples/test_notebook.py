@@ -14,7 +14,7 @@ NOTEBOOK = Path(__file__).parents[2] / "examples/tour.ipynb"
 
 
 def read() -> nbformat.NotebookNode:
-    return nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
+    return nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call, no-any-return]
 
 
 @pytest.fixture(scope="module")
