@@ -22,6 +22,7 @@ def run_ort(model: ir.Model, feed: Array) -> dict[str, Array]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
+    options.add_session_config_entry("session.x64quantprecision", "1")  # else INT8 saturates on some processors
     session = onnxruntime.InferenceSession(serialize(model), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {session.get_inputs()[0].name: feed}), strict=True))

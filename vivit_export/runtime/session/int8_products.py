@@ -17,6 +17,7 @@ Without VNNI, that instruction saturates 16-bit sums, so nothing is changed ther
 
 from __future__ import annotations
 
+import platform
 from collections import Counter
 from pathlib import Path
 
@@ -38,6 +39,14 @@ def has_vnni() -> bool:
     except OSError:
         return False
     return "avx512_vnni" in flags or "avx_vnni" in flags
+
+
+def saturates() -> bool:
+    """Return whether usual INT8 kernels add pairs of products in 16 bits, which is too few for codes of 8 bits.
+
+    So do AVX2 and AVX-512 without VNNI (https://uxlfoundation.github.io/oneDNN/dev_guide_int8_computations.html).
+    """
+    return platform.machine().lower() in ("x86_64", "amd64") and not has_vnni()
 
 
 def use_int8_products(model: onnx.ModelProto) -> int:

@@ -19,11 +19,27 @@ from vivit_export.precision import Precision
 from vivit_export.runtime.session.backend import Float32, Pool, arithmetic, graph_files
 from vivit_export.runtime.session.device import cpu
 from vivit_export.runtime.session.external_weights import ExternalWeights, read_external_weights
+from vivit_export.runtime.session.int8_products import saturates
 from vivit_export.runtime.session.widen import load_widened
 
 _TOKENS_PER_CALL = 4096  # as for ONNX Runtime: larger batches cost memory and are no faster
 _HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16"}
 _CORE_LOCK = threading.Lock()
+
+
+def hints_of(precision: Precision, in_float: bool) -> dict[str, str]:
+    """Return how OpenVINO is to compile a graph.
+
+    Args:
+        precision: ``fp32`` or ``bf16``.
+        in_float: multiply the values of INT8 codes rather than the codes, whose sums of products would saturate.
+    """
+    hints = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
+    if in_float:
+        hints["LP_TRANSFORMS_MODE"] = "OFF"
+    if is_restricted():
+        hints["INFERENCE_NUM_THREADS"] = str(usable_cores())
+    return hints
 
 
 class OpenVinoBackend:
@@ -45,9 +61,8 @@ class OpenVinoBackend:
 
     def __init__(self, bundle: Bundle, precision: Precision = Precision.FP32) -> None:
         openvino = _import_openvino()
-        hints = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
-        if is_restricted():
-            hints["INFERENCE_NUM_THREADS"] = str(usable_cores())
+        in_float = bundle.precision is Precision.INT8 and saturates()
+        hints = hints_of(precision, in_float)
         try:
             graph, self._weights = _read_graph(bundle, openvino)
             self._model: Any = _core().compile_model(graph, "CPU", hints)
@@ -58,7 +73,7 @@ class OpenVinoBackend:
         found = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if found != _HINTS[precision]:
             raise EnvironmentFault(f"this CPU has no {precision} arithmetic: OpenVINO would compute in {found}")
-        types = arithmetic(bundle.precision, precision)
+        types = f"int8 codes, computed in {precision}" if in_float else arithmetic(bundle.precision, precision)
         self.details = f"OpenVINO {openvino.__version__.partition('-')[0]}, CPU, {types}"
         self.batches = (1, max(1, _TOKENS_PER_CALL // bundle.manifest.model.anatomy.tokens))
         self.files, self.device = graph_files(bundle), cpu()
