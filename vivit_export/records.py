@@ -16,7 +16,7 @@ import sys
 import types
 import typing
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Literal, TypeVar, Union
 
@@ -180,6 +180,8 @@ def _read(hint: Any, value: Any, where: str) -> Any:
     if origin in (types.UnionType, Union):
         return _read_union(hint, value, where)
     if origin is tuple and isinstance(value, list):
+        if args[-1] is Ellipsis and _are_all(args[0], value):
+            return tuple(value)
         kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
         if len(kinds) == len(value):
             return tuple(_read(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
@@ -192,6 +194,11 @@ def _read(hint: Any, value: Any, where: str) -> Any:
     elif _fits(hint, value):
         return hint(value) if isinstance(hint, type) else value
     raise InputError(f"{where} must be {_words(hint)}, got {shown(value)}")
+
+
+def _are_all(hint: Any, values: Sequence[Any]) -> bool:
+    """Return whether a list needs no second look: a hostile one may have millions of items."""
+    return hint in (str, int) and all(type(value) is hint for value in values)
 
 
 def _read_union(hint: Any, value: Any, where: str) -> Any:
