@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -28,6 +29,11 @@ def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str)
     lines = ["".join(f"<{tag}>{html.escape(one_line(text))}</{tag}>" for text in row) for row, tag in tags]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     return f"<table><caption>{html.escape(one_line(caption))}</caption>{body}</table>"
+
+
+def toml_value(value: object) -> str:
+    """Return text, a number, a truth value or a list of them as TOML, which spells them as JSON does, but for DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _shown(character: str) -> str:

@@ -33,7 +33,7 @@ STAGES = [
 
 def test_results_are_on_stdout_and_stages_are_plain_lines_on_stderr(demo_export: Exported) -> None:
     lines = demo_export.stdout.splitlines()
-    assert re.fullmatch(r"out/demo  \d\.\d MB, 4 files, hashes verified", lines[0])
+    assert re.fullmatch(r"out/demo  \d\.\d MB, 5 files, hashes verified", lines[0])
     assert "  precision  fp16, attention as fused-op, opset 23" in lines
     assert "  input      frames uint8 (batch, 8, 64, 64, 3)" in lines
     assert "  engine     none; run: vivit build out/demo" in lines
@@ -47,7 +47,13 @@ def test_results_are_on_stdout_and_stages_are_plain_lines_on_stderr(demo_export:
 
 def test_the_bundle_holds_what_was_printed(demo_export: Exported) -> None:
     found = read_bundle(demo_export.bundle)
-    assert set(found.manifest.files) == {"model.onnx", "golden.safetensors", "report.json", "report.html"}
+    assert set(found.manifest.files) == {
+        "model.onnx",
+        "golden.safetensors",
+        "recipe.toml",
+        "report.json",
+        "report.html",
+    }
     assert found.manifest.model.id == "demo"
     assert found.contract.labels[:2] == ("left", "right")
     assert found.manifest.checks is not None

@@ -22,6 +22,7 @@ from click.core import ParameterSource
 from vivit_export.cli.values import FILE
 from vivit_export.errors import InputError, UsageError
 from vivit_export.files import regular_text
+from vivit_export.printing import toml_value
 from vivit_export.records import JsonObject
 from vivit_export.runtime.clips.live.address import is_live
 from vivit_export.runtime.session.triton.address import is_address
@@ -101,11 +102,6 @@ def shown_config(ctx: click.Context) -> str | None:
     for key, value, source in rows:
         lines.append(f"# {key}: not set" if value is None else f"{key} = {toml_value(value)}  # {source}")
     return "\n".join(lines)
-
-
-def toml_value(value: object) -> str:
-    """Return a value as TOML: JSON is spelled the same for text, numbers, truth values and lists of them."""
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _rows(ctx: click.Context, given: _Given) -> Iterator[tuple[str, Any, str]]:

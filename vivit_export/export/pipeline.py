@@ -50,6 +50,7 @@ from vivit_export.export.options import (
     model_name,
     preview_export,
 )
+from vivit_export.export.recipe import recipe_text
 from vivit_export.export.trials import OF_THE_GATE, NoChoiceError, Trials, choose_kept
 from vivit_export.files import as_path, write_json
 from vivit_export.leftovers import remove_scratch
@@ -122,6 +123,9 @@ def _export(model: str | Path, target: str | Path | None, options: ExportOptions
         bundle.writing(plan.target, force=options.force, note=progress.note) as work,
     ):
         content = _export_into(work, checkpoint, plan, progress)
+        is_folder = checkpoint.revision is None and checkpoint.source != "demo"
+        recipe = recipe_text(plan, is_folder=is_folder, revision=checkpoint.revision)
+        (work / bundle.RECIPE).write_text(recipe, encoding="utf-8")
         if options.sbom:
             write_sbom(work, content, _packages(content))
         return finish(work, content, plan.target, progress)
