@@ -82,12 +82,28 @@ def _returned() -> dict[str, list[ast.expr]]:
     return found
 
 
+@cache
+def _public() -> dict[str, str]:
+    """The public class that each class of errors is a kind of, itself or one of its bases."""
+    found = {name: name for name in _CLASSES}
+    classes = [node for tree in _trees().values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    for _ in classes:  # a base may stand in a later file
+        before = len(found)
+        for node in classes:
+            base = next((found[b.id] for b in node.bases if isinstance(b, ast.Name) and b.id in found), None)
+            if base is not None:
+                found.setdefault(node.name, base)
+        if len(found) == before:
+            break
+    return found
+
+
 def raised() -> Iterator[tuple[str, ast.Call, Path]]:
-    """Every place that makes an error: the name of its class, the call, and the file."""
+    """Every place that makes an error: the name of its public class, the call, and the file."""
     for path, tree in _trees().items():
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _CLASSES:
-                yield node.func.id, node, path
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _public():
+                yield _public()[node.func.id], node, path
 
 
 def sentences(node: ast.expr, depth: int = 0) -> list[str]:
