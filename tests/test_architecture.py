@@ -55,6 +55,7 @@ ROOMS = (
     "report",
     "export",
     "datasets",
+    "doctor",
     "cli",
     "pytest_plugin",
 )
@@ -96,6 +97,7 @@ HOMES = {
             "config",
             "convert",
             "deploy",
+            "doctor",
             "export",
             "help",
             "live",

@@ -156,6 +156,16 @@ def _import_openvino() -> Any:
     return openvino
 
 
+def require_openvino() -> None:
+    """Refuse to go on without OpenVINO.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    _import_openvino()
+    _core()
+
+
 def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
