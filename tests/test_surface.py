@@ -16,13 +16,19 @@ VERBS = (
     "calibrate",
     "convert_scenic",
     "build_engines",
+    "build",
+    "inspect",
+    "read_bundle",
     "open_session",
+    "stream",
     "check",
     "bench",
     "deploy_triton",
     "deploy_cpp",
     "sign_bundle",
     "verify_bundle",
+    "card",
+    "assert_no_drift",
 )
 WITH_TORCH = ("export_model", "calibrate")
 

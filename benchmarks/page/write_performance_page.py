@@ -16,6 +16,7 @@ from gpu_section import gpu_section
 from line_chart import line_chart
 from live_section import live_section, spans_section
 from markdown_table import megabytes, table
+from newcomer_section import newcomer_section
 from page_of_results import machine, page_of
 from peers_section import peers_section
 from quantization_section import ideas_section, quantization_section
@@ -277,6 +278,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("plan_families", "What TensorRT for RTX compiles: other model families", _plans),
     ("rewrites", "How the exact rewrites change the results", _rewrites),
     ("export", "The export", _export),
+    ("newcomer", "A newcomer's path", newcomer_section),
     ("preprocess", "Preprocessing 32 frames", _preprocess),
     ("preprocess_cpp", "Preprocessing 32 frames in C++", _preprocess_cpp),
     ("scaling", "Growth", _scaling),

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +29,14 @@ class Block:
         title: the file that it is; empty: none.
         text: what stands in it.
         remark: of the comment before it: ``exits with 5``, ``not run: why``, ``starts the server``.
+        heading: of its part of the page.
     """
 
     language: str
     title: str
     text: str
     remark: str
+    heading: str
 
     @property
     def exit_code(self) -> int:
@@ -48,9 +51,17 @@ class Block:
 def blocks(page: Path) -> list[Block]:
     """All blocks of a page."""
     text = page.read_text(encoding="utf-8")
-    found = [Block(m["language"], m["title"] or "", m["text"], m["remark"] or "") for m in _BLOCK.finditer(text)]
+    found = [
+        Block(m["language"], m["title"] or "", m["text"], m["remark"] or "", _heading(text[: m.start()]))
+        for m in _BLOCK.finditer(text)
+    ]
     assert 2 * len(found) == len(re.findall(r"^```", text, re.MULTILINE)), f"{page.name}: a block is not understood"
     return found
+
+
+def _heading(before: str) -> str:
+    headings = [line for line in before.splitlines() if re.match("##? ", line)]
+    return headings[-1].lstrip("# ") if headings else ""
 
 
 def follow(
@@ -58,6 +69,7 @@ def follow(
     folder: Path,
     replaced: Mapping[str, str] | None = None,
     start_server: Callable[[], Mapping[str, str]] | None = None,
+    done: Callable[[Block, float], object] = lambda _block, _seconds: None,
 ) -> str:
     """Do what a page says, in a folder; return all that the commands printed.
 
@@ -66,9 +78,11 @@ def follow(
         folder: where its reader works.
         replaced: what is called otherwise here.
         start_server: does what the block ``starts the server`` says, and returns more of what is called otherwise.
+        done: told of each block that did something, and how many seconds that took.
     """
     here, printed = dict(replaced or {}), []
     for block in blocks(page):
+        begin = time.perf_counter()
         if block.title:
             path = folder / block.title
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,8 +90,10 @@ def follow(
         elif block.remark == "starts the server":
             assert start_server is not None
             here.update(start_server())
+            done(block, time.perf_counter() - begin)
         elif block.is_run:
             printed.append(_run(block, folder, here))
+            done(block, time.perf_counter() - begin)
         elif block.language == "text":
             _compare(block.text, printed[-1])
     return "".join(printed)
