@@ -47,7 +47,7 @@ def test_a_machine_without_a_gpu_says_so() -> None:
 
 
 def test_what_is_missing_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_is_there", lambda _module: False)
+    monkeypatch.setattr(doctor, "is_there", lambda _module: False)
     monkeypatch.setattr(doctor, "_tried", lambda _engine: None)
     monkeypatch.setattr(doctor, "unavailable_reason", lambda _flavour: None)
     monkeypatch.setattr(shutil, "which", lambda _tool: None)

@@ -6,7 +6,6 @@ Libraries of engines are tried in processes of their own: a driver that does not
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -26,7 +25,7 @@ from vivit_export.cores import usable_cores
 from vivit_export.errors import EnvironmentFault, VivitExportError, counted
 from vivit_export.export.engine.compile import unavailable_reason
 from vivit_export.flavour import Flavour
-from vivit_export.packages import EXTRAS, how_to_install, is_older, missing_package
+from vivit_export.packages import EXTRAS, how_to_install, is_older, is_there, missing_package
 from vivit_export.printing import one_line
 from vivit_export.records import JsonObject, to_json
 from vivit_export.runtime.bench.nvidia_smi import gpu_model
@@ -190,20 +189,13 @@ def _abilities(packages: dict[str, str]) -> Iterator[Ability]:
 _ORT = ("onnxruntime", "onnxruntime-gpu")
 
 
-def _is_there(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ModuleNotFoundError, ValueError):
-        return False
-
-
 def _lacking(*modules: str) -> str | None:
-    absent = next((module for module in modules if not _is_there(module)), None)
+    absent = next((module for module in modules if not is_there(module)), None)
     return None if absent is None else str(missing_package(absent))
 
 
 def _lacking_extra(extra: str, module: str) -> str | None:
-    return None if _is_there(module) else f"{module} is not installed; install it with: {how_to_install(extra)}"
+    return None if is_there(module) else f"{module} is not installed; install it with: {how_to_install(extra)}"
 
 
 def _tried(engine: str) -> str | None:

@@ -52,7 +52,7 @@ def missing_package(module: str) -> MissingDependencyError:
     """Return an error that says which extra installs a module that was not found."""
     name = module.partition(".")[0]
     extra = EXTRAS.get(name)
-    if extra == EXPORT and not _is_there("onnxruntime"):
+    if extra == EXPORT and not is_there("onnxruntime"):
         extra = f"{EXPORT},cpu"  # what comes next is the check of the export
     what = _NEEDED_FOR[EXTRAS[name]] if name in EXTRAS else "this needs"
     package = name.replace("_", "-")
@@ -81,11 +81,12 @@ def require_export_packages() -> None:
         MissingDependencyError: the extra ``export`` is not installed.
     """
     for module, extra in EXTRAS.items():
-        if extra == EXPORT and not _is_there(module):
+        if extra == EXPORT and not is_there(module):
             raise missing_package(module)
 
 
-def _is_there(module: str) -> bool:
+def is_there(module: str) -> bool:
+    """Return whether a module is installed; it is not imported."""
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:

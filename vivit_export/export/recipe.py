@@ -8,11 +8,11 @@ user only the name is written: the command says in its own words if they do not 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
 
 from vivit_export.bundle import RANGES
-from vivit_export.export.options import ExportOptions, ExportPreview
+from vivit_export.export.options import ExportOptions, ExportPreview, model_name
 from vivit_export.printing import one_line, toml_value
 
 OPTIONS = {
@@ -53,7 +53,7 @@ def recipe_text(plan: ExportPreview, *, is_folder: bool, revision: str | None) -
         is_folder: whether the model is a folder of the user, of which only the name is written.
         revision: commit of a model on the hub.
     """
-    model = f"./{Path(plan.model).resolve().name}" if is_folder else plan.model
+    model = f"./{model_name(plan.model)}" if is_folder else plan.model
     rows = dict(_rows(plan, model, revision))
     lines = [f"{key} = {toml_value(value)}" for key, value in rows.items()]
     return "\n".join([*_told(model, is_folder, "clips" in rows), "", "[export]", *lines, ""])
@@ -90,7 +90,7 @@ def _rows(plan: ExportPreview, model: str, revision: str | None) -> Iterator[tup
         value = getattr(options, field.name)
         if field.name == "allow_unfused" and not plan.flavours:
             continue
-        if field.name in OPTIONS and (field.default is MISSING or value != field.default):
+        if field.name in OPTIONS and value != field.default:
             yield OPTIONS[field.name], _written(field.name, value)
 
 
