@@ -13,7 +13,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 OTHER  ?= python3.13
 SERVING := tests/bundle tests/calibration tests/datasets/test_inputs.py tests/datasets/test_predict.py tests/deploy tests/report tests/runtime $(filter-out tests/test_architecture.py,$(wildcard tests/test_*.py))
-EXTRAS  := export,cpu,docs,openvino,ray,rtx,sign,triton,dev
+EXTRAS  := export,cpu,docs,hub,openvino,ray,rtx,sign,triton,dev
 CPP    := $(shell find vivit_export tests benchmarks fuzz -name '*.[ch]pp' -o -name '*.h')
 
 .PHONY: demo test docs test-lowest test-compat fuzz lint format venv dist clean
@@ -29,7 +29,7 @@ test: $(READY)
 define test_serving
 	$(BIN)/python -m pip install --quiet "uv>=0.5"
 	$(BIN)/uv venv --quiet --seed --allow-existing --python $(1) $(2)
-	$(BIN)/uv pip install --quiet --python $(2)/bin/python --constraint $(3) --editable ".[cpu,openvino,ray,rtx,sign,triton,dev]" onnx-ir onnxscript
+	$(BIN)/uv pip install --quiet --python $(2)/bin/python --constraint $(3) --editable ".[cpu,hub,openvino,ray,rtx,sign,triton,dev]" onnx-ir onnxscript
 	mkdir -p $(2)/share
 	for there in $(filter-out %/man %/tensorrt-bindings,$(wildcard $(abspath $(VENV))/share/*)); do ln -sfn $$there $(2)/share/; done
 	VIVIT_TEST_EXPORTER=$(abspath $(BIN)/python) $(2)/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --junitxml=$(2)/junit.xml $(SERVING)

@@ -40,7 +40,7 @@ def test_the_lowest_environment_has_the_lower_bounds() -> None:
     extras = PROJECT["optional-dependencies"]
     tested = [
         *PROJECT["dependencies"],
-        *(r for extra in ("cpu", "openvino", "ray", "rtx", "sign", "triton") for r in extras[extra]),
+        *(r for extra in ("cpu", "hub", "openvino", "ray", "rtx", "sign", "triton") for r in extras[extra]),
     ]
     tested += [r for r in extras["export"] if r.startswith("onnx")]
     tested += [r for r in extras["dev"] if r.startswith("opencv")]  # it must fit the lowest NumPy
@@ -51,9 +51,8 @@ def test_the_lowest_environment_has_the_lower_bounds() -> None:
 
 
 def test_every_package_of_the_extra_is_known() -> None:
-    brought_along = {"huggingface_hub"}  # by transformers
     declared = {name.replace("-", "_") for name in lower_bounds(PROJECT["optional-dependencies"]["export"])}
-    assert {name for name, extra in EXTRAS.items() if extra == "export"} - brought_along == declared
+    assert {name for name, extra in EXTRAS.items() if extra == "export"} == declared
 
 
 def test_the_base_install_is_known() -> None:
@@ -73,6 +72,7 @@ def test_the_base_install_is_for_serving() -> None:
         ("httpx", "httpx"),  # of huggingface_hub: installing vivit-export again would not bring it
         ("cryptography.x509", '"vivit-export[sign]"'),
         ("ray", '"vivit-export[ray]"'),
+        ("huggingface_hub", '"vivit-export[hub]"'),
         ("pyarrow.parquet", '"vivit-export[ray]"'),
     ],
 )

@@ -15,7 +15,7 @@ from vivit_export.export.installed import installed_packages
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/licenses.md"
-EXTRAS = ("export", "cpu", "openvino", "ray", "rtx", "sign", "triton")
+EXTRAS = ("export", "cpu", "hub", "openvino", "ray", "rtx", "sign", "triton")
 
 _INTRO = """# Licenses
 

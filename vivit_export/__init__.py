@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from vivit_export.export.options import ExportOptions
     from vivit_export.export.pipeline import export_model
     from vivit_export.export.recheck import assert_no_drift, check
+    from vivit_export.push import Pushed, pull, push
     from vivit_export.report.card import card
     from vivit_export.runtime.bench.report import BenchReport
     from vivit_export.runtime.select import open_session
@@ -50,6 +51,7 @@ __all__ = [
     "ExportOptions",
     "Inspection",
     "Prediction",
+    "Pushed",
     "Ranges",
     "Session",
     "Signer",
@@ -70,6 +72,8 @@ __all__ = [
     "export_model",
     "inspect",
     "open_session",
+    "pull",
+    "push",
     "read_bundle",
     "runtime",
     "sign_bundle",
@@ -86,6 +90,7 @@ _HOMES = {
     "ExportOptions": "export.options",
     "Inspection": "export.inspection",
     "Prediction": "runtime.session.prediction",
+    "Pushed": "push",
     "Ranges": "calibration.ranges",
     "Session": "runtime.session.session",
     "Signer": "bundle.signatures.verify",
@@ -105,6 +110,8 @@ _HOMES = {
     "export_model": "export.pipeline",
     "inspect": "export.inspection",
     "open_session": "runtime.select",
+    "pull": "push",
+    "push": "push",
     "read_bundle": "bundle",
     "runtime": "",
     "sign_bundle": "bundle.signatures.sign",

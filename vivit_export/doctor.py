@@ -181,6 +181,7 @@ def _abilities(packages: dict[str, str]) -> Iterator[Ability]:
     yield Ability("ask a Triton server", _lacking_extra("triton", "tritonclient"), by("tritonclient"))
     yield Ability("run data sets on Ray", _lacking("ray", "pyarrow"), by("ray"))
     yield Ability("sign bundles, and require signatures", _lacking("cryptography"), by("cryptography"))
+    yield Ability("share bundles on the Hugging Face Hub", _lacking("huggingface_hub"), by("huggingface-hub"))
     yield Ability("write reports as pages", _lacking("jinja2"), by("jinja2"))
     tools = [tool for tool in ("cmake", "c++") if shutil.which(tool) is None]
     yield Ability("build the C++ library", f"{' and '.join(tools)} not found; install them" if tools else None)

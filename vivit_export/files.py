@@ -220,9 +220,11 @@ def as_path(value: object, name: str) -> Path:
         name: the caller's name for it.
 
     Raises:
-        UsageError: it is something else, such as an open file, or holds a NUL.
+        UsageError: it is something else, such as an open file or the address of a bundle, or holds a NUL.
     """
     path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value
+    if isinstance(path, str) and path.startswith("hf://"):
+        raise UsageError(f"{option(name, path)} is on the hub, not a path; download it first: vivit pull {path} -o DIR")
     if isinstance(path, str) and "\0" in path:
         raise UsageError(f"{option(name, repr(path))} holds a NUL, which no name of a file can; leave it out")
     if isinstance(path, str):

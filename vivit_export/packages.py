@@ -17,12 +17,13 @@ EXPORT = "export"
 REPORT = "report"
 SIGN = "sign"
 RAY = "ray"
+HUB = "hub"
 # Modules that the base install does not have, by the extra that installs them. Those of the engines are not here:
 # their errors name the engine.
 EXTRAS = {
     "torch": EXPORT,
     "transformers": EXPORT,
-    "huggingface_hub": EXPORT,
+    "huggingface_hub": HUB,
     "onnx_ir": EXPORT,
     "onnxscript": EXPORT,
     "jinja2": REPORT,
@@ -36,6 +37,7 @@ _NEEDED_FOR = {
     REPORT: "a report as a page needs",
     SIGN: "signing a bundle, or verifying who signed it, needs",
     RAY: "running on Ray needs",
+    HUB: "a bundle on the hub needs",
 }
 # PyAV before 17 ignores that a stream says BT.709, which is up to 36 levels off, and 14.0 does not know turned videos.
 # 17.0 crashes if streams appear while it looks into a file with options for decoders, as those of FLV do.

@@ -3,7 +3,8 @@
     def test_no_drift(vivit_bundle):
         ve.assert_no_drift(vivit_bundle)
 
-``pytest --vivit-bundle PATH`` says which bundle, or ``vivit_bundle = PATH`` in pytest's ini file. pytest loads this
+``pytest --vivit-bundle PATH`` says which bundle, or ``vivit_bundle = PATH`` in pytest's ini file; its address on the
+hub, ``hf://OWNER/NAME@REVISION``, is as good. pytest loads this
 module at every start, so it imports nothing but pytest.
 """
 
@@ -44,8 +45,11 @@ def vivit_bundle(pytestconfig: pytest.Config) -> Bundle:
         pytest.fail(f"the bundle of {_OPTION} cannot be used: {e}", pytrace=False)
 
 
-def _place(config: pytest.Config) -> Path | None:
+def _place(config: pytest.Config) -> Path | str | None:
     given, written = config.getoption(_OPTION), config.getini(_INI)
+    named = given or written
+    if named and named.startswith("hf://"):
+        return str(named)
     if given:
         return Path(config.invocation_params.dir, given)
     if not written:

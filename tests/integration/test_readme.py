@@ -8,12 +8,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 
 import project_file
 import pytest
 import scenic_trees
+from hub_server import running_hub
 from make_demo_clips import Format, encode_clip
 from triton_server import Served
 
@@ -86,10 +88,18 @@ def make_many_videos(folder: Path) -> None:
         encode_clip(folder / f"{i}.mp4", frames, form)
 
 
-def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def hub_variables(workplace: Path) -> Iterator[dict[str, str]]:
+    """Environment variables of who publishes on a hub; a local one here."""
+    with running_hub() as hub:
+        yield hub.variables(str(workplace / "hf"))
+
+
+def run(command: list[str], cwd: Path, more: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     outer = ("MAKE", "MFLAGS", "PYTEST_")  # `make test` runs us: ours shall not know
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(outer)}
     environment = {**inherited, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"}
+    environment |= more or {}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
 
@@ -105,8 +115,8 @@ def test_the_pages_have_commands() -> None:
 
 @pytest.mark.needs_rtx
 @pytest.mark.parametrize("command", COMMANDS)
-def test_command_works(command: str, workplace: Path) -> None:
-    done = run(shlex.split(command), workplace)
+def test_command_works(command: str, workplace: Path, hub_variables: dict[str, str]) -> None:
+    done = run(shlex.split(command), workplace, hub_variables)
     assert done.returncode == 0, done.stderr
     assert done.stdout
 

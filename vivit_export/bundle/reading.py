@@ -8,21 +8,20 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from vivit_export.bundle.engines import EngineRecord
 from vivit_export.bundle.manifest import FileRecord, Manifest
-from vivit_export.bundle.names import ENGINES, FORMAT, GOLDEN, MANIFEST, MODEL, REPORT_HTML, SIGNATURE
-from vivit_export.bundle.upgrade import from_version_1, with_anatomy
+from vivit_export.bundle.names import ENGINES, GOLDEN, MANIFEST, MODEL, REPORT_HTML, SIGNATURE
+from vivit_export.bundle.parsing import parse_manifest
 from vivit_export.contract import Contract
-from vivit_export.errors import BundleError, InputError
+from vivit_export.errors import BundleError
 from vivit_export.files import as_path, open_regular, regular_bytes, sha256_of
-from vivit_export.limits import MOST_MANIFEST_BYTES
+from vivit_export.hub import HubAddress, download, download_if_there, is_hub_address, parse_hub_address
+from vivit_export.limits import MOST_MANIFEST_BYTES, MOST_SIGNATURE_BYTES
 from vivit_export.precision import Precision
 from vivit_export.printing import one_line
-from vivit_export.records import JsonObject, from_json, parse_json
-
-_FORMAT_1 = "vivit-bundle/1"
+from vivit_export.progress import Progress, Silent
 
 
 @dataclass(frozen=True)
@@ -153,14 +152,17 @@ def read_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
     """Read a bundle and check every listed file against its size and SHA-256.
 
     Args:
-        path: folder with a ``bundle.json``.
+        path: folder with a ``bundle.json``; or its address on the hub, ``hf://OWNER/NAME[@REVISION]``, from where it is
+            downloaded first, unless the hub's cache has it.
         verify: False skips the hashes (sizes are still checked), for callers that only show the manifest.
 
     Raises:
-        BundleError: not a bundle, another format version, or a file that is missing or altered.
-        UsageError: it is not a path.
+        BundleError: not a bundle, another format version, or a file that is missing or altered; or the hub does not
+            have it, or cannot be reached.
+        UsageError: it is not a path, and not an address.
+        MissingDependencyError: it is an address, and the extra ``hub`` is not installed.
     """
-    folder = as_path(path, "bundle")
+    folder = fetch(parse_hub_address(str(path))) if is_hub_address(path) else as_path(path, "bundle")
     try:
         found = read_without_files(folder)
         for name, file in found.manifest.files.items():
@@ -168,6 +170,32 @@ def read_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
     except OSError as e:
         raise _unreadable(folder, e) from e
     return found
+
+
+def fetch(address: HubAddress, progress: Progress | None = None) -> Path:
+    """Download a bundle from the hub, unless the hub's cache has it, and return its folder there, of one commit.
+
+    Only what its manifest lists is downloaded, and no file that is larger than it says. The hashes are not verified.
+
+    Args:
+        address: of the bundle.
+        progress: receives the stage.
+
+    Raises:
+        BundleError: the hub does not have it, or cannot be reached; or it is no bundle.
+        OutputError: the cache cannot be written.
+        MissingDependencyError: the extra ``hub`` is not installed.
+    """
+    path = download(address, MANIFEST, MOST_MANIFEST_BYTES)
+    folder = path.parent
+    commit = address.at(folder.name)
+    files = parse_manifest(_read_manifest(folder), path).files
+    with (progress or Silent()).counting(f"download {address}", len(files), "files") as advance:
+        for name, file in files.items():
+            download(commit, name, file.size)
+            advance(1)
+    download_if_there(commit, SIGNATURE, MOST_SIGNATURE_BYTES)
+    return folder
 
 
 def read_without_files(folder: Path) -> Bundle:
@@ -178,7 +206,7 @@ def read_without_files(folder: Path) -> Bundle:
         OSError: it cannot be read.
     """
     data = _read_manifest(folder)
-    return Bundle(folder, _parse_manifest(data, folder / MANIFEST), hashlib.sha256(data).hexdigest())
+    return Bundle(folder, parse_manifest(data, folder / MANIFEST), hashlib.sha256(data).hexdigest())
 
 
 def copy_files(bundle: Bundle, to: Path) -> None:
@@ -203,30 +231,6 @@ def read_manifest(folder: Path) -> Manifest:
     return read_without_files(folder).manifest
 
 
-def _parse_manifest(content: bytes, path: Path) -> Manifest:
-    data = _parse(content, path)
-    found = data.pop("format", None)
-    if found not in (FORMAT, _FORMAT_1):
-        raise BundleError(f"{path} has format {found!r}; this version reads {FORMAT!r} and {_FORMAT_1!r}")
-    for section in ("model", "contract", "precision", "engines", "checks", "files"):
-        if section not in data:
-            raise BundleError(f"{path} lacks {section!r}; the bundle is incomplete, export it again")
-    try:
-        data = with_anatomy(from_version_1(data) if found == _FORMAT_1 else data)
-        manifest = from_json(Manifest, data, "bundle")
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
-        raise BundleError(f"{path} is not a manifest of {found} ({e}); export the bundle again") from e
-    except InputError as e:
-        raise BundleError(f"{path}: {str(e).removeprefix('bundle.')}") from e
-    for name in (MODEL, *(f"{ENGINES}/{engine}.plan" for engine in manifest.engines)):
-        if name not in manifest.files:
-            raise BundleError(f"{path} does not list {name}; the bundle is incomplete, export it again")
-    for name in (MANIFEST, SIGNATURE):
-        if name in manifest.files:
-            raise BundleError(f"{path} lists {name}, which cannot describe itself; export the bundle again")
-    return manifest
-
-
 def _read_manifest(folder: Path) -> bytes:
     path = folder / MANIFEST
     if not path.is_file():
@@ -240,19 +244,8 @@ def _read_manifest(folder: Path) -> bytes:
         ) from e
 
 
-def _parse(content: bytes, path: Path) -> JsonObject:
-    try:
-        data = parse_json(content.decode("utf-8"))
-    except (ValueError, RecursionError) as e:
-        raise BundleError(f"{path} cannot be read as JSON ({e}); copy the bundle again") from e
-    return dict(data) if isinstance(data, dict) else {}
-
-
 def _check_file(folder: Path, name: str, file: FileRecord, verify: bool) -> None:
-    relative = PurePosixPath(name)
-    if relative.is_absolute() or ".." in relative.parts or "\\" in name:
-        raise BundleError(f"{folder / MANIFEST} lists {name!r}, which lies outside the bundle")
-    path = folder / relative
+    path = folder / name
     if not path.is_file():  # a link to a file is as good: the hash says what it leads to
         raise BundleError(f"{path} is missing (or not a file); export again or restore the file")
     if path.stat().st_size != file.size or (verify and sha256_of(path) != file.sha256):

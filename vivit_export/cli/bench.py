@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from vivit_export.choices import CpuPrecision
-from vivit_export.cli.options import (
-    Command,
-    device_options,
-    output_options,
-)
+from vivit_export.cli.command import Command
+from vivit_export.cli.options import device_options, output_options
 from vivit_export.cli.show import (
     show_json,
     show_text,
 )
 from vivit_export.cli.values import FILE, SOURCE, int_list, refuse_given
+from vivit_export.hub import require_not_cached
 
 if TYPE_CHECKING:
     from vivit_export.progress import Silent
@@ -108,6 +106,8 @@ def bench(
     from vivit_export.report.text import bench_text
 
     source = read_bundle(bundle)
+    if save:
+        require_not_cached(source.path)
     if video is None and source.contract.io.mode != "frames":
         video = next(clips_path().glob("left*"))
     report = run(

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vivit_export.cli.options import Command, output_options
+from vivit_export.cli.command import Command
+from vivit_export.cli.options import output_options
 from vivit_export.cli.show import show_json, show_text
-from vivit_export.cli.values import FILE, PATH
+from vivit_export.cli.values import BUNDLE, FILE
 from vivit_export.errors import UsageError, option
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command, examples=("vivit card out/demo", "vivit card out/demo --license apache-2.0 -o README.md"))
-@click.argument("bundle", type=PATH)
+@click.argument("bundle", type=BUNDLE)
 @click.option("-o", "--output", type=FILE, help="Write the card to this file.  [default: print it]")
 @click.option("--license", "license_id", metavar="NAME", help="License of the model, such as apache-2.0.")
 @click.option("--force", is_flag=True, help="Replace the file of --output if it exists.")

@@ -8,18 +8,14 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from vivit_export.choices import Against, CpuPrecision, Decode
+from vivit_export.cli.command import Command
 from vivit_export.cli.compare import compare_stored
-from vivit_export.cli.options import (
-    Command,
-    output_options,
-    reading_options,
-    session_options,
-    signature_options,
-)
+from vivit_export.cli.options import output_options, reading_options, session_options, signature_options
 from vivit_export.cli.show import CheckFormat, show_report
-from vivit_export.cli.values import FILE, PATH, refuse_given
+from vivit_export.cli.values import BUNDLE, FILE, PATH, refuse_given
 from vivit_export.cli.values import views as parse_views
 from vivit_export.errors import UsageError, option
+from vivit_export.hub import require_not_cached
 
 if TYPE_CHECKING:
     from vivit_export.progress import Silent
@@ -39,7 +35,7 @@ _OF_RUN = (
         "vivit check before --compare after",
     ),
 )
-@click.argument("bundle", type=PATH)
+@click.argument("bundle", type=BUNDLE)
 @session_options
 @click.option(
     "--against",
@@ -65,7 +61,7 @@ _OF_RUN = (
     help="How to print the result; junit and github are for continuous integration.  [default: text]",
 )
 @click.option("--baseline", type=FILE, help="Report (JSON) of an earlier check; fail if this one is worse.")
-@click.option("--compare", type=PATH, help="Only compare the stored results of BUNDLE with those of this later run.")
+@click.option("--compare", type=BUNDLE, help="Only compare the stored results of BUNDLE with those of this later run.")
 @click.option("--report", type=FILE, help="Also write the result to this file: a page (.html), .json or .txt.")
 @click.option("--force", is_flag=True, help="Replace the file of --report if it exists.")
 @click.option("--save", is_flag=True, help="Add the result to BUNDLE and its report.")
@@ -121,6 +117,8 @@ def check(
     if report is not None:
         check_report_file(report, force)
     source = read_bundle(bundle, verify=False)
+    if save:
+        require_not_cached(source.path)
     found = run(
         bundle,
         clips,

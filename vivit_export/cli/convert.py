@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vivit_export.cli.options import Command, Group, force_option, output_options
+from vivit_export.cli.command import Command, Group
+from vivit_export.cli.options import force_option, output_options
 from vivit_export.cli.show import show_json, show_text
 from vivit_export.cli.values import FILE, PATH, number_range
 

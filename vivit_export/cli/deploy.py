@@ -8,16 +8,10 @@ from typing import TYPE_CHECKING, cast, get_args
 import click
 
 from vivit_export.choices import ServerBackend
-from vivit_export.cli.options import (
-    Command,
-    Group,
-    SamplingChoice,
-    output_options,
-    sampling_options,
-    signature_options,
-)
+from vivit_export.cli.command import Command, Group
+from vivit_export.cli.options import SamplingChoice, output_options, sampling_options, signature_options
 from vivit_export.cli.show import show_deployment
-from vivit_export.cli.values import FILE, PATH
+from vivit_export.cli.values import BUNDLE, FILE, PATH
 
 if TYPE_CHECKING:
     from vivit_export.progress import Silent
@@ -29,7 +23,7 @@ def deploy() -> None:
 
 
 @deploy.command("cpp", cls=Command, examples=("vivit deploy cpp out/demo out/app",))
-@click.argument("bundle", type=PATH)
+@click.argument("bundle", type=BUNDLE)
 @click.argument("target", metavar="DIR", type=PATH)
 @click.option("--force", is_flag=True, help="Replace an existing deployment.")
 @signature_options
@@ -59,7 +53,7 @@ def deploy_cpp(
         "vivit deploy triton out/demo out/triton --ensemble --instances 2",
     ),
 )
-@click.argument("bundle", type=PATH)
+@click.argument("bundle", type=BUNDLE)
 @click.argument("target", metavar="REPO", type=PATH)
 @click.option("--name", metavar="NAME", help="Name of the served model.  [default: the last part of the model's id]")
 @click.option(

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vivit_export.cli.options import Command, output_options
+from vivit_export.cli.command import Command
+from vivit_export.cli.options import output_options
 from vivit_export.cli.show import show_json, show_text
-from vivit_export.cli.values import PATH
+from vivit_export.cli.values import BUNDLE
 from vivit_export.errors import EnvironmentFault
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command, examples=("vivit doctor", "vivit doctor out/demo", "vivit doctor --json"))
-@click.argument("bundle", type=PATH, required=False)
+@click.argument("bundle", type=BUNDLE, required=False)
 @output_options
 def doctor(bundle: Path | None, as_json: bool, progress: Silent) -> None:
     """Show what is installed, what this machine can do, and how to get what is missing.

@@ -11,8 +11,8 @@ import click
 from vivit_export import __version__
 from vivit_export.choices import AUTO, AttentionForm, Decode
 from vivit_export.cli.cluster import RayPlace, ray_place_options
+from vivit_export.cli.command import Command
 from vivit_export.cli.options import (
-    Command,
     SamplingChoice,
     calibration_options,
     engine_options,
@@ -29,7 +29,7 @@ from vivit_export.cli.options import (
     target_options,
 )
 from vivit_export.cli.show import show_bundle, show_export, show_json, show_text
-from vivit_export.cli.values import FILE, PATH, frame_size, name_list
+from vivit_export.cli.values import BUNDLE, FILE, PATH, frame_size, name_list
 from vivit_export.contract import InputMode
 from vivit_export.precision import Precision
 
@@ -269,7 +269,7 @@ def calibrate(
     cls=Command,
     examples=("vivit build out/demo", "vivit build out/demo --target tensorrt --opt-batch 8 --max-batch 16"),
 )
-@click.argument("bundle", type=PATH)
+@click.argument("bundle", type=BUNDLE)
 @target_options
 @engine_options
 @force_option

@@ -1,34 +1,24 @@
-"""Options that several commands share, and how commands report errors. Nothing heavy is imported."""
+"""Options that several commands share. Nothing heavy is imported."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import functools
 import inspect
-import io
-import os
-import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, get_args
 
 import click
 
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.choices import AUTO, CalibrationMethod, CpuPrecision, Decode
-from vivit_export.cli.config import SHORTCUTS, config_parameters, is_typed, remember_arguments, shown_config, source_of
-from vivit_export.cli.flags import flag
-from vivit_export.cli.help import Presented, PresentedGroup
+from vivit_export.cli.config import SHORTCUTS, is_typed
 from vivit_export.cli.values import FILE, PATH, sm_list, views
 from vivit_export.contract import Sampling, Short
-from vivit_export.errors import EnvironmentFault, OutputError, UsageError, VivitExportError, option
+from vivit_export.errors import UsageError, option
 from vivit_export.flavour import Flavour
-from vivit_export.packages import missing_package
+from vivit_export.hub import HubAddress
 from vivit_export.precision import Precision
-from vivit_export.printing import lines, one_line
-from vivit_export.signals import ended_like_ctrl_c, ignore_from_now_on, leave_if_any_hangs
 
 if TYPE_CHECKING:
     from vivit_export.export.engine.options import EngineOptions
@@ -36,96 +26,6 @@ if TYPE_CHECKING:
 
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-
-
-class _Reporting(Presented):
-    """Report in one sentence that what a command prints, or its help, has no place; and never print what is obeyed."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments; click's message about a wrong one may quote it."""
-        try:
-            return super().parse_args(ctx, args)
-        except click.UsageError as e:
-            said = e.format_message()
-            source = source_of(ctx, getattr(e, "param", None))
-            if lines(said) == said and source is None:
-                raise
-            raise click.UsageError(lines(said) + (f" (from {source})" if source else ""), e.ctx) from None
-
-    def main(self, *args: Any, **extra: Any) -> Any:
-        """Run as the whole program."""
-        try:
-            return super().main(*args, **extra)
-        except OSError as e:
-            if e.errno not in _NO_PLACE:
-                raise
-            _drop_stdout()
-            _fail(f"{e.filename or 'the output'} cannot be written: {e.strerror}", code=OutputError.exit_code)
-        except SystemExit as e:
-            if not args and not extra:  # as the console script calls it
-                leave_if_any_hangs(e.code if isinstance(e.code, int) else 0)
-            raise
-
-
-class Group(_Reporting, PresentedGroup):
-    """A group of commands."""
-
-
-class Command(_Reporting):
-    """Report a `VivitExportError` as one sentence and its exit code; catch nothing else.
-
-    Args:
-        interrupted: what Ctrl-C leaves, in the words of the message.
-    """
-
-    def __init__(self, *args: Any, interrupted: str = "nothing was written", **attributes: Any) -> None:
-        super().__init__(*args, **attributes)
-        self.params += config_parameters()
-        self._interrupted = interrupted
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments, and report what a file or the environment says wrongly."""
-        remember_arguments(ctx, args)
-        try:
-            return super().parse_args(ctx, args)
-        except VivitExportError as e:
-            _fail(*e.lines(flag), code=e.exit_code)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="replace")  # a terminal without Δ still shows the figures
-        try:
-            shown = shown_config(ctx)
-            if shown is not None:
-                click.echo(lines(shown))
-                return None
-            with ended_like_ctrl_c():
-                return super().invoke(ctx)
-        except VivitExportError as e:
-            if ctx.params.get("verbose") and not isinstance(e, UsageError):
-                traceback.print_exc()
-            _fail(*e.lines(flag), code=e.exit_code)
-        except ModuleNotFoundError as e:
-            if e.name is None or e.name.startswith("vivit_export"):
-                raise
-            _fail(str(missing_package(e.name)), code=EnvironmentFault.exit_code)
-        except KeyboardInterrupt as e:
-            ignore_from_now_on()
-            _fail(f"interrupted; {str(e) or self._interrupted}", code=130)
-
-
-def _fail(*message: str, code: int) -> NoReturn:
-    with contextlib.suppress(OSError):  # where stderr has no place either, the exit code is left
-        click.echo("error: " + "\n".join(map(one_line, message)), err=True)
-    sys.exit(code)
-
-
-def _drop_stdout() -> None:
-    """Drop what stdout still holds; Python would try to write it at exit, and fail again."""
-    with contextlib.suppress(OSError, AttributeError):  # not a file, in tests
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refuse_shape(_ctx: click.Context, param: click.Parameter, value: str | None) -> None:
@@ -232,6 +132,30 @@ def _make_calibration(
     return CalibrationOptions(data, method, smooth, calibration_clips, calibration_seed, calibration_cache)
 
 
+def _from_hub(command: _F) -> _F:
+    """Let a command get the path of a bundle that its user named by an address on the hub."""
+
+    @functools.wraps(command)
+    def call(*args: Any, **given: Any) -> Any:
+        local = {
+            name: _downloaded(value, given["progress"])
+            for name, value in given.items()
+            if isinstance(value, HubAddress)
+        }
+        return command(*args, **{**given, **local})
+
+    return call  # type: ignore[return-value]
+
+
+def _downloaded(address: HubAddress, progress: Silent) -> Path:
+    from vivit_export.bundle.reading import fetch
+
+    folder = fetch(address, progress)
+    if not address.is_pinned:
+        progress.note(f"{address} is {address.at(folder.name)} now, which always names these files")
+    return folder
+
+
 target_options = options(
     click.option(
         "--target",
@@ -280,12 +204,15 @@ force_option = click.option("--force", is_flag=True, help="Replace existing outp
 fp8_attention_option = click.option(
     "--fp8-attention", is_flag=True, help="With --fp8: quantize Q, K, V and the softmax too."
 )
-output_options = grouped(
-    "progress",
-    _make_progress,
-    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
-    click.option("-q", "--quiet", is_flag=True, help="Print no progress."),
-    click.option("-v", "--verbose", is_flag=True, help="Print details, and tracebacks of errors."),
+output_options = options(
+    grouped(
+        "progress",
+        _make_progress,
+        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+        click.option("-q", "--quiet", is_flag=True, help="Print no progress."),
+        click.option("-v", "--verbose", is_flag=True, help="Print details, and tracebacks of errors."),
+    ),
+    _from_hub,
 )
 sampling_options = grouped(
     "sampling",

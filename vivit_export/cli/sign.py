@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vivit_export.cli.options import Command, output_options
+from vivit_export.cli.command import Command
+from vivit_export.cli.options import output_options
 from vivit_export.cli.show import show_json, show_text
-from vivit_export.cli.values import FILE, PATH
+from vivit_export.cli.values import BUNDLE, FILE
 from vivit_export.errors import InputError, UsageError, counted, option
 from vivit_export.printing import one_line
 from vivit_export.records import JsonObject
@@ -25,7 +26,7 @@ PASSWORD_VARIABLE = "VIVIT_KEY_PASSWORD"
 
 
 @click.command(cls=Command, examples=("vivit sign out/demo --key signer.pem",))
-@click.argument("bundle", type=PATH)
+@click.argument("bundle", type=BUNDLE)
 @click.option("--key", required=True, type=FILE, help="Your private key: a PEM file, on P-256, P-384 or P-521.")
 @click.option(
     "--certificate",
@@ -86,7 +87,7 @@ def _password(key: Path, file: Path | None) -> str | None:
         "vivit verify out/demo --certificate authority.pem --identity release@example.com",
     ),
 )
-@click.argument("bundle", metavar="BUNDLE|DEPLOYMENT", type=PATH)
+@click.argument("bundle", metavar="BUNDLE|DEPLOYMENT", type=BUNDLE)
 @click.option("--key", "keys", multiple=True, type=FILE, help="Public key (PEM) that you trust. Repeatable.")
 @click.option(
     "--certificate",

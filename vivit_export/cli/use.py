@@ -10,9 +10,9 @@ import click
 
 from vivit_export.choices import CpuPrecision, Decode
 from vivit_export.cli.cluster import NOT_ON_RAY, Asked, RayChoice, predict_on_ray, ray_options
+from vivit_export.cli.command import Command
 from vivit_export.cli.live import LiveChoice, live_options, live_source
 from vivit_export.cli.options import (
-    Command,
     SamplingChoice,
     output_options,
     reading_options,
@@ -30,7 +30,7 @@ from vivit_export.cli.show import (
     show_text,
 )
 from vivit_export.cli.spans import SpanPrinter, require_classes, require_windows, span_options
-from vivit_export.cli.values import FILE, PATH, SOURCE, VIDEO, length, refuse_given
+from vivit_export.cli.values import BUNDLE, FILE, SOURCE, VIDEO, length, refuse_given
 from vivit_export.errors import UsageError, option
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command, examples=("vivit inspect out/demo", "vivit inspect out/demo --plan-onnx plan.onnx"))
-@click.argument("bundle", type=PATH)
+@click.argument("bundle", type=BUNDLE)
 @click.option("--plan-onnx", type=FILE, help="Write the plan as an ONNX file, to view in Netron.")
 @click.option("--engine", help="Engine whose plan to write.  [default: the only one]")
 @click.option("--force", is_flag=True, help="Replace the file of --plan-onnx if it exists.")

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from vivit_export.errors import UsageError
+from vivit_export.hub import is_hub_address, parse_hub_address
 from vivit_export.runtime.clips.live.address import is_live
 from vivit_export.runtime.session.triton.address import is_address
 
@@ -20,8 +21,20 @@ class _Path(click.Path):
         return super().convert(value, param, ctx) if value else self.fail("an empty path names nothing", param, ctx)
 
 
-class _Source(_Path):
-    """A path, or the address of a served model, which stays text."""
+class _Bundle(_Path):
+    """A path, or the address of a bundle on the hub; with `output_options`, a command gets the path of its copy."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not is_hub_address(value):
+            return super().convert(value, param, ctx)
+        try:
+            return parse_hub_address(value)
+        except UsageError as e:
+            self.fail(str(e), param, ctx)
+
+
+class _Source(_Bundle):
+    """Also the address of a served model, which stays text."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return value if is_address(value) else super().convert(value, param, ctx)
@@ -37,6 +50,7 @@ class _Video(_Path):
 PATH = _Path(path_type=Path)
 FILE = _Path(path_type=Path, dir_okay=False)
 VIDEO = _Video(path_type=Path, readable=False)  # one that cannot be read is that video's fault, not a wrong use
+BUNDLE = _Bundle(path_type=Path)
 SOURCE = _Source(path_type=Path)
 
 

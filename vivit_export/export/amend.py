@@ -12,6 +12,7 @@ from vivit_export.bundle.reading import copy_files
 from vivit_export.bundle.writing import is_signed, no_longer_signed, replacing
 from vivit_export.errors import OutputError
 from vivit_export.files import sha256_of
+from vivit_export.hub import require_not_cached
 from vivit_export.locking import locked
 from vivit_export.progress import Progress
 from vivit_export.report.html import write_report
@@ -53,6 +54,7 @@ def amend(path: Path, change: Callable[[Path, Content], Content], progress: Prog
         BundleError: the bundle is damaged.
         OutputError: the bundle cannot be replaced; it is as it was.
     """
+    require_not_cached(path)
     with locked(path, progress.note):
         was_signed = is_signed(path)
         made = _amend(path, change, progress)

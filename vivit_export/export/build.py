@@ -20,6 +20,7 @@ from vivit_export.export.failed import keeping_the_report
 from vivit_export.export.verify import verify_engine
 from vivit_export.files import sha256_of, write_json
 from vivit_export.flavour import Flavour
+from vivit_export.hub import require_not_cached
 from vivit_export.progress import Progress, default_progress
 from vivit_export.records import to_json
 from vivit_export.rewrite import Rewrite, merged_linears
@@ -135,6 +136,7 @@ def build_engines(
     progress = progress if progress is not None else default_progress()
     with progress.stage("verify the bundle"):
         source = read_bundle(path.path if isinstance(path, Bundle) else path)
+        require_not_cached(source.path)  # before engines are compiled
         require_sound_graph(source)
     if "onnx" in targets:
         raise UsageError(f"{option('targets', 'onnx')}: the bundle holds its ONNX graph already; name an engine")

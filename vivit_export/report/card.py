@@ -14,7 +14,7 @@ from vivit_export.bundle.certainty import certainty_of
 from vivit_export.bundle.checks import DriftReport
 from vivit_export.bundle.signatures.verify import signature_text
 from vivit_export.errors import UsageError, counted, option
-from vivit_export.files import as_path
+from vivit_export.hub import is_repo
 from vivit_export.printing import one_line
 from vivit_export.records import shown
 from vivit_export.report import facts
@@ -23,20 +23,19 @@ from vivit_export.report.page import latest_check
 from vivit_export.report.text import verified_text
 from vivit_export.report.verdict import limit_uses, verdict_of
 
-_PART = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9])?"
-_HUB_ID = re.compile(f"{_PART}/{_PART}", re.ASCII)
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}", re.ASCII)
 _TAGS = ("vivit-export", "onnx", "video-classification")
 _MOST_LABELS = 20
 
 
-def card(bundle: Bundle | str | Path, *, license_id: str | None = None) -> str:
+def card(bundle: Bundle | str | Path, *, license_id: str | None = None, place: str = "path/to/bundle") -> str:
     """Return the model card of a bundle: Markdown with YAML front matter.
 
     Args:
         bundle: a bundle or its folder, whose files are verified first.
         license_id: license of the model as hubs name it, such as ``apache-2.0``; None: the card states none, because
             a bundle does not record it.
+        place: what its commands name as the bundle.
 
     Raises:
         BundleError: the bundle is damaged.
@@ -45,8 +44,8 @@ def card(bundle: Bundle | str | Path, *, license_id: str | None = None) -> str:
     if license_id is not None and not _LICENSE.fullmatch(license_id):
         name = option("license_id", shown(license_id))
         raise UsageError(f"{name} is no name of a license; give one like apache-2.0")
-    found = bundle if isinstance(bundle, Bundle) else read_bundle(as_path(bundle, "bundle"))
-    sections = (_front(found, license_id), _model(found), _input(found), _run(), _drift(found), _engines(found))
+    found = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
+    sections = (_front(found, license_id), _model(found), _input(found), _run(place), _drift(found), _engines(found))
     return "\n".join(line for part in (*sections, _timings(found), _limits(found), _files(found)) for line in part)
 
 
@@ -70,7 +69,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def _front(bundle: Bundle, license_id: str | None) -> list[str]:
     model = bundle.manifest.model
-    base = [f'base_model: "{model.id}"'] if _HUB_ID.fullmatch(model.id) else []
+    base = [f'base_model: "{model.id}"'] if is_repo(model.id) else []
     named = [f'license: "{license_id}"'] if license_id else []
     tags = (*_TAGS, str(bundle.manifest.precision.name), *(["tensorrt"] if bundle.engines else []))
     listed = ["tags:", *(f'- "{tag}"' for tag in tags)]
@@ -111,16 +110,16 @@ def _input(bundle: Bundle) -> list[str]:
     return ["## Input and output", "", *_table(("fact", "value"), rows)]
 
 
-def _run() -> list[str]:
+def _run(place: str) -> list[str]:
     shell = [
-        "vivit predict path/to/bundle video.mp4",
-        "vivit deploy triton path/to/bundle path/to/repository    # for Triton Inference Server",
-        "vivit deploy cpp path/to/bundle path/to/project          # for C++",
+        f"vivit predict {place} video.mp4",
+        f"vivit deploy triton {place} path/to/repository    # for Triton Inference Server",
+        f"vivit deploy cpp {place} path/to/project          # for C++",
     ]
     python = [
         "import vivit_export as ve",
         "",
-        'with ve.open_session("path/to/bundle") as session:',
+        f'with ve.open_session("{place}") as session:',
         '    frames = ve.runtime.read_clip("video.mp4", session.contract)',
         "    print(session(frames).top(5))",
     ]

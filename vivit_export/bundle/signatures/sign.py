@@ -17,6 +17,7 @@ from vivit_export.bundle.signatures.unlisted import require_all_listed
 from vivit_export.bundle.signatures.verify import Signer, verify_signature
 from vivit_export.errors import BundleError, InputError, OutputError, UsageError, option
 from vivit_export.files import as_path, writing_file
+from vivit_export.hub import cached_address, require_not_cached
 from vivit_export.leftovers import remove_leftovers
 from vivit_export.limits import MOST_CERTIFICATES
 from vivit_export.locking import locked
@@ -63,6 +64,7 @@ def sign_bundle(
     private = read_private_key(as_path(key, "key"), password)
     chain = _read_chain(certificates, private, str(key))
     folder = bundle.path if isinstance(bundle, Bundle) else as_path(bundle, "bundle")
+    require_not_cached(folder)
     read_bundle(folder, verify=False)  # before it is waited for
     with locked(folder, progress.note):
         remove_leftovers(folder / SIGNATURE, progress.note)
@@ -148,5 +150,6 @@ def verify_whole(folder: Path, trust: Trust) -> Signer:
     """
     found = read_bundle(folder)
     signer = verify_signature(found, trust)
-    require_all_listed(found)
+    if cached_address(folder) is None:  # of what is on the hub, only what it lists is ever downloaded
+        require_all_listed(found)
     return signer

@@ -7,17 +7,19 @@ import os
 from pathlib import Path
 
 from vivit_export import demo
+from vivit_export.bundle.names import MANIFEST, RECIPE
 from vivit_export.errors import CheckpointError, option
 from vivit_export.families.scenic.flax_file import may_be_flax
 from vivit_export.files import regular_text, sha256_of
 from vivit_export.limits import MOST_JSON_BYTES
+from vivit_export.packages import is_there, require_export_packages
 from vivit_export.records import parse_foreign_json, shortly, shown
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _ADAPTER = "adapter_config.json"
 _LONGEST_HUB_ID = 96  # characters; the hub has no longer ones
-_HUB_JSON = ["config.json", "*processor_config.json", _ADAPTER]
+_HUB_JSON = ["config.json", "*processor_config.json", _ADAPTER, MANIFEST, RECIPE]
 _HUB_FILES = [*_HUB_JSON, "*.safetensors", _WEIGHTS[1]]
 # What training tools leave where the weights should be, and how to make weights of it.
 _UNFINISHED = {
@@ -99,6 +101,8 @@ def _no_hub_id(model: str) -> str:
 
 
 def _download(model: str, revision: str | None, patterns: list[str]) -> Path:
+    if not is_there("huggingface_hub"):
+        require_export_packages()  # which bring it along: one command installs all that lacks
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -200,6 +204,11 @@ def no_config(folder: Path) -> str:
     snapshots = sorted(path for path in folder.glob("snapshots/*") if has_config(path))
     if snapshots:  # models--OWNER--NAME of the hub's cache
         return f"{folder} has no config.json; give the snapshot to export: {snapshots[-1]}"
+    if (folder / MANIFEST).is_file():
+        return (
+            f"{folder} is a bundle, not a checkpoint; run it as it is, or repeat its export with: "
+            f"vivit-export --config {folder / RECIPE}"
+        )
     return f"{folder} has no config.json; it is not a Hugging Face checkpoint folder"
 
 

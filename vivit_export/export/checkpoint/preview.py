@@ -7,6 +7,7 @@ from vivit_export.export.checkpoint.config import read_config
 from vivit_export.export.checkpoint.files import download_json, find_folder, weight_files
 from vivit_export.families import find_family
 from vivit_export.files import as_path
+from vivit_export.hub import is_hub_address, parse_hub_address
 from vivit_export.runtime.clips.pixels.processor_config import read_preprocess
 
 
@@ -20,6 +21,8 @@ def name_of(model: object) -> str:
         UsageError: it is something else, such as a network in memory, or holds a NUL.
     """
     if isinstance(model, str):
+        if is_hub_address(model):
+            return _repo(model)
         as_path(model, "model")
         return model  # not the path, which would drop a final slash
     if callable(getattr(model, "save_pretrained", None)):
@@ -28,6 +31,16 @@ def name_of(model: object) -> str:
             "model.save_pretrained(folder), its processor too, and give the folder"
         )
     return str(as_path(model, "model"))
+
+
+def _repo(model: str) -> str:
+    address = parse_hub_address(model)
+    if address.revision is not None:
+        raise UsageError(
+            f"{model} names a revision, which has an option of its own: {address.repo} with "
+            f"{option('revision', address.revision)}"
+        )
+    return address.repo
 
 
 def preview_checkpoint(model: str, *, revision: str | None = None, allow_pickle: bool = False) -> None:
