@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from bundles import need
 from command_line import Cli, error_of
 from console import Exported
 from hub_server import Hub, Repository, files_of, running_hub
@@ -126,11 +127,11 @@ def test_a_pinned_one_stays_what_it_was(hub: Hub, bundle: Path) -> None:
 
 
 def test_without_a_network_the_cache_is_read(hub: Hub, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
+    from huggingface_hub import constants
 
     repository = published(hub, bundle)
     read_bundle("hf://me/demo")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     hub.requests.clear()
     assert read_bundle("hf://me/demo").read("model.onnx") == b"graph"
     assert read_bundle(f"hf://me/demo@{repository.refs['main']}").read("model.onnx") == b"graph"
@@ -203,10 +204,10 @@ def test_what_is_not_there(hub: Hub, bundle: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_cache_that_cannot_be_written(hub: Hub, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
+    from huggingface_hub import constants
 
     published(hub, bundle)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(bundle / "model.onnx/hub"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(bundle / "model.onnx/hub"))
     with pytest.raises(OutputError, match="cannot be written"):
         read_bundle("hf://me/demo")
 
@@ -223,9 +224,9 @@ def test_a_copy_in_the_cache_is_never_changed(hub: Hub, bundle: Path, tmp_path: 
     assert files_of(found.path) == before
 
 
-def test_what_is_no_bundle_is_told_to_be_a_path() -> None:
+def test_what_is_no_bundle_is_told_to_be_a_path(bundle: Path) -> None:
     with pytest.raises(UsageError, match=r"^target=hf://me/x is on the hub, not a path; download it first: vivit pull"):
-        ve.export_model("demo", "hf://me/x", precision="fp32")
+        ve.deploy_cpp(bundle, "hf://me/x")
 
 
 # --- commands ----------------------------------------------------------------------------------
@@ -276,6 +277,7 @@ def test_what_a_command_says_of_a_wrong_address(cli: Cli) -> None:
 
 def test_a_bundle_is_not_exported(hub: Hub, demo_export: Exported, cli: Cli) -> None:
     """Neither from a folder nor from the hub; an address names a model there as its id does."""
+    need("torch")
     published(hub, demo_export.bundle)
     for model, leaves in ((demo_export.bundle, None), ("me/demo", "hf"), ("hf://me/demo", None)):
         said = error_of(cli("export", model, code=3, leaves=leaves))

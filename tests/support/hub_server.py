@@ -287,7 +287,7 @@ def running_hub() -> Iterator[Hub]:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub that the client in this process asks, as one who may write; its cache is in ``tmp_path / "hf"``."""
-    constants = pytest.importorskip("huggingface_hub").constants
+    constants = pytest.importorskip("huggingface_hub.constants")
     with running_hub() as running:
         monkeypatch.setattr(constants, "ENDPOINT", running.url)
         template = f"{running.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"

@@ -71,8 +71,9 @@ def open_session(
     Where it was not proven before, the engine first runs one of the bundle's golden clips.
 
     Args:
-        bundle: a bundle, its folder or its address on the hub (``hf://OWNER/NAME@REVISION``), whose files are
-            verified first; or the address of a model served by Triton, ``triton://HOST:PORT/MODEL`` (`vivit_export.runtime.session.triton.address`).
+        bundle: a bundle, its folder or its address on the hub (``hf://OWNER/NAME@REVISION``), whose files are verified
+            first; or the address of a model served by Triton, ``triton://HOST:PORT/MODEL``
+            (`vivit_export.runtime.session.triton.address`).
         prefer: the only engine to accept: one of `ORDER`, ``onnxruntime`` (CUDA, then CPU), the name of a
             compiled engine in the bundle, or an address that serves this bundle.
         device: ``cpu``, ``cuda`` or ``cuda:N``: accept only engines that run there. Default: the first
