@@ -134,7 +134,7 @@ def filling(
     with ExitStack() as held:
         try:
             with refusals(target, any_reason=True):
-                _make_parents(place.parent, created)
+                make_parents(place.parent, created)
                 work = held.enter_context(leftovers.held_folder(place, within=within))
                 mode = stat.S_IMODE(work.stat().st_mode)  # the umask and the parent decide
             with refusals(target):
@@ -148,17 +148,22 @@ def filling(
             with uninterrupted():
                 if work is not None:
                     shutil.rmtree(work, ignore_errors=True)
-                for folder in reversed(created):
-                    with contextlib.suppress(OSError):  # no longer empty: somebody else uses it
-                        folder.rmdir()
+                remove_empty(created)
             raise
 
 
-def _make_parents(parent: Path, created: list[Path]) -> None:
+def remove_empty(folders: list[Path]) -> None:
+    """Remove folders that `make_parents` created; one that somebody else uses by now stays."""
+    for folder in reversed(folders):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def make_parents(parent: Path, created: list[Path]) -> None:
     """Create missing parents and add each to ``created``, so that they can be removed again."""
     if parent.exists():
         return
-    _make_parents(parent.parent, created)
+    make_parents(parent.parent, created)
     parent.mkdir()
     created.append(parent)
 

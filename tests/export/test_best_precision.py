@@ -167,6 +167,19 @@ def test_what_is_not_ours_is_left_alone(exports: Exports, tmp_path: Path, obstac
     assert obstacle != "folder" or (place / "thesis.txt").read_text() == "mine"
 
 
+def test_missing_folders_of_the_target_are_made_and_none_is_left_if_nothing_is(
+    exports: Exports, tmp_path: Path
+) -> None:
+    target = tmp_path / "not/yet/best"
+    exports.failures = dict.fromkeys((FP8, INT8, FP16, BF16, FP32), DriftError("too far off"))
+    with pytest.raises(DriftError):
+        search(target)
+    assert not any(tmp_path.iterdir())
+    exports.failures = {}
+    search(target)
+    assert list((tmp_path / "not/yet").iterdir()) == [target]
+
+
 def test_options_go_to_the_precisions_that_have_them(exports: Exports, tmp_path: Path) -> None:
     seen: dict[Precision, ExportOptions] = {}
 

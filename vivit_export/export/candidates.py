@@ -18,6 +18,7 @@ from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.bundle.search import TriedPrecision
 from vivit_export.errors import BundleError, InputError, OutputError
 from vivit_export.files import regular_text, write_json
+from vivit_export.folders import make_parents, remove_empty
 from vivit_export.locking import locked
 from vivit_export.precision import Precision
 from vivit_export.records import from_json, parse_json, to_json
@@ -93,9 +94,12 @@ def candidates(target: Path, key: str, note: Callable[[str], object]) -> Iterato
     """
     folder = candidates_folder(target)
     _require_ours(folder)
+    created: list[Path] = []
     try:
+        make_parents(folder.parent, created)
         folder.mkdir(exist_ok=True)
     except OSError as e:
+        remove_empty(created)
         raise OutputError(f"{folder} cannot be made ({e.strerror}); choose another target") from e
     with locked(folder, note):
         notes = _read(folder)
@@ -112,6 +116,7 @@ def candidates(target: Path, key: str, note: Callable[[str], object]) -> Iterato
             raise
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
+            remove_empty(created)
             raise
         shutil.rmtree(folder, ignore_errors=True)
 
