@@ -16,6 +16,7 @@ from command_line import cli, demo_bundle, demo_export  # noqa: F401  fixtures
 from exporter import EXPORTER, is_for_torch
 from fake_nvidia_smi import smi  # noqa: F401  fixture
 from hub_server import hub  # noqa: F401  fixture
+from preloaded import forked_workers, preloaded  # noqa: F401  fixture
 from shared import shared_folder
 from simulated_tensorrt import tensorrt_bindings, tensorrt_libraries, tensorrt_version  # noqa: F401  fixtures
 from small_bundle import home  # noqa: F401  fixture

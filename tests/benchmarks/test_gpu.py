@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from functools import partial
@@ -18,13 +17,14 @@ import pytest
 from gpu_section import gpu_section
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-SCRIPT = [sys.executable, str(BENCHMARKS / "gpu.py")]
+SCRIPT = str(BENCHMARKS / "gpu.py")
 COMMON = ["--device", "cpu", "--rounds", "1", "--warmup", "0"]
 QUICK = ["--against", "sdpa,eager", "--steps", "1", "--drift", "fp16"]
 
 
-def run(*options: str, code: int = 0, checkpoint: str = "demo") -> str:
-    done = subprocess.run([*SCRIPT, checkpoint, *COMMON, *options], capture_output=True, text=True, check=False)
+def run(programs: Path, *options: str, code: int = 0, checkpoint: str = "demo") -> str:
+    command = [str(programs / "python"), SCRIPT, checkpoint, *COMMON, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     return done.stderr
 
@@ -34,9 +34,9 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def measured(tmp_path_factory: pytest.TempPathFactory, preloaded: Path) -> Path:
     folder = tmp_path_factory.mktemp("gpu")
-    run("--batch", "1", *QUICK, "--results", str(folder), "--bundle", str(folder / "bundle"))
+    run(preloaded, "--batch", "1", *QUICK, "--results", str(folder), "--bundle", str(folder / "bundle"))
     return folder
 
 
@@ -65,19 +65,19 @@ def test_every_part_is_measured_or_says_why_not(measured: Path) -> None:
 
 
 @pytest.mark.needs_onnxruntime
-def test_a_second_run_measures_what_is_missing(measured: Path) -> None:
+def test_a_second_run_measures_what_is_missing(measured: Path, preloaded: Path) -> None:
     before = read(measured)["parts"]
     options = ["--results", str(measured), "--bundle", str(measured / "bundle")]
-    stages = run("--batch", "1,2", *QUICK, *options, "--resume").splitlines()
+    stages = run(preloaded, "--batch", "1,2", *QUICK, *options, "--resume").splitlines()
     after = read(measured)["parts"]
     assert {name: after[name] for name in before} == before and "batch 2" in after
     assert "batch 2" in stages and not {"gemm_gflops", "batch 1", "kernels"} & set(stages)
     assert "was measured with rounds 1, now it is 2; drop --resume" in run(
-        "--rounds", "2", *options, "--resume", code=2
+        preloaded, "--rounds", "2", *options, "--resume", code=2
     )
 
 
-def test_what_fails_stops_nothing_else_and_an_interrupt_keeps_what_there_is(tmp_path: Path) -> None:
+def test_what_fails_stops_nothing_else_and_an_interrupt_keeps_what_there_is(tmp_path: Path, preloaded: Path) -> None:
     """No bundle can be made in a folder that is a file; PyTorch's contenders go on until Ctrl-C."""
     (tmp_path / "file").touch()
     options = [
@@ -92,7 +92,7 @@ def test_what_fails_stops_nothing_else_and_an_interrupt_keeps_what_there_is(tmp_
         "--bundle",
         str(tmp_path / "file" / "x"),
     ]
-    command = [*SCRIPT, "demo", *COMMON, *options, "--results", str(tmp_path)]
+    command = [str(preloaded / "python"), SCRIPT, "demo", *COMMON, *options, "--results", str(tmp_path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
             while not (tmp_path / "gpu.json").exists() or "batch 1" not in read(tmp_path)["parts"]:
@@ -111,12 +111,12 @@ def test_what_fails_stops_nothing_else_and_an_interrupt_keeps_what_there_is(tmp_
     assert "file" in told["not_measured"]["ours fp16"]
 
 
-def test_without_a_gpu_it_says_so() -> None:
+def test_without_a_gpu_it_says_so(preloaded: Path) -> None:
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    assert "sees no GPU here; --device cpu" in run("--device", "cuda", code=2)
-    assert "nowhere is no checkpoint folder" in run("--device", "cpu", code=2, checkpoint="nowhere")
+    assert "sees no GPU here; --device cpu" in run(preloaded, "--device", "cuda", code=2)
+    assert "nowhere is no checkpoint folder" in run(preloaded, "--device", "cpu", code=2, checkpoint="nowhere")
 
 
 LARGE = """

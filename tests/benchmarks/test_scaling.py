@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,11 +13,11 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.needs_onnxruntime
-def test_calibration_alone_joins_the_other_series(tmp_path: Path) -> None:
+def test_calibration_alone_joins_the_other_series(tmp_path: Path, preloaded: Path) -> None:
     path = Path(shutil.copy(ROOT / "benchmarks/results/scaling.json", tmp_path))
     before = json.loads(path.read_text())
     options = ["--calibration-only", "--calibrate", "demo", "--clips", "1,3", "--results", str(tmp_path)]
-    command = [sys.executable, str(ROOT / "benchmarks/scaling.py"), *options]
+    command = [str(preloaded / "python"), str(ROOT / "benchmarks/scaling.py"), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     after = json.loads(path.read_text())

@@ -16,7 +16,7 @@ from vivit_export.demo import clips_path
 from vivit_export.errors import ClipError, EnvironmentFault, InputError, UsageError
 from vivit_export.export.bench import bench
 
-pytestmark = pytest.mark.needs_onnxruntime
+pytestmark = [pytest.mark.needs_onnxruntime, pytest.mark.usefixtures("forked_workers")]
 LEFT = clips_path() / "left_320x240_25fps.mp4"
 
 

@@ -18,9 +18,9 @@ PACKAGES = {"many": ("onnxruntime", "ray")}
 
 
 @pytest.mark.parametrize("name", sorted(PAGES.keys() - ELSEWHERE.keys() - {"triton"}))
-def test_a_tutorial_works(name: str, tmp_path: Path) -> None:
+def test_a_tutorial_works(name: str, tmp_path: Path, preloaded: Path) -> None:
     need("torch", *PACKAGES.get(name, ("onnxruntime",)))
-    assert tutorials.follow(PAGES[name], tmp_path)
+    assert tutorials.follow(PAGES[name], tmp_path, commands=preloaded)
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def servers() -> Iterator[ExitStack]:
         yield stack
 
 
-def test_the_tutorial_on_triton_works(tmp_path: Path, servers: ExitStack) -> None:
+def test_the_tutorial_on_triton_works(tmp_path: Path, servers: ExitStack, preloaded: Path) -> None:
     """With the stand-in for its back ends."""
     need("torch", "onnxruntime", "tritonclient")
     installed = fetched("fetch_triton.py", "tritonserver")
@@ -45,7 +45,7 @@ def test_the_tutorial_on_triton_works(tmp_path: Path, servers: ExitStack) -> Non
             "check.py": f"check.py --url http://127.0.0.1:{server.http}",
         }
 
-    printed = tutorials.follow(PAGES["triton"], home, start_server=start)
+    printed = tutorials.follow(PAGES["triton"], home, start_server=start, commands=preloaded)
     assert printed.count('"label": "up"') + printed.count("up ") >= 2
 
 

@@ -70,6 +70,7 @@ def follow(
     replaced: Mapping[str, str] | None = None,
     start_server: Callable[[], Mapping[str, str]] | None = None,
     done: Callable[[Block, float], object] = lambda _block, _seconds: None,
+    commands: Path = Path(sys.executable).parent,
 ) -> str:
     """Do what a page says, in a folder; return all that the commands printed.
 
@@ -79,6 +80,7 @@ def follow(
         replaced: what is called otherwise here.
         start_server: does what the block ``starts the server`` says, and returns more of what is called otherwise.
         done: told of each block that did something, and how many seconds that took.
+        commands: folder with the programs of this package.
     """
     here, printed = dict(replaced or {}), []
     for block in blocks(page):
@@ -92,7 +94,7 @@ def follow(
             here.update(start_server())
             done(block, time.perf_counter() - begin)
         elif block.is_run:
-            printed.append(_run(block, folder, here))
+            printed.append(_run(block, folder, here, commands))
             done(block, time.perf_counter() - begin)
         elif block.language == "text":
             _compare(block.text, printed[-1])
@@ -110,13 +112,13 @@ def _shape(line: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"[\d.]+(?:e-?\d+)?", "N", line)).strip()
 
 
-def _run(block: Block, folder: Path, replaced: Mapping[str, str]) -> str:
+def _run(block: Block, folder: Path, replaced: Mapping[str, str], commands: Path) -> str:
     text = block.text
     for shown, real in replaced.items():
         text = text.replace(shown, real)
     outer = ("PYTEST_", "VIVIT_")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(outer)}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = os.pathsep.join([str(commands), str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**inherited, "PATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     command = ["bash", "-euo", "pipefail", "-c", text]
     done = subprocess.run(
