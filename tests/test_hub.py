@@ -275,6 +275,14 @@ def test_what_a_command_says_of_a_wrong_address(cli: Cli) -> None:
     assert said == f"Invalid value for 'BUNDLE': 'hf://me' is not an address of the hub; write {form}"
 
 
+def test_a_config_may_name_an_address(hub: Hub, demo_export: Exported, cli: Cli) -> None:
+    """It is no path beside the file."""
+    published(hub, demo_export.bundle)
+    Path("vivit.toml").write_text('[inspect]\nbundle = "hf://me/demo"\n')
+    assert '\nbundle = "hf://me/demo"' in cli("inspect", "--config", "vivit.toml", "--show-config").stdout
+    assert "fp16" in cli("inspect", "--config", "vivit.toml").stdout
+
+
 def test_a_bundle_is_not_exported(hub: Hub, demo_export: Exported, cli: Cli) -> None:
     """Neither from a folder nor from the hub; an address names a model there as its id does."""
     need("torch")

@@ -22,6 +22,7 @@ from click.core import ParameterSource
 from vivit_export.cli.values import FILE
 from vivit_export.errors import InputError, UsageError
 from vivit_export.files import regular_text
+from vivit_export.hub import is_hub_address
 from vivit_export.printing import toml_value
 from vivit_export.records import JsonObject
 from vivit_export.runtime.clips.live.address import is_live
@@ -241,7 +242,7 @@ def _checked(value: object, param: click.Parameter, where: str, folder: Path) ->
 
 def _beside(place: str, folder: Path) -> str:
     """Return a path as from here; addresses stay."""
-    stays = not place or os.path.isabs(place) or is_address(place) or is_live(place)
+    stays = not place or os.path.isabs(place) or is_address(place) or is_hub_address(place) or is_live(place)
     return place if stays else str(folder / place)
 
 
