@@ -9,6 +9,7 @@ import click
 
 from vivit_export.choices import CpuPrecision
 from vivit_export.cli.command import Command
+from vivit_export.cli.completion import engines, pytorch_modes
 from vivit_export.cli.options import device_options, output_options
 from vivit_export.cli.show import (
     show_json,
@@ -35,12 +36,14 @@ if TYPE_CHECKING:
     "engines",
     multiple=True,
     metavar="NAME",
+    shell_complete=engines,
     help="Engine to time. Repeatable.  [default: all that run on this machine]",
 )
 @click.option(
     "--against",
     multiple=True,
     metavar="KIND",
+    shell_complete=pytorch_modes,
     help="PyTorch mode to time too: eager, sdpa or compile, or one with -fp16 or -bf16.",
 )
 @click.option("--checkpoint", metavar="MODEL", help="Checkpoint that BUNDLE was exported from, for --against.")

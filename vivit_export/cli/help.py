@@ -5,11 +5,11 @@ The text is plain; on a terminal, titles are bold, unless ``NO_COLOR`` is set (h
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 
 import click
+
+from vivit_export.cli.color import is_plain
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Result": ("output", "force", "dry_run", "sbom", "report", "save", "embedding", "plan_onnx"),
@@ -41,7 +41,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Model repository": ("name", "backend", "instances", "delay_us", "ensemble"),
     "Many videos on Ray": ("ray", "gpu_share"),
     "Signature": ("key", "keys", "certificates", "password_file", "require_signature", "identity"),
-    "Printing": ("form", "as_json", "quiet", "verbose"),
+    "Printing": ("form", "as_json", "quiet", "verbose", "log_file", "log_level"),
     "Help": ("config", "show_config", "help", "version"),
 }  # fmt: skip
 """Title of each group, in the order of the help, and the parameters of all commands that belong in it."""
@@ -103,5 +103,4 @@ class PresentedGroup(Presented, click.Group):
 
 
 def _title(text: str) -> str:
-    plain = "NO_COLOR" in os.environ or not sys.stdout.isatty()
-    return text if plain else click.style(text, bold=True)
+    return text if is_plain() else click.style(text, bold=True)

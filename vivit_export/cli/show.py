@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from vivit_export.cli.color import colored, is_plain
 from vivit_export.cli.flags import flag
 from vivit_export.errors import UsageError, counted, option, worded
 from vivit_export.printing import lines, one_line
@@ -44,7 +45,8 @@ PredictionFormat = Literal["table", "jsonl", "csv", "vtt"]
 
 def show_text(text: str) -> None:
     """Print a result for people; what others wrote in it is shown, never obeyed by the terminal."""
-    click.echo(lines(text))
+    shown = lines(text)
+    click.echo(shown if is_plain() else colored(shown))
 
 
 CheckFormat = Literal["text", "json", "junit", "github"]

@@ -11,6 +11,7 @@ import click
 from vivit_export.choices import CpuPrecision, Decode
 from vivit_export.cli.cluster import NOT_ON_RAY, Asked, RayChoice, predict_on_ray, ray_options
 from vivit_export.cli.command import Command
+from vivit_export.cli.completion import compiled_engines
 from vivit_export.cli.live import LiveChoice, live_options, live_source
 from vivit_export.cli.options import (
     SamplingChoice,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 @click.command(cls=Command, examples=("vivit inspect out/demo", "vivit inspect out/demo --plan-onnx plan.onnx"))
 @click.argument("bundle", type=BUNDLE)
 @click.option("--plan-onnx", type=FILE, help="Write the plan as an ONNX file, to view in Netron.")
-@click.option("--engine", help="Engine whose plan to write.  [default: the only one]")
+@click.option("--engine", shell_complete=compiled_engines, help="Engine whose plan to write.  [default: the only one]")
 @click.option("--force", is_flag=True, help="Replace the file of --plan-onnx if it exists.")
 @output_options
 def inspect(

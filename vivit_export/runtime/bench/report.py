@@ -14,6 +14,7 @@ from vivit_export.printing import html_table
 from vivit_export.records import JsonObject, to_json
 
 EXCLUDED = "loading, warm-up, video decoding and preprocessing (those are under steps)"
+PYTORCH_MODES = ("eager", "sdpa", "compile")
 _PRECISIONS = tuple(p for p in Precision if not p.quantized)  # PyTorch has them all
 _PERCENTILES = (50, 90, 95, 99)
 
@@ -166,7 +167,7 @@ def parse_kind(kind: str) -> tuple[str, Precision, bool]:
     """
     name, _, wanted = kind.partition("-")
     precision = wanted or Precision.FP32
-    if name not in ("eager", "sdpa", "compile") or precision not in _PRECISIONS:
+    if name not in PYTORCH_MODES or precision not in _PRECISIONS:
         raise UsageError(
             f"{option('against', repr(kind))} is not eager, sdpa or compile, optionally followed by -fp16 or -bf16"
         )
