@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ from typing import Protocol
 
 from vivit_export.errors import counted
 from vivit_export.printing import lines, one_line
+
+_LOG = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
@@ -138,6 +141,57 @@ class Console(Silent):
         from rich.text import Text  # not markup: text in brackets is plain text here
 
         self._terminal.print(Text.assemble((mark, style), lines(text), (aside, "dim")))
+
+
+class Logged(Silent):
+    """Report as another does, and log what it is told: stages and remarks as info, details for who debugs.
+
+    Args:
+        shown: the other.
+    """
+
+    def __init__(self, shown: Silent) -> None:
+        self._shown = shown
+        self.seconds = shown.seconds
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Log the beginning, and the end with its time."""
+        with self._logged(name), self._shown.stage(name):
+            yield
+
+    @contextmanager
+    def counting(self, name: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+        """Log the beginning, and the end with its time and the steps done."""
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            shown(count)
+
+        with self._logged(name, lambda: f", {counted(done, unit)}"), self._shown.counting(name, total, unit) as shown:
+            yield advance
+
+    def note(self, text: str) -> None:
+        """Log a remark."""
+        _LOG.info("%s", text)
+        self._shown.note(text)
+
+    def detail(self, text: str) -> None:
+        """Log a remark for who debugs."""
+        _LOG.debug("%s", text)
+        self._shown.detail(text)
+
+    @contextmanager
+    def _logged(self, name: str, more: Callable[[], str] = str) -> Iterator[None]:
+        _LOG.debug("%s: begins", name)
+        try:
+            yield
+        except BaseException:
+            _LOG.info("%s: failed%s", name, more())
+            raise
+        _LOG.info("%s: %.3f s%s", name, self.seconds.get(name, 0.0), more())
 
 
 def default_progress() -> Progress:

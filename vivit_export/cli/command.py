@@ -15,6 +15,7 @@ import click
 from vivit_export.cli.config import config_parameters, remember_arguments, shown_config, source_of
 from vivit_export.cli.flags import flag
 from vivit_export.cli.help import Presented, PresentedGroup
+from vivit_export.cli.log import log_failure
 from vivit_export.errors import EnvironmentFault, OutputError, UsageError, VivitExportError
 from vivit_export.packages import missing_package
 from vivit_export.printing import lines, one_line
@@ -90,6 +91,7 @@ class Command(_Reporting):
         except VivitExportError as e:
             if ctx.params.get("verbose") and not isinstance(e, UsageError):
                 traceback.print_exc()
+            log_failure("; ".join(e.lines(flag)), e)
             _fail(*e.lines(flag), code=e.exit_code)
         except ModuleNotFoundError as e:
             if e.name is None or e.name.startswith("vivit_export"):
@@ -97,7 +99,9 @@ class Command(_Reporting):
             _fail(str(missing_package(e.name)), code=EnvironmentFault.exit_code)
         except KeyboardInterrupt as e:
             ignore_from_now_on()
-            _fail(f"interrupted; {str(e) or self._interrupted}", code=130)
+            said = f"interrupted; {str(e) or self._interrupted}"
+            log_failure(said, e)
+            _fail(said, code=130)
 
 
 def _fail(*message: str, code: int) -> NoReturn:

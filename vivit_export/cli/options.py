@@ -12,7 +12,9 @@ import click
 
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.choices import AUTO, CalibrationMethod, CpuPrecision, Decode
+from vivit_export.cli.completion import engines
 from vivit_export.cli.config import SHORTCUTS, is_typed
+from vivit_export.cli.log import LogLevel, start_log
 from vivit_export.cli.values import FILE, PATH, sm_list, views
 from vivit_export.contract import Sampling, Short
 from vivit_export.errors import UsageError, option
@@ -86,12 +88,16 @@ class SamplingChoice(NamedTuple):
     views: tuple[int, int] | None
 
 
-def _make_progress(quiet: bool, verbose: bool) -> Silent:
-    from vivit_export.progress import Console, Silent
+def _make_progress(quiet: bool, verbose: bool, log_level: LogLevel | None, log_file: Path | None) -> Silent:
+    from vivit_export.progress import Console, Logged, Silent
 
     if quiet and verbose:
         raise UsageError(f"{option('quiet')} and {option('verbose')} exclude each other; give one of them")
-    return Silent() if quiet else Console(verbose=verbose)
+    progress = Silent() if quiet else Console(verbose=verbose)
+    if log_level is None and log_file is None:
+        return progress
+    start_log(log_level or "info", log_file)
+    return Logged(progress)
 
 
 def _make_precision(precision: str | None) -> Precision | Literal["auto"] | None:
@@ -211,6 +217,12 @@ output_options = options(
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
         click.option("-q", "--quiet", is_flag=True, help="Print no progress."),
         click.option("-v", "--verbose", is_flag=True, help="Print details, and tracebacks of errors."),
+        click.option("--log-file", type=FILE, help="Append a log to this file.  [default: stderr, with --log-level]"),
+        click.option(
+            "--log-level",
+            type=click.Choice(get_args(LogLevel)),
+            help="The least that is logged.  [default: info, with --log-file]",
+        ),
     ),
     _from_hub,
 )
@@ -253,6 +265,7 @@ session_options = options(
     click.option(
         "--engine",
         metavar="NAME",
+        shell_complete=engines,
         help="tensorrt, onnxruntime, …, or triton://HOST:PORT/MODEL.  [default: the best for this machine]",
     ),
     device_options,
