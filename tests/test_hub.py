@@ -17,7 +17,7 @@ from hub_server import Hub, Repository, files_of, running_hub
 from hypothesis import given
 from hypothesis import strategies as st
 from made_keys import write_pair
-from small_bundle import CONTENT, fill
+from small_bundle import CONTENT, make
 
 import vivit_export as ve
 from vivit_export.bundle import MANIFEST, read_bundle, write_manifest
@@ -37,10 +37,7 @@ def published(hub: Hub, folder: Path, repo: str = "me/demo", more: Mapping[str, 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    folder = tmp_path / "demo"
-    folder.mkdir()
-    fill(folder)
-    return folder
+    return make(tmp_path / "demo")
 
 
 # --- addresses ---------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from hub_server import Hub, Repository, files_of
-from small_bundle import CONTENT, fill
+from small_bundle import CONTENT, make
 
 from vivit_export.bundle import MANIFEST, read_bundle, write_manifest
 from vivit_export.errors import BundleError, OutputError, UsageError
@@ -26,10 +26,7 @@ class Notes(Silent):
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    folder = tmp_path / "demo"
-    folder.mkdir()
-    fill(folder)
-    return folder
+    return make(tmp_path / "demo")
 
 
 def test_what_is_pushed_comes_back_byte_for_byte(hub: Hub, bundle: Path, tmp_path: Path) -> None:

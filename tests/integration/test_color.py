@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from console import BIN, Exported, console
+from small_bundle import make
 
 from vivit_export.cli.color import colored
 
@@ -94,9 +95,4 @@ def test_a_shell_completes_precisions() -> None:
 
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
-    from small_bundle import fill
-
-    folder = tmp_path / "made"
-    folder.mkdir()
-    fill(folder)
-    return folder
+    return make(tmp_path / "made")

@@ -38,6 +38,13 @@ def fill(folder: Path) -> None:
     write_manifest(folder, CONTENT)
 
 
+def make(folder: Path) -> Path:
+    """Make a folder that is a bundle."""
+    folder.mkdir()
+    fill(folder)
+    return folder
+
+
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change the manifest of a bundle."""
     path = folder / "bundle.json"
