@@ -9,7 +9,6 @@ ONNX Runtime's headers and the other C++ libraries are on the disk before. Write
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import tempfile
@@ -20,17 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import tutorials
-from common import TOOLS, environment, write_results
-from triton_server import TritonServer, make_backends, running
+from capabilities import fetched
+from common import environment, write_results
+from cpp_project import onnxruntime_release
 
 ROOT = Path(__file__).parents[1]
 Steps = list[dict[str, Any]]
-
-
-def fetched(tool: str) -> Path:
-    """Return what a tool fetches."""
-    done = subprocess.run(["python", TOOLS / tool], check=True, capture_output=True, text=True)
-    return Path(done.stdout.splitlines()[-1])
 
 
 def clone_and_demo(work: Path) -> Steps:
@@ -67,30 +61,15 @@ def follow(
 
 def to_triton(work: Path) -> Steps:
     """The tutorial on Triton."""
-    installed = fetched("fetch_triton.py")
-    with ExitStack() as stack:
-
-        def start() -> Mapping[str, str]:
-            backends = make_backends(installed, work / "backends")
-            server = TritonServer(installed, backends, [work / "triton/out/triton"], work)
-            stack.enter_context(running(server))
-            address = f"check.py --url http://127.0.0.1:{server.http}"
-            return {"localhost:8001": f"127.0.0.1:{server.grpc}", "check.py": address}
-
+    with ExitStack() as servers:
+        start = tutorials.triton_start(fetched("fetch_triton.py", "tritonserver"), work / "triton", work, servers)
         return follow("triton", work, None, start)
 
 
 def to_cpp(work: Path) -> Steps:
     """The tutorial on a camera in C++."""
-    usr = fetched("fetch_cpp_libraries.py") / "usr"
-    root = work / "onnxruntime"
-    (root / "lib").mkdir(parents=True)
-    spec = importlib.util.find_spec("onnxruntime")
-    assert spec is not None and spec.origin is not None
-    (library,) = Path(spec.origin).parent.glob("capi/libonnxruntime.so.1*")
-    for name in ("libonnxruntime.so.1", "libonnxruntime.so"):
-        (root / "lib" / name).symlink_to(library)
-    (root / "include").symlink_to(usr / "include/onnxruntime")
+    usr = fetched("fetch_cpp_libraries.py", "cpp") / "usr"
+    root = onnxruntime_release(work / "onnxruntime", usr)
     given = f"-DCMAKE_PREFIX_PATH='{usr}' -DONNXRUNTIME_ROOT='{root}'"
     return follow("camera", work, {"-DONNXRUNTIME_ROOT=/path/to/onnxruntime": given})
 

@@ -31,9 +31,10 @@ from vivit_export.records import JsonObject, to_json
 from vivit_export.runtime.bench.nvidia_smi import gpu_model
 from vivit_export.runtime.select import ORDER, open_session
 from vivit_export.runtime.session.device import cpu
+from vivit_export.runtime.session.int8_products import VNNI
 
 _SECONDS = 120
-_INSTRUCTIONS = {"VNNI": ("avx512_vnni", "avx_vnni"), "bf16": ("avx512_bf16", "amx_bf16"), "AMX": ("amx_tile",)}
+_INSTRUCTIONS = {"VNNI": VNNI, "bf16": ("avx512_bf16", "amx_bf16"), "AMX": ("amx_tile",)}
 
 
 @dataclass(frozen=True, slots=True)

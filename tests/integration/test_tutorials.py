@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,7 +10,6 @@ import pytest
 import tutorials
 from bundles import need
 from capabilities import fetched
-from triton_server import TritonServer, make_backends, running
 
 PAGES = {page.stem: page for page in sorted(tutorials.FOLDER.glob("*.md")) if page.stem != "index"}
 ELSEWHERE = {"camera": "cpp/test_tutorial_camera.py"}
@@ -32,19 +31,9 @@ def servers() -> Iterator[ExitStack]:
 def test_the_tutorial_on_triton_works(tmp_path: Path, servers: ExitStack, preloaded: Path) -> None:
     """With the stand-in for its back ends."""
     need("torch", "onnxruntime", "tritonclient")
-    installed = fetched("fetch_triton.py", "tritonserver")
     home = tmp_path / "work"
     home.mkdir()
-
-    def start() -> Mapping[str, str]:
-        backends = make_backends(installed, tmp_path / "backends")
-        server = TritonServer(installed, backends, [home / "out/triton"], tmp_path)
-        servers.enter_context(running(server))
-        return {
-            "localhost:8001": f"127.0.0.1:{server.grpc}",
-            "check.py": f"check.py --url http://127.0.0.1:{server.http}",
-        }
-
+    start = tutorials.triton_start(fetched("fetch_triton.py", "tritonserver"), home, tmp_path, servers)
     printed = tutorials.follow(PAGES["triton"], home, start_server=start, commands=preloaded)
     assert printed.count('"label": "up"') + printed.count("up ") >= 2
 

@@ -6,6 +6,7 @@ The fixtures are in ``tests/integration/cpp/conftest.py``.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -29,6 +30,18 @@ def run(*command: str | Path, timeout: float = 300, **options: Any) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)
     assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return str(done.stdout)
+
+
+def onnxruntime_release(root: Path, usr: Path) -> Path:
+    """Make a folder like an unpacked release of ONNX Runtime: Debian's headers and the wheel's own library."""
+    spec = importlib.util.find_spec("onnxruntime")
+    assert spec is not None and spec.origin is not None
+    (library,) = Path(spec.origin).parent.glob("capi/libonnxruntime.so.1*")
+    (root / "lib").mkdir(parents=True)
+    (root / "lib/libonnxruntime.so.1").symlink_to(library)
+    (root / "lib/libonnxruntime.so").symlink_to("libonnxruntime.so.1")
+    (root / "include").symlink_to(usr / "include/onnxruntime")
+    return root
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,6 +100,26 @@ def follow(
         elif block.language == "text":
             _compare(block.text, printed[-1])
     return "".join(printed)
+
+
+def triton_start(installed: Path, home: Path, work: Path, servers: ExitStack) -> Callable[[], Mapping[str, str]]:
+    """What starts the server of the tutorial on Triton, with the stand-in for its back ends.
+
+    Args:
+        installed: a tritonserver.
+        home: where the tutorial is followed.
+        work: for what the server needs.
+        servers: ends it.
+    """
+    from triton_server import TritonServer, make_backends, running
+
+    def start() -> Mapping[str, str]:
+        server = TritonServer(installed, make_backends(installed, work / "backends"), [home / "out/triton"], work)
+        servers.enter_context(running(server))
+        address = f"check.py --url http://127.0.0.1:{server.http}"
+        return {"localhost:8001": f"127.0.0.1:{server.grpc}", "check.py": address}
+
+    return start
 
 
 def _compare(shown: str, printed: str) -> None:

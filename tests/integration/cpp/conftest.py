@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from bundles import Bundles, add_plan
 from capabilities import fetched, missing
-from cpp_project import BUILD_SECONDS, TESTS, Cpp, Libav, Libraries, run, write_y4m
+from cpp_project import BUILD_SECONDS, TESTS, Cpp, Libav, Libraries, onnxruntime_release, run, write_y4m
 from filelock import FileLock
 from shared import shared_folder
 
@@ -31,21 +30,7 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Libraries:
     if lacking := [tool for tool in ("cmake", "g++", "make") if shutil.which(tool) is None]:
         missing("cpp", f"{', '.join(lacking)} is not installed")
     usr = fetched("fetch_cpp_libraries.py", "cpp") / "usr"
-    return Libraries(usr, _onnxruntime_root(tmp_path_factory, usr))
-
-
-def _onnxruntime_root(tmp_path_factory: pytest.TempPathFactory, usr: Path) -> Path:
-    """A folder like an unpacked release of ONNX Runtime: Debian's headers and the wheel's own library."""
-    root = tmp_path_factory.mktemp("onnxruntime")
-    spec = importlib.util.find_spec("onnxruntime")
-    assert spec is not None
-    assert spec.origin is not None
-    (library,) = Path(spec.origin).parent.glob("capi/libonnxruntime.so.1*")
-    (root / "lib").mkdir()
-    (root / "lib/libonnxruntime.so.1").symlink_to(library)
-    (root / "lib/libonnxruntime.so").symlink_to("libonnxruntime.so.1")
-    (root / "include").symlink_to(usr / "include/onnxruntime")
-    return root
+    return Libraries(usr, onnxruntime_release(tmp_path_factory.mktemp("onnxruntime"), usr))
 
 
 @pytest.fixture(scope="session")

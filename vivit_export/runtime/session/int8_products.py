@@ -30,6 +30,8 @@ from vivit_export.runtime.session.multi_head_attention import used_nodes
 _DOMAIN = "com.microsoft"
 _ZERO = "unsigned_zero_point"
 _CPU_INFO = Path("/proc/cpuinfo")
+VNNI = ("avx512_vnni", "avx_vnni")
+"""What Linux calls the instructions that multiply bytes without saturation."""
 
 
 def has_vnni() -> bool:
@@ -38,7 +40,7 @@ def has_vnni() -> bool:
         flags = _CPU_INFO.read_text(encoding="ascii", errors="replace")
     except OSError:
         return False
-    return "avx512_vnni" in flags or "avx_vnni" in flags
+    return any(name in flags for name in VNNI)
 
 
 def saturates() -> bool:
