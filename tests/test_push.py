@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 from hub_server import Hub, Repository, files_of
+from made_keys import write_pair
 from small_bundle import CONTENT, make
 
+import vivit_export as ve
 from vivit_export.bundle import MANIFEST, read_bundle, write_manifest
-from vivit_export.errors import BundleError, OutputError, UsageError
+from vivit_export.errors import BundleError, OutputError, SignatureError, UsageError
 from vivit_export.progress import Silent
 from vivit_export.push import CARD, pull, push
 
@@ -62,10 +64,13 @@ def test_a_large_file_goes_over_lfs(hub: Hub, bundle: Path, tmp_path: Path) -> N
 
 
 def test_a_signature_comes_along(hub: Hub, bundle: Path, tmp_path: Path) -> None:
-    (bundle / "model.sig").write_bytes(b"signature")
+    private, public = write_pair(tmp_path)
+    ve.sign_bundle(bundle, private)
     push(bundle, "me/demo")
     pull("hf://me/demo", tmp_path / "back")
-    assert (tmp_path / "back/model.sig").read_bytes() == b"signature"
+    assert ve.verify_bundle(tmp_path / "back", public).key == ve.verify_bundle("hf://me/demo", public).key
+    with pytest.raises(SignatureError):
+        ve.verify_bundle("hf://me/demo", write_pair(tmp_path, "stranger")[1])
     (bundle / "model.sig").unlink()
     assert push(bundle, "me/demo").removed == ("model.sig",)
 
@@ -178,6 +183,36 @@ def test_a_damaged_bundle_is_not_pushed(hub: Hub, bundle: Path) -> None:
     with pytest.raises(BundleError, match=r"is not the file that bundle\.json describes"):
         push(bundle, "me/demo")
     assert not hub.repositories
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_what_is_no_signature_is_not_published(hub: Hub, bundle: Path, tmp_path: Path, kind: str) -> None:
+    """A bundle of somebody else may hold a link to a secret of its user."""
+    secret = tmp_path / "id_rsa"
+    secret.write_text('{"secret": 1}')
+    if kind == "link":
+        (bundle / "model.sig").symlink_to(secret)
+    else:
+        (bundle / "model.sig").write_bytes(b"\xff")
+    with pytest.raises(SignatureError):
+        push(bundle, "me/demo")
+    assert not hub.repositories
+
+
+def test_a_bundle_that_lists_a_readme_keeps_it(hub: Hub, bundle: Path) -> None:
+    (bundle / CARD).write_text("mine")
+    write_manifest(bundle, CONTENT)
+    push(bundle, "me/demo")
+    push(bundle, "me/demo")
+    assert hub.repositories["me/demo"].files[CARD] == b"mine"
+
+
+def test_a_name_that_no_repository_can_have(hub: Hub, bundle: Path) -> None:
+    (bundle / ".git").mkdir()
+    (bundle / ".git/config").write_text("x")
+    write_manifest(bundle, CONTENT)
+    with pytest.raises(OutputError, match=r"^hf://me/demo@main is refused by the hub's client: Invalid .*\.git"):
+        push(bundle, "me/demo")
 
 
 def test_a_bundle_that_changes_meanwhile_is_not_pushed(hub: Hub, bundle: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from vivit_export.errors import BundleError, InputError, OutputError, UsageError
 from vivit_export.files import refusals
 from vivit_export.packages import naming_the_extra
+from vivit_export.printing import one_line
 from vivit_export.records import shown
 
 SCHEME = "hf://"
@@ -182,6 +183,8 @@ def hub_faults(address: HubAddress, kind: type[InputError], name: str | None = N
             raise kind(f"the hub refuses {address} with status {status}; set HF_TOKEN to a token that allows it") from e
         if status in (409, 412):
             raise kind(f"{address} was changed meanwhile; run again") from e
+        if status is None and isinstance(e, ValueError):  # a name that a repository cannot have
+            raise kind(f"{address} is refused by the hub's client: {one_line(str(e))}") from e
         if isinstance(e, OSError) and e.errno is not None:
             with refusals(Path(constants.HF_HUB_CACHE), any_reason=True):
                 raise

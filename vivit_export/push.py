@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,8 @@ from vivit_export import bundle as bundles
 from vivit_export.bundle import GOLDEN, MANIFEST, SIGNATURE, Bundle, read_bundle
 from vivit_export.bundle.parsing import parse_manifest
 from vivit_export.bundle.reading import fetch
+from vivit_export.bundle.signatures.envelope import parse_envelope
+from vivit_export.bundle.signatures.verify import read_signature
 from vivit_export.bundle.writing import is_signed
 from vivit_export.deploy.listing import copy_bundle
 from vivit_export.errors import BundleError, OutputError, UsageError, counted, option
@@ -94,25 +96,27 @@ def push(
         BundleError: the bundle is damaged, or was changed meanwhile.
         UsageError: the repository, the branch or the license has no such name.
         OutputError: the hub refuses or cannot be reached, a file of others is in the way, or the repository was changed
-            meanwhile; nothing there has changed.
+            meanwhile; no commit was made.
         MissingDependencyError: the extra ``hub`` is not installed.
     """
     progress = progress if progress is not None else default_progress()
     address = _target(repo, branch)
     with progress.stage("verify the bundle"):
         found = read_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
+        signature = _signature(found)
         text = card(found, license_id=license_id, place=f"{SCHEME}{address.repo}")
     with progress.stage(f"look at {SCHEME}{address.repo}"), hub_faults(address, OutputError):
         there = _Repository.of(address, private=private)
-    own = {MANIFEST, *found.manifest.files, *((SIGNATURE,) if is_signed(found.path) else ())}
+    own = {MANIFEST, *found.manifest.files, *((SIGNATURE,) if signature else ())}
     there.require_free(own)
+    written = text.encode() if with_card and there.takes_our_card and CARD not in own else None
     if with_card and not there.takes_our_card:
         progress.note(f"{CARD} of {address.repo} was not written by vivit-export, so it is left as it is")
     if GOLDEN in found.manifest.files:
         progress.note(f"{GOLDEN} holds frames of the clips that the bundle was checked on; they are published too")
     sent = f"send {counted(len(own), 'files')}, {found.size_bytes / 1e6:.1f} MB"
     with progress.stage(sent), hub_faults(address, OutputError):
-        operations = list(_additions(found, own, text if with_card and there.takes_our_card else None))
+        operations = list(_additions(found, {SIGNATURE: signature, CARD: written}))
         return there.commit(operations, own, message or f"Bundle of {found.manifest.model.id}", pull_request)
 
 
@@ -152,7 +156,6 @@ class _Repository:
 
     Attributes:
         address: with the branch.
-        address: with the branch.
         head: commit of the branch.
         names: all files.
         bundle: those of the bundle there.
@@ -170,7 +173,6 @@ class _Repository:
         from huggingface_hub.errors import RepositoryNotFoundError
 
         api = _client()
-
         try:
             info = api.model_info(address.repo, revision=address.revision)
         except RepositoryNotFoundError:
@@ -238,17 +240,28 @@ def _target(repo: str, branch: str) -> HubAddress:
     return address.at(branch)
 
 
-def _additions(found: Bundle, own: set[str], card_text: str | None) -> Iterator[CommitOperationAdd]:
-    """Yield what to send; small files from memory, as they were verified."""
+def _signature(found: Bundle) -> bytes | None:
+    """Return the bytes of a bundle's signature, if it has one; no hash vouches for them, so they must be nothing else.
+
+    Raises:
+        SignatureError: they are something else, such as what a link leads to.
+    """
+    data = read_signature(found.path)
+    if data is not None:
+        parse_envelope(data, found.path / SIGNATURE)
+    return data
+
+
+def _additions(found: Bundle, more: Mapping[str, bytes | None]) -> Iterator[CommitOperationAdd]:
+    """Yield what to send: the files that the bundle lists, as they were verified, and others, if there are any."""
     from huggingface_hub import CommitOperationAdd
 
     expected = {MANIFEST: found.manifest_sha256, **{name: file.sha256 for name, file in found.manifest.files.items()}}
-    for name in sorted(own):
+    for name, sha256 in sorted(expected.items()):
         path = found.path / name
-        small = path.stat().st_size <= _MOST_IN_MEMORY
-        addition = CommitOperationAdd(name, path.read_bytes() if small else path)
-        if expected.get(name) not in (None, addition.upload_info.sha256.hex()):
+        in_memory = path.stat().st_size <= _MOST_IN_MEMORY
+        addition = CommitOperationAdd(name, path.read_bytes() if in_memory else path)
+        if addition.upload_info.sha256.hex() != sha256:
             raise BundleError(f"{path} changed since it was verified; push a bundle that nobody writes to")
         yield addition
-    if card_text is not None:
-        yield CommitOperationAdd(CARD, card_text.encode())
+    yield from (CommitOperationAdd(name, content) for name, content in more.items() if content is not None)

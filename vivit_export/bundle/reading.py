@@ -162,7 +162,7 @@ def read_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
         UsageError: it is not a path, and not an address.
         MissingDependencyError: it is an address, and the extra ``hub`` is not installed.
     """
-    folder = fetch(parse_hub_address(str(path))) if is_hub_address(path) else as_path(path, "bundle")
+    folder = folder_of(path)
     try:
         found = read_without_files(folder)
         for name, file in found.manifest.files.items():
@@ -170,6 +170,15 @@ def read_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
     except OSError as e:
         raise _unreadable(folder, e) from e
     return found
+
+
+def folder_of(bundle: str | Path) -> Path:
+    """Return the folder of a bundle; one on the hub is downloaded (`fetch`).
+
+    Raises:
+        BundleError, OutputError, UsageError, MissingDependencyError: see `read_bundle`.
+    """
+    return fetch(parse_hub_address(str(bundle))) if is_hub_address(bundle) else as_path(bundle, "bundle")
 
 
 def fetch(address: HubAddress, progress: Progress | None = None) -> Path:
@@ -189,7 +198,10 @@ def fetch(address: HubAddress, progress: Progress | None = None) -> Path:
     path = download(address, MANIFEST, MOST_MANIFEST_BYTES)
     folder = path.parent
     commit = address.at(folder.name)
-    files = parse_manifest(_read_manifest(folder), path).files
+    try:
+        files = parse_manifest(_read_manifest(folder), path).files
+    except OSError as e:
+        raise _unreadable(path, e) from e
     with (progress or Silent()).counting(f"download {address}", len(files), "files") as advance:
         for name, file in files.items():
             download(commit, name, file.size)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vivit_export.bundle.names import MANIFEST, SIGNATURE
-from vivit_export.bundle.reading import Bundle, read_bundle
+from vivit_export.bundle.reading import Bundle, folder_of, read_bundle
 from vivit_export.bundle.signatures.envelope import Envelope, envelope_text, signed_bytes
 from vivit_export.bundle.signatures.statement import statement_bytes
 from vivit_export.bundle.signatures.trust import Files, Trust, trust_of, trust_of_environment
@@ -139,7 +139,7 @@ def verify_bundle(
     trust = trust_of(require_signature, identity) or trust_of_environment()
     if trust is None:
         raise UsageError(f"{option('require_signature')} says whom you trust; name a public key or certificates")
-    return verify_whole(bundle.path if isinstance(bundle, Bundle) else as_path(bundle, "bundle"), trust)
+    return verify_whole(bundle.path if isinstance(bundle, Bundle) else folder_of(bundle), trust)
 
 
 def verify_whole(folder: Path, trust: Trust) -> Signer:
