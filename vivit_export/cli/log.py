@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 import click
 
@@ -20,6 +20,11 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 _PACKAGE = "vivit_export"
 _LOG = logging.getLogger(__name__)
 _LEVEL_WIDTH = len("WARNING")
+
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[IO[str]]
+else:  # Python 3.10 cannot subscript it
+    _StreamHandler = logging.StreamHandler
 
 
 class _Lines(logging.Formatter):
@@ -39,7 +44,7 @@ class _Lines(logging.Formatter):
         return text
 
 
-class _Handler(logging.StreamHandler[IO[str]]):
+class _Handler(_StreamHandler):
     """Writes until that fails, and then lets the command go on without its log.
 
     Attributes:
