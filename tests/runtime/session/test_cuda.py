@@ -30,6 +30,19 @@ def test_a_gpu_that_is_not_there(fake: FakeCuda, gpu: int) -> None:
         Cuda(gpu, "gpu")
 
 
+def test_without_a_driver_an_older_cuda_python_raises(fake: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """12.8, where newer ones return a status."""
+
+    def refuse() -> None:
+        raise RuntimeError('Function "cuInit" not found')
+
+    monkeypatch.setattr(fake, "cudaGetDeviceCount", refuse)
+    with pytest.raises(
+        EnvironmentFault, match=r'^no NVIDIA GPU can be used here \(Function "cuInit" not found\); check '
+    ):
+        Cuda(0, "gpu")
+
+
 def test_without_cuda_python_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
     with pytest.raises(MissingDependencyError, match=r'pip install "vivit-export\[rtx\]"'):

@@ -16,6 +16,12 @@ from vivit_export.packages import raise_if_interrupted
 from vivit_export.runtime.session.device import Device, gpu_driver
 
 
+def _no_gpu(why: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"no NVIDIA GPU can be used here ({why}); check that nvidia-smi lists it and that the driver is new enough"
+    )
+
+
 class Cuda:
     """The CUDA runtime, and one GPU of it.
 
@@ -41,12 +47,12 @@ class Cuda:
                 f'cuda-python is not installed; install it with: pip install "vivit-export[{extra}]"'
             ) from e
         # This call comes first: without a working driver, TensorRT crashes or returns unusable objects.
-        status, count = self.rt.cudaGetDeviceCount()
+        try:
+            status, count = self.rt.cudaGetDeviceCount()
+        except RuntimeError as e:  # how cuda-python 12.8 says that there is no libcuda
+            raise _no_gpu(str(e)) from e
         if int(status) or not count:
-            raise EnvironmentFault(
-                f"no NVIDIA GPU can be used here ({self._name(status) if int(status) else 'none is visible'}); "
-                "check that nvidia-smi lists it and that the driver is new enough"
-            )
+            raise _no_gpu(self._name(status) if int(status) else "none is visible")
         if gpu >= count:
             raise EnvironmentFault(f"there is no GPU {gpu}: this machine has {count}, counted from 0")
         self.gpu = gpu
