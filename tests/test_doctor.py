@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from bundles import Bundles, need
-from click.testing import CliRunner
+from command_line import runner
 
 from vivit_export import doctor
 from vivit_export.cli import vivit
@@ -100,12 +100,12 @@ def test_settings_are_named_without_their_values(monkeypatch: pytest.MonkeyPatch
 def test_the_command_ends_with_7_if_nothing_runs_the_bundle(bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = str(bundles.demo().path)
     monkeypatch.setattr(doctor, "_tried", lambda _engine: None)
-    done = CliRunner().invoke(vivit, ["doctor", bundle, "--json"])
+    done = runner().invoke(vivit, ["doctor", bundle, "--json"])
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
     assert told["machine"]["python"] and {"what", "reason", "by"} == told["abilities"][0].keys()
     assert {engine["what"] for engine in told["engines"]} >= {"onnxruntime-cpu", "tensorrt"}
     monkeypatch.setattr(doctor, "ORDER", ("tensorrt",))
-    done = CliRunner().invoke(vivit, ["doctor", bundle])
+    done = runner().invoke(vivit, ["doctor", bundle])
     assert done.exit_code == 7
     assert "  no   tensorrt " in done.stdout and "no engine can run" in done.stderr

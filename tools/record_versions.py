@@ -26,7 +26,7 @@ from vivit_export.precision import Precision
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "benchmarks/results/versions.json"
 SERVING = ("av", "click", "numpy", "onnx", "pillow", "rich", "safetensors", "onnxruntime", "openvino", "tritonclient",
-           "cryptography", "aiohttp", "jinja2", "tensorrt-rtx", "ray", "pyarrow")  # fmt: skip
+           "cryptography", "aiohttp", "jinja2", "tensorrt-rtx", "ray", "pyarrow", "huggingface-hub")  # fmt: skip
 EXPORT = ("torch", "transformers", "onnx-ir", "onnxscript", "onnx", "onnxruntime", "tensorrt-rtx", "numpy")
 TRACE_TESTS = ("tests/export/graph/test_trace.py", "tests/export/checkpoint/test_weights.py")
 PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import CliRunner
+from command_line import runner
 from headless_bundle import CHECKS, ENGINE, headless
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -120,10 +120,10 @@ def test_a_license_is_a_plain_name(name: str) -> None:
 
 def test_the_command_writes_outside_of_the_bundle_only(tmp_path: Path) -> None:
     bundle, target = make_bundle(tmp_path / "out"), tmp_path / "README.md"
-    inside = CliRunner().invoke(command, [str(bundle.path), "-o", str(bundle.path / "README.md")])
+    inside = runner().invoke(command, [str(bundle.path), "-o", str(bundle.path / "README.md")])
     assert inside.exit_code != 0 and not (bundle.path / "README.md").exists()
-    assert CliRunner().invoke(command, [str(bundle.path), "-o", str(target)]).exit_code == 0
+    assert runner().invoke(command, [str(bundle.path), "-o", str(target)]).exit_code == 0
     assert target.read_text(encoding="utf-8") == card(bundle)
-    assert CliRunner().invoke(command, [str(bundle.path), "-o", str(target)]).exit_code != 0
-    assert json.loads(CliRunner().invoke(command, [str(bundle.path), "--json"]).stdout)["card"] == card(bundle)
-    assert CliRunner().invoke(command, [str(bundle.path)]).stdout.rstrip() == card(bundle).rstrip()
+    assert runner().invoke(command, [str(bundle.path), "-o", str(target)]).exit_code != 0
+    assert json.loads(runner().invoke(command, [str(bundle.path), "--json"]).stdout)["card"] == card(bundle)
+    assert runner().invoke(command, [str(bundle.path)]).stdout.rstrip() == card(bundle).rstrip()
