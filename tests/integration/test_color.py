@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from bundles import add_plan
 from console import BIN, Exported, console
 from small_bundle import make
 
@@ -80,6 +81,8 @@ def test_a_shell_completes_the_engines_of_the_bundle(made: Path) -> None:
     assert "rtx" in completed("predict", made, "video.mp4", "--engine", "r")
     assert completed("bench", made, "--engine", "onnxruntime-") == ["onnxruntime-cuda", "onnxruntime-cpu"]
     assert completed("inspect", made, "--engine", "") == ["rtx"]
+    add_plan(made, "tensorrt-rtx", b"plan")  # as it is named by default
+    assert completed("inspect", made, "--engine", "") == ["rtx", "tensorrt-rtx"]
     assert completed("bench", made, "--against", "sdpa") == ["sdpa", "sdpa-fp16", "sdpa-bf16"]
 
 

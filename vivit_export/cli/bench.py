@@ -9,7 +9,7 @@ import click
 
 from vivit_export.choices import CpuPrecision
 from vivit_export.cli.command import Command
-from vivit_export.cli.completion import engines, pytorch_modes
+from vivit_export.cli.completion import engines, pytorch_kinds
 from vivit_export.cli.options import device_options, output_options
 from vivit_export.cli.show import (
     show_json,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     "--against",
     multiple=True,
     metavar="KIND",
-    shell_complete=pytorch_modes,
+    shell_complete=pytorch_kinds,
     help="PyTorch mode to time too: eager, sdpa or compile, or one with -fp16 or -bf16.",
 )
 @click.option("--checkpoint", metavar="MODEL", help="Checkpoint that BUNDLE was exported from, for --against.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,37 +10,38 @@ from click.shell_completion import CompletionItem
 
 from vivit_export.hub import is_hub_address
 
-_SUFFIXES = ("", "-fp16", "-bf16")
-
 
 def engines(context: click.Context, _param: click.Parameter, typed: str) -> list[CompletionItem]:
-    """Complete the name of an engine: those of every bundle, and those that were compiled for this one."""
-    from vivit_export.errors import VivitExportError
-    from vivit_export.runtime.select import ORDER
+    """Complete the name of an engine: those that were compiled for this bundle, and those of every bundle."""
+    from vivit_export.runtime.select import ENGINE_NAMES
 
-    compiled: Iterable[str] = ()
+    return _matching((*_compiled(context), *ENGINE_NAMES), typed)
+
+
+def compiled_engines(context: click.Context, _param: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Complete the name of an engine that was compiled for the bundle."""
+    return _matching(_compiled(context), typed)
+
+
+def pytorch_kinds(_context: click.Context, _param: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Complete a mode of PyTorch to time."""
+    from vivit_export.runtime.bench.report import PYTORCH_KINDS
+
+    return _matching(PYTORCH_KINDS, typed)
+
+
+def _compiled(context: click.Context) -> Iterable[str]:
+    from vivit_export.bundle.reading import read_manifest
+    from vivit_export.errors import VivitExportError
+
     # While the last option lacks its value, click has parsed nothing.
     bundle = context.params.get("bundle") or next((word for word in context.args if not word.startswith("-")), None)
-    if isinstance(bundle, (str, Path)) and not is_hub_address(bundle):
-        from vivit_export.bundle.reading import read_manifest
-
-        with contextlib.suppress(VivitExportError, OSError):  # who is typing is not told of a damaged bundle
-            compiled = read_manifest(Path(bundle)).engines
-    return _matching((*compiled, *ORDER, "onnxruntime"), typed)
-
-
-def compiled_engines(context: click.Context, param: click.Parameter, typed: str) -> list[CompletionItem]:
-    """Complete the name of an engine that was compiled for the bundle."""
-    from vivit_export.runtime.select import ORDER
-
-    return [item for item in engines(context, param, typed) if item.value not in (*ORDER, "onnxruntime")]
-
-
-def pytorch_modes(_context: click.Context, _param: click.Parameter, typed: str) -> list[CompletionItem]:
-    """Complete a mode of PyTorch to time."""
-    from vivit_export.runtime.bench.report import PYTORCH_MODES
-
-    return _matching([f"{mode}{suffix}" for mode in PYTORCH_MODES for suffix in _SUFFIXES], typed)
+    if not isinstance(bundle, (str, Path)) or is_hub_address(bundle):
+        return ()
+    try:
+        return read_manifest(Path(bundle)).engines
+    except (VivitExportError, OSError):  # who is typing is not told of a damaged bundle
+        return ()
 
 
 def _matching(names: Iterable[str], typed: str) -> list[CompletionItem]:

@@ -34,6 +34,8 @@ Runtime uses a third to a half less memory beyond the weights (``benchmarks/resu
 
 CPU_ENGINES = frozenset({"openvino", "onnxruntime-cpu"})
 _ALIASES = {"onnxruntime": ("onnxruntime-cuda", "onnxruntime-cpu")}
+ENGINE_NAMES = (*ORDER, *_ALIASES)
+"""What ``prefer`` may be with every bundle."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -199,7 +201,7 @@ def _read_preference(bundle: Bundle, prefer: str | None) -> tuple[tuple[str, ...
         return (prefer,), None
     if prefer in _ALIASES:
         return _ALIASES[prefer], None
-    known = ", ".join(dict.fromkeys([*ORDER, *_ALIASES, *bundle.engines]))
+    known = ", ".join(dict.fromkeys([*ENGINE_NAMES, *bundle.engines]))
     raise UsageError(f"engine {prefer!r} is unknown; use one of {known}")
 
 

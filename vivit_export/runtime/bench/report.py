@@ -14,8 +14,10 @@ from vivit_export.printing import html_table
 from vivit_export.records import JsonObject, to_json
 
 EXCLUDED = "loading, warm-up, video decoding and preprocessing (those are under steps)"
-PYTORCH_MODES = ("eager", "sdpa", "compile")
+_MODES = ("eager", "sdpa", "compile")
 _PRECISIONS = tuple(p for p in Precision if not p.quantized)  # PyTorch has them all
+PYTORCH_KINDS = tuple(mode + ("" if p is Precision.FP32 else f"-{p}") for mode in _MODES for p in _PRECISIONS)
+"""What `parse_kind` takes, as people write it."""
 _PERCENTILES = (50, 90, 95, 99)
 
 
@@ -167,7 +169,7 @@ def parse_kind(kind: str) -> tuple[str, Precision, bool]:
     """
     name, _, wanted = kind.partition("-")
     precision = wanted or Precision.FP32
-    if name not in PYTORCH_MODES or precision not in _PRECISIONS:
+    if name not in _MODES or precision not in _PRECISIONS:
         raise UsageError(
             f"{option('against', repr(kind))} is not eager, sdpa or compile, optionally followed by -fp16 or -bf16"
         )
