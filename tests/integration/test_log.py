@@ -47,6 +47,7 @@ def test_levels(demo_export: Exported, cli: Cli) -> None:
     for level, there in (("debug", {"DEBUG", "INFO"}), ("info", {"INFO"}), ("warning", set())):
         done = cli("predict", demo_export.bundle, LEFT, "-q", "--log-level", level)
         assert levels(done.stderr) == there, level
+        assert not logging.getLogger("vivit_export.progress").isEnabledFor(logging.DEBUG)  # as before
 
 
 def test_a_failure_is_logged_with_its_sentence_and_for_debugging_with_its_place(cli: Cli, tmp_path: Path) -> None:

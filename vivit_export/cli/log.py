@@ -85,7 +85,8 @@ def start_log(level: LogLevel, file: Path | None) -> None:
     def end() -> None:
         _LOG.info("%s ends", context.command_path)
         logger.removeHandler(handler)
-        logger.level, logger.propagate = before
+        logger.setLevel(before[0])  # which also forgets what was decided at the other level
+        logger.propagate = before[1]
         if file is not None:
             with contextlib.suppress(OSError):
                 stream.close()
