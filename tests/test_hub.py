@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from bundles import need
 from command_line import Cli, error_of
-from console import Exported
-from hub_server import Hub, Repository, files_of, running_hub
+from console import Exported, files_of
+from hub_server import Hub, Repository, running_hub
 from hypothesis import given
 from hypothesis import strategies as st
 from made_keys import write_pair

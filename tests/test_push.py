@@ -6,24 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
-from hub_server import Hub, Repository, files_of
+from console import files_of
+from hub_server import Hub, Repository
 from made_keys import write_pair
+from noted import Noted
 from small_bundle import CONTENT, make
 
 import vivit_export as ve
 from vivit_export.bundle import MANIFEST, read_bundle, write_manifest
 from vivit_export.errors import BundleError, OutputError, SignatureError, UsageError
-from vivit_export.progress import Silent
 from vivit_export.push import CARD, pull, push
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        super().__init__()
-        self.told: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.told.append(text)
 
 
 @pytest.fixture
@@ -32,7 +24,7 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def test_what_is_pushed_comes_back_byte_for_byte(hub: Hub, bundle: Path, tmp_path: Path) -> None:
-    notes = Notes()
+    notes = Noted()
     done = push(bundle, "me/demo", license_id="mit", progress=notes)
     repository = hub.repositories["me/demo"]
     assert {n: c for n, c in repository.files.items() if n not in (".gitattributes", CARD)} == files_of(bundle)
@@ -42,7 +34,7 @@ def test_what_is_pushed_comes_back_byte_for_byte(hub: Hub, bundle: Path, tmp_pat
     assert not done.removed
     assert done.address.is_pinned
     assert repr(done) == f"<Pushed hf://me/demo@{repository.refs['main']}>"
-    assert notes.told == [
+    assert notes.notes == [
         "golden.safetensors holds frames of the clips that the bundle was checked on; they are published too"
     ]
 
@@ -97,10 +89,10 @@ def test_the_same_bundle_makes_no_commit(hub: Hub, bundle: Path) -> None:
 def test_a_card_of_somebody_else_stays(hub: Hub, bundle: Path) -> None:
     repository = hub.repositories["me/demo"] = Repository()
     repository.commit({CARD: b"---\ntags: x\n---\n# Mine\n\nlibrary_name: vivit-export\n"})
-    notes = Notes()
+    notes = Noted()
     push(bundle, "me/demo", progress=notes)
     assert repository.files[CARD].startswith(b"---\ntags: x")
-    assert notes.told[0] == "README.md of me/demo was not written by vivit-export, so it is left as it is"
+    assert notes.notes[0] == "README.md of me/demo was not written by vivit-export, so it is left as it is"
 
 
 def test_without_a_card(hub: Hub, bundle: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from bundles import Bundles, need
+from noted import Noted
 
 import vivit_export as ve
 import vivit_export.export.best_precision as best_precision
@@ -24,21 +25,12 @@ from vivit_export.export.candidates import candidates_folder
 from vivit_export.export.contest import Contest
 from vivit_export.export.options import ExportOptions
 from vivit_export.precision import Precision
-from vivit_export.progress import Progress, Silent
+from vivit_export.progress import Progress
 from vivit_export.runtime.bench.run import this_machine
 
 FP8, INT8, FP16, BF16, FP32 = (Precision(name) for name in ("fp8", "int8", "fp16", "bf16", "fp32"))
 EXPORT = pipeline._export
 TIMES = {FP8: 5.0, INT8: 2.0, FP16: 3.0, BF16: 4.0, FP32: 9.0}
-
-
-class Remarks(Silent):
-    def __init__(self) -> None:
-        super().__init__()
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 class Exports:
@@ -122,7 +114,7 @@ def test_where_none_passes_nothing_is_written(exports: Exports, tmp_path: Path) 
 def test_an_interrupted_search_continues_where_it_was(exports: Exports, tmp_path: Path) -> None:
     target = tmp_path / "best"
     exports.failures = {FP8: DriftError("too far off"), FP16: KeyboardInterrupt()}
-    remarks = Remarks()
+    remarks = Noted()
     with pytest.raises(KeyboardInterrupt):
         search(target, remarks)
     assert exports.done == [FP8, INT8, FP16] and not target.exists()

@@ -26,6 +26,11 @@ def tree(folder: Path) -> Tree:
     return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
 
 
+def files_of(folder: Path) -> dict[str, bytes]:
+    """The files of a `tree`."""
+    return {name: data for name, data in tree(folder).items() if data is not None}
+
+
 def console(
     command: str | Path, *arguments: str | Path, cwd: Path, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
