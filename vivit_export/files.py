@@ -20,6 +20,9 @@ from typing import Any, BinaryIO
 from vivit_export import atomic, leftovers
 from vivit_export.errors import OutputError, UsageError, option
 
+HUB_SCHEME = "hf://"
+"""How an address of the hub begins, which is no path."""
+
 
 @contextmanager
 def replacing(path: Path, *, new: bool = False) -> Iterator[Path]:
@@ -223,7 +226,7 @@ def as_path(value: object, name: str) -> Path:
         UsageError: it is something else, such as an open file or the address of a bundle, or holds a NUL.
     """
     path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value
-    if isinstance(path, str) and path.startswith("hf://"):
+    if isinstance(path, str) and path.startswith(HUB_SCHEME):
         raise UsageError(f"{option(name, path)} is on the hub, not a path; download it first: vivit pull {path} -o DIR")
     if isinstance(path, str) and "\0" in path:
         raise UsageError(f"{option(name, repr(path))} holds a NUL, which no name of a file can; leave it out")

@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vivit_export.errors import BundleError, InputError, OutputError, UsageError
-from vivit_export.files import refusals
+from vivit_export.files import HUB_SCHEME, refusals
 from vivit_export.packages import naming_the_extra
 from vivit_export.printing import one_line
 from vivit_export.records import shown
 
-SCHEME = "hf://"
-_FORM = f"{SCHEME}OWNER/NAME or {SCHEME}OWNER/NAME@REVISION"
+_FORM = f"{HUB_SCHEME}OWNER/NAME or {HUB_SCHEME}OWNER/NAME@REVISION"
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
 _REPO = re.compile(f"{_PART}/{_PART}", re.ASCII)
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,254}", re.ASCII)
@@ -41,7 +40,7 @@ class HubAddress:
     revision: str | None = None
 
     def __str__(self) -> str:
-        return f"{SCHEME}{self.repo}" + (f"@{self.revision}" if self.revision else "")
+        return f"{HUB_SCHEME}{self.repo}" + (f"@{self.revision}" if self.revision else "")
 
     @property
     def is_pinned(self) -> bool:
@@ -65,7 +64,7 @@ def is_revision(text: str) -> bool:
 
 def is_hub_address(value: object) -> bool:
     """Return whether a value is meant as an address of the hub, even if it is none."""
-    return isinstance(value, str) and value.startswith(SCHEME)
+    return isinstance(value, str) and value.startswith(HUB_SCHEME)
 
 
 def parse_hub_address(text: str) -> HubAddress:
@@ -74,8 +73,8 @@ def parse_hub_address(text: str) -> HubAddress:
     Raises:
         UsageError: the text is none.
     """
-    repo, mark, revision = text.removeprefix(SCHEME).partition("@")
-    if not text.startswith(SCHEME) or not is_repo(repo) or (mark and not is_revision(revision)):
+    repo, mark, revision = text.removeprefix(HUB_SCHEME).partition("@")
+    if not text.startswith(HUB_SCHEME) or not is_repo(repo) or (mark and not is_revision(revision)):
         raise UsageError(f"{shown(text)} is not an address of the hub; write {_FORM}")
     return HubAddress(repo, revision or None)
 

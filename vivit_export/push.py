@@ -18,9 +18,8 @@ from vivit_export.bundle.signatures.verify import read_signature
 from vivit_export.bundle.writing import is_signed
 from vivit_export.deploy.listing import copy_bundle
 from vivit_export.errors import BundleError, OutputError, UsageError, counted, option
-from vivit_export.files import as_path, regular_bytes
+from vivit_export.files import HUB_SCHEME, as_path, regular_bytes
 from vivit_export.hub import (
-    SCHEME,
     HubAddress,
     download_if_there,
     hub_faults,
@@ -104,8 +103,8 @@ def push(
     with progress.stage("verify the bundle"):
         found = read_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
         signature = _signature(found)
-        text = card(found, license_id=license_id, place=f"{SCHEME}{address.repo}")
-    with progress.stage(f"look at {SCHEME}{address.repo}"), hub_faults(address, OutputError):
+        text = card(found, license_id=license_id, place=f"{HUB_SCHEME}{address.repo}")
+    with progress.stage(f"look at {HUB_SCHEME}{address.repo}"), hub_faults(address, OutputError):
         there = _Repository.of(address, private=private)
     own = {MANIFEST, *found.manifest.files, *((SIGNATURE,) if signature else ())}
     there.require_free(own)

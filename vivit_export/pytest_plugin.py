@@ -4,8 +4,8 @@
         ve.assert_no_drift(vivit_bundle)
 
 ``pytest --vivit-bundle PATH`` says which bundle, or ``vivit_bundle = PATH`` in pytest's ini file; its address on the
-hub, ``hf://OWNER/NAME@REVISION``, is as good. pytest loads this
-module at every start, so it imports nothing but pytest.
+hub, ``hf://OWNER/NAME@REVISION``, is as good. pytest loads this module at every start, so it imports nothing but pytest
+then.
 """
 
 from __future__ import annotations
@@ -47,8 +47,10 @@ def vivit_bundle(pytestconfig: pytest.Config) -> Bundle:
 
 def _place(config: pytest.Config) -> Path | str | None:
     given, written = config.getoption(_OPTION), config.getini(_INI)
+    from vivit_export.hub import is_hub_address
+
     named = given or written
-    if named and named.startswith("hf://"):
+    if is_hub_address(named):
         return str(named)
     if given:
         return Path(config.invocation_params.dir, given)
