@@ -21,7 +21,7 @@ from vivit_export.errors import VivitExportError
 
 _PASSED_OVER = re.compile(
     r"(producer|model|anatomy|precision|checks|recheck|bench|search)\b|an engine has the version"
-    r"|drift \w+=|the share |the gate limits |no model could pass "
+    r"|drift \w+=|left_out=|the share |the gate limits |no model could pass "
     r"|bundle (has an unknown field|lacks the field 'producer')"
     r"|engines\.[^ ]*?\.(flavour|sms|profiles\[\d+\]|precision|size|proof|plan|version|onnx_sha256|verified_on)\b"
 )

@@ -40,6 +40,15 @@ def test_clips_are_compared_by_name_and_not_by_place() -> None:
     assert (told.larger, told.smaller, told.growth) == (0, 0, 1.0)
 
 
+def test_a_check_that_lists_only_some_of_its_clips_is_refused() -> None:
+    one = report([0.01, 0.02])
+    part = replace(one, clips=replace(one.clips, left_out=5))
+    with pytest.raises(InputError, match=r"^old.json lists only 2 of 7 clips, so nothing can be compared with it"):
+        compare_checks(one, part, "old.json")
+    with pytest.raises(InputError, match=r"^a check on 7 clips lists only 2 of them, .* clip by clip with old.json"):
+        compare_checks(part, one, "old.json")
+
+
 def test_a_new_clear_flip_is_a_regression_and_one_that_was_there_is_none() -> None:
     before = report([0.1, 0.1, 0.1], ["clear", "none", "near"])
     assert found(before, report([0.1, 0.1, 0.1], ["clear", "none", "near"])) == ()

@@ -63,6 +63,13 @@ def test_many_flips_are_a_table_of_eight_rows_that_says_what_it_leaves_out() -> 
     assert "             flips by class: run 50 of 100, walk 0 of 100" in found
 
 
+def test_flips_of_clips_that_are_not_listed_count_too() -> None:
+    found = report_of(LOGITS, LOGITS, LOGITS[::-1].copy())
+    assert found.view is not None
+    report = replace(found, view=replace(found.view, flips_left_out=70), clips=replace(found.clips, left_out=1_000))
+    assert clip_lines(report)[0].startswith("  clips      72 flips in 1003 clips, drift at most 80 % of the range")
+
+
 def test_names_of_others_cannot_break_a_line() -> None:
     found = clip_lines(report_of(LOGITS[:2], LOGITS[:2], LOGITS[:2], names=("a\nb.mp4", "\x1b[31m.mp4")))
     assert len(found) == 2 and "\x1b" not in "".join(found) and "\n" not in "".join(found)

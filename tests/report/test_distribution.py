@@ -8,7 +8,7 @@ import pytest
 from long_report import GATE, long_report
 
 from vivit_export.bundle.checks import DriftReport, Gate
-from vivit_export.report.distribution import Distribution, distribution_of
+from vivit_export.report.distribution import MOST_DOTS, Distribution, distribution_of
 
 
 def checks(clips: int = 20, worst: float = 0.0041) -> DriftReport:
@@ -50,10 +50,23 @@ def test_the_sentence_has_the_flips_and_the_middle() -> None:
 def test_what_is_not_finite_lies_at_the_end() -> None:
     found = checks(3)
     assert found.view is not None
-    view = replace(found.view, drift=(None, 0.001, 0.0), flips=("none", "none", "none"))
+    view = replace(found.view, clips=(), drift=(None, 0.001, 0.0), flips=("none", "none", "none"))
     assert [dot.x for dot in drawn(replace(found, view=view)).dots] == [100.0, pytest.approx(95.24), 0.0]
     none = replace(view, drift=(None, None, None))
     assert drawn(replace(found, view=none)).sentence == "no flip in 3 clips, drift at most not finite"
+
+
+def test_of_very_many_clips_the_worst_are_drawn() -> None:
+    found = checks(5000)
+    assert found.view is not None
+    report = replace(found, clips=replace(found.clips, left_out=1_000_000))
+    told = drawn(report)
+    assert len(told.dots) == MOST_DOTS and max(dot.x for dot in told.dots) == pytest.approx(100 / 1.05, abs=0.01)
+    assert [dot.flip for dot in told.dots[-2:]] == ["near", "clear"]
+    assert told.sentence == (
+        "1 clear flip and 1 near flip in 1005000 clips, drift at most 0.41 % of the range; the 4000 that drift most "
+        "are drawn"
+    )
 
 
 def test_an_embedding_is_told_as_such() -> None:

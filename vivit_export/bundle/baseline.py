@@ -78,7 +78,8 @@ def compare_checks(now: DriftReport, before: DriftReport, source: str) -> Baseli
     if b is None:
         raise InputError(f"no gated run could run here, so nothing can be compared with {source}")
     require_same_clips(now.clips, before, source)
-    order = [before.names.index(name) for name in now.names]
+    places = {name: place for place, name in enumerate(before.names)}
+    order = [places[name] for name in now.names]
     old, new = [a.drift[i] for i in order], b.drift
     pairs = [(x, y) for x, y in zip(old, new, strict=True) if x is not None and y is not None]
     larger, smaller = sum(y > x for x, y in pairs), sum(y < x for x, y in pairs)
@@ -100,6 +101,11 @@ def require_same_clips(clips: CheckedClips, before: DriftReport, source: str) ->
     """
     names, views = clips.names, clips.views
     _view(before, source)
+    if clips.left_out:
+        raise InputError(
+            f"a check on {counted(clips.count, 'clips')} lists only {len(names)} of them, so it cannot be compared "
+            f"clip by clip with {source}; compare at most {len(names)} clips"
+        )
     if views != before.clips.views:
         words = ["x".join(map(str, each)) for each in (before.clips.views, views)]
         raise InputError(f"{source} is of a check with {words[0]} views, and this one has {words[1]}; use the same")
@@ -116,6 +122,11 @@ def _view(before: DriftReport, source: str) -> ClipView:
     view, count = before.view, len(before.names)
     if view is None:
         raise InputError(f"{source} does not tell clip by clip, as an earlier version wrote it; write it again")
+    if before.clips.left_out:
+        raise InputError(
+            f"{source} lists only {count} of {counted(before.clips.count, 'clips')}, so nothing can be compared with "
+            f"it clip by clip; write it again, on at most {count} clips"
+        )
     if (
         not len(view.drift) == len(view.flips) == count
         or len(set(before.names)) != count

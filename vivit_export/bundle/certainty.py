@@ -58,7 +58,7 @@ def certainty_of(report: DriftReport) -> Certainty | None:
     A clip counts once, however often a batch repeats it.
     """
     shares = [run.drift.top1 for run in report.runs if run.gated and run.drift and run.drift.top1 is not None]
-    count = len(report.names)
+    count = report.clips.count
     if not shares or not count:
         return None
     share, limit = min(shares), report.gate.limits.get("top1")

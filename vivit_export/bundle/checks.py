@@ -223,6 +223,9 @@ class Parity:
         return f"{count} differ from {self.reference}, by at most {self.max_abs:.2g}{note}"
 
 
+_MOST_CLIPS = 10**12
+
+
 @dataclass(frozen=True, slots=True)
 class CheckedClips:
     """The clips that a check ran on.
@@ -232,12 +235,24 @@ class CheckedClips:
         names: names of the clips.
         videos: what the header of each video says, if the clips were read from videos of the user.
         views: temporal and spatial views of each clip, over which results are averaged.
+        left_out: how many more clips were checked, none of which flips or drifts more than these; see
+            `vivit_export.datasets.drift`.
     """
 
     source: str
     names: tuple[str, ...]
     videos: tuple[VideoFacts | None, ...] = ()
     views: tuple[int, int] = (1, 1)
+    left_out: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.left_out <= _MOST_CLIPS:
+            raise InputError(f"left_out={shown(self.left_out)} is no number of clips; check the bundle again")
+
+    @property
+    def count(self) -> int:
+        """How many clips were checked."""
+        return len(self.names) + self.left_out
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -287,7 +302,7 @@ class DriftReport:
         drifts = [run.drift for run in self.runs if run.drift]
         largest = max((drift.max for drift in drifts if drift.max is not None), default=None)
         worst = "" if largest is None else f", largest difference {100 * largest:.2g} % of the range"
-        where = f"{counted(len(drifts), 'runs')} on {counted(len(self.names), 'clips')}"
+        where = f"{counted(len(drifts), 'runs')} on {counted(self.clips.count, 'clips')}"
         return f"{'passed' if self.passed else 'FAILED'}, {where}{worst}"
 
     @property
@@ -297,7 +312,7 @@ class DriftReport:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the clips."""
+        """Names of the clips that are listed."""
         return self.clips.names
 
     @property

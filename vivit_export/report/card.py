@@ -130,7 +130,7 @@ def _drift(bundle: Bundle) -> list[str]:
     checks = latest_check(bundle.manifest)
     if checks is None:
         return ["## Drift", "", "Not checked.", ""]
-    source = f"{counted(len(checks.names), 'clips')} ({code(checks.source)})"
+    source = f"{counted(checks.clips.count, 'clips')} ({code(checks.source)})"
     lines = ["## Drift", "", f"Against {code(checks.reference)} on {source}. Gate: {verdict_of(checks).word}.", ""]
     lines += [f"- {code(reason)}" for reason in checks.failures()]
     lines += [""] if checks.failures() else []

@@ -75,9 +75,9 @@ def _facts(report: DriftReport) -> list[str]:
     certainty = certainty_of(report)
     return [
         f"{'Passed' if report.passed else 'FAILED'}: {counted(len(gated), 'runs')} against {report.reference} on "
-        f"{counted(len(report.names), 'clips')}: {report.source}",
+        f"{counted(report.clips.count, 'clips')}: {report.source}",
         *(f"{run.engine}, batch {run.batch}: {_worst(run)}" for run in gated),
-        *([flips_sentence(report.view)] if report.view and report.view.flips else []),
+        *([flips_sentence(report.view, report.clips.count)] if report.view and report.view.flips else []),
         *accuracy_sentences(report),
         *([certainty.sentence] if certainty else []),
     ]

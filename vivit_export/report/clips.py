@@ -10,13 +10,16 @@ from vivit_export.printing import one_line
 MOST_ROWS = 8
 
 
-def flips_sentence(view: ClipView) -> str:
-    """Return how many clips changed their decision, and the largest drift, in words without a full stop."""
+def flips_sentence(view: ClipView, count: int) -> str:
+    """Return how many of so many clips changed their decision, and the largest drift, without a full stop."""
     clear, near = view.flips.count("clear"), view.flips.count("near")
     words = [f"{counted(number, f'{kind} flips')}" for number, kind in ((clear, "clear"), (near, "near")) if number]
+    flipped = sum(clip.flip != "none" for clip in view.clips) + view.flips_left_out
+    found = " and ".join(words) or "no flip"
+    if flipped > clear + near:  # of clips that are not listed one by one
+        found = counted(flipped, "flips")
     worst = max(view.drift, key=_size, default=0.0)
-    found, clips = " and ".join(words) or "no flip", counted(len(view.flips), "clips")
-    return f"{found} in {clips}, drift at most {clip_drift_text(view, worst)}"
+    return f"{found} in {counted(count, 'clips')}, drift at most {clip_drift_text(view, worst)}"
 
 
 def clip_lines(report: DriftReport) -> list[str]:
@@ -26,7 +29,7 @@ def clip_lines(report: DriftReport) -> list[str]:
         return []
     flipped = [clip for clip in view.clips if clip.flip != "none"]
     shown = view.clips[: MOST_ROWS if flipped or not report.passed else 1]
-    lines = [flips_sentence(view), *(_row(report, view, clip) for clip in shown)]
+    lines = [flips_sentence(view, report.clips.count), *(_row(report, view, clip) for clip in shown)]
     rest = len(flipped) + view.flips_left_out - len(shown)
     if rest > 0:
         lines.append(f"and {rest} more with a flip; --json names {len(view.clips)} clips")

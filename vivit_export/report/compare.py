@@ -281,7 +281,7 @@ def _notes(before: DriftReport | None, after: DriftReport | None) -> Iterator[st
         return
     if before.names != after.names:
         yield (
-            f"the clips are not the same ({counted(len(before.names), 'clips')} and {len(after.names)}), so neither "
+            f"the clips are not the same ({counted(before.clips.count, 'clips')} and {after.clips.count}), so neither "
             "need their drift be"
         )
     if before.gate != after.gate:

@@ -11,6 +11,8 @@ from vivit_export.report.charts import percent
 from vivit_export.report.clips import clip_drift_text, flips_sentence
 
 _FARTHEST_LIMIT = 4.0  # times the largest drift: farther away, the limit would press all dots to the left
+MOST_DOTS = 4_000
+"""Clips that a page draws, the worst."""
 _GOLDEN = 0.6180339887498949  # spreads dots that are drawn one after the other evenly over the height
 
 
@@ -31,7 +33,7 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """The drift of all clips.
+    """The drift of the clips of a check, or of the `MOST_DOTS` worst.
 
     Attributes:
         dots: clips, those with a flip last, so that nothing hides them.
@@ -67,20 +69,24 @@ def distribution_of(report: DriftReport) -> Distribution | None:
         for i, (drift, flip) in enumerate(zip(view.drift, view.flips, strict=True))
     ]
     order: Sequence[Flip] = ("none", "near", "clear")
+    if len(dots) > MOST_DOTS:
+        dots = sorted(dots, key=lambda dot: (order.index(dot.flip), dot.x))[-MOST_DOTS:]
     return Distribution(
         dots=tuple(sorted(dots, key=lambda dot: order.index(dot.flip))),
         limit=percent(limit, end) if is_near and limit is not None else None,
         limit_text="" if limit is None else clip_drift_text(view, limit),
         end=clip_drift_text(view, end),
-        sentence=_sentence(view, finite),
+        sentence=_sentence(report, view, finite, len(dots)),
         measure="largest logit difference" if view.measure == "logits" else "1 minus the cosine of the embedding",
         flips=tuple(kind for kind in order[1:] if kind in view.flips),
     )
 
 
-def _sentence(view: ClipView, finite: Sequence[float]) -> str:
-    words = flips_sentence(view)
-    if not finite:
+def _sentence(report: DriftReport, view: ClipView, finite: Sequence[float], dots: int) -> str:
+    words = flips_sentence(view, report.clips.count)
+    if dots < report.clips.count:
+        words += f"; the {dots} that drift most are drawn"
+    if not finite or report.clips.left_out:
         return words
     middle, tail = (finite[min(len(finite) - 1, int(share * len(finite)))] for share in (0.5, 0.95))
     return f"{words}, median {clip_drift_text(view, middle)}, 95th percentile {clip_drift_text(view, tail)}"

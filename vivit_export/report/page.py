@@ -228,7 +228,7 @@ def _summary(content: Content) -> Facts:
     runs = [run for run in checks.runs if run.gated and run.drift] if checks else []
     where = dict.fromkeys(run.engine for run in runs)
     devices = dict.fromkeys(found.device for engine in content.engines.values() for found in engine.verified_on)
-    clips = f"{counted(len(checks.names), 'clips')}: {checks.source}" if checks else ""
+    clips = f"{counted(checks.clips.count, 'clips')}: {checks.source}" if checks else ""
     return _known(
         ("model", f"{content.model.id}, {content.model.parameters / 1e6:.1f} M parameters"),
         ("precision", str(content.precision.name)),
@@ -262,7 +262,7 @@ def _drift(name: str, title: str, checks: DriftReport, pictures: Mapping[str, st
     return DriftSection(
         id=name,
         title=title,
-        reference=f"{checks.reference} on {counted(len(checks.names), 'clips')} ({checks.source})",
+        reference=f"{checks.reference} on {counted(checks.clips.count, 'clips')} ({checks.source})",
         uses=tuple(limit_uses(checks)),
         distribution=distribution_of(checks),
         runs=table_of("All runs", facts.drift_columns(checks), facts.drift_rows(checks)),

@@ -226,7 +226,7 @@ def _percent(share: float | None) -> str:
 
 def _drift_lines(checks: DriftReport) -> list[str]:
     views = "" if checks.clips.views == (1, 1) else f" of {'x'.join(map(str, checks.clips.views))} views"
-    lines = [f"  drift      against {checks.reference}, {counted(len(checks.names), 'clips')}{views}: {checks.source}"]
+    lines = [f"  drift      against {checks.reference}, {counted(checks.clips.count, 'clips')}{views}: {checks.source}"]
     for run in checks.runs:
         drift, where = run.drift, f"{run.engine}, batch {run.batch}"
         if drift is None:

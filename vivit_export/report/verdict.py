@@ -84,7 +84,7 @@ def verdict_of(checks: DriftReport | None) -> Verdict:
     if checks is None:
         return Verdict("unchecked", "The export left the check out (--no-check), so nothing is known of the drift")
     ran = [run for run in checks.runs if run.gated and run.drift]
-    clips = counted(len(checks.names), "clips")
+    clips = counted(checks.clips.count, "clips")
     if not checks.passed:
         return Verdict("failed", _reasons(checks))
     if not ran:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from dataclasses import asdict
 from typing import get_args
 
 import numpy as np
@@ -18,7 +19,8 @@ from vivit_export.contract import Task
 from vivit_export.errors import UsageError
 from vivit_export.precision import Precision
 from vivit_export.records import to_json
-from vivit_export.runtime.drift.metrics import compare, parse_gate
+from vivit_export.runtime.drift.metrics import Comparison, compare, parse_gate
+from vivit_export.runtime.drift.per_clip import scale_of
 
 Float32 = npt.NDArray[np.float32]
 
@@ -92,6 +94,26 @@ def test_figures_are_those_of_plain_loops(
     for name, value in naive(ref.tolist(), out.tolist(), tie_margin).items():
         assert getattr(drift, name) == pytest.approx(value, rel=1e-9, abs=1e-12), name
     assert drift.embedding_cosine is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 30), st.sampled_from([1, 2, 7]), st.integers(1, 30), st.sampled_from(get_args(Task)), st.data())
+def test_parts_lead_to_the_figures_of_the_whole(
+    clips: int, labels: int, part: int, task: Task, data: st.DataObject
+) -> None:
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    ref = results(random.normal(size=(clips, labels)), random.normal(size=(clips, 3)))
+    ours = {name: (a + random.normal(size=a.shape) / 3).astype(np.float32) for name, a in ref.items()}
+    if data.draw(st.booleans()):
+        ours["logits"][data.draw(st.integers(0, clips - 1)), 0] = data.draw(st.sampled_from([math.nan, math.inf]))
+    parts = Comparison(scale_of(ref["logits"].astype(np.float64)), 0.02, task)
+    for i in range(0, clips, part):
+        parts.add({n: a[i : i + part] for n, a in ref.items()}, {n: a[i : i + part] for n, a in ours.items()})
+    found, whole = (asdict(drift) for drift in (parts.drift, compare(ref, ours, 0.02, task)))
+    assert {n: v for n, v in found.items() if v is None} == {n: v for n, v in whole.items() if v is None}
+    assert {n: v or 0 for n, v in found.items()} == pytest.approx(
+        {n: v or 0 for n, v in whole.items()}, rel=1e-14, abs=1e-300, nan_ok=True
+    )
 
 
 def test_equal_results_do_not_drift() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +74,8 @@ class ClipTally:
         task: what the logits mean.
         labels: name of each logit; empty: they have none.
         truth: the known labels of the clips, for a task with one label for each.
+        scale: what differences of logits are relative to, if these clips are a part of those that are checked; None:
+            `scale_of` these.
     """
 
     reference: Outputs
@@ -80,9 +83,14 @@ class ClipTally:
     task: Task
     labels: tuple[str, ...] = ()
     truth: Truth | None = None
+    scale: float | None = None
     _worst: dict[int, _Worst] = field(default_factory=dict)
     _flipped_by: dict[int, list[Run]] = field(default_factory=dict)
     _hits: list[tuple[Run, Hits]] = field(default_factory=list)
+
+    @cached_property
+    def _scale(self) -> float:
+        return scale_of(self.reference["logits"].astype(np.float64)) if self.scale is None else self.scale
 
     @property
     def has_logits(self) -> bool:
@@ -112,8 +120,7 @@ class ClipTally:
 
     def _drift(self, expected: Outputs, result: Outputs) -> Doubles:
         if self.has_logits:
-            scale = scale_of(self.reference["logits"].astype(np.float64))
-            drift = np.abs(result["logits"].astype(np.float64) - expected["logits"]).max(axis=1) / scale
+            drift = np.abs(result["logits"].astype(np.float64) - expected["logits"]).max(axis=1) / self._scale
         else:
             drift = 1 - cosines(expected["embedding"], result["embedding"])
         return np.where(nonfinite(result) > 0, np.inf, drift)
@@ -123,10 +130,8 @@ class ClipTally:
         rows = len(next(iter(result.values())))
         if not self.has_logits or self.task == "regression":
             return np.zeros(rows, np.intp)
-        # The scale is that of all clips, not of the rows at hand.
-        scale = scale_of(self.reference["logits"].astype(np.float64))
         ref, out = expected["logits"].astype(np.float64), result["logits"].astype(np.float64)
-        found = decisions(ref, out, self.tie_margin, self.task, scale)
+        found = decisions(ref, out, self.tie_margin, self.task, self._scale)
         clear = (found.flipped & ~found.near).reshape(rows, -1).any(axis=1)
         return np.where(clear, 2, found.flipped.reshape(rows, -1).any(axis=1).astype(np.intp))
 
@@ -186,7 +191,7 @@ class ClipTally:
             tuple(drift),
             edges,
             tuple(flips),
-            strata_of(clips, self._classes(), edges, self.tie_margin, drift, flips),
+            strata_of(clips, self.classes, edges, self.tie_margin, drift, flips),
         )
 
     def _clip(self, clip: int, name: str, places: Mapping[int, int], margin: float | None) -> ClipDrift:
@@ -217,10 +222,9 @@ class ClipTally:
     def _figures(self, ref: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> dict[str, float | None]:
         a, b = ref.astype(np.float64), out.astype(np.float64)
         largest = float(np.abs(b - a).max())
-        scale = scale_of(self.reference["logits"].astype(np.float64))
         kl = None if self.task == "regression" else float(divergences(a, b, self.task)[0])
         cosine = float(cosines(ref, out)[0]) if ref.shape[1] > 1 else None
-        figures = {"max_abs": largest, "max": largest / scale, "kl": kl, "cosine": cosine}
+        figures = {"max_abs": largest, "max": largest / self._scale, "kl": kl, "cosine": cosine}
         return {name: _finite(value) for name, value in figures.items()}
 
     def _changed(self, ref: Outputs, out: Outputs) -> tuple[str, ...]:
@@ -248,8 +252,9 @@ class ClipTally:
     def _label(self, index: int) -> str:
         return self.labels[index] if self.labels else str(index)
 
-    def _classes(self) -> list[str]:
-        """Return the known label of each clip, or else its best class by the reference; none for other tasks."""
+    @property
+    def classes(self) -> list[str]:
+        """The known label of each clip, or else its best class by the reference; none for other tasks."""
         if self.truth is not None:
             return [self._label(i) for i in self.truth.classes]
         if not self.has_logits or self.task != "single_label_classification":
@@ -261,10 +266,9 @@ class ClipTally:
         if not self.has_logits or self.task == "regression":
             return (None,) * len(next(iter(self.reference.values())))
         logits = self.reference["logits"].astype(np.float64)
-        scale = scale_of(logits)
         if self.task == "single_label_classification":
-            return tuple(_finite(margin / scale) for margin in margins(logits))
-        distances = 2 * np.abs(logits) / scale
+            return tuple(_finite(margin / self._scale) for margin in margins(logits))
+        distances = 2 * np.abs(logits) / self._scale
         found = []
         for clip, worst in sorted(self._worst.items()):
             changed = (logits[clip] >= 0) != (worst.row["logits"] >= 0)

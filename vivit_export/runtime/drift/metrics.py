@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -71,7 +72,6 @@ def parse_gate(
     return Gate(limits)
 
 
-@np.errstate(invalid="ignore")  # NaN and infinity in a result are counted, not warned about
 def compare(
     reference: Mapping[str, Float],
     result: Mapping[str, Float],
@@ -86,38 +86,80 @@ def compare(
         tie_margin: see `Gate.tie_margin`.
         task: what the logits mean.
     """
-    num_clips = len(next(iter(reference.values())))
-    bad = sum(int((~np.isfinite(a)).sum()) for a in result.values())
-    embedding = (
-        float(cosines(reference["embedding"], result["embedding"]).min())
-        if "embedding" in reference and "embedding" in result
-        else None
-    )
-    drift = Drift(num_clips, None, None, None, None, None, None, None, None, None, embedding, bad)
-    if "logits" not in reference or "logits" not in result:
-        return drift
-    ref, out = reference["logits"].astype(np.float64), result["logits"].astype(np.float64)
-    scale = scale_of(ref)
-    drift = replace(
-        drift,
-        max_abs=float(np.abs(out - ref).max()),
-        max=float(np.abs(out - ref).max()) / scale,
-        rms=float(np.sqrt(np.mean((out - ref) ** 2))) / scale,
+    logits = reference.get("logits")
+    compared = Comparison(1.0 if logits is None else scale_of(logits.astype(np.float64)), tie_margin, task)
+    compared.add(reference, result)
+    return compared.drift
+
+
+class Comparison:
+    """Compares results with the reference part by part, in the memory of one part.
+
+    Args:
+        scale: `scale_of` all logits of the reference.
+        tie_margin: see `Gate.tie_margin`.
+        task: what the logits mean.
+
+    Attributes:
+        drift: of all parts so far; of one part, exactly what `compare` says.
+    """
+
+    def __init__(self, scale: float, tie_margin: float, task: Task) -> None:
+        self._scale, self._tie_margin, self._task = scale, tie_margin, task
+        self._squares, self._top5, self._values, self._decisions = 0.0, 0.0, 0, 0
+        self.drift = Drift(0, None, None, None, None, None, None, None, None, None, None, 0)
+
+    @np.errstate(invalid="ignore")  # NaN and infinity in a result are counted, not warned about
+    def add(self, reference: Mapping[str, Float], result: Mapping[str, Float]) -> None:
+        """Compare one part; see `compare`."""
+        before, num_clips = self.drift, len(next(iter(reference.values())))
+        bad = sum(int((~np.isfinite(a)).sum()) for a in result.values())
+        drift = replace(before, num_clips=before.num_clips + num_clips, nonfinite=before.nonfinite + bad)
+        if "embedding" in reference and "embedding" in result:
+            found = cosines(reference["embedding"], result["embedding"]).min()
+            drift = replace(drift, embedding_cosine=_least(before.embedding_cosine, found))
+        self.drift = drift
+        if "logits" in reference and "logits" in result:
+            self._add_logits(reference["logits"].astype(np.float64), result["logits"].astype(np.float64))
+
+    def _add_logits(self, ref: Doubles, out: Doubles) -> None:
+        before = self.drift
+        self._squares += float(np.add.reduce((out - ref) ** 2, axis=None))
+        self._values += ref.size
+        max_abs = _most(before.max_abs, np.abs(out - ref).max())
         # The cosine of one number is its sign, and says nothing of how far it is from the reference.
-        cosine=float(cosines(reference["logits"], result["logits"]).min()) if ref.shape[1] > 1 else None,
-    )
-    if task == "regression":
-        return drift
-    found, kl = decisions(ref, out, tie_margin, task), float(divergences(ref, out, task).max())
-    flipped, near = found.flipped, found.near
-    if task == "multi_label_classification":
-        drift = replace(drift, agreement=float(np.mean(~flipped)), kl=kl)
-    else:
-        drift = replace(drift, top1=float(np.mean(~flipped)), top5=_top_k_overlap(ref, out, 5), kl=kl)
-    return replace(drift, near_flips=int((flipped & near).sum()), clear_flips=int((flipped & ~near).sum()))
+        cosine = _least(before.cosine, cosines(ref, out).min()) if ref.shape[1] > 1 else None
+        rms = math.sqrt(self._squares / self._values) / self._scale
+        self.drift = replace(before, max_abs=max_abs, max=max_abs / self._scale, rms=rms, cosine=cosine)
+        if self._task != "regression":
+            self._add_decisions(ref, out)
+
+    def _add_decisions(self, ref: Doubles, out: Doubles) -> None:
+        before, found = self.drift, decisions(ref, out, self._tie_margin, self._task, self._scale)
+        flipped, near = found.flipped, found.near
+        near_flips = (before.near_flips or 0) + int((flipped & near).sum())
+        clear_flips = (before.clear_flips or 0) + int((flipped & ~near).sum())
+        self._decisions += flipped.size
+        same = (self._decisions - near_flips - clear_flips) / self._decisions
+        kl = _most(before.kl, divergences(ref, out, self._task).max())
+        self.drift = replace(before, kl=kl, near_flips=near_flips, clear_flips=clear_flips)
+        if self._task == "multi_label_classification":
+            self.drift = replace(self.drift, agreement=same)
+            return
+        self._top5 += _top_k_overlap(ref, out, 5)
+        self.drift = replace(self.drift, top1=same, top5=self._top5 / self._decisions)
+
+
+def _most(known: float | None, found: np.floating[Any]) -> float:
+    return float(found if known is None else np.maximum(known, found))  # max() would lose NaN
+
+
+def _least(known: float | None, found: np.floating[Any]) -> float:
+    return float(found if known is None else np.minimum(known, found))
 
 
 def _top_k_overlap(ref: Doubles, out: Doubles, k: int) -> float:
+    """Return the sum over the clips."""
     k = min(k, ref.shape[1])
     best, ours = np.argsort(-ref, axis=1)[:, :k], np.argsort(-out, axis=1)[:, :k]
-    return float(np.mean([len(set(a) & set(b)) / k for a, b in zip(best, ours, strict=True)]))
+    return float(np.sum([len(set(a) & set(b)) / k for a, b in zip(best, ours, strict=True)]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -90,7 +91,7 @@ def log_softmax(logits: Doubles) -> Doubles:
     return found
 
 
-def cosines(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> Doubles:
+def cosines(a: npt.NDArray[np.floating[Any]], b: npt.NDArray[np.floating[Any]]) -> Doubles:
     """Return the cosine of each row of two arrays (N, values)."""
     x, y = a.astype(np.float64), b.astype(np.float64)
     norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
