@@ -42,6 +42,7 @@ from vivit_export.bundle import read_bundle
 from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
 from vivit_export.datasets.inputs import find_inputs
 from vivit_export.datasets.results import RunOf, opened
+from vivit_export.datasets.tables import rows_schema
 from vivit_export.datasets.work import Outcome, Place, Row
 from vivit_export.progress import Silent
 from vivit_export.runtime.predict import VideoPrediction, predict_bundle
@@ -298,10 +299,10 @@ def rows(_bundle: Path, folder: Path) -> dict[str, Any]:
 
     batches = [pickle.dumps(Outcome(0, n // batch, n + batch >= each, tuple(row(n + k) for k in range(batch)), ()))
                for n in range(0, each, batch)]  # fmt: skip
-    with opened(folder / "out", RunOf("", "", "", each), partitions, "none", str) as results:
+    with opened(folder / "out", RunOf("", "", "", each), partitions, "none", rows_schema(contract), str) as results:
         start = time.perf_counter()
         for number in range(partitions):
-            results.write(number, [pickle.loads(found) for found in batches], contract)
+            results.write(number, [pickle.loads(found) for found in batches])
         seconds = time.perf_counter() - start
     size = sum(path.stat().st_size for path in (folder / "out/rows").iterdir())
     count = each * partitions

@@ -12,7 +12,8 @@ from one_process import use_one_process
 from small_disk import MountDisk
 from tables import read_table, single_process, without
 
-from vivit_export.datasets.predict import Summary, predict_dataset
+from vivit_export.datasets.predict import predict_dataset
+from vivit_export.datasets.runs import Summary
 from vivit_export.datasets.work import Outcome
 from vivit_export.errors import ClipError, EnvironmentFault, OutputError, UsageError
 from vivit_export.progress import Silent

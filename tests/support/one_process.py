@@ -7,9 +7,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from vivit_export.datasets import predict
+from vivit_export.datasets import runs
+from vivit_export.datasets.engine import Engine, Probe, probe
 from vivit_export.datasets.inputs import Partition
-from vivit_export.datasets.work import Engine, Job, Outcome, Probe, probe, read_batches
+from vivit_export.datasets.reading import read_batches
+from vivit_export.datasets.work import Job, Outcome
 
 
 class OneProcess:
@@ -20,8 +22,8 @@ class OneProcess:
     def __init__(self, after: Callable[[Outcome], object] = bool) -> None:
         self._after = after
 
-    def probe(self, job: Job, _gpus: float) -> Probe:
-        found = probe(job)
+    def probe(self, engine: type[Engine], job: Job, _gpus: float) -> Probe:
+        found = probe(engine, job)
         if found.failure is not None:
             raise found.failure
         return found
@@ -29,8 +31,10 @@ class OneProcess:
     def engines(self, _share: float, _device: str | None) -> tuple[int, float]:
         return 1, 0.0
 
-    def run(self, partitions: Iterator[Partition], job: Job, **_options: object) -> Generator[Outcome, None, None]:
-        engine = Engine(job)
+    def run(
+        self, partitions: Iterator[Partition], kind: type[Engine], job: Job, **_options: object
+    ) -> Generator[Outcome, None, None]:
+        engine = kind(job)
         for partition in partitions:
             for batch in read_batches(partition, job):
                 outcome = engine.run(batch)
@@ -45,4 +49,4 @@ def use_one_process(monkeypatch: pytest.MonkeyPatch, after: Callable[[Outcome], 
     def connected(_address: str) -> Iterator[OneProcess]:
         yield OneProcess(after)
 
-    monkeypatch.setattr(predict, "connected", connected)
+    monkeypatch.setattr(runs, "connected", connected)

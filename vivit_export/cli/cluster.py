@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vivit_export.calibration.collect import Observing
     from vivit_export.choices import CpuPrecision, Decode
     from vivit_export.cli.options import SamplingChoice
-    from vivit_export.datasets.predict import Summary
+    from vivit_export.datasets.runs import Summary
     from vivit_export.progress import Progress
     from vivit_export.runtime.clips.windows import Unit
 

@@ -29,8 +29,10 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from vivit_export import __version__
+from vivit_export.datasets.engine import Engine, Probe, probe
 from vivit_export.datasets.inputs import Partition
-from vivit_export.datasets.work import Batch, Engine, Job, Outcome, Probe, probe, read_batches
+from vivit_export.datasets.reading import read_batches
+from vivit_export.datasets.work import Batch, Job, Outcome
 from vivit_export.errors import EnvironmentFault, UsageError, VivitExportError, option
 from vivit_export.leftovers import scratch
 from vivit_export.packages import how_to_install
@@ -74,8 +76,13 @@ class Cluster:
     def __init__(self, ray: Any, text: str) -> None:
         self._ray, self.text = ray, text
 
-    def probe(self, job: Job, gpus: float) -> Probe:
+    def probe(self, engine: type[Engine], job: Job, gpus: float) -> Probe:
         """Open the engine once where it will run, and say what it is.
+
+        Args:
+            engine: its kind.
+            job: says which.
+            gpus: share of a GPU that it takes.
 
         Raises:
             EnvironmentFault: a machine has another version of this package, or none.
@@ -83,7 +90,7 @@ class Cluster:
         """
         with _told():
             task = self._ray.remote(num_cpus=0 if gpus else 1, num_gpus=gpus)(probe)
-            found: Probe = self._ray.get(task.remote(job))
+            found: Probe = self._ray.get(task.remote(engine, job))
         self._require_version(found.version)
         if found.failure is not None:
             raise found.failure
@@ -160,12 +167,20 @@ class Cluster:
         return (gpus, share) if gpus else (max(1, len(nodes)), 0.0)
 
     def run(
-        self, partitions: Iterator[Partition], job: Job, *, engines: int, gpus: float, readers: int | None
+        self,
+        partitions: Iterator[Partition],
+        engine: type[Engine],
+        job: Job,
+        *,
+        engines: int,
+        gpus: float,
+        readers: int | None,
     ) -> Generator[Outcome, None, None]:
         """Read and run partitions, many at once, and yield the outcome of each batch as it is there.
 
         Args:
             partitions: what to run.
+            engine: kind of the engines.
             job: what to do with it.
             engines: how many.
             gpus: share of a GPU of each.
@@ -185,7 +200,7 @@ class Cluster:
                 data = data.map_batches(_read, batch_size=1, compute=pool, fn_kwargs={"job": job}, num_cpus=1)
                 # An engine on CPUs shares them with the readers, as in one process: whoever has work computes.
                 data = data.map(
-                    _EngineActor, compute=actors, fn_constructor_args=(job,), num_cpus=0, num_gpus=gpus or None
+                    _EngineActor, compute=actors, fn_constructor_args=(engine, job), num_cpus=0, num_gpus=gpus or None
                 )
                 for row in data.iter_rows():
                     yield pickle.loads(row["outcome"])
@@ -209,8 +224,8 @@ def _cell(content: bytes) -> Any:
 class _EngineActor:
     """Be an engine's actor."""
 
-    def __init__(self, job: Job) -> None:
-        self._engine = Engine(job)
+    def __init__(self, engine: type[Engine], job: Job) -> None:
+        self._engine = engine(job)
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, bytes]:
         head: Batch = pickle.loads(row["batch"])

@@ -21,8 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vivit_export import leftovers
-from vivit_export.contract import Contract
-from vivit_export.datasets.tables import rows_of, write_faults, write_rows
+from vivit_export.datasets.tables import Schema, rows_of, write_faults, write_rows
 from vivit_export.datasets.work import Outcome
 from vivit_export.errors import OutputError, counted, option
 from vivit_export.files import json_text, refusals, regular_text, require_writable, write_json
@@ -96,14 +95,15 @@ class Results:
         of: what the run is of.
         partitions: how many there are.
         engine: what runs it, for people.
+        schema: columns of the tables of results.
 
     Attributes:
         extent: how far it is.
     """
 
-    def __init__(self, path: Path, of: RunOf, partitions: int, engine: str) -> None:
+    def __init__(self, path: Path, of: RunOf, partitions: int, engine: str, schema: Schema) -> None:
         self.path, self.extent = path, Extent(partitions)
-        self._of, self._engine = of, engine
+        self._of, self._engine, self._schema = of, engine, schema
         self._done: set[int] = set()
 
     def begin(self, note: Callable[[str], object]) -> None:
@@ -129,7 +129,13 @@ class Results:
         """Whether a partition is written."""
         return number in self._done
 
-    def write(self, number: int, outcomes: Sequence[Outcome], contract: Contract) -> None:
+    def tables(self) -> tuple[list[Path], list[Path]]:
+        """Return the tables of results and those of faults, in the order of the partitions that are written."""
+        numbers = sorted(self._done)
+        faults = [self._table(_FAULTS, number) for number in numbers]
+        return [self._table(_ROWS, number) for number in numbers], [path for path in faults if path.exists()]
+
+    def write(self, number: int, outcomes: Sequence[Outcome]) -> None:
         """Write a partition; a fault first, so that it is done only when both tables are there.
 
         Raises:
@@ -142,7 +148,7 @@ class Results:
         if faults:
             write_faults(place, faults, self._of.key)
         try:
-            write_rows(self._table(_ROWS, number), rows, contract, self._of.key)
+            write_rows(self._table(_ROWS, number), rows, self._schema, self._of.key)
         except BaseException:
             with contextlib.suppress(OSError):
                 place.unlink(missing_ok=True)
@@ -207,7 +213,9 @@ def _read(path: Path) -> RunOf:
 
 
 @contextmanager
-def opened(path: Path, of: RunOf, partitions: int, engine: str, note: Callable[[str], object]) -> Iterator[Results]:
+def opened(
+    path: Path, of: RunOf, partitions: int, engine: str, schema: Schema, note: Callable[[str], object]
+) -> Iterator[Results]:
     """Make the folder of a run, or go on with it; nobody else can meanwhile.
 
     Args:
@@ -215,6 +223,7 @@ def opened(path: Path, of: RunOf, partitions: int, engine: str, note: Callable[[
         of: what the run is of.
         partitions: how many there are.
         engine: what runs it, for people.
+        schema: columns of the tables of results.
         note: told of what an interrupted run left, which is removed, and of waiting for another one.
 
     Raises:
@@ -224,7 +233,7 @@ def opened(path: Path, of: RunOf, partitions: int, engine: str, note: Callable[[
         os.makedirs(path, exist_ok=True)
     with locked(path, note):
         check_results(path, of)
-        results = Results(path, of, partitions, engine)
+        results = Results(path, of, partitions, engine, schema)
         results.begin(note)
         try:
             yield results

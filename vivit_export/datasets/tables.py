@@ -11,14 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vivit_export.bundle.clip_view import VideoFacts
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError, OutputError
 from vivit_export.files import refusals, replacing
 from vivit_export.records import parse_json
 
 if TYPE_CHECKING:
-    from vivit_export.datasets.work import Fault, Row
+    from vivit_export.datasets.work import Fault, Float32, Row
 
+Schema = pa.Schema
 _PATHS = ("path", "video")
 _KEY = b"vivit"
 
@@ -40,16 +42,42 @@ def rows_schema(contract: Contract) -> pa.Schema:
     )
 
 
+_FACTS = pa.schema(
+    [
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("fps", pa.float64()),
+        ("seconds", pa.float64()),
+        ("codec", pa.string()),
+    ]
+)
+
+
+def check_schema(contract: Contract, runs: Sequence[str]) -> pa.Schema:
+    """Return the columns of a table of a check: what the clip is, and every output of each run.
+
+    Args:
+        contract: of the model.
+        runs: what the names of their outputs begin with.
+    """
+    outputs = [
+        (f"{run}{tensor.name}", pa.list_(pa.float32(), int(tensor.shape[1])))
+        for run in runs
+        for tensor in contract.io.outputs
+    ]
+    return pa.schema([("clip", pa.int64()), ("video", pa.string()), *_FACTS, *outputs])
+
+
 FAULTS = pa.schema([("clip", pa.int64()), ("video", pa.string()), ("sentence", pa.string()), ("code", pa.int32())])
 
 
-def write_rows(path: Path, rows: Sequence[Row], contract: Contract, key: str) -> None:
+def write_rows(path: Path, rows: Sequence[Row], schema: pa.Schema, key: str) -> None:
     """Write a table of results, completely or not at all.
 
     Args:
         path: the file.
         rows: in order.
-        contract: of the model.
+        schema: its columns.
         key: of the run, which is kept in the file.
 
     Raises:
@@ -64,8 +92,8 @@ def write_rows(path: Path, rows: Sequence[Row], contract: Contract, key: str) ->
         "end_seconds": [span[1] for span in spans],
         "labels": [[label for label, _ in row.best] for row in rows],
         "scores": [[score for _, score in row.best] for row in rows],
+        **{name: [getattr(row.place.facts, name, None) for row in rows] for name in _FACTS.names},
     }
-    schema = rows_schema(contract)
     arrays = [pa.array(columns[f.name], f.type) if f.name in columns else _outputs(rows, f) for f in schema]
     _write(path, pa.table(arrays, schema), key)
 
@@ -100,6 +128,31 @@ def _write(path: Path, table: pa.Table, key: str) -> None:
     pq.write_table(table.replace_schema_metadata({_KEY: told}), kept, use_dictionary=names)
     with refusals(path, any_reason=True), replacing(path) as part, part.open("wb") as file:
         file.write(kept.getvalue())
+
+
+def read_outputs(path: Path, names: Sequence[str]) -> dict[str, Float32]:
+    """Return outputs of a table of results by name, each (rows, values)."""
+    table = pq.read_table(path, columns=list(names))
+    return {name: _array(table.column(name).combine_chunks()) for name in names}
+
+
+def _array(column: pa.FixedSizeListArray) -> Float32:
+    values: Float32 = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
+    return values
+
+
+def read_videos(path: Path, *, facts: bool = False) -> list[tuple[str, VideoFacts | None]]:
+    """Return the videos that a table of results or of faults names, in order, with what their headers say.
+
+    Args:
+        path: the file.
+        facts: whether it has that.
+    """
+    table = pq.read_table(path, columns=["video", *(_FACTS.names if facts else [])])
+    names, *told = (column.to_pylist() for column in table.columns)
+    if not facts:
+        return [(name, None) for name in names]
+    return [(name, None if each[-1] is None else VideoFacts(*each)) for name, *each in zip(names, *told, strict=True)]
 
 
 def rows_of(path: Path, key: str) -> int:
