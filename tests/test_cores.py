@@ -74,3 +74,34 @@ def test_an_engine_starts_no_threads_for_cores_that_it_may_not_use(
         usable, threads[quota] = map(int, done.stdout.split())
         assert (usable == 1) == (quota == "100000 100000")
     assert threads["100000 100000"] < threads["max 100000"]
+
+
+WAITING = """
+import os, sys
+if sys.argv[1] == "ours":
+    sys.argv = ["vivit", "inspect", "nothing"]
+    from vivit_export.cli import vivit
+    try:
+        vivit()
+    except SystemExit:
+        pass
+import torch
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PyTorch computes on GNU's OpenMP on Linux")
+@pytest.mark.parametrize(
+    ("who", "chosen", "spins"),
+    [
+        ("ours", {}, "1000"),
+        ("nobody", {}, "300000"),
+        ("ours", {"GOMP_SPINCOUNT": "7"}, "7"),
+        ("ours", {"OMP_WAIT_POLICY": "ACTIVE"}, "30000000000"),
+    ],
+)
+def test_threads_of_pytorch_sleep_soon_when_they_wait(who: str, chosen: dict[str, str], spins: str) -> None:
+    need("torch")
+    kept = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    environment = {**kept, **chosen, "OMP_DISPLAY_ENV": "VERBOSE"}
+    done = subprocess.run([sys.executable, "-c", WAITING, who], capture_output=True, text=True, env=environment)
+    assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr

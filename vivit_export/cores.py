@@ -28,6 +28,17 @@ def is_restricted() -> bool:
     return usable_cores() < (os.cpu_count() or 1)
 
 
+def spare_waiting_threads() -> None:
+    """Let threads that wait for each other sleep after some microseconds, unless the environment says how they wait.
+
+    By default those of GNU's OpenMP, on which PyTorch computes, wait in a loop for milliseconds. If another process
+    needs one of the cores, the thread that is waited for gets its turn only after that. This must come before PyTorch
+    is loaded (https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html).
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
 def _quotas() -> Iterator[float]:
     """Cores' worth of time that each control group around this process grants."""
     for group in _groups():

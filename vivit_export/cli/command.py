@@ -16,6 +16,7 @@ from vivit_export.cli.config import config_parameters, remember_arguments, shown
 from vivit_export.cli.flags import flag
 from vivit_export.cli.help import Presented, PresentedGroup
 from vivit_export.cli.log import log_failure
+from vivit_export.cores import spare_waiting_threads
 from vivit_export.errors import EnvironmentFault, OutputError, UsageError, VivitExportError
 from vivit_export.packages import missing_package
 from vivit_export.printing import lines, one_line
@@ -40,6 +41,8 @@ class _Reporting(Presented):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run as the whole program."""
+        if not args and not extra:  # as the console script calls it
+            spare_waiting_threads()
         try:
             return super().main(*args, **extra)
         except OSError as e:
@@ -48,7 +51,7 @@ class _Reporting(Presented):
             _drop_stdout()
             _fail(f"{e.filename or 'the output'} cannot be written: {e.strerror}", code=OutputError.exit_code)
         except SystemExit as e:
-            if not args and not extra:  # as the console script calls it
+            if not args and not extra:
                 leave_if_any_hangs(e.code if isinstance(e.code, int) else 0)
             raise
 
