@@ -12,6 +12,8 @@
 - ``roles``: processor time of a run on Ray from the first partition to the last, by what each process does.
 - ``names``: the list of a million clips. ``rows``: how fast one process writes results with 400 logits and 768 numbers
   of an embedding.
+- ``drift``: the report of a check of a hundred thousand clips and of a million, from tables with 400 logits of each of
+  three runs: seconds, and the memory that a clip takes.
 
 ``--only`` repeats some of them and keeps the others. Results are in ``results/scale/dataset_runs.json``.
 """
@@ -39,10 +41,14 @@ import pyarrow.parquet as pq
 from common import RESULTS, environment, peak_bytes, write_results
 
 from vivit_export.bundle import read_bundle
+from vivit_export.bundle.checks import Gate, Run
+from vivit_export.bundle.clip_view import VideoFacts
 from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
+from vivit_export.datasets.comparing import EMULATED, ENGINE, REFERENCE
+from vivit_export.datasets.drift import Measured, measure_drift
 from vivit_export.datasets.inputs import find_inputs
 from vivit_export.datasets.results import RunOf, opened
-from vivit_export.datasets.tables import rows_schema
+from vivit_export.datasets.tables import check_schema, rows_schema, write_rows
 from vivit_export.datasets.work import Outcome, Place, Row
 from vivit_export.progress import Silent
 from vivit_export.runtime.predict import VideoPrediction, predict_bundle
@@ -284,11 +290,7 @@ def rows(_bundle: Path, folder: Path) -> dict[str, Any]:
     import pickle
 
     each, partitions, batch = 512, 40, 8
-    outputs = (Tensor("logits", "float32", ("batch", 400)), Tensor("embedding", "float32", ("batch", 768)))
-    frames = Tensor("frames", "uint8", ("batch", 32, 224, 224, 3))
-    pixels = Preprocess(shortest_edge=224, crop_size=(224, 224))
-    labels = tuple(f"label {n}" for n in range(400))
-    contract = Contract(Clip(32, 224, 224, (2, 16, 16)), pixels, IO("crops", (frames,), outputs), labels)
+    contract = _contract(Tensor("logits", "float32", ("batch", 400)), Tensor("embedding", "float32", ("batch", 768)))
     rng = np.random.default_rng(0)
 
     def row(n: int) -> Row:
@@ -309,9 +311,45 @@ def rows(_bundle: Path, folder: Path) -> dict[str, Any]:
     return {"rows": count, "rows_per_second": round(count / seconds), "bytes_per_row": round(size / count)}
 
 
+def _contract(*outputs: Tensor) -> Contract:
+    frames = Tensor("frames", "uint8", ("batch", 32, 224, 224, 3))
+    pixels = Preprocess(shortest_edge=224, crop_size=(224, 224))
+    labels = tuple(f"label {n}" for n in range(400))
+    return Contract(Clip(32, 224, 224, (2, 16, 16)), pixels, IO("crops", (frames,), outputs), labels)
+
+
+def drift(_bundle: Path, folder: Path) -> dict[str, Any]:
+    """Measure the drift of many clips from tables, of which there is one that is read again and again."""
+    each, contract = 512, _contract(Tensor("logits", "float32", ("batch", 400)))
+    rng, names = np.random.default_rng(0), (REFERENCE, ENGINE, EMULATED)
+
+    def row(n: int) -> Row:
+        logits = rng.standard_normal(400, np.float32)
+        outputs = {f"{run}logits": logits + 1e-3 * rng.standard_normal(400, np.float32) for run in names}
+        facts = VideoFacts(340, 256, 30.0, rng.uniform(9, 10), "h264")
+        return Row(Place(n, f"kinetics/train/class {n % 400:03}/{n:011}.mp4", None, None, facts), (), outputs)
+
+    table = folder / "part.parquet"
+    write_rows(table, [row(n) for n in range(each)], check_schema(contract, names), "key")
+    runs = {run: Run(run or "engine", 1, True, None) for run in (ENGINE, EMULATED)}
+    measured = Measured(contract, Gate({"max": 0.01}), runs, "eager", "clips", (1, 1), ())
+    found: dict[str, Any] = {"bytes_per_row": round(table.stat().st_size / each)}
+    for count in (100_000, 1_000_000):
+        start = time.perf_counter()
+        report = measure_drift([table] * (count // each), measured, None, str)
+        seconds, clips = time.perf_counter() - start, report.clips.count
+        told = {"clips": clips, "seconds": round(seconds, 1), "peak_bytes": peak_bytes()}
+        found["smaller" if count < 1_000_000 else "larger"] = told
+    more = found["larger"]["peak_bytes"] - found["smaller"]["peak_bytes"]
+    found["bytes_per_clip"] = round(more / (found["larger"]["clips"] - found["smaller"]["clips"]))
+    return found
+
+
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True))
-@click.option("--only", multiple=True, type=click.Choice(["kills", "overhead", "cpu", "roles", "names", "rows"]))
+@click.option(
+    "--only", multiple=True, type=click.Choice(["kills", "overhead", "cpu", "roles", "names", "rows", "drift"])
+)
 @click.option("--rounds", default=3, show_default=True)
 def main(bundle: Path, only: tuple[str, ...], rounds: int) -> None:
     """Measure, and write the results."""
@@ -322,6 +360,7 @@ def main(bundle: Path, only: tuple[str, ...], rounds: int) -> None:
         "roles": roles,
         "names": names,
         "rows": rows,
+        "drift": drift,
     }
     content: dict[str, Any] = {}
     with suppress(FileNotFoundError):

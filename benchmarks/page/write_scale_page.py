@@ -31,7 +31,7 @@ vivit predict out/rtx4090 path/to/many/videos --ray -o out/rows
 
 The videos may be folders, lists of paths (`.txt`, `.csv`, `.tsv`, or `.parquet` with a column `path` or `video`; relative to the
 list) and webdataset shards (`.tar`). Put `--ray` after the videos. It starts Ray on this machine, and stops it at the end.
-`vivit calibrate … --ray` runs the graph of a calibration on Ray: see below. `vivit check` runs in one process only.
+`vivit check … --ray` measures drift on as many, and `vivit calibrate … --ray` runs the graph of a calibration on Ray: see below.
 `--ray HOST:PORT`, or the environment variable `RAY_ADDRESS`, takes a cluster: give the command on one of its machines, and let all
 see the bundle and the videos by the same names. Only the machine of the command needs the folder of results. All machines need one
 version of Python, Ray and this package. Nothing is reported to Ray's makers.
@@ -57,6 +57,28 @@ partition is done when its table of rows exists: it is written beside its place,
 full disk, the same command does the other partitions only. A process or a machine of the cluster that ends is replaced meanwhile.
 Another bundle, other names or other options are refused in that folder. A video that changed under its name is not noticed; the size of
 a shard is looked at. If a video could not be used, the exit code is 3, and all others are predicted.
+
+## Drift
+
+```
+vivit check out/rtx4090 --clips path/to/many/videos --checkpoint path/to/checkpoint -o out/drift --report drift.html --ray
+```
+
+Each engine also runs the eager model, in float32 on the CPUs of its machine; on engines that do not round (those on CPUs), also the graph
+that emulates the rounding, as a check in one process does. All machines need `vivit-export[export,ray]`, and see the checkpoint by the
+same name. The report has the figures of a check in one process: the same limits, flips, groups, labels and intervals, over all clips.
+What differs:
+
+- The tables of rows have `reference_logits`, `logits` and, with the emulation, `emulated_logits` (embeddings likewise), and what the
+  header of each video says: `width`, `height`, `fps`, `seconds`, `codec`. Once they are there, another `--gate`, `--labels` or
+  `--baseline` runs nothing again.
+- The engine runs batches of one size, the largest, and the eager model in the target type does not run. `vivit check` on the golden
+  clips covers the other sizes.
+- Preprocessing is compared with transformers' on the first 8 videos.
+- A graph of whole frames takes videos of its size only, as `vivit predict` does.
+- Videos that could not be used are left out of the report; the exit code is 3 then, or 5 if the gate is not met.
+- A report lists at most 50,000 clips one by one, those that flip or drift most, and says how many more there are. A `--baseline` compares
+  all clips one by one, so it takes at most that many.
 
 ## Calibration
 
@@ -88,7 +110,8 @@ def _costs(runs: dict[str, Any], results: Path) -> str:
     core_seconds = reading["cpu_seconds"] / reading["clips"]
     session = _read(results / "session.json")
     engine = session["fp16 bundle"]["onnxruntime, lean attention"]
-    rows, names = runs["rows"], runs["names"]
+    rows, names, drift = runs["rows"], runs["names"], runs["drift"]
+    each_seconds = drift["larger"]["seconds"] / drift["larger"]["clips"]
     entries = (
         ("store: the videos", f"{short['mean_bytes'] / 1e3:.0f} kB", short["mean_bytes"] / 1e12, "TB"),
         ("decode and crop", f"{1e3 * core_seconds:.0f} ms of a core", core_seconds / 3600, "core hours"),
@@ -103,6 +126,10 @@ def _costs(runs: dict[str, Any], results: Path) -> str:
         ("rows: the one process that writes", f"{1e6 / rows['rows_per_second']:.0f} µs", 1 / rows["rows_per_second"] / 3600,
          "hours"),
         ("names: memory of the command", f"{names['bytes_per_clip']} bytes", names["bytes_per_clip"] / 1e9, "GB"),
+        ("drift: tables of three runs, 400 logits each", f"{drift['bytes_per_row'] / 1e3:.1f} kB",
+         drift["bytes_per_row"] / 1e12, "TB"),
+        ("drift: the one process that reads them", f"{1e6 * each_seconds:.0f} µs", each_seconds / 3600, "hours"),
+        ("drift: memory of that process", f"{drift['bytes_per_clip']} bytes", drift["bytes_per_clip"] / 1e9, "GB"),
     )  # fmt: skip
     told = table(
         ("what", "a clip", "a million clips", "a billion clips"),
@@ -118,7 +145,8 @@ def _costs(runs: dict[str, Any], results: Path) -> str:
         "each; yours differ, so measure a thousand of them first.",
         told,
         f"Store, decode: `benchmarks/results/throughput.json`; compute: `session.json` ({session['environment']['cpu']}). Rows: "
-        f"{machine(rows['environment'])}. Names: load {names['environment']['load_before']} before.",
+        f"{machine(rows['environment'])}. Names: load {names['environment']['load_before']} before. "
+        f"Drift: {machine(drift['environment'])}.",
     ))  # fmt: skip
 
 

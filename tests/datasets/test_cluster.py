@@ -12,13 +12,14 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from bundles import Bundles
+from bundles import Bundles, need
 from console import BIN
 from ray_nodes import Nodes, nodes
 from tables import read_table, single_process, without
 
 from vivit_export.datasets.cluster import Cluster, choose_address, connected
 from vivit_export.errors import EnvironmentFault, UsageError
+from vivit_export.progress import Silent
 from vivit_export.runtime.clips.folder import find_clips
 
 pytestmark = pytest.mark.needs_onnxruntime
@@ -48,6 +49,30 @@ def test_a_run_on_a_cluster_gives_the_rows_of_a_single_process(
     assert without(read_table(out, "faults"), "clip") == faults
     facts = json.loads(done.stdout)
     assert (facts["rows"], facts["faults"], facts["partitions"]) == (39, 1, 3)
+
+
+def test_a_check_on_a_cluster_gives_the_figures_of_one_process(
+    bundles: Bundles, folder: Path, tmp_path: Path, cluster: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("torch", "transformers", "onnx_ir")
+    from one_process import use_one_process
+
+    from vivit_export.datasets.check import check_dataset
+
+    bundle, out = bundles.demo(precision="fp16"), tmp_path / "out"
+    arguments = ("check", bundle.path, "--clips", folder, "--checkpoint", "demo", "-o", out, "--json", "-v")
+    done = vivit(*arguments, "--ray", cluster.address, env=cluster.env)
+    assert done.returncode == 3, done.stderr
+    assert "error: 1 of 40 clips could not be used; " in done.stderr
+    use_one_process(monkeypatch)
+    here, _ = check_dataset(bundle, folder, tmp_path / "here", checkpoint="demo", progress=Silent())
+    found = json.loads(done.stdout)
+    assert found["clips"] == here.to_json()["clips"] and found["reference"] == here.reference
+    assert [run["engine"] for run in found["runs"]] == [run.engine for run in here.runs]
+    for there, run in zip(found["runs"], here.runs, strict=True):
+        assert run.drift is not None and there["drift"]["top1"] == run.drift.top1
+        assert there["drift"]["max"] == pytest.approx(run.drift.max, abs=1e-6)  # eager PyTorch has other threads there
+    assert [part["differing"] for part in found["parity"]] == [0, 0]
 
 
 def test_an_engine_that_cannot_be_opened_there_is_told(

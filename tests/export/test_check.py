@@ -326,7 +326,13 @@ def test_a_batch_too_large_for_the_cpu_is_left_out_and_told(setup: Any) -> None:
 def test_checks_as_json(setup: Any) -> None:
     checks = setup(Precision.FP16).check(num_clips=2, batches=(1, 1, 8), scores_bytes=1 << 29, gate="top1=0.5")
     told = checks.to_json()
-    assert told["clips"] == {"source": "noise", "names": ["0.mp4", "1.mp4"], "videos": [], "views": [1, 1]}
+    assert told["clips"] == {
+        "source": "noise",
+        "names": ["0.mp4", "1.mp4"],
+        "videos": [],
+        "views": [1, 1],
+        "left_out": 0,
+    }
     assert told["gate"]["top1"] == 0.5
     assert [run["drift"] is None for run in told["runs"]] == [run.drift is None for run in checks.runs]
     eager = told["runs"][0]

@@ -99,6 +99,29 @@ def compare_hits(run: int, reference: Sequence[bool], ours: Sequence[bool], ours
     return RunAccuracy(run, top1, top5, only_reference, only_ours, mcnemar(only_reference, only_ours))
 
 
+def merge_accuracies(parts: Sequence[Accuracy]) -> Accuracy:
+    """Return what the parts of a set of clips say of the whole.
+
+    Args:
+        parts: of the same runs, on other clips each; one or more.
+    """
+    counts = [part.clips for part in parts]
+    runs = []
+    for several in zip(*(part.runs for part in parts), strict=True):
+        only_reference = sum(run.only_reference for run in several)
+        only_ours = sum(run.only_ours for run in several)
+        top1, top5 = (_joined([getattr(run, name) for run in several], counts) for name in ("top1", "top5"))
+        p_value = mcnemar(only_reference, only_ours)
+        runs.append(RunAccuracy(several[0].run, top1, top5, only_reference, only_ours, p_value))
+    top1, top5 = (_joined([getattr(part, name) for part in parts], counts) for name in ("top1", "top5"))
+    return Accuracy(parts[0].source, sum(counts), top1, top5, tuple(runs))
+
+
+def _joined(shares: Sequence[Share], counts: Sequence[int]) -> Share:
+    # Each is a number of clips by that of all, so rounding finds the number.
+    return Share.of(sum(round(each.share * count) for each, count in zip(shares, counts, strict=True)), sum(counts))
+
+
 def mcnemar(first: int, second: int) -> float:
     """Return the p-value of McNemar's exact test, two-sided.
 

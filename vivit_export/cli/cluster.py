@@ -14,8 +14,10 @@ from vivit_export.errors import UsageError, counted, option
 from vivit_export.runtime.session.triton.address import is_address
 
 if TYPE_CHECKING:
+    from vivit_export.bundle.checks import DriftReport
     from vivit_export.calibration.collect import Observing
     from vivit_export.choices import CpuPrecision, Decode
+    from vivit_export.cli.check import CheckChoice
     from vivit_export.cli.options import SamplingChoice
     from vivit_export.datasets.runs import Summary
     from vivit_export.progress import Progress
@@ -159,6 +161,64 @@ def predict_on_ray(cluster: RayChoice, asked: Asked, as_json: bool, progress: Pr
     )
     show_summary(summary, as_json)
     summary.require()
+
+
+class RunsOn(NamedTuple):
+    """What a check runs on, and how it reads."""
+
+    engine: str | None
+    device: str | None
+    cpu_precision: CpuPrecision | None
+    decode: Decode
+    readers: int | None
+    require_signature: tuple[Path, ...]
+    identity: str | None
+
+
+def check_on_ray(
+    cluster: RayChoice, bundle: Path, which: CheckChoice, on: RunsOn, progress: Progress
+) -> tuple[DriftReport, Summary]:
+    """Check on Ray; clips that could not be used are not in the report.
+
+    Raises:
+        UsageError: the options conflict; or a served model, which is not run here.
+    """
+    output = cluster.require_output()
+    if which.per_block:
+        raise UsageError(f"{option('per_block')} looks into single clips in one process; leave out {option('ray')}")
+    if which.against == "golden" or which.clips is None:
+        raise UsageError(f"a run on Ray checks on videos, against the eager model; name them with {option('clips')}")
+    if on.engine is not None and is_address(on.engine):
+        raise UsageError(f"{option('ray')} runs engines on files; leave it out for {on.engine}")
+    from vivit_export.bundle import Bundle
+    from vivit_export.datasets.check import check_dataset
+    from vivit_export.datasets.cluster import choose_address
+    from vivit_export.runtime.predict import read_source
+
+    where = choose_address(cluster.ray or "")
+    source, _ = read_source(bundle, progress, on.require_signature or None, on.identity)
+    assert isinstance(source, Bundle)
+    return check_dataset(
+        source,
+        which.clips,
+        output,
+        checkpoint=which.checkpoint,
+        num_clips=which.num_clips,
+        gate=which.gate,
+        labels=which.labels,
+        views=which.views,
+        baseline=which.baseline,
+        engine=on.engine,
+        device=on.device,
+        cpu_precision=on.cpu_precision,
+        decode=on.decode,
+        readers=on.readers,
+        signed_by=on.require_signature,
+        identity=on.identity,
+        address=where,
+        gpu_share=1.0 if cluster.gpu_share is None else cluster.gpu_share,
+        progress=progress,
+    )
 
 
 def show_summary(summary: Summary, as_json: bool) -> None:

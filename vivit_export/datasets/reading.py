@@ -48,7 +48,7 @@ def _fills(partition: Partition, job: Job) -> Iterator[tuple[Clip, Place, Any]]:
             continue
         for number, work in enumerate(works_of([clip.path], job.contract, job.windows, reading, readers)):
             span = work.key.span_seconds
-            facts = video_facts(clip.path) if job.with_facts else None
+            facts = video_facts(clip.path) if job.reference else None
             yield clip, Place(clip.number, clip.name, None if span is None else number, span, facts), work.fill
 
 

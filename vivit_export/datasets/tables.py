@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,7 +87,7 @@ def write_rows(path: Path, rows: Sequence[Row], schema: pa.Schema, key: str) -> 
     spans = [row.place.span_seconds or (None, None) for row in rows]
     columns: dict[str, object] = {
         "clip": [row.place.clip for row in rows],
-        "video": [_text(row.place.video) for row in rows],
+        "video": [as_text(row.place.video) for row in rows],
         "window": [row.place.window for row in rows],
         "start_seconds": [span[0] for span in spans],
         "end_seconds": [span[1] for span in spans],
@@ -108,14 +109,14 @@ def write_faults(path: Path, faults: Sequence[Fault], key: str) -> None:
     """Write a table of clips that could not be used; see `write_rows`."""
     columns = [
         [fault.clip for fault in faults],
-        [_text(fault.video) for fault in faults],
-        [_text(fault.sentence) for fault in faults],
+        [as_text(fault.video) for fault in faults],
+        [as_text(fault.sentence) for fault in faults],
         [fault.code for fault in faults],
     ]
     _write(path, pa.table([pa.array(c, f.type) for c, f in zip(columns, FAULTS, strict=True)], FAULTS), key)
 
 
-def _text(name: str) -> str:
+def as_text(name: str) -> str:
     """Return a name that may hold bytes of no encoding, as UTF-8 can hold it."""
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
@@ -152,7 +153,16 @@ def read_videos(path: Path, *, facts: bool = False) -> list[tuple[str, VideoFact
     names, *told = (column.to_pylist() for column in table.columns)
     if not facts:
         return [(name, None) for name in names]
-    return [(name, None if each[-1] is None else VideoFacts(*each)) for name, *each in zip(names, *told, strict=True)]
+    return [
+        # Many clips have one codec.
+        (name, None if codec is None else VideoFacts(width, height, fps, seconds, sys.intern(codec)))
+        for name, width, height, fps, seconds, codec in zip(names, *told, strict=True)
+    ]
+
+
+def read_reason(path: Path) -> str:
+    """Return why the first clip of a table of faults could not be used."""
+    return str(pq.read_table(path, columns=["sentence"]).column(0)[0].as_py())
 
 
 def rows_of(path: Path, key: str) -> int:

@@ -17,12 +17,26 @@ import numpy.typing as npt
 from vivit_export.bundle.clip_view import VideoFacts
 from vivit_export.choices import CpuPrecision, Decode
 from vivit_export.contract import Contract
+from vivit_export.datasets.inputs import Partition
 from vivit_export.errors import VivitExportError
 from vivit_export.runtime.clips.windows import WindowRule
 from vivit_export.runtime.predict import rows_of_each
 
 Float32 = npt.NDArray[np.float32]
 Rows = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EagerReference:
+    """What a check holds the results of an engine to.
+
+    Attributes:
+        checkpoint: of the eager model; see `load_exported_checkpoint`.
+        sample: videos on which preprocessing is compared too.
+    """
+
+    checkpoint: str | None
+    sample: Partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +58,7 @@ class Job:
         identity: see there.
         top_k: how many labels a row names.
         items: videos or windows in a batch.
-        with_facts: also read what the headers of the videos say.
+        reference: what a check compares with; None: nothing is compared.
     """
 
     folder: str
@@ -61,13 +75,13 @@ class Job:
     identity: str | None = None
     top_k: int = 5
     items: int = 1
-    with_facts: bool = False
+    reference: EagerReference | None = None
 
     @property
     def options(self) -> list[object]:
         """What results depend on, besides the bundle and the inputs."""
         on = (self.engine, self.device, self.cpu_precision)
-        return [self.contract, self.windows, *on, self.decode, self.top_k]
+        return [self.contract, self.windows, *on, self.decode, self.top_k, *(["check"] if self.reference else [])]
 
     @property
     def rows(self) -> int:
@@ -101,7 +115,7 @@ class Place:
         video: its name.
         window: number of the window, or None for the whole video.
         span_seconds: (start, end) of the window.
-        facts: what the header of the video says, if the job asks for it.
+        facts: what the header of the video says; of a check.
     """
 
     clip: int

@@ -11,10 +11,12 @@ Three kinds of runs, each compared with eager fp32:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from vivit_export.bundle import MODEL
@@ -110,13 +112,23 @@ def run_checks(
 def processor_parity(contract: Contract, folder: Path | None, limit: int | None) -> Parity:
     """Compare transformers' image processor with the runtime, on the clips of a check as read from the videos.
 
-    If the installed Pillow, which transformers calls, resizes in a different order than the contract
-    records, the difference is reported but not gated.
-
     Args:
         contract: says how clips are drawn and preprocessed.
         folder: as for `load_check_clips`.
         limit: as for `load_check_clips`.
+    """
+    return compare_processor(contract, (frames for _, frames in read_check_clips(contract, folder, limit)))
+
+
+def compare_processor(contract: Contract, clips: Iterable[npt.NDArray[np.uint8]]) -> Parity:
+    """Compare transformers' image processor with the runtime.
+
+    If the installed Pillow, which transformers calls, resizes in a different order than the contract
+    records, the difference is reported but not gated.
+
+    Args:
+        contract: says how they are preprocessed.
+        clips: one or more, each uint8 (T, h, w, 3).
     """
     from vivit_export.export.checkpoint.load import hugging_face_pixels, image_processor
 
@@ -125,7 +137,7 @@ def processor_parity(contract: Contract, folder: Path | None, limit: int | None)
     note = "the installed Pillow resizes in another order than the bundle records" if other else ""
     name = image_processor(contract.preprocess.processor).__name__
     total: Parity | None = None
-    for _, frames in read_check_clips(contract, folder, limit):
+    for frames in clips:
         expected = hugging_face_pixels(contract.preprocess, frames)
         one = compare_pixels("the runtime", name, preprocessor(frames), expected, gated=not other, note=note)
         total = one if total is None else total + one

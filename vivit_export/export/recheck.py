@@ -42,7 +42,7 @@ from vivit_export.runtime.drift.check import (
 )
 from vivit_export.runtime.drift.metrics import compare
 from vivit_export.runtime.drift.over_views import averaging, by_clip
-from vivit_export.runtime.drift.parity import graph_parity
+from vivit_export.runtime.drift.parity import bundle_parity
 from vivit_export.runtime.drift.truth import read_truth, require_one_label
 from vivit_export.runtime.predict import adapt_contract
 from vivit_export.runtime.select import CPU_ENGINES, open_session
@@ -136,7 +136,7 @@ def check(
             require_same_clips(reference.clips, stored, str(baseline))
         runs = [*reference.runs, *_session_runs(source, session, reference, limits, progress)]
     with progress.stage("compare preprocessed pixels"):
-        in_graph = _graph_parity(source, reference.frames)
+        in_graph = bundle_parity(source, reference.frames)
     report = _report(reference, limits, runs, in_graph)
     if stored is None:
         return report
@@ -303,11 +303,3 @@ def _emulated_run(bundle: Bundle, reference: Reference, gate: Gate, progress: Pr
         execute, views = averaging(emulated.run, reference.views, 1), by_clip(clips, reference.views)
         task, named = bundle.contract.task, f"{emulated.name}, {name}"
         return run_full_batches(execute, named, views, reference.outputs, gate, task, 1, reference.tally)
-
-
-def _graph_parity(bundle: Bundle, frames: npt.NDArray[np.uint8]) -> Parity | None:
-    crops = frames
-    if bundle.contract.io.mode == "frames":
-        preprocessor = Preprocessor(bundle.contract.clip, bundle.contract.preprocess)
-        crops = np.stack([preprocessor.crops(clip) for clip in frames])
-    return graph_parity(bundle.read, bundle.contract, bundle.manifest.precision, frames, crops)

@@ -126,9 +126,13 @@ def test_json_has_every_field() -> None:
         "accuracy",
         "baseline",
     }
-    assert plain["clips"] == {"source": "mine", "names": ["a.mp4"], "videos": [], "views": [1, 1]} and plain[
-        "gate"
-    ] == {"max": 0.01}
+    assert plain["clips"] == {
+        "source": "mine",
+        "names": ["a.mp4"],
+        "videos": [],
+        "views": [1, 1],
+        "left_out": 0,
+    } and plain["gate"] == {"max": 0.01}
     left_out = to_json(Run("left out", 8, True, None, "too large"))
     assert (left_out["drift"], left_out["note"]) == (None, "too large")
 

@@ -165,6 +165,11 @@ class Checkpoint:
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
+def use_cores(count: int) -> None:
+    """Let eager networks of this process compute with so many threads, whatever the environment says."""
+    torch.set_num_threads(count)
+
+
 def hugging_face_pixels(preprocess: Preprocess, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Preprocess a clip with transformers' own image processor (Pillow and NumPy), given these fields.
 

@@ -179,7 +179,7 @@ class ClipTally:
         places = {id(run): i for i, run in enumerate(runs)}
         order = sorted(self._worst, key=lambda clip: self._worst[clip].key, reverse=True)
         flipped = sum(self._worst[clip].flip > 0 for clip in order)
-        kept = max(_WORST, min(flipped, _MOST_CLIPS))
+        kept = num_described(flipped)
         drift = [_finite(self._worst[clip].drift) for clip in range(len(clips.names))]
         edges = self._margins()
         flips = [_FLIPS[self._worst[clip].flip] for clip in range(len(clips.names))]
@@ -194,6 +194,7 @@ class ClipTally:
             strata_of(clips, self.classes, edges, self.tie_margin, drift, flips),
         )
 
+    @np.errstate(invalid="ignore")
     def _clip(self, clip: int, name: str, places: Mapping[int, int], margin: float | None) -> ClipDrift:
         worst = self._worst[clip]
         ref = {n: self.reference[n][clip][None] for n in worst.row}
@@ -274,6 +275,11 @@ class ClipTally:
             changed = (logits[clip] >= 0) != (worst.row["logits"] >= 0)
             found.append(_finite(distances[clip][changed].max() if changed.any() else distances[clip].min()))
         return tuple(found)
+
+
+def num_described(flipped: int) -> int:
+    """Return how many clips a view describes if so many flipped: these, up to a limit, or else the worst few."""
+    return max(_WORST, min(flipped, _MOST_CLIPS))
 
 
 def _finite(value: float | None) -> float | None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx
 from onnx.utils import Extractor
 
-from vivit_export.bundle import MODEL
+from vivit_export.bundle import MODEL, Bundle
 from vivit_export.bundle.checks import Parity
 from vivit_export.bundle.manifest import PrecisionRecord
 from vivit_export.contract import Contract
@@ -34,6 +34,20 @@ def compare_pixels(
     differing = int((got.view(np.uint32) != expected.view(np.uint32)).sum())
     max_abs = float(np.abs(got - expected).max(initial=0.0))
     return Parity(ours, reference, int(got.size), differing, max_abs, gated, note)
+
+
+def bundle_parity(bundle: Bundle, frames: npt.NDArray[np.uint8]) -> Parity | None:
+    """Compare the preprocessing of a bundle's graph with the runtime's; see `graph_parity`.
+
+    Args:
+        bundle: a verified bundle.
+        frames: uint8 (N, T, h, w, 3): crops, or whole frames if the graph takes these.
+    """
+    crops, contract = frames, bundle.contract
+    if contract.io.mode == "frames":
+        preprocessor = Preprocessor(contract.clip, contract.preprocess)
+        crops = np.stack([preprocessor.crops(clip) for clip in frames])
+    return graph_parity(bundle.read, contract, bundle.manifest.precision, frames, crops)
 
 
 def graph_parity(

@@ -94,15 +94,15 @@ class _Clips:
     def __init__(self, names: Iterable[str]) -> None:
         self._by_end: dict[str, list[str]] = {}
         for name in names:
-            for end in {PurePosixPath(name).name, PurePosixPath(name).stem}:
+            for end in {_path(name).name, _path(name).stem}:
                 self._by_end.setdefault(end, []).append(name)
 
     def find(self, given: str, where: str) -> str:
         """Return its name; InputError if it means none, or several."""
-        path = PurePosixPath(given.replace("\\", "/"))
+        path = _path(given.replace("\\", "/"))
         candidates = self._by_end.get(path.name, [])
-        exact = [name for name in candidates if name == path.as_posix()]
-        found = exact or [name for name in candidates if _means(path, PurePosixPath(name))]
+        exact = [name for name in candidates if _path(name) == path]
+        found = exact or [name for name in candidates if _means(path, _path(name))]
         if not found:
             raise InputError(
                 f"{where} labels {shown(given)}, which is no clip of this check; correct the name, or remove the line"
@@ -110,6 +110,11 @@ class _Clips:
         if len(found) > 1:
             raise InputError(f"{where} labels {shown(given)}, which may be {found[0]} or {found[1]}; write its path")
         return found[0]
+
+
+def _path(name: str) -> PurePosixPath:
+    """Return a clip's name as a path; a clip of a shard is SHARD::MEMBER."""
+    return PurePosixPath(name.replace("::", "/"))
 
 
 def _means(given: PurePosixPath, name: PurePosixPath) -> bool:
