@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import click
 import torch
 import transformers
 from transformers import VivitConfig, VivitForVideoClassification, VivitImageProcessor
-
-import vivit_export.families.networks.vivit_factorised_modeling as factorised
 
 OTHERS = {"vivit_factorised": "VivitFactorised", "videomae": "VideoMAE", "timesformer": "Timesformer"}
 """Families besides ViViT: name of each, and how the names of its classes begin in transformers."""
@@ -70,7 +69,9 @@ def make_other(family: str, out: Path, seed: int = 0, **overrides: object) -> No
         seed: of the weights.
         **overrides: fields of its config; ``num_labels`` defaults to 400.
     """
-    classes = factorised if family == "vivit_factorised" else transformers
+    classes: ModuleType = transformers
+    if family == "vivit_factorised":
+        import vivit_export.families.networks.vivit_factorised_modeling as classes  # needs transformers 5
     config = getattr(classes, f"{OTHERS[family]}Config")(**{"num_labels": 400, **overrides})
     model = getattr(classes, f"{OTHERS[family]}ForVideoClassification")(config).eval()
     randomize(model, seed)

@@ -175,19 +175,23 @@ def test_low_precision_eager_puts_the_float32_weights_back(checkpoints: Checkpoi
 # --- transformers 4.46 -------------------------------------------------------------------------
 
 
-def legacy_clips() -> tuple[np.ndarray, np.ndarray]:
+LEGACY_FAMILIES = [LEGACY.with_name(f"{family}-4.46") for family in ("vivit", "videomae", "timesformer")]
+
+
+def legacy_clips(folder: Path = LEGACY) -> tuple[np.ndarray, np.ndarray]:
     """Pixel values that are exact in float32, and the logits transformers 4.46.3 gave for them."""
-    expected = json.loads((LEGACY / "expected.json").read_text())
+    expected = json.loads((folder / "expected.json").read_text())
     assert expected["transformers"] == "4.46.3"
     count = int(np.prod(expected["shape"]))
     pixels = ((np.arange(count) * 37 % 257 - 128) / 64).astype(np.float32).reshape(expected["shape"])
     return pixels, np.array(expected["logits"], np.float32)
 
 
-def test_checkpoint_of_4_46_gives_the_logits_it_gave_there() -> None:
-    pixels, logits = legacy_clips()
-    loaded = load_checkpoint(str(LEGACY))
-    assert json.loads((LEGACY / "config.json").read_text())["transformers_version"] == "4.46.3"
+@pytest.mark.parametrize("folder", LEGACY_FAMILIES, ids=lambda folder: folder.name)
+def test_checkpoint_of_4_46_gives_the_logits_it_gave_there(folder: Path) -> None:
+    pixels, logits = legacy_clips(folder)
+    loaded = load_checkpoint(str(folder))
+    assert json.loads((folder / "config.json").read_text())["transformers_version"] == "4.46.3"
     np.testing.assert_allclose(loaded.run_eager(pixels)["logits"], logits, rtol=0, atol=5e-6)
 
 
@@ -199,12 +203,22 @@ def test_checkpoint_of_4_46_saved_again_gives_the_same_bits(tmp_path: Path) -> N
     assert_same_bits(load_checkpoint(str(LEGACY)), load_checkpoint(str(again)), pixels)
 
 
+@pytest.mark.parametrize("family", ["VideoMAE", "Timesformer"])
+def test_another_family_of_4_46_saved_again_gives_the_same_bits(tmp_path: Path, family: str) -> None:
+    folder, again = LEGACY.with_name(f"{family.lower()}-4.46"), tmp_path / "again"
+    getattr(transformers, f"{family}ForVideoClassification").from_pretrained(folder).save_pretrained(again)
+    transformers.VideoMAEImageProcessorPil.from_pretrained(folder).save_pretrained(again)
+    pixels, _ = legacy_clips(folder)
+    assert_same_bits(load_checkpoint(str(folder)), load_checkpoint(str(again)), pixels)
+
+
 @pytest.mark.needs_onnxruntime
-def test_checkpoint_of_4_46_exports(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", LEGACY_FAMILIES, ids=lambda folder: folder.name)
+def test_checkpoint_of_4_46_exports(tmp_path: Path, folder: Path) -> None:
     import onnx_ir as ir
 
-    bundle = vivit_export.export_model(LEGACY.as_posix(), tmp_path / "out", targets=("onnx",), input_mode="pixels")
-    pixels, logits = legacy_clips()
+    bundle = vivit_export.export_model(folder.as_posix(), tmp_path / "out", targets=("onnx",), input_mode="pixels")
+    pixels, logits = legacy_clips(folder)
     np.testing.assert_allclose(run_ort(ir.load(bundle.model), pixels)["logits"], logits, rtol=0, atol=5e-6)
 
 
