@@ -81,7 +81,7 @@ def test_a_served_family_answers_as_here(families: Families, case: str) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("batch 1: ")
-    command = [
+    command: list[str | Path] = [
         Path(sys.executable).parent / "vivit",
         "predict",
         families.server.url(f"{case}-video"),
