@@ -77,7 +77,7 @@ What differs:
 - Preprocessing is compared with transformers' on the first 8 videos.
 - A graph of whole frames takes videos of its size only, as `vivit predict` does.
 - Videos that could not be used are left out of the report; the exit code is 3 then, or 5 if the gate is not met.
-- A report lists at most 50,000 clips one by one, those that flip or drift most, and says how many more there are. A `--baseline` compares
+- A report lists at most 25,000 clips one by one, those that flip or drift most, and says how many more there are. A `--baseline` compares
   all clips one by one, so it takes at most that many.
 
 ## Calibration

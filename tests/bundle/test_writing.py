@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from made_records import drift_report
 from small_bundle import CONTENT, fill, mode_tree, rewrite
 
 from vivit_export.bundle import check_target, read_bundle, write_manifest, writing
+from vivit_export.bundle.checks import CheckedClips
 from vivit_export.errors import OutputError
 
 
@@ -115,3 +117,14 @@ def test_a_signature_is_not_listed_and_is_replaced_with_its_bundle(home: Path) -
     assert note.startswith(
         f"{home / 'old'} is not signed any more, because it was changed; sign it again with: vivit s"
     )
+
+
+def test_a_manifest_that_nobody_would_read_is_not_written(home: Path) -> None:
+    before = mode_tree(home)
+    names = tuple(f"{'walk' * 200}/{n}.mp4" for n in range(21_000))
+    large = replace(CONTENT, recheck=replace(drift_report(), clips=CheckedClips("mine", names)))
+    with pytest.raises(
+        OutputError, match=r"^bundle.json would have 16\.\d MiB, and more than 16 are not read; check on"
+    ):
+        write_manifest(home / "old", large)
+    assert mode_tree(home) == before

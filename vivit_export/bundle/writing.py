@@ -15,8 +15,10 @@ from vivit_export.bundle.manifest import Content, FileRecord
 from vivit_export.bundle.names import FORMAT, MANIFEST, SBOM, SIGNATURE
 from vivit_export.bundle.reading import read_manifest
 from vivit_export.bundle.sbom import renew_sbom
-from vivit_export.files import sha256_of, write_json
+from vivit_export.errors import OutputError
+from vivit_export.files import json_text, sha256_of, write_json
 from vivit_export.folders import FolderKind
+from vivit_export.limits import MOST_MANIFEST_BYTES
 from vivit_export.locking import locked_if_there
 from vivit_export.records import to_json
 
@@ -94,12 +96,20 @@ def write_manifest(folder: Path, content: Content) -> None:
 
     Raises:
         BundleError: it is not one of ours.
+        OutputError: it would be larger than what is read.
     """
     listed = list_files(folder, but=(MANIFEST, SIGNATURE, SBOM))
     if (folder / SBOM).exists():
         renew_sbom(folder, content, listed)
         listed[SBOM] = _record(folder / SBOM)
-    write_json(folder / MANIFEST, {**to_json(content), "format": FORMAT, "files": to_json(listed)})
+    told = {**to_json(content), "format": FORMAT, "files": to_json(listed)}
+    size = len(json_text(told).encode())
+    if size > MOST_MANIFEST_BYTES:
+        raise OutputError(
+            f"{MANIFEST} would have {size / (1 << 20):.1f} MiB, and more than {MOST_MANIFEST_BYTES >> 20} are not "
+            "read; check on fewer clips"
+        )
+    write_json(folder / MANIFEST, told)
 
 
 def list_files(folder: Path, but: Collection[str] = ()) -> dict[str, FileRecord]:

@@ -26,7 +26,7 @@ from vivit_export.runtime.drift.per_clip import Outputs, scale_of
 from vivit_export.runtime.drift.strata import strata_of
 from vivit_export.runtime.drift.truth import Truth
 
-MOST_LISTED = 50_000
+MOST_LISTED = 25_000
 """Clips that a report lists by name; of more, those that flip or drift most."""
 _FLIPS: tuple[Flip, ...] = ("none", "near", "clear")
 _Key = tuple[int, float]
