@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from markdown_table import megabytes, table
+from page_of_results import machine
 
 from vivit_export.precision import Precision
 
@@ -23,7 +24,17 @@ def taps_section(content: dict[str, Any]) -> str:
         "the type and of the graph, whichever is larger. The budgets follow from those of the demo. Seconds and memory "
         "are those of the whole command."
     )
-    return f"{words}\n\n{table(columns, rows)}"
+    return "\n\n".join((words, table(columns, rows), *_elsewhere(content)))
+
+
+def _elsewhere(content: dict[str, Any]) -> list[str]:
+    """Say where the checks were measured that another command than the last has."""
+    others: dict[str, tuple[list[str], dict[str, Any]]] = {}
+    for name, told in content["checks"].items():
+        around = told["environment"]
+        if around["command"] != content["environment"]["command"]:
+            others.setdefault(around["command"], ([], around))[0].append(name)
+    return [f"{', '.join(names)}: {machine(around)}." for names, around in others.values()]
 
 
 def _error(tap: dict[str, Any]) -> float:
