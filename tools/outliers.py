@@ -5,8 +5,8 @@
 
 Random weights have neither, so a graph that is safe on them proves little: outlier channels round badly in
 fp16 and use up the range of INT8 (LLM.int8, arXiv:2208.07339; SmoothQuant, arXiv:2211.10438). Here they are
-made from symmetries of the network. Logits before and after are therefore equal in real arithmetic, and
-drift is measured against a known truth. Per block:
+made from symmetries of the network, whose blocks may be a factorised encoder's too. Logits before and after
+are therefore equal in real arithmetic, and drift is measured against a known truth. Per block:
 
 - *inputs of Q, K, V and of fc1*: gamma and beta of a LayerNorm channel times ``factor``, the next
   weights' columns divided by it;
@@ -28,9 +28,11 @@ from typing import Any
 
 import click
 import torch
-from transformers import VivitForVideoClassification
+from transformers import AutoModelForVideoClassification
+from transformers.models.vivit.modeling_vivit import VivitLayer
 
 from vivit_export import demo
+from vivit_export.families.networks.vivit_factorised_modeling import register
 
 
 @torch.no_grad()
@@ -38,7 +40,7 @@ def add_outliers(model: torch.nn.Module, *, factor: float = 30.0, num_channels: 
     """Make the inputs of every Linear of the encoder large in a few channels, in place.
 
     Args:
-        model: a transformers ViViT of any dtype; its config follows ``intermediate_size``.
+        model: of transformers' ViViT layers, of any dtype; its config follows ``intermediate_size``.
         factor: how much larger those channels become; a power of two makes the change exact in floating point too.
         num_channels: channels per Linear, the same in all blocks as in trained networks.
         seed: of the choice of channels.
@@ -84,8 +86,7 @@ def add_large_biases(model: torch.nn.Module, *, size: float = 4.0, seed: int = 0
 
 
 def _layers(model: torch.nn.Module) -> Iterator[Any]:
-    encoder: Any = getattr(model, "vivit", model)
-    yield from encoder.layers
+    yield from (module for module in model.modules() if isinstance(module, VivitLayer))
 
 
 def _scale(
@@ -126,7 +127,8 @@ def add_cancelling_units(mlp: Any, units: torch.Tensor, factor: float) -> None:
 def main(source: str, out: Path, factor: float, channels: int, biases: float, seed: int) -> None:
     """Write checkpoint folder SOURCE (or "demo"), with outliers, to OUT."""
     folder = demo.checkpoint_path() if source == "demo" else Path(source)
-    model = VivitForVideoClassification.from_pretrained(folder).eval()
+    register()
+    model = AutoModelForVideoClassification.from_pretrained(folder).eval()
     add_large_biases(model, size=biases, seed=seed)
     add_outliers(model, factor=factor, num_channels=channels, seed=seed)
     model.save_pretrained(out)

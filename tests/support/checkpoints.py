@@ -26,6 +26,8 @@ from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 LEGACY = ROOT / "tests/data/vivit-4.46"
+FACTORISED = ROOT / "tests/data/factorised"
+"""A factorised encoder that was trained on the demo's task: ``tools/train_demo.py --factorised``."""
 
 TINY: dict[str, Any] = {
     "num_labels": 5,

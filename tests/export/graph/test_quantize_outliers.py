@@ -1,4 +1,4 @@
-"""A checkpoint with outlier channels: the same function, on which plain W8A8 falls apart and ours does not."""
+"""Checkpoints with outlier channels: the same function, on which plain W8A8 falls apart and ours does not."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from checkpoints import FACTORISED
 from checkpoints import outliers as outliers_tool
 from safetensors.numpy import save_file
 
@@ -26,10 +27,16 @@ pytestmark = pytest.mark.needs_onnxruntime
 SEED = 2_500_000  # of clips that no training, calibration or benchmark sees
 
 
+@pytest.fixture(scope="module", params=["demo", str(FACTORISED)], ids=["joint", "factorised"])
+def trained(request: pytest.FixtureRequest) -> Checkpoint:
+    """Networks that were trained on the demo's task, so that their decisions mean something."""
+    return load_checkpoint(request.param)
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("outliers") / "demo"
-    outliers_tool.main(["demo", str(out)], standalone_mode=False)
+def folder(trained: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("outliers") / "made"
+    outliers_tool.main([trained.source, str(out)], standalone_mode=False)
     return out
 
 
@@ -47,9 +54,9 @@ def crops(outliers: Checkpoint) -> npt.NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="module")
-def reference(demo_checkpoint: Checkpoint, crops: npt.NDArray[np.uint8]) -> Outputs:
-    pixels = Preprocessor(demo_checkpoint.clip, demo_checkpoint.preprocess).to_pixels(crops[64:])
-    return demo_checkpoint.run_eager(pixels)
+def reference(trained: Checkpoint, crops: npt.NDArray[np.uint8]) -> Outputs:
+    pixels = Preprocessor(trained.clip, trained.preprocess).to_pixels(crops[64:])
+    return trained.run_eager(pixels)
 
 
 @pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP8])
