@@ -74,7 +74,7 @@ What differs:
   `--baseline` runs nothing again.
 - The engine runs batches of one size, the largest, and the eager model in the target type does not run. `vivit check` on the golden
   clips covers the other sizes.
-- Preprocessing is compared with transformers' on the first 8 videos.
+- Preprocessing is compared with transformers' on the first 8 usable videos.
 - A graph of whole frames takes videos of its size only, as `vivit predict` does.
 - Videos that could not be used are left out of the report; the exit code is 3 then, or 5 if the gate is not met.
 - A report lists at most 25,000 clips one by one, those that flip or drift most, and says how many more there are. A `--baseline` compares

@@ -248,6 +248,19 @@ def test_a_baseline_of_too_many_clips_is_refused_before_anything_runs(
     assert not run.out.exists()
 
 
+def test_preprocessing_is_compared_on_the_first_clips_that_can_be_used(run: CheckRun) -> None:
+    for n in range(12):
+        (run.place / f"0{n}.mp4").write_bytes(b"no video")
+    report, summary = run()
+    assert summary.faults == 12 and [parity.differing for parity in report.parity] == [0, 0]
+    for n in range(70):
+        (run.place / f"00{n}.mp4").write_bytes(b"no video")
+    run.out, told = run.out.with_name("more"), Noted()
+    report, _ = run(progress=told)
+    assert not report.parity
+    assert "preprocessing was not compared: none of the first videos could be used" in told.notes
+
+
 def test_all_clips_unusable(run: CheckRun) -> None:
     for path in list(run.place.iterdir()):
         path.unlink()

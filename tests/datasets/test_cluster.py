@@ -31,8 +31,10 @@ def cluster() -> Iterator[Nodes]:
         yield started
 
 
-def vivit(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([BIN / "vivit", *arguments], env=env, capture_output=True, text=True, timeout=400)
+def vivit(
+    *arguments: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([BIN / "vivit", *arguments], env=env, cwd=cwd, capture_output=True, text=True, timeout=400)
 
 
 def test_a_run_on_a_cluster_gives_the_rows_of_a_single_process(
@@ -60,8 +62,8 @@ def test_a_check_on_a_cluster_gives_the_figures_of_one_process(
     from vivit_export.datasets.check import check_dataset
 
     bundle, out = bundles.demo(precision="fp16"), tmp_path / "out"
-    arguments = ("check", bundle.path, "--clips", folder, "--checkpoint", "demo", "-o", out, "--json", "-v")
-    done = vivit(*arguments, "--ray", cluster.address, env=cluster.env)
+    arguments = ("check", bundle.path, "--clips", folder.name, "--checkpoint", "demo", "-o", out, "--json", "-v")
+    done = vivit(*arguments, "--ray", cluster.address, env=cluster.env, cwd=folder.parent)
     assert done.returncode == 3, done.stderr
     assert "error: 1 of 40 clips could not be used; " in done.stderr
     use_one_process(monkeypatch)

@@ -30,7 +30,7 @@ from vivit_export.runtime.drift.check import gate_of
 from vivit_export.runtime.drift.truth import Truth, read_truth, require_one_label
 from vivit_export.runtime.predict import adapt_contract
 
-_SAMPLED = 8  # videos, of which the usable ones are preprocessed by transformers too
+_SAMPLED = 64  # videos, of which the first usable ones are preprocessed by transformers too
 
 
 def check_dataset(
@@ -97,7 +97,7 @@ def check_dataset(
     limits = gate_of(bundle, gate, labelled=labels is not None)
     with progress.stage("find the inputs"):
         everything = find_inputs([place], progress.note)
-    inputs, name = _first(everything, num_clips), partial(_name, place=place)
+    inputs, name = _first(everything, num_clips), _naming(place)
     stored = None if baseline is None else read_baseline(baseline, bundle)
     if baseline is not None:
         _require_few(inputs, baseline)
@@ -121,6 +121,9 @@ def check_dataset(
         readers=readers,
         progress=progress,
     )
+    measured = _measured(done, contract, limits, place)
+    if not measured.parity:
+        progress.note("preprocessing was not compared: none of the first videos could be used")
     if not done.summary.rows:
         raise ClipError(
             f"none of {counted(done.summary.faults, 'clips')} could be used: {read_reason(done.faults[0])}; "
@@ -128,7 +131,7 @@ def check_dataset(
         )
     with progress.stage(f"measure the drift of {counted(done.summary.rows, 'clips')}"):
         truth = None if labels is None else _truth(labels, contract, done, everything, name)
-        report = measure_drift(done.rows, _measured(done, contract, limits, place), truth, name)
+        report = measure_drift(done.rows, measured, truth, name)
     if stored is not None and baseline is not None:
         report = replace(report, baseline=compare_checks(report, stored, baseline.name))
     return report, done.summary
@@ -150,9 +153,10 @@ def _first(inputs: Inputs, count: int | None) -> Inputs:
     return Inputs(inputs.videos[:count], ())
 
 
-def _name(video: str, place: Path) -> str:
-    """Return what a report calls a video: as a check in one process does, its path in the folder."""
-    return video.removeprefix(f"{place if place.is_dir() else place.parent}{os.sep}")
+def _naming(place: Path) -> Callable[[str], str]:
+    """Return what tells the name of a video in a report: its path in the folder, as of a check in one process."""
+    root = f"{place if place.is_dir() else place.parent}{os.sep}"
+    return lambda video: video.removeprefix(root)
 
 
 def _absolute(checkpoint: str | None) -> str | None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 ENGINE, REFERENCE, EMULATED = "", "reference_", "emulated_"
 """What the names of the outputs of each run begin with."""
-_MOST_SAMPLED = 8
+_MOST_COMPARED = 8  # clips, by transformers' processor and by ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,7 @@ class ComparingEngine(Engine):
             UsageError, CheckpointError: see `load_exported_checkpoint`.
             VivitExportError: why the engine cannot be opened.
         """
+        self.job.enter_folder()
         eager = self._eager  # before the engine, because a wrong checkpoint is the user's own mistake
         emulated = f"{self._emulated.name}, {self.bundle.precision} rounding emulated" if self._emulated else ""
         told = super().probe()
@@ -126,7 +127,7 @@ class ComparingEngine(Engine):
     def _parity(self) -> Iterator[Parity]:
         from vivit_export.export.check import compare_processor
 
-        contract, clips = self.bundle.contract, list(self._sampled())
+        contract, clips = self.bundle.contract, list(islice(self._sampled(), _MOST_COMPARED))
         if not clips:
             return
         yield compare_processor(contract, clips)
@@ -142,7 +143,7 @@ class ComparingEngine(Engine):
         """Yield the frames of some usable clips, uint8 (T, h, w, 3)."""
         reference = self.job.reference
         assert reference is not None
-        for clip in islice(open_clips(reference.sample), _MOST_SAMPLED):
+        for clip in open_clips(reference.sample):
             try:
                 if clip.error is None:
                     yield read_clip(clip.path, self.bundle.contract, Reading(self.job.decode))

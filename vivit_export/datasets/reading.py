@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -23,8 +22,7 @@ def read_batches(partition: Partition, job: Job) -> Iterator[Batch]:
 
     An error that is no clip's fault is the failure of the batch that it came up in, which is the last then.
     """
-    if os.path.isdir(job.folder):
-        os.chdir(job.folder)  # as where the command was given, so that names mean the same, also in messages
+    job.enter_folder()
     number = 0
     batch = _Filling(job)
     try:

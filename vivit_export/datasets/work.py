@@ -6,6 +6,7 @@ as the engine takes at once, unusable ones counted, so results are equal bit for
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,11 @@ class Job:
         """What results depend on, besides the bundle and the inputs."""
         on = (self.engine, self.device, self.cpu_precision)
         return [self.contract, self.windows, *on, self.decode, self.top_k, *(["check"] if self.reference else [])]
+
+    def enter_folder(self) -> None:
+        """Make relative paths mean what they do where the command was given, also in messages."""
+        if os.path.isdir(self.folder):
+            os.chdir(self.folder)
 
     @property
     def rows(self) -> int:
