@@ -11,9 +11,12 @@ from typing import Any, get_args
 import family_checkpoints
 import numpy as np
 import numpy.typing as npt
+import onnx
+import onnxruntime
 import pytest
 from bundles import Bundles, random_crops
 from cpp_project import Cpp
+from onnx import numpy_helper
 
 import vivit_export
 from vivit_export.bundle import read_bundle
@@ -22,6 +25,7 @@ from vivit_export.deploy.cpp.deploy import deploy_cpp
 from vivit_export.files import sha256_of
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.clips.views import average_views, read_views
+from vivit_export.runtime.session.int8_products import saturates
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 from vivit_export.runtime.session.prediction import Prediction
 
@@ -67,6 +71,29 @@ def test_the_logits_of_other_families_are_pythons(cpp: Cpp, tmp_path: Path) -> N
     for answer, (outputs, details) in zip(cpp.ask(requests, "avx2"), expected, strict=True):
         require_close(answer, outputs)
         assert answer["details"] == details
+
+
+def test_codes_at_the_ends_of_their_range_are_multiplied_exactly(cpp: Cpp, bundles: Bundles, tmp_path: Path) -> None:
+    """Sums of their products need more than the 16 bits that processors without VNNI give them by default."""
+    folder = bundles.copy(tmp_path / "ends", precision="int8")
+    model = onnx.load(str(folder / "model.onnx"))
+    for tensor in model.graph.initializer:
+        codes = numpy_helper.to_array(tensor)
+        if codes.dtype == np.int8 and codes.ndim == 2:
+            tensor.raw_data = np.where(codes < 0, np.int8(-127), np.int8(127)).tobytes()
+    onnx.save(model, str(folder / "model.onnx"))
+    rehash(folder)
+    deploy_cpp(read_bundle(folder), tmp_path / "app")
+    deployed = read_bundle(tmp_path / "app/bundle")
+    clips, graph = random_crops(deployed, 3), deployed.path / "model.cpu.onnx"
+    clips.tofile(tmp_path / "clips")
+    (answer,) = cpp.ask([{"do": "infer", "bundle": str(deployed.path), "clips": str(tmp_path / "clips")}], "avx2")
+    require_close(answer, OnnxRuntimeSession(graph).run(clips))
+    if saturates():  # so that this test can fail
+        plain = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+        (name,) = (tensor.name for tensor in deployed.contract.io.inputs)
+        (logits,) = plain.run(["logits"], {name: clips})
+        assert np.abs(logits - np.reshape(answer["logits"], logits.shape)).max() > 1
 
 
 def require_close(answer: Any, expected: dict[str, npt.NDArray[np.float32]]) -> None:

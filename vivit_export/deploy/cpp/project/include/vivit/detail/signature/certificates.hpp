@@ -181,7 +181,8 @@ private:
     if (!store || !context || !others) throw EnvironmentFault("OpenSSL failed to take memory");
     for (const Certificate& one : trusted) X509_STORE_add_cert(store.get(), one.get());
     for (std::size_t i = 1; i < chain.size(); ++i) sk_X509_push(others.get(), chain[i].get());
-    X509_STORE_CTX_init(context.get(), store.get(), chain.front().get(), others.get());
+    if (X509_STORE_CTX_init(context.get(), store.get(), chain.front().get(), others.get()) != 1)
+        throw EnvironmentFault("OpenSSL failed to take memory");
     X509_VERIFY_PARAM* rules = X509_STORE_CTX_get0_param(context.get());
     X509_VERIFY_PARAM_set_flags(rules, X509_V_FLAG_PARTIAL_CHAIN);  // a trusted authority need not be a root
     X509_VERIFY_PARAM_set_depth(rules, most_certificates);
