@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vivit_export.printing import lines, one_line
+from vivit_export.printing import code_span, lines, one_line
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,19 @@ def test_lines_stay_lines() -> None:
 def test_no_text_moves_the_cursor(text: str) -> None:
     one_line(text).encode("utf-8")  # else printing would fail
     assert not set(map(ord, one_line(text))) & {*range(32), *range(127, 160)}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "`plain`"),
+        ("<script>[x](http://a.example)", "`<script>[x](http://a.example)`"),
+        ("a`b", "`` a`b ``"),
+        ("`````", "`````` ````` ``````"),
+        ("a\n\n# b", r"`a\n\n# b`"),
+        ("\x1b[2J", r"`\x1b[2J`"),
+        (" ", "–"),
+    ],
+)
+def test_text_of_others_stays_in_its_code_span(text: str, shown: str) -> None:
+    assert code_span(text) == shown

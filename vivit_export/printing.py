@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -21,6 +22,17 @@ def one_line(text: str) -> str:
 def lines(text: str) -> str:
     """Return text of several lines that a terminal only shows."""
     return "\n".join(map(one_line, text.split("\n")))
+
+
+def code_span(text: str) -> str:
+    """Return text of others as a code span of Markdown on one line; backticks in it do not end the span."""
+    line = one_line(text)
+    if not line.strip():
+        return "–"
+    longest = max((len(run) for run in re.findall("`+", line)), default=0)
+    fence = "`" * (1 + longest)
+    edge = " " if longest else ""
+    return f"{fence}{edge}{line}{edge}{fence}"
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:

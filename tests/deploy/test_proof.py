@@ -11,6 +11,7 @@ import pytest
 from attacked import make
 from bundles import need
 from console import tree
+from noted import Noted
 
 need("cryptography")
 from made_keys import write_pair  # noqa: E402
@@ -22,7 +23,6 @@ from vivit_export.deploy.cpp.deploy import deploy_cpp  # noqa: E402
 from vivit_export.deploy.proof import keep_proof, require_signed_model, verify_deployment  # noqa: E402
 from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton  # noqa: E402
 from vivit_export.errors import BundleError, SignatureError  # noqa: E402
-from vivit_export.progress import Silent  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -184,15 +184,10 @@ def test_a_bundle_that_changed_leaves_no_wrong_proof(place: Path, tmp_path: Path
 
 def test_the_copy_for_cpp_is_to_be_signed_by_who_deploys_it(place: Path) -> None:
     """It has a graph that the signer of the bundle never saw."""
-    notes: list[str] = []
-
-    class Told(Silent):
-        def note(self, text: str) -> None:
-            notes.append(text)
-
-    copy = place / "app/bundle"
-    deploy_cpp(place / "b", place / "app", force=True, progress=Told())
-    assert notes == [f"{copy} has a graph for the CPU that nobody signed; sign it with: vivit sign {copy} --key FILE"]
+    copy, told = place / "app/bundle", Noted()
+    deploy_cpp(place / "b", place / "app", force=True, progress=told)
+    sign = f"vivit sign {copy} --key FILE"
+    assert told.notes == [f"{copy} has a graph for the CPU that nobody signed; sign it with: {sign}"]
     sign_bundle(copy, place / "other.pem")
     assert verify_bundle(copy, place / "other.pub")
     assert verify_deployment(place / "app", trusted(place))

@@ -17,6 +17,7 @@ import pytest
 from console import tree
 from made_bundle import make_bundle
 from made_records import engine_record
+from noted import Noted
 
 from vivit_export.bundle import Bundle, read_bundle, write_manifest, writing
 from vivit_export.bundle.manifest import Content, FileRecord
@@ -184,22 +185,17 @@ def test_a_bundle_that_is_gone(bundle: Bundle) -> None:
 
 def test_a_signature_does_not_outlive_what_it_signs(bundle: Bundle) -> None:
     """A signature that does not hold would look like an attack."""
-    said: list[str] = []
-
-    class Told(Silent):
-        def note(self, text: str) -> None:
-            said.append(text)
-
+    told = Noted()
     (bundle.path / "model.sig").write_bytes(b"{}")
-    amend(bundle.path, lambda _work, content: content, Told())
+    amend(bundle.path, lambda _work, content: content, told)
     assert not (bundle.path / "model.sig").exists()
-    assert said == [
+    assert told.notes == [
         f"{bundle.path} is not signed any more, because it was changed; sign it again with: vivit sign {bundle.path} "
         "--key FILE"
     ]
-    said.clear()
-    amend(bundle.path, lambda _work, content: content, Told())
-    assert not said
+    told.notes.clear()
+    amend(bundle.path, lambda _work, content: content, told)
+    assert not told.notes
 
 
 def test_a_signature_stays_if_the_change_fails(bundle: Bundle) -> None:

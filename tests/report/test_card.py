@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 import vivit_export as ve
 from vivit_export.cli.card import card as command
 from vivit_export.errors import UsageError
-from vivit_export.report.card import card, code
+from vivit_export.report.card import card
 
 
 def front(text: str) -> list[str]:
@@ -61,22 +61,6 @@ def test_drift_and_engines_are_told() -> None:
     text = card(headless(checks=CHECKS, engines={"rtx": ENGINE}))
     assert "0.9998700" in text and "`not run: needs 2.0 GiB`" in text
     assert f"`{ENGINE.compiler}`" in text and all(sentence in text for sentence in ENGINE.proof)
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain", "`plain`"),
-        ("<script>[x](http://a.example)", "`<script>[x](http://a.example)`"),
-        ("a`b", "`` a`b ``"),
-        ("`````", "`````` ````` ``````"),
-        ("a\n\n# b", r"`a\n\n# b`"),
-        ("\x1b[2J", r"`\x1b[2J`"),
-        (" ", "–"),
-    ],
-)
-def test_text_of_others_stays_in_its_code_span(text: str, shown: str) -> None:
-    assert code(text) == shown
 
 
 @given(st.text(max_size=40), st.text(max_size=40))

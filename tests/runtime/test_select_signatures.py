@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from bundles import Bundles, need
 from console import tree
+from noted import Noted
 
 need("cryptography")
 from made_chains import ROOT, me  # noqa: E402
@@ -94,16 +95,11 @@ def test_a_served_model_is_for_its_server_to_verify(place: Path) -> None:
 
 
 def test_details_tell_who_signed(place: Path) -> None:
-    told: list[str] = []
-
-    class Told(Silent):
-        def detail(self, text: str) -> None:
-            told.append(text)
-
-    read_source(place / "b", Told())
-    read_source(place / "b", Told(), place / "signer.pub")
+    told = Noted()
+    read_source(place / "b", told)
+    read_source(place / "b", told, place / "signer.pub")
     (place / "b/model.sig").unlink()
-    read_source(place / "b", Told())
-    assert told[0].startswith("signature: by a key, not verified; verify it with: vivit verify ")
-    assert told[1].startswith("signature: by key ") and told[1].endswith("…, verified")
-    assert told[2] == "signature: none"
+    read_source(place / "b", told)
+    assert told.details[0].startswith("signature: by a key, not verified; verify it with: vivit verify ")
+    assert told.details[1].startswith("signature: by key ") and told.details[1].endswith("…, verified")
+    assert told.details[2] == "signature: none"

@@ -128,11 +128,6 @@ def as_markdown(text: str) -> str:
     return re.sub(r"([^\w\s./,:;+()-])", r"\\\1", one_line(text)) if not _PLAIN.fullmatch(text) else text
 
 
-def as_code(text: str) -> str:
-    """Return what others wrote as a code span of Markdown, which ends where the text does."""
-    return f"`{one_line(text).replace('`', chr(39))}`"
-
-
 def copy_bundle(bundle: Bundle, to: Path) -> None:
     """Copy the files that a bundle lists, and verify the copies, the manifest's too.
 

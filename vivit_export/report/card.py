@@ -15,7 +15,7 @@ from vivit_export.bundle.checks import DriftReport
 from vivit_export.bundle.signatures.verify import signature_text
 from vivit_export.errors import UsageError, counted, option
 from vivit_export.hub import is_repo
-from vivit_export.printing import one_line
+from vivit_export.printing import code_span as code
 from vivit_export.records import shown
 from vivit_export.report import facts
 from vivit_export.report.accuracy import accuracy_sentences
@@ -47,17 +47,6 @@ def card(bundle: Bundle | str | Path, *, license_id: str | None = None, place: s
     found = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
     sections = (_front(found, license_id), _model(found), _input(found), _run(place), _drift(found), _engines(found))
     return "\n".join(line for part in (*sections, _timings(found), _limits(found), _files(found)) for line in part)
-
-
-def code(text: str) -> str:
-    """Return text of others as a code span of one line; backticks in it do not end the span."""
-    line = one_line(text)
-    if not line.strip():
-        return "–"
-    longest = max((len(run) for run in re.findall("`+", line)), default=0)
-    fence = "`" * (1 + longest)
-    edge = " " if longest else ""
-    return f"{fence}{edge}{line}{edge}{fence}"
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from console import tree
 from made_bundle import make_bundle
+from noted import Noted
 from triton_repository import deploy
 
 from vivit_export import atomic
 from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton
 from vivit_export.deploy.triton.moving import finish_moves, move_in
-from vivit_export.progress import Silent
 
 OLD = ("m", "m-frames", "m-video")
 NEW = ("m", "m-video")
@@ -183,14 +183,9 @@ def test_deploying_says_what_it_finished_and_removed(tmp_path: Path) -> None:
     (moving / "moves.json").write_text(json.dumps({"replaced": []}))
     (tmp_path / "r/m").rename(moving / "new/m")
     part.mkdir()
-    told: list[str] = []
-
-    class Told(Silent):
-        def note(self, text: str) -> None:
-            told.append(text)
-
-    deploy_triton(bundle, tmp_path / "r", TritonOptions(name="n"), progress=Told())
-    assert told == [
+    told = Noted()
+    deploy_triton(bundle, tmp_path / "r", TritonOptions(name="n"), progress=told)
+    assert told.notes == [
         f"finished a deployment in {tmp_path / 'r'}, in which an earlier run was interrupted",
         f"removed {part}, which an interrupted run had left",
     ]

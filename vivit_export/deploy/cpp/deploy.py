@@ -19,7 +19,6 @@ from vivit_export.deploy.listing import (
     BUNDLE,
     README,
     Deployment,
-    as_code,
     as_markdown,
     copy_bundle,
     deploying,
@@ -27,6 +26,7 @@ from vivit_export.deploy.listing import (
 )
 from vivit_export.deploy.proof import keep_proof
 from vivit_export.files import as_path
+from vivit_export.printing import code_span
 from vivit_export.progress import Progress, Silent
 
 PROJECT = Path(__file__).with_name("project")
@@ -109,7 +109,7 @@ def _input(contract: Contract) -> str:
 
 def _engines(bundle: Bundle) -> str:
     lines = [
-        f"- {as_code(name)}: {as_markdown(engine.compiler)}, {', '.join(f'sm_{sm}' for sm in engine.sms)}, "
+        f"- {code_span(name)}: {as_markdown(engine.compiler)}, {', '.join(f'sm_{sm}' for sm in engine.sms)}, "
         f"batches from {engine.profile.min} to {engine.profile.max}"
         for name, engine in sorted(bundle.engines.items())
     ]
