@@ -225,14 +225,15 @@ def _overhead(runs: dict[str, Any], heavy: float) -> str:
         table(("", f"{few} clips", f"{many:,} clips", "a clip"),
               [(title, *(f"{s:.0f} s" for s in cpu["cpu_seconds"][name]), f"{cpu['cpu_ms_per_clip'][name]:.1f} ms")
                for title, name in (("plain", "plain"), ("Ray", "ray"))]),
-        f"A clip costs {cpu['ray_over_plain']:.2f} times as much with Ray: {extra:.0f} ms more, in which the idle processes of Ray count "
-        "for as long as the run takes. Beside a tiny model on tiny videos that is much: for these, a single process is the better choice. "
-        f"A clip of ViViT-B/16x2 takes {heavy:,.0f} ms of a core on CPUs (see above). Its 4.8 MB of crops are copied too, which was not "
-        "measured. With GPUs, add what Ray costs to the core time of decoding.",
-        machine(cpu["environment"]) + ". This was measured before the idle threads of engines on Ray slept.",
+        f"A clip costs {cpu['ray_over_plain']:.2f} times as much with Ray, {abs(extra):.0f} ms {'more' if extra > 0 else 'less'}, in which "
+        "the idle processes of Ray count for as long as the run takes. The threads of the plain loop's engine wait for clips in a loop, on "
+        "cores that readers need; on Ray they sleep. The start does not pay off for a few hundred videos: for these, a single process is the "
+        f"better choice. A clip of ViViT-B/16x2 takes {heavy:,.0f} ms of a core on CPUs (see above). Its 4.8 MB of crops are copied too, "
+        "which was not measured. With GPUs, add what Ray costs to the core time of decoding.",
+        machine(cpu["environment"]) + ".",
         _roles(runs["roles"]),
-        f"Clips per second of {turns['clips']:,} clips, in turns on the same cores, of the last three quarters of each run. Other work "
-        f"kept the machine busy (load {turns['load']:g} at the end), so these say little.",
+        f"Clips per second of {turns['clips']:,} clips, in turns on the same cores, of the last three quarters of each run. The "
+        f"plain loop runs at {100 * turns['median_plain_over_ray']:.0f} % of the speed of Ray, once that has started.",
         table(("plain", "Ray", "plain / Ray", "seconds until the first partition, start of Ray included"),
               [(p, r, f"{ratio:.2f}", s) for p, r, ratio, s in rows]),
         machine(turns["environment"]),
