@@ -110,7 +110,11 @@ def json_text(content: Any) -> str:
 
 def write_json(path: Path, content: Any) -> None:
     """Write `json_text`, completely or not at all."""
-    text = json_text(content)
+    write_text(path, json_text(content))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, completely or not at all."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
 

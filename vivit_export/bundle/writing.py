@@ -16,7 +16,7 @@ from vivit_export.bundle.names import FORMAT, MANIFEST, SBOM, SIGNATURE
 from vivit_export.bundle.reading import read_manifest
 from vivit_export.bundle.sbom import renew_sbom
 from vivit_export.errors import OutputError
-from vivit_export.files import json_text, sha256_of, write_json
+from vivit_export.files import json_text, sha256_of, write_text
 from vivit_export.folders import FolderKind
 from vivit_export.limits import MOST_MANIFEST_BYTES
 from vivit_export.locking import locked_if_there
@@ -102,14 +102,14 @@ def write_manifest(folder: Path, content: Content) -> None:
     if (folder / SBOM).exists():
         renew_sbom(folder, content, listed)
         listed[SBOM] = _record(folder / SBOM)
-    told = {**to_json(content), "format": FORMAT, "files": to_json(listed)}
-    size = len(json_text(told).encode())
+    text = json_text({**to_json(content), "format": FORMAT, "files": to_json(listed)})
+    size = len(text.encode())
     if size > MOST_MANIFEST_BYTES:
         raise OutputError(
             f"{MANIFEST} would have {size / (1 << 20):.1f} MiB, and more than {MOST_MANIFEST_BYTES >> 20} are not "
             "read; check on fewer clips"
         )
-    write_json(folder / MANIFEST, told)
+    write_text(folder / MANIFEST, text)
 
 
 def list_files(folder: Path, but: Collection[str] = ()) -> dict[str, FileRecord]:
