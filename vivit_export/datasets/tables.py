@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,19 +85,24 @@ def write_rows(path: Path, rows: Sequence[Row], schema: pa.Schema, key: str) -> 
     Raises:
         OutputError: the disk is full, or the folder cannot be written.
     """
-    spans = [row.place.span_seconds or (None, None) for row in rows]
-    columns: dict[str, object] = {
-        "clip": [row.place.clip for row in rows],
-        "video": [as_text(row.place.video) for row in rows],
-        "window": [row.place.window for row in rows],
-        "start_seconds": [span[0] for span in spans],
-        "end_seconds": [span[1] for span in spans],
-        "labels": [[label for label, _ in row.best] for row in rows],
-        "scores": [[score for _, score in row.best] for row in rows],
-        **{name: [getattr(row.place.facts, name, None) for row in rows] for name in _FACTS.names},
-    }
-    arrays = [pa.array(columns[f.name], f.type) if f.name in columns else _outputs(rows, f) for f in schema]
+    arrays = [pa.array(map(_CELLS[f.name], rows), f.type) if f.name in _CELLS else _outputs(rows, f) for f in schema]
     _write(path, pa.table(arrays, schema), key)
+
+
+def _fact(name: str, row: Row) -> object:
+    return getattr(row.place.facts, name, None)
+
+
+_CELLS: dict[str, Callable[[Row], object]] = {
+    "clip": lambda row: row.place.clip,
+    "video": lambda row: as_text(row.place.video),
+    "window": lambda row: row.place.window,
+    "start_seconds": lambda row: row.place.span_seconds and row.place.span_seconds[0],
+    "end_seconds": lambda row: row.place.span_seconds and row.place.span_seconds[1],
+    "labels": lambda row: [label for label, _ in row.best],
+    "scores": lambda row: [score for _, score in row.best],
+    **{name: partial(_fact, name) for name in _FACTS.names},
+}
 
 
 def _outputs(rows: Sequence[Row], field: pa.Field) -> pa.Array:
