@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Flip = Literal["none", "near", "clear"]
 """Whether the decision on a clip changed, and if so, whether the reference was close to a tie."""
+FLIPS: tuple[Flip, ...] = get_args(Flip)
+"""The same, the worst last."""
 Measure = Literal["logits", "embedding"]
 Property = Literal["class", "margin", "folder", "size", "fps", "seconds", "codec"]
 """What clips are grouped by."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from vivit_export.bundle.accuracy import Accuracy, merge_accuracies
 from vivit_export.bundle.checks import CheckedClips, Drift, DriftReport, Gate, Parity, Run
-from vivit_export.bundle.clip_view import ClipDrift, ClipView, Flip, VideoFacts
+from vivit_export.bundle.clip_view import FLIPS, ClipDrift, ClipView, Flip, VideoFacts
 from vivit_export.contract import Contract
 from vivit_export.datasets.comparing import REFERENCE
 from vivit_export.datasets.tables import read_outputs, read_videos
@@ -28,7 +28,6 @@ from vivit_export.runtime.drift.truth import Truth
 
 MOST_LISTED = 25_000
 """Clips that a report lists by name; of more, those that flip or drift most."""
-_FLIPS: tuple[Flip, ...] = ("none", "near", "clear")
 _Key = tuple[int, float]
 
 
@@ -84,7 +83,7 @@ class _Clips:
 
 def _key(flip: Flip, drift: float | None) -> _Key:
     """Return what is larger the worse a clip is."""
-    return _FLIPS.index(flip), math.inf if drift is None else drift
+    return FLIPS.index(flip), math.inf if drift is None else drift
 
 
 def measure_drift(
@@ -108,10 +107,9 @@ def measure_drift(
         if not videos:
             continue
         part = CheckedClips("", tuple(name(video) for video, _ in videos), tuple(facts for _, facts in videos))
-        reference = _outputs(table, REFERENCE, outputs)
+        reference, *results = _outputs(table, (REFERENCE, *measured.runs), outputs)
         tally = ClipTally(reference, margin, task, labels, _part(truth, len(clips.names), len(videos)), scale)
-        for run, unmeasured in measured.runs.items():
-            result = _outputs(table, run, outputs)
+        for (run, unmeasured), result in zip(measured.runs.items(), results, strict=True):
             compared[run].add(reference, result)
             tally.add(unmeasured, np.arange(len(videos)), result)
         view, accuracy = tally.view(part, runs), tally.accuracy(runs)
@@ -122,8 +120,10 @@ def measure_drift(
     return _report(measured, [each.drift for each in compared.values()], clips, told)
 
 
-def _outputs(table: Path, run: str, names: Sequence[str]) -> Outputs:
-    return {name[len(run) :]: array for name, array in read_outputs(table, [f"{run}{n}" for n in names]).items()}
+def _outputs(table: Path, runs: Sequence[str], names: Sequence[str]) -> list[Outputs]:
+    """Return the outputs of each run, by name."""
+    found = read_outputs(table, [f"{run}{name}" for run in runs for name in names])
+    return [{name: found[f"{run}{name}"] for name in names} for run in runs]
 
 
 def _part(truth: Truth | None, first: int, count: int) -> Truth | None:
@@ -172,6 +172,6 @@ def _listed(clips: _Clips) -> Sequence[int]:
     if count <= MOST_LISTED:
         return range(count)
     drift = np.array([math.inf if each is None else each for each in clips.drift])
-    flips = np.array([_FLIPS.index(flip) for flip in clips.flips], np.int8)
+    flips = np.array([FLIPS.index(flip) for flip in clips.flips], np.int8)
     order: list[int] = np.sort(np.lexsort((-drift, -flips))[:MOST_LISTED]).tolist()
     return order

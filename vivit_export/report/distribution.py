@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vivit_export.bundle.checks import DriftReport
-from vivit_export.bundle.clip_view import ClipView, Flip
+from vivit_export.bundle.clip_view import FLIPS, ClipView, Flip
 from vivit_export.report.charts import percent
 from vivit_export.report.clips import clip_drift_text, flips_sentence
 
@@ -68,17 +68,16 @@ def distribution_of(report: DriftReport) -> Distribution | None:
         Dot(100.0 if drift is None else percent(drift, end), round(8 + 84 * (i * _GOLDEN % 1), 2), flip)
         for i, (drift, flip) in enumerate(zip(view.drift, view.flips, strict=True))
     ]
-    order: Sequence[Flip] = ("none", "near", "clear")
     if len(dots) > MOST_DOTS:
-        dots = sorted(dots, key=lambda dot: (order.index(dot.flip), dot.x))[-MOST_DOTS:]
+        dots = sorted(dots, key=lambda dot: (FLIPS.index(dot.flip), dot.x))[-MOST_DOTS:]
     return Distribution(
-        dots=tuple(sorted(dots, key=lambda dot: order.index(dot.flip))),
+        dots=tuple(sorted(dots, key=lambda dot: FLIPS.index(dot.flip))),
         limit=percent(limit, end) if is_near and limit is not None else None,
         limit_text="" if limit is None else clip_drift_text(view, limit),
         end=clip_drift_text(view, end),
         sentence=_sentence(report, view, finite, len(dots)),
         measure="largest logit difference" if view.measure == "logits" else "1 minus the cosine of the embedding",
-        flips=tuple(kind for kind in order[1:] if kind in view.flips),
+        flips=tuple(kind for kind in FLIPS[1:] if kind in view.flips),
     )
 
 

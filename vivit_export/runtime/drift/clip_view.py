@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from vivit_export.bundle.accuracy import Accuracy, Share, compare_hits
 from vivit_export.bundle.checks import CheckedClips, Run
-from vivit_export.bundle.clip_view import ClipDrift, ClipView, Flip, Score
+from vivit_export.bundle.clip_view import FLIPS, ClipDrift, ClipView, Score
 from vivit_export.contract import Task
 from vivit_export.runtime.drift.per_clip import (
     Doubles,
@@ -29,7 +29,6 @@ from vivit_export.runtime.drift.per_clip import (
 from vivit_export.runtime.drift.strata import strata_of
 from vivit_export.runtime.drift.truth import Truth
 
-_FLIPS: tuple[Flip, ...] = ("none", "near", "clear")
 _MOST_CLIPS = 120  # with two lists of five labels each, about 250 kB of JSON
 _WORST = 20
 _TOP = 5
@@ -126,7 +125,7 @@ class ClipTally:
         return np.where(nonfinite(result) > 0, np.inf, drift)
 
     def _flips(self, expected: Outputs, result: Outputs) -> npt.NDArray[np.intp]:
-        """Return the index in `_FLIPS` of each row."""
+        """Return the index in `FLIPS` of each row."""
         rows = len(next(iter(result.values())))
         if not self.has_logits or self.task == "regression":
             return np.zeros(rows, np.intp)
@@ -182,7 +181,7 @@ class ClipTally:
         kept = num_described(flipped)
         drift = [_finite(self._worst[clip].drift) for clip in range(len(clips.names))]
         edges = self._margins()
-        flips = [_FLIPS[self._worst[clip].flip] for clip in range(len(clips.names))]
+        flips = [FLIPS[self._worst[clip].flip] for clip in range(len(clips.names))]
         return ClipView(
             "logits" if self.has_logits else "embedding",
             self.tie_margin,
@@ -204,7 +203,7 @@ class ClipTally:
         return ClipDrift(
             name=name,
             run=places[id(worst.run)],
-            flip=_FLIPS[worst.flip],
+            flip=FLIPS[worst.flip],
             changed=self._changed(ref, out),
             flips_in=tuple(sorted(places[id(run)] for run in self._flipped_by.get(clip, []))),
             margin=margin,
