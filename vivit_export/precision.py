@@ -98,6 +98,11 @@ class Precision(NamedRecord):
         return self is not Precision.FP32
 
     @property
+    def emulated(self) -> str:
+        """What a run is called that emulates the rounding of this type."""
+        return f"{self} rounding emulated"
+
+    @property
     def dtype(self) -> ir.DataType:
         """Element type of the operands of GEMMs, with its limits and its NumPy type."""
         import onnx_ir as ir

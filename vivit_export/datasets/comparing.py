@@ -98,7 +98,7 @@ class ComparingEngine(Engine):
         """
         self.job.enter_folder()
         eager = self._eager  # before the engine, because a wrong checkpoint is the user's own mistake
-        emulated = f"{self._emulated.name}, {self.bundle.precision} rounding emulated" if self._emulated else ""
+        emulated = f"{self._emulated.name}, {self.bundle.precision.emulated}" if self._emulated else ""
         told = super().probe()
         return ComparedProbe(**asdict(told), reference=f"eager fp32, {eager.framework}", emulated=emulated,
                              parity=tuple(self._parity()))  # fmt: skip

@@ -78,7 +78,7 @@ def block_drift(bundle: Bundle, checkpoint: Checkpoint, clips: npt.NDArray[Any],
         for clip, pixel in zip(clips, pixels, strict=True):
             found = one(clip, pixel)
             worst = [_worse(*pair) for pair in zip(worst, found, strict=True)] if worst else found
-        ran = f"{session.name}, {bundle.precision} rounding emulated" if rounds else session.name
+        ran = f"{session.name}, {bundle.precision.emulated}" if rounds else session.name
     named = _budgeted(worst, bundle.precision)
     report = TapReport(ran, base, named, find_suspect(named, steps, bundle.precision))
     low_rows = [low for _, low, _ in rows if low is not None]

@@ -103,7 +103,7 @@ def run_checks(
         del session
     if precision.rounds:
         with emulated_session(model, folder) as session:
-            name = f"{session.name}, {precision} rounding emulated"
+            name = f"{session.name}, {precision.emulated}"
             emulated = [1] if precision.cpu_kernels else sizes
             runs += [run(session, name, size) for size in emulated]
     return runs

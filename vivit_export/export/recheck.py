@@ -282,7 +282,7 @@ def _session_runs(bundle: Bundle, session: Session, reference: Reference, gate: 
 
 
 def _emulated_run(bundle: Bundle, reference: Reference, gate: Gate, progress: Progress) -> Run:
-    name = f"{bundle.precision} rounding emulated"
+    name = bundle.precision.emulated
     if reference.taps is not None and reference.of_graph is not None:
         rows = np.arange(len(reference.clips.names))
         drift = compare(reference.outputs, reference.of_graph, gate.tie_margin, bundle.contract.task)
