@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -142,8 +143,20 @@ def _run(block: Block, folder: Path, replaced: Mapping[str, str], commands: Path
     path = os.pathsep.join([str(commands), str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**inherited, "PATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     command = ["bash", "-euo", "pipefail", "-c", text]
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=_SECONDS
-    )
-    assert done.returncode == block.exit_code, f"{text}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    return done.stdout
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**environment, "PYTHONFAULTHANDLER": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as running:
+        try:
+            stdout, stderr = running.communicate(timeout=_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(running.pid, signal.SIGABRT)  # a Python program then says where all its threads are
+            stdout, stderr = running.communicate()
+            stderr += f"\nit took more than {_SECONDS} seconds"
+    assert running.returncode == block.exit_code, f"{text}\n{stdout[-3000:]}\n{stderr[-8000:]}"
+    return stdout
