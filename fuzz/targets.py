@@ -31,7 +31,7 @@ from vivit_export.bundle.reading import read_manifest
 from vivit_export.bundle.tensors import read_headers
 from vivit_export.contract import Contract, Preprocess
 from vivit_export.errors import InputError, VivitExportError
-from vivit_export.export.checkpoint.config import has_classifier, overridden_note, read_config
+from vivit_export.export.checkpoint.config import overridden_note, read_config
 from vivit_export.export.checkpoint.files import weight_files
 from vivit_export.export.engine.drawing import plan_to_onnx
 from vivit_export.export.engine.layers import Layer, layers_from_inspector, layers_from_log
@@ -174,7 +174,7 @@ def config(data: bytes) -> None:
     """``config.json`` of a checkpoint, of any family."""
     path = _written("config/config.json", data)
     found = read_config(path.parent)
-    has_classifier(found)
+    find_family(found["model_type"], "config.json").has_head(found)
     overridden_note(found)
     find_family(found["model_type"], "config.json").anatomy(found, read_clip_geometry(path))
 

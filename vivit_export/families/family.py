@@ -123,6 +123,11 @@ class Family(ABC):
         stack = Stack(path, blocks, (attention,), linears=6)
         return Anatomy((stack,), self.size(config, "num_attention_heads"), attention.tokens, pooling, blocks * flops)
 
+    def has_head(self, config: JsonObject) -> bool:
+        """Return whether the network ends in a classifier; with no labels it ends in nothing, as in transformers."""
+        none = config["id2label"] == {} if config.get("id2label") is not None else config.get("num_labels") == 0
+        return not none and self.encoder not in (config.get("architectures") or [])
+
     def require(self, config: JsonObject, origin: str) -> None:  # noqa: B027 - most families have none
         """Refuse fields that only this family has, and that no network of ours fits.
 

@@ -117,14 +117,6 @@ def require_stored(family: Family, config: JsonObject, clip: Clip, counts: Seque
         )
 
 
-def has_classifier(config: JsonObject) -> bool:
-    """Return whether the network ends in a classifier; with no labels it ends in nothing, as in transformers."""
-    none = config["id2label"] == {} if config.get("id2label") is not None else config.get("num_labels") == 0
-    return not none and find_family(config["model_type"], "config.json").encoder not in (
-        config.get("architectures") or []
-    )
-
-
 def overridden_note(config: JsonObject) -> str | None:
     """Return a sentence that names the settings that `as_loaded` replaces, or None."""
     changed = [

@@ -24,7 +24,6 @@ from vivit_export.contract import Clip, Preprocess, Task
 from vivit_export.errors import CheckpointError, EnvironmentFault
 from vivit_export.export.checkpoint.config import (
     as_loaded,
-    has_classifier,
     overridden_note,
     read_config,
     require_stored,
@@ -273,7 +272,7 @@ def _load_network(
 ) -> tuple[Any, list[str]]:
     """Return the network with the stored weights, and what a user should know about them."""
     family = adapter.family
-    has_head = has_classifier(config)
+    has_head = family.has_head(config)
     state, prefix = unwrapped(read_weights(folder, files), folder, family)
     require_floats(state, folder)
     require_stored(family, config, clip, [tensor.numel() for tensor in state.values()], folder)
