@@ -67,6 +67,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "ViViT-B/16x2 factorised dot product": ("vivit_factorised", {"factorisation": "dot_product"}),
     "VideoMAE-B 16x224": ("videomae", {}),
     "TimeSformer-B 8x224": ("timesformer", {}),
+    "V-JEPA 2-L 16x256": ("vjepa2", {"frames_per_clip": 16}),
 }
 
 

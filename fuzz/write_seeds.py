@@ -87,6 +87,7 @@ _CONFIGS = {
     "dot_product.json": b'{"model_type": "vivit_factorised", "factorisation": "dot_product", "id2label": {"0": "a"}}',
     "videomae.json": b'{"model_type": "videomae", "num_frames": 16, "use_mean_pooling": true, "patch_size": 16}',
     "timesformer.json": b'{"model_type": "timesformer", "num_frames": 8, "attention_type": "divided_space_time"}',
+    "vjepa2.json": b'{"model_type": "vjepa2", "frames_per_clip": 16, "mlp_ratio": 4.5, "num_pooler_layers": 2}',
 }
 _PROCESSORS = {
     "size.json": b'{"size": {"height": 224, "width": 224}, "crop_size": 224, "offset": false, "resample": 3}',

@@ -67,15 +67,14 @@ EVERYDAY = {"numpy", "ml_dtypes", "PIL", "safetensors", "onnx", "onnx_ir", "onnx
 HOMES = {
     "torch": {
         *(f"export/checkpoint/{n}.py" for n in ("load", "weights", "tapped_network", "timed_network")),
-        *(
-            f"families/networks/{n}.py"
-            for n in ("network", "timesformer", "videomae", "vivit_factorised", "vivit_factorised_modeling")
-        ),
+        *(f"families/networks/{n}.py" for n in ("network", "timesformer", "videomae", "vivit_factorised", "vjepa2")),
+        "families/networks/vivit_factorised_modeling.py",
         "export/graph/trace.py",
     },
     "transformers": {
         "export/checkpoint/load.py",
-        *(f"families/networks/{n}.py" for n in ("network", "timesformer", "vivit", "vivit_factorised_modeling")),
+        *(f"families/networks/{n}.py" for n in ("network", "timesformer", "vivit", "vjepa2")),
+        "families/networks/vivit_factorised_modeling.py",
     },
     "huggingface_hub": {"export/checkpoint/files.py", "hub.py", "push.py"},
     "av": {

@@ -12,6 +12,7 @@ hide a dropped bias), and the head is scaled so that logits spread over several 
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -20,8 +21,14 @@ import click
 import torch
 import transformers
 from transformers import VivitConfig, VivitForVideoClassification, VivitImageProcessor
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-OTHERS = {"vivit_factorised": "VivitFactorised", "videomae": "VideoMAE", "timesformer": "Timesformer"}
+OTHERS = {
+    "vivit_factorised": "VivitFactorised",
+    "videomae": "VideoMAE",
+    "timesformer": "Timesformer",
+    "vjepa2": "VJEPA2",
+}
 """Families besides ViViT: name of each, and how the names of its classes begin in transformers."""
 
 
@@ -76,6 +83,9 @@ def make_other(family: str, out: Path, seed: int = 0, **overrides: object) -> No
     model = getattr(classes, f"{OTHERS[family]}ForVideoClassification")(config).eval()
     randomize(model, seed)
     model.save_pretrained(out)
+    if family == "vjepa2":
+        write_video_processor(out, config.crop_size)
+        return
     size = config.image_size
     height, width = (size, size) if isinstance(size, int) else size
     transformers.VideoMAEImageProcessorPil(
@@ -83,15 +93,34 @@ def make_other(family: str, out: Path, seed: int = 0, **overrides: object) -> No
     ).save_pretrained(out)
 
 
+def write_video_processor(out: Path, crop: int) -> None:
+    """Write what ``VJEPA2VideoProcessor.save_pretrained`` would: the class needs torchvision."""
+    fields = {
+        "video_processor_type": "VJEPA2VideoProcessor",
+        "crop_size": {"height": crop, "width": crop},
+        "size": {"shortest_edge": crop * 256 // 224},
+        "do_center_crop": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": list(IMAGENET_DEFAULT_MEAN),
+        "image_std": list(IMAGENET_DEFAULT_STD),
+        "resample": 2,
+        "rescale_factor": 1 / 255,
+    }
+    (out / "video_preprocessor_config.json").write_text(json.dumps(fields, indent=2), encoding="utf-8")
+
+
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--seed", default=0, show_default=True)
-@click.option("--layers", type=int, default=12, show_default=True)
+@click.option("--layers", type=int, default=None, help="Blocks; default: as the family's config has it.")
 @click.option("--frames", type=int, default=None, help="Frames of a clip; default: as the family's config has it.")
 @click.option("--family", type=click.Choice(["vivit", *OTHERS]), default="vivit", show_default=True)
-def main(out: Path, seed: int, layers: int, frames: int | None, family: str) -> None:
-    """Write a random checkpoint to OUT: ViViT-B/16x2, or one of another family in its base size."""
-    fields = {"num_hidden_layers": layers, **({} if frames is None else {"num_frames": frames})}
+def main(out: Path, seed: int, layers: int | None, frames: int | None, family: str) -> None:
+    """Write a random checkpoint to OUT: ViViT-B/16x2, or another family in the size of its config's defaults."""
+    given = {"num_hidden_layers": layers, "frames_per_clip" if family == "vjepa2" else "num_frames": frames}
+    fields = {name: value for name, value in given.items() if value is not None}
     if family == "vivit":
         make(out, seed, **fields)
     else:

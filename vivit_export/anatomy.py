@@ -11,8 +11,8 @@ from typing import Literal
 
 from vivit_export.errors import InputError
 
-Pooling = Literal["class-token", "mean"]
-"""How the embedding is made of the last tokens: the class token, or their mean."""
+Pooling = Literal["class-token", "mean", "attention"]
+"""How the embedding is made of the last tokens: the class token, their mean, or what a learned query attends to."""
 
 _MOST = (1 << 31) - 1
 

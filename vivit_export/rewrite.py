@@ -61,13 +61,12 @@ class Rewrite(NamedRecord):
 
     def places(self, anatomy: Anatomy) -> int:
         """Return in how many places of a network it is expected."""
-        by_mean = anatomy.pooling == "mean"
         counts = {
             "network": 1,
             "norm": anatomy.num_norms,
             "attention": anatomy.num_attentions,
-            "stack": 0 if by_mean else len(anatomy.stacks),
-            "mean": int(by_mean),
+            "stack": len(anatomy.stacks) if anatomy.pooling == "class-token" else 0,
+            "mean": int(anatomy.pooling == "mean"),
             "pair": anatomy.num_pairs,
         }
         return counts[self.place]

@@ -17,7 +17,7 @@ from vivit_export.export.graph.taps import find_steps
 from vivit_export.precision import Precision
 from vivit_export.rewrite import merged_linears
 
-HEADLESS = ("videomae", "videomae-first-token", "timesformer", "encoder", "self-attention")
+HEADLESS = ("videomae", "videomae-first-token", "timesformer", "encoder", "self-attention", "vjepa2")
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -64,7 +64,7 @@ def test_how_the_authors_draw_clips_is_said_unless_you_say_how(tmp_path: Path) -
 
 
 @pytest.mark.needs_onnxruntime
-@pytest.mark.parametrize("case", ["videomae", "timesformer", "encoder", "dot-product"])
+@pytest.mark.parametrize("case", ["videomae", "timesformer", "encoder", "dot-product", "vjepa2"])
 @pytest.mark.parametrize("precision", ["int8", "fp8"])
 def test_every_linear_of_the_blocks_is_quantized(case: str, precision: str, tmp_path: Path, data: Path) -> None:
     bundle = ve.export_model(
@@ -74,7 +74,7 @@ def test_every_linear_of_the_blocks_is_quantized(case: str, precision: str, tmp_
         targets=("onnx",),
         calibration=CalibrationOptions((data,)),
         num_clips=2,
-        gate="top1=0.5,max=0.2",
+        gate="top1=0.5,max=0.2,cosine=0.9",
     )
     model, anatomy = load_verified(bundle), bundle.manifest.model.anatomy
     codes = [n for n in model.graph if n.op_type == "DequantizeLinear" and str(n.name).endswith("/DequantizeWeight")]

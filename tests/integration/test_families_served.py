@@ -22,7 +22,7 @@ from vivit_export.demo import clips_path
 from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton
 from vivit_export.runtime import VideoPrediction, predict_videos
 
-CASES = ("encoder", "videomae", "timesformer")
+CASES = ("encoder", "videomae", "timesformer", "vjepa2")
 pytestmark = pytest.mark.needs_onnxruntime
 
 

@@ -22,6 +22,20 @@ from vivit_export.families.networks.vivit_factorised_modeling import register
 
 _FACTORISED: dict[str, Any] = {**TINY, "num_hidden_layers": 2}
 _TINY = {name: value for name, value in _FACTORISED.items() if name != "tubelet_size"}
+_VJEPA2: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "num_pooler_layers": 2,
+    "mlp_ratio": 2,
+    "crop_size": 16,
+    "patch_size": 8,
+    "frames_per_clip": 4,
+    "pred_hidden_size": 48,
+    "pred_num_attention_heads": 4,
+    "pred_num_hidden_layers": 1,
+    "num_labels": TINY["num_labels"],
+}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "videomae": ("videomae", {**_TINY, "patch_size": 8}),
     "videomae-first-token": ("videomae", {**_TINY, "patch_size": 8, "use_mean_pooling": False, "qv_bias": False}),
@@ -33,6 +47,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "vivit_factorised",
         {**_FACTORISED, "factorisation": "self_attention", "attention_order": "space_time"},
     ),
+    "vjepa2": ("vjepa2", _VJEPA2),
+    "vjepa2-no-bias": ("vjepa2", {**_VJEPA2, "qkv_bias": False, "hidden_act": "gelu_pytorch_tanh"}),
     "dot-product": ("vivit_factorised", {**_FACTORISED, "factorisation": "dot_product"}),
 }
 """By name: the family, and the fields of its config."""

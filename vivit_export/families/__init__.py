@@ -12,12 +12,13 @@ from vivit_export.families.timesformer import Timesformer
 from vivit_export.families.videomae import VideoMae
 from vivit_export.families.vivit import Vivit
 from vivit_export.families.vivit_factorised import VivitFactorised
+from vivit_export.families.vjepa2 import VJepa2
 from vivit_export.records import shown
 
 __all__ = ["FAMILIES", "Family", "find_family"]
 
 FAMILIES: dict[str, Family] = {
-    family.model_type: family for family in (Vivit(), VivitFactorised(), VideoMae(), Timesformer())
+    family.model_type: family for family in (Vivit(), VivitFactorised(), VideoMae(), Timesformer(), VJepa2())
 }
 """Every family by its ``model_type``."""
 

@@ -37,7 +37,7 @@ def tapped_outputs(taps: Sequence[TapPoint]) -> tuple[str, ...]:
 
     A network without a head may end in the mean of its tokens, with no LayerNormalization after its last block.
     """
-    return ("logits",) if taps[-1].norm_output else ("logits", "embedding")
+    return ("logits",) if any(tap.norm_output for tap in taps) else ("logits", "embedding")
 
 
 class Family(ABC):

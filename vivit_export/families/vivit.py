@@ -43,7 +43,9 @@ def stack_taps(
     after: str | None,
     prefix: str = "",
     embeddings: str = "embeddings",
+    attention: str = "attention",
     mlp: tuple[str, ...] = ("mlp",),
+    norms: tuple[str, str] = ("layernorm_before", "layernorm_after"),
 ) -> list[TapPoint]:
     """Return the taps of blocks with one attention and one MLP each, as all of Hugging Face's descendants of ViT are.
 
@@ -53,13 +55,16 @@ def stack_taps(
         after: module path of the LayerNormalization that reads what the last block puts out; None: there is none.
         prefix: what distinguishes the stack for people, such as ``"spatial "``.
         embeddings: module path of what makes the tokens.
+        attention: module path of attention inside its block.
         mlp: beginnings of the module paths of an MLP inside its block.
+        norms: names of the LayerNormalizations before the two, inside their block.
     """
-    taps = [TapPoint(f"{prefix}embeddings", (embeddings,), f"{path}.0.layernorm_before")]
+    before, between = norms
+    taps = [TapPoint(f"{prefix}embeddings", (embeddings,), f"{path}.0.{before}")]
     for i in range(blocks):
-        following = f"{path}.{i + 1}.layernorm_before" if i + 1 < blocks else after
+        following = f"{path}.{i + 1}.{before}" if i + 1 < blocks else after
         block = f"{path}.{i}"
-        taps.append(TapPoint(f"{prefix}layer {i} attention", (f"{block}.attention",), f"{block}.layernorm_after"))
+        taps.append(TapPoint(f"{prefix}layer {i} attention", (f"{block}.{attention}",), f"{block}.{between}"))
         if following is not None:
             taps.append(TapPoint(f"{prefix}layer {i} MLP", tuple(f"{block}.{part}" for part in mlp), following))
     return taps

@@ -97,7 +97,7 @@ def test_the_command_line_refuses_it_without_torch(tmp_path: Path, verb: list[st
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    families = "vivit, vivit_factorised, videomae, timesformer"
+    families = "vivit, vivit_factorised, videomae, timesformer, vjepa2"
     said = f"error: {tmp_path} is a bert checkpoint; vivit-export takes model_type {families}\n"
     assert (done.returncode, done.stderr) == (3, said)
 

@@ -54,8 +54,8 @@ def test_the_logits_are_pythons(cpp: Cpp, bundles: Bundles, tmp_path: Path, prec
 
 
 def test_the_logits_of_other_families_are_pythons(cpp: Cpp, tmp_path: Path) -> None:
-    """One token fewer, tokens of several sequences, two stacks: nothing in C++ counts on ViViT's."""
-    cases = ("videomae", "timesformer", "encoder")
+    """One token fewer, tokens of several sequences, two stacks, rotations: nothing in C++ counts on ViViT's."""
+    cases = ("videomae", "timesformer", "encoder", "vjepa2")
     requests, expected = [], []
     for case in cases:
         bundle = vivit_export.export_model(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
+import family_checkpoints
 import numpy as np
 import onnx
 import onnxruntime
@@ -16,6 +18,8 @@ import vivit_export as ve
 from vivit_export.runtime.session.multi_head_attention import use_multi_head_attention
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 from vivit_export.runtime.session.widen import load_widened
+
+_ROUNDING = {"fp32": 1e-5, "fp16": 0.02}
 
 
 def ops(model: onnx.ModelProto) -> Counter[str]:
@@ -111,3 +115,68 @@ def test_other_surroundings_are_left_alone() -> None:
     shared.graph.output.append(helper.make_tensor_value_info("a4", TensorProto.FLOAT, ["batch", 3, 5, 4]))
     for model in (masked, shared, odd):
         assert use_multi_head_attention(model) == 0
+
+
+def rotated_model(table: tuple[int, ...] = (5, 4), order: tuple[int, int] = (1, 0), axis: int = -1) -> onnx.ModelProto:
+    """As `attention_model`, with Q and K rotated by position."""
+    model = attention_model()
+    rng = np.random.default_rng(1)
+    tables = {name: rng.standard_normal(table, dtype=np.float32) for name in ("cos", "sin")}
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in tables.items())
+    nodes = []
+    for node in model.graph.node:
+        nodes.append(node)
+        heads = node.output[0]
+        if heads in ("q4", "k4"):
+            halves = [f"{heads}.{i}" for i in range(2)]
+            nodes += [
+                helper.make_node("Mul", [heads, "cos"], [f"{heads}.straight"]),
+                helper.make_node("Split", [heads], halves, axis=axis, num_outputs=2),
+                helper.make_node("Concat", [halves[i] for i in order], [f"{heads}.swapped"], axis=axis),
+                helper.make_node("Mul", ["sin", f"{heads}.swapped"], [f"{heads}.turned"]),
+                helper.make_node("Add", [f"{heads}.turned", f"{heads}.straight"], [f"{heads}.rotated"]),
+            ]
+        elif node.op_type == "Attention":
+            node.input[:2] = ["q4.rotated", "k4.rotated"]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
+@pytest.mark.parametrize("axis", [-1, 3])
+def test_heads_that_are_rotated_by_position_are_joined_again(axis: int) -> None:
+    need("onnxruntime")
+    model = rotated_model(axis=axis)
+    expected = run(model)
+    assert use_multi_head_attention(model) == 1
+    found = ops(model)
+    assert found["MultiHeadAttention"] == 1 and found["Attention"] == 0
+    onnx.checker.check_model(model)
+    np.testing.assert_allclose(run(model), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"table": (1, 4)}, {"table": (3, 5, 4)}, {"table": (4,)}, {"order": (0, 1)}, {"axis": 2}],
+    ids=str,
+)
+def test_another_rotation_is_left_alone(fields: dict[str, Any]) -> None:
+    model = rotated_model(**fields)
+    before = model.SerializeToString()
+    assert use_multi_head_attention(model) == 0
+    assert model.SerializeToString() == before
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("attention", ["fused-op", "pattern"])
+def test_every_attention_of_a_vjepa2_is_replaced(tmp_path: Path, precision: str, attention: str) -> None:
+    need("onnxruntime")
+    options: dict[str, Any] = {"precision": precision, "attention": attention}
+    checkpoint = family_checkpoints.folder("vjepa2")
+    bundle = ve.export_model(checkpoint, tmp_path / "out", targets=("onnx",), num_clips=1, **options)
+    clips = random_crops(bundle, 3)
+    expected = OnnxRuntimeSession(bundle.model).run(clips)
+    with ve.open_session(bundle, prefer="onnxruntime-cpu") as session:
+        assert "4 MultiHeadAttention ops" in session.details
+        # Of narrow weights, the graph in the bundle rounds what it computes.
+        np.testing.assert_allclose(session.run(clips)["logits"], expected["logits"], rtol=0, atol=_ROUNDING[precision])

@@ -8,6 +8,7 @@ from vivit_export.families.networks.timesformer import TimesformerNetwork
 from vivit_export.families.networks.videomae import VideoMaeNetwork
 from vivit_export.families.networks.vivit import VivitNetwork
 from vivit_export.families.networks.vivit_factorised import VivitFactorisedNetwork
+from vivit_export.families.networks.vjepa2 import VJepa2Network
 
 __all__ = ["Network", "network_of"]
 
@@ -16,6 +17,7 @@ _NETWORKS: dict[str, type[Network]] = {
     "vivit_factorised": VivitFactorisedNetwork,
     "videomae": VideoMaeNetwork,
     "timesformer": TimesformerNetwork,
+    "vjepa2": VJepa2Network,
 }
 
 

@@ -8,9 +8,10 @@ r"""Rewrite attention for ONNX Runtime as one operator that never stores the sco
 
     becomes   MultiHeadAttention(q, k, v; H, scale)   of the domain com.microsoft
 
-``Attention`` may also be in its pattern form, Softmax((scale Q) K^T) V. The function is the same in exact
-arithmetic, and the rounding is no worse. What changes is memory: the portable forms compute the scores of
-all heads (472 MB per clip of ViViT-B), this operator one block of rows at a time.
+``Attention`` may also be in its pattern form, Softmax((scale Q) K^T) V. After their Transpose, Q and K may be
+rotated by position, x * cos + (x with its halves swapped) * sin; their heads are then joined again. The function is the
+same in exact arithmetic, and the rounding is no worse. What changes is memory: the portable forms compute the
+scores of all heads (472 MB per clip of ViViT-B), this operator one block of rows at a time.
 
 The bundle keeps its portable graph; this happens at load time, without touching the weights.
 """
@@ -30,10 +31,25 @@ _SPLIT, _SPLIT_KEY = [0, 2, 1, 3], [0, 2, 3, 1]
 
 
 @dataclass(frozen=True)
-class _Match:
-    """One attention: its 3-D inputs, the node that makes its 3-D result, and what it computes."""
+class _Heads:
+    """Q, K or V.
 
-    inputs: tuple[str, str, str]
+    Attributes:
+        name: the tensor.
+        shape: (B, S, H, d).
+        joined: whether the tensor is (B, S, H d), which was split into heads; else it is (B, H, S, d).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    joined: bool
+
+
+@dataclass(frozen=True)
+class _Match:
+    """One attention: its inputs, the node that makes its 3-D result, and what it computes."""
+
+    inputs: tuple[_Heads, ...]
     end: onnx.NodeProto
     num_heads: int
     scale: float
@@ -55,8 +71,8 @@ def use_multi_head_attention(model: onnx.ModelProto) -> int:
     matches = _Graph(model.graph).find()
     if not matches:
         return 0
-    lean = {match.end.output[0]: _lean_node(match) for match in matches}
-    nodes = [lean.get(node.output[0], node) for node in model.graph.node]
+    lean = {match.end.output[0]: _lean_nodes(match) for match in matches}
+    nodes = [new for node in model.graph.node for new in lean.get(node.output[0], [node])]
     nodes = used_nodes(nodes, {value.name for value in model.graph.output})
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -79,16 +95,27 @@ def _lower_opset(model: onnx.ModelProto) -> None:
             opset.version = min(opset.version, _OPSET_WITHOUT_ATTENTION)
 
 
-def _lean_node(match: _Match) -> onnx.NodeProto:
-    return helper.make_node(
+def _lean_nodes(match: _Match) -> list[onnx.NodeProto]:
+    nodes, inputs = [], []
+    for heads in match.inputs:
+        name = heads.name
+        if not heads.joined:  # to the shape of the result, which is that of Q, K and V
+            swapped, name = f"{heads.name}/Swapped", f"{heads.name}/Joined"
+            nodes.append(helper.make_node("Transpose", [heads.name], [swapped], name=swapped, perm=_SPLIT))
+            join = helper.make_node("Reshape", [swapped, match.end.input[1]], [name], name=name)
+            join.attribute.extend(match.end.attribute)
+            nodes.append(join)
+        inputs.append(name)
+    lean = helper.make_node(
         "MultiHeadAttention",
-        match.inputs,
+        inputs,
         list(match.end.output),
         name=match.name,
         domain=_DOMAIN,
         num_heads=match.num_heads,
         scale=match.scale,
     )
+    return [*nodes, lean]
 
 
 def used_nodes(nodes: list[onnx.NodeProto], needed: set[str]) -> list[onnx.NodeProto]:
@@ -149,26 +176,57 @@ class _Graph:
         ]
         return self._match(splits, product.output[0], softmax.name.rpartition("/")[0] + "/Lean", scale)
 
-    def _match(
-        self, splits: list[tuple[str, tuple[int, ...]] | None], result: str, name: str, scale: float | None
-    ) -> _Match | None:
+    def _match(self, splits: list[_Heads | None], result: str, name: str, scale: float | None) -> _Match | None:
         q, k, v = splits
         end = self._joined(result)
-        if q is None or k is None or v is None or end is None or not q[1][1:] == k[1][1:] == v[1][1:]:
+        if q is None or k is None or v is None or end is None or not q.shape[1:] == k.shape[1:] == v.shape[1:]:
             return None
-        _, tokens, heads, head_size = q[1]
+        _, tokens, heads, head_size = q.shape
         if end[1][1:] != (tokens, heads * head_size):
             return None
-        return _Match((q[0], k[0], v[0]), end[0], heads, 1 / math.sqrt(head_size) if scale is None else scale, name)
+        return _Match((q, k, v), end[0], heads, 1 / math.sqrt(head_size) if scale is None else scale, name)
 
-    def _split(self, name: str, perm: list[int]) -> tuple[str, tuple[int, ...]] | None:
-        """The (B, S, H d) tensor that ``name`` splits into heads, and the 4-D shape; None for any other form."""
+    def _split(self, name: str, perm: list[int]) -> _Heads | None:
+        """Return what ``name`` is, with heads and tokens swapped by ``perm``; None for any other form."""
         transpose = self._producer(name, "Transpose")
-        if transpose is None or list(transpose.attribute[0].ints) != perm:
+        order = list(transpose.attribute[0].ints) if transpose is not None else []
+        if transpose is not None and order == perm:
+            reshape = self._producer(transpose.input[0], "Reshape")
+            shape = self._shape(reshape)
+            plain = reshape is not None and len(shape) == 4 and min(shape[1:]) > 0
+            return _Heads(reshape.input[0], shape, True) if reshape is not None and plain else None
+        if perm == _SPLIT_KEY:
+            return self._rotated(transpose.input[0]) if transpose is not None and order == [0, 1, 3, 2] else None
+        return self._rotated(name)
+
+    def _rotated(self, name: str) -> _Heads | None:
+        """Return what ``name`` is, split into heads and then rotated by position; None for any other form."""
+        total = self._producer(name, "Add")
+        if total is None:
             return None
-        reshape = self._producer(transpose.input[0], "Reshape")
-        shape = self._shape(reshape)
-        return (reshape.input[0], shape) if reshape is not None and len(shape) == 4 and min(shape[1:]) > 0 else None
+        for first, second in (total.input, total.input[::-1]):
+            (straight, table), (swapped, other) = self._times_table(first), self._times_table(second)
+            heads = self._split(straight, _SPLIT) if straight and self._before_swap(swapped) == straight else None
+            if heads is not None and heads.joined and table == other == (heads.shape[1], heads.shape[3]):
+                return _Heads(name, heads.shape, False)
+        return None
+
+    def _times_table(self, name: str) -> tuple[str, tuple[int, ...]]:
+        """Return what is multiplied with a constant, and the shape of that; of another form, nothing."""
+        multiply = self._producer(name, "Mul")
+        inputs = [self._past_casts(value) for value in multiply.input] if multiply is not None else []
+        values = [value for value in inputs if value not in self._constants]
+        tables = [tuple(self._constants[value].dims) for value in inputs if value in self._constants]
+        return (values[0], tables[0]) if len(values) == len(tables) == 1 else ("", ())
+
+    def _before_swap(self, name: str) -> str:
+        """Return the tensor whose halves ``name`` has in reverse order; "" for any other form."""
+        concat = self._producer(name, "Concat")
+        split = self._producer(concat.input[0], "Split") if concat is not None and len(concat.input) == 2 else None
+        if concat is None or split is None or list(concat.input[::-1]) != list(split.output):
+            return ""
+        axes = {a.i for node in (concat, split) for a in node.attribute if a.name == "axis"}
+        return self._past_casts(split.input[0]) if axes <= {-1, 3} and axes else ""
 
     def _joined(self, name: str) -> tuple[onnx.NodeProto, tuple[int, ...]] | None:
         """Return the Reshape that joins the heads of ``name``, and its 3-D shape; None if it has another form."""

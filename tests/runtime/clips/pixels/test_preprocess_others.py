@@ -1,4 +1,4 @@
-"""VideoMAE's and TimeSformer's processors: their JSON is read as transformers reads it, and the pixels are its own."""
+"""Processors of VideoMAE, TimeSformer and V-JEPA 2: their JSON is read as by transformers, the pixels are its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from transformers.image_utils import (
 )
 
 from vivit_export.contract import Clip
-from vivit_export.export.checkpoint.load import image_processor
+from vivit_export.errors import CheckpointError
+from vivit_export.export.checkpoint.load import hugging_face_pixels, image_processor
 from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
 from vivit_export.runtime.clips.pixels.processor_config import read_preprocess
 
@@ -80,6 +81,58 @@ def test_fields_of_a_video_processor_are_read(tmp_path: Path, name: str, mean: l
     found = read_preprocess(tmp_path, (24, 24), "VideoMAEImageProcessor")
     assert (found.shortest_edge, found.rescale_factor, found.offset) == (224, 1 / 255, False)
     assert (found.mean, found.std) == (tuple(mean), tuple(std))
+
+
+@pytest.mark.parametrize(
+    ("fields", "crop", "shortest_edge"),
+    [
+        ({}, (256, 256), 292),
+        ({"crop_size": 224}, (224, 224), 256),
+        ({"crop_size": {"height": 384, "width": 384}}, (384, 384), 438),
+        # VJEPA2VideoProcessor.__init__ puts its own size in place of the one in the file.
+        ({"crop_size": {"height": 100, "width": 100}, "size": {"shortest_edge": 512}}, (100, 100), 114),
+    ],
+    ids=str,
+)
+def test_vjepa2_works_out_the_size_from_the_crop(
+    tmp_path: Path, fields: dict[str, Any], crop: tuple[int, int], shortest_edge: int
+) -> None:
+    name = "VJEPA2VideoProcessor"
+    (tmp_path / "video_preprocessor_config.json").write_text(json.dumps({"video_processor_type": name, **fields}))
+    found = read_preprocess(tmp_path, (16, 16), name)
+    assert (found.crop_size, found.shortest_edge, found.size, found.offset) == (crop, shortest_edge, None, False)
+    assert (found.mean, found.std) == (tuple(IMAGENET_DEFAULT_MEAN), tuple(IMAGENET_DEFAULT_STD))
+    switched_off = {"video_processor_type": name, **fields, "do_resize": False}
+    (tmp_path / "video_preprocessor_config.json").write_text(json.dumps(switched_off))
+    assert read_preprocess(tmp_path, (16, 16), name).shortest_edge is None
+
+
+@pytest.mark.parametrize("crop", [None, [256, 256], {"width": 256}, {"height": None, "width": 1}, True, "256"], ids=str)
+def test_a_crop_that_vjepa2_cannot_enlarge_is_refused(tmp_path: Path, crop: object) -> None:
+    fields = {"video_processor_type": "VJEPA2VideoProcessor", "crop_size": crop}
+    (tmp_path / "video_preprocessor_config.json").write_text(json.dumps(fields))
+    with pytest.raises(CheckpointError, match="crop_size must be a whole number, or have a height, got"):
+        read_preprocess(tmp_path, (16, 16), "VJEPA2VideoProcessor")
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(16, 90), st.integers(16, 90), st.integers(0, 2**32 - 1))
+def test_pixels_of_vjepa2_are_those_of_pillow(
+    tmp_path_factory: pytest.TempPathFactory, height: int, width: int, seed: int
+) -> None:
+    """Its own class needs torchvision, which differs by one level here and there (docs/families.md)."""
+    folder = tmp_path_factory.mktemp("processor")
+    fields = {"video_processor_type": "VJEPA2VideoProcessor", **CROP}
+    (folder / "video_preprocessor_config.json").write_text(json.dumps(fields))
+    frames = np.random.default_rng(seed).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+    preprocess = read_preprocess(folder, (24, 24), "VJEPA2VideoProcessor")
+    pillow = image_processor("VideoMAEImageProcessor")(
+        size={"shortest_edge": 27}, **CROP, image_mean=IMAGENET_DEFAULT_MEAN, image_std=IMAGENET_DEFAULT_STD
+    )
+    expected = pillow(list(frames), input_data_format="channels_last", return_tensors="np")["pixel_values"]
+    found = Preprocessor(Clip(2, 24, 24, (2, 8, 8)), preprocess)(frames)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(hugging_face_pixels(preprocess, frames), expected)
 
 
 def test_a_json_without_a_class_is_the_familys(tmp_path: Path) -> None:

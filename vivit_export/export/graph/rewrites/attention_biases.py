@@ -15,6 +15,9 @@ c the same for all channels. Then
 
 where mean(W) is the mean of each column: the first term is unchanged, and c 1^T W' = b. With b = 0, the same
 form makes K and V independent of c. No bias remains, no kernel is added, and this holds for every checkpoint.
+
+*Rotary positions* turn q and k by angles that depend on the token, so that q.b is another number for each key: there,
+the key bias is folded away as the query bias is.
 """
 
 from __future__ import annotations
@@ -34,7 +37,13 @@ INT8 logits are a tenth closer to fp32 (RMS) with 1/4 than with 1, and FP8 gains
 
 def drop_key_bias(model: ir.Model, decline: Decline = ignore) -> int:
     """Remove the key bias; return how many blocks had one."""
-    return sum(block.key.remove_bias() for block in attention_blocks(model, decline))
+    count = 0
+    for block in attention_blocks(model, decline):
+        if not block.rotary:
+            count += block.key.remove_bias()
+        elif block.key.add is not None:
+            decline(block.attention, "K is rotated by position after its bias, so softmax sees the bias")
+    return count
 
 
 def move_value_bias(model: ir.Model, decline: Decline = ignore) -> int:
@@ -52,29 +61,26 @@ def absorb_query_bias(model: ir.Model, decline: Decline = ignore) -> int:
     """Fold the query bias into the weights after LayerNormalization; return how many blocks had one.
 
     Precondition: the normalization has no affine part left (see `fold_layernorm`) and serves only
-    the three projections; K and V have no bias. Other blocks keep their query bias.
+    the three projections; V has no bias, and K has none unless it is rotated. Other blocks keep their query bias.
     """
     count = 0
     for block in attention_blocks(model, decline):
-        bias = block.query.bias
-        if not bias.any():
+        if not block.query.bias.any() and not (block.rotary and block.key.bias.any()):
             continue
         if obstacle := _obstacle(block):
             decline(block.attention, obstacle)
             continue
-        for linear, wanted in ((block.query, bias), (block.key, None), (block.value, None)):
-            linear.set_weight(_with_constant_channel(linear.weight, wanted))
+        for linear in (block.query, block.key, block.value):
+            linear.set_weight(_with_constant_channel(linear.weight, linear.bias))
+            linear.remove_bias()
         replace_constant(block.norm, 2, np.full_like(double_of(block.norm.inputs[2]), CONSTANT))
-        block.query.remove_bias()
         count += 1
     return count
 
 
-def _with_constant_channel(weight: Float64, bias: Float64 | None) -> Float64:
+def _with_constant_channel(weight: Float64, bias: Float64) -> Float64:
     centered: Float64 = weight - weight.mean(axis=0, keepdims=True)
-    if bias is not None:
-        centered += bias / (CONSTANT * len(weight))
-    return centered
+    return centered + bias / (CONSTANT * len(weight))
 
 
 def _obstacle(block: AttentionBlock) -> str | None:
@@ -83,4 +89,4 @@ def _obstacle(block: AttentionBlock) -> str | None:
         return "the LayerNormalization before it has an affine part"
     if not block.owns_norm:
         return "more than Q, K and V reads the LayerNormalization before it"
-    return None if block.key.add is None and block.value.add is None else "K or V has a bias"
+    return None if (block.rotary or block.key.add is None) and block.value.add is None else "K or V has a bias"

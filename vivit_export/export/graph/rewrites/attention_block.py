@@ -20,10 +20,12 @@ from vivit_export.export.graph.rewrites.nodes import (
     array_of,
     double_of,
     graph_of,
+    has_one_reader,
     module_path,
     new_constant,
     replace_constant,
 )
+from vivit_export.export.graph.rewrites.rotary import before_rotation
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,18 @@ class Linear:
 
 @dataclass(frozen=True)
 class AttentionBlock:
-    """LayerNormalization, the projections of its output, ``Attention`` and the output projection."""
+    """LayerNormalization, the projections of its output, ``Attention`` and the output projection.
+
+    Attributes:
+        norm: the LayerNormalization.
+        query: its projection to Q.
+        key: its projection to K.
+        value: its projection to V.
+        attention: the op.
+        output: the Linear that reads the joined heads.
+        rotary: whether Q and K are rotated by position (arXiv:2104.09864) after their Linears: tokens then see
+            different biases, and the halves of a head belong together.
+    """
 
     norm: ir.Node
     query: Linear
@@ -85,6 +98,14 @@ class AttentionBlock:
     value: Linear
     attention: ir.Node
     output: Linear
+    rotary: bool = False
+
+    @property
+    def heads(self) -> tuple[int, int]:
+        """How many heads Q has, and how many channels each."""
+        shape = self.attention.inputs[0].shape  # type: ignore[union-attr]
+        assert shape is not None
+        return int(shape[1]), int(shape[3])  # type: ignore[arg-type]
 
     @property
     def owns_norm(self) -> bool:
@@ -136,7 +157,10 @@ _OUTPUT = pattern.Pattern(_output)
 
 def _match_block(model: ir.Model, attention: ir.Node) -> AttentionBlock | str:
     """Return the block around a node, or why there is none."""
-    projections = [_match_linear(model, value, _PROJECTIONS) for value in attention.inputs[:3]]
+    rotated = [before_rotation(value) for value in attention.inputs[:2]]
+    rotary = all(value is not None for value in rotated)
+    heads = [*rotated, attention.inputs[2]] if rotary else attention.inputs[:3]
+    projections = [_match_linear(model, value, _PROJECTIONS) for value in heads]
     sum_value = _follow(attention.outputs[0], "Transpose", "Reshape", "MatMul", "Add")
     output = _match_linear(model, sum_value, (_OUTPUT,))
     if not _is_plain_attention(attention):
@@ -148,13 +172,13 @@ def _match_block(model: ir.Model, attention: ir.Node) -> AttentionBlock | str:
         return "the joined heads are not read by one Linear alone, with constant weights"
     if len({linear.weight.shape[1] for linear in (query, key, value)} | {len(output.weight)}) > 1:
         return "heads are shared or cut"
-    if not all(v is not None and _has_one_reader(v) for v in attention.inputs):
+    if not all(v is not None and has_one_reader(v) for v in attention.inputs):
         return "more than attention reads Q, K or V"
     sources = {linear.matmul.inputs[0] for linear in (query, key, value)}
     norm = sources.pop().producer() if len(sources) == 1 else None  # type: ignore[union-attr]
     if norm is None or norm.op_type != "LayerNormalization" or len(norm.inputs) < 3:
         return "Q, K and V are not made of one LayerNormalization with a bias"
-    return AttentionBlock(norm, query, key, value, attention, output)
+    return AttentionBlock(norm, query, key, value, attention, output, rotary)
 
 
 def _is_plain_attention(node: ir.Node) -> bool:
@@ -164,15 +188,11 @@ def _is_plain_attention(node: ir.Node) -> bool:
     return "scale" in node.attributes and len(node.inputs) == 3 and len(node.outputs) == 1 and not has_cap
 
 
-def _has_one_reader(value: ir.Value) -> bool:
-    return len(tuple(value.uses())) == 1 and not value.is_graph_output()
-
-
 def _follow(value: ir.Value, *op_types: str) -> ir.Value | None:
     """Return the value at the end of a chain of ops, each the only reader of the one before."""
     for op_type in op_types:
         uses = tuple(value.uses())
-        if not _has_one_reader(value) or uses[0].node.op_type != op_type:
+        if not has_one_reader(value) or uses[0].node.op_type != op_type:
             return None
         value = uses[0].node.outputs[0]
     return value
@@ -188,7 +208,7 @@ def _match_linear(model: ir.Model, value: ir.Value | None, patterns: tuple[patte
         if match:
             found = match.bindings
             inside = {v for node in match.nodes for v in node.outputs} - {value}
-            if not all(_has_one_reader(v) for v in inside):
+            if not all(has_one_reader(v) for v in inside):
                 return None
             weight, bias = (found[name].const_value if name in found else None for name in ("weight", "bias"))
             if weight is None or len(weight.shape) != 2:

@@ -16,6 +16,8 @@ Here:
 - d_j is rounded to a power of two, for V downward, and kept between 2^-10 and 2^10. Then no weight is rounded in any
   floating-point type, and the graph computes the same bits, apart from overflow and underflow; the paper's computes
   the same function in real arithmetic. In exchange, the magnitudes agree only within a factor of two.
+- Rotary positions (arXiv:2104.09864) mix the two halves of a head, channel by channel: there, a channel of Q and K has
+  the d of its partner.
 - The biases are folded away before (see `attention_biases`), so the paper's absorption of large biases does not apply.
 """
 
@@ -48,7 +50,10 @@ def equalize_heads(model: ir.Model, decline: Decline = ignore) -> int:
 def _balance_query_and_key(block: AttentionBlock) -> None:
     """Bring the query and the key of each channel to the same magnitude."""
     query, key = block.query.weight, block.key.weight
-    factor = _power_of_two(np.sqrt(_ratio(_peaks(key), _peaks(query))))
+    over, under = _peaks(key), _peaks(query)
+    if block.rotary:
+        over, under = (_with_partner(peaks, *block.heads) for peaks in (over, under))
+    factor = _power_of_two(np.sqrt(_ratio(over, under)))
     block.query.set_weight(query * factor)
     block.key.set_weight(key / factor)
 
@@ -65,6 +70,12 @@ def _level_value(block: AttentionBlock) -> None:
 def _peaks(weight: Float64) -> Float64:
     peaks: Float64 = np.abs(weight).max(axis=0)
     return peaks
+
+
+def _with_partner(peaks: Float64, heads: int, channels: int) -> Float64:
+    """Give each channel the larger of its own peak and that of its partner in the other half of the head."""
+    pairs = peaks.reshape(heads, 2, channels // 2)
+    return np.broadcast_to(pairs.max(axis=1, keepdims=True), pairs.shape).reshape(-1)
 
 
 def _ratio(a: Float64, b: Float64) -> Float64:

@@ -30,6 +30,8 @@ def fold_layernorm(model: ir.Model, decline: Decline = ignore) -> int:
         linears = [linear for linear in starmap(linear_of, uses) if linear is not None]
         if not linears:
             continue  # such as the last one
+        if len(norm.inputs) == 2 and _is_ones(norm.inputs[1]):
+            continue  # there is no affine part
         if len(norm.inputs) < 3 or any(v is None or v.const_value is None for v in norm.inputs[1:3]):
             decline(norm, "its affine part is not constant, or has no bias")
             continue
@@ -62,6 +64,10 @@ def linear_of(node: ir.Node, index: int) -> Linear | None:
     if add is not None and not any(_constant(add, i) is not None for i in (0, 1)):
         add = None  # a residual, not a bias
     return Linear(node, add)
+
+
+def _is_ones(value: ir.Value | None) -> bool:
+    return value is not None and value.const_value is not None and bool((double_of(value) == 1).all())
 
 
 def _constant(node: ir.Node, index: int) -> ir.Value | None:

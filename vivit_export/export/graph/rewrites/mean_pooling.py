@@ -16,7 +16,7 @@ import onnx_ir as ir
 from vivit_export.export.graph.rewrites.attention_block import Linear
 from vivit_export.export.graph.rewrites.declined import Decline, ignore
 from vivit_export.export.graph.rewrites.layernorm import linear_of
-from vivit_export.export.graph.rewrites.nodes import TypedTape, array_of, module_path
+from vivit_export.export.graph.rewrites.nodes import TypedTape, array_of, has_one_reader, module_path
 
 
 def mean_before_last_linear(model: ir.Model, decline: Decline = ignore) -> int:
@@ -47,7 +47,7 @@ def _residual(mean: ir.Node) -> tuple[ir.Node, Linear, int] | None:
     """Return the Add that the mean reads, the Linear that is one of its inputs, and which input."""
     source = mean.inputs[0]
     add = source.producer() if source is not None else None
-    if add is None or add.op_type != "Add" or not _has_one_reader(add.outputs[0]):
+    if add is None or add.op_type != "Add" or not has_one_reader(add.outputs[0]):
         return None
     for index in (0, 1):
         total = add.inputs[index]
@@ -57,15 +57,11 @@ def _residual(mean: ir.Node) -> tuple[ir.Node, Linear, int] | None:
             product = next((v.producer() for v in node.inputs if v is not None and v.const_value is None), None)
         linear = linear_of(product, 0) if product is not None else None
         ends = None if linear is None else (linear.add or linear.matmul)
-        if linear is None or ends is not node or total is None or not _has_one_reader(total):
+        if linear is None or ends is not node or total is None or not has_one_reader(total):
             continue
-        if linear.add is None or _has_one_reader(linear.matmul.outputs[0]):
+        if linear.add is None or has_one_reader(linear.matmul.outputs[0]):
             return add, linear, index
     return None
-
-
-def _has_one_reader(value: ir.Value) -> bool:
-    return len(tuple(value.uses())) == 1 and not value.is_graph_output()
 
 
 def _move(mean: ir.Node, add: ir.Node, linear: Linear, index: int) -> None:

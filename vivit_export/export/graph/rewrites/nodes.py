@@ -58,6 +58,11 @@ def module_path(node: ir.Node) -> str:
     return str(node.name).rpartition("/")[0]
 
 
+def has_one_reader(value: ir.Value) -> bool:
+    """Return whether one node reads a value, and nothing outside the graph does."""
+    return len(tuple(value.uses())) == 1 and not value.is_graph_output()
+
+
 def array_of(value: ir.Value | None) -> npt.NDArray[Any]:
     """Return a constant in its own dtype."""
     assert value is not None and value.const_value is not None

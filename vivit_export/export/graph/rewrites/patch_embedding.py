@@ -5,9 +5,9 @@ A convolution whose stride is its kernel cuts the clip into tubelets and multipl
 
     (B, T, 3, H, W) -> (B, tokens, t h w 3) @ (t h w 3, hidden)
 
-Its bias, the position embeddings and the class token, if there is one, are constants: a row of zeros is inserted before
-the tokens for the class, and one array (1, tokens + 1, hidden) is added. A later stack of blocks with a class token of
-its own has the latter alone.
+Its bias, the position embeddings and the class token, if there are any, are constants: a row of zeros is inserted
+before the tokens for the class, and one array (1, tokens + 1, hidden) is added. A later stack of blocks with a class
+token of its own has the latter alone. Without positions (V-JEPA 2 rotates Q and K by them), all tokens get the bias.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vivit_export.export.graph.rewrites.nodes import (
     replace_constant,
 )
 
-PATH = "embeddings.patch_embeddings.projection"
+_PATCHES = "embeddings.patch_embeddings"  # end of the module path of what holds the convolution
 CHANNELS_LAST = (0, 1, 3, 4, 2)
 # How the axes (batch, frames, t, rows, h, columns, w, channels) of a clip that was cut are sorted into tokens and what
 # is inside each: tokens in order of time, or all of a place in a row.
@@ -47,6 +47,11 @@ def lower_patch_embedding(model: ir.Model, decline: Decline = ignore) -> int:
         if found is not None:
             _replace(model.graph, node, found)
             done.append(found.conv)
+    for node in [node for node in model.graph if node.op_type == "Transpose"]:
+        made = _find_conv(node.outputs[0])
+        if made is not None and made[0] not in done:
+            _replace(model.graph, node, _Embedding(node.outputs[0], None, None, *made))
+            done.append(made[0])
     for conv in [node for node in model.graph if node.op_type == "Conv" and node not in done]:
         decline(conv, _obstacle(conv) or "the nodes around it are not a tubelet embedding with positions")
     return sum(conv is not None for conv in done)
@@ -65,7 +70,7 @@ def fold_pixels(model: ir.Model, table: npt.NDArray[np.float32]) -> int:
 
     `vivit_export.export.graph.pixels.prepend_pixels` is the other half, which computes y.
     """
-    found = [n for n in model.graph if n.name == f"{PATH}/MatMul"]
+    found = [n for n in model.graph if n.op_type == "MatMul" and _PATCHES in str(n.name)]
     if not found:
         return 0
     linear = Linear(found[0], None)
@@ -90,14 +95,14 @@ class _Embedding:
 
     Attributes:
         tokens: (rows, tokens, hidden), before class token and positions.
-        positions: constant (1, tokens, hidden), the class token's included.
+        positions: constant (1, tokens, hidden), the class token's included; None: there are none.
         class_token: constant (1, 1, hidden); None: there is none.
         conv: what makes the tokens of pixels; None: something else does.
         order: how the axes of a clip that was cut are sorted.
     """
 
     tokens: ir.Value
-    positions: ir.Value
+    positions: ir.Value | None
     class_token: ir.Value | None = None
     conv: ir.Node | None = None
     order: tuple[int, ...] = _BY_TIME
@@ -171,8 +176,9 @@ def _obstacle(conv: ir.Node) -> str | None:
 
 def _replace(graph: ir.Graph, last: ir.Node, found: _Embedding) -> None:
     path, tape = module_path(last) or "embeddings", TypedTape()
-    constant = double_of(found.positions).copy()
-    dtype = array_of(found.positions).dtype
+    tokens, hidden = (int(d) for d in last.outputs[0].shape[1:])  # type: ignore[index, arg-type]
+    constant = np.zeros((1, 1, hidden)) if found.positions is None else double_of(found.positions).copy()
+    dtype = array_of(found.positions if found.conv is None else found.conv.inputs[1]).dtype
 
     def chain(op: str, value: ir.Value, where: str, *constants: npt.NDArray[Any], **attributes: Any) -> ir.Value:
         operands = [new_constant(graph, f"{where}.{i}", constant) for i, constant in enumerate(constants, 1)]
@@ -183,14 +189,15 @@ def _replace(graph: ir.Graph, last: ir.Node, found: _Embedding) -> None:
         constant[:, :1] += double_of(found.class_token)
     if found.conv is not None:
         pixels, bias, weight = _pixels(found.conv), double_of(found.conv.inputs[2]), _matrix(found.conv)
+        where = module_path(found.conv)
         constant[:, int(padded) :] += bias
         # Channels last, like uint8 frames: before those, this transpose is removed again.
-        value = chain("Transpose", pixels, f"{PATH}.layout", perm=CHANNELS_LAST)
-        value = chain("Reshape", value, f"{PATH}.cut", np.array(_cut(found.conv, pixels), np.int64))
-        value = chain("Transpose", value, f"{PATH}.cut", perm=found.order)
-        tokens = len(constant[0]) - padded
-        value = chain("Reshape", value, f"{PATH}.join", np.array([-1, tokens, len(weight)], np.int64))
-        value = chain("MatMul", value, PATH, weight.astype(dtype))
+        value = chain("Transpose", pixels, f"{where}.layout", perm=CHANNELS_LAST)
+        value = chain("Reshape", value, f"{where}.cut", np.array(_cut(found.conv, pixels), np.int64))
+        value = chain("Transpose", value, f"{where}.cut", perm=found.order)
+        shape = np.array([-1, tokens - padded, len(weight)], np.int64)
+        value = chain("Reshape", value, f"{where}.join", shape)
+        value = chain("MatMul", value, where, weight.astype(dtype))
     if padded:
         value = chain("Pad", value, f"{path}.class", np.array([0, 1, 0, 0, 0, 0], np.int64), np.zeros((), dtype))
     value = chain("Add", value, path, constant.astype(dtype))

@@ -34,6 +34,8 @@ class _Processor:
         offset: whether one is subtracted after rescaling.
         mean: the same for R, G and B.
         std: the same for R, G and B.
+        crop: of ``crop_size``, in pixels.
+        enlarged: whether the shortest edge is always 256/224 of the crop, whatever ``size`` says.
     """
 
     shortest_edge: int
@@ -41,12 +43,16 @@ class _Processor:
     offset: bool
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    crop: int = 224
+    enlarged: bool = False
 
 
 _VIVIT = _Processor(256, 1 / 127.5, offset=True)
 _VIDEOMAE = _Processor(224, 1 / 255, offset=False)
 # transformers.utils.constants.IMAGENET_DEFAULT_MEAN and IMAGENET_DEFAULT_STD
-_TIMESFORMER = _Processor(224, 1 / 255, False, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_TIMESFORMER = _Processor(224, 1 / 255, False, *_IMAGENET)
+_VJEPA2 = _Processor(292, 1 / 255, False, *_IMAGENET, crop=256, enlarged=True)
 # By class name. Fast: an alias since transformers 5.0; FeatureExtractor: the name before 4.26; Pil: since 5.0.
 _IMAGE_PROCESSORS = {
     **dict.fromkeys(("VivitImageProcessor", "VivitImageProcessorFast"), _VIVIT),
@@ -57,6 +63,7 @@ _VIDEO_PROCESSORS = {
     "VivitVideoProcessor": _VIVIT,
     "VideoMAEVideoProcessor": _VIDEOMAE,
     "TimesformerVideoProcessor": _TIMESFORMER,
+    "VJEPA2VideoProcessor": _VJEPA2,
 }
 _PROCESSORS = {**_IMAGE_PROCESSORS, **_VIDEO_PROCESSORS}
 # Where transformers looks, in its order: a nested processor_config.json wins over its older siblings.
@@ -91,6 +98,8 @@ def read_preprocess(
     kind = processor.replace("ImageProcessor", "VideoProcessor") if for_video else processor
     name = _processor_name(fields, origin, kind)
     defaults, is_video = _PROCESSORS[name], name in _VIDEO_PROCESSORS
+    if defaults.enlarged:
+        fields = {**fields, "size": {"shortest_edge": _enlarged(fields, origin, defaults.crop)}}
     if is_video:  # the video class replaces null by its default, the image class keeps it
         fields = {key: value for key, value in fields.items() if value is not None}
     do_resize, do_center_crop = _flag(fields, "do_resize", origin), _flag(fields, "do_center_crop", origin)
@@ -109,7 +118,7 @@ def read_preprocess(
         size=size,
         resample=_resample(fields, origin) if do_resize else 2,
         do_center_crop=do_center_crop,
-        crop_size=_crop_size(fields, origin) if do_center_crop else default_crop,
+        crop_size=_crop_size(fields, origin, defaults.crop) if do_center_crop else default_crop,
         do_rescale=do_rescale,
         rescale_factor=_number(fields.get("rescale_factor", defaults.rescale_factor), "rescale_factor", origin)
         if do_rescale
@@ -241,10 +250,19 @@ def _size(fields: JsonObject, origin: str, default: int) -> tuple[int | None, tu
     raise CheckpointError(f"{origin}: size must have shortest_edge, or height and width; got {shown(value)}")
 
 
-def _crop_size(fields: JsonObject, origin: str) -> tuple[int, int]:
+def _enlarged(fields: JsonObject, origin: str, default: int) -> int:
+    """Return the shortest edge that ``VJEPA2VideoProcessor.__init__`` works out of the crop, in place of any other."""
+    crop = fields.get("crop_size", default)
+    side = crop.get("height") if isinstance(crop, dict) else crop
+    if type(side) is not int:
+        raise CheckpointError(f"{origin}: crop_size must be a whole number, or have a height, got {shown(crop)}")
+    return int(side * 256 / 224)
+
+
+def _crop_size(fields: JsonObject, origin: str, default: int) -> tuple[int, int]:
     value = fields.get("crop_size")
     if value is None:
-        return 224, 224
+        return default, default
     if isinstance(value, dict):
         if set(value) != {"height", "width"}:
             raise CheckpointError(f"{origin}: crop_size must have height and width, got {shown(value)}")
