@@ -8,11 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import family_checkpoints
 import pytest
 import torch
 from checkpoints import Checkpoints, normal_pixels, outliers
 from click.testing import CliRunner
-from transformers import VivitForVideoClassification, VivitModel
+from transformers import AutoModelForVideoClassification, VivitForVideoClassification, VivitModel
+
+from vivit_export.families.networks.vivit_factorised_modeling import register
 
 LINEARS = ("attention.q_proj", "attention.o_proj", "mlp.fc1", "mlp.fc2")
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -55,6 +58,21 @@ def test_the_function_is_unchanged(checkpoints: Checkpoints, network: str, chang
     got, new_peaks = logits_and_peaks(changed, pixels)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-10)
     assert all(new_peaks[name].max() > 2 * peaks[name].max() for name in peaks if "fc1" in name), "nothing was changed"
+
+
+@pytest.mark.parametrize("change", [add_outliers, add_large_biases], ids=["outliers", "biases"])
+@pytest.mark.parametrize("case", family_checkpoints.CASES)
+def test_the_function_of_every_family_is_unchanged(case: str, change: Callable[[Any], None]) -> None:
+    register()
+    load_one = partial(AutoModelForVideoClassification.from_pretrained, family_checkpoints.folder(case))
+    before, changed = load_one(dtype=torch.float64).eval(), load_one(dtype=torch.float64).eval()
+    pixels = torch.from_numpy(normal_pixels(family_checkpoints.loaded(case), 2)).double()
+    change(changed)
+    with torch.inference_mode():
+        torch.testing.assert_close(changed(pixels).logits, before(pixels).logits, rtol=0, atol=1e-9)
+    weights = zip(before.parameters(), changed.parameters(), strict=True)
+    new = sum(a.shape != b.shape or not torch.equal(a, b) for a, b in weights)
+    assert new >= 2 * family_checkpoints.loaded(case).anatomy.num_blocks
 
 
 def test_few_channels_of_every_linear_are_large(checkpoints: Checkpoints) -> None:
