@@ -74,3 +74,17 @@ def test_a_signal_reaches_it_and_nothing_is_left(run: Run, preloaded: Path, numb
             assert time.monotonic() < until
             time.sleep(0.01)
     assert process.returncode != 0
+
+
+def test_a_program_that_is_killed_locks_no_other(preloaded: Path) -> None:
+    """Progress bars of tqdm, which transformers draws, take a lock that forks would share and the dead never return."""
+    hold = (
+        "import time; from tqdm.auto import tqdm; tqdm.get_lock().acquire(); print('held', flush=True); time.sleep(99)"
+    )
+    draw = "from tqdm.auto import tqdm; print(sum(tqdm(range(4))))"
+    python, environment = str(preloaded / "python"), {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([python, "-c", hold], stdout=subprocess.PIPE, text=True, env=environment) as holding:
+        assert holding.stdout is not None and holding.stdout.readline() == "held\n"
+        holding.kill()
+    done = subprocess.run([python, "-c", draw], capture_output=True, text=True, timeout=60, check=True, env=environment)
+    assert done.stdout == "6\n"

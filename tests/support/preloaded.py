@@ -121,6 +121,7 @@ def _be_the_program(connection: socket.socket) -> NoReturn:
     code = 1
     try:
         _take_over(files, folder, environment)
+        _own_locks()
         try:
             _run(name, words)
             code = 0
@@ -150,6 +151,19 @@ def _end_with(connection: socket.socket) -> None:
     fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(connection, set_signal, signal.SIGKILL)
     fcntl.fcntl(connection, fcntl.F_SETFL, fcntl.fcntl(connection, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def _own_locks() -> None:
+    """Give the bars of tqdm a lock of this process: the one that all forks share may be held by one that was killed."""
+    import threading
+
+    import tqdm  # type: ignore[import-untyped]
+
+    pending: list[type] = [tqdm.tqdm]
+    for kind in pending:
+        pending += kind.__subclasses__()
+        if kind is tqdm.tqdm or "_lock" in vars(kind):
+            kind.set_lock(threading.RLock())  # type: ignore[attr-defined]
 
 
 def _take_over(files: list[int], folder: str, environment: dict[str, str]) -> None:
