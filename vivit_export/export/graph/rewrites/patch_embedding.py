@@ -53,7 +53,7 @@ def lower_patch_embedding(model: ir.Model, decline: Decline = ignore) -> int:
             _replace(model.graph, node, _Embedding(node.outputs[0], None, None, *made))
             done.append(made[0])
     for conv in [node for node in model.graph if node.op_type == "Conv" and node not in done]:
-        decline(conv, _obstacle(conv) or "the nodes around it are not a tubelet embedding with positions")
+        decline(conv, _obstacle(conv) or "the nodes around it are not a tubelet embedding")
     return sum(conv is not None for conv in done)
 
 
