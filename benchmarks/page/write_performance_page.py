@@ -19,7 +19,7 @@ from markdown_table import megabytes, table
 from newcomer_section import newcomer_section
 from page_of_results import machine, page_of
 from peers_section import peers_section
-from quantization_section import ideas_section, quantization_section
+from quantization_section import ideas_section, int8_attention_section, quantization_section
 from taps_section import taps_section
 from throughput_section import throughput_section
 
@@ -270,6 +270,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("sdpa", "Eager attention and SDPA, as in the Transformers documentation", _sdpa),
     ("quantization", "INT8 and FP8", quantization_section),
     ("quantization_ideas", "INT8 and FP8: what bias correction and clipped weights gain", ideas_section),
+    ("int8_attention", "INT8 attention of a short sequence", int8_attention_section),
     ("taps", "Where drift begins: the taps of a check", taps_section),
     ("throughput", "From file to label", throughput_section),
     ("live", "Live video", live_section),
