@@ -155,6 +155,16 @@ def test_heads_that_are_rotated_by_position_are_joined_again(axis: int) -> None:
     np.testing.assert_allclose(run(model), expected, rtol=0, atol=1e-5)
 
 
+def test_a_rotation_that_q_and_k_share_is_joined_for_each() -> None:
+    need("onnxruntime")
+    model = rotated_model()
+    attention = next(node for node in model.graph.node if node.op_type == "Attention")
+    attention.input[1] = attention.input[0]
+    expected = run(model)
+    assert use_multi_head_attention(model) == 1
+    np.testing.assert_allclose(run(model), expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "fields",
     [{"table": (1, 4)}, {"table": (3, 5, 4)}, {"table": (4,)}, {"order": (0, 1)}, {"axis": 2}],

@@ -97,10 +97,10 @@ def _lower_opset(model: onnx.ModelProto) -> None:
 
 def _lean_nodes(match: _Match) -> list[onnx.NodeProto]:
     nodes, inputs = [], []
-    for heads in match.inputs:
+    for number, heads in enumerate(match.inputs):
         name = heads.name
         if not heads.joined:  # to the shape of the result, which is that of Q, K and V
-            swapped, name = f"{heads.name}/Swapped", f"{heads.name}/Joined"
+            swapped, name = (f"{match.end.output[0]}/{done}{number}" for done in ("Swapped", "Joined"))
             nodes.append(helper.make_node("Transpose", [heads.name], [swapped], name=swapped, perm=_SPLIT))
             join = helper.make_node("Reshape", [swapped, match.end.input[1]], [name], name=name)
             join.attribute.extend(match.end.attribute)
@@ -188,16 +188,22 @@ class _Graph:
 
     def _split(self, name: str, perm: list[int]) -> _Heads | None:
         """Return what ``name`` is, with heads and tokens swapped by ``perm``; None for any other form."""
+        plain = self._plain_split(name, perm)
+        if plain is not None or perm == _SPLIT:
+            return plain or self._rotated(name)
         transpose = self._producer(name, "Transpose")
-        order = list(transpose.attribute[0].ints) if transpose is not None else []
-        if transpose is not None and order == perm:
-            reshape = self._producer(transpose.input[0], "Reshape")
-            shape = self._shape(reshape)
-            plain = reshape is not None and len(shape) == 4 and min(shape[1:]) > 0
-            return _Heads(reshape.input[0], shape, True) if reshape is not None and plain else None
-        if perm == _SPLIT_KEY:
-            return self._rotated(transpose.input[0]) if transpose is not None and order == [0, 1, 3, 2] else None
-        return self._rotated(name)
+        turned = transpose is not None and list(transpose.attribute[0].ints) == [0, 1, 3, 2]
+        return self._rotated(transpose.input[0]) if transpose is not None and turned else None
+
+    def _plain_split(self, name: str, perm: list[int]) -> _Heads | None:
+        """Return what ``name`` is if nothing but a Reshape and a Transpose make it."""
+        transpose = self._producer(name, "Transpose")
+        if transpose is None or list(transpose.attribute[0].ints) != perm:
+            return None
+        reshape = self._producer(transpose.input[0], "Reshape")
+        shape = self._shape(reshape)
+        fits = len(shape) == 4 and min(shape[1:]) > 0
+        return _Heads(reshape.input[0], shape, True) if reshape is not None and fits else None
 
     def _rotated(self, name: str) -> _Heads | None:
         """Return what ``name`` is, split into heads and then rotated by position; None for any other form."""
@@ -206,8 +212,8 @@ class _Graph:
             return None
         for first, second in (total.input, total.input[::-1]):
             (straight, table), (swapped, other) = self._times_table(first), self._times_table(second)
-            heads = self._split(straight, _SPLIT) if straight and self._before_swap(swapped) == straight else None
-            if heads is not None and heads.joined and table == other == (heads.shape[1], heads.shape[3]):
+            heads = self._plain_split(straight, _SPLIT) if straight and straight == self._before_swap(swapped) else None
+            if heads is not None and table == other == (heads.shape[1], heads.shape[3]):
                 return _Heads(name, heads.shape, False)
         return None
 
