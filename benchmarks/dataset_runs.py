@@ -46,6 +46,7 @@ from vivit_export.bundle.clip_view import VideoFacts
 from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
 from vivit_export.datasets.comparing import EMULATED, ENGINE, REFERENCE
 from vivit_export.datasets.drift import Measured, measure_drift
+from vivit_export.datasets.engine import Probe
 from vivit_export.datasets.inputs import find_inputs
 from vivit_export.datasets.results import RunOf, opened
 from vivit_export.datasets.tables import check_schema, rows_schema, write_rows
@@ -301,7 +302,9 @@ def rows(_bundle: Path, folder: Path) -> dict[str, Any]:
 
     batches = [pickle.dumps(Outcome(0, n // batch, n + batch >= each, tuple(row(n + k) for k in range(batch)), ()))
                for n in range(0, each, batch)]  # fmt: skip
-    with opened(folder / "out", RunOf("", "", "", each), partitions, "none", rows_schema(contract), str) as results:
+    with opened(
+        folder / "out", RunOf("", "", "", each), partitions, Probe("", "none", "none", 8), rows_schema(contract), str
+    ) as results:
         start = time.perf_counter()
         for number in range(partitions):
             results.write(number, [pickle.loads(found) for found in batches])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from bundles import Bundles, need
 need("torch", "transformers", "onnx_ir")
 
 from noted import Noted  # noqa: E402
-from one_process import use_one_process  # noqa: E402
+from one_process import use_none, use_one_process  # noqa: E402
 from tables import read_table, write_table  # noqa: E402
 
+from vivit_export import __version__  # noqa: E402
 from vivit_export.bundle.checks import DriftReport, Run  # noqa: E402
 from vivit_export.datasets import check as checking  # noqa: E402
 from vivit_export.datasets.check import check_dataset  # noqa: E402
@@ -136,14 +138,33 @@ def test_shards_and_lists_are_named_as_they_are(run: CheckRun, tmp_path: Path) -
 
 def test_another_gate_and_labels_need_no_second_run(run: CheckRun, monkeypatch: pytest.MonkeyPatch) -> None:
     report, first = run()
-
-    def fail(_outcome: Outcome) -> None:
-        raise AssertionError("it ran again")
-
-    use_one_process(monkeypatch, fail)
+    use_none(monkeypatch)
     again, second = run(gate="max=1e-9")
-    assert first.done_before == 0 and second.done_before == second.partitions
+    assert first.done_before == 0 and second == replace(first, done_before=first.partitions)
     assert again.runs == report.runs and report.passed and not again.passed
+    assert again.parity == report.parity
+
+
+@pytest.mark.parametrize("change", ["a table is gone", "another version", "written before it was kept"])
+def test_what_is_not_known_to_be_complete_is_run_again(
+    run: CheckRun, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    report, _ = run()
+    place, ran = run.out / "run.json", list[Outcome]()
+    record = json.loads(place.read_text())
+    if change == "a table is gone":
+        next((run.out / "rows").iterdir()).unlink()
+    elif change == "another version":
+        place.write_text(json.dumps({**record, "probe": {**record["probe"], "version": "0"}}))
+    else:
+        del record["probe"]
+        place.write_text(json.dumps(record))
+    use_one_process(monkeypatch, ran.append)
+    again, summary = run()
+    assert bool(ran) is (change == "a table is gone")
+    assert (again.runs, summary.done_before) == (report.runs, summary.partitions - bool(ran))
+    kept = json.loads(place.read_text())["probe"]
+    assert kept["version"] == __version__ and kept["reference"].startswith("eager fp32")
 
 
 def test_an_interrupted_check_goes_on(run: CheckRun, monkeypatch: pytest.MonkeyPatch) -> None:

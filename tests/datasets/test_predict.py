@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from bundles import Bundles
-from one_process import use_one_process
+from one_process import use_none, use_one_process
 from small_disk import MountDisk
 from tables import read_table, single_process, without
 
@@ -114,6 +114,7 @@ def test_a_rerun_does_only_what_is_missing(run: Run, monkeypatch: pytest.MonkeyP
         without(read_table(run.out, "rows"), "clip", "window") == single_process(run.bundle, find_clips(run.folder))[0]
     )
     files = run.files()
+    use_none(monkeypatch)  # a run that is complete needs no cluster
     assert run().done_before == 3 and run.files() == files
 
 

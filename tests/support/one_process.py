@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import pytest
 
@@ -12,6 +13,7 @@ from vivit_export.datasets.engine import Engine, Probe, probe
 from vivit_export.datasets.inputs import Partition
 from vivit_export.datasets.reading import read_batches
 from vivit_export.datasets.work import Job, Outcome
+from vivit_export.errors import VivitExportError
 
 
 class OneProcess:
@@ -23,9 +25,9 @@ class OneProcess:
         self._after = after
 
     def probe(self, engine: type[Engine], job: Job, _gpus: float) -> Probe:
-        found = probe(engine, job)
-        if found.failure is not None:
-            raise found.failure
+        _, found = probe(engine, job)
+        if isinstance(found, VivitExportError):
+            raise found
         return found
 
     def engines(self, _share: float, _device: str | None) -> tuple[int, float]:
@@ -40,6 +42,15 @@ class OneProcess:
                 outcome = engine.run(batch)
                 self._after(outcome)
                 yield outcome
+
+
+def use_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing run on Ray."""
+
+    def connected(address: str) -> NoReturn:
+        raise AssertionError(f"Ray at {address!r} was started")
+
+    monkeypatch.setattr(runs, "connected", connected)
 
 
 def use_one_process(monkeypatch: pytest.MonkeyPatch, after: Callable[[Outcome], object] = bool) -> None:

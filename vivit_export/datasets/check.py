@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from vivit_export.bundle import MANIFEST, Bundle
@@ -14,12 +13,11 @@ from vivit_export.bundle.checks import DriftReport, Gate, Run
 from vivit_export.choices import CpuPrecision, Decode
 from vivit_export.contract import Contract
 from vivit_export.datasets.cluster import choose_address, require_share
-from vivit_export.datasets.comparing import EMULATED, ENGINE, ComparedProbe, ComparingEngine
+from vivit_export.datasets.comparing import EMULATED, ENGINE, ComparingEngine, runs_of
 from vivit_export.datasets.drift import MOST_LISTED, Measured, measure_drift
-from vivit_export.datasets.engine import Probe
 from vivit_export.datasets.inputs import Inputs, find_inputs
 from vivit_export.datasets.runs import Done, Summary, run_dataset
-from vivit_export.datasets.tables import Schema, as_text, check_schema, read_reason, read_videos
+from vivit_export.datasets.tables import as_text, check_schema, read_reason, read_videos
 from vivit_export.datasets.work import EagerReference, Job
 from vivit_export.errors import ClipError, UsageError, counted, option
 from vivit_export.files import as_path, sha256_of
@@ -114,7 +112,7 @@ def check_dataset(
         job,
         inputs,
         path,
-        schema=partial(_schema, contract=contract),
+        schema=lambda found: check_schema(contract, runs_of(found)),
         verb="check",
         address=where,
         gpu_share=gpu_share,
@@ -190,14 +188,8 @@ def _truth(labels: Path, contract: Contract, done: Done, everything: Inputs, nam
     return read_truth(labels, contract, used, others)
 
 
-def _schema(probe: Probe, contract: Contract) -> Schema:
-    assert isinstance(probe, ComparedProbe)
-    return check_schema(contract, probe.runs)
-
-
 def _measured(done: Done, contract: Contract, gate: Gate, place: Path) -> Measured:
     told = done.probe
-    assert isinstance(told, ComparedProbe)
     runs = {ENGINE: Run(told.details, told.batch, True, None)}
     if told.emulated:
         runs[EMULATED] = Run(told.emulated, 1, True, None)

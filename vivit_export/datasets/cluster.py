@@ -90,10 +90,11 @@ class Cluster:
         """
         with _told():
             task = self._ray.remote(num_cpus=0 if gpus else 1, num_gpus=gpus)(probe)
-            found: Probe = self._ray.get(task.remote(engine, job))
-        self._require_version(found.version)
-        if found.failure is not None:
-            raise found.failure
+            version, found = self._ray.get(task.remote(engine, job))
+        self._require_version(version)
+        if isinstance(found, VivitExportError):
+            raise found
+        assert isinstance(found, Probe)
         return found
 
     def require_version(self) -> None:

@@ -6,7 +6,7 @@ What `vivit_export.export.recheck` does with a few clips in one process, for any
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -38,24 +38,9 @@ ENGINE, REFERENCE, EMULATED = "", "reference_", "emulated_"
 _MOST_COMPARED = 8  # clips, by transformers' processor and by ours
 
 
-@dataclass(frozen=True, slots=True)
-class ComparedProbe(Probe):
-    """What a `ComparingEngine` said when it was opened for a trial.
-
-    Attributes:
-        reference: the eager model, for people.
-        emulated: what emulates the rounding of the engine's types; empty: nothing.
-        parity: comparisons of preprocessed pixels on a few clips.
-    """
-
-    reference: str = ""
-    emulated: str = ""
-    parity: tuple[Parity, ...] = ()
-
-    @property
-    def runs(self) -> tuple[str, ...]:
-        """What the names of the outputs begin with."""
-        return (REFERENCE, ENGINE, EMULATED) if self.emulated else (REFERENCE, ENGINE)
+def runs_of(probe: Probe) -> tuple[str, ...]:
+    """Return what the names of the outputs begin with, by the runs beside an engine."""
+    return (REFERENCE, ENGINE, EMULATED) if probe.emulated else (REFERENCE, ENGINE)
 
 
 class ComparingEngine(Engine):
@@ -89,7 +74,7 @@ class ComparingEngine(Engine):
         with sharing_cores(), emulated_session(load_verified(self.bundle)) as session:
             return session  # it has read all of its file
 
-    def probe(self) -> ComparedProbe:
+    def probe(self) -> Probe:
         """Say what both are; see `Engine.probe`.
 
         Raises:
@@ -99,9 +84,8 @@ class ComparingEngine(Engine):
         self.job.enter_folder()
         eager = self._eager  # before the engine, because a wrong checkpoint is the user's own mistake
         emulated = f"{self._emulated.name}, {self.bundle.precision.emulated}" if self._emulated else ""
-        told = super().probe()
-        return ComparedProbe(**asdict(told), reference=f"eager fp32, {eager.framework}", emulated=emulated,
-                             parity=tuple(self._parity()))  # fmt: skip
+        reference = f"eager fp32, {eager.framework}"
+        return replace(super().probe(), reference=reference, emulated=emulated, parity=tuple(self._parity()))
 
     def results(self, batch: Batch) -> Iterator[Row]:
         """Yield the outputs of all runs on a batch that has clips, averaged over the views of each."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vivit_export import __version__
 from vivit_export.bundle import MANIFEST, Bundle, read_bundle
+from vivit_export.bundle.checks import Parity
 from vivit_export.bundle.signatures.verify import require_signature as require_signer
 from vivit_export.datasets.work import Batch, Job, Outcome, Place, Row
 from vivit_export.errors import BundleError, VivitExportError
@@ -30,14 +31,18 @@ class Probe:
         details: of the session, for people.
         engine: its name.
         batch: the most clips that it runs at once.
-        failure: why it cannot be opened.
+        reference: the eager model that runs beside it, for people; empty: none does.
+        emulated: what emulates the rounding of the engine's types beside it; empty: nothing.
+        parity: comparisons of preprocessed pixels on a few clips.
     """
 
     version: str
-    details: str = ""
-    engine: str = ""
-    batch: int = 1
-    failure: VivitExportError | None = None
+    details: str
+    engine: str
+    batch: int
+    reference: str = ""
+    emulated: str = ""
+    parity: tuple[Parity, ...] = ()
 
 
 def open_bundle(job: Job) -> Bundle:
@@ -107,12 +112,16 @@ class Engine:
             yield _row(place, result.prediction, job.top_k)
 
 
-def probe(engine: type[Engine], job: Job) -> Probe:
-    """Open the engine of a job on this machine for a moment, and say what it is or why it cannot be opened."""
+def probe(engine: type[Engine], job: Job) -> tuple[str, Probe | VivitExportError]:
+    """Open the engine of a job on this machine for a moment.
+
+    Returns:
+        The version of this package, and what the engine is or why it cannot be opened.
+    """
     try:
-        return engine(job).probe()
+        return __version__, engine(job).probe()
     except VivitExportError as e:
-        return Probe(__version__, failure=e)
+        return __version__, e
 
 
 def _row(place: Place, prediction: Prediction, top_k: int) -> Row:

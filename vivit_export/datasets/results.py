@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vivit_export import leftovers
+from vivit_export.datasets.engine import Probe
 from vivit_export.datasets.tables import Schema, rows_of, write_faults, write_rows
 from vivit_export.datasets.work import Outcome
 from vivit_export.errors import OutputError, counted, option
@@ -76,12 +77,20 @@ class Extent:
 
 
 @dataclass(frozen=True, slots=True)
-class _Record:
-    """The content of ``run.json``, besides its format."""
+class Record:
+    """The content of ``run.json``, besides its format.
+
+    Attributes:
+        of: what the run is of.
+        engine: what runs it, for people.
+        extent: how far it is.
+        probe: what the engine said of itself; None: an earlier version wrote the folder.
+    """
 
     of: RunOf
     engine: str
     extent: Extent
+    probe: Probe | None = None
 
 
 _NAMES = {"bundle": "another bundle", "inputs": "other inputs", "options": "other options"}
@@ -94,16 +103,16 @@ class Results:
         path: the folder.
         of: what the run is of.
         partitions: how many there are.
-        engine: what runs it, for people.
+        probe: what the engine said of itself.
         schema: columns of the tables of results.
 
     Attributes:
         extent: how far it is.
     """
 
-    def __init__(self, path: Path, of: RunOf, partitions: int, engine: str, schema: Schema) -> None:
+    def __init__(self, path: Path, of: RunOf, partitions: int, probe: Probe, schema: Schema) -> None:
         self.path, self.extent = path, Extent(partitions)
-        self._of, self._engine, self._schema = of, engine, schema
+        self._of, self._probe, self._schema = of, probe, schema
         self._done: set[int] = set()
 
     def begin(self, note: Callable[[str], object]) -> None:
@@ -162,7 +171,7 @@ class Results:
             OutputError: the disk is full, or the folder cannot be written.
         """
         with refusals(self.path, any_reason=True):
-            record = to_json(_Record(self._of, self._engine, self.extent))
+            record = to_json(Record(self._of, self._probe.details, self.extent, self._probe))
             write_json(self.path / RUN, {"format": FORMAT, **record})
 
     def _add(self, number: int, rows: int, faults: int) -> None:
@@ -174,8 +183,8 @@ class Results:
         return self.path / kind / f"part-{number:06}.parquet"
 
 
-def check_results(path: Path, of: RunOf | None = None) -> RunOf | None:
-    """Refuse a folder that results cannot go to, and return what its own are of.
+def check_results(path: Path, of: RunOf | None = None) -> Record | None:
+    """Refuse a folder that results cannot go to, and return what it holds.
 
     Args:
         path: the folder; it need not exist.
@@ -193,7 +202,7 @@ def check_results(path: Path, of: RunOf | None = None) -> RunOf | None:
     found = _read(path)
     if of is not None:
         for name, words in _NAMES.items():
-            if getattr(of, name) != getattr(found, name):
+            if getattr(of, name) != getattr(found.of, name):
                 raise OutputError(
                     f"{path} holds the results of {words}, with which these cannot be mixed; choose another folder "
                     f"with {option('output')}, or remove that one"
@@ -201,7 +210,7 @@ def check_results(path: Path, of: RunOf | None = None) -> RunOf | None:
     return found
 
 
-def _read(path: Path) -> RunOf:
+def _read(path: Path) -> Record:
     place = path / RUN
     try:
         content = parse_json(regular_text(place, _MOST_BYTES))
@@ -209,12 +218,12 @@ def _read(path: Path) -> RunOf:
             raise ValueError(f"its format is not {FORMAT}")
     except (OSError, ValueError) as e:
         raise OutputError(f"{path} exists and holds no results of a run on Ray ({e}); choose another folder") from e
-    return from_json(_Record, content, str(place)).of
+    return from_json(Record, content, str(place))
 
 
 @contextmanager
 def opened(
-    path: Path, of: RunOf, partitions: int, engine: str, schema: Schema, note: Callable[[str], object]
+    path: Path, of: RunOf, partitions: int, probe: Probe, schema: Schema, note: Callable[[str], object]
 ) -> Iterator[Results]:
     """Make the folder of a run, or go on with it; nobody else can meanwhile.
 
@@ -222,7 +231,7 @@ def opened(
         path: the folder.
         of: what the run is of.
         partitions: how many there are.
-        engine: what runs it, for people.
+        probe: what the engine said of itself.
         schema: columns of the tables of results.
         note: told of what an interrupted run left, which is removed, and of waiting for another one.
 
@@ -233,7 +242,7 @@ def opened(
         os.makedirs(path, exist_ok=True)
     with locked(path, note):
         check_results(path, of)
-        results = Results(path, of, partitions, engine, schema)
+        results = Results(path, of, partitions, probe, schema)
         results.begin(note)
         try:
             yield results

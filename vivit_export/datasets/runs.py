@@ -9,10 +9,11 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from vivit_export import __version__
 from vivit_export.datasets.cluster import LOCAL, connected
 from vivit_export.datasets.engine import Engine, Probe, with_batch
 from vivit_export.datasets.inputs import Inputs
-from vivit_export.datasets.results import Results, RunOf, check_results, kept_text, opened
+from vivit_export.datasets.results import Record, Results, RunOf, check_results, kept_text, opened
 from vivit_export.datasets.tables import Schema
 from vivit_export.datasets.work import Job, Outcome, in_order
 from vivit_export.errors import ClipError, EnvironmentFault, OutputError, counted
@@ -110,6 +111,8 @@ def run_dataset(
     """
     of = RunOf(job.bundle_sha256, inputs.sha256, _options_sha256(job), 0)
     before = check_results(path, of)
+    if before is not None and (done := _done_before(path, before, inputs, schema, progress)):
+        return done
     remove_scratch(progress.note)
     with ExitStack() as stack:
         with progress.stage("start Ray" if address == LOCAL else "connect to Ray"):
@@ -119,15 +122,34 @@ def run_dataset(
             found = cluster.probe(engine, job, gpus)
         progress.note(f"{counted(engines, 'engines')} on {cluster.text}: {found.details}")
         job = with_batch(job, found)
-        size = before.partition_size if before else inputs.partition_size(job.items)
+        size = before.of.partition_size if before else inputs.partition_size(job.items)
         of, count = replace(of, partition_size=size), inputs.num_partitions(size)
-        results = stack.enter_context(opened(path, of, count, found.details, schema(found), progress.note))
+        results = stack.enter_context(opened(path, of, count, found, schema(found), progress.note))
         done_before = results.extent.done
         todo = (p for p in inputs.partitions(size) if not results.is_done(p.number))
         outcomes = cluster.run(todo, engine, job, engines=engines, gpus=gpus, readers=readers)
         _collect(results, outcomes, verb, progress)
-        now, tables = results.extent, results.tables()
-    return Done(Summary(path, inputs.text, now.partitions, done_before, now.rows, now.faults), found, *tables)
+        return _done(results, inputs, found, done_before)
+
+
+def _done_before(
+    path: Path, before: Record, inputs: Inputs, schema: Callable[[Probe], Schema], progress: Progress
+) -> Done | None:
+    """Return what an earlier run has done if nothing is left to do, without Ray; None: something is left."""
+    count, found = inputs.num_partitions(before.of.partition_size), before.probe
+    if found is None or found.version != __version__ or before.extent.done != count:
+        return None
+    with opened(path, before.of, count, found, schema(found), progress.note) as results:
+        if results.extent.done != count:
+            return None  # somebody removed tables
+        progress.note(f"all of {counted(count, 'partitions')} were done before, on {found.details}")
+        return _done(results, inputs, found, count)
+
+
+def _done(results: Results, inputs: Inputs, found: Probe, done_before: int) -> Done:
+    now = results.extent
+    summary = Summary(results.path, inputs.text, now.partitions, done_before, now.rows, now.faults)
+    return Done(summary, found, *results.tables())
 
 
 def _collect(results: Results, outcomes: Generator[Outcome, None, None], verb: str, progress: Progress) -> None:
