@@ -54,7 +54,8 @@ version of Python, Ray and this package. Nothing is reported to Ray's makers.
 
 A video of a shard is named `SHARD::MEMBER`. The inputs are split into numbered partitions of at most 512 videos; each shard is one. A
 partition is done when its table of rows exists: it is written beside its place, then renamed. After a kill, Ctrl-C (exit code 130) or a
-full disk, the same command does the other partitions only. A process or a machine of the cluster that ends is replaced meanwhile.
+full disk, the same command does the other partitions only; if none is left, it starts no Ray. A process or a machine of
+the cluster that ends is replaced meanwhile.
 Another bundle, other names or other options are refused in that folder. A video that changed under its name is not noticed; the size of
 a shard is looked at. If a video could not be used, the exit code is 3, and all others are predicted.
 
@@ -71,7 +72,7 @@ What differs:
 
 - The tables of rows have `reference_logits`, `logits` and, with the emulation, `emulated_logits` (embeddings likewise), and what the
   header of each video says: `width`, `height`, `fps`, `seconds`, `codec`. Once they are there, another `--gate`, `--labels` or
-  `--baseline` runs nothing again.
+  `--baseline` runs nothing again, and starts no Ray.
 - The engine runs batches of one size, the largest, and the eager model in the target type does not run. `vivit check` on the golden
   clips covers the other sizes.
 - Preprocessing is compared with transformers' on the first 8 usable videos.
