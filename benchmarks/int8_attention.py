@@ -21,27 +21,24 @@ import click
 import numpy as np
 import onnx_ir as ir
 from common import environment, load_tool, write_results
-from plan import BATCHES, SMS
+from plan import BATCHES, SMS, compile_graph
+from quantization import CALIBRATION_SEED, EVALUATION_SEED
 from safetensors.numpy import save_file
 
 import vivit_export as ve
-from vivit_export.bundle import MODEL
 from vivit_export.calibration.clips import FEWEST_CLIPS
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.export.calibrate import motion_clips
 from vivit_export.export.checkpoint.load import load_checkpoint
-from vivit_export.export.engine.compile import EngineRequest, build_engine
 from vivit_export.export.graph.build import build_graph, save_graph
 from vivit_export.export.graph.quantize import quantize_value
 from vivit_export.export.graph.rewrites.nodes import module_path, new_constant
-from vivit_export.flavour import Flavour
 from vivit_export.precision import Precision
 from vivit_export.runtime.drift.metrics import compare
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 TRAINED = Path(__file__).parents[1] / "tests/data/factorised"
 DEPTHS = {"num_hidden_layers": 3, "temporal_num_hidden_layers": 1}
-CALIBRATION_SEED, EVALUATION_SEED = 700_000, 2_000_000
 _HALF_STEPS = (np.array(0.05, np.float16), np.array(1 / 127, np.float16))  # any scale gives the same kernels
 
 
@@ -88,11 +85,7 @@ def compile_forms() -> dict[str, dict[str, Any]]:
 def _compile(model: ir.Model, folder: Path, sm: int) -> dict[str, Any]:
     folder.mkdir()
     save_graph(model.clone(), folder)
-    source = model.graph.inputs[0]
-    assert source.shape is not None
-    shape = tuple(int(d) for d in source.shape[1:])  # type: ignore[arg-type]
-    request = EngineRequest(Flavour.TENSORRT_RTX, folder / MODEL, str(source.name), shape, BATCHES, (sm,))
-    plan = build_engine(request, folder / "engine.plan", folder / "build.log").plan
+    plan = compile_graph(model, folder, sm).plan
     return {
         "kernels": plan.kernels,
         "copies": plan.copies,

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+import onnx_ir as ir
 from common import environment, load_tool, write_results
 
 from vivit_export.bundle import MODEL
 from vivit_export.choices import AttentionForm
 from vivit_export.contract import InputMode
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
-from vivit_export.export.engine.compile import EngineRequest, build_engine
+from vivit_export.export.engine.compile import BuiltEngine, EngineRequest, build_engine
 from vivit_export.export.engine.plan import prove
 from vivit_export.export.graph.build import build_graph, save_graph
 from vivit_export.flavour import Flavour
@@ -132,17 +133,13 @@ def measure(
         outputs=("logits", "embedding"),
         skip_rewrites=skip,
     )
-    source = made.model.graph.inputs[0]
-    assert source.shape is not None
-    shape = tuple(int(d) for d in source.shape[1:])  # type: ignore[arg-type]
     figures = {}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         save_graph(made.model, work)
         anatomy, merged = checkpoint.anatomy, merged_linears(made.facts.rewrites)
         for sm in sms:
-            request = EngineRequest(Flavour.TENSORRT_RTX, work / MODEL, str(source.name), shape, BATCHES, (sm,))
-            built = build_engine(request, work / "engine.plan", work / "build.log")
+            built = compile_graph(made.model, work, sm)
             plan = built.plan
             figures[f"sm{sm}"] = {
                 "kernels": plan.kernels,
@@ -163,6 +160,15 @@ def measure(
                 ),
             }
     return figures
+
+
+def compile_graph(model: ir.Model, folder: Path, sm: int) -> BuiltEngine:
+    """Compile a graph that `save_graph` wrote to a folder, with TensorRT for RTX and without a GPU."""
+    source = model.graph.inputs[0]
+    assert source.shape is not None
+    shape = tuple(int(d) for d in source.shape[1:])  # type: ignore[arg-type]
+    request = EngineRequest(Flavour.TENSORRT_RTX, folder / MODEL, str(source.name), shape, BATCHES, (sm,))
+    return build_engine(request, folder / "engine.plan", folder / "build.log")
 
 
 def print_table(title: str, graphs: dict[str, dict[str, dict[str, Any]]]) -> None:

@@ -30,6 +30,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 from common import RESULTS, environment, load_tool, run_measured, write_results
+from plan import compile_graph
 from safetensors.numpy import load_file, save_file
 
 from vivit_export.bundle import MODEL
@@ -40,13 +41,11 @@ from vivit_export.demo import checkpoint_path
 from vivit_export.demo.motion import LABELS
 from vivit_export.export.calibrate import calibration_contract, calibration_graph, motion_clips, obtain_ranges
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
-from vivit_export.export.engine.compile import EngineRequest, build_engine
 from vivit_export.export.engine.plan import prove
 from vivit_export.export.graph.build import Quantization, build_graph, rewrite_graph, save_graph
 from vivit_export.export.graph.quantize import find_groups, quantize
 from vivit_export.export.graph.quantize_attention import name_attention_inputs, quantize_attention
 from vivit_export.export.graph.rewrites import lower_attention
-from vivit_export.flavour import Flavour
 from vivit_export.precision import Precision
 from vivit_export.progress import Silent
 from vivit_export.runtime.drift.metrics import compare
@@ -56,7 +55,7 @@ from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 OURS = ("ours int8", "ours fp8", "ours fp8, attention too", "ours int8, minmax, no smoothing")
 PEERS = ("onnxruntime quantize_static, minmax", "modelopt, max")
 CALIBRATION_SEED, EVALUATION_SEED = 700_000, 2_000_000  # neither of the demo's training nor of its own calibration
-SM, BATCHES = 89, (1, 4, 8)
+SM = 89
 PLANNED = ("int8", "fp8", "fp8, attention too")
 MODELS = ("demo", "demo with outliers", "ViViT-B/16x2", "ViViT-B/16x2 with outliers")
 PARTS = (*MODELS, "calibration time", "plans")
@@ -289,10 +288,7 @@ def plan_of(model: str, name: str, work: Path) -> dict[str, Any]:
     folder = work / name.replace(" ", "-").replace(",", "")
     folder.mkdir()
     save_graph(made.model, folder)
-    clip = checkpoint.clip
-    shape = (clip.num_frames, clip.height, clip.width, 3)
-    request = EngineRequest(Flavour.TENSORRT_RTX, folder / MODEL, "frames", shape, BATCHES, (SM,))
-    plan = build_engine(request, folder / "engine", folder / "log").plan
+    plan = compile_graph(made.model, folder, SM).plan
     return {
         "kernels": plan.kernels,
         "copies": plan.copies,
