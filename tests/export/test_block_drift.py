@@ -118,7 +118,7 @@ def test_codes_are_to_be_kept_in_fp16_and_fp16_in_float32(
     lower_attention(model)
     quantize(model, vivit(2), ranges(Precision.INT8))
     lower_precision(model, Precision.FP16)
-    steps = find_steps(model, Vivit().taps({"num_hidden_layers": 2}, has_head=True))
+    steps = find_steps(model, Vivit().taps({"num_hidden_layers": 2}))
     taps = [Tap(step.name, *(errors if i >= index else (FINE, FINE, FINE))) for i, step in enumerate(steps)]
     suspect = find_suspect(taps, steps, Precision.INT8)
     assert suspect is not None

@@ -88,13 +88,8 @@ class Family(ABC):
         """Return what the network is made of; ``clip`` is its `clip`."""
 
     @abstractmethod
-    def taps(self, config: JsonObject, *, has_head: bool) -> tuple[TapPoint, ...]:
-        """Return where block drift looks, from the embeddings to the last LayerNormalization.
-
-        Args:
-            config: the fields of ``config.json``.
-            has_head: whether the network ends in a classifier.
-        """
+    def taps(self, config: JsonObject) -> tuple[TapPoint, ...]:
+        """Return where block drift looks, from the embeddings to the last LayerNormalization."""
 
     def implied_numbers(self, config: JsonObject, clip: Clip) -> int:
         """Return how many numbers a network has at least: weights, without biases and classifier, and positions."""

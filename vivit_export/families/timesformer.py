@@ -53,9 +53,8 @@ class Timesformer(Family):
             flops=blocks * flops,
         )
 
-    def taps(self, config: JsonObject, *, has_head: bool) -> tuple[TapPoint, ...]:
+    def taps(self, config: JsonObject) -> tuple[TapPoint, ...]:
         """See `Family.taps`; the taps before temporal attention lack the class token, which takes no part in it."""
-        del has_head
         blocks = self.size(config, "num_hidden_layers")
         taps = [TapPoint("embeddings", ("embeddings",), f"{_STACK}.0.temporal_layernorm")]
         for i in range(blocks):

@@ -37,9 +37,9 @@ class VideoMae(Family):
         pooling: Pooling = "mean" if pools_by_mean(config) else "class-token"
         return self.joint_anatomy(config, _STACK, Attention("attention.attention", clip.num_tubelets), pooling)
 
-    def taps(self, config: JsonObject, *, has_head: bool) -> tuple[TapPoint, ...]:
+    def taps(self, config: JsonObject) -> tuple[TapPoint, ...]:
         """See `Family.taps`."""
-        norm = "layernorm" if not pools_by_mean(config) else "fc_norm" if has_head else None
+        norm = "layernorm" if not pools_by_mean(config) else "fc_norm" if self.has_head(config) else None
         taps = stack_taps(_STACK, self.size(config, "num_hidden_layers"), norm, mlp=("intermediate", "output"))
         return (*taps, *([TapPoint("final norm", (norm,), norm, True)] if norm else []))
 

@@ -30,9 +30,8 @@ class Vivit(Family):
         """See `Family.anatomy`: all tubelets and the class token attend to each other."""
         return self.joint_anatomy(config, "layers", Attention("attention", clip.num_tubelets + 1), "class-token")
 
-    def taps(self, config: JsonObject, *, has_head: bool) -> tuple[TapPoint, ...]:
+    def taps(self, config: JsonObject) -> tuple[TapPoint, ...]:
         """See `Family.taps`."""
-        del has_head
         blocks = self.size(config, "num_hidden_layers")
         return (*stack_taps("layers", blocks, "layernorm"), TapPoint("final norm", ("layernorm",), "layernorm", True))
 

@@ -74,9 +74,8 @@ class VivitFactorised(Vivit):
             flops=flops,
         )
 
-    def taps(self, config: JsonObject, *, has_head: bool) -> tuple[TapPoint, ...]:
+    def taps(self, config: JsonObject) -> tuple[TapPoint, ...]:
         """See `Family.taps`."""
-        del has_head
         depth = self.size(config, "num_hidden_layers")
         if _kind(config) == "encoder":
             later, *_ = self._second(config)

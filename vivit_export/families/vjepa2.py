@@ -67,12 +67,12 @@ class VJepa2(Family):
             flops=flops,
         )
 
-    def taps(self, config: JsonObject, *, has_head: bool) -> tuple[TapPoint, ...]:
+    def taps(self, config: JsonObject) -> tuple[TapPoint, ...]:
         """See `Family.taps`: also through the pooler, up to the MLP of its last layer."""
         blocks, norm = self.size(config, "num_hidden_layers"), "encoder.layernorm"
         taps = stack_taps(_STACK, blocks, norm, embeddings="encoder.embeddings", norms=("norm1", "norm2"))
         taps.append(TapPoint("final norm", (norm,), norm, True))
-        if has_head:
+        if self.has_head(config):
             layers, norms = self.size(config, "num_pooler_layers"), ("layer_norm1", "layer_norm2")
             after = f"{_PROBE}.layer_norm1"
             _, *pooler = stack_taps(_POOLER, layers, after, "pooler ", attention="self_attn", norms=norms)

@@ -17,7 +17,7 @@ NAMES = ["embeddings", "layer 0 attention", "layer 0 MLP", "layer 1 attention", 
 
 
 def taps(blocks: int) -> tuple[TapPoint, ...]:
-    return Vivit().taps({"num_hidden_layers": blocks}, has_head=True)
+    return Vivit().taps({"num_hidden_layers": blocks})
 
 
 @pytest.mark.parametrize("pattern", [True, False])

@@ -109,7 +109,7 @@ class Checkpoint:
     @property
     def taps(self) -> tuple[TapPoint, ...]:
         """Where block drift looks, without the logits."""
-        return self.adapter.family.taps(self.config, has_head=self.has_head)
+        return self.adapter.family.taps(self.config)
 
     @property
     def num_layers(self) -> int:
