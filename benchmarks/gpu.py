@@ -4,11 +4,11 @@
     python benchmarks/gpu.py /tmp/vivit-b
     python benchmarks/gpu.py /tmp/vivit-b --resume      # resumes an interrupted run
 
-The rate of matrix products; PyTorch eager, SDPA and compiled, each in fp32 (without TF32), fp16 and bf16, and our fp16
-bundle in every engine that runs there, in turns, batch by batch in processes of their own; the drift of the demo in
-every precision and engine; training as the Transformers documentation times it; and the kernels of the fastest. Writes
-``results/gpu.json`` after each part; what could not be measured is listed there with its reason, and until the end the
-file says that it is partial.
+The rate of matrix products; PyTorch eager, SDPA and compiled, each in fp32 (without TF32), fp16 and bf16, and our
+bundles in every engine that runs there, in turns, batch by batch in processes of their own; our fp16 against SDPA in
+the other families; the drift of the demo in every precision and engine; training as the Transformers documentation
+times it; and the kernels of the fastest. Writes ``results/gpu.json`` after each part; what could not be measured is
+listed there with its reason, and until the end the file says that it is partial.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from typing import Any
 import click
 import torch
 from common import RESULTS, environment, write_results
+from gpu_bundles import FLAVOURS, compile_engines, contenders, engines_on, make_bundle, make_family, pytorch
+from plan import FAMILIES
 from sdpa import DOCUMENTED, KINDS, train_in_child
 
 from vivit_export.demo import checkpoint_path
@@ -34,12 +36,11 @@ from vivit_export.precision import Precision
 from vivit_export.progress import Console
 from vivit_export.records import to_json
 from vivit_export.runtime.bench.run import take_turns
-from vivit_export.runtime.select import CPU_ENGINES, ORDER
 
 WORKER = str(Path(__file__).with_name("gpu_worker.py"))
 AGAINST = ",".join(kind + half for half in ("", "-fp16", "-bf16") for kind in ("sdpa", "eager", "compile"))
-FLAVOURS = ("tensorrt", "tensorrt-rtx")
-ENGINE_BATCHES = (1, 8, 32)
+OURS = (Precision.FP16, Precision.BF16, Precision.FP32, Precision.INT8)
+FAMILY_BATCHES = {"cuda": 8, "cpu": 1}
 _CUT = ", interrupted"
 
 
@@ -54,7 +55,10 @@ _CUT = ", interrupted"
 @click.option(
     "--drift", "precisions", default=",".join(Precision), show_default=True, help="Precisions of the demo to check."
 )
-@click.option("--bundle", type=click.Path(path_type=Path), help="Our fp16 bundle; made there where there is none.")
+@click.option("--ours", default=",".join(OURS), show_default=True, help="Precisions of our bundles.")
+@click.option("--family", "families", multiple=True, type=click.Choice(list(FAMILIES)), help="Only this one.")
+@click.option("--families/--no-families", "others", default=True, show_default=True, help="Time the other families.")
+@click.option("--bundles", type=click.Path(path_type=Path), help="Folder of our bundles; made where there are none.")
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Folder to write to.")
 @click.option("--resume", is_flag=True, help="Keep what was measured, and measure the rest.")
 def main(
@@ -62,7 +66,10 @@ def main(
     device: str,
     batches: str,
     precisions: str,
-    bundle: Path | None,
+    ours: str,
+    families: tuple[str, ...],
+    others: bool,
+    bundles: Path | None,
     results: Path,
     resume: bool,
     **given: Any,
@@ -81,22 +88,26 @@ def main(
     book = Book(
         results, where, {"checkpoint": Path(checkpoint).name, "device": device, "rounds": given["rounds"]}, resume
     )
-    sizes = [int(batch) for batch in batches.split(",")]
+    sizes = [int(batch) for batch in batches.split(",") if batch]
     with book.open(), tempfile.TemporaryDirectory() as work:
         book.part("model", partial(ask_child, ["facts", str(folder)]))
-        book.part("gemm_gflops", partial(ask_child, ["gemm", str(folder), device, str(max(sizes))]))
-        commands = {
-            f"pytorch {kind}": ["-m", "vivit_export.export.eager_worker", "", str(folder), kind, device]
-            for kind in given["against"].split(",")
-        }
-        commands |= our_commands(book, folder, bundle or Path(work, "fp16"), device)
+        book.part("gemm_gflops", partial(ask_child, ["gemm", str(folder), device, str(max(sizes, default=1))]))
+        commands = pytorch(folder, given["against"].split(","), device)
+        made = bundles or Path(work)
+        for precision in ours.split(",") if ours else ():
+            commands |= our_commands(book, folder, made / precision, (precision, f"ours {precision}"), device)
         for size in sizes:
-            book.part(f"batch {size}", partial(compete, book, commands, size, given))
+            book.part(f"batch {size}", partial(compete, book, f"batch {size}", commands, size, given))
+        for title in (families or FAMILIES) if others else ():
+            book.part(family_part(title, device), partial(compete_family, book, title, made, given, device))
         for precision in precisions.split(",") if precisions else ():
-            book.part(f"drift {precision}", partial(check_demo, Path(work, f"demo-{precision}"), precision, device))
+            book.part(
+                f"drift {precision}", partial(check_demo, book, Path(work, f"demo-{precision}"), precision, device)
+            )
         for kind in KINDS if given["steps"] else ():
             book.part(f"training {kind}", partial(train, folder, kind, given["steps"], device))
-        book.part("kernels", partial(split_fastest, book, commands, device))
+        for whose in ("pytorch", *(("ours",) if device == "cuda" else ())):  # the profiler sees kernels of GPUs alone
+            book.part(f"kernels {whose}", partial(split_fastest, book, commands, whose, device))
     print(f"wrote {results / 'gpu.json'}")
 
 
@@ -178,49 +189,28 @@ def ask_child(arguments: list[str]) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def our_commands(book: Book, checkpoint: Path, target: Path, device: str) -> dict[str, list[str]]:
-    """Our bundle with an engine of each flavour that compiles here, as contenders; empty where it cannot be made."""
+def our_commands(
+    book: Book, checkpoint: Path, target: Path, named: tuple[str, str], device: str
+) -> dict[str, list[str]]:
+    """Our bundle with an engine of each flavour that compiles here, as contenders; empty where it cannot be made.
+
+    ``named`` is its precision, and what the results call it.
+    """
+    precision, title = named
     try:
-        make_bundle(book, checkpoint, target, device)
+        verified = make_bundle(
+            checkpoint, target, precision, device, lambda what, why: book.leave_out(f"{title}, {what}", why)
+        )
     except (VivitExportError, ImportError) as e:
-        book.leave_out("ours fp16", str(e))
+        book.leave_out(title, str(e))
         return {}
-    worker = "vivit_export.runtime.bench.worker"
-    return {f"ours fp16, {engine}": ["-m", worker, str(target), engine, device] for engine in engines_on(device)}
+    for name, found in verified.items():
+        book.part(f"verified {title}, {name}", partial(to_json, found))
+    return contenders(title, target, device)
 
 
-def engines_on(device: str) -> list[str]:
-    """The engines of a device, best first."""
-    return [str(name) for name in ORDER if (name in CPU_ENGINES) == (device == "cpu")]
-
-
-def make_bundle(book: Book, checkpoint: Path, target: Path, device: str) -> None:
-    """Export it, checked where that is possible, and compile its engines."""
-    import vivit_export as ve
-    from vivit_export.export.build import build_engines
-
-    if not (target / "bundle.json").exists():
-        options: dict[str, Any] = {"precision": "fp16", "targets": ("onnx",), "attention": "pattern"}
-        try:
-            ve.export_model(str(checkpoint), target, **options, num_clips=2, progress=Console())
-        except (VivitExportError, ImportError) as e:
-            book.leave_out("drift of ours fp16", str(e))
-            ve.export_model(str(checkpoint), target, **options, check=False, progress=Console())
-    made = ve.read_bundle(target).engines
-    for flavour in FLAVOURS if device == "cuda" else ():
-        if any(engine.flavour == flavour for engine in made.values()):
-            continue
-        try:
-            build_engines(target, (flavour,), batches=ENGINE_BATCHES, allow_unfused=True, progress=Console())
-        except (VivitExportError, ImportError) as e:
-            book.leave_out(f"ours fp16, {flavour}", str(e))
-    for name, engine in ve.read_bundle(target).engines.items():
-        if engine.verified_on:  # what the build found on this GPU
-            book.part(f"verified {name}", partial(to_json, engine.verified_on))
-
-
-def compete(book: Book, commands: dict[str, list[str]], batch: int, given: dict[str, Any]) -> dict[str, Any]:
-    """Time one batch size; facts and figures by contender."""
+def compete(book: Book, part: str, commands: dict[str, list[str]], batch: int, given: dict[str, Any]) -> dict[str, Any]:
+    """Time one batch size for a part; facts and figures by contender."""
     rounds, warmup = given["rounds"], given["warmup"]
     report = take_turns(commands, batches=(batch,), rounds=rounds, warmup=warmup, anyway=True, progress=Console())
     told = report.to_json()["contenders"]
@@ -234,12 +224,26 @@ def compete(book: Book, commands: dict[str, list[str]], batch: int, given: dict[
         if c["batches"]
     }
     if report.interrupted:
-        book.parts[f"batch {batch}{_CUT}"] = found
+        book.parts[f"{part}{_CUT}"] = found
         raise KeyboardInterrupt
     return found
 
 
-def check_demo(target: Path, precision: str, device: str) -> dict[str, Any]:
+def compete_family(book: Book, title: str, bundles: Path, given: dict[str, Any], device: str) -> dict[str, Any]:
+    """Time another family in fp16 against SDPA; facts and figures by contender."""
+    name = title.lower().replace(" ", "-").replace("/", "-")
+    checkpoint = make_family(title, bundles / f"{name}-checkpoint")
+    commands = pytorch(checkpoint, ("sdpa", "sdpa-fp16"), device)
+    commands |= our_commands(book, checkpoint, bundles / name, ("fp16", f"ours fp16, {title}"), device)
+    return compete(book, family_part(title, device), commands, FAMILY_BATCHES[device], given)
+
+
+def family_part(title: str, device: str) -> str:
+    """The part of the results that holds a family's figures."""
+    return f"family {title}, batch {FAMILY_BATCHES[device]}"
+
+
+def check_demo(book: Book, target: Path, precision: str, device: str) -> dict[str, Any]:
     """Export the demo in a precision, and check its golden clips in every engine of the device.
 
     Raises:
@@ -250,7 +254,9 @@ def check_demo(target: Path, precision: str, device: str) -> dict[str, Any]:
     ve.export_model(
         "demo", target, precision=Precision(precision), targets=("onnx",), attention="pattern", progress=Console()
     )
-    return ask_child(["drift", str(target), *engines_on(device)])
+    compile_engines(target, device, lambda what, why: book.leave_out(f"drift {precision}, {what}", why))
+    made = {str(engine.flavour) for engine in ve.read_bundle(target).engines.values()}
+    return ask_child(["drift", str(target), *(e for e in engines_on(device) if e in made or e not in FLAVOURS)])
 
 
 def train(checkpoint: Path, kind: str, steps: int, device: str) -> dict[str, Any]:
@@ -265,30 +271,25 @@ def train(checkpoint: Path, kind: str, steps: int, device: str) -> dict[str, Any
     return {**found, "steps": steps}
 
 
-def split_fastest(book: Book, commands: dict[str, list[str]], device: str) -> dict[str, Any]:
-    """Where the time of the fastest contender goes, at the batch where it is fastest; of PyTorch's where that fails.
+def split_fastest(book: Book, commands: dict[str, list[str]], whose: str, device: str) -> dict[str, Any]:
+    """Where the time of the fastest of ``ours`` or ``pytorch`` goes, at the batch where it is fastest.
 
     Raises:
         RuntimeError: nothing was timed, or the profiler failed.
     """
-    per_clip = sorted(
+    per_clip = [
         (f.get("compute_ms", f["p50_ms"]) / int(part.split()[1]), name, part.split()[1])
         for part, contenders in book.parts.items()
-        if part.startswith("batch ")
+        if part.startswith("batch ") and _CUT not in part
         for name, f in contenders.items()
-        if name in commands and not f.get("beyond_gate")
-    )
-    of_pytorch = [one for one in per_clip if one[1].startswith("pytorch")]
-    # On the CPU the profiler sees PyTorch's operators alone.
-    candidates = [*(per_clip[:1] if device == "cuda" else []), *of_pytorch[:1]]
-    for _, name, batch in candidates:
-        _, _, *arguments = commands[name]
-        of = ["pytorch", *arguments[1:3]] if name.startswith("pytorch") else ["ours", *arguments[:2]]
-        try:
-            return {"contender": name, "batch": int(batch), **ask_child(["kernels", batch, device, *of])}
-        except RuntimeError as e:
-            book.leave_out(f"kernels of {name}", str(e))
-    raise RuntimeError("there is no contender that was timed and can be profiled")
+        if name.startswith(whose) and name in commands and not f.get("beyond_gate")
+    ]
+    if not per_clip:
+        raise RuntimeError("there is no contender that was timed")
+    _, name, batch = min(per_clip)
+    _, _, *arguments = commands[name]
+    of = [whose, *(arguments[1:3] if whose == "pytorch" else arguments[:2])]
+    return {"contender": name, "batch": int(batch), **ask_child(["kernels", batch, device, *of])}
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from markdown_table import megabytes, table
@@ -20,11 +20,14 @@ def gpu_section(content: dict[str, Any]) -> str:
     batches = {int(name.split()[1].strip(",")): part for name, part in parts.items() if name.startswith("batch ")}
     if batches:
         written += [_contenders(dict(sorted(batches.items())), parts)]
+    families = {name.partition(" ")[2]: part for name, part in parts.items() if name.startswith("family ")}
+    if families:
+        written += [_families(families)]
     checked = {name.split()[1]: part for name, part in parts.items() if name.startswith("drift ")}
     if checked:
         written += _drift(checked)
-    if "kernels" in parts:
-        written += _kernels(parts["kernels"])
+    for name in sorted(part for part in parts if part.startswith("kernels")):
+        written += _kernels(parts[name])
     written += _documented(batches, parts, content["documented"])
     unmeasured = {
         **missing,
@@ -49,18 +52,28 @@ def _rates(rates: dict[str, Any]) -> list[str]:
 def _contenders(batches: dict[int, dict[str, Any]], parts: dict[str, Any]) -> str:
     rows = []
     for batch, contenders in batches.items():
-        eager = contenders.get(_EAGER)
         for name, f in sorted(contenders.items(), key=lambda item: _milliseconds(item[1])):
             per_clip = _milliseconds(f) / batch
-            speed = f"{_milliseconds(eager) / _milliseconds(f):.2f}" if eager else "–"
             marked = f"{name} (beyond its drift gate)" if f.get("beyond_gate") else name
             memory = megabytes(f["gpu_bytes"]) if "gpu_bytes" in f else "–"
+            speeds = [_against_pytorch(name, contenders, take) for take in (_milliseconds, _with_copies)]
             share = _share(name, per_clip, parts)
-            rows.append((marked, batch, f"{per_clip:.2f}", f"{f['p50_ms'] / batch:.2f}", speed, memory, share))
-    columns = ("contender", "batch", "ms per clip", "with copies", "x eager fp32", "GPU MB", "of its type's GEMM rate")
+            rows.append((marked, batch, f"{per_clip:.2f}", f"{f['p50_ms'] / batch:.2f}", *speeds, memory, share))
+    columns = (
+        "contender",
+        "batch",
+        "ms per clip",
+        "with copies",
+        "x PyTorch",
+        "x with copies",
+        "GPU MB",
+        "of GEMM rate",
+    )
     words = (
         'Figures are medians. "ms per clip" is the network alone, with its input already on the GPU; "with copies" is '
-        'from host memory to host memory. "GPU MB" is the growth of used GPU memory, including the CUDA context.'
+        "from host memory to host memory, where PyTorch takes float32 pixels and ours uint8 crops. The columns after "
+        "them compare with the fastest of PyTorch at that batch with as many bits, 16 or 32 (INT8: 16). "
+        '"GPU MB" is the growth of used GPU memory, including the CUDA context.'
     )
     if "model" in parts:
         total, linear = (f"{parts['model'][name] / 1e9:.0f}" for name in ("flop_per_clip", "linear_flop_per_clip"))
@@ -70,6 +83,35 @@ def _contenders(batches: dict[int, dict[str, Any]], parts: dict[str, Any]) -> st
 
 def _milliseconds(figures: dict[str, Any]) -> float:
     return float(figures.get("compute_ms", figures["p50_ms"]))
+
+
+def _with_copies(figures: dict[str, Any]) -> float:
+    return float(figures["p50_ms"])
+
+
+def _against_pytorch(name: str, contenders: dict[str, Any], take: Callable[[dict[str, Any]], float]) -> str:
+    """How many times as fast a contender is as the fastest of PyTorch beside it with as many bits."""
+    theirs = [
+        take(f) for other, f in contenders.items() if other.startswith("pytorch") and _is_32(other) == _is_32(name)
+    ]
+    return f"{min(theirs) / take(contenders[name]):.2f}" if theirs else "–"
+
+
+def _is_32(name: str) -> bool:
+    return not any(precision in name for precision in ("fp16", "bf16", "int8"))
+
+
+def _families(families: dict[str, dict[str, Any]]) -> str:
+    rows = []
+    for title, contenders in families.items():
+        model, _, batch = title.rpartition(", batch ")
+        for name, f in sorted(contenders.items(), key=lambda item: _milliseconds(item[1])):
+            marked = f"{name} (beyond its drift gate)" if f.get("beyond_gate") else name
+            speeds = [_against_pytorch(name, contenders, take) for take in (_milliseconds, _with_copies)]
+            times = [f"{take(f) / int(batch):.2f}" for take in (_milliseconds, _with_copies)]
+            rows.append((model, marked.replace(f"{model}, ", ""), batch, *times, *speeds))
+    columns = ("model", "contender", "batch", "ms per clip", "with copies", "x PyTorch", "x with copies")
+    return f"Other families, with random weights:\n\n{table(columns, rows)}"
 
 
 def _share(name: str, ms_per_clip: float, parts: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from gpu_section import gpu_section
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPT = str(BENCHMARKS / "gpu.py")
 COMMON = ["--device", "cpu", "--rounds", "1", "--warmup", "0"]
-QUICK = ["--against", "sdpa,eager", "--steps", "1", "--drift", "fp16"]
+QUICK = ["--against", "sdpa,eager", "--steps", "1", "--drift", "fp16", "--ours", "fp16", "--no-families"]
 
 
 def run(programs: Path, *options: str, code: int = 0, checkpoint: str = "demo") -> str:
@@ -36,7 +36,7 @@ def read(folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory, preloaded: Path) -> Path:
     folder = tmp_path_factory.mktemp("gpu")
-    run(preloaded, "--batch", "1", *QUICK, "--results", str(folder), "--bundle", str(folder / "bundle"))
+    run(preloaded, "--batch", "1", *QUICK, "--results", str(folder), "--bundles", str(folder / "bundles"))
     return folder
 
 
@@ -44,8 +44,16 @@ def measured(tmp_path_factory: pytest.TempPathFactory, preloaded: Path) -> Path:
 def test_every_part_is_measured_or_says_why_not(measured: Path) -> None:
     told = read(measured)
     parts = told["parts"]
-    assert set(parts) == {"model", "gemm_gflops", "batch 1", "drift fp16", "training eager", "training sdpa", "kernels"}
-    assert not told["partial"] and told["environment"]["command"].endswith("bundle")
+    assert set(parts) == {
+        "model",
+        "gemm_gflops",
+        "batch 1",
+        "drift fp16",
+        "training eager",
+        "training sdpa",
+        "kernels pytorch",
+    }
+    assert not told["partial"] and told["environment"]["command"].endswith("bundles")
     assert parts["model"]["flop_per_clip"] > parts["model"]["linear_flop_per_clip"] > 1e8
     assert all(parts["gemm_gflops"][name]["fc1"] > 0 for name in ("fp32", "fp16", "bf16"))
     assert "fp8 fc1" in parts["gemm_gflops"]["not_measured"]
@@ -54,7 +62,7 @@ def test_every_part_is_measured_or_says_why_not(measured: Path) -> None:
     assert parts["training sdpa"]["steps"] == 1 and parts["training sdpa"]["seconds_per_step"] > 0
     checked = parts["drift fp16"]
     assert checked["onnxruntime-cpu"]["beyond_gate"] == [] and 0 < checked["onnxruntime-cpu"]["drift"]["max"] < 1e-3
-    split = parts["kernels"]
+    split = parts["kernels pytorch"]
     assert split["contender"].startswith("pytorch ") and split["classes"]["matrix products"] > 0
     assert sum(split["classes"].values()) == pytest.approx(split["total_ms"])
     written = gpu_section(told)
@@ -67,11 +75,11 @@ def test_every_part_is_measured_or_says_why_not(measured: Path) -> None:
 @pytest.mark.needs_onnxruntime
 def test_a_second_run_measures_what_is_missing(measured: Path, preloaded: Path) -> None:
     before = read(measured)["parts"]
-    options = ["--results", str(measured), "--bundle", str(measured / "bundle")]
+    options = ["--results", str(measured), "--bundles", str(measured / "bundles")]
     stages = run(preloaded, "--batch", "1,2", *QUICK, *options, "--resume").splitlines()
     after = read(measured)["parts"]
     assert {name: after[name] for name in before} == before and "batch 2" in after
-    assert "batch 2" in stages and not {"gemm_gflops", "batch 1", "kernels"} & set(stages)
+    assert "batch 2" in stages and not {"gemm_gflops", "batch 1", "kernels pytorch"} & set(stages)
     assert "was measured with rounds 1, now it is 2; drop --resume" in run(
         preloaded, "--rounds", "2", *options, "--resume", code=2
     )
@@ -89,7 +97,10 @@ def test_what_fails_stops_nothing_else_and_an_interrupt_keeps_what_there_is(tmp_
         "1",
         "--drift",
         "",
-        "--bundle",
+        "--ours",
+        "fp16",
+        "--no-families",
+        "--bundles",
         str(tmp_path / "file" / "x"),
     ]
     command = [str(preloaded / "python"), SCRIPT, "demo", *COMMON, *options, "--results", str(tmp_path)]
@@ -143,12 +154,12 @@ def test_one_whose_memory_runs_out_is_listed_at_that_batch_and_the_others_go_on(
     }
     given = {"rounds": 1, "warmup": 0}
     for batch in (4, 8):
-        book.part(f"batch {batch}", partial(gpu.compete, book, commands, batch, given))
+        book.part(f"batch {batch}", partial(gpu.compete, book, f"batch {batch}", commands, batch, given))
     told = read(tmp_path)
     assert [list(told["parts"][part]) for part in ("batch 4", "batch 8")] == [["large", "small"], ["small"]]
     assert told["not_measured"] == {
         "large, batch 8": "at batch 8: RuntimeError: CUDA out of memory. Tried to allocate 15 GiB",
         "tensorrt": "its process ended with status 7",
     }
-    book.part("batch 16", partial(gpu.compete, book, {"large": commands["large"]}, 16, given))
+    book.part("batch 16", partial(gpu.compete, book, "batch 16", {"large": commands["large"]}, 16, given))
     assert "nothing could be timed here: large: at batch 16" in read(tmp_path)["not_measured"]["batch 16"]

@@ -61,11 +61,16 @@ GPU: dict[str, Any] = {
             "pytorch eager": {**FIGURES, "compute_ms": 80.0, "gpu_bytes": 6e9, "gpu_tensor_bytes": 4e9},
             "pytorch sdpa": {**FIGURES, "compute_ms": 64.0, "gpu_bytes": 2e9, "gpu_tensor_bytes": 1e9},
             "ours fp16, tensorrt": {**FIGURES, "compute_ms": 16.0, "gpu_bytes": 1e9, "beyond_gate": ["max"]},
+            "pytorch sdpa-bf16": {"p50_ms": 60.0, "compute_ms": 40.0},
+        },
+        "family X-B 8x4, batch 8": {
+            "ours fp16, X-B 8x4, tensorrt": {**FIGURES, "compute_ms": 16.0},
+            "pytorch sdpa-fp16": {**FIGURES, "compute_ms": 24.0},
         },
         "batch 16, interrupted": {"pytorch sdpa-bf16": FIGURES},
         "training eager": {"seconds_per_step": 0.3, "peak_bytes": 6e9, "steps": 100},
         "training sdpa": {"seconds_per_step": 0.2, "peak_bytes": 3e9, "steps": 100},
-        "kernels": {"contender": "x", "batch": 8, "total_ms": 4.0, "num_kernels": 2,
+        "kernels ours": {"contender": "x", "batch": 8, "total_ms": 4.0, "num_kernels": 2,
                     "classes": {"attention": 1.0, "copies": 3.0}, "kernels": {"fmha": 1.0, "copy|all": 3.0}},
     },
 }  # fmt: skip
@@ -78,8 +83,10 @@ def test_a_gpu_s_figures_are_set_beside_the_limit_and_the_documentation(tmp_path
         "**Partial**: the run did not finish.",
         "| fp16 | 500.0 | 600.0 |",
         "| fp8 | – | 1200.0 |",
-        "| ours fp16, tensorrt (beyond its drift gate) | 8 | 2.00 | 3.75 | 5.00 | 1000 | 75 % |",
-        "| pytorch sdpa-bf16 | 16 | 1.88 | 1.88 | – | – | 80 % |",
+        "| ours fp16, tensorrt (beyond its drift gate) | 8 | 2.00 | 3.75 | 2.50 | 2.00 | 1000 | 75 % |",
+        "| pytorch eager | 8 | 10.00 | 3.75 | 0.80 | 1.00 | 6000 | 15 % |",
+        "| pytorch sdpa-bf16 | 16 | 1.88 | 1.88 | 1.00 | 1.00 | – | 80 % |",
+        "| X-B 8x4 | ours fp16, tensorrt | 8 | 2.00 | 3.75 | 1.50 | 1.00 |",
         "| inference, batch 8 | 80.00 | 64.00 | 25.0 % | 19.3 % | 4000 | 1000 | 75.0 % | 71.7 % |",
         "| training, 100 steps | 300.00 | 200.00 | 50.0 % | 7.1 % | 6000 | 3000 | 50.0 % | 56.6 % |",
         "| `copy\\|all` | 3.000 | 75.0 % |",
@@ -95,7 +102,7 @@ def test_of_a_gpu_run_that_hardly_began_what_there_is_is_shown() -> None:
     nothing = {"parts": {}, "not_measured": {}, "partial": True, "documented": DOCUMENTED}
     assert gpu_section(nothing) == "**Partial**: the run did not finish."
     some = {**nothing, "parts": {"batch 8": {"pytorch sdpa": FIGURES}}}
-    assert "| pytorch sdpa | 8 | 3.75 | 3.75 | – | – | – |" in gpu_section(some)
+    assert "| pytorch sdpa | 8 | 3.75 | 3.75 | 1.00 | 1.00 | – | – |" in gpu_section(some)
 
 
 def test_each_peer_is_set_beside_the_limit_of_its_own_types() -> None:
