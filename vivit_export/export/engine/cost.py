@@ -1,9 +1,9 @@
 """Rate a compiled plan where no GPU can time it: a roofline over its kernels.
 
 A kernel takes as long as its arithmetic or its memory traffic, whichever is longer, and a launch. The rates are those
-of an H100: matrix products as measured (``benchmarks/results/gpu.json``), memory by its data sheet. The sum puts plans
-of one model in order; it predicts no time, least of all on another GPU. It does not know how well a kernel uses the
-chip, so two plans within a few percent of each other are as good as equal.
+of an H100: matrix products as measured in a first run (those in ``benchmarks/results/gpu.json`` are up to 4 % higher),
+memory by its data sheet. The sum puts plans of one model in order; it predicts no time, least of all on another GPU.
+It does not know how well a kernel uses the chip, so two plans within a few percent of each other are as good as equal.
 """
 
 from __future__ import annotations
