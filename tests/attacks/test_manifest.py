@@ -30,7 +30,7 @@ from vivit_export.runtime.drift.check import gate_of, golden_clips, tuned_batche
 from vivit_export.runtime.select import open_session
 
 Place = tuple[str | int, ...]
-SECTIONS = ("producer", "model", "contract", "precision", "engines", "checks", "bench", "cpu_graph")
+SECTIONS = ("producer", "model", "contract", "precision", "engines", "checks", "bench", "cpu_graph", "cuda_graph")
 
 
 def deep(levels: int) -> Any:

@@ -78,6 +78,23 @@ static json infer(const json& request) {
             {"passed_over", session.passed_over()}};
 }
 
+/// What a GPU would run in ONNX Runtime, on the CPU.
+class TriedOnCpu final : public vivit::OnnxRuntimeBackend {
+public:
+    explicit TriedOnCpu(const vivit::Bundle& bundle) : OnnxRuntimeBackend(bundle, 0, Ort::SessionOptions{}) {}
+};
+
+static json infer_as_gpu(const json& request) {
+    const vivit::Bundle bundle(request.at("bundle").get<std::string>());
+    TriedOnCpu backend(bundle);
+    const Bytes clips = read_file(request.at("clips"));
+    const vivit::Outputs outputs = backend.run(clips.data(), request.at("count"));
+    return {{"logits", outputs.at("logits")},
+            {"embedding", outputs.at("embedding")},
+            {"details", backend.details()},
+            {"files", backend.place().files}};
+}
+
 /// float32 pixel values instead of crops, for a bundle that takes them.
 static json infer_pixels(const json& request) {
     const vivit::Bundle bundle(request.at("bundle").get<std::string>());
@@ -166,6 +183,7 @@ static json answer(const json& request) {
     if (what == "cores") return cores(request);
     if (what == "headers") return packet_headers(request);
     if (what == "infer") return infer(request);
+    if (what == "infer_as_gpu") return infer_as_gpu(request);
     if (what == "infer_pixels") return infer_pixels(request);
     if (what == "predict") return predict(request);
     if (what == "share") return share(request);

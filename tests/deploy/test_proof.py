@@ -187,7 +187,7 @@ def test_the_copy_for_cpp_is_to_be_signed_by_who_deploys_it(place: Path) -> None
     copy, told = place / "app/bundle", Noted()
     deploy_cpp(place / "b", place / "app", force=True, progress=told)
     sign = f"vivit sign {copy} --key FILE"
-    assert told.notes == [f"{copy} has a graph for the CPU that nobody signed; sign it with: {sign}"]
+    assert told.notes == [f"{copy} has graphs for ONNX Runtime that nobody signed; sign it with: {sign}"]
     sign_bundle(copy, place / "other.pem")
     assert verify_bundle(copy, place / "other.pub")
     assert verify_deployment(place / "app", trusted(place))

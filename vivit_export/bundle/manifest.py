@@ -230,12 +230,12 @@ class PrecisionRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class CpuGraph:
-    """The graph that C++ runs on the CPU, in a deployed copy of a bundle.
+class PreparedGraph:
+    """A graph that C++ runs in ONNX Runtime in place of the portable one, in a deployed copy of a bundle.
 
     Attributes:
         file: name of the file.
-        details: its arithmetic, for people.
+        details: its arithmetic and attention, for people.
     """
 
     file: str
@@ -269,6 +269,7 @@ class Content:
         bench: results of ``vivit bench --save``.
         recheck: result of ``vivit check --save``.
         cpu_graph: the graph for the CPU, in a copy that was deployed for C++.
+        cuda_graph: the graph for ONNX Runtime on a GPU, with fused attention, in such a copy.
         search: how the precision was chosen; None: it was given.
     """
 
@@ -280,7 +281,8 @@ class Content:
     checks: DriftReport | None = None
     bench: BenchRecord | None = None
     recheck: DriftReport | None = None
-    cpu_graph: CpuGraph | None = None
+    cpu_graph: PreparedGraph | None = None
+    cuda_graph: PreparedGraph | None = None
     search: PrecisionSearch | None = None
 
 

@@ -88,11 +88,12 @@ def verify_deployment(folder: Path, trust: Trust) -> Proof:
 
 
 def _require_signed_copy(folder: Path, made: Deployment, trust: Trust) -> Signer:
-    """Refuse a deployment whose copy of the bundle, which has a graph for the CPU besides, is not of the signed one."""
+    """Refuse a deployment whose copy of the bundle, which has graphs for C++ besides, is not of the signed one."""
     signer = _verify_source(folder, trust)
     with _readable(folder):
         own, signed = (read_manifest(folder / name).content for name in (BUNDLE, SOURCE))
-    if dataclasses.replace(own, cpu_graph=None) != dataclasses.replace(signed, cpu_graph=None):
+    one, other = (dataclasses.replace(content, cpu_graph=None, cuda_graph=None) for content in (own, signed))
+    if one != other:
         _require_known([folder / BUNDLE / MANIFEST], folder)
     copies = {f"{BUNDLE}/{name}": sha256 for name, sha256 in signer.files.items() if name != MANIFEST}
     listed = {name: file.sha256 for name, file in made.files.items()}

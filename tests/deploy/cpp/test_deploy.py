@@ -13,7 +13,7 @@ from click.testing import Result
 from console import tree
 
 from vivit_export.bundle import read_bundle
-from vivit_export.bundle.manifest import CpuGraph
+from vivit_export.bundle.manifest import PreparedGraph
 from vivit_export.deploy import listing as deployment
 from vivit_export.deploy.cpp.deploy import PROJECT, deploy_cpp
 from vivit_export.deploy.listing import read_deployment
@@ -36,11 +36,11 @@ def test_everything_is_there_and_listed(cli: Cli, bundle: Path) -> None:
     app = Path("app")
     assert result.stdout.splitlines()[1].split() == ["next", "app/README.md", "has", "the", "commands"]
     copied = tree(app / "bundle")
-    assert copied.pop("model.cpu.onnx")
+    assert copied.pop("model.cpu.onnx") and copied.pop("model.cuda.onnx")
     assert {**copied, "bundle.json": b""} == {**tree(bundle), "bundle.json": b""}
-    assert read_bundle(app / "bundle").manifest.cpu_graph == CpuGraph(
-        "model.cpu.onnx", "fp32, 3 MultiHeadAttention ops"
-    )
+    made = read_bundle(app / "bundle").manifest
+    assert made.cpu_graph == PreparedGraph("model.cpu.onnx", "fp32, 3 MultiHeadAttention ops")
+    assert made.cuda_graph == PreparedGraph("model.cuda.onnx", "3 fused attention layers")
     sources = {name: data for name, data in tree(PROJECT).items() if "__pycache__" not in name}
     written = tree(app)
     assert {name: written[name] for name in sources if name != "README.md"} == {

@@ -8,10 +8,11 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vivit_export.bundle import Bundle, read_bundle, write_manifest
 from vivit_export.bundle.graph import require_sound_graph
-from vivit_export.bundle.manifest import CpuGraph
+from vivit_export.bundle.manifest import PreparedGraph
 from vivit_export.bundle.signatures.trust import Files
 from vivit_export.bundle.signatures.verify import require_signature as require_signer
 from vivit_export.contract import Contract
@@ -29,8 +30,11 @@ from vivit_export.files import as_path
 from vivit_export.printing import code_span
 from vivit_export.progress import Progress, Silent
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 PROJECT = Path(__file__).with_name("project")
-CPU_GRAPH = "model.cpu.onnx"
+CPU_GRAPH, CUDA_GRAPH = "model.cpu.onnx", "model.cuda.onnx"
 
 
 def deploy_cpp(
@@ -46,8 +50,8 @@ def deploy_cpp(
 
     Args:
         bundle: a bundle or its folder; its files are verified before and after they are copied. The
-            copy also has the graph that ONNX Runtime runs on the CPU, and so is not signed as the bundle is: its
-            signature is kept beside it as a proof (`vivit_export.deploy.proof`).
+            copy also has the graphs that ONNX Runtime runs on the CPU and on a GPU, and so is not signed as the bundle
+            is: its signature is kept beside it as a proof (`vivit_export.deploy.proof`).
         target: the folder; afterward it is complete, or as it was.
         force: replace an existing deployment, but never one with other files in it, such as a build
             folder.
@@ -70,23 +74,29 @@ def deploy_cpp(
         readme = work / README
         readme.write_text(_rendered(readme.read_text(encoding="utf-8"), source), encoding="utf-8")
         copy_bundle(source, work / BUNDLE)
-        _add_cpu_graph(source, work / BUNDLE)
+        _add_graphs(source, work / BUNDLE)
         kept = keep_proof(source, work)
     if kept:
         progress.note(
-            f"{target / BUNDLE} has a graph for the CPU that nobody signed; sign it with: vivit sign {target / BUNDLE} "
-            "--key FILE"
+            f"{target / BUNDLE} has graphs for ONNX Runtime that nobody signed; sign it with: vivit sign "
+            f"{target / BUNDLE} --key FILE"
         )
     return read_deployment(target)
 
 
-def _add_cpu_graph(source: Bundle, folder: Path) -> None:
-    """Add the graph that the Python session makes when it opens the bundle on a CPU; C++ reads it from a file."""
-    from vivit_export.runtime.session.onnxruntime import prepare_for_cpu
+def _add_graphs(source: Bundle, folder: Path) -> None:
+    """Add the graphs that the Python session makes when it opens the bundle; C++ reads them from files."""
+    from vivit_export.runtime.session.onnxruntime import prepare_for_cpu, prepare_for_cuda
 
-    model, details = prepare_for_cpu(source, for_any=True)  # it may run anywhere
-    (folder / CPU_GRAPH).write_bytes(model.SerializeToString(deterministic=True))
-    write_manifest(folder, dataclasses.replace(source.manifest.content, cpu_graph=CpuGraph(CPU_GRAPH, details)))
+    def add(name: str, model: ModelProto, details: str) -> PreparedGraph:
+        (folder / name).write_bytes(model.SerializeToString(deterministic=True))
+        return PreparedGraph(name, details)
+
+    cpu_graph = add(CPU_GRAPH, *prepare_for_cpu(source, for_any=True))  # it may run on any CPU
+    for_cuda = prepare_for_cuda(source)
+    cuda_graph = add(CUDA_GRAPH, *for_cuda) if for_cuda else None
+    content = dataclasses.replace(source.manifest.content, cpu_graph=cpu_graph, cuda_graph=cuda_graph)
+    write_manifest(folder, content)
 
 
 def _rendered(template: str, bundle: Bundle) -> str:

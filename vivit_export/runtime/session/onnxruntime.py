@@ -256,6 +256,19 @@ def prepare_for_cpu(bundle: Bundle, *, for_any: bool = False) -> tuple[ModelProt
     return model, f"{types}, {f'{lean} MultiHeadAttention ops' if lean else 'attention as in the graph'}"
 
 
+def prepare_for_cuda(bundle: Bundle) -> tuple[ModelProto, str] | None:
+    """Return a bundle's graph with fused attention, and how many layers are fused; None where there is none to fuse.
+
+    External weights stay in their file.
+    """
+    from vivit_export.runtime.session.external_weights import load_graph
+    from vivit_export.runtime.session.multi_head_attention import use_multi_head_attention
+
+    model = load_graph(bundle)
+    fused = use_multi_head_attention(model)
+    return (model, f"{fused} fused attention layers") if fused else None
+
+
 def _open_on_cpu(onnxruntime: Any, bundle: Bundle) -> tuple[Any, str]:
     """Return the loaded graph and what was changed."""
     model, notes = prepare_for_cpu(bundle)
@@ -284,15 +297,14 @@ def _open_on_gpu(onnxruntime: Any, bundle: Bundle, gpu: int) -> tuple[Any, str]:
 def _load_fused(onnxruntime: Any, bundle: Bundle, providers: list[Any]) -> tuple[Any, str]:
     """Load with fused attention if the type and this build have such kernels, else with the attention of the graph."""
     from vivit_export.runtime.session.external_weights import load_graph
-    from vivit_export.runtime.session.multi_head_attention import use_multi_head_attention
 
     load = partial(_load_verified, onnxruntime, bundle, providers=providers)
-    as_it_is, model = "attention as in the graph", load_graph(bundle)
-    fused = use_multi_head_attention(model)
-    if not fused:
-        return load(model), as_it_is
+    as_it_is, fused = "attention as in the graph", prepare_for_cuda(bundle)
+    if fused is None:
+        return load(load_graph(bundle)), as_it_is
+    model, notes = fused
     try:
-        return load(model), f"{fused} fused attention layers"
+        return load(model), notes
     except BuildError as e:
         return load(load_graph(bundle)), f"{as_it_is}, because fused attention does not load: {e}"
 

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -51,6 +52,9 @@ public:
     [[nodiscard]] const std::string& cpu_details() const noexcept {
         return manifest_.cpu_details.empty() ? manifest_.precision : manifest_.cpu_details;
     }
+
+    /// The graph with fused attention for ONNX Runtime on a GPU, if `vivit deploy cpp` added one.
+    [[nodiscard]] const std::optional<PreparedGraph>& cuda_graph() const noexcept { return manifest_.cuda_graph; }
 
     /// fp32, fp16 or bf16: the type of the graph's GEMMs.
     [[nodiscard]] const std::string& precision() const noexcept { return manifest_.precision; }

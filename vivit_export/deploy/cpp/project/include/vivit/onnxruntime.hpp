@@ -1,4 +1,4 @@
-// Run a bundle's graph in ONNX Runtime: on a GPU unchanged, on the CPU as prepared at deployment.
+// Run a bundle's graph in ONNX Runtime, as it was prepared for the CPU or a GPU at deployment.
 #pragma once
 
 #include <onnxruntime_cxx_api.h>
@@ -19,15 +19,16 @@
 #include "vivit/contract.hpp"
 #include "vivit/detail/cores.hpp"
 #include "vivit/detail/engine_registry.hpp"
-#include "vivit/detail/manifest/file_bytes.hpp"
 #include "vivit/detail/manifest/manifest.hpp"
+#include "vivit/detail/onnxruntime/load.hpp"
 #include "vivit/detail/self_test/device.hpp"
 #include "vivit/errors.hpp"
 
 namespace vivit {
 
-/// A bundle's graph in ONNX Runtime. On a GPU, TF32 is off, so that fp32 means fp32.
-class OnnxRuntimeBackend final : public Backend {
+/// A bundle's graph in ONNX Runtime. On a GPU, TF32 is off, so that fp32 means fp32, and attention is fused if `vivit
+/// deploy cpp` wrote the bundle and the library has such kernels.
+class OnnxRuntimeBackend : public Backend {
 public:
     /// @param bundle   the bundle to run; it need not outlive this call
     /// @param gpu      the ordinal, or none for the CPU
@@ -36,8 +37,52 @@ public:
     /// @throws BuildError        ONNX Runtime refuses the graph
     /// @throws BundleError       the graph does not have the contract's inputs and outputs
     explicit OnnxRuntimeBackend(const Bundle& bundle, std::optional<int> gpu = {}, int threads = 0)
-        : Backend(facts_of(bundle, gpu, require_version())), io_(bundle.contract().io) {
-        env_ = std::make_unique<Ort::Env>(ORT_LOGGING_LEVEL_ERROR, "vivit");
+        : OnnxRuntimeBackend(bundle, gpu, options_for(gpu, threads)) {}
+
+    [[nodiscard]] Outputs run(const void* clips, std::size_t count) override {
+        try {
+            return run_batch(clips, count);
+        } catch (const Ort::Exception& e) {
+            throw EnvironmentFault("ONNX Runtime failed on a batch of " + std::to_string(count) + ": " +
+                                   detail::first_line(e));
+        }
+    }
+
+protected:
+    /// With settings of one's own, such as those of a CPU, to try without a GPU what one would run.
+    OnnxRuntimeBackend(const Bundle& bundle, std::optional<int> gpu, const Ort::SessionOptions& options)
+        : OnnxRuntimeBackend(
+              bundle, gpu, gpu ? detail::load_for_gpu(bundle, *gpu, options) : detail::load_for_cpu(bundle, options)) {}
+
+private:
+    OnnxRuntimeBackend(const Bundle& bundle, std::optional<int> gpu, detail::LoadedGraph&& graph)
+        : Backend(facts_of(bundle, gpu, graph)),
+          io_(bundle.contract().io),
+          env_(std::move(graph.env)),
+          session_(std::move(graph.session)) {
+        check_signature();
+    }
+
+    // The same values as in vivit_export/runtime/session/onnxruntime.py.
+    static constexpr int tokens_per_call = 4096, clips_per_call_cuda = 8;
+
+    [[nodiscard]] static Facts facts_of(const Bundle& bundle, std::optional<int> gpu,
+                                        const detail::LoadedGraph& graph) {
+        const std::string runtime = std::string("ONNX Runtime ") + OrtGetApiBase()->GetVersionString();
+        Place place{{graph.file}};
+        if (bundle.lists(detail::model_data_name)) place.files.emplace_back(detail::model_data_name);
+        if (gpu)  // whose name ONNX Runtime does not tell
+            return {"onnxruntime-cuda",
+                    runtime + ", GPU " + std::to_string(*gpu) + ", " + graph.details,
+                    {1, clips_per_call_cuda},
+                    place};
+        place.device = detail::cpu();
+        const int most = std::max(1, tokens_per_call / bundle.tokens());
+        return {"onnxruntime-cpu", runtime + ", CPU, " + graph.details, {1, most}, place};
+    }
+
+    [[nodiscard]] static Ort::SessionOptions options_for(std::optional<int> gpu, int threads) {
+        require_version();
         Ort::SessionOptions options;
         options.SetLogSeverityLevel(ORT_LOGGING_LEVEL_ERROR);
         // Otherwise its threads continue to spin after a run, and occupy the processors that preprocess the next clip.
@@ -48,57 +93,15 @@ public:
         if (threads > 0 || detail::is_restricted())
             options.SetIntraOpNumThreads(threads > 0 ? threads : detail::usable_cores());
         if (gpu) use_cuda(options, *gpu);
-        const std::filesystem::path model = gpu ? bundle.model() : bundle.cpu_model();
-        try {
-            load(bundle, model.lexically_relative(bundle.path()).generic_string(), options);
-        } catch (const Ort::Exception& e) {
-            if (gpu)
-                throw EnvironmentFault("GPU " + std::to_string(*gpu) + " cannot be used by ONNX Runtime (" + said(e) +
-                                       ")");
-            throw BuildError("ONNX Runtime cannot load " + model.filename().string() + ": " + said(e));
-        }
-        check_signature();
+        return options;
     }
 
-    [[nodiscard]] Outputs run(const void* clips, std::size_t count) override {
-        try {
-            return run_batch(clips, count);
-        } catch (const Ort::Exception& e) {
-            throw EnvironmentFault("ONNX Runtime failed on a batch of " + std::to_string(count) + ": " + said(e));
-        }
-    }
-
-private:
-    // The same values as in vivit_export/runtime/session/onnxruntime.py.
-    static constexpr int tokens_per_call = 4096, clips_per_call_cuda = 8;
-
-    [[nodiscard]] static Facts facts_of(const Bundle& bundle, std::optional<int> gpu, const std::string& version) {
-        const std::string runtime = "ONNX Runtime " + version;
-        const std::filesystem::path model = gpu ? bundle.model() : bundle.cpu_model();
-        Place place{{model.lexically_relative(bundle.path()).generic_string()}};
-        if (bundle.lists(detail::model_data_name)) place.files.emplace_back(detail::model_data_name);
-        if (gpu)  // whose name ONNX Runtime does not tell
-            return {"onnxruntime-cuda",
-                    runtime + ", GPU " + std::to_string(*gpu) + ", " + bundle.precision(),
-                    {1, clips_per_call_cuda},
-                    place};
-        place.device = detail::cpu();
-        const int most = std::max(1, tokens_per_call / bundle.tokens());
-        return {"onnxruntime-cpu", runtime + ", CPU, " + bundle.cpu_details(), {1, most}, place};
-    }
-
-    [[nodiscard]] static std::string require_version() {
+    static void require_version() {
         const OrtApiBase* base = OrtGetApiBase();
-        const std::string version = base->GetVersionString();
         if (!base->GetApi(ORT_API_VERSION))
-            throw EnvironmentFault("ONNX Runtime is " + version + " but this program was compiled for 1." +
-                                   std::to_string(ORT_API_VERSION) + " or newer; put a newer library on its path");
-        return version;
-    }
-
-    [[nodiscard]] static std::string said(const Ort::Exception& e) {
-        const std::string text = e.what();
-        return text.substr(0, text.find('\n'));
+            throw EnvironmentFault(std::string("ONNX Runtime is ") + base->GetVersionString() +
+                                   " but this program was compiled for 1." + std::to_string(ORT_API_VERSION) +
+                                   " or newer; put a newer library on its path");
     }
 
     static void use_cuda(Ort::SessionOptions& options, int gpu) {
@@ -116,24 +119,9 @@ private:
             Ort::ThrowOnError(api.UpdateCUDAProviderOptions(cuda, keys.data(), values.data(), keys.size()));
             options.AppendExecutionProvider_CUDA_V2(*cuda);
         } catch (const Ort::Exception& e) {
-            throw EnvironmentFault("GPU " + std::to_string(gpu) + " cannot be used by ONNX Runtime (" + said(e) + ")");
+            throw EnvironmentFault("GPU " + std::to_string(gpu) + " cannot be used by ONNX Runtime (" +
+                                   detail::first_line(e) + ")");
         }
-    }
-
-    /// Load the bytes that were verified: ONNX Runtime opens no file of the bundle by its name. Meanwhile the weights
-    /// are in memory twice, in these bytes and as ONNX Runtime prepares them.
-    void load(const Bundle& bundle, const std::string& name, Ort::SessionOptions& options) {
-        {
-            const std::vector<char> graph = bundle.read(name);
-            std::vector<char> weights;
-            if (bundle.lists(detail::model_data_name)) {
-                weights = bundle.read(detail::model_data_name);
-                options.AddExternalInitializersFromFilesInMemory({detail::model_data_name}, {weights.data()},
-                                                                 {weights.size()});
-            }
-            session_ = std::make_unique<Ort::Session>(*env_, graph.data(), graph.size(), options);
-        }
-        detail::return_freed_memory();
     }
 
     [[nodiscard]] static ONNXTensorElementDataType type_of(const Tensor& tensor) {

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,6 +29,12 @@ struct Engine {
     std::vector<Verification> verified_on{};
 };
 
+/// A graph that runs in ONNX Runtime in place of the portable one; `vivit deploy cpp` makes it.
+struct PreparedGraph {
+    std::string file;
+    std::string details;  ///< its arithmetic or attention, for people
+};
+
 namespace detail {
 
 inline constexpr const char* bundle_format = "vivit-bundle/2";
@@ -49,6 +56,7 @@ struct Manifest {
     std::map<std::string, double> limits;  ///< of the gate, by metric
     std::string cpu_model = model_name;    ///< the graph for ONNX Runtime on the CPU
     std::string cpu_details;               ///< its arithmetic; empty for the portable graph
+    std::optional<PreparedGraph> cuda_graph{};
     Contract contract;
     int tokens = 1;  ///< of a clip, at most, in a block of the network
 };

@@ -9,6 +9,7 @@
 #include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -171,7 +172,11 @@ private:
         for (const char* name : {manifest_name, signature_name})
             if (files_.count(name))
                 refuse(std::string(" lists ") + name + ", which cannot describe itself; export the bundle again");
-        read_cpu_graph();
+        if (const auto graph = read_graph("cpu_graph")) {
+            manifest_.cpu_model = graph->file;
+            manifest_.cpu_details = graph->details;
+        }
+        manifest_.cuda_graph = read_graph("cuda_graph");
     }
 
     void read_tokens() {
@@ -204,13 +209,13 @@ private:
         manifest_.sha256s[name] = file.sha256;
     }
 
-    void read_cpu_graph() {
-        if (!json_.contains("cpu_graph") || json_["cpu_graph"].is_null()) return;
-        const Object graph(json_["cpu_graph"], "cpu_graph", {"file", "details"});
-        graph.require({"file", "details"});
-        manifest_.cpu_model = graph.get<std::string>("file");
-        manifest_.cpu_details = graph.get<std::string>("details");
-        require_listed(manifest_.cpu_model, "deploy it again");
+    [[nodiscard]] std::optional<PreparedGraph> read_graph(const char* field) const {
+        if (!json_.contains(field) || json_[field].is_null()) return std::nullopt;
+        const Object object(json_[field], field, {"file", "details"});
+        object.require({"file", "details"});
+        PreparedGraph graph{object.get<std::string>("file"), object.get<std::string>("details")};
+        require_listed(graph.file, "deploy it again");
+        return graph;
     }
 
     std::filesystem::path folder_;
