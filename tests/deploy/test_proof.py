@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 from attacked import make
-from bundles import need
+from bundles import Bundles, need
+from click.testing import Result
 from console import tree
 from noted import Noted
 
@@ -23,6 +26,8 @@ from vivit_export.deploy.cpp.deploy import deploy_cpp  # noqa: E402
 from vivit_export.deploy.proof import keep_proof, require_signed_model, verify_deployment  # noqa: E402
 from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton  # noqa: E402
 from vivit_export.errors import BundleError, SignatureError  # noqa: E402
+
+Cli = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +198,56 @@ def test_the_copy_for_cpp_is_to_be_signed_by_who_deploys_it(place: Path) -> None
     assert verify_deployment(place / "app", trusted(place))
     deploy_cpp(place / "b", place / "app", force=True)
     assert not (copy / "model.sig").exists()
+
+
+@pytest.fixture(scope="module")
+def fused(tmp_path_factory: pytest.TempPathFactory, bundles: Bundles) -> Path:
+    """The demo in fp16, signed, as the model ``m`` of ``models``, which Triton's ONNX Runtime runs."""
+    home = tmp_path_factory.mktemp("fused")
+    folder = bundles.copy(home / "b", precision="fp16", attention="pattern")
+    sign_bundle(folder, write_pair(home)[0])
+    deploy_triton(folder, home / "models", TritonOptions(name="m"))
+    return home
+
+
+def test_a_graph_with_fused_attention_is_proven_by_making_it_again(fused: Path) -> None:
+    proof = verify_deployment(fused / "models/m", trusted(fused))
+    assert proof.derived == ("m/1/model.onnx",)
+    assert {"m/source/model.onnx", "m/source/bundle.json"} <= set(proof.signed)
+    assert (fused / "models/m/source/model.onnx").read_bytes() == (fused / "b/model.onnx").read_bytes()
+    assert require_signed_model(fused / "models/m", trusted(fused)) == proof.signer
+
+
+def change_a_weight(model: Path) -> None:
+    graph = onnx.load(model)
+    weight = next(tensor for tensor in graph.graph.initializer if len(tensor.raw_data) > 1000)
+    weight.raw_data = bytes([weight.raw_data[0] ^ 1]) + weight.raw_data[1:]
+    onnx.save(graph, model)
+
+
+@pytest.mark.parametrize("damage", ["deployed", "both", "rubbish", "original", "gone", "other name"])
+def test_a_graph_that_is_not_the_signed_one_is_refused(fused: Path, tmp_path: Path, damage: str) -> None:
+    place = Path(shutil.copytree(fused, tmp_path / "place"))
+    model, original = (place / "models/m" / name for name in ("1/model.onnx", "source/model.onnx"))
+    if damage in ("deployed", "both"):
+        change_a_weight(model)
+    if damage in ("original", "both"):
+        change_a_weight(original)
+    if damage == "rubbish":
+        model.write_bytes(b"\xff" * 100)
+    if damage == "gone":
+        original.rename(place / "kept")
+    if damage == "other name":
+        shutil.copy(model, model.with_name("more.onnx"))
+    with pytest.raises(SignatureError, match=r"m/1/(model|more)\.onnx is not in the bundle that .* signs"):
+        require_signed_model(place / "models/m", trusted(place))
+
+
+def test_the_command_says_what_is_signed_and_what_was_made_from_it(cli: Cli, fused: Path) -> None:
+    command = ["verify", str(fused / "models/m"), "--key", str(fused / "signer.pub"), "-q"]
+    _, signed, derived, unsigned = cli(*command).stdout.splitlines()
+    assert signed == "  signed     2 files: m/source/bundle.json, m/source/model.onnx"
+    assert derived == "  derived    m/1/model.onnx: the signed graph with fused attention"
+    assert unsigned.startswith("  unsigned   ")
+    told = json.loads(cli(*command, "--json").stdout)
+    assert told["derived"] == ["m/1/model.onnx"] and "m/config.pbtxt" in told["unsigned"]

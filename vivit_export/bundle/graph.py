@@ -73,18 +73,25 @@ def _refuse(path: Path, why: str) -> NoReturn:
     raise BundleError(f"{path} {why}, which no export writes; export the bundle again")
 
 
-def _parsed(bundle: Bundle) -> ModelProto:
+def parse_graph(content: bytes) -> ModelProto | None:
+    """Read a serialized graph; None if the bytes are none."""
     from google.protobuf.message import DecodeError
     from onnx import ModelProto
 
+    try:
+        model: ModelProto = ModelProto.FromString(content)
+    except DecodeError:
+        return None
+    return model
+
+
+def _parsed(bundle: Bundle) -> ModelProto:
     path, size = bundle.model, bundle.manifest.files[MODEL].size
     if size > MOST_GRAPH_BYTES:
         _refuse(path, f"has {size} bytes")
-    data = bundle.read(MODEL)
-    try:
-        model: ModelProto = ModelProto.FromString(data)
-    except DecodeError as e:
-        raise BundleError(f"{path} is not an ONNX graph; export the bundle again") from e
+    model = parse_graph(bundle.read(MODEL))
+    if model is None:
+        raise BundleError(f"{path} is not an ONNX graph; export the bundle again")
     if not model.graph.node:
         raise BundleError(f"{path} is not an ONNX graph, or one without nodes; export the bundle again")
     return model

@@ -152,13 +152,16 @@ def _verify_deployment(folder: Path, trust: Trust, as_json: bool, progress: Sile
                 **_facts(folder, proof.signer),
                 "kind": proof.kind,
                 "files": sorted(proof.signed),
+                "derived": sorted(proof.derived),
                 "unsigned": sorted(proof.unsigned),
             }
         )
         return
+    files = ", ".join(proof.derived)
+    derived = f"  derived    {files}: the signed graph with fused attention\n" if files else ""
     show_text(
         f"{folder}  from a bundle signed by {proof.signer.title}, verified\n"
-        f"  signed     {counted(len(proof.signed), 'files')}: {', '.join(proof.signed)}\n"
+        f"  signed     {counted(len(proof.signed), 'files')}: {', '.join(proof.signed)}\n{derived}"
         f"  unsigned   {counted(len(proof.unsigned), 'files')}, as vivit deploy wrote them"
     )
 

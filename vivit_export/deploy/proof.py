@@ -1,19 +1,21 @@
 """The proof that a deployment came from a signed bundle: its manifest and signature, unchanged, in ``source/``.
 
 The signature covers what the bundle lists: the graph, the weights and the engines. What ``vivit deploy`` writes itself
-(configuration, labels, README, library) is listed in ``deployment.json`` with its hash, but nobody signed it.
+(configuration, labels, README, library) is listed in ``deployment.json`` with its hash, but nobody signed it. A graph
+whose attention is fused for Triton is made again from the signed one, which is kept beside the proof, and compared.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from vivit_export.bundle import MANIFEST, SIGNATURE, Bundle
+from vivit_export.bundle import MANIFEST, MODEL, SIGNATURE, Bundle
 from vivit_export.bundle.reading import read_manifest, read_without_files
 from vivit_export.bundle.signatures.trust import Trust
 from vivit_export.bundle.signatures.verify import Signer, read_signature, verify_signature
@@ -33,17 +35,24 @@ class Proof:
         signer: who signed the bundle that it came from.
         kind: what the deployment is for.
         signed: files with bytes that the signer signed.
+        derived: graphs that are a signed one with fused attention, and nothing else.
         unsigned: the others, which ``vivit deploy`` wrote.
     """
 
     signer: Signer
     kind: str
     signed: tuple[str, ...]
+    derived: tuple[str, ...]
     unsigned: tuple[str, ...]
 
 
-def keep_proof(bundle: Bundle, folder: Path) -> bool:
+def keep_proof(bundle: Bundle, folder: Path, originals: Iterable[str] = ()) -> bool:
     """Copy manifest and signature of a bundle to ``folder/source``, if it has a signature.
+
+    Args:
+        bundle: a verified bundle.
+        folder: of the deployment.
+        originals: files of the bundle to copy too, because the deployment has what was made from them.
 
     Returns:
         Whether it has.
@@ -61,6 +70,8 @@ def keep_proof(bundle: Bundle, folder: Path) -> bool:
     (source / SIGNATURE).write_bytes(signature)
     if sha256_of(source / MANIFEST) != bundle.manifest_sha256:
         raise BundleError(f"{bundle.path} changed while it was copied; run again on a bundle that nobody writes to")
+    for name in originals:
+        (source / name).write_bytes(bundle.read(name))
     return True
 
 
@@ -84,7 +95,10 @@ def verify_deployment(folder: Path, trust: Trust) -> Proof:
     known = set(signer.files.values())
     hashes = {name: file.sha256 for name, file in sorted(made.files.items()) if not name.endswith(_PROOF)}
     signed = tuple(name for name, sha256 in hashes.items() if sha256 in known)
-    return Proof(signer, made.kind, signed, tuple(name for name in hashes if name not in signed))
+    others = [name for name in hashes if name not in signed]
+    # All of a model's own files were found to be signed, or made from what is.
+    derived = tuple(name for name in others if made.kind == "triton" and name.startswith(f"{folder.name}/1/"))
+    return Proof(signer, made.kind, signed, derived, tuple(name for name in others if name not in derived))
 
 
 def _require_signed_copy(folder: Path, made: Deployment, trust: Trust) -> Signer:
@@ -117,8 +131,23 @@ def require_signed_model(folder: Path, trust: Trust) -> Signer:
         files = sorted(path for path in (folder / "1").rglob("*") if not path.is_dir())
         if not files:
             raise SignatureError(f"{folder} has no model in the folder 1; deploy the bundle again")
-        _require_known((path for path in files if sha256_of(path) not in known), folder)
+        unknown = [path for path in files if sha256_of(path) not in known]
+        _require_known((path for path in unknown if not _is_fused_from(path, folder / SOURCE, known)), folder)
     return signer
+
+
+def _is_fused_from(path: Path, source: Path, known: Collection[str]) -> bool:
+    """Return whether a file is the graph of a signed bundle with fused attention, and nothing else."""
+    original = source / MODEL
+    if path.name != MODEL or not original.is_file():
+        return False
+    content = original.read_bytes()
+    if hashlib.sha256(content).hexdigest() not in known:
+        return False
+    # Here, because most deployments have no such graph, and reading one needs onnx.
+    from vivit_export.runtime.session.multi_head_attention import is_made_from
+
+    return is_made_from(path.read_bytes(), content)
 
 
 def _verify_source(folder: Path, trust: Trust) -> Signer:

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from bundles import Bundles, random_crops
 from made_bundle import LABELS, contract, make_bundle
 from made_records import engine_record
 from tiny_graph import tiny_graph
@@ -14,12 +16,14 @@ from triton_repository import deploy, read_config
 
 from vivit_export.bundle.engines import Profile
 from vivit_export.bundle.manifest import FileRecord
+from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton
 from vivit_export.deploy.wheel import wheel_name
 from vivit_export.errors import BundleError, InputError, UsageError
 from vivit_export.files import sha256_of
 from vivit_export.flavour import Flavour
 from vivit_export.runtime.predict import adapt_contract
+from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 
 
 def test_the_same_bundle_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -46,6 +50,31 @@ def test_the_graph_goes_with_its_weights(tmp_path: Path) -> None:
     model = deploy(make_bundle(tmp_path / "bundle"), tmp_path / "r")
     assert (model / "1/model.onnx").read_bytes() == tiny_graph(contract())
     assert (model / "1/model.onnx.data").read_bytes() == b"weights"
+
+
+@pytest.mark.needs_onnxruntime
+@pytest.mark.parametrize("attention", ["fused-op", "pattern"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "bf16"])
+def test_onnxruntime_gets_fused_attention_where_every_server_has_it(
+    bundles: Bundles, tmp_path: Path, precision: str, attention: str
+) -> None:
+    quantized = {"calibration": CalibrationOptions(num_clips=32)} if precision == "int8" else {}
+    bundle = bundles.demo(precision=precision, attention=attention, **quantized)
+    own = bundle.manifest.precision.opset
+    model = deploy(bundle, tmp_path / "r", name="m")
+    deployed, engine = model / "1/model.onnx", read_config(model).parameters["vivit_engine"].string_value
+    if precision == "bf16":
+        assert deployed.read_bytes() == bundle.model.read_bytes() and engine == f"ONNX Runtime, opset {own}, bf16"
+        return
+    assert engine == f"ONNX Runtime, opset {min(own, 22)}, 3 fused attention layers, {precision}"
+    assert f"(opset {min(own, 22)})" in (model / "README.md").read_text()
+    clips = random_crops(bundle, 2)
+    with_it, without = (OnnxRuntimeSession(graph).run(clips) for graph in (deployed, bundle.model))
+    for name, values in without.items():
+        np.testing.assert_allclose(with_it[name], values, rtol=0, atol=1e-5 if precision == "fp32" else 2e-2)
+    if precision == "fp16":
+        other = deploy(bundle, tmp_path / "r", name="o", backend="onnxruntime-tensorrt")
+        assert (other / "1/model.onnx").read_bytes() == bundle.model.read_bytes()
 
 
 def test_other_labels_reach_server_and_client(tmp_path: Path) -> None:

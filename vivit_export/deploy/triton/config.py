@@ -7,8 +7,8 @@ configuration page of its documentation.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
@@ -20,6 +20,7 @@ from vivit_export.deploy.triton.pbtxt import Message, Symbol, map_field
 from vivit_export.errors import BundleError, UsageError, option
 from vivit_export.flavour import Flavour
 from vivit_export.precision import Precision
+from vivit_export.runtime.session.onnxruntime import prepare_for_cuda
 from vivit_export.runtime.session.triton.protocol import CONTRACT, ENGINE, ONNX_SHA256
 
 BACKENDS: tuple[ServerBackend, ...] = get_args(ServerBackend)
@@ -35,6 +36,8 @@ busy, requests gather anyway; a single client pays the full delay on every reque
 
 _ONNXRUNTIME = option("backend", "onnxruntime")
 _TENSORRT_MODES = {Precision.FP32: "FP32", Precision.FP16: "FP16"}  # of ONNX Runtime's TensorRT provider
+# Whose fused attention every ONNX Runtime of a Triton image has; bf16's came with 1.24, and a server cannot fall back.
+_FUSED = (Precision.FP32, Precision.FP16, Precision.INT8)
 _DELAY_SHARE = 0.1  # of the time for one clip, if it was measured: what a single client may lose
 _TIMED_AS = {"tensorrt": ("tensorrt",), "onnxruntime": ("onnxruntime-cuda", "onnxruntime-cpu")}  # by backend
 _UNCHECKED_BATCH = 8  # largest batch of a graph that was never run: what a profile has by default
@@ -53,6 +56,7 @@ class Engine:
         files: file of the bundle, by its name in the version folder.
         by_capability: name in the version folder by compute capability (``9.0``), if there are several.
         batches: sizes that it is tuned for or was checked at, ascending; the last is the largest.
+        prepared: bytes to write in place of such a file: the graph with fused attention.
     """
 
     backend: ServerBackend
@@ -60,6 +64,7 @@ class Engine:
     files: dict[str, Path]
     by_capability: dict[str, str]
     batches: tuple[int, ...]
+    prepared: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def choose_engine(bundle: Bundle, backend: ServerBackend | None = None) -> Engine:
@@ -191,9 +196,18 @@ def _onnxruntime(bundle: Bundle, backend: ServerBackend) -> Engine:
     checks = bundle.manifest.checks
     checked = {run.batch for run in checks.runs} if checks else set()
     batches = _ascending({1, *(checked or {_UNCHECKED_BATCH})})
-    opset = bundle.manifest.precision.opset
-    title = "ONNX Runtime" if backend == "onnxruntime" else "ONNX Runtime with TensorRT"
-    return Engine(backend, f"{title}, opset {opset}", files, {}, batches)
+    if backend != "onnxruntime":  # TensorRT fuses attention itself, and has no such operator
+        return Engine(
+            backend, f"ONNX Runtime with TensorRT, opset {bundle.manifest.precision.opset}", files, {}, batches
+        )
+    opset, prepared, attention = bundle.manifest.precision.opset, dict[str, bytes](), ""
+    fused = prepare_for_cuda(bundle) if bundle.precision in _FUSED else None
+    if fused:
+        model, details = fused
+        (opset,) = (opset.version for opset in model.opset_import if not opset.domain)
+        attention, prepared = f", {details}", {MODEL: model.SerializeToString(deterministic=True)}
+    title = f"ONNX Runtime, opset {opset}{attention}"
+    return Engine(backend, title, files, {}, batches, prepared)
 
 
 def _ascending(sizes: Iterable[int]) -> tuple[int, ...]:

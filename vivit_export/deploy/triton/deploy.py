@@ -135,7 +135,7 @@ def deploy_triton(
         text = readme_text(name, source, contract, engine, delay_us, options.ensemble)
         (work / name / README).write_text(text, encoding="utf-8")
         write_wheel(work / name)
-        keep_proof(source, work / name)
+        keep_proof(source, work / name, engine.prepared)
     return read_model(target, name)
 
 
@@ -170,6 +170,9 @@ def _model_py(name: str, python: str) -> str:
 def _copy_engine(bundle: Bundle, engine: Engine, folder: Path) -> None:
     listed = bundle.manifest.files
     for name, path in engine.files.items():
+        if name in engine.prepared:
+            (folder / name).write_bytes(engine.prepared[name])
+            continue
         shutil.copyfile(path, folder / name)
         if sha256_of(folder / name) != listed[path.relative_to(bundle.path).as_posix()].sha256:
             raise BundleError(f"{path} changed while it was copied; run again on a bundle that nobody writes to")

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from vivit_export.bundle.graph import parse_graph
+
 _DOMAIN = "com.microsoft"
 _OPSET_WITHOUT_ATTENTION = 22
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16})
@@ -80,6 +82,18 @@ def use_multi_head_attention(model: onnx.ModelProto) -> int:
         model.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
     _lower_opset(model)
     return len(matches)
+
+
+def is_made_from(content: bytes, original: bytes) -> bool:
+    """Return whether a serialized graph is what `use_multi_head_attention` makes of another, and nothing else.
+
+    Args:
+        content: it may be anything.
+        original: a sound graph.
+    """
+    expected = onnx.load_model_from_string(original)
+    use_multi_head_attention(expected)
+    return parse_graph(content) == expected
 
 
 def _lower_opset(model: onnx.ModelProto) -> None:
