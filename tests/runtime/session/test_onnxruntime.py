@@ -72,6 +72,7 @@ def test_cuda_runs_fused_attention_where_that_loads(
     quantized = {"calibration": CalibrationOptions(num_clips=32)} if precision == "int8" else {}
     bundle = bundles.demo(precision=precision, attention=attention, **quantized)
     loaded: list[bytes] = []
+    settings = {"device_id": "0", "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
 
     class Loads:
         def __init__(self, model: object, _options: object, providers: list[object]) -> None:
@@ -79,7 +80,7 @@ def test_cuda_runs_fused_attention_where_that_loads(
             if refuses and refuses.encode() in model:
                 raise RuntimeError("no kernel\nfor it")
             loaded.append(model)
-            assert providers[0] == ("CUDAExecutionProvider", {"device_id": "0", "use_tf32": "0"})
+            assert providers[0] == ("CUDAExecutionProvider", settings)
 
         def get_providers(self) -> list[str]:
             return ["CUDAExecutionProvider"]

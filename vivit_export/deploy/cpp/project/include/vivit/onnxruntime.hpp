@@ -115,7 +115,9 @@ private:
             const std::unique_ptr<OrtCUDAProviderOptionsV2, decltype(api.ReleaseCUDAProviderOptions)> owner(
                 cuda, api.ReleaseCUDAProviderOptions);
             const std::string ordinal = std::to_string(gpu);
-            const std::array<const char*, 2> keys{"device_id", "use_tf32"}, values{ordinal.c_str(), "0"};
+            // Memory grows by what is asked for, not to the next power of two.
+            const std::array<const char*, 3> keys{"device_id", "use_tf32", "arena_extend_strategy"},
+                values{ordinal.c_str(), "0", "kSameAsRequested"};
             Ort::ThrowOnError(api.UpdateCUDAProviderOptions(cuda, keys.data(), values.data(), keys.size()));
             options.AppendExecutionProvider_CUDA_V2(*cuda);
         } catch (const Ort::Exception& e) {
