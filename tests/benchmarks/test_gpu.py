@@ -16,6 +16,9 @@ from typing import Any
 import pytest
 from gpu_section import gpu_section
 
+import vivit_export as ve
+from vivit_export.demo import checkpoint_path
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPT = str(BENCHMARKS / "gpu.py")
 COMMON = ["--device", "cpu", "--rounds", "1", "--warmup", "0"]
@@ -163,3 +166,26 @@ def test_one_whose_memory_runs_out_is_listed_at_that_batch_and_the_others_go_on(
     }
     book.part("batch 16", partial(gpu.compete, book, "batch 16", {"large": commands["large"]}, 16, given))
     assert "nothing could be timed here: large: at batch 16" in read(tmp_path)["not_measured"]["batch 16"]
+
+
+@pytest.mark.needs_onnxruntime
+def test_another_family_is_made_and_set_beside_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, bundles = importlib.import_module("gpu"), importlib.import_module("gpu_bundles")
+    title, sizes = "Small 8x32", {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    small = {**sizes, "intermediate_size": 64, "num_frames": 8, "image_size": 32, "patch_size": 16, "tubelet_size": 2}
+    monkeypatch.setattr(bundles, "FAMILIES", {title: ("videomae", small)})
+    book = gpu.Book(tmp_path, {"gpu": "", "cpu": "", "packages": {}}, {}, resume=False)
+    given = {"rounds": 1, "warmup": 0}
+    found = gpu.compete_family(book, title, tmp_path / "bundles", given, "cpu")
+    assert {"pytorch sdpa", "pytorch sdpa-fp16", f"ours fp16, {title}, onnxruntime-cpu"} <= set(found)
+    assert gpu.family_part(title, "cpu") == f"family {title}, batch 1"
+    assert ve.read_bundle(tmp_path / "bundles/small-8x32").precision == "fp16"
+
+
+@pytest.mark.needs_onnxruntime
+def test_int8_is_calibrated_on_rendered_clips(tmp_path: Path) -> None:
+    bundles = importlib.import_module("gpu_bundles")
+    left_out: list[str] = []
+    bundles.make_bundle(checkpoint_path(), tmp_path / "int8", "int8", "cpu", lambda what, why: left_out.append(what))
+    assert left_out == []
+    assert ve.read_bundle(tmp_path / "int8").precision == "int8"

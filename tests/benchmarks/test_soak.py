@@ -57,6 +57,12 @@ def test_faults_are_counted(bundles: Bundles) -> None:
     assert told["growth"] == 0 and told["resident_bytes"] == {"settled": 5, "end": 5, "peak": 5}
 
 
+def test_the_kinds_of_memory_are_all_of_it() -> None:
+    kinds = soak.resident_by_kind("self")
+    assert set(kinds) == {"heap", "files", "shared"}
+    assert sum(kinds.values()) == pytest.approx(soak.resident_bytes(), rel=0.05)
+
+
 def test_growth_is_that_after_it_has_settled() -> None:
     asker = object.__new__(soak.Asker)
     asker.tally = soak.Tally(resident=[50] * 20 + [100] * 40 + [110] * 40)

@@ -27,6 +27,7 @@ def test_faults_are_shown(tmp_path: Path) -> None:
         "resident_bytes": {"settled": 100_000_000, "end": 150_000_000, "peak": 1},
         "growth": 0.5,
         "happened": {"client killed in a request": 2},
+        "kinds": {"shared": {"resident_bytes": {"settled": 7_000_000, "end": 57_000_000}}},
     }
     environment = json.loads((RESULTS / "fuzz.json").read_text())["environment"]
     (tmp_path / "soak_server.json").write_text(json.dumps({"environment": environment, "server": told}))
@@ -34,3 +35,4 @@ def test_faults_are_shown(tmp_path: Path) -> None:
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1:8] == ["100", "8", "90", "0", "7", "3", "100"]
     assert cells[8:] == ["150", "+50.0 %", "2 x client killed in a request"]
+    assert "\n| tritonserver | shared | 7 | 57 |" in page(tmp_path)
