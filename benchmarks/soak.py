@@ -5,9 +5,10 @@
     python benchmarks/soak.py out/demo --server
 
 Each request is a batch of random size, of clips whose logits are known; one in a hundred is bad in one of several ways,
-and must be refused with a sentence. ``--server`` does the same through a real tritonserver. Meanwhile clients are
-killed in the middle of a request, and the server is killed and started again, which clients may notice only as an
-error. Results are added to ``results/reliability/soak.json`` and ``soak_server.json``.
+and must be refused with a sentence. ``--server`` does the same through a real tritonserver, and then once more with one
+clip in each request. Meanwhile clients are killed in the middle of a request, and the server is killed and started
+again, which clients may notice only as an error. Results are added to ``results/reliability/soak.json`` and
+``soak_server.json``.
 """
 
 from __future__ import annotations
@@ -182,6 +183,13 @@ def resident_bytes(pid: int | str = "self") -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def resident_by_kind(pid: int | str) -> dict[str, int]:
+    """Bytes of a process by kind: its heap and stacks, files, and what it shares with other processes (proc(5))."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    sizes = {name: int(rest.split()[0]) * 1024 for name, _, rest in (s.partition(":") for s in lines if "Rss" in s)}
+    return {"heap": sizes["RssAnon"], "files": sizes["RssFile"], "shared": sizes["RssShmem"]}
+
+
 @contextmanager
 def adding(folder: Path, name: str) -> Iterator[dict[str, Any]]:
     """Lend the results so far, and write them with what was added."""
@@ -210,6 +218,7 @@ def main(bundle: Path, server: bool, requests: int, threads: int, bad_share: flo
             from soak_server import soak_server
 
             content["server"] = soak_server(bundle, requests, threads, bad_share, most)
+            content["server_one"] = soak_server(bundle, requests, threads, bad_share, most=1)
             return
         for engine in ("onnxruntime-cpu", "openvino"):
             with ve.open_session(bundle, prefer=engine) as session:

@@ -58,6 +58,7 @@ def soak_server(bundle: Path, requests: int, threads: int, bad_share: float, mos
                 right = _recovers(asked, asker)
             told = soak.facts(asker, seconds, threads) | {"engine": "tritonserver", "happened": dict(events.counts)}
             told["answers_right_at_the_end"] = right
+            told["kinds"] = events.by_kind()
     print(told)
     return told
 
@@ -71,10 +72,16 @@ class _Events:
 
     def __init__(self, server: Any) -> None:
         self._server, self.counts = server, Counter[str]()
+        self._looks: list[dict[str, int]] = []
 
     def resident(self) -> int:
-        """Memory of the server."""
-        return soak.resident_bytes(self._server.process.pid)
+        """Memory of the server, and not of its back ends' processes."""
+        self._looks.append(soak.resident_by_kind(self._server.process.pid))
+        return sum(self._looks[-1].values())
+
+    def by_kind(self) -> dict[str, Any]:
+        """How each kind of it grew."""
+        return {kind: soak.growth_of([look[kind] for look in self._looks]) for kind in self._looks[0]}
 
     def happen(self) -> Iterator[None]:
         """Kill a client now and then, and the server twice."""

@@ -23,7 +23,12 @@ _INTRO = """# Reliability
 are the command that measured it and the machine. What the tests hold in each run is not repeated here; for the attacks,
 see [SECURITY.md](../SECURITY.md).
 """
-_SESSIONS = {"onnxruntime-cpu": "ONNX Runtime", "openvino": "OpenVINO", "server": "tritonserver"}
+_SESSIONS = {
+    "onnxruntime-cpu": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "server": "tritonserver",
+    "server_one": "tritonserver, one clip per request",
+}
 
 
 def page(results: Path = RESULTS) -> str:
@@ -40,8 +45,14 @@ _SOAK_OF_A_SERVER = (
     "The same through a tritonserver, with stand-ins for its back ends. Meanwhile clients are killed in the middle "
     "of a request, and the server is killed and started again; requests that it lost are counted as failed. On a "
     "machine that lets a process of Triton's Python back end stand still for a second, this server mixes up answers "
-    "or ends: [Triton](triton.md) says why, and what our own models do about it; the stand-ins do nothing. The "
-    "memory of the server, its stand-ins included, grew by more than the 2 % that we allow ourselves; why is not known."
+    "or ends: [Triton](triton.md) says why, and what our own models do about it; the stand-ins do nothing."
+)
+_KINDS = (
+    "Two kinds of the server's memory grow with batches of random size: what it shares with the processes of its "
+    "Python back end, which keep the largest pool that they needed, and the heap, which also shrinks again. It is no "
+    "leak of a request or of a client: with one clip in each request and nobody killed, the whole grew by 1.6 % in "
+    "12,000 requests, and in 4,000 requests of random size it grew by 11 % while 81 clients were killed, and by 13 % "
+    "while none was (by hand)."
 )
 
 
@@ -67,7 +78,15 @@ def _soak(content: dict[str, Any], words: str = _SOAK) -> str:
         "MB settled",
         "MB at the end",
     )
-    return f"{words}\n\n{table((*columns, 'growth', 'meanwhile'), rows)}"
+    written = f"{words}\n\n{table((*columns, 'growth', 'meanwhile'), rows)}"
+    kinds = [
+        (_SESSIONS[name], kind, megabytes(f["resident_bytes"]["settled"]), megabytes(f["resident_bytes"]["end"]))
+        for name in _SESSIONS
+        for kind, f in content.get(name, {}).get("kinds", {}).items()
+    ]
+    if not kinds:
+        return written
+    return f"{written}\n\n{_KINDS}\n\n{table(('engine', 'kind', 'MB settled', 'MB at the end'), kinds)}"
 
 
 def _fuzz(content: dict[str, Any]) -> str:
