@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from bundles import need
 from command_line import Cli, error_of
-from console import Exported, files_of
+from console import Exported, files_of, tree
 from hub_server import Hub, Repository, running_hub
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +22,7 @@ from small_bundle import CONTENT, make
 import vivit_export as ve
 from vivit_export.bundle import MANIFEST, read_bundle, write_manifest
 from vivit_export.bundle.signatures.sign import sign_bundle
+from vivit_export.deploy.triton.deploy import TritonOptions, deploy_triton
 from vivit_export.errors import BundleError, OutputError, UsageError
 from vivit_export.hub import HubAddress, cached_address, is_hub_address, parse_hub_address
 
@@ -253,8 +254,9 @@ def test_every_command_that_reads_a_bundle_takes_an_address(
         if name != "deploy cpp" and name != "deploy triton":
             own = cli(*name.split(), demo, *rest, *words)
             assert own.stdout.replace(str(copy), str(demo)) == done.stdout.replace(str(copy), str(demo)), command
-    for name in ("cpp/bundle/model.onnx", "triton/demo/1/model.onnx"):
-        assert (tmp_path / name).read_bytes() == (demo / "model.onnx").read_bytes()
+    assert (tmp_path / "cpp/bundle/model.onnx").read_bytes() == (demo / "model.onnx").read_bytes()
+    from_folder = tree(deploy_triton(demo, tmp_path / "own", TritonOptions(name="demo")).path)
+    assert tree(tmp_path / "triton")["demo/1/model.onnx"] == from_folder["demo/1/model.onnx"]
 
 
 def test_commands_that_change_a_bundle_say_how_to_get_one(hub: Hub, demo_export: Exported, cli: Cli) -> None:

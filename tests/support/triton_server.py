@@ -13,10 +13,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from bundles import Bundles, add_plan, need
 from capabilities import fetched, missing
 
@@ -132,8 +133,12 @@ class TritonServer:
 
     def kill(self) -> None:
         assert self.process is not None
+        stubs = psutil.Process(self.process.pid).children(recursive=True) if self.is_running else []
         self.process.kill()
         self.process.wait()
+        for stub in stubs:  # which would wait for it for ever, and compute meanwhile
+            with suppress(psutil.NoSuchProcess):
+                stub.kill()
         for left in Path("/dev/shm").glob(f"{self._shared}*"):  # it cannot remove it any more
             left.unlink(missing_ok=True)
 
