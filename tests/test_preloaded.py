@@ -78,6 +78,7 @@ def test_a_signal_reaches_it_and_nothing_is_left(run: Run, preloaded: Path, numb
 
 def test_a_program_that_is_killed_locks_no_other(preloaded: Path) -> None:
     """Progress bars of tqdm, which transformers draws, take a lock that forks would share and the dead never return."""
+    need("torch")
     hold = (
         "import time; from tqdm.auto import tqdm; tqdm.get_lock().acquire(); print('held', flush=True); time.sleep(99)"
     )

@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import family_checkpoints
 import numpy as np
 import onnx
 import onnxruntime
@@ -180,7 +179,9 @@ def test_another_rotation_is_left_alone(fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("attention", ["fused-op", "pattern"])
 def test_every_attention_of_a_vjepa2_is_replaced(tmp_path: Path, precision: str, attention: str) -> None:
-    need("onnxruntime")
+    need("onnxruntime", "torch")
+    import family_checkpoints  # it needs torch
+
     options: dict[str, Any] = {"precision": precision, "attention": attention}
     checkpoint = family_checkpoints.folder("vjepa2")
     bundle = ve.export_model(checkpoint, tmp_path / "out", targets=("onnx",), num_clips=1, **options)
