@@ -46,11 +46,14 @@ public:
     [[nodiscard]] std::filesystem::path model() const { return path_ / model_name; }
 
     /// The graph prepared for ONNX Runtime on the CPU, if `vivit deploy cpp` added it; else the portable graph.
-    [[nodiscard]] std::filesystem::path cpu_model() const { return path_ / manifest_.cpu_model; }
+    [[nodiscard]] std::filesystem::path cpu_model() const {
+        return manifest_.cpu_graph ? path_ / manifest_.cpu_graph->file : model();
+    }
 
     /// The arithmetic of `cpu_model`, for people.
     [[nodiscard]] const std::string& cpu_details() const noexcept {
-        return manifest_.cpu_details.empty() ? manifest_.precision : manifest_.cpu_details;
+        const auto& graph = manifest_.cpu_graph;
+        return graph && !graph->details.empty() ? graph->details : manifest_.precision;
     }
 
     /// The graph with fused attention for ONNX Runtime on a GPU, if `vivit deploy cpp` added one.

@@ -54,9 +54,7 @@ struct Manifest {
     std::map<std::string, Engine> engines;
     std::string precision;
     std::map<std::string, double> limits;  ///< of the gate, by metric
-    std::string cpu_model = model_name;    ///< the graph for ONNX Runtime on the CPU
-    std::string cpu_details;               ///< its arithmetic; empty for the portable graph
-    std::optional<PreparedGraph> cuda_graph{};
+    std::optional<PreparedGraph> cpu_graph{}, cuda_graph{};
     Contract contract;
     int tokens = 1;  ///< of a clip, at most, in a block of the network
 };

@@ -172,10 +172,7 @@ private:
         for (const char* name : {manifest_name, signature_name})
             if (files_.count(name))
                 refuse(std::string(" lists ") + name + ", which cannot describe itself; export the bundle again");
-        if (const auto graph = read_graph("cpu_graph")) {
-            manifest_.cpu_model = graph->file;
-            manifest_.cpu_details = graph->details;
-        }
+        manifest_.cpu_graph = read_graph("cpu_graph");
         manifest_.cuda_graph = read_graph("cuda_graph");
     }
 
