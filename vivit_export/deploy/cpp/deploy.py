@@ -93,8 +93,8 @@ def _add_graphs(source: Bundle, folder: Path) -> None:
         return PreparedGraph(name, details)
 
     cpu_graph = add(CPU_GRAPH, *prepare_for_cpu(source, for_any=True))  # it may run on any CPU
-    for_cuda = prepare_for_cuda(source)
-    cuda_graph = add(CUDA_GRAPH, *for_cuda) if for_cuda else None
+    model, fused = prepare_for_cuda(source)
+    cuda_graph = add(CUDA_GRAPH, model, fused) if fused else None
     content = dataclasses.replace(source.manifest.content, cpu_graph=cpu_graph, cuda_graph=cuda_graph)
     write_manifest(folder, content)
 

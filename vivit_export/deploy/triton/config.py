@@ -196,18 +196,16 @@ def _onnxruntime(bundle: Bundle, backend: ServerBackend) -> Engine:
     checks = bundle.manifest.checks
     checked = {run.batch for run in checks.runs} if checks else set()
     batches = _ascending({1, *(checked or {_UNCHECKED_BATCH})})
-    if backend != "onnxruntime":  # TensorRT fuses attention itself, and has no such operator
-        return Engine(
-            backend, f"ONNX Runtime with TensorRT, opset {bundle.manifest.precision.opset}", files, {}, batches
-        )
-    opset, prepared, attention = bundle.manifest.precision.opset, dict[str, bytes](), ""
-    fused = prepare_for_cuda(bundle) if bundle.precision in _FUSED else None
-    if fused:
-        model, details = fused
-        (opset,) = (opset.version for opset in model.opset_import if not opset.domain)
-        attention, prepared = f", {details}", {MODEL: model.SerializeToString(deterministic=True)}
-    title = f"ONNX Runtime, opset {opset}{attention}"
-    return Engine(backend, title, files, {}, batches, prepared)
+    title = "ONNX Runtime" if backend == "onnxruntime" else "ONNX Runtime with TensorRT"
+    plain = Engine(backend, f"{title}, opset {bundle.manifest.precision.opset}", files, {}, batches)
+    if backend != "onnxruntime" or bundle.precision not in _FUSED:  # TensorRT fuses attention itself
+        return plain
+    model, fused = prepare_for_cuda(bundle)
+    if not fused:
+        return plain
+    (opset,) = (opset.version for opset in model.opset_import if not opset.domain)
+    prepared = {MODEL: model.SerializeToString(deterministic=True)}
+    return Engine(backend, f"{title}, opset {opset}, {fused}", files, {}, batches, prepared)
 
 
 def _ascending(sizes: Iterable[int]) -> tuple[int, ...]:

@@ -256,8 +256,8 @@ def prepare_for_cpu(bundle: Bundle, *, for_any: bool = False) -> tuple[ModelProt
     return model, f"{types}, {f'{lean} MultiHeadAttention ops' if lean else 'attention as in the graph'}"
 
 
-def prepare_for_cuda(bundle: Bundle) -> tuple[ModelProto, str] | None:
-    """Return a bundle's graph with fused attention, and how many layers are fused; None where there is none to fuse.
+def prepare_for_cuda(bundle: Bundle) -> tuple[ModelProto, str]:
+    """Return a bundle's graph with fused attention, and how many layers are fused; "" if it has none to fuse.
 
     External weights stay in their file.
     """
@@ -266,7 +266,7 @@ def prepare_for_cuda(bundle: Bundle) -> tuple[ModelProto, str] | None:
 
     model = load_graph(bundle)
     fused = use_multi_head_attention(model)
-    return (model, f"{fused} fused attention layers") if fused else None
+    return model, f"{fused} fused attention layers" if fused else ""
 
 
 def _open_on_cpu(onnxruntime: Any, bundle: Bundle) -> tuple[Any, str]:
@@ -301,12 +301,11 @@ def _load_fused(onnxruntime: Any, bundle: Bundle, providers: list[Any]) -> tuple
     from vivit_export.runtime.session.external_weights import load_graph
 
     load = partial(_load_verified, onnxruntime, bundle, providers=providers)
-    as_it_is, fused = "attention as in the graph", prepare_for_cuda(bundle)
-    if fused is None:
-        return load(load_graph(bundle)), as_it_is
-    model, notes = fused
+    as_it_is, (model, fused) = "attention as in the graph", prepare_for_cuda(bundle)
+    if not fused:
+        return load(model), as_it_is
     try:
-        return load(model), notes
+        return load(model), fused
     except BuildError as e:
         return load(load_graph(bundle)), f"{as_it_is}, because fused attention does not load: {e}"
 
