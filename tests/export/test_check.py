@@ -20,7 +20,7 @@ from vivit_export.errors import DriftError
 from vivit_export.export import check as check_module
 from vivit_export.export.check import run_checks
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
-from vivit_export.export.clips import CheckClips
+from vivit_export.export.clips import CheckClips, EachClip
 from vivit_export.export.graph.build import save_graph, signature
 from vivit_export.export.graph.lowering import lower_precision
 from vivit_export.export.graph.rewrites import lower_attention
@@ -51,8 +51,8 @@ class Setup:
         clip = self.checkpoint.clip
         shape = (num_clips, clip.num_frames, clip.height, clip.width, 3)
         crops = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-        pixels = Preprocessor(clip, self.checkpoint.preprocess).to_pixels(crops)
-        return CheckClips(CheckedClips("noise", tuple(f"{i}.mp4" for i in range(num_clips))), crops, crops, pixels)
+        each = EachClip(Preprocessor(clip, self.checkpoint.preprocess), crops)
+        return CheckClips(CheckedClips("noise", tuple(f"{i}.mp4" for i in range(num_clips))), crops, each)
 
     @property
     def contract(self) -> Contract:

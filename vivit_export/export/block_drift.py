@@ -8,7 +8,7 @@ rounding emulated, because CPU engines skip it (`vivit_export.export.graph.emula
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,14 +45,16 @@ class TappedRuns:
     graph: Outputs
 
 
-def block_drift(bundle: Bundle, checkpoint: Checkpoint, clips: npt.NDArray[Any], pixels: Float32) -> TappedRuns:
+def block_drift(
+    bundle: Bundle, checkpoint: Checkpoint, clips: Iterable[npt.NDArray[Any]], pixels: Iterable[Float32]
+) -> TappedRuns:
     """Compare clip by clip, holding the taps of one clip in memory.
 
     Args:
         bundle: a verified bundle.
         checkpoint: what it was exported from.
-        clips: (N, ...) for the graph's input.
-        pixels: float32 (N, T, 3, H, W): the same clips for the eager network.
+        clips: each for the graph's input, (...).
+        pixels: of the same clips for the eager network, each float32 (T, 3, H, W).
 
     Raises:
         BuildError: the graph's blocks cannot be distinguished.

@@ -12,6 +12,7 @@ Three kinds of runs, each compared with eager fp32:
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ def run_eager(
 ) -> Outputs:
     """Run the eager network on the clips of a check, and return the outputs that the contract has."""
     with progress.stage(f"run eager {precision} on {counted(len(clips.names), 'clips')}"):
-        results = checkpoint.run_eager(clips.pixels, precision)
+        results = checkpoint.run_eager(clips.each, precision)
     wanted = {tensor.name for tensor in contract.io.outputs}
     return {name: array for name, array in results.items() if name in wanted}
 
@@ -117,7 +118,9 @@ def processor_parity(contract: Contract, folder: Path | None, limit: int | None)
         folder: as for `load_check_clips`.
         limit: as for `load_check_clips`.
     """
-    return compare_processor(contract, (frames for _, frames in read_check_clips(contract, folder, limit)))
+    _, clips = read_check_clips(contract, folder, limit)
+    with closing(clips):
+        return compare_processor(contract, clips)
 
 
 def compare_processor(contract: Contract, clips: Iterable[npt.NDArray[np.uint8]]) -> Parity:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,35 @@ from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
 
 
 @dataclass(frozen=True)
+class EachClip:
+    """The pixels of clip after clip, float32 (T, 3, H, W), made when they are needed: all of them take much memory.
+
+    Attributes:
+        preprocessor: makes them.
+        crops: uint8 (N, T, H, W, 3).
+    """
+
+    preprocessor: Preprocessor
+    crops: npt.NDArray[np.uint8]
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.float32]]:
+        for place in range(len(self.crops)):
+            yield self.preprocessor.to_pixels(self.crops[place : place + 1])[0]
+
+
+@dataclass(frozen=True)
 class CheckClips:
     """Clips ready for the graph.
 
     Attributes:
         checked: where they come from, for the report; their names are paths, relative to the folder.
         frames: uint8 (N, T, h, w, 3): input for a uint8 graph, crops or whole frames.
-        crops: uint8 (N, T, H, W, 3): the frames after the runtime's resize and crop.
-        pixels: float32 (N, T, 3, H, W): input for the eager network.
+        each: the pixels of each clip, for the eager network.
     """
 
     checked: CheckedClips
     frames: npt.NDArray[np.uint8]
-    crops: npt.NDArray[np.uint8]
-    pixels: npt.NDArray[np.float32]
+    each: EachClip
 
     @property
     def source(self) -> str:
@@ -48,6 +64,20 @@ class CheckClips:
     def names(self) -> tuple[str, ...]:
         """Paths of the files, relative to the folder."""
         return self.checked.names
+
+    @property
+    def crops(self) -> npt.NDArray[np.uint8]:
+        """The frames after the runtime's resize and crop, uint8 (N, T, H, W, 3)."""
+        return self.each.crops
+
+    @cached_property
+    def pixels(self) -> npt.NDArray[np.float32]:
+        """The pixels of all clips, float32 (N, T, 3, H, W): four times the memory of the crops."""
+        return self.each.preprocessor.to_pixels(self.crops)
+
+    def each_input(self, mode: str) -> Iterable[npt.NDArray[Any]]:
+        """Return the clips for the graph's input, one by one."""
+        return self.each if mode == "pixels" else self.frames
 
     def for_input(self, mode: str) -> npt.NDArray[Any]:
         """Return the array for the graph's input."""
@@ -97,21 +127,28 @@ def load_check_clips(
         ClipError: no video is found, or one cannot be used.
     """
     preprocessor = Preprocessor(contract.clip, contract.preprocess)
-    names: list[str] = []
-    crops: list[npt.NDArray[np.uint8]] = []
-    frames: list[npt.NDArray[np.uint8]] = []
-    for name, clip in read_check_clips(contract, folder, limit, note, reading, readers):
-        names.append(name)
-        crops.append(preprocessor.crops(clip))
-        if contract.io.frame_size is not None:
-            frames.append(clip)
+    names, clips = read_check_clips(contract, folder, limit, note, reading, readers)
+    with closing(clips):
+        if contract.io.frame_size is None:
+            whole = crops = as_one(map(preprocessor.crops, clips), len(names))
+        else:
+            whole = as_one(clips, len(names))
+            crops = as_one(map(preprocessor.crops, whole), len(names))
     bundled = "bundled demo clips, sampled to the shape of this checkpoint"
     # A folder's place on this machine is not part of what the bundle is; its name helps people.
     source = bundled if folder is None else folder.absolute().name
-    cropped = np.stack(crops)
-    whole = cropped if contract.io.frame_size is None else np.stack(frames)
     videos = () if folder is None else tuple(map(video_facts, find_clips(folder)[:limit]))
-    return CheckClips(CheckedClips(source, tuple(names), videos), whole, cropped, preprocessor.to_pixels(cropped))
+    return CheckClips(CheckedClips(source, tuple(names), videos), whole, EachClip(preprocessor, crops))
+
+
+def as_one(clips: Iterable[npt.NDArray[np.uint8]], count: int) -> npt.NDArray[np.uint8]:
+    """Return clips of one shape as one array, in which memory holds each of them once."""
+    clips = iter(clips)
+    first = next(clips)
+    out = np.empty((count, *first.shape), np.uint8)
+    for place, clip in enumerate(chain([first], clips)):
+        out[place] = clip
+    return out
 
 
 def read_check_clips(
@@ -121,21 +158,20 @@ def read_check_clips(
     note: Callable[[str], None] | None = None,
     reading: Reading = AS_NEEDED,
     readers: int | None = None,
-) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
-    """Yield the name and the sampled frames, uint8 (T, h, w, 3), of each clip; see `load_check_clips`.
+) -> tuple[list[str], Generator[npt.NDArray[np.uint8], None, None]]:
+    """Return the names of the clips, and a generator of their sampled frames; see `load_check_clips`.
 
-    Frames have the video's own size or, if the graph takes whole frames, the size of its input.
+    Frames are uint8 (T, h, w, 3), of the video's own size or, if the graph takes whole frames, the size of its input.
     """
     root = demo.clips_path() if folder is None else folder
     paths = find_clips(root, None if folder is None else note)[:limit]
     at_once = num_readers(readers, len(paths))
     read = partial(_read, contract=contract, bundled=folder is None, reading=share_cores(reading, at_once))
-    with closing(read_in_order(read, paths, at_once)) as clips:
-        yield from zip((_name(path, root) for path in paths), clips, strict=True)
+    return [_name(path, root) for path in paths], read_in_order(read, paths, at_once)
 
 
 def clip_names(folder: Path | None) -> list[str]:
-    """Return the names of all clips that `read_check_clips` would yield without a limit.
+    """Return the names of all clips that `read_check_clips` would read without a limit.
 
     Raises:
         ClipError: see `find_clips`.

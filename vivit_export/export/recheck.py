@@ -11,7 +11,7 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -43,13 +43,11 @@ from vivit_export.runtime.drift.check import (
 from vivit_export.runtime.drift.metrics import compare
 from vivit_export.runtime.drift.over_views import averaging, by_clip
 from vivit_export.runtime.drift.parity import bundle_parity
+from vivit_export.runtime.drift.per_clip import Outputs
 from vivit_export.runtime.drift.truth import read_truth, require_one_label
 from vivit_export.runtime.predict import adapt_contract
 from vivit_export.runtime.select import CPU_ENGINES, open_session
 from vivit_export.runtime.session.session import Session
-
-if TYPE_CHECKING:
-    pass
 
 
 def check(
@@ -297,9 +295,11 @@ def _emulated_run(bundle: Bundle, reference: Reference, gate: Gate, progress: Pr
 
     model = load_verified(bundle)
     with progress.stage(f"run them with {name}"), emulated_session(model) as emulated:
-        clips: npt.NDArray[Any] = reference.frames
-        if bundle.contract.io.mode == "pixels":
-            clips = Preprocessor(bundle.contract.clip, bundle.contract.preprocess).to_pixels(reference.frames)
-        execute, views = averaging(emulated.run, reference.views, 1), by_clip(clips, reference.views)
+        pixels = Preprocessor(bundle.contract.clip, bundle.contract.preprocess).to_pixels
+
+        def emulate(frames: npt.NDArray[np.uint8]) -> Outputs:
+            return emulated.run(pixels(frames) if bundle.contract.io.mode == "pixels" else frames)
+
+        execute, views = averaging(emulate, reference.views, 1), by_clip(reference.frames, reference.views)
         task, named = bundle.contract.task, f"{emulated.name}, {name}"
         return run_full_batches(execute, named, views, reference.outputs, gate, task, 1, reference.tally)

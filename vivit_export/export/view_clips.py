@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from vivit_export.bundle.checks import CheckedClips
 from vivit_export.contract import Contract
-from vivit_export.export.clips import CheckClips, clip_names
+from vivit_export.export.clips import CheckClips, EachClip, as_one, clip_names
 from vivit_export.runtime import Preprocessor, find_clips, read_views
 from vivit_export.runtime.clips.ahead import num_readers, read_in_order, share_cores
 from vivit_export.runtime.clips.video.facts import video_facts
@@ -47,15 +49,17 @@ def load_view_clips(
     preprocessor = Preprocessor(contract.clip, contract.preprocess)
     paths = find_clips(folder, note)[:limit]
     at_once = num_readers(readers, len(paths))
-    read = partial(read_views, contract=contract, reading=share_cores(reading, at_once))
-    rows = []
+    read = partial(_read, contract=contract, reading=share_cores(reading, at_once))
+    temporal, spatial = contract.clip.views
     with closing(read_in_order(read, paths, at_once)) as clips:
-        for path, views in zip(paths, clips, strict=True):
-            if contract.io.frame_size is not None:
-                require_size(views, path, contract)
-            rows.append(views)
-    whole = np.concatenate(rows)
-    crops = whole if contract.io.frame_size is None else np.stack([preprocessor.crops(clip) for clip in whole])
+        whole = as_one(chain.from_iterable(clips), len(paths) * temporal * spatial)
+    crops = whole if contract.io.frame_size is None else as_one(map(preprocessor.crops, whole), len(whole))
     names, videos = tuple(clip_names(folder)[:limit]), tuple(map(video_facts, paths))
     checked = CheckedClips(folder.absolute().name, names, videos, contract.clip.views)
-    return CheckClips(checked, whole, crops, preprocessor.to_pixels(crops))
+    return CheckClips(checked, whole, EachClip(preprocessor, crops))
+
+
+def _read(path: Path, contract: Contract, reading: Reading) -> npt.NDArray[np.uint8]:
+    views = read_views(path, contract, reading)
+    require_size(views, path, contract)
+    return views

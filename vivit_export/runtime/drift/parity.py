@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterable
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -43,10 +45,10 @@ def bundle_parity(bundle: Bundle, frames: npt.NDArray[np.uint8]) -> Parity | Non
         bundle: a verified bundle.
         frames: uint8 (N, T, h, w, 3): crops, or whole frames if the graph takes these.
     """
-    crops, contract = frames, bundle.contract
+    contract = bundle.contract
+    crops: Iterable[npt.NDArray[np.uint8]] = frames
     if contract.io.mode == "frames":
-        preprocessor = Preprocessor(contract.clip, contract.preprocess)
-        crops = np.stack([preprocessor.crops(clip) for clip in frames])
+        crops = map(Preprocessor(contract.clip, contract.preprocess).crops, frames)
     return graph_parity(bundle.read, contract, bundle.manifest.precision, frames, crops)
 
 
@@ -55,9 +57,9 @@ def graph_parity(
     contract: Contract,
     precision: PrecisionRecord,
     frames: npt.NDArray[np.uint8],
-    crops: npt.NDArray[np.uint8],
+    crops: Iterable[npt.NDArray[np.uint8]],
 ) -> Parity | None:
-    """Compare the graph's own preprocessing with the runtime's.
+    """Compare the graph's own preprocessing with the runtime's, clip by clip.
 
     A graph in fp16 or bf16 may have the normalization folded into its weights. It then computes
     ``(level - 128) / 64`` from the 8-bit level, which is exact in those types too, and is compared with that.
@@ -67,7 +69,7 @@ def graph_parity(
         contract: its input and output.
         precision: the manifest's section of that name.
         frames: uint8 (N, T, h, w, 3) for the graph's input.
-        crops: uint8 (N, T, H, W, 3): the runtime's crops of these frames; the same array if the graph takes crops.
+        crops: the runtime's crops of each clip, uint8 (T, H, W, 3); the frames themselves if the graph takes crops.
 
     Returns:
         The comparison, or None for a graph that takes pixels and has no preprocessing.
@@ -81,16 +83,21 @@ def graph_parity(
     if not precision.name.cpu_kernels:  # these values are the same in float32
         widen_to_float32(part)
     session = OnnxRuntimeSession(part.SerializeToString())
-    (got,) = session.run_in_batches(frames, 1).values()
-    expected: npt.NDArray[np.float32]
-    if precision.pixels == "folded":
-        expected = (crops.astype(np.float32) - np.float32(128)) / np.float32(64)
-    else:
-        expected = Preprocessor(contract.clip, contract.preprocess).to_pixels(crops)
-    got = got.astype(np.float32)
-    if got.shape != expected.shape:  # the graph's layout is its own business: channels last, or first
-        got = np.moveaxis(got, 2, -1) if got.shape[2] == 3 else np.moveaxis(got, -1, 2)
-    return compare_pixels("the graph", "the runtime", np.ascontiguousarray(got), np.ascontiguousarray(expected))
+    preprocessor = Preprocessor(contract.clip, contract.preprocess)
+
+    def compared(clip: npt.NDArray[np.uint8], crop: npt.NDArray[np.uint8]) -> Parity:
+        (got,) = session.run(clip[None]).values()
+        expected: npt.NDArray[np.float32]
+        if precision.pixels == "folded":
+            expected = (crop[None].astype(np.float32) - np.float32(128)) / np.float32(64)
+        else:
+            expected = preprocessor.to_pixels(crop[None])
+        got = got.astype(np.float32)
+        if got.shape != expected.shape:  # the graph's layout is its own business: channels last, or first
+            got = np.moveaxis(got, 2, -1) if got.shape[2] == 3 else np.moveaxis(got, -1, 2)
+        return compare_pixels("the graph", "the runtime", np.ascontiguousarray(got), np.ascontiguousarray(expected))
+
+    return reduce(operator.add, map(compared, frames, crops))
 
 
 def _preprocessing_part(read: Callable[[str], bytes]) -> onnx.ModelProto:
