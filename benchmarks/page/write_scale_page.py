@@ -65,8 +65,9 @@ a shard is looked at. If a video could not be used, the exit code is 3, and all 
 vivit check out/rtx4090 --clips path/to/many/videos --checkpoint path/to/checkpoint -o out/drift --report drift.html --ray
 ```
 
-Each engine also runs the eager model, in float32 on the CPUs of its machine; on engines that do not round (those on CPUs), also the graph
-that emulates the rounding, as a check in one process does. All machines need `vivit-export[export,ray]`, and see the checkpoint by the
+Each engine also runs the eager model, in float32 and on its own device: the share of a GPU (`--gpu-share`) must hold both, or the eager
+model runs on the CPUs of that machine. Engines that do not round (those on CPUs) run beside the graph that emulates the rounding, as in
+a check in one process. All machines need `vivit-export[export,ray]`, and see the checkpoint by the
 same name. The report has the figures of a check in one process: the same limits, flips, groups, labels and intervals, over all clips.
 What differs:
 

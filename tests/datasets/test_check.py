@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from bundles import Bundles, need
 
 need("torch", "transformers", "onnx_ir")
 
+import torch  # noqa: E402
 from noted import Noted  # noqa: E402
 from one_process import use_none, use_one_process  # noqa: E402
 from tables import read_table, write_table  # noqa: E402
@@ -26,8 +28,11 @@ from vivit_export.datasets.runs import Summary  # noqa: E402
 from vivit_export.datasets.work import Outcome  # noqa: E402
 from vivit_export.demo import clips_path  # noqa: E402
 from vivit_export.errors import CheckpointError, ClipError, InputError, OutputError, UsageError  # noqa: E402
+from vivit_export.export.checkpoint.load import Checkpoint  # noqa: E402
 from vivit_export.export.recheck import check  # noqa: E402
+from vivit_export.precision import Precision  # noqa: E402
 from vivit_export.progress import Silent  # noqa: E402
+from vivit_export.runtime.drift.per_clip import Outputs  # noqa: E402
 
 pytestmark = pytest.mark.needs_onnxruntime
 
@@ -197,8 +202,6 @@ def test_a_baseline_of_one_process_is_held(run: CheckRun, tmp_path: Path) -> Non
 
 
 def test_a_model_that_drifts_fails_and_names_the_clips(run: CheckRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vivit_export.export.checkpoint.load import Checkpoint
-
     eager = Checkpoint.run_eager
 
     def other(*args: object) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
@@ -208,6 +211,30 @@ def test_a_model_that_drifts_fails_and_names_the_clips(run: CheckRun, monkeypatc
     report, _ = run()
     assert not report.passed and report.view is not None
     assert report.view.clips[0].flip == "clear" and report.view.clips[0].name in report.names
+
+
+def test_the_eager_model_tries_the_engines_device(run: CheckRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU without the memory is found out before the report names it: by a clip of zeros, in each process."""
+    asked: list[str | None] = []
+    ran: list[tuple[str, bool]] = []
+    eager = Checkpoint.run_eager
+
+    def beside(name: str | None) -> torch.device:
+        asked.append(name)
+        return torch.device("cuda:1")
+
+    def full(self: Checkpoint, pixels: npt.NDArray[np.float32], *given: Precision) -> Outputs:
+        ran.append((self.device.type, bool(pixels.any())))
+        monkeypatch.setattr(Checkpoint, "device", torch.device("cpu"))
+        return eager(self, pixels, *given)
+
+    monkeypatch.setattr("vivit_export.export.checkpoint.device.device_beside", beside)
+    monkeypatch.setattr(Checkpoint, "move", lambda _, device: monkeypatch.setattr(Checkpoint, "device", device))
+    monkeypatch.setattr(Checkpoint, "run_eager", full)
+    report, _ = run(device="cpu", num_clips=1)
+    assert asked == ["cpu"] * 2 and report.passed
+    assert ran == [("cuda", False), ("cuda", False), ("cpu", True)]
+    assert report.reference == f"eager fp32, PyTorch {torch.__version__}"
 
 
 def test_what_cannot_be_checked_is_refused(run: CheckRun, bundles: Bundles, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from bundles import Bundles, move_weights_out, need
@@ -25,7 +26,9 @@ from vivit_export.bundle import MODEL, MODEL_DATA, Bundle, read_bundle
 from vivit_export.demo import checkpoint_path, clips_path
 from vivit_export.errors import BundleError, CheckpointError, DriftError, UsageError
 from vivit_export.export import recheck
+from vivit_export.export.checkpoint.load import Checkpoint
 from vivit_export.export.recheck import assert_no_drift, check
+from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.drift.parity import compare_pixels
 from vivit_export.runtime.session.session import Session
 
@@ -154,6 +157,44 @@ def test_against_eager_on_other_clips(bundles: Bundles, options: dict[str, Any])
     fields = {"reference", "clips", "gate", "runs", "parity", "blocks", "taps", "view", "accuracy", "baseline"}
     assert set(report.to_json()) == fields
     json.dumps(report.to_json())
+
+
+@pytest.mark.parametrize("per_block", [False, True])
+def test_the_eager_model_runs_on_the_engines_device(
+    bundles: Bundles, monkeypatch: pytest.MonkeyPatch, per_block: bool
+) -> None:
+    asked: list[str | None] = []
+    moved: list[torch.device] = []
+
+    def beside(name: str | None) -> torch.device:
+        asked.append(name)
+        return torch.device("cuda:1")
+
+    monkeypatch.setattr("vivit_export.export.checkpoint.device.device_beside", beside)
+    monkeypatch.setattr(Checkpoint, "move", lambda _, device: moved.append(device))
+    monkeypatch.setattr(Checkpoint, "framework", "PyTorch on the second GPU")
+    report = check(checked(bundles), against="eager", num_clips=1, device="cpu", per_block=per_block)
+    assert asked == ["cpu"] and moved == [torch.device("cuda:1")]
+    assert report.reference == "eager fp32, PyTorch on the second GPU"
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"per_block": True}, {"checkpoint": "demo", "clips": clips_path(), "views": (1, 3)}]
+)
+def test_the_pixels_of_one_clip_are_in_memory(
+    bundles: Bundles, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
+) -> None:
+    """They take four times the memory of its frames: 19 MB for ViViT-B/16x2."""
+    at_once = []
+    to_pixels = Preprocessor.to_pixels
+
+    def counted(self: Preprocessor, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        at_once.append(len(crops))
+        return to_pixels(self, crops)
+
+    monkeypatch.setattr(Preprocessor, "to_pixels", counted)
+    check(checked(bundles), against="eager", **given)
+    assert set(at_once) == {1}
 
 
 def test_a_local_checkpoint_must_be_named_and_be_the_right_one(checkpoints: Checkpoints, tmp_path: Path) -> None:

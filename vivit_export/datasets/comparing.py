@@ -20,7 +20,7 @@ from vivit_export.datasets.engine import Engine, Probe
 from vivit_export.datasets.inputs import open_clips
 from vivit_export.datasets.work import Batch, Job, Row
 from vivit_export.errors import ClipError
-from vivit_export.export.reference import load_exported_checkpoint
+from vivit_export.export.reference import load_exported_checkpoint, move_beside
 from vivit_export.precision import Precision
 from vivit_export.runtime import Preprocessor, read_clip
 from vivit_export.runtime.clips.video.reading import Reading
@@ -59,9 +59,13 @@ class ComparingEngine(Engine):
         reference = self.job.reference
         assert reference is not None
         loaded = load_exported_checkpoint(self.bundle, reference.checkpoint)
+        move_beside(loaded, self.job.device)
         from vivit_export.export.checkpoint.load import use_cores
 
         use_cores(usable_cores())  # Ray would have one thread compute, while readers wait for it
+        if loaded.device.type != "cpu":  # a GPU without the memory is found out before the report names it
+            clip = loaded.clip
+            loaded.run_eager(np.zeros((1, clip.num_frames, 3, clip.height, clip.width), np.float32))
         return loaded
 
     @cached_property

@@ -1,8 +1,8 @@
 """Check a finished bundle again: on the clips it was exported with, or on any clips against the eager model.
 
-The first needs no torch. The check runs the session that serves, on the engine that it chooses. On a CPU, for
-all but fp32, it also runs a graph that emulates the rounding of its types, because CPU engines do not round
-(`vivit_export.export.graph.emulate`).
+The first needs no torch. The check runs the session that serves, on the engine that it chooses, and the eager model
+on the same device if PyTorch can use it. On a CPU, for all but fp32, it also runs a graph that emulates the rounding
+of its types, because CPU engines do not round (`vivit_export.export.graph.emulate`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vivit_export.choices import Against, CpuPrecision, Decode
 from vivit_export.errors import UsageError, counted, option
 from vivit_export.export.amend import amend, require_same
 from vivit_export.export.clips import clip_names
-from vivit_export.export.reference import Reference, blocks_of, eager_reference, golden_reference
+from vivit_export.export.reference import EagerRun, Reference, blocks_of, eager_reference, golden_reference
 from vivit_export.files import as_path
 from vivit_export.leftovers import remove_scratch
 from vivit_export.progress import Progress, default_progress
@@ -77,7 +77,7 @@ def check(
         bundle: a bundle or its folder.
         clips: video or folder of videos, on which to compare with the eager model.
         engine: see `open_session`, as for ``device`` and ``cpu_precision``.
-        device: see `open_session`.
+        device: see `open_session`; the eager model runs there too, or on the CPU if PyTorch cannot use that GPU.
         cpu_precision: see `open_session`.
         against: ``golden``: results of the eager fp32 model stored in the bundle, which needs no torch;
             ``eager``: that model itself. Default: golden, or eager with ``clips``, ``checkpoint`` or ``per_block``.
@@ -127,9 +127,9 @@ def check(
         if chosen == "golden":
             reference = golden_reference(source, num_clips, limits, known)
         else:
-            reference = eager_reference(
-                source, clips, checkpoint, num_clips, limits, known, views, per_block, reading, readers, progress
-            )
+            place = None if clips is None else Path(clips)
+            asked = EagerRun(place, checkpoint, num_clips, views, per_block, device)
+            reference = eager_reference(source, asked, limits, known, reading, readers, progress)
         if stored is not None:
             require_same_clips(reference.clips, stored, str(baseline))
         runs = [*reference.runs, *_session_runs(source, session, reference, limits, progress)]

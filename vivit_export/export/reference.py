@@ -103,15 +103,32 @@ def _tally(
     return ClipTally(outputs, gate.tie_margin, contract.task, contract.labels, truth)
 
 
+@dataclass(frozen=True)
+class EagerRun:
+    """What the eager model runs on, as the arguments of `vivit_export.export.recheck.check`.
+
+    Attributes:
+        place: a video or a folder of videos; None: the demo's clips.
+        checkpoint: see there.
+        num_clips: see there.
+        views: see there.
+        per_block: see there.
+        device: of the engine, where it runs if PyTorch can use it.
+    """
+
+    place: Path | None
+    checkpoint: str | None
+    num_clips: int | None
+    views: tuple[int, int] | None
+    per_block: bool
+    device: str | None
+
+
 def eager_reference(
     bundle: Bundle,
-    folder: str | Path | None,
-    checkpoint: str | None,
-    num_clips: int | None,
+    asked: EagerRun,
     gate: Gate,
     labels: Path | None,
-    views: tuple[int, int] | None,
-    per_block: bool,
     reading: Reading,
     readers: int | None,
     progress: Progress,
@@ -124,12 +141,13 @@ def eager_reference(
         InputError: see `read_truth`.
     """
     with progress.stage("load the checkpoint"):
-        loaded = load_exported_checkpoint(bundle, checkpoint)
+        loaded = load_exported_checkpoint(bundle, asked.checkpoint)
+        move_beside(loaded, asked.device)
     from vivit_export.export.check import processor_parity, run_eager
 
     with progress.stage("read the clips"):
-        limit = num_check_clips(num_clips, folder, loaded.flops_per_clip)
-        place = None if folder is None else Path(folder)
+        limit = num_check_clips(asked.num_clips, asked.place, loaded.flops_per_clip)
+        place, views = asked.place, asked.views
         if views is None or place is None:
             clips = load_check_clips(bundle.contract, place, limit, progress.note, reading, readers)
         else:
@@ -137,7 +155,7 @@ def eager_reference(
             clips = load_view_clips(contract, place, limit, progress.note, reading, readers)
     base = bundle.precision.base
     taps = of_graph = None
-    if per_block:
+    if asked.per_block:
         from vivit_export.export.block_drift import block_drift
 
         with progress.stage(f"compare each block on {counted(len(clips.names), 'clips')}"):
@@ -155,7 +173,7 @@ def eager_reference(
         runs = (Run(f"eager {base}", 1, False, replace(drift, accuracy_drop=tally.accuracy_drop(rows, low))),)
         tally.add(runs[0], rows, low)
     with progress.stage("compare with the image processor"):
-        parity = processor_parity(bundle.contract, None if folder is None else Path(folder), limit)
+        parity = processor_parity(bundle.contract, place, limit)
     name = f"eager fp32, {loaded.framework}"
     return Reference(name, clips.checked, clips.frames, outputs, tally, runs, (parity,), taps, of_graph)
 
@@ -164,6 +182,13 @@ def blocks_of(taps: TapReport) -> tuple[BlockDrift, ...]:
     """Return what the taps say about the residual stream after each block."""
     ends = [tap.total for tap in taps.taps if tap.name.endswith(" MLP")]
     return tuple(BlockDrift(f"layers.{i}", end.error, end.max_abs) for i, end in enumerate(ends))
+
+
+def move_beside(checkpoint: Checkpoint, device: str | None) -> None:
+    """Move the eager model to the device of an engine, if PyTorch can use that too."""
+    from vivit_export.export.checkpoint.device import device_beside
+
+    checkpoint.move(device_beside(device))
 
 
 def load_exported_checkpoint(bundle: Bundle, checkpoint: str | None) -> Checkpoint:

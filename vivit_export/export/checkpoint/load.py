@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from vivit_export.export.checkpoint.config import (
     read_config,
     require_stored,
 )
+from vivit_export.export.checkpoint.device import use_full_float32
 from vivit_export.export.checkpoint.files import locate, weight_files
 from vivit_export.export.checkpoint.weights import (
     mismatch,
@@ -46,6 +47,8 @@ from vivit_export.precision import Precision
 from vivit_export.records import JsonObject
 from vivit_export.runtime.clips.pixels.processor_config import doubt_about, read_preprocess
 
+T = TypeVar("T")
+
 OLDEST_TRANSFORMERS = (5, 9)
 """First version whose modules have the names and forms that the graph's rewrites and the quantization look for."""
 
@@ -59,7 +62,7 @@ class Checkpoint:
         revision: hub commit, or None for a local folder.
         adapter: how networks of its family are run and traced.
         network: such as ``VivitForVideoClassification``, or ``VivitModel`` without its pooler where the
-            checkpoint has no head; float32, in eval mode, on the CPU.
+            checkpoint has no head; float32, in eval mode, on the CPU until it is moved.
         config: the network's configuration as JSON.
         clip: geometry of its input.
         preprocess: pixel pipeline.
@@ -98,8 +101,20 @@ class Checkpoint:
 
     @property
     def framework(self) -> str:
-        """The framework that runs the network, for reports."""
-        return f"PyTorch {torch.__version__}"
+        """The framework that runs the network, and the GPU if it is on one, for reports."""
+        on = f" on {torch.cuda.get_device_name(self.device)}" if self.device.type == "cuda" else ""
+        return f"PyTorch {torch.__version__}{on}"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        found: torch.device = next(self.network.parameters()).device
+        return found
+
+    def move(self, device: torch.device) -> None:
+        """Run the network on a device from now on, in full float32; a network on a GPU is not for exporting."""
+        use_full_float32()
+        self.network.to(device)
 
     @property
     def anatomy(self) -> Anatomy:
@@ -145,23 +160,38 @@ class Checkpoint:
         return {"logits": head(embedding), "embedding": embedding}
 
     def run_eager(
-        self, pixels: npt.NDArray[np.float32], precision: Precision = Precision.FP32
+        self, pixels: Iterable[npt.NDArray[np.float32]], precision: Precision = Precision.FP32
     ) -> dict[str, npt.NDArray[np.float32]]:
         """Run the eager network clip by clip: the reference of every drift figure.
 
+        A network on a GPU without the memory for it moves to the CPU; see `where_it_fits`.
+
         Args:
-            pixels: float32 (N, T, 3, H, W).
+            pixels: of each clip, float32 (T, 3, H, W); gone through again if the network moves.
             precision: ``fp32``, ``fp16`` or ``bf16``; weights and activations are of that type.
 
         Returns:
             float32 arrays by output name, each with N rows.
         """
-        rows: list[dict[str, npt.NDArray[np.float32]]] = []
-        with in_dtype(self.network, torch_dtype(precision)), torch.inference_mode():
-            for clip in pixels:
-                batch = torch.from_numpy(np.ascontiguousarray(clip[None])).to(torch_dtype(precision))
-                rows.append({name: out.float().numpy() for name, out in self.outputs(batch).items()})
+
+        def run() -> list[dict[str, npt.NDArray[np.float32]]]:
+            with in_dtype(self.network, torch_dtype(precision)), torch.inference_mode():
+                batches = (torch.from_numpy(np.ascontiguousarray(clip[None])) for clip in pixels)
+                results = (self.outputs(batch.to(self.device).to(torch_dtype(precision))) for batch in batches)
+                return [{name: out.float().cpu().numpy() for name, out in each.items()} for each in results]
+
+        rows = self.where_it_fits(run)
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+    def where_it_fits(self, run: Callable[[], T]) -> T:
+        """Run the network; where the memory of its GPU does not hold that, move it to the CPU and run it there."""
+        try:
+            return run()
+        except torch.OutOfMemoryError:
+            if self.device.type == "cpu":
+                raise
+        self.move(torch.device("cpu"))  # not while the exception holds tensors
+        return run()
 
 
 def use_cores(count: int) -> None:

@@ -30,14 +30,20 @@ def run_tapped(
         each block, and the final norm, each (sequences, tokens, hidden); with a head, logits (1, num_labels). Then the
         outputs by name, as `Checkpoint.run_eager` has them.
     """
+    return checkpoint.where_it_fits(lambda: _run_tapped(checkpoint, pixels, torch_dtype(precision)))
+
+
+def _run_tapped(
+    checkpoint: Checkpoint, pixels: Float32, dtype: torch.dtype
+) -> tuple[list[Float32], dict[str, Float32]]:
     modules, base = dict(checkpoint.network.named_modules()), checkpoint.adapter.family.base
     found: list[Float32] = []
 
     def keep_input(_module: Any, inputs: Any) -> None:
-        found.append(inputs[0].float().numpy())
+        found.append(inputs[0].float().cpu().numpy())
 
     def keep_output(_module: Any, _inputs: Any, output: Any) -> None:
-        found.append(output.float().numpy())
+        found.append(output.float().cpu().numpy())
 
     hooks = []
     for tap in checkpoint.taps:
@@ -45,11 +51,10 @@ def run_tapped(
         hooks.append(
             norm.register_forward_hook(keep_output) if tap.norm_output else norm.register_forward_pre_hook(keep_input)
         )
-    dtype = torch_dtype(precision)
     try:
         with in_dtype(checkpoint.network, dtype), torch.inference_mode():
-            batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(dtype)
-            outputs = {name: out.float().numpy() for name, out in checkpoint.outputs(batch).items()}
+            batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(checkpoint.device).to(dtype)
+            outputs = {name: out.float().cpu().numpy() for name, out in checkpoint.outputs(batch).items()}
     finally:
         for hook in hooks:
             hook.remove()

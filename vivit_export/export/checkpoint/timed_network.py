@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vivit_export.errors import EnvironmentFault
+from vivit_export.export.checkpoint.device import named_device, use_full_float32
 from vivit_export.export.checkpoint.load import Checkpoint, torch_dtype
 from vivit_export.precision import Precision
 
@@ -36,11 +36,9 @@ class TimedNetwork:
     def __init__(
         self, checkpoint: Checkpoint, attention: str, precision: Precision, *, compiled: bool, device: str | None = None
     ) -> None:
-        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._device = named_device(device)
         self.on_gpu = self._device.type == "cuda"
-        if self.on_gpu and not torch.cuda.is_available():
-            raise EnvironmentFault(f"PyTorch {torch.__version__} cannot use {device} here; check nvidia-smi")
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
+        use_full_float32()
         checkpoint.adapter.attend(checkpoint.network, attention)
         self._dtype = torch_dtype(precision)
         checkpoint.network.to(self._device, self._dtype)
