@@ -51,6 +51,8 @@ MOST_PLAN_LAYERS = 20_000
 """Layers of a plan, which has a few per node of the graph."""
 MOST_GOLDEN_CLIPS = 4096
 """Clips in a bundle."""
+MOST_GOLDEN_BYTES = 1 << 30
+"""Bytes of the frames of these clips that an export writes, beyond one clip: 223 clips of ViViT-B/16x2."""
 MOST_SIGNATURE_BYTES = 4 << 20
 """Bytes of a signature, and of a file with keys or certificates."""
 MOST_CERTIFICATES = 8

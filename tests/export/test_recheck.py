@@ -18,6 +18,7 @@ import torch
 from bundles import Bundles, move_weights_out, need
 from checkpoints import Checkpoints
 from damage import damage, rehash
+from noted import Noted
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_file_as_tensors
 
@@ -28,6 +29,7 @@ from vivit_export.errors import BundleError, CheckpointError, DriftError, UsageE
 from vivit_export.export import recheck
 from vivit_export.export.checkpoint.load import Checkpoint
 from vivit_export.export.recheck import assert_no_drift, check
+from vivit_export.report.html import golden_pictures
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.drift.parity import compare_pixels
 from vivit_export.runtime.session.session import Session
@@ -195,6 +197,35 @@ def test_the_pixels_of_one_clip_are_in_memory(
     monkeypatch.setattr(Preprocessor, "to_pixels", counted)
     check(checked(bundles), against="eager", **given)
     assert set(at_once) == {1}
+
+
+def test_a_bundle_keeps_some_of_many_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, size = tmp_path / "clips", 8 * 64 * 64 * 3
+    folder.mkdir()
+    for number, path in enumerate(sorted(clips_path().glob("*.mp4"))[:7]):
+        shutil.copy(path, folder / f"{number}.mp4")
+    monkeypatch.setattr("vivit_export.bundle.golden.MOST_GOLDEN_BYTES", 3 * size + 1)
+    progress = Noted()
+    bundle = ve.export_model(
+        "demo", tmp_path / "out", precision="fp16", targets=("onnx",), clips=folder, progress=progress
+    )
+    assert "golden.safetensors keeps 3 of the 7 clips, spaced evenly (0 MiB)" in progress.notes
+    exported = bundle.manifest.checks
+    assert exported is not None and len(exported.names) == 7
+    labels = tmp_path / "labels.csv"
+    labels.write_text("".join(f"{name},0\n" for name in exported.names))
+    report = check(bundle, labels=labels)
+    assert report.passed and report.names == ("0.mp4", "2.mp4", "4.mp4")
+    assert report.clips.videos == tuple(exported.clips.videos[row] for row in (0, 2, 4))
+    assert check(bundle, num_clips=2).names == ("0.mp4", "2.mp4")
+    eager = check(bundle, folder, checkpoint="demo")
+    stored = load_file(bundle.path / "golden.safetensors")["logits"]
+    assert report.view is not None and eager.view is not None
+    margins = dict(zip(eager.names, eager.view.margins, strict=True))
+    of_names = [margins[name] for name in report.names]
+    assert report.view.margins == pytest.approx(of_names, rel=0.01) and len(stored) == 3  # of the range of fewer logits
+    pictures = golden_pictures(bundle.path, bundle.manifest.content)
+    assert list(pictures) == [0, 2, 4] == list(golden_pictures(bundle.path, bundle.manifest.content, report))
 
 
 def test_a_local_checkpoint_must_be_named_and_be_the_right_one(checkpoints: Checkpoints, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def opened(address: str) -> Image.Image:
 def test_a_picture_has_four_frames_of_its_clip_side_by_side(tmp_path: Path) -> None:
     path = tmp_path / "golden.safetensors"
     save_golden(path, 3)
-    found = films(path, CONTRACT, {0, 2, 7})
+    found = films(path, CONTRACT, 3, {0, 2, 7})
     assert list(found) == [0, 2]
     picture, frames = opened(found[2]), load_file(path)["frames"][2]
     assert picture.size == (4 * 72, 54)  # frames of 64x48
@@ -34,6 +34,13 @@ def test_a_picture_has_four_frames_of_its_clip_side_by_side(tmp_path: Path) -> N
         assert np.abs(shown - expected).mean() < 6  # of 255: JPEG
 
 
+def test_a_file_with_some_of_the_clips_has_pictures_of_these(tmp_path: Path) -> None:
+    path = tmp_path / "golden.safetensors"
+    save_golden(path, 3)
+    some, every = films(path, CONTRACT, 10, range(10)), films(path, CONTRACT, 3, range(3))
+    assert list(some) == [0, 3, 6] and list(some.values()) == list(every.values())
+
+
 def test_only_the_frames_that_are_shown_are_read(tmp_path: Path) -> None:
     path = tmp_path / "golden.safetensors"
     with path.open("wb") as file:  # 4,000 clips, of which the disk holds nothing
@@ -41,7 +48,7 @@ def test_only_the_frames_that_are_shown_are_read(tmp_path: Path) -> None:
         header = f'{{"frames":{{"dtype":"U8","shape":{shape},"data_offsets":[0,{int(np.prod(shape))}]}}}}'.encode()
         file.write(len(header).to_bytes(8, "little") + header)
         file.truncate(8 + len(header) + int(np.prod(shape)))
-    assert list(films(path, CONTRACT, {3999})) == [3999]
+    assert list(films(path, CONTRACT, 4000, {3999})) == [3999]
 
 
 @pytest.mark.parametrize("name", ["missing", "text", "floats", "another size"])
@@ -53,4 +60,4 @@ def test_nothing_from_another_file(tmp_path: Path, name: str) -> None:
         save_file({"frames": np.zeros((2, 8, 48, 64, 3), np.float32)}, path)
     elif name == "another size":
         save_file({"frames": np.zeros((2, 8, 48, 63, 3), np.uint8)}, path)
-    assert films(path, CONTRACT, {0, 1}) == {}
+    assert films(path, CONTRACT, 2, {0, 1}) == {}

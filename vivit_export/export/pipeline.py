@@ -7,15 +7,18 @@ sibling of the target and renamed at the very end, so a failure at any stage lea
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors.numpy import save
+import numpy.typing as npt
+from safetensors.numpy import save_file
 
 from vivit_export import __version__, bundle
 from vivit_export.bundle import Bundle
 from vivit_export.bundle.checks import DriftReport, Gate, measured_metrics
+from vivit_export.bundle.golden import golden_rows, num_golden
 from vivit_export.bundle.manifest import Content, ModelRecord, Producer
 from vivit_export.bundle.sbom import Package, write_sbom
 from vivit_export.choices import AUTO
@@ -61,6 +64,7 @@ from vivit_export.report.html import golden_pictures
 from vivit_export.runtime.drift.clip_view import ClipTally
 from vivit_export.runtime.drift.metrics import parse_gate
 from vivit_export.runtime.drift.parity import graph_parity
+from vivit_export.runtime.drift.per_clip import Outputs
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -301,7 +305,7 @@ def _check(
     reference = run_eager(checkpoint, contract, clips, Precision.FP32, progress)
     base = options.precision.base
     low = run_eager(checkpoint, contract, clips, base, progress) if base.rounds else None
-    (work / bundle.GOLDEN).write_bytes(save({"frames": clips.frames, **reference}))
+    _write_golden(work, clips, reference, progress)
     tally = ClipTally(reference, gate.tie_margin, contract.task, contract.labels)
     with progress.stage("check the graph against eager"):
         runs = run_checks(
@@ -324,6 +328,18 @@ def _check(
         parity = (processor_parity(contract, options.clips, limit), *([in_graph] if in_graph else []))
     name = f"eager fp32, {checkpoint.framework}"
     return DriftReport(name, clips.checked, gate, tuple(runs), parity, view=tally.view(clips.checked, runs))
+
+
+def _write_golden(work: Path, clips: CheckClips, reference: Outputs, progress: Progress) -> None:
+    count = len(clips.frames)
+    kept = num_golden(count, clips.frames[0].nbytes)
+    arrays: Mapping[str, npt.NDArray[Any]] = {"frames": clips.frames, **reference}
+    if kept < count:
+        rows = golden_rows(count, kept)
+        arrays = {name: array[rows] for name, array in arrays.items()}
+        size = arrays["frames"].nbytes / (1 << 20)
+        progress.note(f"{bundle.GOLDEN} keeps {kept} of the {count} clips, spaced evenly ({size:.0f} MiB)")
+    save_file(dict(arrays), work / bundle.GOLDEN)
 
 
 def _provenance(checkpoint: Checkpoint) -> ModelRecord:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from vivit_export.bundle import Bundle
 from vivit_export.bundle.checks import BlockDrift, CheckedClips, Gate, Parity, Run
+from vivit_export.bundle.golden import golden_rows
 from vivit_export.bundle.taps import TapReport
 from vivit_export.errors import CheckpointError, UsageError, counted, option
 from vivit_export.export.checkpoint.files import hash_weights
@@ -73,7 +74,7 @@ def golden_reference(bundle: Bundle, num_clips: int | None, gate: Gate, labels: 
     outputs = {name: array[:num_clips] for name, array in stored.items()}
     checks = bundle.manifest.checks
     stored_clips = checks.clips if checks else CheckedClips("", ())
-    clips = _of_golden(stored_clips, min(len(frames), num_clips or len(frames)))
+    clips = _of_golden(stored_clips, golden_rows(len(stored_clips.names), len(frames))[:num_clips])
     return Reference(
         name=f"{checks.reference} (golden)" if checks else "golden",
         clips=clips,
@@ -83,10 +84,10 @@ def golden_reference(bundle: Bundle, num_clips: int | None, gate: Gate, labels: 
     )
 
 
-def _of_golden(clips: CheckedClips, count: int) -> CheckedClips:
-    """Return the first clips; those that a manifest does not name are numbered."""
-    names = (*clips.names[:count], *(f"clip {i}" for i in range(len(clips.names), count)))
-    return CheckedClips(clips.source, names, clips.videos[:count] if len(clips.videos) >= count else ())
+def _of_golden(clips: CheckedClips, rows: Sequence[int]) -> CheckedClips:
+    """Return some clips of a check; those that a manifest does not name are numbered."""
+    names = tuple(clips.names[row] if row < len(clips.names) else f"clip {row}" for row in rows)
+    return CheckedClips(clips.source, names, tuple(clips.videos[row] for row in rows) if clips.videos else ())
 
 
 def _tally(

@@ -13,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
+from vivit_export.bundle.golden import golden_rows
 from vivit_export.bundle.tensors import TensorHeader, read_headers
 from vivit_export.contract import Contract
 from vivit_export.errors import BundleError
@@ -25,13 +26,14 @@ SIDE = 72
 _QUALITY = 72
 
 
-def films(path: Path, contract: Contract, rows: Collection[int]) -> dict[int, str]:
-    """Return a picture of some golden clips, by row.
+def films(path: Path, contract: Contract, num_clips: int, rows: Collection[int]) -> dict[int, str]:
+    """Return a picture of some clips of a check, by row.
 
     Args:
         path: ``golden.safetensors``; only the frames that are shown are read.
         contract: whose clips it must hold.
-        rows: which clips; those that it does not have are left out.
+        num_clips: of the check.
+        rows: which of them; those that the file does not have are left out.
 
     Returns:
         JPEG as ``data:`` addresses. Nothing, if the file is missing or holds something else.
@@ -44,8 +46,9 @@ def films(path: Path, contract: Contract, rows: Collection[int]) -> dict[int, st
                 return {}
             begin = file.seek(0, SEEK_END) - max(tensor.data_offsets[1] for tensor in told.values())
             begin += clips.data_offsets[0]
-            known = [row for row in sorted(rows) if 0 <= row < clips.shape[0]]
-            return {row: _film(file, begin + row * prod(clips.shape[1:]), clips.shape[1:]) for row in known}
+            kept, shape = golden_rows(num_clips, clips.shape[0]), clips.shape[1:]
+            places = {row: place for place, row in enumerate(kept) if row in rows}
+            return {row: _film(file, begin + place * prod(shape), shape) for row, place in places.items()}
     except (OSError, BundleError):
         return {}
 

@@ -57,12 +57,17 @@ def golden_pictures(folder: Path, content: Content, check: DriftReport | None = 
     Args:
         folder: where they are.
         content: what the bundle says about itself.
-        check: a later check; pictures are of its clips only if these are the golden clips. None: that of the export.
+        check: a later check, whose clips have pictures only if they are clips of the export's. None: the export's.
+
+    Returns:
+        Pictures by row of the check at export.
     """
-    stored = content.checks
-    if check is not None and (stored is None or not is_on_golden(check, stored)):
+    stored, shown = content.checks, check or content.checks
+    if stored is None or shown is None or not is_on_golden(shown, stored):
         return {}
-    return films(folder / GOLDEN, content.contract, pictured_rows(check or stored))
+    rows = {name: row for row, name in enumerate(stored.names)}
+    wanted = [rows[shown.names[row]] for row in pictured_rows(shown)]
+    return films(folder / GOLDEN, content.contract, len(rows), wanted)
 
 
 def render_html(
