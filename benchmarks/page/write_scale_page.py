@@ -29,12 +29,13 @@ _USE = """# Any number of videos
 vivit predict out/rtx4090 path/to/many/videos --ray -o out/rows
 ```
 
-The videos may be folders, lists of paths (`.txt`, `.csv`, `.tsv`, or `.parquet` with a column `path` or `video`; relative to the
-list) and webdataset shards (`.tar`). Put `--ray` after the videos. It starts Ray on this machine, and stops it at the end.
-`vivit check … --ray` measures drift on as many, and `vivit calibrate … --ray` runs the graph of a calibration on Ray: see below.
-`--ray HOST:PORT`, or the environment variable `RAY_ADDRESS`, takes a cluster: give the command on one of its machines, and let all
-see the bundle and the videos by the same names. Only the machine of the command needs the folder of results. All machines need one
-version of Python, Ray and this package. Nothing is reported to Ray's makers.
+Give folders, lists of paths (`.txt`, `.csv`, `.tsv`, or `.parquet` with a column `path` or `video`; relative to the list) or
+webdataset shards (`.tar`), and put `--ray` after them. It starts Ray on this machine, and stops it at the end.
+`vivit check … --ray` measures drift on as many videos, and `vivit calibrate … --ray` runs the graph of a calibration on Ray: see below.
+
+`--ray HOST:PORT`, or the environment variable `RAY_ADDRESS`, uses a cluster. Run the command on one of its machines. All machines must
+see the bundle and the videos under the same names, and have the same versions of Python, Ray and this package. Only the machine that
+runs the command needs the folder of results. Ray's usage reports are turned off.
 
 ## What runs where
 
@@ -52,12 +53,13 @@ version of Python, Ray and this package. Nothing is reported to Ray's makers.
 | `faults/part-000000.parquet` | videos that could not be used: `clip`, `video`, `sentence`, and the exit `code` of a single process |
 | `run.json` | what was run, on which engine, and how much of it is done |
 
-A video of a shard is named `SHARD::MEMBER`. The inputs are split into numbered partitions of at most 512 videos; each shard is one. A
+A video in a shard is named `SHARD::MEMBER`. The inputs are split into numbered partitions of at most 512 videos; each shard is one. A
 partition is done when its table of rows exists: it is written beside its place, then renamed. After a kill, Ctrl-C (exit code 130) or a
-full disk, the same command does the other partitions only; if none is left, it starts no Ray. A process or a machine of
-the cluster that ends is replaced meanwhile.
-Another bundle, other names or other options are refused in that folder. A video that changed under its name is not noticed; the size of
-a shard is looked at. If a video could not be used, the exit code is 3, and all others are predicted.
+full disk, the same command does only the other partitions; if none is left, it does not start Ray. If a process or a machine of the
+cluster ends, another takes over its work.
+
+That folder takes no other bundle, names or options. A video that changed under the same name is not noticed; a shard that changed its
+size is. If a video could not be used, the exit code is 3, and all others are predicted.
 
 ## Drift
 
@@ -67,8 +69,8 @@ vivit check out/rtx4090 --clips path/to/many/videos --checkpoint path/to/checkpo
 
 Each engine also runs the eager model, in float32 and on its own device: the share of a GPU (`--gpu-share`) must hold both, or the eager
 model runs on the CPUs of that machine. Engines that do not round (those on CPUs) run beside the graph that emulates the rounding, as in
-a check in one process. All machines need `vivit-export[export,ray]`, and see the checkpoint by the
-same name. The report has the figures of a check in one process: the same limits, flips, groups, labels and intervals, over all clips.
+a check in one process. All machines need `vivit-export[export,ray]`, and must see the checkpoint under the same name. The report has
+the figures of a check in one process: the same limits, flips, groups, labels and intervals, over all clips.
 What differs:
 
 - The tables of rows have `reference_logits`, `logits` and, with the emulation, `emulated_logits` (embeddings likewise), and what the
