@@ -26,8 +26,8 @@ TERMS = {
     ),
     "gate": "The limits that drift must meet. Exceeding one fails the command with exit code 5.",
     "golden clips": (
-        "The clips of the check at export, or some of many, stored in the bundle with their eager float32 results. They "
-        "let you measure drift without torch."
+        "The clips of the check at export, or some of many, stored in the bundle with their eager float32 results. "
+        "They let you measure drift without torch."
     ),
     "KL divergence": (
         "How far the probabilities of a clip are from those of the reference, in nats: 0 if they are equal. A "
