@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 from videos import make_video, with_frames
 
+from vivit_export.bundle.checks import Parity
 from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
 from vivit_export.demo import clips_path
 from vivit_export.errors import ClipError
+from vivit_export.export import check
 from vivit_export.export.clips import load_check_clips, num_bundled_clips, read_check_clips
 from vivit_export.runtime import Preprocessor, read_clip
 
@@ -101,3 +105,25 @@ def test_what_is_ignored_in_the_users_folder_is_told_and_in_ours_not(tmp_path: P
     (tmp_path / "b.heic").touch()
     load_check_clips(CONTRACT, tmp_path, None, notes.append)
     assert notes == [f"ignored in {tmp_path}: 1 file without the suffix of a video (b.heic)"]
+
+
+def test_the_processor_sees_32_clips_of_as_many_sizes_as_possible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = [(64, 48)] * 30 + [(48, 64)] * 3 + [(80, 60)]
+    for number, size in enumerate(sizes):
+        make_video(tmp_path / f"{number:02}.mp4", 8, size=size)
+    seen: list[tuple[int, int]] = []
+
+    def compared(_: Contract, clips: Iterable[npt.NDArray[np.uint8]]) -> Parity:
+        seen.extend((clip.shape[2], clip.shape[1]) for clip in clips)
+        return Parity("ours", "theirs", 1, 0, 0.0)
+
+    monkeypatch.setattr(check, "compare_processor", compared)
+    for limit, expected in ((None, [*sizes[:28], *sizes[30:]]), (31, sizes[:31]), (1, sizes[:1])):
+        seen.clear()
+        check.processor_parity(CONTRACT, tmp_path, load_check_clips(CONTRACT, tmp_path, limit).checked)
+        assert seen == expected
+    seen.clear()
+    check.processor_parity(CONTRACT, None, load_check_clips(CONTRACT, None, 3).checked)
+    assert len(seen) == 3

@@ -11,8 +11,10 @@ Three kinds of runs, each compared with eager fp32:
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import closing
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from vivit_export.bundle import MODEL
-from vivit_export.bundle.checks import Gate, Parity, Run
+from vivit_export.bundle.checks import CheckedClips, Gate, Parity, Run
 from vivit_export.contract import Contract
 from vivit_export.errors import counted
 from vivit_export.export.clips import CheckClips, read_check_clips
@@ -40,6 +42,7 @@ from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 if TYPE_CHECKING:
     from vivit_export.export.checkpoint.load import Checkpoint
 
+_MOST_COMPARED = 32
 _SCORES_BYTES = 512 << 20
 """The check on the CPU skips, and reports, batches whose attention scores exceed this."""
 
@@ -110,17 +113,28 @@ def run_checks(
     return runs
 
 
-def processor_parity(contract: Contract, folder: Path | None, limit: int | None) -> Parity:
-    """Compare transformers' image processor with the runtime, on the clips of a check as read from the videos.
+def processor_parity(contract: Contract, folder: Path | None, checked: CheckedClips) -> Parity:
+    """Compare transformers' image processor with the runtime, on clips of a check as read from the videos.
+
+    Of many clips, 32 are compared, with frames of as many sizes as possible: the processor takes longer than a GPU.
 
     Args:
         contract: says how clips are drawn and preprocessed.
         folder: as for `load_check_clips`.
-        limit: as for `load_check_clips`.
+        checked: the clips that were read from it.
     """
-    _, clips = read_check_clips(contract, folder, limit)
+    _, clips = read_check_clips(contract, folder, len(checked.names), only=_of_every_size(checked))
     with closing(clips):
         return compare_processor(contract, clips)
+
+
+def _of_every_size(checked: CheckedClips) -> list[int]:
+    """Return which clips to compare: the first of each frame size first, then others."""
+    of_size: dict[tuple[int, int] | None, list[int]] = defaultdict(list)
+    for row, video in zip_longest(range(len(checked.names)), checked.videos):
+        of_size[None if video is None else (video.width, video.height)].append(row)
+    turns = zip_longest(*of_size.values())
+    return [row for turn in turns for row in turn if row is not None][:_MOST_COMPARED]
 
 
 def compare_processor(contract: Contract, clips: Iterable[npt.NDArray[np.uint8]]) -> Parity:

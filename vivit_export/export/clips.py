@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -158,13 +158,25 @@ def read_check_clips(
     note: Callable[[str], None] | None = None,
     reading: Reading = AS_NEEDED,
     readers: int | None = None,
+    only: Collection[int] | None = None,
 ) -> tuple[list[str], Generator[npt.NDArray[np.uint8], None, None]]:
     """Return the names of the clips, and a generator of their sampled frames; see `load_check_clips`.
 
     Frames are uint8 (T, h, w, 3), of the video's own size or, if the graph takes whole frames, the size of its input.
+
+    Args:
+        contract: see there, as for the others.
+        folder: see there.
+        limit: see there.
+        note: see there.
+        reading: see there.
+        readers: see there.
+        only: which of these clips to read; None: all.
     """
     root = demo.clips_path() if folder is None else folder
     paths = find_clips(root, None if folder is None else note)[:limit]
+    if only is not None:
+        paths = [path for row, path in enumerate(paths) if row in only]
     at_once = num_readers(readers, len(paths))
     read = partial(_read, contract=contract, bundled=folder is None, reading=share_cores(reading, at_once))
     return [_name(path, root) for path in paths], read_in_order(read, paths, at_once)

@@ -325,7 +325,7 @@ def _check(
         in_graph = graph_parity(
             lambda name: (work / name).read_bytes(), contract, graph.facts, clips.frames, clips.crops
         )
-        parity = (processor_parity(contract, options.clips, limit), *([in_graph] if in_graph else []))
+        parity = (processor_parity(contract, options.clips, clips.checked), *([in_graph] if in_graph else []))
     name = f"eager fp32, {checkpoint.framework}"
     return DriftReport(name, clips.checked, gate, tuple(runs), parity, view=tally.view(clips.checked, runs))
 

@@ -174,7 +174,7 @@ def eager_reference(
         runs = (Run(f"eager {base}", 1, False, replace(drift, accuracy_drop=tally.accuracy_drop(rows, low))),)
         tally.add(runs[0], rows, low)
     with progress.stage("compare with the image processor"):
-        parity = processor_parity(bundle.contract, place, limit)
+        parity = processor_parity(bundle.contract, place, clips.checked)
     name = f"eager fp32, {loaded.framework}"
     return Reference(name, clips.checked, clips.frames, outputs, tally, runs, (parity,), taps, of_graph)
 
