@@ -30,6 +30,7 @@ from vivit_export.export.checkpoint.config import (
 )
 from vivit_export.export.checkpoint.device import use_full_float32
 from vivit_export.export.checkpoint.files import locate, weight_files
+from vivit_export.export.checkpoint.low_precision import in_dtype, torch_dtype
 from vivit_export.export.checkpoint.weights import (
     mismatch,
     one_line,
@@ -356,25 +357,3 @@ def _quiet() -> Iterator[None]:
         transformers.logging.set_verbosity(level)
         if bars:
             transformers.logging.enable_progress_bar()
-
-
-@contextmanager
-def in_dtype(network: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """Convert the parameters to ``dtype`` for a while; the float32 originals come back untouched."""
-    if dtype == torch.float32:
-        yield
-        return
-    originals = {name: p.data for name, p in network.named_parameters()}
-    try:
-        for p in network.parameters():
-            p.data = p.data.to(dtype)
-        yield
-    finally:
-        for name, p in network.named_parameters():
-            p.data = originals[name]
-
-
-def torch_dtype(precision: Precision) -> torch.dtype:
-    """Return the type that PyTorch computes in; for a quantized precision, its base."""
-    found: torch.dtype = getattr(torch, str(precision.base.dtype.numpy()))
-    return found

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vivit_export.export.checkpoint.load import Checkpoint, in_dtype, torch_dtype
+from vivit_export.export.checkpoint.load import Checkpoint
+from vivit_export.export.checkpoint.low_precision import in_dtype, torch_dtype
 from vivit_export.families.family import tapped_outputs
 from vivit_export.precision import Precision
 

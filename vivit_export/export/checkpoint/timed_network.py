@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 
 from vivit_export.export.checkpoint.device import named_device, use_full_float32
-from vivit_export.export.checkpoint.load import Checkpoint, torch_dtype
+from vivit_export.export.checkpoint.load import Checkpoint
+from vivit_export.export.checkpoint.low_precision import torch_dtype
 from vivit_export.precision import Precision
 
 Pixels = npt.NDArray[np.float32]
