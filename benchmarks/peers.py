@@ -63,7 +63,7 @@ def main(checkpoint: Path, rounds: int, batches: str, peer_python: Path | None, 
         save_file({"frames": motion_clips(loaded, range(CALIBRATION_CLIPS))}, work / CLIPS)
         results["artifacts"], commands, ours = make_contenders(checkpoint, work, peer_python)
         clips = load_check_clips(ours.contract, None, NUM_CLIPS)
-        reference = loaded.run_eager(clips.pixels)["logits"]
+        reference = loaded.run_eager(clips.each)["logits"]
         results["max_logit_difference"] = {
             name: difference(clips, reference, arguments) for name, arguments in commands.items()
         }
@@ -125,7 +125,7 @@ def _size(folder: Path) -> int:
 def difference(clips: CheckClips, reference: npt.NDArray[np.float32], arguments: list[str]) -> float:
     """Largest logit difference of a peer to eager fp32, computed in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        np.save(Path(folder, "pixels.npy"), clips.pixels)
+        np.save(Path(folder, "pixels.npy"), np.stack(list(clips.each)))
         np.save(Path(folder, "crops.npy"), clips.crops)
         command = [sys.executable, str(HERE / "peer_worker.py"), "logits", folder, *arguments]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -137,7 +137,7 @@ def our_differences(
 ) -> dict[str, float]:
     """The same for our sessions, and for eager bf16."""
     found = {
-        "pytorch sdpa-bf16": float(np.abs(loaded.run_eager(clips.pixels, Precision.BF16)["logits"] - reference).max())
+        "pytorch sdpa-bf16": float(np.abs(loaded.run_eager(clips.each, Precision.BF16)["logits"] - reference).max())
     }
     for engine in ("onnxruntime-cpu", "openvino"):
         with ve.open_session(bundle, prefer=engine) as session:

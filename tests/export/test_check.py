@@ -71,14 +71,14 @@ class Setup:
         if self.precision.rounds:
             lower_precision(self.model, self.precision)
         save_graph(self.model, self.folder)
-        low = None if not self.precision.rounds else self.checkpoint.run_eager(clips.pixels, self.precision)
+        low = None if not self.precision.rounds else self.checkpoint.run_eager(clips.each, self.precision)
         runs = run_checks(
             self.folder,
             self.model,
             precision=self.precision,
             contract=self.contract,
             clips=clips,
-            reference=self.checkpoint.run_eager(clips.pixels),
+            reference=self.checkpoint.run_eager(clips.each),
             eager_low=low,
             gate=limits,
             batches=batches,
@@ -137,7 +137,7 @@ def test_nothing_but_the_graph_is_left_in_the_folder(setup: Any, tmp_path: Path,
 def test_drift_is_that_of_the_file_and_not_of_the_graph_in_memory(setup: Any, tmp_path: Path) -> None:
     case = setup(Precision.FP32)
     clips = case.clips(2)
-    reference = case.checkpoint.run_eager(clips.pixels)
+    reference = case.checkpoint.run_eager(clips.each)
     save_graph(damaged(case.model, "classifier.weight", scale=2), tmp_path)
     (run,) = run_checks(
         tmp_path,
@@ -308,7 +308,7 @@ def test_each_batch_size_is_run_full(
     assert [r.batch for r in checks.runs] == list(calls)
     assert [r.drift.num_clips for r in checks.runs if r.drift] == [sum(sizes) for sizes in calls.values()]
     # Too few clips are repeated in order.
-    clips = case.clips(num_clips).pixels
+    clips = list(case.clips(num_clips).each)
     np.testing.assert_array_equal(seen[-1][0], clips[sum(calls[max(calls)][:-1]) % num_clips])
     checks.require()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+from small_disk import MountDisk
 from videos import make_video, with_frames
 
 from vivit_export.bundle.checks import Parity
 from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
 from vivit_export.demo import clips_path
-from vivit_export.errors import ClipError
-from vivit_export.export import check
+from vivit_export.errors import ClipError, OutputError
+from vivit_export.export import check, clips
 from vivit_export.export.clips import load_check_clips, num_bundled_clips, read_check_clips
 from vivit_export.runtime import Preprocessor, read_clip
 
@@ -38,9 +40,10 @@ def test_without_a_folder_the_demos_clips_are_read() -> None:
     for row, name in enumerate(found.names):
         frames = read_clip(clips_path() / name, CONTRACT)
         np.testing.assert_array_equal(found.crops[row], preprocessor.crops(frames))
-        np.testing.assert_array_equal(found.pixels[row], preprocessor(frames)[0])
     assert found.frames is found.crops
-    assert found.for_input("pixels") is found.pixels and found.for_input("crops") is found.crops
+    for pixels, name in zip(found.for_input("pixels"), found.names, strict=True):
+        np.testing.assert_array_equal(pixels, preprocessor(read_clip(clips_path() / name, CONTRACT))[0])
+    assert found.for_input("crops") is found.crops
 
 
 @pytest.mark.parametrize(("limit", "count"), [(None, 3), (1, 1), (9, 3)])
@@ -51,7 +54,7 @@ def test_a_folder_is_named_but_its_place_is_not(tmp_path: Path, limit: int | Non
         shutil.copy(clips_path() / name, folder)
     found = load_check_clips(CONTRACT, folder, limit)
     assert (found.source, found.names) == ("my videos", tuple(NAMES[3 : 3 + count]))
-    assert len(found.crops) == len(found.pixels) == count
+    assert len(found.crops) == count
 
 
 def test_the_headers_of_the_users_videos_are_told_in_the_order_of_the_names(tmp_path: Path) -> None:
@@ -115,8 +118,8 @@ def test_the_processor_sees_32_clips_of_as_many_sizes_as_possible(
         make_video(tmp_path / f"{number:02}.mp4", 8, size=size)
     seen: list[tuple[int, int]] = []
 
-    def compared(_: Contract, clips: Iterable[npt.NDArray[np.uint8]]) -> Parity:
-        seen.extend((clip.shape[2], clip.shape[1]) for clip in clips)
+    def compared(_: Contract, frames: Iterable[npt.NDArray[np.uint8]]) -> Parity:
+        seen.extend((clip.shape[2], clip.shape[1]) for clip in frames)
         return Parity("ours", "theirs", 1, 0, 0.0)
 
     monkeypatch.setattr(check, "compare_processor", compared)
@@ -127,3 +130,29 @@ def test_the_processor_sees_32_clips_of_as_many_sizes_as_possible(
     seen.clear()
     check.processor_parity(CONTRACT, None, load_check_clips(CONTRACT, None, 3).checked)
     assert len(seen) == 3
+
+
+def test_many_frames_are_on_disk_in_a_file_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_memory = load_check_clips(CONTRACT, None, 3)
+    size = in_memory.frames.nbytes
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for most, is_mapped in ((size, False), (size - 1, True)):
+        monkeypatch.setattr(clips, "_MOST_IN_MEMORY", most)
+        found = load_check_clips(CONTRACT, None, 3)
+        assert isinstance(found.frames.base, np.memmap) is is_mapped
+        np.testing.assert_array_equal(found.frames, in_memory.frames)
+        np.testing.assert_array_equal(found.frames[[2, 0]], in_memory.frames[[2, 0]])
+        for mine, other in zip(found.for_input("pixels"), in_memory.for_input("pixels"), strict=True):
+            np.testing.assert_array_equal(mine, other)
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_without_room_for_the_frames_is_told(small_disk: MountDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = small_disk(64)
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    monkeypatch.setattr(clips, "_MOST_IN_MEMORY", 0)
+    load_check_clips(CONTRACT, None, 2)  # 60 KiB
+    said = rf"{disk} has no room for the frames of 3 clips, 0\.0 GiB \(No space left .*\); .*, or check with ray$"
+    with pytest.raises(OutputError, match=said):
+        load_check_clips(CONTRACT, None, 3)
+    assert not list(disk.iterdir())

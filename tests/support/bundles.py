@@ -55,7 +55,7 @@ class Bundles:
 
         checkpoint = load_checkpoint("demo")
         clips = load_check_clips(contract, None, 3)
-        return {"frames": clips.frames, **checkpoint.run_eager(clips.pixels)}
+        return {"frames": clips.frames, **checkpoint.run_eager(clips.each)}
 
     def copy(self, to: Path, **options: Any) -> Path:
         """A copy that a test may damage."""

@@ -116,7 +116,7 @@ def _do(what: str, target: str, argument: Any) -> None:
     from vivit_export.export.clips import load_check_clips
 
     clips = load_check_clips(argument, None, 3)
-    save_file({"frames": clips.frames, **load_checkpoint("demo").run_eager(clips.pixels)}, target)
+    save_file({"frames": clips.frames, **load_checkpoint("demo").run_eager(clips.each)}, target)
 
 
 if __name__ == "__main__":

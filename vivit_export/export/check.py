@@ -86,14 +86,18 @@ def run_checks(
         scores_bytes: size of one clip's attention scores of one layer in float32.
         tally: is given the results, to tell clip by clip.
     """
-    data = clips.for_input(contract.io.mode)
+    pixels = clips.each.preprocessor.to_pixels
     sizes = sorted({1, *batches[1:]})
 
     def run(session: OnnxRuntimeSession, name: str, size: int) -> Run:
         if size > 1 and size * scores_bytes > _SCORES_BYTES:
             needs = size * scores_bytes / (1 << 30)
             return Run(name, size, True, None, f"not run: one layer's attention scores need {needs:.1f} GiB on the CPU")
-        return run_full_batches(session.run, name, data, reference, gate, contract.task, size, tally)
+
+        def execute(frames: npt.NDArray[np.uint8]) -> Outputs:
+            return session.run(pixels(frames) if contract.io.mode == "pixels" else frames)
+
+        return run_full_batches(execute, name, clips.frames, reference, gate, contract.task, size, tally)
 
     runs = []
     if eager_low is not None:

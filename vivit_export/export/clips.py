@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import os
+import tempfile
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from PIL import Image
 from vivit_export import demo
 from vivit_export.bundle.checks import CheckedClips
 from vivit_export.contract import Contract
-from vivit_export.errors import ClipError
+from vivit_export.errors import ClipError, OutputError, option
 from vivit_export.runtime import Preprocessor, find_clips, read_clip
 from vivit_export.runtime.clips.ahead import num_readers, read_in_order, share_cores
 from vivit_export.runtime.clips.video.facts import video_facts
@@ -70,20 +73,12 @@ class CheckClips:
         """The frames after the runtime's resize and crop, uint8 (N, T, H, W, 3)."""
         return self.each.crops
 
-    @cached_property
-    def pixels(self) -> npt.NDArray[np.float32]:
-        """The pixels of all clips, float32 (N, T, 3, H, W): four times the memory of the crops."""
-        return self.each.preprocessor.to_pixels(self.crops)
-
-    def each_input(self, mode: str) -> Iterable[npt.NDArray[Any]]:
+    def for_input(self, mode: str) -> Iterable[npt.NDArray[Any]]:
         """Return the clips for the graph's input, one by one."""
         return self.each if mode == "pixels" else self.frames
 
-    def for_input(self, mode: str) -> npt.NDArray[Any]:
-        """Return the array for the graph's input."""
-        return self.pixels if mode == "pixels" else self.frames
 
-
+_MOST_IN_MEMORY = 1 << 30  # bytes of frames
 _BUNDLED_FLOPS = 2e12
 """Eager work that a check on the bundled clips may cost: 8 clips of a small model, or 2 of ViViT-B/16x2,
 each of which takes about a minute on two cores (three runs, one of them in eager fp16)."""
@@ -142,13 +137,33 @@ def load_check_clips(
 
 
 def as_one(clips: Iterable[npt.NDArray[np.uint8]], count: int) -> npt.NDArray[np.uint8]:
-    """Return clips of one shape as one array, in which memory holds each of them once."""
+    """Return clips of one shape as one array: in memory, or on disk if it has more than 1 GiB.
+
+    Raises:
+        OutputError: the disk has no room.
+    """
     clips = iter(clips)
     first = next(clips)
-    out = np.empty((count, *first.shape), np.uint8)
+    out = _empty((count, *first.shape))
     for place, clip in enumerate(chain([first], clips)):
         out[place] = clip
     return out
+
+
+def _empty(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    size = math.prod(shape)
+    if size <= _MOST_IN_MEMORY:
+        return np.empty(shape, np.uint8)
+    folder = tempfile.gettempdir()
+    with tempfile.TemporaryFile(dir=folder) as file:  # without a name: it goes with the array, or with the process
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)  # a disk that is full later would end the process
+        except OSError as e:
+            raise OutputError(
+                f"{folder} has no room for the frames of {shape[0]} clips, {size / (1 << 30):.1f} GiB "
+                f"({e.strerror}); name another place in TMPDIR, use fewer clips, or check with {option('ray')}"
+            ) from e
+        return np.asarray(np.memmap(file, np.uint8, "w+", shape=shape))
 
 
 def read_check_clips(

@@ -267,8 +267,8 @@ def _fix(
             rewritten = rewrite_graph(checkpoint, outputs, precision, options.skip_rewrites)
     clips = _check_clips(checkpoint, rewritten, options)
     with progress.stage(f"run eager fp32 on {counted(len(clips.names), 'clips')}"):
-        reference = checkpoint.run_eager(clips.pixels)
-    trials = WideTrials(rewritten, checkpoint, precision, plan.attention, clips.pixels, reference, quantization)
+        reference = checkpoint.run_eager(clips.each)
+    trials = WideTrials(rewritten, checkpoint, precision, plan.attention, clips.each, reference, quantization)
     try:
         return rewritten, choose_wide(trials, gate, progress), None
     except NoChoiceError as e:

@@ -160,7 +160,7 @@ def eager_reference(
         from vivit_export.export.block_drift import block_drift
 
         with progress.stage(f"compare each block on {counted(len(clips.names), 'clips')}"):
-            tapped = block_drift(bundle, loaded, clips.each_input(bundle.contract.io.mode), clips.each)
+            tapped = block_drift(bundle, loaded, clips.for_input(bundle.contract.io.mode), clips.each)
         outputs, low, taps, of_graph = tapped.reference, tapped.low, tapped.report, tapped.graph
     else:
         count = clips.checked.views[0] * clips.checked.views[1]

@@ -185,7 +185,7 @@ def demo_run(demo_checkpoint: Checkpoint) -> Any:
     contract = Contract(
         demo_checkpoint.clip, demo_checkpoint.preprocess, signature(model, "pixels"), demo_checkpoint.labels
     )
-    pixels = load_check_clips(contract, None, 3).pixels
+    pixels = np.stack(list(load_check_clips(contract, None, 3).each))
     return model, pixels, demo_checkpoint.run_eager(pixels)["logits"]
 
 
