@@ -155,15 +155,15 @@ def _empty(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     if size <= _MOST_IN_MEMORY:
         return np.empty(shape, np.uint8)
     folder = tempfile.gettempdir()
-    with tempfile.TemporaryFile(dir=folder) as file:  # without a name: it goes with the array, or with the process
-        try:
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:  # without a name: it goes with the array, or with the process
             os.posix_fallocate(file.fileno(), 0, size)  # a disk that is full later would end the process
-        except OSError as e:
-            raise OutputError(
-                f"{folder} has no room for the frames of {shape[0]} clips, {size / (1 << 30):.1f} GiB "
-                f"({e.strerror}); name another place in TMPDIR, use fewer clips, or check with {option('ray')}"
-            ) from e
-        return np.asarray(np.memmap(file, np.uint8, "w+", shape=shape))
+            return np.asarray(np.memmap(file, np.uint8, "w+", shape=shape))
+    except OSError as e:
+        raise OutputError(
+            f"{folder} has no room for the frames of {shape[0]} clips, {size / (1 << 30):.1f} GiB ({e.strerror}); "
+            f"name another place in TMPDIR, use fewer clips, or check with {option('ray')}"
+        ) from e
 
 
 def read_check_clips(
