@@ -29,6 +29,7 @@ from vivit_export.runtime.clips.video.clock import STORES_TIMES_OF_DECODING, Clo
 from vivit_export.runtime.clips.video.container import (
     FORMATS,
     best_video,
+    ended,
     pixel_limits,
     require_pixels,
     require_pixels_despite,
@@ -130,25 +131,29 @@ class Connection:
     def _packets(self, alive: Callable[[], None]) -> Iterator[tuple[av.Packet[av.VideoStream], float]]:
         """Read the packets that are decoded, and when each arrived; the last one is empty, and flushes."""
         may_begin = self._video.codec_context.name in BEGINS_ANYWHERE
-        packets = self._container.demux(self._video)
-        while True:
-            with self._broken():
-                packet = next(packets, None)
-            if packet is None:
-                return
-            arrived = time.monotonic()
-            alive()
-            may_begin = may_begin or packet.is_keyframe or not packet.size
-            if packet.size and packet.is_corrupt and self._container.format.name != "mpegts":
-                self._is_damaged(True)
-            if packet.size and not packet.is_discard:
-                start, key = self._place(packet), packet.dts if self._when_decoded else packet.pts
-                if key is not None:
-                    self._pending[key] = start, arrived
-                    if len(self._pending) > _MOST_PENDING:
-                        del self._pending[next(iter(self._pending))]
-            if may_begin:
-                yield packet, arrived
+        with ended(self._container.demux(self._video)) as packets:
+            while True:
+                with self._broken():
+                    packet = next(packets, None)
+                if packet is None:
+                    return
+                arrived = time.monotonic()
+                alive()
+                may_begin = may_begin or packet.is_keyframe or not packet.size
+                if packet.size and packet.is_corrupt and self._container.format.name != "mpegts":
+                    self._is_damaged(True)
+                if packet.size and not packet.is_discard:
+                    self._note(packet, arrived)
+                if may_begin:
+                    yield packet, arrived
+
+    def _note(self, packet: av.Packet[av.VideoStream], arrived: float) -> None:
+        """Keep when the frame of a packet is shown, and when the packet arrived, until the frame is there."""
+        start, key = self._place(packet), packet.dts if self._when_decoded else packet.pts
+        if key is not None:
+            self._pending[key] = start, arrived
+            if len(self._pending) > _MOST_PENDING:
+                del self._pending[next(iter(self._pending))]
 
     def _place(self, packet: av.Packet[av.VideoStream]) -> float | None:
         try:

@@ -11,8 +11,9 @@ import os
 import re
 import stat
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TypeVar, cast
 
 import av
 from av.container import InputContainer
@@ -38,6 +39,8 @@ _OPTIONS = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
 
 # One decoder. With a thread for each frame, about one reading in fifty shows pictures of another place in the video.
 _ONE_FRAME_AT_A_TIME = ("theora", "vp3", "vp4")
+
+T = TypeVar("T")
 
 _HEAD_BYTES = 512
 _MOST_HOLES = 1000
@@ -250,6 +253,13 @@ def share_among(threads: int, video: av.VideoStream) -> None:
     video.thread_count = threads
 
 
+@contextmanager
+def ended(packets: Iterator[T]) -> Iterator[Iterator[T]]:
+    """Close PyAV's generator of packets: if it is dropped before its end, 150 bytes are never freed."""
+    with closing(cast("Generator[T, None, None]", packets)):
+        yield packets
+
+
 def decoded_frames(path: Path, skip: int, threads: int = 0) -> Generator[av.VideoFrame, None, None]:
     """Decode a whole video.
 
@@ -264,10 +274,10 @@ def decoded_frames(path: Path, skip: int, threads: int = 0) -> Generator[av.Vide
     Raises:
         ClipError, av.error.FFmpegError: as for `open_video`.
     """
-    with open_video(path) as (container, video):
+    with open_video(path) as (container, video), ended(container.demux(video)) as packets:
         share_among(threads, video)
         position, knows_size = 0, bool(video.codec_context.width)
-        for packet in container.demux(video):
+        for packet in packets:
             stop_if_dropped()
             position += bool(packet.size)
             if position > skip or not packet.size:  # the last one is empty, and flushes

@@ -26,7 +26,7 @@ from av.video.frame import PictureType
 
 from vivit_export.errors import ClipError
 from vivit_export.runtime.clips.video.clock import Clock, several_recordings
-from vivit_export.runtime.clips.video.container import as_clip_error, decoded_frames, open_video
+from vivit_export.runtime.clips.video.container import as_clip_error, decoded_frames, ended, open_video
 from vivit_export.runtime.clips.video.flv import is_joined
 from vivit_export.runtime.clips.video.nal import holds_idr, length_bytes_of
 from vivit_export.runtime.clips.video.segment import segment_is_whole
@@ -169,22 +169,23 @@ class _Scan:
         self.clock = Clock(path, kind, _tick_seconds(video), 1 / self.rate)
         self.is_reordered = kind == "avi" and bool(video.codec_context.has_b_frames)
         length_bytes = length_bytes_of("h264", video.codec_context.extradata)
-        for packet in container.demux():
-            stop_if_dropped()
-            if packet.is_corrupt and kind != "mpegts":  # there it only means a lost transport packet
-                raise ClipError(f"{path} is cut short: its last data are incomplete; copy or record it again")
-            if not packet.size:
-                continue
-            stream, pts, is_shown = packet.stream, packet.pts, not packet.is_discard
-            if is_shown and pts is not None:
-                ends[stream] = max(ends.get(stream, 0), pts + (packet.duration or 0))
-            if stream is video:
-                self.begins_with_idr |= not self.starts and holds_idr(packet, length_bytes)
-                self.shown.append(is_shown)
-                self.keys.append(packet.is_keyframe)
-                self.pts.append(pts)
-                self.dts.append(packet.dts)
-                self.starts.append(self.clock.place(packet) if is_shown else None)
+        with ended(container.demux()) as packets:
+            for packet in packets:
+                stop_if_dropped()
+                if packet.is_corrupt and kind != "mpegts":  # there it only means a lost transport packet
+                    raise ClipError(f"{path} is cut short: its last data are incomplete; copy or record it again")
+                if not packet.size:
+                    continue
+                stream, pts, is_shown = packet.stream, packet.pts, not packet.is_discard
+                if is_shown and pts is not None:
+                    ends[stream] = max(ends.get(stream, 0), pts + (packet.duration or 0))
+                if stream is video:
+                    self.begins_with_idr |= not self.starts and holds_idr(packet, length_bytes)
+                    self.shown.append(is_shown)
+                    self.keys.append(packet.is_keyframe)
+                    self.pts.append(pts)
+                    self.dts.append(packet.dts)
+                    self.starts.append(self.clock.place(packet) if is_shown else None)
         if kind == "flv" and is_joined(path):
             raise several_recordings(path)
         data_end = max(ticks * _tick_seconds(stream) for stream, ticks in ends.items())

@@ -26,7 +26,7 @@ from itertools import chain, pairwise
 import av
 from av.packet import Packet
 
-from vivit_export.runtime.clips.video.container import OpenedVideo, open_video, share_among
+from vivit_export.runtime.clips.video.container import OpenedVideo, ended, open_video, share_among
 from vivit_export.runtime.clips.video.index import VideoIndex
 from vivit_export.runtime.clips.video.nal import CODECS_WITH_HEADERS, is_referred_to, length_bytes_of
 from vivit_export.runtime.clips.video.stopping import stop_if_dropped
@@ -122,7 +122,8 @@ def seek_frames(
             try:
                 if group.key is not None:
                     container.seek(group.key, stream=video)
-                yield from _decode_group(container.demux(video), video, group)
+                with ended(container.demux(video)) as packets:
+                    yield from _decode_group(packets, video, group)
             except av.error.FFmpegError as e:
                 raise CannotSeekError(f"the decoder fails ({e.strerror})") from e
 
