@@ -180,6 +180,28 @@ def test_the_eager_model_runs_on_the_engines_device(
     assert report.reference == "eager fp32, PyTorch on the second GPU"
 
 
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_gpu_that_is_full_is_told(bundles: Bundles, monkeypatch: pytest.MonkeyPatch, is_full: bool) -> None:
+    where = {"device": torch.device("cpu")}
+    eager = Checkpoint.run_eager
+
+    def run(self: Checkpoint, *given: Any) -> Any:
+        at, where["device"] = where["device"], torch.device("cpu")
+        found = eager(self, *given)
+        where["device"] = where["device"] if is_full else at
+        return found
+
+    monkeypatch.setattr("vivit_export.export.checkpoint.device.device_beside", lambda _: torch.device("cuda:1"))
+    monkeypatch.setattr(Checkpoint, "device", property(lambda _: where["device"]))
+    monkeypatch.setattr(Checkpoint, "framework", "PyTorch")
+    monkeypatch.setattr(Checkpoint, "move", lambda _, device: where.update(device=device))
+    monkeypatch.setattr(Checkpoint, "run_eager", run)
+    progress = Noted()
+    check(checked(bundles), against="eager", num_clips=1, progress=progress)
+    told = "the eager model runs on the CPU, because the memory of cuda:1 does not hold it"
+    assert (told in progress.notes) is is_full
+
+
 @pytest.mark.parametrize(
     "given", [{}, {"per_block": True}, {"checkpoint": "demo", "clips": clips_path(), "views": (1, 3)}]
 )

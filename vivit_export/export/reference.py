@@ -144,6 +144,7 @@ def eager_reference(
     with progress.stage("load the checkpoint"):
         loaded = load_exported_checkpoint(bundle, asked.checkpoint)
         move_beside(loaded, asked.device)
+        device = str(loaded.device)
     from vivit_export.export.check import processor_parity, run_eager
 
     with progress.stage("read the clips"):
@@ -166,6 +167,8 @@ def eager_reference(
         count = clips.checked.views[0] * clips.checked.views[1]
         outputs = averaged(run_eager(loaded, bundle.contract, clips, Precision.FP32, progress), count)
         low = averaged(run_eager(loaded, bundle.contract, clips, base, progress), count) if base.rounds else None
+    if str(loaded.device) != device:
+        progress.note(f"the eager model runs on the CPU, because the memory of {device} does not hold it")
     tally = _tally(bundle, outputs, gate, labels, clips.names, () if labels is None else clip_names(place))
     runs: tuple[Run, ...] = ()
     if low is not None:

@@ -39,31 +39,38 @@ def test_all_of_a_network_moves_to_the_device(case: str, precision: Precision) -
             run(pixels, precision)
 
 
+FULL = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 452.00 MiB"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+)
+
+
 class Full:
     """A network on a device whose memory is full."""
 
-    def __init__(self, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, checkpoint: Checkpoint, error: RuntimeError, monkeypatch: pytest.MonkeyPatch) -> None:
         self.attempts: list[str] = []
+        self._error = error
         self._embedding = checkpoint.adapter.embedding
         monkeypatch.setattr(type(checkpoint.adapter), "embedding", lambda _, *given: self(*given))
 
     def __call__(self, network: Any, pixels: torch.Tensor) -> torch.Tensor:
         self.attempts.append(pixels.device.type)
         if pixels.device == META:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 452.00 MiB")
+            raise self._error
         return self._embedding(network, pixels)
 
 
-@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
+@pytest.mark.parametrize(("precision", "error"), [(Precision.FP32, FULL[0]), (Precision.FP16, FULL[1])])
 def test_a_gpu_without_the_memory_leaves_the_work_to_the_cpu(
-    checkpoints: Checkpoints, precision: Precision, monkeypatch: pytest.MonkeyPatch
+    checkpoints: Checkpoints, precision: Precision, error: RuntimeError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint, other = checkpoints.load(), checkpoints.load()
     pixels = normal_pixels(checkpoint, 2)
     expected = other.run_eager(pixels, precision)
     taps, _ = run_tapped(other, pixels[:1], precision)
     weights = checkpoint.network.state_dict()
-    full = Full(checkpoint, monkeypatch)
+    full = Full(checkpoint, error, monkeypatch)
     move = Checkpoint.move
 
     def moved(self: Checkpoint, device: torch.device) -> None:  # meta has lost the values
@@ -81,6 +88,14 @@ def test_a_gpu_without_the_memory_leaves_the_work_to_the_cpu(
         values = found.values() if isinstance(found, dict) else found[0]
         for value, right in zip(values, expected.values() if isinstance(found, dict) else taps, strict=True):
             np.testing.assert_allclose(value, right, rtol=0, atol=1e-6)
+
+
+def test_another_fault_of_a_gpu_is_not_hidden(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = checkpoints.load()
+    monkeypatch.setattr(Checkpoint, "device", META)
+    Full(checkpoint, RuntimeError("CUDA error: an illegal memory access was encountered"), monkeypatch)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        checkpoint.run_eager(normal_pixels(checkpoint, 1))
 
 
 def test_a_full_cpu_is_not_tried_again(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,11 @@ def device_beside(name: str | None) -> torch.device:
     return device
 
 
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether a GPU had no memory left for PyTorch, or for the libraries that multiply matrices for it."""
+    return isinstance(error, torch.OutOfMemoryError) or "ALLOC_FAILED" in str(error)
+
+
 def use_full_float32() -> None:
     """Let matrix products and convolutions on GPUs be float32, not TF32, which rounds to 10 bits of mantissa."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False

@@ -28,7 +28,7 @@ from vivit_export.export.checkpoint.config import (
     read_config,
     require_stored,
 )
-from vivit_export.export.checkpoint.device import use_full_float32
+from vivit_export.export.checkpoint.device import out_of_memory, use_full_float32
 from vivit_export.export.checkpoint.files import locate, weight_files
 from vivit_export.export.checkpoint.low_precision import in_dtype, torch_dtype
 from vivit_export.export.checkpoint.weights import (
@@ -188,8 +188,8 @@ class Checkpoint:
         """Run the network; where the memory of its GPU does not hold that, move it to the CPU and run it there."""
         try:
             return run()
-        except torch.OutOfMemoryError:
-            if self.device.type == "cpu":
+        except RuntimeError as e:
+            if self.device.type == "cpu" or not out_of_memory(e):
                 raise
         self.move(torch.device("cpu"))  # not while the exception holds tensors
         return run()
