@@ -14,9 +14,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 from checkpoints import Checkpoints
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from vivit_export.bundle import MODEL
+from vivit_export.bundle.tensors import save_tensors
 from vivit_export.calibration import cache as cache_module
 from vivit_export.calibration import collect as collect_module
 from vivit_export.calibration.cache import Observations, default_cache, load_observations, save_observations
@@ -334,15 +335,14 @@ def test_a_disk_that_fills_keeps_what_was_saved(run: Run, monkeypatch: pytest.Mo
     run.cache.unlink()
     monkeypatch.setattr(collect_module, "_SECONDS_BETWEEN_SAVES", -1)
     saved: list[int] = []
-    save = save_file
 
     def filling(*arguments: Any, **options: Any) -> None:
         saved.append(1)
         if len(saved) == 5:
             raise OSError(errno.ENOSPC, "No space left on device")
-        save(*arguments, **options)
+        save_tensors(*arguments, **options)
 
-    monkeypatch.setattr(cache_module, "save_file", filling)
+    monkeypatch.setattr(cache_module, "save_tensors", filling)
     with pytest.raises(OutputError, match=r"the disk is full; free some space and run again; 6 of 33 clips are kept"):
         run()
     assert [p.name for p in run.cache.parent.iterdir()] == [run.cache.name]

@@ -1,21 +1,44 @@
-"""The header of a safetensors file, read strictly before anything is allocated for what it claims."""
+"""Safetensors files: written, and their headers read strictly before anything is allocated for what they claim."""
 
 from __future__ import annotations
 
 import math
+import os
+import re
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import SEEK_END
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
 from vivit_export.errors import BundleError, InputError
 from vivit_export.records import JsonObject, from_json, parse_json, shown
 
 _LENGTH = struct.Struct("<Q")
+_OS_ERROR = re.compile(r"os error (\d+)")
 _MOST_HEADER_BYTES = 1 << 20  # golden clips have three tensors
 _MOST_TENSORS = 16
 _BYTES = {"U8": 1, "F32": 4}
+
+
+def save_tensors(arrays: Mapping[str, npt.NDArray[Any]], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file.
+
+    Raises:
+        OSError: the disk refuses, which the package reports as an error of its own.
+    """
+    try:
+        save_file(dict(arrays), path, dict(metadata) if metadata else None)
+    except SafetensorError as e:
+        code = _OS_ERROR.search(str(e))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from e
 
 
 @dataclass(frozen=True, slots=True)

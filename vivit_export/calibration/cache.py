@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
+from vivit_export.bundle.tensors import save_tensors
 from vivit_export.calibration.observers import Histogram
 from vivit_export.errors import CalibrationError, OutputError
 from vivit_export.files import cache_folder, writing_file
@@ -121,9 +121,9 @@ def save_observations(path: Path, key: dict[str, str], state: Observations) -> N
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with writing_file(path, force=True) as part:
-            save_file(arrays, part, metadata={"format": _FORMAT, "state": text})
-    except (OSError, SafetensorError) as e:
-        full = getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(e).lower()
+            save_tensors(arrays, part, metadata={"format": _FORMAT, "state": text})
+    except OSError as e:
+        full = e.errno in (errno.ENOSPC, errno.EDQUOT)
         why = "the disk is full; free some space" if full else f"it cannot be written ({e}); choose another file"
         raise OutputError(f"the calibration cache {path} was not written: {why} and run again") from e
 

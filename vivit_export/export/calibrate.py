@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-from safetensors.numpy import save_file
 
 from vivit_export.anatomy import Anatomy
 from vivit_export.bundle import MODEL
 from vivit_export.bundle.manifest import ClipsRecord
+from vivit_export.bundle.tensors import save_tensors
 from vivit_export.calibration.cache import default_cache
 from vivit_export.calibration.clips import FEWEST_CLIPS, GOOD_CLIPS, CalibrationClips, find_calibration_clips
 from vivit_export.calibration.collect import Observing, collect, observe_here
@@ -233,7 +233,7 @@ def find_clips_of(
     with scratch() as folder:
         path = folder / "motion.safetensors"
         seeds = range(_DEMO_SEED, _DEMO_SEED + (options.num_clips or _DEMO_CLIPS))
-        save_file({"frames": motion_clips(contract, seeds)}, path)
+        save_tensors({"frames": motion_clips(contract, seeds)}, path)
         yield find(path), "motion clips rendered for the demo"
 
 

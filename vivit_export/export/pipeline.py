@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import save_file
 
 from vivit_export import __version__, bundle
 from vivit_export.bundle import Bundle
@@ -21,6 +20,7 @@ from vivit_export.bundle.checks import DriftReport, Gate, measured_metrics
 from vivit_export.bundle.golden import golden_rows, num_golden
 from vivit_export.bundle.manifest import Content, ModelRecord, Producer
 from vivit_export.bundle.sbom import Package, write_sbom
+from vivit_export.bundle.tensors import save_tensors
 from vivit_export.choices import AUTO
 from vivit_export.contract import Contract
 from vivit_export.errors import UsageError, counted, option
@@ -339,7 +339,7 @@ def _write_golden(work: Path, clips: CheckClips, reference: Outputs, progress: P
         arrays = {name: array[rows] for name, array in arrays.items()}
         size = arrays["frames"].nbytes / (1 << 20)
         progress.note(f"{bundle.GOLDEN} keeps {kept} of the {count} clips, spaced evenly ({size:.0f} MiB)")
-    save_file(dict(arrays), work / bundle.GOLDEN)
+    save_tensors(arrays, work / bundle.GOLDEN)
 
 
 def _provenance(checkpoint: Checkpoint) -> ModelRecord:
