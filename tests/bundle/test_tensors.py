@@ -34,6 +34,23 @@ def test_a_full_disk_is_an_error_of_the_disk(small_disk: MountDisk) -> None:
     assert (told.value.errno, told.value.filename) == (errno.ENOSPC, str(path))
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "I/O error: No space left on device (os error 28)",
+        'IoError(Os { code: 28, kind: StorageFull, message: "No space left on device" })',  # 0.4.5
+    ],
+)
+def test_every_version_of_safetensors_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    def refuse(*_: object) -> None:
+        raise SafetensorError(f"Error while serializing: {said}")
+
+    monkeypatch.setattr(tensors, "save_file", refuse)
+    with pytest.raises(OSError, match="No space left on device") as told:
+        save_tensors({}, tmp_path / "a.safetensors")
+    assert told.value.errno == errno.ENOSPC
+
+
 def test_so_is_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         save_tensors({"frames": np.zeros(1, np.uint8)}, tmp_path / "none/a.safetensors")

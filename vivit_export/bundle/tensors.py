@@ -20,7 +20,7 @@ from vivit_export.errors import BundleError, InputError
 from vivit_export.records import JsonObject, from_json, parse_json, shown
 
 _LENGTH = struct.Struct("<Q")
-_OS_ERROR = re.compile(r"os error (\d+)")
+_OS_ERROR = re.compile(r"(?:os error |Os \{ code: )(\d+)")  # the second as in safetensors 0.4
 _MOST_HEADER_BYTES = 1 << 20  # golden clips have three tensors
 _MOST_TENSORS = 16
 _BYTES = {"U8": 1, "F32": 4}
