@@ -11,9 +11,11 @@ Three kinds of runs, each compared with eager fp32:
 
 from __future__ import annotations
 
+import operator
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import closing
+from functools import reduce
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -157,10 +159,9 @@ def compare_processor(contract: Contract, clips: Iterable[npt.NDArray[np.uint8]]
     other = contract.preprocess.resize_order != installed_resize_order()
     note = "the installed Pillow resizes in another order than the bundle records" if other else ""
     name = image_processor(contract.preprocess.processor).__name__
-    total: Parity | None = None
-    for frames in clips:
+
+    def compared(frames: npt.NDArray[np.uint8]) -> Parity:
         expected = hugging_face_pixels(contract.preprocess, frames)
-        one = compare_pixels("the runtime", name, preprocessor(frames), expected, gated=not other, note=note)
-        total = one if total is None else total + one
-    assert total is not None  # there is at least one clip
-    return total
+        return compare_pixels("the runtime", name, preprocessor(frames), expected, gated=not other, note=note)
+
+    return reduce(operator.add, map(compared, clips))
