@@ -6,7 +6,7 @@ The peers' Python has torch, torchcodec and decord. Videos are made where they a
 Each measurement is a process of its own, whose CPU seconds and peak memory are taken whole, imports included;
 contenders take turns, and the fastest of their rounds counts. Where several read the same frames, their SHA-256 is
 compared. Clips per second leave out how long a process takes to start. Writes ``results/throughput.json`` after each
-section; ``--resume`` goes on after the last one, and ``--only SECTION`` measures one again.
+section; ``--resume`` goes on after the last one, and ``--only SECTION`` measures one again, with its own environment.
 """
 
 from __future__ import annotations
@@ -71,7 +71,12 @@ class Job:
 @click.option("--memory-clips", default=10_000, show_default=True, help="Clips while the memory is looked at.")
 @click.option("--tiny", is_flag=True, help="Make tiny videos, to try this script out.")
 @click.option("--resume", is_flag=True, help="Keep the sections that were measured before.")
-@click.option("--only", type=click.Choice(["long", "short", "workers", "threads", "parts", "memory"]))
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(["long", "short", "workers", "threads", "parts", "memory"]),
+    help="These sections alone. Repeatable.",
+)
 @click.option("--results", "folder", type=click.Path(path_type=Path), default=RESULTS, help="Folder to write to.")
 def main(
     inputs: Path,
@@ -82,20 +87,23 @@ def main(
     memory_clips: int,
     tiny: bool,
     resume: bool,
-    only: str | None,
+    only: tuple[str, ...],
     folder: Path,
 ) -> None:
     """Measure."""
     job = prepare(inputs, peer_python, rounds, files, different, memory_clips, tiny)
     path = folder / f"{NAME}.json"
-    results: dict[str, Any] = {"environment": environment()}
+    here = environment()
+    results: dict[str, Any] = {"environment": here}
     if (resume or only) and path.exists():
         results = json.loads(path.read_text())
     for name, measure in SECTIONS.items():
-        if only not in (None, name) or (resume and name in results and name != only):
+        if (only and name not in only) or (resume and name in results and name not in only):
             continue
         start = time.perf_counter()
         results[name] = measure(job)
+        if only:
+            results["measured_again"] = {**results.get("measured_again", {}), name: here}
         print(f"{name}: {time.perf_counter() - start:.0f} s")
         write_results(NAME, results, folder)
     print(f"wrote {path}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
 from markdown_table import megabytes, table
+from page_of_results import machine
 
 
 def throughput_section(content: dict[str, Any]) -> str:
@@ -17,7 +19,12 @@ def throughput_section(content: dict[str, Any]) -> str:
         "parts": _parts,
         "memory": _memory,
     }
-    return "\n\n".join(write(content[name]) for name, write in written.items() if name in content)
+    again = content.get("measured_again", {})
+    paragraphs = []
+    for around, names in groupby((name for name in written if name in content), key=again.get):
+        paragraphs += [written[name](content[name]) for name in names]
+        paragraphs += [machine(around)] if around else []  # that of all others is under the whole
+    return "\n\n".join(paragraphs)
 
 
 def _long(section: dict[str, Any]) -> str:

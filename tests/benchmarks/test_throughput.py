@@ -32,3 +32,8 @@ def test_every_section_is_measured_and_written(tmp_path: Path) -> None:
         assert words in written
     again = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
     assert again.returncode == 0 and json.loads((tmp_path / "throughput.json").read_text()) == found
+    once_more = subprocess.run([*command, "--only", "parts"], capture_output=True, text=True, check=False)
+    assert once_more.returncode == 0, once_more.stderr
+    after = json.loads((tmp_path / "throughput.json").read_text())
+    assert list(after["measured_again"]) == ["parts"] and after["memory"] == found["memory"]
+    assert throughput_section(after).count("--only parts") == 1
