@@ -23,6 +23,7 @@ from vivit_export.export.graph.build import Rewritten, rewrite_graph
 from vivit_export.export.in_memory import Saveable, as_checkpoint
 from vivit_export.export.options import OUTPUTS, ExportOptions
 from vivit_export.export.trials import Trials, measure_sensitivity
+from vivit_export.export.undisturbed import undisturbed
 from vivit_export.files import as_path, check_file, json_text, writing_file
 from vivit_export.leftovers import remove_scratch
 from vivit_export.precision import Precision, PrecisionName, find_precision
@@ -33,6 +34,7 @@ _TRIAL_FLOPS = 8e12
 _MOST_CLIPS = 64
 
 
+@undisturbed
 def calibrate(
     model: str | Path | Saveable,
     output: str | Path | None = None,

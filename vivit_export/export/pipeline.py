@@ -55,6 +55,7 @@ from vivit_export.export.options import (
 )
 from vivit_export.export.recipe import recipe_text
 from vivit_export.export.trials import OF_THE_GATE, NoChoiceError, Trials, choose_kept
+from vivit_export.export.undisturbed import undisturbed
 from vivit_export.files import as_path, write_json
 from vivit_export.leftovers import remove_scratch
 from vivit_export.precision import Precision
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
 
+@undisturbed
 def export_model(
     model: str | Path | Saveable,
     target: str | Path | None = None,

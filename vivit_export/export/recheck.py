@@ -27,6 +27,7 @@ from vivit_export.errors import UsageError, counted, option
 from vivit_export.export.amend import amend, require_same
 from vivit_export.export.clips import clip_names
 from vivit_export.export.reference import EagerRun, Reference, blocks_of, eager_reference, golden_reference
+from vivit_export.export.undisturbed import undisturbed
 from vivit_export.files import as_path
 from vivit_export.leftovers import remove_scratch
 from vivit_export.progress import Progress, default_progress
@@ -50,6 +51,7 @@ from vivit_export.runtime.select import CPU_ENGINES, open_session
 from vivit_export.runtime.session.session import Session
 
 
+@undisturbed
 def check(
     bundle: Bundle | str | Path,
     clips: str | Path | None = None,

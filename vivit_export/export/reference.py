@@ -15,7 +15,6 @@ from vivit_export.bundle.checks import BlockDrift, CheckedClips, Gate, Parity, R
 from vivit_export.bundle.golden import golden_rows
 from vivit_export.bundle.taps import TapReport
 from vivit_export.errors import CheckpointError, UsageError, counted, option
-from vivit_export.export.checkpoint.files import hash_weights
 from vivit_export.export.clips import clip_names, load_check_clips, num_check_clips
 from vivit_export.export.view_clips import load_view_clips
 from vivit_export.packages import naming_the_extra
@@ -206,6 +205,8 @@ def load_exported_checkpoint(bundle: Bundle, checkpoint: str | None) -> Checkpoi
         UsageError: the bundle was exported from a folder, which must be named.
         CheckpointError: the weights differ.
     """
+    from vivit_export.export.checkpoint.files import hash_weights
+
     model = bundle.manifest.model
     named = checkpoint or (model.id if model.id == "demo" or model.revision else None)
     if named is None:

@@ -72,12 +72,13 @@ class Prediction:
         if self.task == "regression":
             return self.logits
         logits = self.logits.astype(np.float64)
-        if self.task == "multi_label_classification":
-            chances = np.exp(-np.logaddexp(0, -logits))  # 1 / (1 + exp(-x)) without overflow
-        else:
-            powers = np.exp(logits - logits.max())
-            chances = powers / powers.sum()
-        rounded: Float32 = chances.astype(np.float32)
+        with np.errstate(under="ignore"):  # a chance may be as good as none; programs make NumPy raise at that
+            if self.task == "multi_label_classification":
+                chances = np.exp(-np.logaddexp(0, -logits))  # 1 / (1 + exp(-x)) without overflow
+            else:
+                powers = np.exp(logits - logits.max())
+                chances = powers / powers.sum()
+            rounded: Float32 = chances.astype(np.float32)
         return rounded
 
     @property
