@@ -67,7 +67,7 @@ EVERYDAY = {"numpy", "ml_dtypes", "PIL", "safetensors", "onnx", "onnx_ir", "onnx
 HOMES = {
     "torch": {
         *(f"export/checkpoint/{n}.py" for n in ("device", "load", "low_precision", "weights")),
-        *(f"export/checkpoint/{n}.py" for n in ("tapped_network", "timed_network")),
+        *(f"export/checkpoint/{n}.py" for n in ("same_network", "tapped_network", "timed_network")),
         *(f"families/networks/{n}.py" for n in ("network", "timesformer", "videomae", "vivit_factorised", "vjepa2")),
         "families/networks/vivit_factorised_modeling.py",
         "export/graph/trace.py",

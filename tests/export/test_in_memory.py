@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import VivitConfig, VivitForVideoClassification, VivitImageProcessor
 
 import vivit_export as ve
@@ -98,7 +99,7 @@ def test_its_ranges_are_those_of_its_folder(
         ("processor of a folder", "^processor is for a model in memory; a checkpoint has its own"),
         ("wrong processor", "^processor must be an image or video processor of transformers, got dict$"),
         ("class", "^model must be a folder or a hub id, got a type in memory"),
-        ("module", r"^model must be a path, got torch\.nn\.modules\.linear\.Linear"),
+        ("module", r"^model is a Linear, which is not a model of transformers; give the model itself"),
     ],
 )
 def test_what_is_refused(network: Any, processor: Any, tmp_path: Path, which: str, sentence: str) -> None:
@@ -141,3 +142,62 @@ def test_a_model_that_cannot_be_written_leaves_nothing(
     with pytest.raises(kind, match=sentence), as_checkpoint(Broken(), processor):
         raise AssertionError("it was not written")
     assert not list(temporary.iterdir())
+
+
+def test_what_is_not_saved_is_not_left_out_in_silence(network: Any, processor: Any, tmp_path: Path) -> None:
+    network.train()
+    hook = network.classifier.register_forward_hook(lambda _module, _inputs, output: 2 * output)
+    try:
+        with pytest.raises(CheckpointError, match=r"not what save_pretrained saves: its output differs .* by \S+ %"):
+            ve.export_model(network, tmp_path / "a", processor=processor, **ONLY_THE_GRAPH)
+    finally:
+        hook.remove()
+    assert network.training and network.classifier.training
+    assert not (tmp_path / "a").exists()
+
+
+def test_code_of_its_own_is_not_left_out_in_silence(processor: Any, tmp_path: Path) -> None:
+    class OfTheMean(VivitForVideoClassification):  # type: ignore[misc]
+        def forward(self, pixel_values: Any, **_fields: Any) -> Any:
+            return (self.classifier(self.vivit(pixel_values)[0].mean(1)),)
+
+    network = OfTheMean.from_pretrained(demo.checkpoint_path())
+    with pytest.raises(CheckpointError, match="remove hooks and code of your own, which are not exported"):
+        ve.calibrate(network, processor=processor, num_clips=32)
+
+
+def test_one_that_cannot_be_run_is_exported_with_a_note(network: Any, processor: Any, temporary: Path) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("out of order\nat line 3")
+
+    hook, notes = network.register_forward_pre_hook(fail), list[str]()
+    try:
+        with as_checkpoint(network, processor, notes.append):
+            pass
+    finally:
+        hook.remove()
+    assert notes == [
+        "the model in memory was not compared with its saved checkpoint, because it cannot be run: out of order"
+    ]
+
+
+@pytest.mark.parametrize("change", ["half", "compile"])
+def test_other_types_and_compiled_models_are_compared_as_they_are(processor: Any, temporary: Path, change: str) -> None:
+    network = VivitForVideoClassification.from_pretrained(demo.checkpoint_path())
+    changed: Any = network.half() if change == "half" else torch.compile(network)
+    notes: list[str] = []
+    with as_checkpoint(changed, processor, notes.append):
+        pass
+    assert not notes
+
+
+def test_wrappers_are_named(network: Any, processor: Any) -> None:
+    with pytest.raises(UsageError, match=r"model is a DataParallel, .* its \.module$"):
+        ve.export_model(torch.nn.DataParallel(network), processor=processor)  # type: ignore[arg-type]
+
+
+def test_messages_do_not_name_the_folder_of_the_copy(processor: Any) -> None:
+    network = VivitForVideoClassification.from_pretrained(demo.checkpoint_path())
+    network.classifier = torch.nn.Sequential(torch.nn.Dropout(0.5), network.classifier)
+    with pytest.raises(CheckpointError, match=r"^the model in memory lacks 2 of the model's weights"):
+        ve.export_model(network, processor=processor)

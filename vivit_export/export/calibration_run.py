@@ -117,7 +117,8 @@ def calibrate(
         calibration=calibration,
         fp8_attention=fp8_attention,
     )
-    with as_checkpoint(model, processor) as checkpoint:
+    progress = progress if progress is not None else default_progress()
+    with as_checkpoint(model, processor, progress.note) as checkpoint:
         named = name_of(checkpoint)
         return calibrate_model(named, output, options=options, sensitivity=sensitivity, progress=progress)
 

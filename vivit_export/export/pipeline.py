@@ -100,7 +100,7 @@ def export_model(
             its report is beside it, see `vivit_export.export.failed`.
     """
     progress = progress if progress is not None else default_progress()
-    with as_checkpoint(model, processor) as checkpoint:
+    with as_checkpoint(model, processor, progress.note) as checkpoint:
         if fields.get("precision") == AUTO:
             place = None if target is None else as_path(target, "target")
             return export_best(_export, checkpoint, place, _for_all(options, fields), progress)
