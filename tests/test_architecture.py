@@ -28,6 +28,7 @@ TEST_FILES = sorted(TESTS.rglob("test_*.py"))
 ROOMS = (
     "errors",
     "limits",
+    "whole",
     "printing",
     "cores",
     "packages",

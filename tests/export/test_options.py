@@ -9,6 +9,7 @@ import typing
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 from imports import imported_by
 
@@ -295,3 +296,29 @@ def test_a_mistake_is_worded_for_whoever_made_it() -> None:
         ExportOptions(Precision.FP16, fp8_attention=True)
     assert str(raised.value) == "fp8_attention has no effect on precision=fp16; add precision=fp8, or leave it out"
     assert raised.value.worded(flag) == "--fp8-attention has no effect on --fp16; add --fp8, or leave it out"
+
+
+def test_numbers_of_numpy_lists_and_single_names_are_those_of_python() -> None:
+    given: dict[str, Any] = {"num_clips": np.int64(2), "batches": [1, np.int32(2), 3], "targets": "onnx"}
+    given |= {"sampling": "stride", "stride": np.int64(2), "views": np.array([4, 3]), "outputs": "logits"}
+    found = ExportOptions(**given)
+    plain: dict[str, Any] = {"num_clips": 2, "batches": (1, 2, 3), "targets": ("onnx",)}
+    plain |= {"sampling": "stride", "stride": 2, "views": (4, 3), "outputs": ("logits",)}
+    assert found == ExportOptions(**plain)
+    assert type(found.num_clips) is type(found.batches[1]) is int
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"batches": 4}, "batches=4 must be 3 whole numbers"),
+        ({"num_clips": 2.0}, "num_clips=2.0 must be a whole number"),
+        ({"views": 2}, "views=2 must be 2 whole numbers"),
+        ({"sms": 89}, "sms=89 must be whole numbers"),
+        ({"opset": "20"}, "opset='20' must be a whole number"),
+    ],
+)
+def test_numbers_of_another_kind_are_refused(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        ExportOptions(**given)
+    assert str(raised.value) == sentence

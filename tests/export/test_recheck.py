@@ -367,3 +367,25 @@ def test_a_table_in_the_graph_is_compared_too(checkpoints: Checkpoints, tmp_path
     assert bundle.manifest.precision.pixels in ("table", "arithmetic")
     assert check(bundle).passed
     assert read_bundle(bundle.path).manifest == dataclasses.replace(bundle).manifest
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"num_clips": 2.0}, "num_clips=2.0 must be a whole number"),
+        ({"num_clips": "2"}, "num_clips='2' must be a whole number"),
+        ({"readers": 1.5}, "readers=1.5 must be a whole number"),
+        ({"views": 2, "clips": clips_path()}, "views=2 must be 2 whole numbers"),
+        ({"gate": {"top1": 0.9}}, "gate={'top1': 0.9} must be text, such as top1=0.99,max=0.02"),
+    ],
+)
+def test_numbers_and_gates_of_another_kind_are_refused(bundles: Bundles, given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        check(bundles.demo(check=True), **given)
+    assert str(raised.value) == sentence
+
+
+def test_a_number_of_numpy_is_one(bundles: Bundles) -> None:
+    given: Any = np.int64(2)
+    drift = check(bundles.demo(check=True), num_clips=given).runs[0].drift
+    assert drift is not None and drift.num_clips == 2

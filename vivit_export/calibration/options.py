@@ -10,6 +10,7 @@ from typing import get_args
 from vivit_export.choices import CalibrationMethod, Decode
 from vivit_export.errors import CalibrationError, ClipError, UsageError, option
 from vivit_export.files import check_file, why_missing
+from vivit_export.whole import whole, whole_or_none
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,11 @@ class CalibrationOptions:
             raise UsageError(
                 f"{option('calibration.smooth', repr(self.smooth))} is neither auto, none, nor a number from 0 to 1"
             )
-        if self.num_clips is not None and self.num_clips < 1:
-            raise UsageError(f"{option('calibration.num_clips', self.num_clips)} must be at least 1")
+        object.__setattr__(self, "num_clips", whole_or_none("calibration.num_clips", self.num_clips, 1))
+        object.__setattr__(self, "readers", whole_or_none("readers", self.readers, 1))
+        object.__setattr__(self, "seed", whole("calibration.seed", self.seed))
         if self.decode not in get_args(Decode):
             raise UsageError(f"{option('decode', repr(self.decode))} is not one of {', '.join(get_args(Decode))}")
-        if self.readers is not None and self.readers < 1:
-            raise UsageError(f"{option('readers', self.readers)} must be at least 1")
         unread = [option("decode", self.decode)] if self.decode != "auto" else []
         unread += [option("readers", self.readers)] if self.readers is not None else []
         if unread and not self.data and self.ranges is None:

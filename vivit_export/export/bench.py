@@ -71,7 +71,7 @@ def bench(
     served = served_commands(source, engines, device, cpu_precision)
     return take_turns(
         {**eager, **served, **(others or {})},
-        batches=(batches,) if isinstance(batches, int) else batches,
+        batches=batches if isinstance(batches, Sequence) else (batches,),
         rounds=rounds,
         warmup=warmup,
         video=None if video is None else as_path(video, "video"),

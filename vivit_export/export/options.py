@@ -29,6 +29,7 @@ from vivit_export.records import JsonObject
 from vivit_export.rewrite import REWRITE_NAMES
 from vivit_export.runtime.clips.sampling import choose_sampling
 from vivit_export.runtime.drift.metrics import parse_gate
+from vivit_export.whole import set_wholes
 
 Attention = Literal["auto", AttentionForm]
 OUTPUTS = ("logits", "embedding")
@@ -144,6 +145,10 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "precision", find_precision(self.precision))
+        set_wholes(self, ("stride", "opset", "num_clips"), {"batches": 3, "frame_size": 2, "views": 2, "sms": None})
+        for name in ("targets", "outputs", "skip_rewrites"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
         self._check_precision()
         self._check_input()
         self.sampled(Clip(1, 1, 1, (1, 1, 1)))

@@ -49,6 +49,7 @@ from vivit_export.runtime.drift.truth import read_truth, require_one_label
 from vivit_export.runtime.predict import adapt_contract
 from vivit_export.runtime.select import CPU_ENGINES, open_session
 from vivit_export.runtime.session.session import Session
+from vivit_export.whole import whole_or_none, wholes
 
 
 @undisturbed
@@ -108,8 +109,7 @@ def check(
     """
     progress = progress if progress is not None else default_progress()
     chosen = _choose(against, clips, checkpoint, per_block)
-    if num_clips is not None and num_clips < 1:
-        raise UsageError(f"{option('num_clips', num_clips)} must be at least 1")
+    num_clips, readers = whole_or_none("num_clips", num_clips, 1), whole_or_none("readers", readers, 1)
     _check_reading(chosen, decode, readers)
     if clips is not None:
         find_clips(clips)  # a mistake is told before the eager model is loaded
@@ -244,7 +244,7 @@ def _require_labels(labels: Path, bundle: Bundle, against: Against, clips: str |
 
 
 def _check_views(views: tuple[int, int] | None, bundle: Bundle, clips: str | Path | None, per_block: bool) -> None:
-    given = option("views", views and "x".join(map(str, views)))
+    given = option("views", None if views is None else "x".join(map(str, wholes("views", views, 2))))
     if views is not None and clips is None:
         raise UsageError(f"{given} is for videos, and the golden clips are frames; name videos with {option('clips')}")
     if views is not None and per_block:
@@ -255,8 +255,6 @@ def _check_views(views: tuple[int, int] | None, bundle: Bundle, clips: str | Pat
 def _check_reading(against: Against, decode: Decode, readers: int | None) -> None:
     if decode not in get_args(Decode):
         raise UsageError(f"{option('decode', repr(decode))} is not one of {', '.join(get_args(Decode))}")
-    if readers is not None and readers < 1:
-        raise UsageError(f"{option('readers', readers)} must be at least 1")
     given = [option("decode", decode)] if decode != "auto" else []
     given += [option("readers", readers)] if readers is not None else []
     if given and against == "golden":

@@ -40,6 +40,7 @@ from vivit_export.runtime.bench.nvidia_smi import gpu_clocks
 from vivit_export.runtime.bench.report import BenchReport, ContenderTimes
 from vivit_export.runtime.select import ORDER
 from vivit_export.runtime.session.triton.address import is_address
+from vivit_export.whole import whole, wholes
 
 _KINDS: dict[int, type[VivitExportError]] = {
     kind.exit_code: kind for kind in (UsageError, InputError, BuildError, EnvironmentFault)
@@ -80,6 +81,7 @@ def take_turns(
         VivitExportError: a required one cannot run; of the kind of its reason.
     """
     progress = progress if progress is not None else default_progress()
+    rounds, warmup, batches = whole("rounds", rounds), whole("warmup", warmup), wholes("batches", batches)
     if rounds < 1 or warmup < 0 or not batches or min(batches) < 1:
         raise UsageError(
             f"{option('rounds', rounds)} and {option('batches')} must be at least 1, and {option('warmup', warmup)} "

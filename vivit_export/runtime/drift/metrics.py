@@ -41,6 +41,8 @@ def parse_gate(
         UsageError: an unknown metric, one with two limits, one that the model does not have, or a limit that is not a
             number or that no model could meet, or exceed.
     """
+    if not isinstance(text, (str, type(None))):
+        raise UsageError(f"{option('gate', repr(text))} must be text, such as top1=0.99,max=0.02")
     limits = {name: limit for name, limit in (base or precision.gate).items() if name in measured}
     given_before: set[str] = set()
     for item in filter(None, (text or "").split(",")):

@@ -25,6 +25,7 @@ from vivit_export.runtime.clips.pixels.preprocess import Frames, Preprocessor
 from vivit_export.runtime.session.backend import Backend, Float32
 from vivit_export.runtime.session.overlap import Plan, Work, run_overlapped
 from vivit_export.runtime.session.prediction import Prediction
+from vivit_export.whole import whole_or_none
 
 K = TypeVar("K")
 
@@ -171,9 +172,7 @@ class Session:
         Raises:
             UsageError: a number below 1; or the session is closed.
         """
-        for name, value in (("batch", items), ("readers", readers)):
-            if value is not None and value < 1:
-                raise UsageError(f"{option(name, value)} must be at least 1")
+        items, readers = whole_or_none("batch", items, 1), whole_or_none("readers", readers, 1)
         if items is None:
             items = 1 if self.engine == "triton" else max(1, self.batches[1] // rows)
         at_once = at_once or int(getattr(self._backend, "at_once", 1))
