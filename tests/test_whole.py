@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vivit_export.errors import UsageError
-from vivit_export.whole import set_wholes, whole, whole_or_none, wholes
+from vivit_export.whole import pair, set_wholes, whole, whole_or_none, wholes
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), np.array(3)])
@@ -31,7 +31,7 @@ def test_what_is_too_small_is_refused() -> None:
 
 @pytest.mark.parametrize("values", [(2, 1), [2, 1], np.array([2, 1]), iter([2, 1])])
 def test_several_may_come_in_any_container(values: Any) -> None:
-    found = wholes("x", values, 2)
+    found = pair("x", values)
     assert found == (2, 1) and all(type(number) is int for number in found)
 
 

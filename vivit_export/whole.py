@@ -52,6 +52,12 @@ def wholes(name: str, values: object, count: int | None = None) -> tuple[int, ..
     return tuple(whole(name, value) for value in found)
 
 
+def pair(name: str, values: object) -> tuple[int, int]:
+    """Do `wholes` for two numbers."""
+    first, second = wholes(name, values, 2)
+    return first, second
+
+
 def set_wholes(record: object, one: Iterable[str], several: Mapping[str, int | None]) -> None:
     """Turn fields of a frozen record into whole numbers of Python, where they are not None.
 

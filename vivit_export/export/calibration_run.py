@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -93,7 +93,7 @@ def calibrate(
         OutputError: the file exists, or cannot be written.
         VivitExportError: see `obtain_ranges`.
     """
-    places = [data] if isinstance(data, (str, Path)) else data
+    places = data if isinstance(data, Iterable) and not isinstance(data, (str, bytes, Path)) else [data]
     calibration = CalibrationOptions(
         tuple(as_path(place, "data") for place in places),
         method,

@@ -49,7 +49,7 @@ from vivit_export.runtime.drift.truth import read_truth, require_one_label
 from vivit_export.runtime.predict import adapt_contract
 from vivit_export.runtime.select import CPU_ENGINES, open_session
 from vivit_export.runtime.session.session import Session
-from vivit_export.whole import whole_or_none, wholes
+from vivit_export.whole import pair, whole_or_none
 
 
 @undisturbed
@@ -110,6 +110,7 @@ def check(
     progress = progress if progress is not None else default_progress()
     chosen = _choose(against, clips, checkpoint, per_block)
     num_clips, readers = whole_or_none("num_clips", num_clips, 1), whole_or_none("readers", readers, 1)
+    views = None if views is None else pair("views", views)
     _check_reading(chosen, decode, readers)
     if clips is not None:
         find_clips(clips)  # a mistake is told before the eager model is loaded
@@ -244,7 +245,7 @@ def _require_labels(labels: Path, bundle: Bundle, against: Against, clips: str |
 
 
 def _check_views(views: tuple[int, int] | None, bundle: Bundle, clips: str | Path | None, per_block: bool) -> None:
-    given = option("views", None if views is None else "x".join(map(str, wholes("views", views, 2))))
+    given = option("views", views and "x".join(map(str, views)))
     if views is not None and clips is None:
         raise UsageError(f"{given} is for videos, and the golden clips are frames; name videos with {option('clips')}")
     if views is not None and per_block:

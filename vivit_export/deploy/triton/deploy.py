@@ -44,6 +44,7 @@ from vivit_export.runtime.clips.views import ViewCropper
 from vivit_export.runtime.drift.check import first_golden_clip, gate_of
 from vivit_export.runtime.drift.per_clip import scale_of
 from vivit_export.runtime.session.triton.protocol import DATATYPES
+from vivit_export.whole import set_wholes
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -74,6 +75,7 @@ class TritonOptions:
             raise UsageError(
                 f"{option('name', repr(self.name))} is not a model name: letters, digits, '_', '-' and '.' are allowed"
             )
+        set_wholes(self, ("instances", "delay_us"), {})
         if self.instances is not None and self.instances < 1:
             raise UsageError(f"{option('instances', self.instances)} must be 1 or more")
         if self.delay_us is not None and self.delay_us < 0:
