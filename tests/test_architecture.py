@@ -55,7 +55,7 @@ ROOMS = (
     "calibration",
     "deploy",
     "report",
-    "push",
+    "sharing",
     "export",
     "datasets",
     "doctor",
@@ -78,7 +78,7 @@ HOMES = {
         *(f"families/networks/{n}.py" for n in ("network", "timesformer", "vivit", "vjepa2")),
         "families/networks/vivit_factorised_modeling.py",
     },
-    "huggingface_hub": {"export/checkpoint/files.py", "hub.py", "push.py"},
+    "huggingface_hub": {"export/checkpoint/files.py", "hub.py", "sharing.py"},
     "av": {
         *(f"runtime/clips/video/{n}.py" for n in ("clock", "container", "index", "picture", "seek")),
         "runtime/clips/live/connection.py",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pkgutil
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import vivit_export
+import vivit_export.runtime
 from vivit_export.lazy import lazy_names
 
 PACKAGE = """
@@ -54,3 +58,12 @@ def test_a_package_may_have_none() -> None:
     load, _ = lazy_names("vivit_export", {})
     with pytest.raises(AttributeError):
         load("anything")
+
+
+@pytest.mark.parametrize("package", [vivit_export, vivit_export.runtime])
+def test_no_submodule_takes_the_place_of_a_public_name(package: ModuleType) -> None:
+    """Loading a submodule binds its name in the package, over a function of that name."""
+    submodules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    assert {name for name in package.__all__ if name in submodules} <= {"runtime"}
+    for name in package.__all__:
+        assert getattr(package, name) is getattr(package, name), name

@@ -15,7 +15,7 @@ from small_bundle import CONTENT, make
 import vivit_export as ve
 from vivit_export.bundle import MANIFEST, read_bundle, write_manifest
 from vivit_export.errors import BundleError, OutputError, SignatureError, UsageError
-from vivit_export.push import CARD, pull, push
+from vivit_export.sharing import CARD, pull, push
 
 
 @pytest.fixture

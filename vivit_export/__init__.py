@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from vivit_export.export.options import ExportOptions
     from vivit_export.export.pipeline import export_model
     from vivit_export.export.recheck import assert_no_drift, check
-    from vivit_export.push import Pushed, pull, push
     from vivit_export.report.card import card
     from vivit_export.runtime.bench.report import BenchReport
     from vivit_export.runtime.select import open_session
     from vivit_export.runtime.session.prediction import Prediction
     from vivit_export.runtime.session.session import Session
     from vivit_export.runtime.stream import StreamPrediction, stream
+    from vivit_export.sharing import Pushed, pull, push
 
 __version__ = "0.1.0"
 
@@ -90,7 +90,7 @@ _HOMES = {
     "ExportOptions": "export.options",
     "Inspection": "export.inspection",
     "Prediction": "runtime.session.prediction",
-    "Pushed": "push",
+    "Pushed": "sharing",
     "Ranges": "calibration.ranges",
     "Session": "runtime.session.session",
     "Signer": "bundle.signatures.verify",
@@ -110,8 +110,8 @@ _HOMES = {
     "export_model": "export.pipeline",
     "inspect": "export.inspection",
     "open_session": "runtime.select",
-    "pull": "push",
-    "push": "push",
+    "pull": "sharing",
+    "push": "sharing",
     "read_bundle": "bundle",
     "runtime": "",
     "sign_bundle": "bundle.signatures.sign",

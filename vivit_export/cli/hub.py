@@ -47,7 +47,7 @@ def push(
     Log in first: set HF_TOKEN, or run hf auth login. A repository that does not exist is created. One commit adds the
     files of BUNDLE and removes those of an earlier bundle there; files of others stay.
     """
-    from vivit_export.push import push as run
+    from vivit_export.sharing import push as run
 
     done = run(
         bundle,
@@ -78,7 +78,7 @@ def pull(address: str, output: Path, force: bool, as_json: bool, progress: Silen
 
     Commands that only read a bundle take the address itself. REVISION is a branch, a tag or a commit.
     """
-    from vivit_export.push import pull as run
+    from vivit_export.sharing import pull as run
 
     found = run(address, output, force=force, progress=progress)
     if as_json:
