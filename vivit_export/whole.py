@@ -5,6 +5,8 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from vivit_export.errors import UsageError, option
 
 
@@ -20,7 +22,7 @@ def whole(name: str, value: object, least: int | None = None) -> int:
         UsageError: it is no whole number, or too small.
     """
     try:
-        number = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+        number = None if isinstance(value, (bool, np.bool_)) else operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         number = None
     if number is None:

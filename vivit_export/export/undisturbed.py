@@ -30,7 +30,7 @@ def undisturbed(job: Callable[P, R]) -> Callable[P, R]:
     def alone(*args: P.args, **kwargs: P.kwargs) -> R:
         with _TURN, ExitStack() as stack:
             stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
-            if "torch" in sys.modules:  # else nobody can have changed it, and a check may not need it
+            if sys.modules.get("torch") is not None:  # else nobody can have changed it, and a check may not need it
                 from vivit_export.export.checkpoint.device import by_default
 
                 stack.enter_context(by_default())
