@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def bench(
     served = served_commands(source, engines, device, cpu_precision)
     return take_turns(
         {**eager, **served, **(others or {})},
-        batches=batches if isinstance(batches, Sequence) else (batches,),
+        batches=tuple(batches) if isinstance(batches, Iterable) else (batches,),
         rounds=rounds,
         warmup=warmup,
         video=None if video is None else as_path(video, "video"),
