@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bundles import need
 
 from vivit_export.errors import UsageError
 from vivit_export.whole import pair, set_wholes, whole, whole_or_none, wholes
@@ -22,6 +23,15 @@ def test_every_kind_of_integer_becomes_pythons(value: Any) -> None:
 def test_anything_else_is_refused(value: Any) -> None:
     with pytest.raises(UsageError, match=r"^x=.* must be a whole number$"):
         whole("x", value)
+
+
+def test_tensors_count_as_numbers_and_truth_values_as_they_do_elsewhere() -> None:
+    need("torch")
+    import torch
+
+    assert whole("x", torch.tensor(3)) == 3
+    with pytest.raises(UsageError, match=r"^x=.* must be a whole number$"):
+        whole("x", torch.tensor(True))
 
 
 def test_what_is_too_small_is_refused() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping
 
-import numpy as np
-
 from vivit_export.errors import UsageError, option
 
 
@@ -22,7 +20,7 @@ def whole(name: str, value: object, least: int | None = None) -> int:
         UsageError: it is no whole number, or too small.
     """
     try:
-        number = None if isinstance(value, (bool, np.bool_)) else operator.index(value)  # type: ignore[arg-type]
+        number = None if _is_truth_value(value) else operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         number = None
     if number is None:
@@ -30,6 +28,11 @@ def whole(name: str, value: object, least: int | None = None) -> int:
     if least is not None and number < least:
         raise UsageError(f"{option(name, number)} must be at least {least}")
     return number
+
+
+def _is_truth_value(value: object) -> bool:
+    """Whether a value is one of Python's, NumPy's or PyTorch's, without loading either: the CLI needs neither."""
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")).removeprefix("torch.") == "bool"
 
 
 def whole_or_none(name: str, value: object, least: int | None = None) -> int | None:
