@@ -28,7 +28,6 @@ TEST_FILES = sorted(TESTS.rglob("test_*.py"))
 ROOMS = (
     "errors",
     "limits",
-    "whole",
     "printing",
     "cores",
     "packages",
@@ -45,6 +44,7 @@ ROOMS = (
     "atomic",
     "leftovers",
     "files",
+    "arguments",
     "hub",
     "folders",
     "locking",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vivit_export import bundle as bundles
+from vivit_export.arguments import text
 from vivit_export.bundle import GOLDEN, MANIFEST, SIGNATURE, Bundle, read_bundle
 from vivit_export.bundle.parsing import parse_manifest
 from vivit_export.bundle.reading import fetch
@@ -139,7 +140,7 @@ def pull(address: str, target: str | Path, *, force: bool = False, progress: Pro
     """
     progress = progress if progress is not None else default_progress()
     place = as_path(target, "target")
-    asked = parse_hub_address(address)
+    asked = parse_hub_address(text("address", address))
     bundles.check_target(place, force)
     source = read_bundle(fetch(asked, progress))
     with progress.stage("write the bundle"), bundles.writing(place, force=force, note=progress.note) as work:
@@ -231,10 +232,10 @@ def _is_ours(state: HubAddress) -> bool:
 
 
 def _target(repo: str, branch: str) -> HubAddress:
-    address = parse_hub_address(repo) if is_hub_address(repo) else HubAddress(repo)
+    address = parse_hub_address(repo) if is_hub_address(repo) else HubAddress(text("repo", repo))
     if not is_repo(address.repo) or address.revision is not None:
         raise UsageError(f"{option('repo', shown(repo))} is not a repository to write to; write OWNER/NAME")
-    if not is_revision(branch):
+    if not is_revision(text("branch", branch)):
         raise UsageError(f"{option('branch', shown(branch))} is not the name of a branch")
     return address.at(branch)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import re
-import typing
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from vivit_export.cli.flags import flag
 from vivit_export.errors import ClipError, EnvironmentFault, MissingDependencyError, OutputError, UsageError
 from vivit_export.export.engine import options as engine_options
 from vivit_export.export.engine.options import EngineOptions
-from vivit_export.export.options import ExportFields, ExportOptions, default_target, preview_export
+from vivit_export.export.options import ExportOptions, default_target, preview_export
 from vivit_export.flavour import Flavour
 from vivit_export.precision import Precision, PrecisionName
 
@@ -283,14 +282,6 @@ def test_mistakes_are_told_without_importing_anything_heavy() -> None:
     assert imported_by(code, "torch", "transformers", "onnx", "onnxruntime", "tensorrt_rtx") == []
 
 
-def test_the_keyword_arguments_are_the_fields() -> None:
-    def types(of: type) -> dict[str, object]:
-        return {**typing.get_type_hints(of), "precision": None}  # that one may be given by name
-
-    assert types(ExportFields) == types(ExportOptions)
-    assert set(get_args(PrecisionName)) == set(Precision)
-
-
 def test_a_mistake_is_worded_for_whoever_made_it() -> None:
     with pytest.raises(UsageError) as raised:
         ExportOptions(Precision.FP16, fp8_attention=True)
@@ -314,11 +305,23 @@ def test_numbers_of_numpy_lists_and_single_names_are_those_of_python() -> None:
         ({"batches": 4}, "batches=4 must be 3 whole numbers"),
         ({"num_clips": 2.0}, "num_clips=2.0 must be a whole number"),
         ({"views": 2}, "views=2 must be 2 whole numbers"),
-        ({"sms": 89}, "sms=89 must be whole numbers"),
+        ({"sms": "89"}, "sms='89' must be whole numbers"),
+        ({"targets": None}, "targets=None must be a text, or several"),
+        ({"clips": 3}, "clips must be a path, got int; give a string or a Path"),
+        ({"calibration": {"data": "x"}}, "calibration must be CalibrationOptions, got dict"),
         ({"opset": "20"}, "opset='20' must be a whole number"),
     ],
 )
-def test_numbers_of_another_kind_are_refused(given: dict[str, Any], sentence: str) -> None:
+def test_values_of_another_kind_are_refused(given: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError) as raised:
         ExportOptions(**given)
     assert str(raised.value) == sentence
+
+
+def test_paths_may_be_strings_and_what_may_be_several_may_be_one() -> None:
+    calibration = CalibrationOptions(data="videos", cache="seen")  # type: ignore[arg-type]
+    given: dict[str, Any] = {"precision": "int8", "targets": "tensorrt-rtx", "sms": 89, "clips": "videos"}
+    found = ExportOptions(**given, calibration=calibration, timing_cache=None)
+    assert (found.targets, found.sms, found.clips) == (("tensorrt-rtx",), (89,), Path("videos"))
+    assert (calibration.data, calibration.cache) == ((Path("videos"),), Path("seen"))
+    assert CalibrationOptions(smooth=0.5).smooth == "0.5"  # type: ignore[arg-type]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import get_args
 
+from vivit_export.arguments import path_or_none, paths, set_fields, text, whole, whole_or_none
 from vivit_export.choices import CalibrationMethod, Decode
 from vivit_export.errors import CalibrationError, ClipError, UsageError, option
 from vivit_export.files import check_file, why_missing
-from vivit_export.whole import whole, whole_or_none
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationOptions:
     """How INT8 and FP8 find their ranges; names follow the command line.
+
+    Paths may be given as strings, and ``data`` as one of them alone.
 
     Attributes:
         data: folders, videos, lists or crops; see `calibration.clips.find_calibration_clips`. Empty: the demo
@@ -41,6 +44,12 @@ class CalibrationOptions:
     readers: int | None = None
 
     def __post_init__(self) -> None:
+        set_fields(self, paths, "data", within="calibration.")
+        set_fields(self, path_or_none, "cache", "ranges", within="calibration.")
+        if isinstance(self.smooth, Real):
+            object.__setattr__(self, "smooth", f"{float(self.smooth):g}")
+        set_fields(self, text, "method", "smooth", within="calibration.")
+        set_fields(self, text, "decode")
         if self.method not in get_args(CalibrationMethod):
             known = ", ".join(get_args(CalibrationMethod))
             raise UsageError(f"{option('calibration.method', repr(self.method))} is not one of {known}")

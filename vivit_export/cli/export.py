@@ -157,7 +157,8 @@ def vivit_export(
     progress: Silent,
 ) -> None:
     """Export MODEL (a hub id, a checkpoint folder, or "demo") to a verified bundle."""
-    from vivit_export.export.options import ExportFields, ExportOptions, loosest, preview_export
+    from vivit_export.export.fields import ExportFields
+    from vivit_export.export.options import ExportOptions, loosest, preview_export
     from vivit_export.export.search_preview import preview_search
 
     search = precision == AUTO

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from vivit_export.arguments import texts
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.bundle.manifest import Content
 from vivit_export.export.amend import amend, require_same
+from vivit_export.export.checkpoint.preview import name_of
 from vivit_export.files import as_path
 from vivit_export.progress import Progress
 from vivit_export.runtime.bench.report import BenchReport, parse_kind
@@ -22,7 +24,7 @@ def bench(
     *,
     engines: str | Sequence[str] = (),
     against: str | Sequence[str] = (),
-    checkpoint: str | None = None,
+    checkpoint: str | Path | None = None,
     device: str | None = None,
     cpu_precision: str | None = None,
     batches: int | Sequence[int] = (1,),
@@ -59,19 +61,19 @@ def bench(
         InputError, EnvironmentFault: PyTorch, or an engine that you named, cannot run.
         EnvironmentFault: no contender can run on this machine.
     """
-    engines = (engines,) if isinstance(engines, str) else engines
-    against = (against,) if isinstance(against, str) else against
+    engines, against = texts("engines", engines), texts("against", against)
+    checkpoint = "" if checkpoint is None else name_of(checkpoint, "checkpoint")
     for kind in against:
         parse_kind(kind)
     source = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
     eager = {
-        f"pytorch {kind}": ["-m", _EAGER_WORKER, str(source.path), checkpoint or "", kind, device or ""]
+        f"pytorch {kind}": ["-m", _EAGER_WORKER, str(source.path), checkpoint, kind, str(device or "")]
         for kind in against
     }
     served = served_commands(source, engines, device, cpu_precision)
     return take_turns(
         {**eager, **served, **(others or {})},
-        batches=tuple(batches) if isinstance(batches, Iterable) else (batches,),
+        batches=batches,
         rounds=rounds,
         warmup=warmup,
         video=None if video is None else as_path(video, "video"),

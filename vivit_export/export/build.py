@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from vivit_export.arguments import path_or_none, texts, three, wholes
 from vivit_export.bundle import ENGINES, MODEL, Bundle, read_bundle
 from vivit_export.bundle.engines import EngineRecord, PlanSummary, Profile
 from vivit_export.bundle.graph import require_sound_graph
@@ -102,11 +103,11 @@ def _prove(plan: PlanSummary, content: Content, options: EngineOptions) -> list[
 
 def build_engines(
     path: Bundle | str | Path,
-    targets: Sequence[str] = ("auto",),
+    targets: str | Sequence[str] = ("auto",),
     *,
-    sms: tuple[int, ...] = (),
-    batches: tuple[int, int, int] = (1, 4, 8),
-    timing_cache: Path | None = None,
+    sms: int | Sequence[int] = (),
+    batches: Sequence[int] = (1, 4, 8),
+    timing_cache: str | Path | None = None,
     allow_unfused: bool = False,
     force: bool = False,
     progress: Progress | None = None,
@@ -138,9 +139,12 @@ def build_engines(
         source = read_bundle(path.path if isinstance(path, Bundle) else path)
         require_not_cached(source.path)  # before engines are compiled
         require_sound_graph(source)
+    targets = texts("targets", targets)
     if "onnx" in targets:
         raise UsageError(f"{option('targets', 'onnx')}: the bundle holds its ONNX graph already; name an engine")
-    options = EngineOptions(batches, sms, timing_cache, allow_unfused)
+    options = EngineOptions(
+        three("batches", batches), wholes("sms", sms), path_or_none("timing_cache", timing_cache), allow_unfused
+    )
     options.check_targets(targets, source.precision)
     flavours = _available(targets, options, progress)
 

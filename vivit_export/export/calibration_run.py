@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from vivit_export.arguments import path_or_none, paths
 from vivit_export.calibration.collect import Observing, observe_here
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.calibration.ranges import Ranges
@@ -24,7 +25,7 @@ from vivit_export.export.in_memory import Saveable, as_checkpoint
 from vivit_export.export.options import OUTPUTS, ExportOptions
 from vivit_export.export.trials import Trials, measure_sensitivity
 from vivit_export.export.undisturbed import undisturbed
-from vivit_export.files import as_path, check_file, json_text, writing_file
+from vivit_export.files import check_file, json_text, writing_file
 from vivit_export.leftovers import remove_scratch
 from vivit_export.precision import Precision, PrecisionName, find_precision
 from vivit_export.progress import Progress, default_progress
@@ -93,14 +94,13 @@ def calibrate(
         OutputError: the file exists, or cannot be written.
         VivitExportError: see `obtain_ranges`.
     """
-    places = data if isinstance(data, Iterable) and not isinstance(data, (str, bytes, Path)) else [data]
     calibration = CalibrationOptions(
-        tuple(as_path(place, "data") for place in places),
+        paths("data", data),
         method,
         smooth,
         num_clips,
         seed,
-        None if cache is None else as_path(cache, "cache"),
+        path_or_none("cache", cache),
         decode=decode,
         readers=readers,
     )
@@ -149,7 +149,7 @@ def calibrate_model(
         VivitExportError: see `obtain_ranges`.
     """
     progress = progress if progress is not None else default_progress()
-    path, precision = None if output is None else as_path(output, "output"), options.precision
+    path, precision = path_or_none("output", output), options.precision
     if not precision.quantized:
         raise UsageError(
             f"{option('precision', precision)} needs no calibration; choose {option('precision', 'int8')} or "

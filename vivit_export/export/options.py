@@ -10,9 +10,20 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypedDict, get_args
+from typing import Literal, get_args
 
 from vivit_export import runtime
+from vivit_export.arguments import (
+    pair_or_none,
+    path_or_none,
+    set_fields,
+    text,
+    text_or_none,
+    texts,
+    three,
+    whole_or_none,
+    wholes,
+)
 from vivit_export.bundle import check_target
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.choices import AttentionForm
@@ -24,12 +35,11 @@ from vivit_export.export.engine.options import EngineOptions
 from vivit_export.flavour import Flavour
 from vivit_export.limits import MOST_CAMERA_SIDE
 from vivit_export.packages import require_codes_beside_attention, require_export_packages
-from vivit_export.precision import Precision, PrecisionName, find_precision
+from vivit_export.precision import Precision, find_precision
 from vivit_export.records import JsonObject
 from vivit_export.rewrite import REWRITE_NAMES
 from vivit_export.runtime.clips.sampling import choose_sampling
 from vivit_export.runtime.drift.metrics import parse_gate
-from vivit_export.whole import set_wholes
 
 Attention = Literal["auto", AttentionForm]
 OUTPUTS = ("logits", "embedding")
@@ -38,43 +48,11 @@ _MAX_OPSET = 24
 _ATTENTION_OPSET = 23  # the first with Attention as an op
 
 
-class ExportFields(TypedDict, total=False):
-    """The fields of `ExportOptions` as keyword arguments; a precision may be given by its name, or left to a search."""
-
-    precision: Precision | PrecisionName | Literal["auto"]
-    targets: tuple[str, ...]
-    sms: tuple[int, ...]
-    batches: tuple[int, int, int]
-    input_mode: InputMode
-    frame_size: tuple[int, int] | None
-    sampling: Sampling | None
-    stride: int | None
-    short: Short | None
-    views: tuple[int, int] | None
-    outputs: tuple[str, ...]
-    attention: Attention
-    skip_rewrites: tuple[str, ...]
-    opset: int | None
-    clips: Path | None
-    num_clips: int | None
-    check: bool
-    gate: str | None
-    allow_unfused: bool
-    timing_cache: Path | None
-    force: bool
-    allow_pickle: bool
-    revision: str | None
-    calibration: CalibrationOptions
-    keep_fp16: str | None
-    fp8_attention: bool
-    keep_fp32: str | None
-    fix: bool
-    sbom: bool
-
-
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
     """Options of one export; names follow the command line.
+
+    Paths may be given as strings, one target, output, rewrite or SM alone, and several in any sequence.
 
     Attributes:
         precision: type of weights and GEMMs.
@@ -145,10 +123,16 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "precision", find_precision(self.precision))
-        set_wholes(self, ("stride", "opset", "num_clips"), {"batches": 3, "frame_size": 2, "views": 2, "sms": None})
-        for name in ("targets", "outputs", "skip_rewrites"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+        set_fields(self, whole_or_none, "stride", "opset", "num_clips")
+        set_fields(self, pair_or_none, "frame_size", "views")
+        set_fields(self, three, "batches")
+        set_fields(self, wholes, "sms")
+        set_fields(self, texts, "targets", "outputs", "skip_rewrites")
+        set_fields(self, text, "input_mode", "attention")
+        set_fields(self, text_or_none, "sampling", "short", "gate", "revision", "keep_fp16", "keep_fp32")
+        set_fields(self, path_or_none, "clips", "timing_cache")
+        if not isinstance(self.calibration, CalibrationOptions):
+            raise UsageError(f"calibration must be CalibrationOptions, got {type(self.calibration).__name__}")
         self._check_precision()
         self._check_input()
         self.sampled(Clip(1, 1, 1, (1, 1, 1)))

@@ -32,6 +32,7 @@ from vivit_export.export.check import processor_parity, run_checks, run_eager
 from vivit_export.export.checkpoint.load import Checkpoint, load_checkpoint
 from vivit_export.export.clips import CheckClips, load_check_clips, num_check_clips
 from vivit_export.export.failed import FailedCheckError, keeping_the_report
+from vivit_export.export.fields import ExportFields
 from vivit_export.export.fixing import WideTrials, choose_wide
 from vivit_export.export.graph.build import (
     Graph,
@@ -46,7 +47,6 @@ from vivit_export.export.in_memory import Saveable, as_checkpoint
 from vivit_export.export.installed import installed_packages
 from vivit_export.export.options import (
     OUTPUTS,
-    ExportFields,
     ExportOptions,
     ExportPreview,
     loosest,
@@ -104,13 +104,13 @@ def export_model(
         if fields.get("precision") == AUTO:
             place = None if target is None else as_path(target, "target")
             return export_best(_export, checkpoint, place, _for_all(options, fields), progress)
-        return _export(checkpoint, target, _with_fields(options or ExportOptions(), fields), progress)
+        return _export(checkpoint, target, _with_fields(options, fields), progress)
 
 
 def _for_all(options: ExportOptions | None, fields: ExportFields) -> ExportOptions:
     """Return the options of a search, of which each precision gets its part."""
-    attention = fields.get("fp8_attention", options.fp8_attention if options is not None else False)
-    return _with_fields(options or ExportOptions(), {**fields, "precision": loosest(attention)})
+    attention = fields.get("fp8_attention", getattr(options, "fp8_attention", False))
+    return _with_fields(options, {**fields, "precision": loosest(attention)})
 
 
 def _export(model: str | Path, target: str | Path | None, options: ExportOptions, progress: Progress) -> Bundle:
@@ -151,12 +151,15 @@ def _packages(content: Content) -> list[Package]:
     return installed_packages({"export", *engines, *({"cpu"} if content.checks else ())})
 
 
-def _with_fields(options: ExportOptions, fields: ExportFields) -> ExportOptions:
+def _with_fields(options: ExportOptions | None, fields: ExportFields) -> ExportOptions:
+    options = options if options is not None else ExportOptions()
+    if not isinstance(options, ExportOptions):
+        raise UsageError(f"options must be ExportOptions, got {type(options).__name__}")
     known = {f.name for f in dataclasses.fields(ExportOptions)}
     unknown = sorted(set(fields) - known)
     if unknown:
         raise UsageError(f"{unknown[0]!r} is not an export option; use one of {', '.join(sorted(known))}")
-    return dataclasses.replace(options, **fields)  # type: ignore[arg-type]  # a name stands for its precision
+    return dataclasses.replace(options, **fields)  # type: ignore[arg-type]  # the options take all that
 
 
 def _export_into(work: Path, checkpoint: Checkpoint, plan: ExportPreview, progress: Progress) -> Content:

@@ -16,6 +16,7 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 
+from vivit_export.arguments import pair_or_none, whole_or_none
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.bundle.baseline import compare_checks, require_same_clips
 from vivit_export.bundle.checks import DriftReport, Gate, Parity, Run
@@ -25,6 +26,7 @@ from vivit_export.bundle.signatures.verify import require_signature as require_s
 from vivit_export.choices import Against, CpuPrecision, Decode
 from vivit_export.errors import UsageError, counted, option
 from vivit_export.export.amend import amend, require_same
+from vivit_export.export.checkpoint.preview import name_of
 from vivit_export.export.clips import clip_names
 from vivit_export.export.reference import EagerRun, Reference, blocks_of, eager_reference, golden_reference
 from vivit_export.export.undisturbed import undisturbed
@@ -49,7 +51,6 @@ from vivit_export.runtime.drift.truth import read_truth, require_one_label
 from vivit_export.runtime.predict import adapt_contract
 from vivit_export.runtime.select import CPU_ENGINES, open_session
 from vivit_export.runtime.session.session import Session
-from vivit_export.whole import pair, whole_or_none
 
 
 @undisturbed
@@ -61,7 +62,7 @@ def check(
     device: str | None = None,
     cpu_precision: CpuPrecision | None = None,
     against: Against | None = None,
-    checkpoint: str | None = None,
+    checkpoint: str | Path | None = None,
     num_clips: int | None = None,
     gate: str | None = None,
     labels: str | Path | None = None,
@@ -108,9 +109,10 @@ def check(
         EnvironmentFault: the engine, or torch, is not available.
     """
     progress = progress if progress is not None else default_progress()
+    checkpoint = None if checkpoint is None else name_of(checkpoint, "checkpoint")
     chosen = _choose(against, clips, checkpoint, per_block)
     num_clips, readers = whole_or_none("num_clips", num_clips, 1), whole_or_none("readers", readers, 1)
-    views = None if views is None else pair("views", views)
+    views = pair_or_none("views", views)
     _check_reading(chosen, decode, readers)
     if clips is not None:
         find_clips(clips)  # a mistake is told before the eager model is loaded
@@ -180,7 +182,7 @@ def assert_no_drift(
     clips: str | Path | None = None,
     *,
     against: Against | None = None,
-    checkpoint: str | None = None,
+    checkpoint: str | Path | None = None,
     num_clips: int | None = None,
     gate: str | None = None,
     labels: str | Path | None = None,

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from vivit_export.arguments import text_or_none
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.bundle.certainty import certainty_of
 from vivit_export.bundle.checks import DriftReport
@@ -41,6 +42,7 @@ def card(bundle: Bundle | str | Path, *, license_id: str | None = None, place: s
         BundleError: the bundle is damaged.
         UsageError: the license is no such name.
     """
+    license_id = text_or_none("license_id", license_id)
     if license_id is not None and not _LICENSE.fullmatch(license_id):
         name = option("license_id", shown(license_id))
         raise UsageError(f"{name} is no name of a license; give one like apache-2.0")

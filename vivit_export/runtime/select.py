@@ -184,9 +184,11 @@ def _read_wish(bundle: Bundle, prefer: str | None, device: str | None, cpu_preci
 
 
 def _read_device(device: str | None) -> tuple[str | None, int]:
-    kind, _, ordinal = (device or "").partition(":")
-    if device is None or device == "cpu":
-        return device, 0
+    if device is None:
+        return None, 0
+    kind, _, ordinal = str(device).partition(":")  # also a torch.device
+    if str(device) == "cpu":
+        return "cpu", 0
     if kind != "cuda" or not (ordinal.isdecimal() or device == "cuda"):
         raise UsageError(f"device={device!r} is unknown; use cpu, cuda or cuda:N")
     return "cuda", int(ordinal or 0)
@@ -195,6 +197,8 @@ def _read_device(device: str | None) -> tuple[str | None, int]:
 def _read_preference(bundle: Bundle, prefer: str | None) -> tuple[tuple[str, ...], str | None]:
     if prefer is None:
         return ORDER, None
+    if not isinstance(prefer, str):
+        raise UsageError(f"engine {prefer!r} must be named by a text")
     if prefer in bundle.engines and prefer not in ORDER:
         return (str(bundle.engines[prefer].flavour),), prefer
     if prefer in ORDER:

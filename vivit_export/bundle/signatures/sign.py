@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vivit_export.arguments import paths
 from vivit_export.bundle.names import MANIFEST, SIGNATURE
 from vivit_export.bundle.reading import Bundle, folder_of, read_bundle
 from vivit_export.bundle.signatures.envelope import Envelope, envelope_text, signed_bytes
@@ -88,7 +89,7 @@ def _read_chain(files: Files, private: PrivateKey, key: str) -> Sequence[Certifi
     from vivit_export.bundle.signatures.keys import kinds_in, read_pem
 
     chain: list[Certificate] = []
-    for path in [Path(files)] if isinstance(files, (str, os.PathLike)) else [as_path(f, "certificates") for f in files]:
+    for path in paths("certificates", files):
         pem = read_pem(path)
         if set(kinds_in(pem)) != {"CERTIFICATE"}:
             raise InputError(f"{path} does not hold certificates and nothing else; give a PEM file of them")

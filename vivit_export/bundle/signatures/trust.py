@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vivit_export.arguments import paths
 from vivit_export.errors import InputError, UsageError, option
-from vivit_export.files import as_path
 
 if TYPE_CHECKING:
     from vivit_export.bundle.signatures.certificates import Certificate
@@ -56,13 +56,12 @@ def read_trust(files: Files, identity: str | None = None) -> Trust:
     from vivit_export.bundle.signatures.certificates import parse_certificates
     from vivit_export.bundle.signatures.keys import kinds_in, parse_public_key, read_pem
 
-    given = [files] if isinstance(files, (str, os.PathLike)) else list(files)
-    paths = [as_path(path, "require_signature") for path in given]
-    if not paths:
+    given = paths("require_signature", files)
+    if not given:
         raise UsageError(f"{option('require_signature')} names no file; name one with a public key or certificates")
     keys: list[PublicKey] = []
     certificates: list[Certificate] = []
-    for path in paths:
+    for path in given:
         pem = read_pem(path)
         kinds = kinds_in(pem)
         if any("PRIVATE KEY" in kind for kind in kinds):
@@ -76,7 +75,7 @@ def read_trust(files: Files, identity: str | None = None) -> Trust:
             certificates += parse_certificates(pem, path)
         else:
             raise InputError(f"{path} holds neither one public key nor certificates; give a PEM file")
-    source = ", ".join(map(str, paths))
+    source = ", ".join(map(str, given))
     if identity is not None and keys:
         raise UsageError(f"{option('identity')} is the name in a certificate, but {source} holds a key, which has none")
     return Trust(source, tuple(keys), tuple(certificates), identity)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vivit_export.arguments import set_fields, text_or_none, whole_or_none
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.bundle.graph import require_sound_graph
 from vivit_export.bundle.signatures.trust import Files
@@ -44,7 +45,6 @@ from vivit_export.runtime.clips.views import ViewCropper
 from vivit_export.runtime.drift.check import first_golden_clip, gate_of
 from vivit_export.runtime.drift.per_clip import scale_of
 from vivit_export.runtime.session.triton.protocol import DATATYPES
-from vivit_export.whole import set_wholes
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -71,11 +71,12 @@ class TritonOptions:
     ensemble: bool = False
 
     def __post_init__(self) -> None:
+        set_fields(self, text_or_none, "name")
         if self.name is not None and not _NAME.fullmatch(self.name):
             raise UsageError(
                 f"{option('name', repr(self.name))} is not a model name: letters, digits, '_', '-' and '.' are allowed"
             )
-        set_wholes(self, ("instances", "delay_us"), {})
+        set_fields(self, whole_or_none, "instances", "delay_us")
         if self.instances is not None and self.instances < 1:
             raise UsageError(f"{option('instances', self.instances)} must be 1 or more")
         if self.delay_us is not None and self.delay_us < 0:
@@ -111,7 +112,10 @@ def deploy_triton(
         InputError: Triton could not look up a label.
         OutputError: the repository has a model of that name, or cannot be written.
     """
-    progress, target, options = progress or Silent(), as_path(target, "target"), options or TritonOptions()
+    progress, target = progress or Silent(), as_path(target, "target")
+    options = options if options is not None else TritonOptions()
+    if not isinstance(options, TritonOptions):
+        raise UsageError(f"options must be TritonOptions, got {type(options).__name__}")
     with progress.stage("verify the bundle"):
         source = read_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
         require_signer(source, require_signature, identity)

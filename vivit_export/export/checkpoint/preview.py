@@ -11,11 +11,12 @@ from vivit_export.hub import is_hub_address, parse_hub_address
 from vivit_export.runtime.clips.pixels.processor_config import read_preprocess
 
 
-def name_of(model: object) -> str:
+def name_of(model: object, name: str = "model") -> str:
     """Return the name of a checkpoint as text.
 
     Args:
         model: a hub id, a folder, or ``demo``.
+        name: the caller's name for it.
 
     Raises:
         UsageError: it is something else, such as a network in memory, or holds a NUL.
@@ -23,14 +24,14 @@ def name_of(model: object) -> str:
     if isinstance(model, str):
         if is_hub_address(model):
             return _repo(model)
-        as_path(model, "model")
+        as_path(model, name)
         return model  # not the path, which would drop a final slash
     if callable(getattr(model, "save_pretrained", None)):
         raise UsageError(
-            f"{option('model')} must be a folder or a hub id, got a {type(model).__name__} in memory; write it with "
+            f"{option(name)} must be a folder or a hub id, got a {type(model).__name__} in memory; write it with "
             "model.save_pretrained(folder), its processor too, and give the folder"
         )
-    return str(as_path(model, "model"))
+    return str(as_path(model, name))
 
 
 def _repo(model: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vivit_export.arguments import path_or_none, set_fields, three, wholes
 from vivit_export.errors import EnvironmentFault, OutputError, UsageError, option
 from vivit_export.export.engine.compile import unavailable_reason
 from vivit_export.files import check_file
@@ -34,6 +35,9 @@ class EngineOptions:
     allow_unfused: bool = False
 
     def __post_init__(self) -> None:
+        set_fields(self, three, "batches")
+        set_fields(self, wholes, "sms")
+        set_fields(self, path_or_none, "timing_cache")
         low, opt, high = self.batches
         if not 1 <= low <= opt <= high <= MOST_BATCH:
             raise UsageError(

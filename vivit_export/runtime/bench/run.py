@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from vivit_export.arguments import whole, wholes
 from vivit_export.bundle import Bundle
 from vivit_export.bundle.bench import Machine
 from vivit_export.errors import (
@@ -40,7 +41,6 @@ from vivit_export.runtime.bench.nvidia_smi import gpu_clocks
 from vivit_export.runtime.bench.report import BenchReport, ContenderTimes
 from vivit_export.runtime.select import ORDER
 from vivit_export.runtime.session.triton.address import is_address
-from vivit_export.whole import whole, wholes
 
 _KINDS: dict[int, type[VivitExportError]] = {
     kind.exit_code: kind for kind in (UsageError, InputError, BuildError, EnvironmentFault)
@@ -51,7 +51,7 @@ _PAUSE_SECONDS = 0.05  # lets the idle threads of the one before stop spinning
 def take_turns(
     commands: Mapping[str, Sequence[str]],
     *,
-    batches: Sequence[int] = (1,),
+    batches: int | Sequence[int] = (1,),
     rounds: int = 10,
     warmup: int = 2,
     video: Path | None = None,
@@ -127,7 +127,7 @@ def served_commands(
     for engine in engines:
         if engine not in known and not is_address(engine):
             raise UsageError(f"engine {engine!r} is unknown; use one of {', '.join(sorted(known))}, or an address")
-    options = [device or "", cpu_precision or ""]
+    options = [str(device or ""), str(cpu_precision or "")]
     return {engine: ["-m", worker.__name__, str(bundle.path), engine, *options] for engine in engines or ORDER}
 
 

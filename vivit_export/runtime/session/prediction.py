@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vivit_export.arguments import whole
 from vivit_export.contract import Contract, Task
 from vivit_export.errors import BundleError, UsageError
 from vivit_export.printing import one_line
@@ -96,8 +97,8 @@ class Prediction:
         """Return k labels with their scores: the most probable, best first; of a regression the first k, in order.
 
         Raises:
-            UsageError: the bundle has no logits.
+            UsageError: the bundle has no logits, or ``k`` is no whole number.
         """
-        scores = self.scores
+        k, scores = whole("k", k), self.scores
         order = range(len(scores)) if self.task == "regression" else np.argsort(-scores, kind="stable")
         return [(self.labels[i], float(scores[i])) for i in order[: max(0, k)]]

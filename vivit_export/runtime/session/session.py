@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TypeVar, final, overload
 import numpy as np
 import numpy.typing as npt
 
+from vivit_export.arguments import whole_or_none
 from vivit_export.contract import Contract
 from vivit_export.cores import usable_cores
 from vivit_export.errors import BundleError, ClipError, UsageError, option
@@ -25,7 +26,6 @@ from vivit_export.runtime.clips.pixels.preprocess import Frames, Preprocessor
 from vivit_export.runtime.session.backend import Backend, Float32
 from vivit_export.runtime.session.overlap import Plan, Work, run_overlapped
 from vivit_export.runtime.session.prediction import Prediction
-from vivit_export.whole import whole_or_none
 
 K = TypeVar("K")
 
