@@ -152,7 +152,7 @@ def test_any_number_of_readers_gives_the_same_and_reads_a_bounded_number_ahead(
         begun.append(path)
         original(rows, path, *arguments, **named)
 
-    monkeypatch.setattr("vivit_export.runtime.predict.read_views_to", counted)
+    monkeypatch.setattr("vivit_export.runtime.clips.processes.read_views_to", counted)
     paths = CLIPS * 3
     results = predict_videos(session, paths, readers=readers)
     labels = []

@@ -10,6 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,11 +30,12 @@ from vivit_export.files import as_path
 from vivit_export.printing import one_line
 from vivit_export.progress import Progress
 from vivit_export.records import JsonObject
-from vivit_export.runtime.clips.ahead import num_readers, share_cores
+from vivit_export.runtime.clips.ahead import num_readers
 from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
+from vivit_export.runtime.clips.processes import ReadViews, in_this_process, view_reader
 from vivit_export.runtime.clips.sampling import choose_sampling
 from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading, told_by
-from vivit_export.runtime.clips.views import Rows, ViewCropper, average_views, num_views, read_views_to, require_size
+from vivit_export.runtime.clips.views import Rows, ViewCropper, average_views, num_views, require_size
 from vivit_export.runtime.clips.windows import Unit, WindowRule, read_windows
 from vivit_export.runtime.labels import read_labels
 from vivit_export.runtime.select import open_session
@@ -255,7 +257,9 @@ def predict_videos(
     Reading, preprocessing and the engine work at the same time, and each frame is preprocessed straight to its place
     in a batch. Memory: the batches that run at once (one, or two on a GPU, or ``in_flight``), as many others as hold
     the views of 2 * ``readers`` videos, and the few frames of each decoder; with ``windows`` also what
-    `vivit_export.runtime.read_windows` holds. All of it is used again and again.
+    `vivit_export.runtime.read_windows` holds. All of it is used again and again. Many videos are read in a process for
+    each reader (`vivit_export.runtime.clips.processes`), which takes about 50 MB, of which libraries that they share
+    are the half, and the views of one video.
 
     Args:
         session: an opened bundle, or a served model that takes videos.
@@ -294,10 +298,13 @@ def predict_videos(
         return
     if windows is None:
         readers = num_readers(readers, len(files))
-    works, rows = works_of(files, contract, windows, reading, readers or 1), rows_of_each(contract, windows)
     sizes = {"items": 1, "at_once": in_flight} if in_flight else {}
-    for item, outcome in session.run_overlapped(works, rows=rows, readers=readers, **sizes):
-        yield result_of(item, outcome, contract)
+    with view_reader(contract, reading, readers or 1, len(files)) as read:
+        works = _windows(files, contract, windows, reading) if windows else _videos(files, contract, read)
+        outcomes = session.run_overlapped(works, rows=rows_of_each(contract, windows), readers=readers, **sizes)
+        with closing(outcomes):
+            for item, outcome in outcomes:
+                yield result_of(item, outcome, contract)
 
 
 def works_of(
@@ -312,7 +319,9 @@ def works_of(
         reading: how much of each video is decoded.
         readers: how many videos are read at once, which share the cores.
     """
-    return _windows(files, contract, windows, reading) if windows else _videos(files, contract, reading, readers)
+    if windows is not None:
+        return _windows(files, contract, windows, reading)
+    return _videos(files, contract, in_this_process(contract, reading, readers))
 
 
 def rows_of_each(contract: Contract, windows: WindowRule | None) -> int:
@@ -320,12 +329,11 @@ def rows_of_each(contract: Contract, windows: WindowRule | None) -> int:
     return 1 if windows else num_views(contract)
 
 
-def _videos(files: Sequence[Path], contract: Contract, reading: Reading, readers: int) -> Iterator[Work[Item]]:
+def _videos(files: Sequence[Path], contract: Contract, read: ReadViews) -> Iterator[Work[Item]]:
     """Read the views of each video, in threads."""
     ViewCropper(contract)  # views that are impossible are no fault of a video
-    reading = share_cores(reading, readers)
     for path in files:
-        yield Work(Item(path), partial(read_views_to, path=path, contract=contract, reading=reading))
+        yield Work(Item(path), partial(read, path))
 
 
 def _windows(files: Sequence[Path], contract: Contract, rule: WindowRule, reading: Reading) -> Iterator[Work[Item]]:

@@ -156,7 +156,7 @@ def test_what_nobody_takes_anymore_is_dropped() -> None:
     memory = Memory()
     results = run_overlapped(doubled, memory, map(work, range(1000)), Plan(1, 2, 2))
     assert next(results)[0] == 0
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     deadline = time.monotonic() + 10
     while any(rows() is not None for rows in memory.made) and time.monotonic() < deadline:
         time.sleep(0.01)

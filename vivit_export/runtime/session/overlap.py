@@ -13,7 +13,7 @@ each reader has a second item to go on with. A batch is refilled when its result
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -78,7 +78,7 @@ def run_overlapped(
     allocate: Callable[[int], Rows],
     works: Iterable[Work[K]],
     plan: Plan,
-) -> Iterator[tuple[K, Outputs | ClipError]]:
+) -> Generator[tuple[K, Outputs | ClipError], None, None]:
     """Fill and run everything that a source gives.
 
     Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
@@ -157,7 +157,7 @@ class Session:
         items: int | None = None,
         at_once: int | None = None,
         readers: int | None = None,
-    ) -> Iterator[tuple[K, dict[str, Float32] | ClipError]]:
+    ) -> Generator[tuple[K, dict[str, Float32] | ClipError], None, None]:
         """Run items that are written straight to their places in batches, while earlier batches run.
 
         See `vivit_export.runtime.session.overlap`, which says what is yielded and how much memory is used.
