@@ -157,10 +157,11 @@ def short(job: Job) -> dict[str, Any]:
     """Many short videos: to tensors, and to labels with an engine that takes no time."""
     cores = os.cpu_count() or 1
     contenders = {
-        "decoder alone": worker(**job.short(do="decoder", readers=cores)),
+        "decoder alone": worker(**job.short(do="decoder_apart", readers=cores)),
+        "decoder alone, in threads": worker(**job.short(do="decoder", readers=cores)),
         "decoder alone, all frames": worker(**job.short(do="decoder_all", readers=cores)),
-        "ours, to crops": worker(**job.short(do="tensors", mode="crops", readers=cores, threads=1)),
-        "ours, to pixel values": worker(**job.short(do="tensors", mode="pixels", readers=cores, threads=1)),
+        "ours, to crops, in threads": worker(**job.short(do="tensors", mode="crops", readers=cores, threads=1)),
+        "ours, to pixel values, in threads": worker(**job.short(do="tensors", mode="pixels", readers=cores, threads=1)),
         "ours, crops to labels": worker(**job.short(do="labels", mode="crops", readers=None)),
         "ours, pixel values to labels": worker(**job.short(do="labels", mode="pixels", readers=None)),
         "transformers pipeline, to pixel values": worker(
@@ -175,8 +176,15 @@ def short(job: Job) -> dict[str, Any]:
 
 
 def workers(job: Job) -> dict[str, Any]:
-    """The same with other numbers of readers."""
-    contenders = {str(n): worker(**job.short(do="labels", mode="crops", readers=n)) for n in WORKERS}
+    """The same with other numbers of readers, which are threads or processes."""
+    files = 4 * job.files  # sixteen processes take a while to start
+    contenders = {
+        f"{n} {kind}": worker(
+            **{**job.short(do="labels", mode="crops", readers=n, apart=kind == "processes"), "count": files}
+        )
+        for n in WORKERS
+        for kind in ("threads", "processes")
+    }
     return _named(take_turns(contenders, 1))
 
 

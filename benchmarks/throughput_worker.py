@@ -11,7 +11,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, wait
 from itertools import cycle, islice
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from common import peak_bytes
 
 from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
 from vivit_export.runtime import Preprocessor, VideoFault, predict_videos, read_clip
+from vivit_export.runtime.clips import processes
 from vivit_export.runtime.clips.sampling import clip_indices
 from vivit_export.runtime.clips.video.index import VideoIndex, read_index
 from vivit_export.runtime.clips.video.picture import ToUprightRgb
@@ -79,8 +82,10 @@ def tensors(videos: list[str], mode: str, readers: int, threads: int) -> dict[st
     return in_threads(read, videos, readers)
 
 
-def labels(videos: list[str], mode: str, readers: int | None) -> dict[str, Any]:
-    """Predict with an engine that takes no time."""
+def labels(videos: list[str], mode: str, readers: int | None, apart: bool | None = None) -> dict[str, Any]:
+    """Predict with an engine that takes no time; read in processes or in threads, or in what is chosen."""
+    if apart is not None:
+        processes._WORTH_VIDEOS = 0 if apart else len(videos) + 1
     session = Session(contract(mode), NoEngine(), {})
     start = time.perf_counter()
     results = list(predict_videos(session, videos, readers=readers))
@@ -97,6 +102,29 @@ def decoder(videos: list[str], readers: int) -> dict[str, Any]:
             pass
 
     return in_threads(decode, videos, readers)
+
+
+def decoder_apart(videos: list[str], readers: int) -> dict[str, Any]:
+    """The same in processes, which have been started."""
+    different = set(videos)
+    with ProcessPoolExecutor(readers, get_context("spawn"), _begin, (different,)) as pool:
+        wait([pool.submit(time.sleep, 1.0) for _ in range(readers)])
+        start = time.perf_counter()
+        for _ in pool.map(_decode, videos):
+            pass
+        return rate(len(videos), start)
+
+
+_INDEXES: dict[str, VideoIndex] = {}
+
+
+def _begin(videos: set[str]) -> None:
+    _INDEXES.update({video: read_index(Path(video)) for video in videos})
+
+
+def _decode(video: str) -> None:
+    for _ in seek_frames(_INDEXES[video], numbers_of(_INDEXES[video]), 1):
+        pass
 
 
 def decoder_all(videos: list[str], readers: int) -> dict[str, Any]:
@@ -199,12 +227,15 @@ def rate(clips: int, start: float) -> dict[str, Any]:
 
 
 def _resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    """Memory of this process and of those that read for it; what they share counts once (Linux)."""
+    processes = ["self", *Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    lines = "".join(Path(f"/proc/{process}/smaps_rollup").read_text() for process in processes).splitlines()
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 _WORKS: dict[str, Callable[..., dict[str, Any]]] = {
-    work.__name__: work for work in (clip, tensors, labels, decoder, decoder_all, transformers, parts, memory)
+    work.__name__: work
+    for work in (clip, tensors, labels, decoder, decoder_apart, decoder_all, transformers, parts, memory)
 }
 
 

@@ -24,11 +24,18 @@ def test_every_section_is_measured_and_written(tmp_path: Path) -> None:
         assert len(hashes) == 1, f"{title}: the readers give different frames"
     assert len(found["long"]) == 4
     assert all(f["clips_per_second"] > 0 for f in found["short"]["contenders"].values())
-    assert set(found["workers"]["contenders"]) == {"1", "2", "4", "8", "16"}
+    kinds = ("threads", "processes")
+    assert set(found["workers"]["contenders"]) == {f"{n} {kind}" for n in (1, 2, 4, 8, 16) for kind in kinds}
     assert (found["memory"]["clips"], found["memory"]["faults"]) == (200, 2)
     assert len(found["memory"]["resident_bytes"]) == 20
     written = throughput_section(found)
-    for words in ("10 min 720p, head", "ours, to pixel values", "readers", "scan the packets", "2 were broken"):
+    for words in (
+        "10 min 720p, head",
+        "ours, to pixel values",
+        "processes: clips per s",
+        "scan the packets",
+        "2 were broken",
+    ):
         assert words in written
     again = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
     assert again.returncode == 0 and json.loads((tmp_path / "throughput.json").read_text()) == found

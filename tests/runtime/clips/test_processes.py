@@ -234,7 +234,7 @@ def test_threads_share_no_process(started: Started) -> None:
 
 
 @pytest.mark.parametrize(
-    ("readers", "videos", "apart"), [(1, 1000, False), (2, 63, False), (2, 64, True), (16, 100, False)]
+    ("readers", "videos", "apart"), [(1, 1000, False), (2, 127, False), (2, 128, True), (16, 1000, False)]
 )
 def test_processes_are_for_many_videos_and_several_readers(
     monkeypatch: pytest.MonkeyPatch, readers: int, videos: int, apart: bool

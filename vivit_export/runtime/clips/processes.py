@@ -1,9 +1,9 @@
 """Read videos in processes of their own, so that readers do not wait for each other.
 
-Threads of one process run Python in turns, and a reader comes back to Python a thousand times in a short video: on two
-cores, two threads read a fifth fewer of them than two processes (benchmarks/throughput.py, section ``processes``), and
-more threads only wait more. A thread here sends the path of a video to a process, waits, and copies what that wrote to
-memory that both share.
+Threads of one process run Python in turns, and a reader comes back to Python a thousand times in a short video. The
+more threads there are, the more they wait for each other; processes do not (benchmarks/throughput.py, section
+``workers``). A thread here sends the path of a video to a process, waits, and copies what that wrote to memory that
+both share.
 
 A process that comes to an end over a video, by a fault of a decoder, is replaced, and that is the fault of this one
 video.
@@ -37,8 +37,9 @@ from vivit_export.runtime.clips.video.reading import Reading
 from vivit_export.runtime.clips.video.stopping import stop_if_dropped
 from vivit_export.runtime.clips.views import Rows, num_views, read_views_to
 
-_WORTH_VIDEOS = 32
-"""Videos per process that make up for its start, which takes 0.3 s of a core; each short video then saves 10 ms."""
+_WORTH_VIDEOS = 64
+"""Videos per process that make up for its start: that takes 0.35 s of a core, and on two cores each short video then
+saves 5 ms; on more, where more threads wait, it saves more."""
 
 _START_SECONDS = 30.0
 _LOOK_MILLISECONDS = 100  # until a thread that waits looks whether anybody still wants the result
