@@ -146,7 +146,7 @@ class ReaderProcesses:
         if self._can_start:
             try:
                 reader = _Reader(self._contract, self._reading)
-            except (OSError, TypeError):  # no such program, or none is known
+            except (OSError, TypeError):  # no such program, none is known, or a contract that is no JSON
                 self._can_start = False
                 return None
             self._started.append(reader)
@@ -177,6 +177,15 @@ class _Reader:
         size = int(np.prod(shape)) * np.dtype(source.dtype).itemsize
         descriptor = os.memfd_create("vivit-clips")  # not in /dev/shm, which a container has 64 MB of
         try:
+            job = {
+                "path": [entry for entry in sys.path if isinstance(entry, str)],
+                "memory": descriptor,
+                "shape": shape,
+                "contract": to_json(contract),
+                "decode": reading.decode,
+                "threads": reading.threads,
+            }
+            self._first = json.dumps(job)
             os.ftruncate(descriptor, size)
             self.rows: Rows = np.ndarray(shape, source.dtype, mmap.mmap(descriptor, size))
             self._child = subprocess.Popen(
@@ -187,19 +196,11 @@ class _Reader:
         finally:
             os.close(descriptor)
         self._unread = b""
-        self._job = {
-            "path": [entry for entry in sys.path if isinstance(entry, str)],
-            "memory": descriptor,
-            "shape": shape,
-            "contract": to_json(contract),
-            "decode": reading.decode,
-            "threads": reading.threads,
-        }
 
     def is_ready(self) -> bool:
         """Whether the process can read."""
         try:
-            return self._exchange(self._job, time.monotonic() + _START_SECONDS) == {"ready": True}
+            return self._exchange(self._first, time.monotonic() + _START_SECONDS) == {"ready": True}
         except (EOFError, ValueError, TimeoutError):
             return False
 
@@ -214,12 +215,12 @@ class _Reader:
             EOFError: the process came to an end.
             CancelledError: nobody waits for the result anymore.
         """
-        return self._exchange(str(path))
+        return self._exchange(json.dumps(str(path)))
 
-    def _exchange(self, request: JsonObject | str, until: float = float("inf")) -> JsonObject:
+    def _exchange(self, request: str, until: float = float("inf")) -> JsonObject:
         assert self._child.stdin is not None and self._child.stdout is not None
         try:
-            self._child.stdin.write(json.dumps(request).encode() + b"\n")
+            self._child.stdin.write(request.encode() + b"\n")
             self._child.stdin.flush()
         except OSError as e:
             raise EOFError from e
