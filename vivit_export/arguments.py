@@ -1,4 +1,4 @@
-"""What callers give, as Python's own whole numbers, texts and paths; anything else is refused in a sentence.
+"""What callers give, as Python's own whole numbers, texts and paths, or as it is; all else is refused in a sentence.
 
 Of what may be one or several, one alone is taken for a row of one: a text is never taken apart into its letters.
 """
@@ -9,9 +9,12 @@ import operator
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from vivit_export.errors import UsageError, option
 from vivit_export.files import as_path
+
+T = TypeVar("T")
 
 
 def whole(name: str, value: object, least: int | None = None) -> int:
@@ -135,6 +138,24 @@ def paths(name: str, values: object) -> tuple[Path, ...]:
     return tuple(as_path(value, name) for value in ((values,) if found is None else found))
 
 
+def instance(name: str, value: object, kind: type[T]) -> T:
+    """Return an object of a class of this package, which has no other form.
+
+    Args:
+        name: the argument that it is.
+        value: what was given.
+        kind: that class.
+
+    Raises:
+        UsageError: it is something else; the message says so if that has one.
+    """
+    if isinstance(value, kind):
+        return value
+    has_one = isinstance(getattr(value, name, None), kind)
+    fix = f"; give its .{name}" if has_one else ""
+    raise UsageError(f"{name} must be a {kind.__name__}, got {type(value).__name__}{fix}")
+
+
 def set_fields(record: object, convert: Callable[[str, object], object], *names: str, within: str = "") -> None:
     """Replace fields of a frozen record, while it is made, by what a function above makes of them.
 
@@ -152,8 +173,9 @@ def set_fields(record: object, convert: Callable[[str, object], object], *names:
 
 
 def _has_items(value: object) -> bool:
+    """Whether a value can be iterated; an array of no dimension says that it can, and cannot."""
     try:
-        iter(value)  # type: ignore[call-overload]  # an array of no dimension says that it has, and has none
+        iter(value)  # type: ignore[call-overload]
     except TypeError:
         return False
     return True

@@ -308,7 +308,7 @@ def test_numbers_of_numpy_lists_and_single_names_are_those_of_python() -> None:
         ({"sms": "89"}, "sms='89' must be whole numbers"),
         ({"targets": None}, "targets=None must be a text, or several"),
         ({"clips": 3}, "clips must be a path, got int; give a string or a Path"),
-        ({"calibration": {"data": "x"}}, "calibration must be CalibrationOptions, got dict"),
+        ({"calibration": {"data": "x"}}, "calibration must be a CalibrationOptions, got dict"),
         ({"opset": "20"}, "opset='20' must be a whole number"),
     ],
 )

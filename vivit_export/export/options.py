@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 from vivit_export import runtime
 from vivit_export.arguments import (
+    instance,
     pair_or_none,
     path_or_none,
     set_fields,
@@ -131,8 +132,7 @@ class ExportOptions:
         set_fields(self, text, "input_mode", "attention")
         set_fields(self, text_or_none, "sampling", "short", "gate", "revision", "keep_fp16", "keep_fp32")
         set_fields(self, path_or_none, "clips", "timing_cache")
-        if not isinstance(self.calibration, CalibrationOptions):
-            raise UsageError(f"calibration must be CalibrationOptions, got {type(self.calibration).__name__}")
+        instance("calibration", self.calibration, CalibrationOptions)
         self._check_precision()
         self._check_input()
         self.sampled(Clip(1, 1, 1, (1, 1, 1)))

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export import __version__, bundle
+from vivit_export.arguments import instance
 from vivit_export.bundle import Bundle
 from vivit_export.bundle.checks import DriftReport, Gate, measured_metrics
 from vivit_export.bundle.golden import golden_rows, num_golden
@@ -152,9 +153,7 @@ def _packages(content: Content) -> list[Package]:
 
 
 def _with_fields(options: ExportOptions | None, fields: ExportFields) -> ExportOptions:
-    options = options if options is not None else ExportOptions()
-    if not isinstance(options, ExportOptions):
-        raise UsageError(f"options must be ExportOptions, got {type(options).__name__}")
+    options = ExportOptions() if options is None else instance("options", options, ExportOptions)
     known = {f.name for f in dataclasses.fields(ExportOptions)}
     unknown = sorted(set(fields) - known)
     if unknown:

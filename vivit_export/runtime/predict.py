@@ -6,7 +6,6 @@ An unusable video yields the reason in its place; the others continue.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +18,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from vivit_export.arguments import instance, whole, whole_or_none
+from vivit_export.arguments import paths as as_paths
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.bundle.signatures.trust import Files
 from vivit_export.bundle.signatures.verify import require_signature as require_signer
@@ -26,7 +27,6 @@ from vivit_export.bundle.signatures.verify import signature_text
 from vivit_export.choices import CpuPrecision, Decode
 from vivit_export.contract import Contract, Sampling, Short
 from vivit_export.errors import ClipError, ClipErrors, UsageError, option
-from vivit_export.files import as_path
 from vivit_export.printing import one_line
 from vivit_export.progress import Progress
 from vivit_export.records import JsonObject
@@ -280,9 +280,12 @@ def predict_videos(
             something that is not a path.
         EnvironmentFault: the engine failed.
     """
-    contract = contract or session.contract
-    given = paths if isinstance(paths, Iterable) and not isinstance(paths, (str, bytes, os.PathLike)) else [paths]
-    files = [as_path(path, "paths") for path in given]
+    if not isinstance(session, VideoModel):
+        session = instance("session", session, Session)
+    contract = session.contract if contract is None else instance("contract", contract, Contract)
+    windows = None if windows is None else instance("windows", windows, WindowRule)
+    in_flight, readers = whole("in_flight", in_flight, 0), whole_or_none("readers", readers, 1)
+    files = as_paths("paths", paths)
     if isinstance(session, VideoModel):
         if windows is not None:
             raise UsageError(

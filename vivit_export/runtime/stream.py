@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from vivit_export.arguments import instance
 from vivit_export.contract import Contract
 from vivit_export.errors import UsageError, option
 from vivit_export.records import JsonObject
@@ -116,6 +117,8 @@ def stream(
         raise UsageError(
             "windows are cut on this machine, but this model takes whole videos; use the model that takes clips"
         )
+    session = instance("session", session, Session)
+    contract = session.contract if contract is None else instance("contract", contract, Contract)
     found, name = _source(source)
     late = on_late or (found.on_late if isinstance(found, LiveAddress) else "wait")
     if late not in get_args(OnLate):
@@ -123,8 +126,8 @@ def stream(
     _require_seconds("timeout", timeout, at_least=0.1)
     _require_seconds("reconnect", reconnect, at_least=0)
     rule = LiveRule(WindowRule(window, hop, unit), late, timeout, reconnect)
-    reader = LiveReader(found, name, contract or session.contract, rule, note or _ignore)
-    return _predict(session, contract or session.contract, reader, name)
+    reader = LiveReader(found, name, contract, rule, note or _ignore)
+    return _predict(session, contract, reader, name)
 
 
 def _predict(
@@ -150,7 +153,7 @@ def _source(source: Any) -> tuple[LiveAddress | TimedFrames, str]:
     if isinstance(source, (str, os.PathLike)):
         address = live_address(os.fsdecode(source))
         return address, address.name
-    if not isinstance(source, Iterable):
+    if not isinstance(source, Iterable) or isinstance(source, np.ndarray):
         raise UsageError(
             f"{option('source')} must be an address or an iterable of pairs (time, frame), got {type(source).__name__}"
         )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vivit_export.arguments import set_fields, text_or_none, whole_or_none
+from vivit_export.arguments import instance, set_fields, text_or_none, whole_or_none
 from vivit_export.bundle import Bundle, read_bundle
 from vivit_export.bundle.graph import require_sound_graph
 from vivit_export.bundle.signatures.trust import Files
@@ -113,9 +113,7 @@ def deploy_triton(
         OutputError: the repository has a model of that name, or cannot be written.
     """
     progress, target = progress or Silent(), as_path(target, "target")
-    options = options if options is not None else TritonOptions()
-    if not isinstance(options, TritonOptions):
-        raise UsageError(f"options must be TritonOptions, got {type(options).__name__}")
+    options = TritonOptions() if options is None else instance("options", options, TritonOptions)
     with progress.stage("verify the bundle"):
         source = read_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
         require_signer(source, require_signature, identity)

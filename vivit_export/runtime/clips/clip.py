@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from vivit_export.arguments import instance
 from vivit_export.contract import Contract
 from vivit_export.files import as_path
 from vivit_export.runtime.clips.sampling import clip_indices
@@ -31,7 +32,7 @@ def read_clip(path: str | Path, contract: Contract, reading: Reading = AS_NEEDED
     Raises:
         ClipError: no such file, not a video, cut short, damaged, too short, of changing size, of a color matrix
             without a conversion, or turned by something else than quarter turns.
-        UsageError: it is not a path.
+        UsageError: it is not a path, or the contract is none.
     """
-    path = as_path(path, "path")
+    path, contract = as_path(path, "path"), instance("contract", contract, Contract)
     return read_sampled(path, lambda num_frames: clip_indices(num_frames, contract.clip, source=str(path)), reading)

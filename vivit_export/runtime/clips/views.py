@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vivit_export.arguments import instance
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError, UsageError
 from vivit_export.files import as_path
@@ -56,7 +57,8 @@ def read_views(path: str | Path, contract: Contract, reading: Reading = AS_NEEDE
         ClipError: as for `read_clip`, or a size that does not reach the model.
         UsageError: spatial views of a model that does not crop here; or it is not a path.
     """
-    path, clip, rows = as_path(path, "path"), contract.clip, np.empty(0, np.uint8)
+    path, clip = as_path(path, "path"), instance("contract", contract, Contract).clip
+    rows = np.empty(0, np.uint8)
 
     def rows_for(frame: UInt8) -> UInt8:
         nonlocal rows

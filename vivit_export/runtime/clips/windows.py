@@ -30,6 +30,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from vivit_export.arguments import instance
 from vivit_export.contract import Clip, Contract
 from vivit_export.errors import UsageError, option
 from vivit_export.files import as_path
@@ -146,7 +147,8 @@ def read_windows(
         ClipError: as for `read_clip`; also while iterating.
         UsageError: a window or a hop that is too short, or a fraction of a frame; or it is not a path.
     """
-    path, rule = as_path(path, "path"), WindowRule(window, hop, unit)
+    path, contract = as_path(path, "path"), instance("contract", contract, Contract)
+    rule = WindowRule(window, hop, unit)
     index = read_index(path)
     timeline = timeline_of(index)
     spans = plan_windows(timeline, window, rule.step, unit)

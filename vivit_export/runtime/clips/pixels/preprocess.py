@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from vivit_export.arguments import instance
 from vivit_export.contract import Clip, Preprocess, require_agreement
 from vivit_export.cores import usable_cores
 from vivit_export.errors import ClipError
@@ -50,6 +51,7 @@ class Preprocessor:
     """
 
     def __init__(self, clip: Clip, preprocess: Preprocess) -> None:
+        clip, preprocess = instance("clip", clip, Clip), instance("preprocess", preprocess, Preprocess)
         require_agreement(clip, preprocess)
         self.clip = clip
         self.preprocess = preprocess
