@@ -29,7 +29,6 @@ from throughput_inputs import FPS, KINETICS_SECONDS, LARGE, LONG, Film, encode, 
 
 HERE = Path(__file__).parent
 FRAMES = 32
-WORKERS = (1, 2, 4, 8, 16)
 NAME = "throughput"
 
 
@@ -46,6 +45,7 @@ class Job:
         files: how many short ones are read; the different ones take turns.
         memory_clips: how many clips the look at the memory takes.
         frame_rate: of each so many frames of a short video, the clip takes one.
+        readers: how many read at once, in turns.
     """
 
     inputs: Path
@@ -56,6 +56,7 @@ class Job:
     files: int
     memory_clips: int
     frame_rate: int
+    readers: tuple[int, ...]
 
     def short(self, **given: Any) -> dict[str, Any]:
         """Return the arguments of a worker that reads the short videos."""
@@ -121,9 +122,9 @@ def prepare(
         make_film(inputs, film)
     seconds = 2 if tiny else KINETICS_SECONDS
     kinetics = make_kinetics(inputs, different, seconds=seconds)
-    return Job(
-        inputs, peer_python, rounds, films, tuple(map(str, kinetics)), files, memory_clips, seconds * FPS // FRAMES
-    )
+    readers = (1, 2) if tiny else (1, 2, 4, 8, 16)
+    rate = seconds * FPS // FRAMES
+    return Job(inputs, peer_python, rounds, films, tuple(map(str, kinetics)), files, memory_clips, rate, readers)
 
 
 # --- sections ----------------------------------------------------------------------------------
@@ -182,7 +183,7 @@ def workers(job: Job) -> dict[str, Any]:
         f"{n} {kind}": worker(
             **{**job.short(do="labels", mode="crops", readers=n, apart=kind == "processes"), "count": files}
         )
-        for n in WORKERS
+        for n in job.readers
         for kind in ("threads", "processes")
     }
     return _named(take_turns(contenders, 1))

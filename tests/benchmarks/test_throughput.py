@@ -25,7 +25,7 @@ def test_every_section_is_measured_and_written(tmp_path: Path) -> None:
     assert len(found["long"]) == 4
     assert all(f["clips_per_second"] > 0 for f in found["short"]["contenders"].values())
     kinds = ("threads", "processes")
-    assert set(found["workers"]["contenders"]) == {f"{n} {kind}" for n in (1, 2, 4, 8, 16) for kind in kinds}
+    assert set(found["workers"]["contenders"]) == {f"{n} {kind}" for n in (1, 2) for kind in kinds}
     assert (found["memory"]["clips"], found["memory"]["faults"]) == (200, 2)
     assert len(found["memory"]["resident_bytes"]) == 20
     written = throughput_section(found)
