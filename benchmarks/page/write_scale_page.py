@@ -110,7 +110,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _costs(runs: dict[str, Any], results: Path) -> str:
     short = _read(results / "throughput.json")["short"]
-    reading = short["contenders"]["ours, to crops"]
+    reading = short["contenders"]["ours, to crops, in threads"]
     core_seconds = reading["cpu_seconds"] / reading["clips"]
     session = _read(results / "session.json")
     engine = session["fp16 bundle"]["onnxruntime, lean attention"]
@@ -155,7 +155,7 @@ def _costs(runs: dict[str, Any], results: Path) -> str:
 
 
 def _heavy(results: Path) -> float:
-    reading = _read(results / "throughput.json")["short"]["contenders"]["ours, to crops"]
+    reading = _read(results / "throughput.json")["short"]["contenders"]["ours, to crops, in threads"]
     engine = _read(results / "session.json")["fp16 bundle"]["onnxruntime, lean attention"]
     return float(1e3 * (reading["cpu_seconds"] / reading["clips"] + engine["cpu_seconds_per_clip"]))
 

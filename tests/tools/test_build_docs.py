@@ -131,8 +131,8 @@ def test_only_these_errors_have_no_sentence_of_their_own() -> None:
         path.name for _, call, path in error_page.raised() if not call.args or not error_page.sentences(call.args[0])
     }
     assert passing_on == {
-        "certificates.py", "compare.py", "frames.py", "front.py", "in_memory.py", "pipeline.py", "predict.py", "run.py",
-        "sampling.py", "verify.py", "videos.py",
+        "certificates.py", "compare.py", "frames.py", "front.py", "in_memory.py", "pipeline.py", "predict.py",
+        "processes.py", "run.py", "sampling.py", "verify.py", "videos.py",
     }  # fmt: skip
 
 

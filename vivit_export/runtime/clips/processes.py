@@ -122,8 +122,10 @@ class ReaderProcesses:
         try:
             answer = reader.ask(path)
         except EOFError:
-            fix = f"convert the video, or lower {option('readers')} if memory ran out"
-            raise ClipError(f"{path} cannot be read: its reader was ended by {reader.end()}; {fix}") from None
+            raise ClipError(
+                f"{path} cannot be read: its reader was ended by {reader.end()}; convert the video, or lower "
+                f"{option('readers')} if memory ran out"
+            ) from None
         except BaseException:
             reader.end()
             raise
