@@ -95,19 +95,13 @@ def labels(videos: list[str], mode: str, readers: int | None, apart: bool | None
 
 def decoder(videos: list[str], readers: int) -> dict[str, Any]:
     """Only decode what the same frames need, and drop it; the packets were read before."""
-    indexes = {video: read_index(Path(video)) for video in set(videos)}
-
-    def decode(video: str) -> None:
-        for _ in seek_frames(indexes[video], numbers_of(indexes[video]), 1):
-            pass
-
-    return in_threads(decode, videos, readers)
+    _begin(set(videos))
+    return in_threads(_decode, videos, readers)
 
 
 def decoder_apart(videos: list[str], readers: int) -> dict[str, Any]:
     """The same in processes, which have been started."""
-    different = set(videos)
-    with ProcessPoolExecutor(readers, get_context("spawn"), _begin, (different,)) as pool:
+    with ProcessPoolExecutor(readers, get_context("spawn"), _begin, (set(videos),)) as pool:
         wait([pool.submit(time.sleep, 1.0) for _ in range(readers)])
         start = time.perf_counter()
         for _ in pool.map(_decode, videos):
@@ -228,8 +222,8 @@ def rate(clips: int, start: float) -> dict[str, Any]:
 
 def _resident() -> int:
     """Memory of this process and of those that read for it; what they share counts once (Linux)."""
-    processes = ["self", *Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
-    lines = "".join(Path(f"/proc/{process}/smaps_rollup").read_text() for process in processes).splitlines()
+    pids = ["self", *Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    lines = "".join(Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids).splitlines()
     return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 

@@ -12,6 +12,7 @@ from vivit_export.cores import usable_cores
 from vivit_export.datasets.inputs import Clip, Partition, open_clips
 from vivit_export.datasets.work import Batch, Fault, Job, Place, Rows
 from vivit_export.errors import ClipError, VivitExportError
+from vivit_export.runtime.clips.processes import in_this_process
 from vivit_export.runtime.clips.video.facts import video_facts
 from vivit_export.runtime.clips.video.reading import Reading
 from vivit_export.runtime.predict import works_of
@@ -39,12 +40,13 @@ def read_batches(partition: Partition, job: Job) -> Iterator[Batch]:
 
 def _fills(partition: Partition, job: Job) -> Iterator[tuple[Clip, Place, Any]]:
     reading = Reading(job.decode, threads=1)
-    readers = usable_cores()  # of all processes: one thread for each decoder
+    # All processes read at once: one thread for each decoder.
+    read = in_this_process(job.contract, reading, usable_cores())
     for clip in open_clips(partition):
         if clip.error is not None:
             yield clip, Place(clip.number, clip.name, None, None), partial(_fail, clip.error)
             continue
-        for number, work in enumerate(works_of([clip.path], job.contract, job.windows, reading, readers)):
+        for number, work in enumerate(works_of([clip.path], job.contract, job.windows, reading, read)):
             span = work.key.span_seconds
             facts = video_facts(clip.path) if job.reference else None
             yield clip, Place(clip.number, clip.name, None if span is None else number, span, facts), work.fill

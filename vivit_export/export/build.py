@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vivit_export.arguments import path_or_none, texts, three, wholes
+from vivit_export.arguments import texts
 from vivit_export.bundle import ENGINES, MODEL, Bundle, read_bundle
 from vivit_export.bundle.engines import EngineRecord, PlanSummary, Profile
 from vivit_export.bundle.graph import require_sound_graph
@@ -142,9 +142,7 @@ def build_engines(
     targets = texts("targets", targets)
     if "onnx" in targets:
         raise UsageError(f"{option('targets', 'onnx')}: the bundle holds its ONNX graph already; name an engine")
-    options = EngineOptions(
-        three("batches", batches), wholes("sms", sms), path_or_none("timing_cache", timing_cache), allow_unfused
-    )
+    options = EngineOptions(batches, sms, timing_cache, allow_unfused)  # type: ignore[arg-type]  # it takes all that
     options.check_targets(targets, source.precision)
     flavours = _available(targets, options, progress)
 

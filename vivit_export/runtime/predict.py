@@ -32,7 +32,7 @@ from vivit_export.progress import Progress
 from vivit_export.records import JsonObject
 from vivit_export.runtime.clips.ahead import num_readers
 from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
-from vivit_export.runtime.clips.processes import ReadViews, in_this_process, view_reader
+from vivit_export.runtime.clips.processes import ReadViews, view_reader
 from vivit_export.runtime.clips.sampling import choose_sampling
 from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading, told_by
 from vivit_export.runtime.clips.views import Rows, ViewCropper, average_views, num_views, require_size
@@ -303,7 +303,7 @@ def predict_videos(
         readers = num_readers(readers, len(files))
     sizes = {"items": 1, "at_once": in_flight} if in_flight else {}
     with view_reader(contract, reading, readers or 1, len(files)) as read:
-        works = _windows(files, contract, windows, reading) if windows else _videos(files, contract, read)
+        works = works_of(files, contract, windows, reading, read)
         outcomes = session.run_overlapped(works, rows=rows_of_each(contract, windows), readers=readers, **sizes)
         with closing(outcomes):
             for item, outcome in outcomes:
@@ -311,7 +311,7 @@ def predict_videos(
 
 
 def works_of(
-    files: Sequence[Path], contract: Contract, windows: WindowRule | None, reading: Reading, readers: int
+    files: Sequence[Path], contract: Contract, windows: WindowRule | None, reading: Reading, read: ReadViews
 ) -> Iterator[Work[Item]]:
     """Return what leads to the predictions of videos, in order: each writes its rows of a batch.
 
@@ -319,12 +319,10 @@ def works_of(
         files: videos.
         contract: says which frames and crops.
         windows: read windows, one after the other, here.
-        reading: how much of each video is decoded.
-        readers: how many videos are read at once, which share the cores.
+        reading: how much of each video is decoded, for windows.
+        read: reads the views of a video.
     """
-    if windows is not None:
-        return _windows(files, contract, windows, reading)
-    return _videos(files, contract, in_this_process(contract, reading, readers))
+    return _windows(files, contract, windows, reading) if windows else _videos(files, contract, read)
 
 
 def rows_of_each(contract: Contract, windows: WindowRule | None) -> int:
