@@ -10,7 +10,7 @@ from bundles import Bundles, add_plan, need
 
 import vivit_export as ve
 from vivit_export.errors import BundleError, EnvironmentFault, MissingDependencyError, UsageError
-from vivit_export.runtime.select import ORDER
+from vivit_export.runtime.select import ORDER, _read_device
 
 
 def test_every_engine_is_taken_or_has_its_reason(bundles: Bundles) -> None:
@@ -115,3 +115,11 @@ def test_an_altered_file_is_refused_before_anything_is_loaded(bundles: Bundles, 
     (folder / file).write_bytes(content)
     with pytest.raises(BundleError, match="was altered"):
         ve.open_session(folder)
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda", "cuda:1"])
+def test_a_device_of_pytorch_is_the_one_that_it_names(name: str) -> None:
+    need("torch")
+    import torch
+
+    assert _read_device(torch.device(name)) == _read_device(name)  # type: ignore[arg-type]

@@ -186,10 +186,11 @@ def _read_wish(bundle: Bundle, prefer: str | None, device: str | None, cpu_preci
 def _read_device(device: str | None) -> tuple[str | None, int]:
     if device is None:
         return None, 0
-    kind, _, ordinal = str(device).partition(":")  # also a torch.device
-    if str(device) == "cpu":
+    named = str(device)  # also a torch.device
+    kind, _, ordinal = named.partition(":")
+    if named == "cpu":
         return "cpu", 0
-    if kind != "cuda" or not (ordinal.isdecimal() or device == "cuda"):
+    if kind != "cuda" or not (ordinal.isdecimal() or named == "cuda"):
         raise UsageError(f"device={device!r} is unknown; use cpu, cuda or cuda:N")
     return "cuda", int(ordinal or 0)
 
