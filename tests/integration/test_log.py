@@ -8,10 +8,11 @@ import re
 from pathlib import Path
 
 import pytest
-from command_line import Cli, error_of
+from command_line import Cli, error_of, runner
 from console import Exported
 from small_disk import MountDisk
 
+from vivit_export.cli import vivit
 from vivit_export.demo import clips_path
 
 LEFT = next(clips_path().glob("left*"))
@@ -86,6 +87,21 @@ def test_a_file_that_cannot_be_written_is_refused_first(cli: Cli, tmp_path: Path
 
 def test_a_folder_is_no_file(cli: Cli, tmp_path: Path) -> None:
     assert "is a directory" in error_of(cli("inspect", "nowhere", "--log-file", tmp_path, code=2))
+
+
+def test_what_is_no_log_is_left_as_it_is(cli: Cli, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for content in (LEFT.read_bytes(), b"\n", b"2026-01-31T12:00:00.000Z INFO    other.package: begins\n"):
+        (home / "file").write_bytes(content)
+        said = error_of(cli("inspect", "nowhere", "--log-file", "file", code=3))  # which compares all files, too
+        assert said.startswith("file is not empty and does not begin as a log of vivit-export does; choose another ")
+    (home / "file").write_bytes(b"")
+    (home / "link").symlink_to("file")
+    for times in (1, 2):  # an empty file, and a log
+        done = runner().invoke(vivit, ["inspect", "nowhere", "--log-file", "link"])
+        assert done.exit_code == 3
+        assert (home / "file").read_text().count("inspect begins") == times
+    assert (home / "link").is_symlink()
 
 
 @pytest.mark.needs_onnxruntime

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
+import stat
 import sys
 import time
 from pathlib import Path
@@ -20,6 +22,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 _PACKAGE = "vivit_export"
 _LOG = logging.getLogger(__name__)
 _LEVEL_WIDTH = len("WARNING")
+_LINE = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z [A-Z]+ +" + _PACKAGE.encode())  # as _Lines begins it
 
 if TYPE_CHECKING:
     _StreamHandler = logging.StreamHandler[IO[str]]
@@ -70,7 +73,7 @@ def start_log(level: LogLevel, file: Path | None) -> None:
         file: to append to; None: stderr.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it cannot be written, or is not empty and no log of this package.
     """
     stream = sys.stderr if file is None else _open(file)
     handler = _Handler(stream)
@@ -109,6 +112,22 @@ def log_failure(sentence: str, error: BaseException) -> None:
 def _open(file: Path) -> IO[str]:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK  # no wait for who reads a pipe
     try:
-        return os.fdopen(os.open(file, flags, 0o666), "a", encoding="utf-8", errors="backslashreplace", buffering=1)
+        descriptor = os.open(file, flags, 0o666)
     except OSError as e:
         raise OutputError(f"{file} cannot be written: {e.strerror}; choose another file for the log") from e
+    stream = os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace", buffering=1)
+    state = os.fstat(descriptor)
+    if stat.S_ISREG(state.st_mode) and state.st_size and not _is_log(file):
+        stream.close()
+        raise OutputError(
+            f"{file} is not empty and does not begin as a log of vivit-export does; choose another file for the log"
+        )
+    return stream
+
+
+def _is_log(file: Path) -> bool:
+    try:
+        with open(file, "rb") as content:
+            return _LINE.match(content.read(256)) is not None
+    except OSError:
+        return False
