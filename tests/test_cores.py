@@ -60,6 +60,7 @@ print(cores.usable_cores(), len(os.listdir("/proc/self/task")))
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a machine with one core has no more threads")
 @pytest.mark.parametrize("engine", ["onnxruntime-cpu", "openvino"])
+@pytest.mark.field_case("onnxruntime 29510", "onnxruntime_backend 245")
 def test_an_engine_starts_no_threads_for_cores_that_it_may_not_use(
     bundles: Bundles, tmp_path: Path, engine: str
 ) -> None:

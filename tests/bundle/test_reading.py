@@ -56,6 +56,7 @@ def test_one_altered_byte_is_found(home: Path, name: str, position: int) -> None
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.field_case("mmdeploy 2315", "TensorRT 574")
 def test_a_truncated_or_missing_file_is_found_even_without_hashing(home: Path, name: str, verify: bool) -> None:
     path = home / "old" / name
     path.write_bytes(path.read_bytes()[:-1])

@@ -132,6 +132,7 @@ def test_the_processor_sees_32_clips_of_as_many_sizes_as_possible(
     assert len(seen) == 3
 
 
+@pytest.mark.field_case("transformers 26993", "Detectron 910")
 def test_many_frames_are_on_disk_in_a_file_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_memory = load_check_clips(CONTRACT, None, 3)
     size = in_memory.frames.nbytes

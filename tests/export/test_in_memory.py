@@ -191,6 +191,7 @@ def test_other_types_and_compiled_models_are_compared_as_they_are(processor: Any
     assert not notes
 
 
+@pytest.mark.field_case("pytorch 5315")
 def test_wrappers_are_named(network: Any, processor: Any) -> None:
     with pytest.raises(UsageError, match=r"model is a DataParallel, .* its \.module$"):
         ve.export_model(torch.nn.DataParallel(network), processor=processor)  # type: ignore[arg-type]

@@ -318,6 +318,7 @@ def test_values_of_another_kind_are_refused(given: dict[str, Any], sentence: str
     assert str(raised.value) == sentence
 
 
+@pytest.mark.field_case("flixopt 249", "itolapi 40")
 def test_paths_may_be_strings_and_what_may_be_several_may_be_one() -> None:
     calibration = CalibrationOptions(data="videos", cache="seen")  # type: ignore[arg-type]
     given: dict[str, Any] = {"precision": "int8", "targets": "tensorrt-rtx", "sms": 89, "clips": "videos"}

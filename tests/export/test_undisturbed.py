@@ -68,6 +68,7 @@ def bytes_of(bundle: Bundle) -> list[bytes]:
 
 
 @pytest.mark.parametrize("state", STATES)
+@pytest.mark.field_case("pytorch 72494", "pytorch 158658", "perses 184", "scikit-optimize 903")
 def test_an_export_gives_the_same_bytes(expected: Bundle, tmp_path: Path, state: str, traced_anew: None) -> None:
     with STATES[state]():
         found = ve.export_model("demo", tmp_path / "demo", **OPTIONS)
@@ -94,6 +95,7 @@ def test_predictions_do_not_raise_at_an_underflow(bundles: Bundles) -> None:
             assert result.prediction.probabilities.sum() == pytest.approx(1)
 
 
+@pytest.mark.field_case("ml-agents 4659", "ultralytics 24092")
 def test_jobs_of_several_threads_take_turns_and_leave_all_as_it_was(tmp_path: Path, traced_anew: None) -> None:
     def state() -> list[Any]:
         return [torch.backends.mkldnn.enabled, transformers.logging.get_verbosity(), torch.get_default_dtype()]
@@ -119,6 +121,7 @@ def test_one_job_may_call_another() -> None:
         assert np.geterr()["under"] == "raise"
 
 
+@pytest.mark.field_case("lmdeploy 2258")
 def test_a_folder_that_is_gone_is_named_before_it_ends_the_process(tmp_path: Path) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()

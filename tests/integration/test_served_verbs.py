@@ -90,6 +90,7 @@ def test_what_runs_is_said(cli: Cli, served: Served) -> None:
     assert said[1].startswith("  runs on Triton 2.51.0 at 127.0.0.1:")
 
 
+@pytest.mark.field_case("server 2231")
 def test_the_drift_of_a_running_server(cli: Cli, served: Served) -> None:
     shown = cli("check", served.bundle.path, "--engine", served.server.url("demo"), "-q").stdout
     for batch in (1, 8):

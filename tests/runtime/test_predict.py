@@ -214,6 +214,7 @@ def test_what_cannot_be_used_keeps_its_place(
     assert "does not exist" in str(results[2].error)  # type: ignore[union-attr]
 
 
+@pytest.mark.field_case("kinetics 16", "decord 162")
 def test_of_many_videos_each_broken_one_has_its_sentence_and_the_others_their_result(
     session: Session, tmp_path: Path
 ) -> None:

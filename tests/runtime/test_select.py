@@ -31,6 +31,7 @@ def test_without_a_device_everything_is_tried(bundles: Bundles) -> None:
         assert "the bundle has no TensorRT for RTX engine" in session.passed_over["tensorrt-rtx"]
 
 
+@pytest.mark.field_case("onnxruntime 17801")
 def test_a_cpu_build_of_onnxruntime_names_the_other(bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
     need("onnxruntime")
     import onnxruntime
@@ -44,6 +45,7 @@ def test_a_cpu_build_of_onnxruntime_names_the_other(bundles: Bundles, monkeypatc
         assert session.passed_over["openvino"] == "onnxruntime was requested"
 
 
+@pytest.mark.field_case("onnxruntime 23372")
 def test_cuda_that_does_not_start_is_no_silent_cpu(bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
     need("onnxruntime")
     import onnxruntime

@@ -46,6 +46,7 @@ def test_every_file_is_there_and_listed(tmp_path: Path) -> None:
     assert (done.path / "m/labels.txt").read_text(encoding="utf-8").splitlines() == list(LABELS)
 
 
+@pytest.mark.field_case("modelmesh 221")
 def test_the_graph_goes_with_its_weights(tmp_path: Path) -> None:
     model = deploy(make_bundle(tmp_path / "bundle"), tmp_path / "r")
     assert (model / "1/model.onnx").read_bytes() == tiny_graph(contract())

@@ -73,6 +73,7 @@ def test_videos_are_read_on_the_server_as_here(served: Served, client: triton.In
 
 
 @pytest.mark.parametrize("model", ["demo-video", "views-video"])
+@pytest.mark.field_case("server 1454", "server 3914", "server 3014")
 def test_requests_that_wait_are_read_together_and_answered_one_by_one(
     client: triton.InferenceServerClient, model: str
 ) -> None:

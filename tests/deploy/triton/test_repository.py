@@ -29,6 +29,7 @@ def shared(tmp_path: Path) -> Path:
     return repository
 
 
+@pytest.mark.field_case("server 6989")
 def test_a_model_is_added_beside_others(tmp_path: Path, shared: Path) -> None:
     before = tree(tmp_path)
     done = deploy_triton(read_bundle(tmp_path / "bundle"), shared, TritonOptions(name="n", ensemble=True))

@@ -31,6 +31,7 @@ def test_a_model_that_is_nowhere(model: str, sentence: str, tmp_path: Path, monk
     assert re.match(sentence, refusal(model))
 
 
+@pytest.mark.field_case("Tune-A-Video 19")
 def test_a_file_instead_of_a_folder(checkpoints: Checkpoints) -> None:
     path = checkpoints.folder() / WEIGHTS
     assert refusal(path) == f"{path} is a file; give the folder that holds config.json and model.safetensors"
@@ -106,12 +107,14 @@ def test_weights_in_another_form(checkpoints: Checkpoints, tmp_path: Path, name:
     assert re.search(sentence, refusal(folder))
 
 
+@pytest.mark.field_case("modelexpress 217")
 def test_a_folder_of_the_hubs_cache_names_its_snapshot(checkpoints: Checkpoints, tmp_path: Path) -> None:
     folder = tmp_path / "models--owner--name"
     checkpoint = checkpoints.copy(folder / "snapshots" / "0a1b2c")
     assert refusal(folder) == f"{folder} has no config.json; give the snapshot to export: {checkpoint}"
 
 
+@pytest.mark.field_case("transformers 27923")
 def test_weights_that_git_lfs_has_not_fetched(checkpoints: Checkpoints, tmp_path: Path) -> None:
     folder = checkpoints.copy(tmp_path / "clone")
     weights = folder / "model.safetensors"

@@ -136,6 +136,7 @@ def test_weights_of_any_float_type_on_disk(checkpoints: Checkpoints, tmp_path: P
     assert_same_outputs(loaded, folder)
 
 
+@pytest.mark.field_case("LlamaFactory 4258")
 def test_sharded_weights(checkpoints: Checkpoints, tmp_path: Path) -> None:
     whole = checkpoints.folder()
     folder = Path(shutil.copytree(whole, tmp_path / "sharded", ignore=shutil.ignore_patterns("*.safetensors")))
@@ -313,6 +314,7 @@ OUTPUT = "vivit.encoder.layer.0.output.dense"
         pytest.param(remove("preprocessor_config.json"), "has no preprocessor_config.json", id="no-processor"),
     ],
 )
+@pytest.mark.field_case("llama.cpp 6733", "airllm 137", "volleyball_analytics 18", "VideoMAEv2 58", "vformer 102")
 def test_a_damaged_checkpoint(checkpoints: Checkpoints, tmp_path: Path, damage: Damage, sentence: str) -> None:
     folder = checkpoints.copy(tmp_path / "damaged")
     damage(folder)

@@ -190,6 +190,7 @@ def test_layers_without_a_stored_weight_are_not_listed() -> None:
     assert layer_types(parse(text)) == {}
 
 
+@pytest.mark.field_case("TensorRT 2564", "TensorRT 2466")
 def test_a_rewrite_that_leaves_the_range_is_named(checkpoints: Checkpoints, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(str(checkpoints.copy(tmp_path / "large")))
     layer: Any = checkpoint.network.get_submodule("vivit.layers.0")

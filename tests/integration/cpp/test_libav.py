@@ -117,6 +117,7 @@ def test_all_orientations(libav: Libav, tmp_path: Path) -> None:
     assert "is turned by 45 degrees clockwise; only quarter turns are supported" in tilted
 
 
+@pytest.mark.field_case("PyAV 2347")
 def test_the_two_fields_of_interlaced_frames(libav: Libav, tmp_path: Path) -> None:
     """Whose height is even, as all broadcast sizes are: others are interpolated, which differs from FFmpeg 7 to 8."""
     pictures = [moving_picture(i, 96, 64) for i in range(4)]

@@ -97,6 +97,7 @@ def test_head_is_transformers_without_one(total: int, rule: Clip) -> None:
 
 
 @given(totals, rules(sampling="stride", short="loop", views=(1, 1)))
+@pytest.mark.field_case("transformers 48076")
 def test_stride_is_the_papers_central_clip(total: int, rule: Clip) -> None:
     offset = max(0, (total - rule.num_frames * rule.stride) // 2)
     expected = scenic_clip(total, rule.num_frames, rule.stride, offset)
@@ -145,6 +146,7 @@ def test_indices_lie_in_the_video_and_do_not_turn_back(total: int, rule: Clip) -
 
 
 @given(totals, rules(short="refuse", views=(1, 1)))
+@pytest.mark.field_case("CO2A 3")
 def test_a_short_video_is_continued(total: int, rule: Clip) -> None:
     """As if the indices were drawn from the shortest video that is long enough."""
     needed = frames_needed(rule)

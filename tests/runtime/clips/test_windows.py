@@ -142,6 +142,7 @@ def whole_frames(num_frames: int, **rule: Any) -> Contract:
 
 
 @pytest.mark.parametrize("name", ["vfr.mp4", "vfr.mkv"])
+@pytest.mark.field_case("DALI 1775")
 def test_seconds_at_a_variable_rate(tmp_path: Path, name: str) -> None:
     path = make_video(tmp_path / name, variable_rate=True)
     times = [(i * 40 + (i % 3) * 13) / 1000 for i in range(40)]
@@ -238,6 +239,7 @@ def test_files_that_are_no_videos_are_refused_at_once(tmp_path: Path) -> None:
 # --- memory ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.field_case("decord 157")
 def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
     """1080p, four windows open at a time: the peak soon after the start and at the end is the same.
 

@@ -74,6 +74,7 @@ def in_openvino(model: onnx.ModelProto, rows: Float32, hints: dict[str, str], fo
 
 
 @pytest.mark.needs_onnxruntime
+@pytest.mark.field_case("onnxruntime 6004", "onnxruntime 14642", "pytorch 103646")
 def test_onnxruntime_is_exact(extremes: tuple[onnx.ModelProto, Float32, Float32]) -> None:
     model, rows, exact = extremes
     np.testing.assert_allclose(in_onnxruntime(model, rows, _options), exact, atol=1e-3)
@@ -81,6 +82,7 @@ def test_onnxruntime_is_exact(extremes: tuple[onnx.ModelProto, Float32, Float32]
         assert abs(in_onnxruntime(model, rows, lambda library: library.SessionOptions()) - exact).max() > 1
 
 
+@pytest.mark.field_case("openvino 25342")
 def test_openvino_is_exact(extremes: tuple[onnx.ModelProto, Float32, Float32], tmp_path: Path) -> None:
     need("openvino")
     model, rows, exact = extremes

@@ -105,6 +105,7 @@ def test_an_embedding_alone(bundles: Bundles, engine: str) -> None:
 # --- batches -----------------------------------------------------------------------------------
 
 
+@pytest.mark.field_case("rf-detr 949")
 def test_batches_of_any_size(bundles: Bundles, engine: str) -> None:
     bundle = bundles.demo()
     with ve.open_session(bundle, prefer=engine) as session:
@@ -187,6 +188,7 @@ def test_a_frames_bundle_says_its_size(bundles: Bundles) -> None:
             session(wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.field_case("onnxruntime 18632")
 def test_a_closed_session_says_so(bundles: Bundles, engine: str) -> None:
     bundle = bundles.demo()
     with ve.open_session(bundle, prefer=engine) as session:
@@ -197,6 +199,7 @@ def test_a_closed_session_says_so(bundles: Bundles, engine: str) -> None:
         session.infer(random_crops(bundle, 1))
 
 
+@pytest.mark.field_case("onnxruntime 643", "onnxruntime 7846")
 def test_a_session_stays_in_its_process(bundles: Bundles, engine: str) -> None:
     with ve.open_session(bundles.demo(), prefer=engine) as session:
         for duplicate in (pickle.dumps, copy.deepcopy):
@@ -249,6 +252,7 @@ def test_a_failure_inside_the_engine_is_one_sentence(bundles: Bundles, engine: s
 # --- threads -----------------------------------------------------------------------------------
 
 
+@pytest.mark.field_case("onnxruntime 10786")
 def test_two_sessions_in_eight_threads_give_the_bits_of_one(bundles: Bundles, engine: str) -> None:
     bundle = bundles.demo()
     clips = [random_crops(bundle, 1 + i % 3, seed=i) for i in range(10)]

@@ -167,6 +167,7 @@ def test_no_gpu_no_tensorrt(machine: Machine, cuda: FakeCuda, message: str) -> N
         (FakeCuda(sm=100), "11.4.0.106", "TensorRT 11.4.0.106 on sm_100"),
     ],
 )
+@pytest.mark.field_case("TensorRT 2176")
 def test_an_engine_for_another_machine_is_not_touched(machine: Machine, cuda: FakeCuda, version: str, has: str) -> None:
     machine.install(cuda, version=version)
     with pytest.raises(EnvironmentFault, match=r"was built for TensorRT 11\.4\.0\.106 on sm_90; this machine has") as e:
@@ -191,6 +192,7 @@ def test_versions_that_were_never_checked_are_refused(
     assert not machine.trt.plans
 
 
+@pytest.mark.field_case("TensorRT 564")
 def test_the_engine_that_fits_is_found_among_several(machine: Machine) -> None:
     machine.bundle = add_plan(machine.folder, "another", b"other", sms=[100])
     machine.install(FakeCuda(sm=100))

@@ -59,6 +59,7 @@ def test_a_tensor_that_numpy_cannot_read_is_one_sentence(value: Any, said: str) 
         as_array(value)
 
 
+@pytest.mark.field_case("transformers 21981")
 def test_channels_first_is_refused_by_its_shape(preprocessor: Preprocessor) -> None:
     frames: Any = torch.from_numpy(FRAMES).permute(0, 3, 1, 2)  # as torchvision and torchcodec have them
     with pytest.raises(ClipError, match=r"^frame 0 has shape \(3, 48, 64\), but \(height, width, 3\) is needed"):

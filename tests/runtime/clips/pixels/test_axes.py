@@ -30,6 +30,7 @@ def test_a_given_size_is_taken_whatever_the_frame_is(height: int, width: int) ->
 
 
 @given(resized=st.integers(1, 90), length=st.integers(1, 90))
+@pytest.mark.field_case("lightly 1628")
 def test_the_center_is_cut_and_padded_as_transformers_does(resized: int, length: int) -> None:
     row = np.arange(1, resized + 1, dtype=np.int64)
     expected = center_crop(row.reshape(1, 1, -1), (1, length), input_data_format="channels_first").reshape(-1)

@@ -113,6 +113,7 @@ def test_common_sizes_are_bit_equal(height: int, width: int) -> None:
 @fuzz
 @given(seed=st.integers(0, 2**32 - 1))
 @example(seed=212)  # 3 pixels high
+@pytest.mark.field_case("Model-Optimizer 106")
 def test_frames_that_have_the_size_already_are_bit_equal(seed: int) -> None:
     """They are not resized: by the shorter edge or by both, with crops within the frame and beyond it."""
     rng = np.random.default_rng(seed)
@@ -219,6 +220,7 @@ def test_the_two_orders_differ_where_pillow_changed() -> None:
     assert difference.max() <= 2
 
 
+@pytest.mark.field_case("PyAV 1635")
 def test_accepts_arrays_lists_and_pillow_images() -> None:
     pre, frames = Preprocessor(CLIP, DEFAULT), noise(4, 60, 80)
     before = frames.copy()
@@ -256,6 +258,7 @@ def test_accepts_arrays_lists_and_pillow_images() -> None:
         (iter(noise(4, 60, 80)), "a list of RGB Pillow images, got"),
     ],
 )
+@pytest.mark.field_case("opencv 22134")
 def test_refuses_other_frames(frames: Any, sentence: str) -> None:
     with pytest.raises(ClipError, match=sentence):
         Preprocessor(CLIP, DEFAULT)(frames)
@@ -267,6 +270,7 @@ def test_refuses_a_size_that_does_not_reach_the_model() -> None:
         pre(noise(4, 60, 80))
 
 
+@pytest.mark.field_case("notebooks 261")
 def test_refuses_a_crop_that_is_not_the_models() -> None:
     with pytest.raises(InputError, match=r"makes frames of 224x224 .* but the model takes 32x40"):
         Preprocessor(CLIP, Preprocess(shortest_edge=256))

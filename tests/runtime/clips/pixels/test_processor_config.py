@@ -60,6 +60,7 @@ READABLE: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("fields", READABLE, ids=json.dumps)
 @pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.field_case("notebooks 326")
 def test_reads_what_transformers_reads(tmp_path: Path, fields: dict[str, Any], nested: bool) -> None:
     name = "processor_config.json" if nested else "preprocessor_config.json"
     write(tmp_path, name, {"image_processor": fields} if nested else fields)
@@ -95,6 +96,7 @@ def test_class_defaults_stand_in_for_missing_fields(tmp_path: Path) -> None:
     ],
     ids=str,
 )
+@pytest.mark.field_case("smollm 65")
 def test_refuses_what_transformers_cannot_run(tmp_path: Path, fields: dict[str, Any], sentence: str) -> None:
     write(tmp_path, "preprocessor_config.json", fields)
     with pytest.raises(CheckpointError, match=sentence):
@@ -118,12 +120,14 @@ def test_refuses_what_transformers_cannot_run(tmp_path: Path, fields: dict[str, 
         ("{", "cannot be read as JSON"),
     ],
 )
+@pytest.mark.field_case("transformers 41950")
 def test_refuses_other_json(tmp_path: Path, text: str, sentence: str) -> None:
     write(tmp_path, "preprocessor_config.json", text)
     with pytest.raises(InputError, match=sentence):
         read_preprocess(tmp_path, default_crop=(24, 20))
 
 
+@pytest.mark.field_case("Qwen-VL-Series-Finetune 34")
 def test_a_missing_json_is_an_error_that_says_how_to_write_one(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"has no preprocessor_config\.json") as e:
         read_preprocess(tmp_path, default_crop=(24, 20))
@@ -145,6 +149,7 @@ def test_a_checkpoint_of_a_trainer_without_a_processor_names_the_one_above(tmp_p
     assert str(e.value).endswith(f"was trained with into the folder, for example the one in {tmp_path}")
 
 
+@pytest.mark.field_case("transformers 38846")
 def test_sources_are_tried_in_transformers_order(tmp_path: Path) -> None:
     def crop() -> int:
         return read_preprocess(tmp_path, default_crop=(1, 1)).crop_size[0]
@@ -162,6 +167,7 @@ def test_sources_are_tried_in_transformers_order(tmp_path: Path) -> None:
         crop()
 
 
+@pytest.mark.field_case("transformers 46256")
 def test_video_processor_json_gives_its_fields(tmp_path: Path) -> None:
     """Null means the default there, unknown fields are skipped, and offset follows do_rescale."""
     saved = {

@@ -41,6 +41,7 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.field_case("kinetics 16")
 def test_text_is_refused_for_what_it_is(tmp_path: Path, name: str) -> None:
     make_video(tmp_path / "real.mp4")
     text, sentence = TEXTS[name]
@@ -111,6 +112,7 @@ def test_a_film_with_a_cover_picture_is_a_film(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_clip(add_cover(path), contract(4)), expected)
 
 
+@pytest.mark.field_case("EIRTeam.FFmpeg 73")
 def test_a_codec_that_nobody_knows_is_named_as_the_reason(tmp_path: Path) -> None:
     path = make_video(tmp_path / "new.mp4")
     path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
@@ -119,6 +121,7 @@ def test_a_codec_that_nobody_knows_is_named_as_the_reason(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("codec", ["theora", "h264"])
+@pytest.mark.field_case("pytorch/vision 2490")
 def test_theora_is_decoded_one_frame_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str) -> None:
     """With a thread for each frame, FFmpeg's decoder shows wrong pictures in one reading of fifty."""
     path, opened = (THEORA if codec == "theora" else make_video(tmp_path / "a.mp4")), list[Any]()

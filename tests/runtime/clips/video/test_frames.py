@@ -71,6 +71,7 @@ def test_colors_are_rgb_by_the_declared_matrix(tmp_path: Path) -> None:
     assert np.abs(read_clip(path, contract(4)).astype(int) - red).max() <= 3
 
 
+@pytest.mark.field_case("decord 373", "decord 375")
 def test_edit_lists_hide_frames(tmp_path: Path) -> None:
     """A trimmed clip keeps all packets; the edit list says which are shown."""
     path = make_video(tmp_path / "trimmed.mp4")
@@ -94,6 +95,7 @@ def test_a_recording_that_starts_between_key_frames(tmp_path: Path) -> None:
     assert read_numbers(path, 28) == list(range(12, 40))
 
 
+@pytest.mark.field_case("CO2A 3")
 def test_a_video_that_is_too_short(tmp_path: Path) -> None:
     path = make_video(tmp_path / "short.mp4", 12)
     with pytest.raises(
@@ -118,6 +120,7 @@ def cut(path: Path, fraction: float) -> Path:
         ("divx.avi", {"codec": "mpeg4"}, "is cut short"),
     ],
 )
+@pytest.mark.field_case("imageio 1005", "kinetics 3")
 def test_truncated_files_are_refused(tmp_path: Path, name: str, options: dict[str, Any], sentence: str) -> None:
     path = cut(make_video(tmp_path / name, **options), 0.85 if name != "film.mkv" else 0.5)
     with pytest.raises(ClipError, match=sentence):
@@ -133,6 +136,7 @@ def test_a_cut_exactly_between_two_packets_is_refused(tmp_path: Path) -> None:
         read_clip(path, contract(4))
 
 
+@pytest.mark.field_case("opencv 17257")
 def test_damaged_data_are_refused(tmp_path: Path) -> None:
     """Frames that an indexed container holds but that do not decode."""
     path = make_video(tmp_path / "worn.mp4", codec_options={"bf": "0", "g": "1"})
@@ -146,6 +150,7 @@ def test_damaged_data_are_refused(tmp_path: Path) -> None:
         read_clip(path, contract(4))
 
 
+@pytest.mark.field_case("torchcodec 312")
 def test_a_change_of_size_is_refused(tmp_path: Path) -> None:
     parts = [make_video(tmp_path / f"{w}.ts", size=(w, 48)).read_bytes() for w in (64, 96)]
     path = tmp_path / "joined.ts"

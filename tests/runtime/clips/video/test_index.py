@@ -71,6 +71,7 @@ def test_packets_that_show_nothing_are_not_missed(tmp_path: Path, codec: str, su
 
 
 @pytest.mark.parametrize("first", range(8, 20))
+@pytest.mark.field_case("mediabunny 315")
 def test_an_edit_list_may_begin_with_any_picture(tmp_path: Path, first: int) -> None:
     """As a program that cuts without encoding writes it: the first packet shown may hold a later picture."""
     path = make_video(tmp_path / "cut.mp4", codec_options={"bf": "3", "x264-params": "b-adapt=0:b-pyramid=normal"})
@@ -79,6 +80,7 @@ def test_an_edit_list_may_begin_with_any_picture(tmp_path: Path, first: int) -> 
 
 
 @pytest.mark.parametrize(("codec", "suffix"), [("libx264", "h264"), ("flv", "flv"), ("libx264", "mp4")])
+@pytest.mark.field_case("PyAV 1105")
 def test_the_last_frame_lasts_as_long_as_the_others(tmp_path: Path, codec: str, suffix: str) -> None:
     timeline = timeline_of(read_index(make_video(tmp_path / f"40.{suffix}", codec=codec)))
     assert timeline.end_seconds == pytest.approx(1.6, abs=0.001)
@@ -108,6 +110,7 @@ REORDERED: dict[str, tuple[str, dict[str, str]]] = {
 
 @pytest.mark.parametrize(("codec", "options"), REORDERED.values(), ids=REORDERED)
 @pytest.mark.parametrize("suffix", ["avi", "mkv", "mp4", "ts"])
+@pytest.mark.field_case("ffms2 3")
 def test_a_gap_lies_between_the_frames_that_it_lay_between(
     tmp_path: Path, suffix: str, codec: str, options: dict[str, str]
 ) -> None:

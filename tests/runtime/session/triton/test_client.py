@@ -58,6 +58,7 @@ def slow(clips: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 @pytest.mark.parametrize(("protocol", "query"), WAYS)
+@pytest.mark.field_case("server 7481")
 def test_every_bit_is_that_of_the_same_graph_here(
     served: Served, graph: OnnxRuntimeSession, protocol: str, query: str
 ) -> None:
@@ -95,6 +96,7 @@ def test_the_configuration_for_tensorrt_is_served_as_it_is(served: Served, model
         np.testing.assert_array_equal(session.infer(clips), graph.run(clips)["logits"])
 
 
+@pytest.mark.field_case("server 4445")
 def test_a_larger_batch_is_split(served: Served, graph: OnnxRuntimeSession) -> None:
     clips = random_crops(served.bundle, 11)
     with ve.open_session(served.server.url("demo")) as session:
@@ -161,6 +163,7 @@ def test_it_can_be_awaited(served: Served, graph: OnnxRuntimeSession, backend: T
         ((9, 8, 64, 64, 3), "uint8", "inference request batch-size must be <= 8 for 'demo'"),
     ],
 )
+@pytest.mark.field_case("server 2768")
 def test_a_wrong_batch_is_refused_with_the_servers_sentence(
     served: Served, protocol: str, query: str, shape: tuple[int, ...], dtype: str, said: str
 ) -> None:

@@ -90,6 +90,7 @@ def test_faults_are_those_of_the_file(model: VideoModel, tmp_path: Path) -> None
     assert isinstance(found[-1], VideoPrediction)
 
 
+@pytest.mark.field_case("dali_backend 241")
 def test_a_file_beyond_what_a_request_takes_is_refused_unread(
     model: VideoModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
