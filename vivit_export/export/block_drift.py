@@ -24,6 +24,7 @@ from vivit_export.export.graph.load import load_verified
 from vivit_export.export.graph.taps import Step, find_steps, linears_of
 from vivit_export.precision import Precision
 from vivit_export.runtime.drift.per_clip import Outputs
+from vivit_export.runtime.session.backend import join_outputs
 
 Float32 = npt.NDArray[np.float32]
 
@@ -93,7 +94,7 @@ def block_drift(
 
 
 def _joined(rows: list[Outputs], names: list[str]) -> Outputs:
-    return {name: np.concatenate([row[name] for row in rows]) for name in names}
+    return join_outputs([{name: row[name] for name in names} for row in rows])
 
 
 def _compared(step: Step, ours: Float32, rounded: Float32, exact: Float32) -> Tap:

@@ -34,6 +34,7 @@ from vivit_export.precision import Precision
 from vivit_export.progress import Progress
 from vivit_export.runtime.drift.metrics import compare
 from vivit_export.runtime.drift.per_clip import Outputs
+from vivit_export.runtime.session.backend import join_outputs
 
 MOST_LEFT_OUT = 48
 """How many times the search tries to leave a step or a module out: each runs the model on the clips of the check."""
@@ -91,8 +92,7 @@ class WideTrials:
     def drift(self, keep: Sequence[str], tie_margin: float = 0.0) -> Drift:
         """Return the drift with the named nodes in float32."""
         with emulated_session(self._lowered(keep)) as session:
-            rows = [session.run(pixel[None]) for pixel in self._pixels]
-        found = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+            found = join_outputs([session.run(pixel[None]) for pixel in self._pixels])
         return compare({name: self._reference[name] for name in found}, found, tie_margin, self._task)
 
     def fits(self, keep: Sequence[str]) -> bool:

@@ -29,6 +29,7 @@ from vivit_export.runtime.clips.ahead import num_readers, share_cores
 from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
 from vivit_export.runtime.clips.video.stopping import ReadingPool
 from vivit_export.runtime.clips.views import average_views, num_views, read_views_to
+from vivit_export.runtime.session.backend import join_outputs
 from vivit_export.runtime.session.triton.protocol import CONTRACT, FRAMES_SUFFIX, SUBJECT, VIDEO, VIDEO_SUFFIX
 
 UInt8 = npt.NDArray[np.uint8]
@@ -99,8 +100,8 @@ class ViewsModel(FramesModel):
 
     def _views(self, clips: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
         """Run the views of one video, as many at a time as the engine accepts."""
-        parts = [self._ask(clips[start : start + self._largest]) for start in range(0, len(clips), self._largest)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
+        starts = range(0, len(clips), self._largest)
+        return join_outputs([self._ask(clips[start : start + self._largest]) for start in starts])
 
     def _why_not(self, message: str) -> str:
         """Say why the engine's model did not answer.

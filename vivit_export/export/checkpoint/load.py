@@ -47,6 +47,7 @@ from vivit_export.files import sha256_of
 from vivit_export.precision import Precision
 from vivit_export.records import JsonObject
 from vivit_export.runtime.clips.pixels.processor_config import doubt_about, read_preprocess
+from vivit_export.runtime.session.backend import join_outputs
 
 T = TypeVar("T")
 
@@ -181,8 +182,7 @@ class Checkpoint:
                 results = (self.outputs(batch.to(self.device).to(torch_dtype(precision))) for batch in batches)
                 return [{name: out.float().cpu().numpy() for name, out in each.items()} for each in results]
 
-        rows = self.where_it_fits(run)
-        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+        return join_outputs(self.where_it_fits(run))
 
     def where_it_fits(self, run: Callable[[], T]) -> T:
         """Run the network; where the memory of its GPU does not hold that, move it to the CPU and run it there."""

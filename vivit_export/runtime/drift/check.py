@@ -24,6 +24,7 @@ from vivit_export.runtime.drift.clip_view import ClipTally
 from vivit_export.runtime.drift.metrics import compare, parse_gate
 from vivit_export.runtime.drift.over_views import averaging, by_clip
 from vivit_export.runtime.drift.per_clip import Outputs
+from vivit_export.runtime.session.backend import join_outputs
 from vivit_export.runtime.session.session import Session
 
 
@@ -50,8 +51,7 @@ def run_full_batches(
         tally: is given the results, to tell clip by clip.
     """
     rows = np.arange(max(size, len(clips))) % len(clips)
-    parts = [execute(clips[rows[i : i + size]]) for i in range(0, len(rows), size)]
-    result = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    result = join_outputs([execute(clips[rows[i : i + size]]) for i in range(0, len(rows), size)])
     expected = {name: array[rows] for name, array in reference.items()}
     drift = compare(expected, result, gate.tie_margin, task)
     if tally is not None:

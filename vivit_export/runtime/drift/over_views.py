@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vivit_export.runtime.drift.per_clip import Outputs
+from vivit_export.runtime.session.backend import join_outputs
 
 
 def by_clip(rows: npt.NDArray[Any], views: int) -> npt.NDArray[Any]:
@@ -29,8 +30,7 @@ def averaging(
 
     def run(clips: npt.NDArray[Any]) -> Outputs:
         rows = clips.reshape(-1, *clips.shape[2:])
-        parts = [execute(rows[i : i + size]) for i in range(0, len(rows), size)]
-        return averaged({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, views)
+        return averaged(join_outputs([execute(rows[i : i + size]) for i in range(0, len(rows), size)]), views)
 
     return execute if views == 1 else run
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -46,6 +46,18 @@ class Backend(Protocol):
     def close(self) -> None:
         """Free all resources; no call is in progress and none follows."""
         ...
+
+
+def join_outputs(parts: Sequence[Mapping[str, Float32]]) -> dict[str, Float32]:
+    """Join the results of one batch after the other.
+
+    Args:
+        parts: arrays (B, ...) by output name, of at least one batch; all have the same names.
+
+    Returns:
+        arrays (N, ...) by output name, in the order of the batches.
+    """
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 class LocalBackend(Backend, Protocol):

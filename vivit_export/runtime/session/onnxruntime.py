@@ -20,7 +20,7 @@ from vivit_export.cores import is_restricted, usable_cores
 from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError
 from vivit_export.packages import raise_if_interrupted
 from vivit_export.precision import Precision
-from vivit_export.runtime.session.backend import arithmetic, graph_files
+from vivit_export.runtime.session.backend import arithmetic, graph_files, join_outputs
 from vivit_export.runtime.session.cuda import device_of
 from vivit_export.runtime.session.device import Device, cpu
 
@@ -88,8 +88,7 @@ class OnnxRuntimeSession:
 
     def run_in_batches(self, clips: npt.NDArray[Any], size: int) -> dict[str, Float32]:
         """Run N clips, ``size`` at a time, and join the results."""
-        parts = [self.run(clips[i : i + size]) for i in range(0, len(clips), size)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
+        return join_outputs([self.run(clips[i : i + size]) for i in range(0, len(clips), size)])
 
 
 class OnnxRuntimeBackend:

@@ -23,7 +23,7 @@ from vivit_export.cores import usable_cores
 from vivit_export.errors import BundleError, ClipError, UsageError, option
 from vivit_export.runtime.clips.pixels.arrays import as_array
 from vivit_export.runtime.clips.pixels.preprocess import Frames, Preprocessor
-from vivit_export.runtime.session.backend import Backend, Float32
+from vivit_export.runtime.session.backend import Backend, Float32, join_outputs
 from vivit_export.runtime.session.overlap import Plan, Work, run_overlapped
 from vivit_export.runtime.session.prediction import Prediction
 
@@ -312,9 +312,7 @@ class Session:
                 results = self._backend.run(prepare(part) if prepare else part)
                 self._check_results(results, len(part))
                 parts.append({name: array[:count] for name, array in results.items()})
-        if len(parts) == 1:
-            return parts[0]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return parts[0] if len(parts) == 1 else join_outputs(parts)
 
 
 def _stacked(frames: Any) -> Any:
