@@ -50,6 +50,19 @@ def environment() -> dict[str, Any]:
     }
 
 
+def write_crops(checkpoint: Path, path: Path) -> Path:
+    """Write as many crops of rendered clips as a calibration needs at least, for a checkpoint; return the path."""
+    from safetensors.numpy import save_file
+
+    from vivit_export.calibration.clips import FEWEST_CLIPS
+    from vivit_export.export.calibrate import motion_clips
+    from vivit_export.export.checkpoint.load import load_checkpoint
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({"frames": motion_clips(load_checkpoint(str(checkpoint)), range(FEWEST_CLIPS))}, path)
+    return path
+
+
 def run_measured(command: Sequence[str]) -> dict[str, Any]:
     """Run a command to its end; wall seconds, peak resident bytes of it and its children, its output.
 

@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from common import load_tool
+from common import load_tool, write_crops
 from plan import FAMILIES
-from safetensors.numpy import save_file
 
-from vivit_export.calibration.clips import FEWEST_CLIPS
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.errors import VivitExportError
 from vivit_export.precision import Precision
@@ -47,7 +45,8 @@ def make_bundle(
     if not (target / "bundle.json").exists():
         options: dict[str, Any] = {"precision": precision, "targets": ("onnx",), "attention": "pattern"}
         if Precision(precision) in (Precision.INT8, Precision.FP8):
-            options["calibration"] = CalibrationOptions((_clips(checkpoint, target.with_suffix(".clips.safetensors")),))
+            crops = write_crops(checkpoint, target.with_suffix(".clips.safetensors"))
+            options["calibration"] = CalibrationOptions((crops,))
         try:
             ve.export_model(str(checkpoint), target, **options, num_clips=_GOLDEN_CLIPS, progress=Console())
         except (VivitExportError, ImportError) as e:
@@ -95,12 +94,3 @@ def pytorch(checkpoint: Path, kinds: Iterable[str], device: str) -> dict[str, li
     """The commands of `take_turns` for PyTorch's network of a checkpoint."""
     worker = "vivit_export.export.eager_worker"
     return {f"pytorch {kind}": ["-m", worker, "", str(checkpoint), kind, device] for kind in kinds}
-
-
-def _clips(checkpoint: Path, path: Path) -> Path:
-    from vivit_export.export.calibrate import motion_clips
-    from vivit_export.export.checkpoint.load import load_checkpoint
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({"frames": motion_clips(load_checkpoint(str(checkpoint)), range(FEWEST_CLIPS))}, path)
-    return path

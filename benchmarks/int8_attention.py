@@ -20,13 +20,11 @@ from typing import Any
 import click
 import numpy as np
 import onnx_ir as ir
-from common import environment, load_tool, write_results
+from common import environment, load_tool, write_crops, write_results
 from plan import BATCHES, SMS, compile_graph
 from quantization import CALIBRATION_SEED, EVALUATION_SEED
-from safetensors.numpy import save_file
 
 import vivit_export as ve
-from vivit_export.calibration.clips import FEWEST_CLIPS
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.export.calibrate import motion_clips
 from vivit_export.export.checkpoint.load import load_checkpoint
@@ -60,8 +58,7 @@ def compile_forms() -> dict[str, dict[str, Any]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         load_tool("make_checkpoint").make_other("vivit_factorised", folder / "checkpoint", **DEPTHS)
-        crops = motion_clips(load_checkpoint(str(folder / "checkpoint")), range(FEWEST_CLIPS))
-        save_file({"frames": crops}, folder / "crops.safetensors")
+        crops = write_crops(folder / "checkpoint", folder / "crops.safetensors")
         bundle = ve.export_model(
             folder / "checkpoint",
             folder / "out",
@@ -69,7 +66,7 @@ def compile_forms() -> dict[str, dict[str, Any]]:
             targets=("onnx",),
             attention="pattern",
             check=False,
-            calibration=CalibrationOptions((folder / "crops.safetensors",)),
+            calibration=CalibrationOptions((crops,)),
         )
         for form in ("fp16 attention", "int8 attention"):
             model = ir.load(bundle.model)

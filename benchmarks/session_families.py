@@ -15,20 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-from common import environment, load_tool, write_results
+from common import environment, load_tool, write_crops, write_results
 from plan import FAMILIES
-from safetensors.numpy import save_file
 from session import BASELINE, compete
 
 import vivit_export as ve
-from vivit_export.calibration.clips import FEWEST_CLIPS
 from vivit_export.calibration.options import CalibrationOptions
-from vivit_export.contract import Clip
-from vivit_export.demo.motion import LABELS, render_clip
 from vivit_export.precision import Precision
 from vivit_export.rewrite import REWRITE_NAMES
-from vivit_export.runtime import Preprocessor
 
 CHOSEN = ("ViViT-B/16x2 factorised encoder", "VideoMAE-B 16x224", "TimeSformer-B 8x224")
 
@@ -51,8 +45,7 @@ def main(rounds: int, models: tuple[str, ...]) -> None:
 
 def _bundles(checkpoint: Path, folder: Path) -> dict[str, Path]:
     """Export what each contender runs, by its name in `session.load`."""
-    data = folder / "clips.safetensors"
-    save_file({"frames": _clips(Preprocessor.from_pretrained(checkpoint).clip)}, data)
+    data = write_crops(checkpoint, folder / "crops.safetensors")
     exports: dict[str, dict[str, Any]] = {
         "fp32": {},
         "plain": {"skip_rewrites": REWRITE_NAMES},
@@ -63,14 +56,13 @@ def _bundles(checkpoint: Path, folder: Path) -> dict[str, Path]:
     return {
         BASELINE: folder / "fp32",
         "onnxruntime": folder / "fp32",
+        "openvino": folder / "fp32",
+        "openvino, bf16": folder / "fp32",
         "openvino, plain export": folder / "plain",
         "onnxruntime, int8": folder / "int8",
+        "openvino, int8": folder / "int8",
+        "openvino, int8, bf16": folder / "int8",
     }
-
-
-def _clips(clip: Clip) -> Any:
-    size = {"num_frames": clip.num_frames, "height": clip.height, "width": clip.width}
-    return np.stack([render_clip(LABELS[i % len(LABELS)], seed=i, **size) for i in range(FEWEST_CLIPS)])
 
 
 if __name__ == "__main__":
