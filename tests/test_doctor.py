@@ -48,7 +48,7 @@ def test_a_machine_without_a_gpu_says_so() -> None:
 
 def test_what_is_missing_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "is_there", lambda _module: False)
-    monkeypatch.setattr(doctor, "_tried", lambda _engine: None)
+    monkeypatch.setattr(doctor, "_tried", lambda *_: None)
     monkeypatch.setattr(doctor, "unavailable_reason", lambda _flavour: None)
     monkeypatch.setattr(shutil, "which", lambda _tool: None)
     can = reasons(diagnose().abilities)
@@ -60,7 +60,7 @@ def test_what_is_missing_is_told_with_the_command_that_installs_it(monkeypatch: 
 
 def test_what_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.metadata.version
-    monkeypatch.setattr(doctor, "_tried", lambda _engine: None)
+    monkeypatch.setattr(doctor, "_tried", lambda *_: None)
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.1" if name == "onnx" else real(name))
     found = diagnose()
     assert found.outdated.keys() == {"onnx"}
@@ -91,7 +91,7 @@ def test_a_machine_without_linux_files_is_described_all_the_same(monkeypatch: py
 
 def test_settings_are_named_without_their_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIVIT_SECRET", "hush")
-    monkeypatch.setattr(doctor, "_tried", lambda _engine: None)
+    monkeypatch.setattr(doctor, "_tried", lambda *_: None)
     text = str(diagnose())
     assert "VIVIT_SECRET" in text and "hush" not in text
 
@@ -99,7 +99,7 @@ def test_settings_are_named_without_their_values(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.needs_onnxruntime
 def test_the_command_ends_with_7_if_nothing_runs_the_bundle(bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = str(bundles.demo().path)
-    monkeypatch.setattr(doctor, "_tried", lambda _engine: None)
+    monkeypatch.setattr(doctor, "_tried", lambda *_: None)
     done = runner().invoke(vivit, ["doctor", bundle, "--json"])
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
@@ -109,3 +109,11 @@ def test_the_command_ends_with_7_if_nothing_runs_the_bundle(bundles: Bundles, mo
     done = runner().invoke(vivit, ["doctor", bundle])
     assert done.exit_code == 7
     assert "  no   tensorrt " in done.stdout and "no engine can run" in done.stderr
+
+
+def test_a_package_that_cannot_be_imported_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need("jinja2")
+    (tmp_path / "jinja2.py").write_text("raise ValueError('it does not fit')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    told = reasons(diagnose().abilities)["write reports as pages"]
+    assert str(told).startswith("the package jinja2 is installed but cannot be imported (ValueError: it does not fit);")

@@ -1,10 +1,11 @@
 """What is installed, what this machine can do, and how to get what is missing.
 
-Libraries of engines are tried in processes of their own: a driver that does not fit can crash the one that asks.
+Packages are tried in processes of their own: a driver that does not fit can crash the one that asks.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
 import os
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +27,7 @@ from vivit_export.cores import usable_cores
 from vivit_export.errors import EnvironmentFault, VivitExportError, counted
 from vivit_export.export.engine.compile import unavailable_reason
 from vivit_export.flavour import Flavour
-from vivit_export.packages import EXTRAS, how_to_install, is_older, is_there, missing_package
+from vivit_export.packages import EXPORT, EXTRAS, how_to_install, is_older, is_there, missing_package, naming_the_extra
 from vivit_export.printing import one_line
 from vivit_export.records import JsonObject, to_json
 from vivit_export.runtime.bench.nvidia_smi import gpu_model
@@ -34,6 +36,7 @@ from vivit_export.runtime.session.device import cpu
 from vivit_export.runtime.session.int8_products import VNNI
 
 _SECONDS = 120
+_IMPORT = "import"
 _INSTRUCTIONS = {"VNNI": VNNI, "bf16": ("avx512_bf16", "amx_bf16"), "AMX": ("amx_tile",)}
 
 
@@ -170,39 +173,62 @@ def _abilities(packages: dict[str, str]) -> Iterator[Ability]:
     def by(*names: str) -> str:
         return ", ".join(f"{name} {packages[name]}" for name in names if packages.get(name))
 
-    export = [module for module, extra in EXTRAS.items() if extra == "export"]
-    yield Ability("export checkpoints", _lacking(*export), by("torch", "transformers"))
-    yield Ability("run on the CPU with ONNX Runtime, and check", _tried("onnxruntime-cpu"), by(*_ORT))
-    yield Ability("run on the CPU with OpenVINO", _tried("openvino"), by("openvino"))
-    yield Ability("run on a GPU with ONNX Runtime", _tried("onnxruntime-cuda"), by("onnxruntime-gpu"))
+    # transformers imports a network when it is needed, which our own modules do.
+    export = [*(module for module, extra in EXTRAS.items() if extra == EXPORT), "vivit_export.export.pipeline"]
+    tries: list[tuple[str, Callable[[], str | None], str]] = [
+        ("export checkpoints", lambda: _lacking(*export), by("torch", "transformers")),
+        ("run on the CPU with ONNX Runtime, and check", lambda: _tried("onnxruntime-cpu"), by(*_ORT)),
+        ("run on the CPU with OpenVINO", lambda: _tried("openvino"), by("openvino")),
+        ("run on a GPU with ONNX Runtime", lambda: _tried("onnxruntime-cuda"), by("onnxruntime-gpu")),
+    ]
     for flavour, package in ((Flavour.TENSORRT, "tensorrt"), (Flavour.TENSORRT_RTX, "tensorrt-rtx")):
-        reason = unavailable_reason(flavour)
-        yield Ability(f"build {flavour.product} engines", reason, by(package))
-        yield Ability(f"run {flavour.product} engines", reason or _tried(flavour), by(package))
-    yield Ability("ask a Triton server", _lacking_extra("triton", "tritonclient"), by("tritonclient"))
-    yield Ability("run data sets on Ray", _lacking("ray", "pyarrow"), by("ray"))
-    yield Ability("sign bundles, and require signatures", _lacking("cryptography"), by("cryptography"))
-    yield Ability("share bundles on the Hugging Face Hub", _lacking("huggingface_hub"), by("huggingface-hub"))
-    yield Ability("write reports as pages", _lacking("jinja2"), by("jinja2"))
-    tools = [tool for tool in ("cmake", "c++") if shutil.which(tool) is None]
-    yield Ability("build the C++ library", f"{' and '.join(tools)} not found; install them" if tools else None)
+        tries.append((f"build {flavour.product} engines", partial(unavailable_reason, flavour), by(package)))
+        tries.append((f"run {flavour.product} engines", partial(_run_reason, flavour), by(package)))
+    tries += [
+        ("ask a Triton server", lambda: _lacking_extra("triton", "tritonclient.grpc"), by("tritonclient")),
+        ("run data sets on Ray", lambda: _lacking("ray", "pyarrow"), by("ray")),
+        ("sign bundles, and require signatures", lambda: _lacking("cryptography"), by("cryptography")),
+        ("share bundles on the Hugging Face Hub", lambda: _lacking("huggingface_hub"), by("huggingface-hub")),
+        ("write reports as pages", lambda: _lacking("jinja2"), by("jinja2")),
+        ("build the C++ library", _no_tools, ""),
+    ]
+    with ThreadPoolExecutor(usable_cores()) as pool:  # each waits for a process
+        reasons = pool.map(lambda row: row[1](), tries)
+        for (what, _, package), reason in zip(tries, reasons, strict=True):
+            yield Ability(what, reason, package)
 
 
 _ORT = ("onnxruntime", "onnxruntime-gpu")
 
 
+def _run_reason(flavour: Flavour) -> str | None:
+    return unavailable_reason(flavour) or _tried(flavour)
+
+
+def _no_tools() -> str | None:
+    tools = [tool for tool in ("cmake", "c++") if shutil.which(tool) is None]
+    return f"{' and '.join(tools)} not found; install them" if tools else None
+
+
 def _lacking(*modules: str) -> str | None:
     absent = next((module for module in modules if not is_there(module)), None)
-    return None if absent is None else str(missing_package(absent))
+    return _tried(_IMPORT, *modules) if absent is None else str(missing_package(absent))
 
 
 def _lacking_extra(extra: str, module: str) -> str | None:
-    return None if is_there(module) else f"{module} is not installed; install it with: {how_to_install(extra)}"
+    package = module.partition(".")[0]
+    if is_there(package):
+        return _tried(_IMPORT, module)
+    return f"{package} is not installed; install it with: {how_to_install(extra)}"
 
 
-def _tried(engine: str) -> str | None:
-    """Return why an engine's library cannot be used here, as a process finds out that is asked to; None: it can."""
-    command = [sys.executable, "-m", "vivit_export.doctor", engine]
+def _tried(*what: str) -> str | None:
+    """Return why an engine's library cannot be used here, as a process finds out that is asked to; None: it can.
+
+    Args:
+        what: the engine, or `_IMPORT` and modules.
+    """
+    command = [sys.executable, "-m", "vivit_export.doctor", *what]
     with tempfile.TemporaryDirectory() as empty:  # nothing there can be taken for a module
         try:
             done = subprocess.run(
@@ -271,14 +297,19 @@ _TRIES: dict[str, Callable[[], None]] = {
 }
 
 
-def _main(engine: str) -> None:
+def _main(engine: str, *modules: str) -> None:
     reason = None
     try:
-        _TRIES[engine]()
+        if engine == _IMPORT:
+            with naming_the_extra():
+                for module in modules:
+                    importlib.import_module(module)
+        else:
+            _TRIES[engine]()
     except VivitExportError as e:
         reason = str(e)
     sys.stdout.write(json.dumps(reason) + "\n")
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    _main(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Packages that may be absent or too old: which extra of ours installs them, and the lowest versions that are right.
+"""Packages that may be absent, broken or too old: which extra of ours installs them, and the lowest versions.
 
 pyproject.toml states both again for pip; a test compares.
 """
@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import re
+import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vivit_export.errors import EnvironmentFault, MissingDependencyError, option
+from vivit_export.errors import EnvironmentFault, MissingDependencyError, VivitExportError, option
 
+_OURS = "vivit_export"
 EXPORT = "export"
 REPORT = "report"
 SIGN = "sign"
@@ -63,6 +67,42 @@ def missing_package(module: str) -> MissingDependencyError:
     return MissingDependencyError(f"{what} the package {package}, which is not installed; install it with: {command}")
 
 
+def broken_package(error: Exception) -> EnvironmentFault | None:
+    """Return an error that says which package is installed but cannot be imported, if that is what happened.
+
+    A package raises any kind of error then: an ImportError if a library of the system is not there, others if it does
+    not fit another package.
+
+    Args:
+        error: was raised by a call; modules that import the caller are none of its business.
+    """
+    module = _module_that_failed(error)
+    if module is None or isinstance(error, (VivitExportError, MemoryError)):
+        return None
+    package = (importlib.metadata.packages_distributions().get(module) or [module])[0].lower()
+    first = (str(error).strip().splitlines() or [""])[0]
+    reason = first if isinstance(error, ImportError) and first else f"{type(error).__name__}: {first}"
+    if sys.flags.optimize > 1:
+        remedy = "unset PYTHONOPTIMIZE, or run Python without -OO, which takes away texts that packages read"
+    else:
+        remedy = f"repair it, for example with: pip install --force-reinstall {package}"
+    return EnvironmentFault(f"the package {package} is installed but cannot be imported ({reason}); {remedy}")
+
+
+def _module_that_failed(error: Exception) -> str | None:
+    """The first module on the way to an error that was being imported, by its package; None: there was none."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if frame.f_code.co_name == "<module>" and package not in (_OURS, "__main__"):
+            return package
+    name = error.name if isinstance(error, ImportError) else None  # of a module that is no Python
+    if isinstance(error, SyntaxError) and error.filename:  # as of a newer Python's
+        inside = [os.path.relpath(error.filename, place) for place in sys.path if place]
+        name = min((path for path in inside if not path.startswith(os.pardir)), key=len, default=None)
+    package = re.split(r"[./\\]", name)[0] if name else _OURS
+    return None if package == _OURS else package
+
+
 def raise_if_interrupted(error: BaseException) -> None:
     """Let Ctrl-C during an import be Ctrl-C: extension modules turn it into an ImportError.
 
@@ -97,18 +137,52 @@ def is_there(module: str) -> bool:
 
 @contextmanager
 def naming_the_extra() -> Iterator[None]:
-    """Turn a missing package into an error that says what to install.
+    """Turn a package that is missing or broken into an error that says what to do.
 
     Raises:
         MissingDependencyError: a module outside this package was not found.
+        EnvironmentFault: one was, but cannot be imported.
     """
     try:
         yield
-    except ModuleNotFoundError as e:
+    except Exception as e:
         raise_if_interrupted(e)
-        if e.name is None or e.name.partition(".")[0] == "vivit_export":
+        fault = import_fault(e)
+        if fault is None:
             raise
-        raise missing_package(e.name) from e
+        raise fault from e
+
+
+def import_fault(error: Exception) -> EnvironmentFault | None:
+    """Return `missing_package` or `broken_package` for what an error comes from; None: it comes from neither."""
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != _OURS:
+        return missing_package(error.name)
+    return broken_package(error)
+
+
+@contextmanager
+def importing(module: str, title: str, install: str) -> Iterator[None]:
+    """Do as `naming_the_extra` does for the import of a module, with another sentence if it is missing.
+
+    Args:
+        module: what is imported.
+        title: its name, for people.
+        install: the command that installs it.
+
+    Raises:
+        MissingDependencyError: it, or what it needs itself, is not installed.
+        EnvironmentFault: it cannot be imported.
+    """
+    with naming_the_extra():
+        try:
+            yield
+        except ModuleNotFoundError as e:
+            raise_if_interrupted(e)
+            if e.name is None or not is_there(module.partition(".")[0]):
+                raise MissingDependencyError(f"{title} is not installed; install it with: {install}") from e
+            raise MissingDependencyError(
+                f"{title} needs {e.name}, which was not found; install it with: {install}"
+            ) from e
 
 
 def require_version(title: str, installed: str, lowest: str, why: str, extra: str | None = None) -> None:

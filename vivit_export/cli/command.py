@@ -17,8 +17,8 @@ from vivit_export.cli.flags import flag
 from vivit_export.cli.help import Presented, PresentedGroup
 from vivit_export.cli.log import log_failure
 from vivit_export.cores import spare_waiting_threads
-from vivit_export.errors import EnvironmentFault, OutputError, UsageError, VivitExportError
-from vivit_export.packages import missing_package
+from vivit_export.errors import OutputError, UsageError, VivitExportError
+from vivit_export.packages import import_fault
 from vivit_export.printing import lines, one_line
 from vivit_export.signals import ended_like_ctrl_c, ignore_from_now_on, leave_if_any_hangs
 
@@ -61,7 +61,7 @@ class Group(_Reporting, PresentedGroup):
 
 
 class Command(_Reporting):
-    """Report a `VivitExportError` as one sentence and its exit code; catch nothing else.
+    """Report a `VivitExportError`, or a package that cannot be imported, as one sentence and its exit code.
 
     Args:
         interrupted: what Ctrl-C leaves, in the words of the message.
@@ -96,15 +96,17 @@ class Command(_Reporting):
                 traceback.print_exc()
             log_failure("; ".join(e.lines(flag)), e)
             _fail(*e.lines(flag), code=e.exit_code)
-        except ModuleNotFoundError as e:
-            if e.name is None or e.name.startswith("vivit_export"):
-                raise
-            _fail(str(missing_package(e.name)), code=EnvironmentFault.exit_code)
         except KeyboardInterrupt as e:
             ignore_from_now_on()
             said = f"interrupted; {str(e) or self._interrupted}"
             log_failure(said, e)
             _fail(said, code=130)
+        except Exception as e:
+            fault = import_fault(e)
+            if fault is None:
+                raise
+            log_failure(str(fault), e)
+            _fail(*fault.lines(flag), code=fault.exit_code)
 
 
 def _fail(*message: str, code: int) -> NoReturn:

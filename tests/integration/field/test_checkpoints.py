@@ -73,7 +73,8 @@ def test_the_results_are_those_of_the_original(
     pixels = normal_pixels(original, 2)
     found, expected = loaded.run_eager(pixels), original.run_eager(pixels)
     for name, array in expected.items():
-        np.testing.assert_array_equal(found[name], array)
+        # Where memory lies decides which kernels PyTorch takes, and so the last bit.
+        np.testing.assert_allclose(found[name], array, rtol=0, atol=1e-6 * float(np.ptp(array)))
     assert_as_hugging_face(found, checkpoints.folder(), pixels)
 
 

@@ -121,7 +121,7 @@ def _import_compiler(flavour: Flavour) -> Any:
         flavour.require_version(trt.__version__)
     except EnvironmentFault as e:
         raise _FaultError("environment", str(e)) from e
-    except (ImportError, OSError) as e:
+    except Exception as e:  # a library that is not there, or a package that does not fit another
         raise_if_interrupted(e)
         package = flavour.module.replace("_", "-")
         raise _FaultError(

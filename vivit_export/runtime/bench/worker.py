@@ -26,7 +26,7 @@ from vivit_export.bundle import read_bundle
 from vivit_export.choices import CpuPrecision
 from vivit_export.contract import Contract
 from vivit_export.errors import EnvironmentFault, VivitExportError
-from vivit_export.packages import missing_package
+from vivit_export.packages import import_fault
 from vivit_export.records import JsonObject
 from vivit_export.runtime.bench.nvidia_smi import gpu_used_bytes
 from vivit_export.runtime.clips.sampling import choose_sampling
@@ -252,18 +252,16 @@ class _GpuMemory:
 
 def _exit_code(error: Exception) -> int:
     """The exit code that the command line has for an error."""
-    if isinstance(error, ModuleNotFoundError) and not isinstance(error, VivitExportError):
-        return EnvironmentFault.exit_code
-    return error.exit_code if isinstance(error, VivitExportError) else VivitExportError.exit_code
+    known = error if isinstance(error, VivitExportError) else import_fault(error)
+    return VivitExportError.exit_code if known is None else known.exit_code
 
 
 def _reason(error: Exception) -> str:
     """One line for people; other libraries' own errors with their kind."""
     lines = str(error).strip().splitlines()
-    if isinstance(error, VivitExportError):
-        return str(error)
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        return str(missing_package(error.name))
+    known = error if isinstance(error, VivitExportError) else import_fault(error)
+    if known is not None:
+        return str(known)
     if isinstance(error, MemoryError):
         return "memory ran out; try a smaller batch"
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

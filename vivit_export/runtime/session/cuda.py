@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vivit_export.errors import EnvironmentFault, MissingDependencyError
-from vivit_export.packages import raise_if_interrupted
+from vivit_export.errors import EnvironmentFault
+from vivit_export.packages import how_to_install, importing
 from vivit_export.runtime.session.device import Device, gpu_driver
 
 
@@ -39,13 +39,8 @@ class Cuda:
     """
 
     def __init__(self, gpu: int, extra: str) -> None:
-        try:
+        with importing("cuda.bindings.runtime", "cuda-python", how_to_install(extra)):
             self.rt: Any = importlib.import_module("cuda.bindings.runtime")
-        except ImportError as e:
-            raise_if_interrupted(e)
-            raise MissingDependencyError(
-                f'cuda-python is not installed; install it with: pip install "vivit-export[{extra}]"'
-            ) from e
         # This call comes first: without a working driver, TensorRT crashes or returns unusable objects.
         try:
             status, count = self.rt.cudaGetDeviceCount()

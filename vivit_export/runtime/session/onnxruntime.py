@@ -18,7 +18,7 @@ from vivit_export.bundle import Bundle
 from vivit_export.bundle.engines import Verification
 from vivit_export.cores import is_restricted, usable_cores
 from vivit_export.errors import BuildError, EnvironmentFault, MissingDependencyError
-from vivit_export.packages import raise_if_interrupted
+from vivit_export.packages import how_to_install, importing
 from vivit_export.precision import Precision
 from vivit_export.runtime.session.backend import arithmetic, graph_files, join_outputs
 from vivit_export.runtime.session.cuda import device_of
@@ -161,13 +161,8 @@ class OnnxRuntimeBackend:
 
 
 def _import_onnxruntime() -> Any:
-    try:
+    with importing("onnxruntime", "ONNX Runtime", f"{how_to_install('cpu')} (or [gpu])"):
         import onnxruntime
-    except ImportError as e:
-        raise_if_interrupted(e)
-        raise MissingDependencyError(
-            'ONNX Runtime is not installed; install it with: pip install "vivit-export[cpu]" (or [gpu])'
-        ) from e
     return onnxruntime
 
 

@@ -13,8 +13,8 @@ from onnx import helper
 from vivit_export.bundle import Bundle
 from vivit_export.bundle.engines import Verification
 from vivit_export.cores import is_restricted, usable_cores
-from vivit_export.errors import BuildError, BundleError, EnvironmentFault, MissingDependencyError
-from vivit_export.packages import raise_if_interrupted
+from vivit_export.errors import BuildError, BundleError, EnvironmentFault
+from vivit_export.packages import how_to_install, importing
 from vivit_export.precision import Precision
 from vivit_export.runtime.session.backend import Float32, Pool, arithmetic, graph_files
 from vivit_export.runtime.session.device import cpu
@@ -146,13 +146,8 @@ def _read_graph(bundle: Bundle, openvino: Any) -> tuple[Any, ExternalWeights]:
 
 
 def _import_openvino() -> Any:
-    try:
+    with importing("openvino", "OpenVINO", how_to_install("openvino")):
         import openvino
-    except ImportError as e:
-        raise_if_interrupted(e)
-        raise MissingDependencyError(
-            'OpenVINO is not installed; install it with: pip install "vivit-export[openvino]"'
-        ) from e
     return openvino
 
 

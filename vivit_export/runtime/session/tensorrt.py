@@ -20,9 +20,9 @@ import numpy.typing as npt
 from vivit_export.bundle import MODEL, Bundle
 from vivit_export.bundle.engines import EngineRecord
 from vivit_export.contract import IO, Tensor
-from vivit_export.errors import BundleError, EnvironmentFault, MissingDependencyError
+from vivit_export.errors import BundleError, EnvironmentFault
 from vivit_export.flavour import Flavour
-from vivit_export.packages import raise_if_interrupted
+from vivit_export.packages import how_to_install, importing
 from vivit_export.runtime.session.backend import Float32, Pool
 from vivit_export.runtime.session.cuda import Buffer, Cuda
 
@@ -273,13 +273,8 @@ class _Context:
 
 
 def _import(flavour: Flavour) -> Any:
-    try:
+    with importing(flavour.module, flavour.product, how_to_install(flavour.extra)):
         trt = importlib.import_module(flavour.module)
-    except ImportError as e:
-        raise_if_interrupted(e)
-        raise MissingDependencyError(
-            f'{flavour.product} is not installed; install it with: pip install "vivit-export[{flavour.extra}]"'
-        ) from e
     flavour.require_version(trt.__version__)
     return trt
 

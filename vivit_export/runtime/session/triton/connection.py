@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from vivit_export.errors import EnvironmentFault, MissingDependencyError, UsageError
-from vivit_export.packages import raise_if_interrupted
+from vivit_export.errors import EnvironmentFault, UsageError
+from vivit_export.packages import how_to_install, importing
 from vivit_export.records import JsonObject
 from vivit_export.runtime.session.backend import Float32
 from vivit_export.runtime.session.triton.address import Address
@@ -225,18 +225,13 @@ def _tls_context(address: Address) -> ssl.SSLContext:
 
 
 def _import(address: Address) -> tuple[Any, Any]:
-    try:
+    with importing("tritonclient", "tritonclient", how_to_install("triton")):
         if address.protocol == "grpc":
             import tritonclient.grpc as library
             from tritonclient.grpc.aio import InferenceServerClient
         else:
             import tritonclient.http as library
             from tritonclient.http.aio import InferenceServerClient
-    except ImportError as e:
-        raise_if_interrupted(e)
-        raise MissingDependencyError(
-            'tritonclient is not installed; install it with: pip install "vivit-export[triton]"'
-        ) from e
     return library, InferenceServerClient
 
 
