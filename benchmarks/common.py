@@ -85,7 +85,7 @@ def run_measured(command: Sequence[str]) -> dict[str, Any]:
 
 
 def load_tool(name: str) -> ModuleType:
-    """Import ``tools/NAME.py``, which is no package."""
+    """Import ``tools/NAME.py``, which is not a package."""
     spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -80,7 +80,7 @@ def main(
     folder = checkpoint_path() if checkpoint == "demo" else Path(checkpoint)
     if not folder.is_dir():
         raise click.UsageError(
-            f"{folder} is no checkpoint folder; make one with: python tools/make_checkpoint.py {folder}"
+            f"{folder} is not a checkpoint folder; make one with: python tools/make_checkpoint.py {folder}"
         )
     # The driver's name for it, else PyTorch's, which would take memory of the GPU to ask.
     where = environment()

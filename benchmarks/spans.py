@@ -1,7 +1,7 @@
 """Choose the defaults of ``vivit predict --spans`` on the demo's task, and report how well they do on other films.
 
 A film is several motions in a row. Each motion lasts two to six seconds, in shots of two seconds: cuts between shots of
-one motion are no boundaries, those between motions are. The rule with the best F1 on half of the films is reported on
+one motion are not boundaries, those between motions are. The rule with the best F1 on half of the films is reported on
 the other half. A span is right if it has the label of a motion and at least half of their union in common.
 
     vivit-export demo --fp32 --target onnx -o out/demo

@@ -23,7 +23,7 @@ def mutated(data: bytes, seed: int, most: int) -> bytes | None:
         most: bytes that it may have.
 
     Returns:
-        The new document; None: ``data`` is no JSON, or there is no room.
+        The new document; None: ``data`` is not JSON, or there is no room.
     """
     try:
         document = json.loads(data)

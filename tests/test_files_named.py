@@ -139,7 +139,7 @@ def test_a_read_only_disk(small_disk: MountDisk) -> None:
 
 
 def test_a_disk_that_becomes_read_only_during_the_work(small_disk: MountDisk) -> None:
-    """Removing the temporary file is refused too; that is no error of its own."""
+    """Removing the temporary file is refused too; that is not an error of its own."""
     disk = small_disk(64)
 
     def work() -> None:

@@ -275,7 +275,7 @@ def test_what_a_command_says_of_a_wrong_address(cli: Cli) -> None:
 
 
 def test_a_config_may_name_an_address(hub: Hub, demo_export: Exported, cli: Cli) -> None:
-    """It is no path beside the file."""
+    """It is not a path beside the file."""
     published(hub, demo_export.bundle)
     Path("vivit.toml").write_text('[inspect]\nbundle = "hf://me/demo"\n')
     assert '\nbundle = "hf://me/demo"' in cli("inspect", "--config", "vivit.toml", "--show-config").stdout

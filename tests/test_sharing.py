@@ -149,7 +149,7 @@ def test_a_branch(hub: Hub, bundle: Path) -> None:
         (
             "me/demo",
             {"license_id": "MIT License"},
-            "license_id='MIT License' is no name of a license; give one like apache-2.0",
+            "license_id='MIT License' is not the name of a license; give one like apache-2.0",
         ),
     ],
 )

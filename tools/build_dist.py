@@ -38,7 +38,7 @@ def build(url: str, out: Path, root: Path = ROOT) -> list[Path]:
         The sdist and the wheel.
 
     Raises:
-        subprocess.CalledProcessError: this is no git repository, or setuptools failed.
+        subprocess.CalledProcessError: this is not a git repository, or setuptools failed.
     """
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or _git(root, "log", "-1", "--format=%ct"))
     out.mkdir(parents=True, exist_ok=True)

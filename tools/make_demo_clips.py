@@ -56,7 +56,7 @@ def encode_clip(path: Path, frames: npt.NDArray[np.uint8], form: Format) -> None
         stream = container.add_stream("libx264", rate=form.fps)
         stream.width, stream.height, stream.pix_fmt = form.width, form.height, form.pixel_format
         stream.codec_context.thread_count = 1
-        # x264's mbtree reads uninitialized memory at widths that are no multiple of 128: other bytes each run.
+        # x264's mbtree reads uninitialized memory at widths that are not multiples of 128: other bytes each run.
         options = {"preset": "slow", "crf": "25", "flags": "+bitexact", "threads": "1", "x264-params": "mbtree=0"}
         stream.codec_context.options = options
         for pixels in frames:

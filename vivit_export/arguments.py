@@ -26,7 +26,7 @@ def whole(name: str, value: object, least: int | None = None) -> int:
         least: the smallest that may be given.
 
     Raises:
-        UsageError: it is no whole number, or too small.
+        UsageError: it is not a whole number, or too small.
     """
     try:
         number = None if _is_truth_value(value) else operator.index(value)  # type: ignore[arg-type]

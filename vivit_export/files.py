@@ -21,7 +21,7 @@ from vivit_export import atomic, leftovers
 from vivit_export.errors import OutputError, UsageError, option
 
 HUB_SCHEME = "hf://"
-"""How an address of the hub begins, which is no path."""
+"""How an address of the hub begins, which is not a path."""
 
 
 @contextmanager
@@ -145,7 +145,7 @@ def why_missing(path: Path) -> str | None:
 
 
 def regular_text(path: Path, most: int, encoding: str = "utf-8") -> str:
-    """Return the text of a file that is no pipe and no larger than ``most`` bytes.
+    """Return the text of a file that is not a pipe and no larger than ``most`` bytes.
 
     Raises:
         OSError: see `open_regular`.
@@ -155,7 +155,7 @@ def regular_text(path: Path, most: int, encoding: str = "utf-8") -> str:
 
 
 def regular_bytes(path: Path, most: int) -> bytes:
-    """Return the bytes of a file that is no pipe and no larger than ``most`` bytes.
+    """Return the bytes of a file that is not a pipe and no larger than ``most`` bytes.
 
     Raises:
         OSError: see `open_regular`.
@@ -233,7 +233,7 @@ def as_path(value: object, name: str) -> Path:
     if isinstance(path, str) and path.startswith(HUB_SCHEME):
         raise UsageError(f"{option(name, path)} is on the hub, not a path; download it first: vivit pull {path} -o DIR")
     if isinstance(path, str) and "\0" in path:
-        raise UsageError(f"{option(name, repr(path))} holds a NUL, which no name of a file can; leave it out")
+        raise UsageError(f"{option(name, repr(path))} holds a NUL character, which a file name cannot; leave it out")
     if isinstance(path, str):
         return Path(path)
     kind = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")

@@ -80,6 +80,6 @@ MOST_RESIZED_PIXELS = 1 << 26
 
 
 def most_pixels() -> int:
-    """Return how many pixels a decoded frame may have, as the environment says; what is no number is as if unset."""
+    """Return how many pixels a decoded frame may have, as the environment says; what is not a number is as if unset."""
     given = os.environ.get(PIXELS_VARIABLE, "")
     return int(given) if given.isascii() and given.isdigit() and 0 < len(given) < 10 else MOST_PIXELS

@@ -95,7 +95,7 @@ def _module_that_failed(error: Exception) -> str | None:
         package = str(frame.f_globals.get("__name__")).partition(".")[0]
         if frame.f_code.co_name == "<module>" and package not in (_OURS, "__main__"):
             return package
-    name = error.name if isinstance(error, ImportError) else None  # of a module that is no Python
+    name = error.name if isinstance(error, ImportError) else None  # of a module that is not Python
     if isinstance(error, SyntaxError) and error.filename:  # as of a newer Python's
         inside = [os.path.relpath(error.filename, place) for place in sys.path if place]
         name = min((path for path in inside if not path.startswith(os.pardir)), key=len, default=None)
@@ -219,7 +219,7 @@ def installed_onnxruntime() -> str | None:
 def require_codes_beside_attention(precision: str) -> None:
     """Refuse a check that this ONNX Runtime cannot run: codes in a graph of the opset with attention as one op.
 
-    A session runs such a graph all the same, because it replaces that op.
+    A session runs such a graph nevertheless, because it replaces that op.
 
     Raises:
         EnvironmentFault: it is too old.

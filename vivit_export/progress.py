@@ -144,7 +144,7 @@ class Console(Silent):
 
 
 class Logged(Silent):
-    """Report as another does, and log what it is told: stages and remarks as info, details for who debugs.
+    """Report as another does, and log what it is told: stages and remarks as info, details for debugging.
 
     Args:
         shown: the other.
@@ -179,7 +179,7 @@ class Logged(Silent):
         self._shown.note(text)
 
     def detail(self, text: str) -> None:
-        """Log a remark for who debugs."""
+        """Log a remark for debugging."""
         _LOG.debug("%s", text)
         self._shown.detail(text)
 

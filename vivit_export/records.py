@@ -75,7 +75,7 @@ def _parse(text: str, **hooks: Any) -> Any:
         raise ValueError(_TOO_DEEP) from e
     _require_levels(found)
     if _ESCAPED_SURROGATE.search(text) and _LONE_SURROGATE.search(json.dumps(found, ensure_ascii=False)):
-        raise ValueError("it has half of a surrogate pair, which is no character")
+        raise ValueError("it has half of a surrogate pair, which is not a character")
     return found
 
 

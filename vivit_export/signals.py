@@ -46,7 +46,7 @@ def outlast(thread: threading.Thread) -> None:
     """Let no process end cleanly before a thread that hangs in a library, and that calls Python now and then.
 
     With Python gone, such a call is a segmentation fault. A program waits at its end until the thread is done;
-    `leave_if_any_hangs` is for who cannot wait.
+    `leave_if_any_hangs` is for callers that cannot wait.
     """
     if not _HANGING:
         atexit.register(_wait)

@@ -218,7 +218,7 @@ def test_the_whole_bundle_is_sound(bundle: Path) -> None:
 def test_a_share_of_more_than_all_is_refused(bundle: Path, tmp_path: Path, name: str, value: float) -> None:
     copied = Path(shutil.copytree(bundle, tmp_path / "bundle"))
     edit(copied, lambda manifest: manifest["checks"]["runs"][0]["drift"].update({name: value}))
-    with pytest.raises(VivitExportError, match=f"drift {name}=.* is no share, which is from 0 to 1"):
+    with pytest.raises(VivitExportError, match=f"drift {name}=.* must be a share from 0 to 1"):
         read_bundle(copied)
 
 

@@ -147,8 +147,8 @@ PARTS: dict[str, Answers] = {
         "infer": [{**LOGITS, "parameters": {"binary_data_size": 10**12}}, EMBEDDING],
         "headers": {"Inference-Header-Content-Length": "40"},
     },
-    "a header that is no number": {"headers": {"Inference-Header-Content-Length": "x"}},
-    "an answer that is no gzip": {"headers": {"Content-Encoding": "gzip"}},
+    "a header that is not a number": {"headers": {"Inference-Header-Content-Length": "x"}},
+    "an answer that is not gzip": {"headers": {"Content-Encoding": "gzip"}},
 }
 
 

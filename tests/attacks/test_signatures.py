@@ -117,7 +117,7 @@ def test_without_a_requirement_it_is_told_and_not_refused(bundle: Path, tmp_path
     scene = set_scene(bundle, tmp_path)
     BY_KEY[attack](scene)
     if attack == "a signature that is listed":
-        return  # that is no bundle
+        return  # that is not a bundle
     with within_limits():
         told = signature_text(read_bundle(scene.bundle))
     assert told is None or told.startswith(("does not hold: ", "by a key, not verified"))

@@ -142,7 +142,7 @@ def test_spans_of_such_a_label_are_harmless_too(
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_an_engine_cannot_have_it_as_its_version(text: str) -> None:
-    with pytest.raises(InputError, match="which is none"):
+    with pytest.raises(InputError, match="which is not a version"):
         engine_record(version=text)
     span = code_span(text)
     (fence,) = re.findall("^`+", span)

@@ -26,7 +26,7 @@ Attack = Callable[[Path], object]
 
 @pytest.fixture(scope="module", autouse=True)
 def loaded_once(checkpoints: Checkpoints) -> None:
-    """The first load imports a lot, which is no attack's."""
+    """The first load imports a lot, which is not an attack's."""
     load_checkpoint(str(checkpoints.folder()))
 
 

@@ -130,7 +130,7 @@ def test_without_a_gpu_it_says_so(preloaded: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     assert "sees no GPU here; --device cpu" in run(preloaded, "--device", "cuda", code=2)
-    assert "nowhere is no checkpoint folder" in run(preloaded, "--device", "cpu", code=2, checkpoint="nowhere")
+    assert "nowhere is not a checkpoint folder" in run(preloaded, "--device", "cpu", code=2, checkpoint="nowhere")
 
 
 LARGE = """

@@ -105,9 +105,9 @@ def test_accuracy_regresses_where_the_intervals_are_apart() -> None:
     [
         (report([0.1, 0.1], names=("a", "x")), "is of a check on 2 clips, which are not the 2 of this one, such as b;"),
         (report([0.1], names=("a",)), "is of a check on 1 clip, which are not the 2 of this one, such as b;"),
-        (replace(report([0.1, 0.1], names=("a", "b")), view=None), "does not tell clip by clip, as an earlier version"),
-        (report([0.1, 0.1], names=("a", "b", "c")), "is not whole"),
-        (report([0.1, 0.1], names=("a", "a")), "is not whole"),
+        (replace(report([0.1, 0.1], names=("a", "b")), view=None), "has no results for each clip, because an earlier"),
+        (report([0.1, 0.1], names=("a", "b", "c")), "is incomplete"),
+        (report([0.1, 0.1], names=("a", "a")), "is incomplete"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(before: DriftReport, said: str) -> None:

@@ -35,6 +35,6 @@ def test_the_default_gates_are_accepted(precision: Precision) -> None:
 
 @pytest.mark.parametrize("left_out", [-1, 10**13])
 def test_clips_that_cannot_be_are_refused(left_out: int) -> None:
-    with pytest.raises(InputError, match=rf"^left_out={left_out} is no number of clips; check the bundle again$"):
+    with pytest.raises(InputError, match=rf"^left_out={left_out} is not a number of clips; check the bundle again$"):
         CheckedClips("mine", ("a.mp4",), left_out=left_out)
     assert CheckedClips("mine", ("a.mp4",), left_out=2).count == 3

@@ -310,7 +310,7 @@ def test_a_cache_never_replaces_what_is_no_file(tmp_path: Path, make: Callable[[
     cache = tmp_path / "cache"
     make(cache)
     kind = cache.lstat().st_mode
-    with pytest.raises(CalibrationError, match="cache is not a file, so it is no calibration cache; name another"):
+    with pytest.raises(CalibrationError, match="cache is not a file, so it is not a calibration cache; name another"):
         load_observations(cache, KEY)
     writes: list[Callable[[], object]] = [
         partial(save_observations, cache, KEY, Observations()),

@@ -240,7 +240,7 @@ def test_the_eager_model_tries_the_engines_device(run: CheckRun, monkeypatch: py
 def test_what_cannot_be_checked_is_refused(run: CheckRun, bundles: Bundles, tmp_path: Path) -> None:
     labels = tmp_path / "labels.csv"
     labels.write_text("nobody.mp4,0\n")
-    with pytest.raises(InputError, match=r"line 1 of .* labels 'nobody.mp4', which is no clip of this check"):
+    with pytest.raises(InputError, match=r"line 1 of .* labels 'nobody.mp4', which is not a clip of this check"):
         run(labels=labels)
     first = min(run.place.glob("*.mp4"))
     labels.write_text(f"{first.name},0\n")

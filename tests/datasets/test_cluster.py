@@ -122,11 +122,11 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_address("local") == "local"
     assert choose_address("[::1]:6379") == "[::1]:6379"
     with pytest.raises(
-        UsageError, match=r"'clips/' is no address .*; put ray after everything else, or write ray=local"
+        UsageError, match=r"'clips/' is not the address .*; put ray after everything else, or write ray=local"
     ):
         choose_address("clips/")
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
-    with pytest.raises(UsageError, match=r"'ray://head:10001' \(from RAY_ADDRESS\) is no address of a Ray cluster"):
+    with pytest.raises(UsageError, match=r"'ray://head:10001' \(from RAY_ADDRESS\) is not the address of a Ray"):
         choose_address("")
 
 

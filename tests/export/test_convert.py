@@ -143,7 +143,7 @@ def test_two_heads_are_refused_and_one_of_them_converted(write: Write, tmp_path:
     np.testing.assert_array_equal(weights["classifier.bias"], np.arange(300.0, 397))
     np.testing.assert_array_equal(weights["classifier.weight"], epic()["output_projection/kernel"].T[300:])
     assert len(made.labels) == 97
-    with pytest.raises(UsageError, match="classes=300-397 is no part of the logits, which are 0-396"):
+    with pytest.raises(UsageError, match="classes=300-397 is not part of the logits, which are 0-396"):
         convert_scenic(checkpoint, tmp_path / "out", force=True, classes=(300, 397))
 
 

@@ -107,7 +107,7 @@ def test_the_predictor_is_not_needed(tmp_path: Path) -> None:
 
 
 def test_the_anatomy_of_the_published_sizes(tmp_path: Path) -> None:
-    """ViT-L and ViT-g of facebook/vjepa2-*: heads of 64, and an MLP of 6144 from a ratio that is no fraction."""
+    """ViT-L and ViT-g of facebook/vjepa2-*: heads of 64, and an MLP of 6144 from a ratio that is not a fraction."""
     large: dict[str, object] = {"model_type": "vjepa2", "id2label": {0: "a", 1: "b"}}
     giant = {
         **large,

@@ -23,7 +23,7 @@ SECONDS = int(os.environ.get("VIVIT_FUZZ_SECONDS", "2"))
 MUTANTS = 300
 NOT_WORD_FOR_WORD = (
     "cannot be read as JSON",  # two parsers
-    "must be int",  # C++ has 32 bits for what is no size
+    "must be int",  # C++ has 32 bits for what is not a size
     "tensorrt or tensorrt-rtx",  # C++ reads the names of engines and precisions as text
     "fp32 or fp16",
     "is not possible; outputs are",  # quotes names as they are, NUL and all

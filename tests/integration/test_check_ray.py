@@ -87,7 +87,7 @@ def test_clips_that_cannot_be_used_end_with_their_code_after_the_report(
         ((*CLIPS, "--ray", "-o", "out", "--per-block"), "--per-block looks into single clips in one process; leave"),
         (("--ray", "-o", "out"), "a run on Ray checks on videos, against the eager model; name them with --clips"),
         ((*CLIPS, "--against", "golden", "--ray", "-o", "out"), "a run on Ray checks on videos, against the eager"),
-        ((*CLIPS, "-o", "out", "--ray", "clips/"), "'clips/' is no address of a Ray cluster; write HOST:PORT"),
+        ((*CLIPS, "-o", "out", "--ray", "clips/"), "'clips/' is not the address of a Ray cluster; write HOST:PORT"),
         ((*CLIPS, "-o", "out", "--engine", ADDRESS, "--ray"), "--ray runs engines on files; leave it out for triton:"),
         (("--compare", "other", "-o", "out"), "-o is for a check that runs; drop it with --compare"),
         (("--compare", "other", "--ray"), "--ray is for a check that runs; drop it with --compare"),

@@ -28,7 +28,7 @@ def test_check_with_known_labels(cli: Cli, bundle: Path, tmp_path: Path) -> None
     labels.write_text("".join(f"{name},{label}\n" for name, label in clip_labels().items()), encoding="utf-8")
     options = ("--labels", labels, "--gate", "accuracy_drop=0.01")
     shown = cli("check", bundle, *options, "-q", *QUICK, code=3)
-    assert "is no clip of this check" in error_of(shown)
+    assert "is not a clip of this check" in error_of(shown)
     known = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))["checks"]["clips"]["names"]
     labels.write_text("".join(f"{name},{clip_labels()[name]}\n" for name in known), encoding="utf-8")
     shown = cli("check", bundle, *options, "-q", *QUICK)

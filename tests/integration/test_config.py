@@ -94,8 +94,8 @@ def test_show_config_says_where_each_value_is_from_and_is_a_config(
     [
         ("[export]\nprecison = 'fp16'\n", "[export] has no option 'precison'; did you mean precision?"),
         ("[export]\nfp16 = true\n", "[export] has no option 'fp16'"),
-        ("precision = 'fp16'\n", "'precision' is no table of a command; write the options of one below its name"),
-        ("[exports]\n", "'exports' is no table of a command"),
+        ("precision = 'fp16'\n", "'precision' is not the table of a command; write the options of one below its name"),
+        ("[exports]\n", "'exports' is not the table of a command"),
         ("[export]\nmax-batch = true\n", "max-batch = true must be text or a number"),
         ("[export]\nmax-batch = [4]\n", "max-batch takes one value, not a list"),
         ("[export]\nmax-batch = {a = 1}\n", "max-batch = {'a': 1} must be text or a number"),
@@ -112,9 +112,9 @@ def test_a_wrong_file_is_refused_in_a_sentence(cli: Cli, config: Path, content: 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("[deploy]\ntriton = 'x'\n", "'deploy.triton' is no table of a command"),
-        ("[deploy]\nnme = 1\n", "'deploy.nme' is no table of a command"),
-        ("[deploy.trton]\nname = 'x'\n", "'deploy.trton' is no table of a command"),
+        ("[deploy]\ntriton = 'x'\n", "'deploy.triton' is not the table of a command"),
+        ("[deploy]\nnme = 1\n", "'deploy.nme' is not the table of a command"),
+        ("[deploy.trton]\nname = 'x'\n", "'deploy.trton' is not the table of a command"),
     ],
 )
 def test_what_no_command_reads_is_refused_whichever_command_runs(

@@ -54,7 +54,7 @@ def test_for_machines(cli: Cli, checkpoint: Path) -> None:
     ("more", "code", "told"),
     [
         (["--num-frames", "9"], 3, "--num-frames 9 does not fit: the temporal position table is for 8 frames"),
-        (["--classes", "5-9"], 2, "--classes 5-9 is no part of the logits, which are 0-6"),
+        (["--classes", "5-9"], 2, "--classes 5-9 is not part of the logits, which are 0-6"),
         (["--labels", "names.txt"], 3, "names.txt names 1 label, but the model has 7"),
         (["--labels", "none.txt"], 3, "none.txt cannot be read"),
     ],
@@ -84,7 +84,7 @@ def test_an_existing_folder_is_kept_unless_it_was_converted(cli: Cli, checkpoint
 def test_what_is_no_checkpoint_is_refused(cli: Cli) -> None:
     Path("notes.txt").write_text("hello")
     said = error_of(cli("convert", "scenic", "notes.txt", "-o", "out", code=3))
-    assert said == "notes.txt is no checkpoint that Flax wrote: it holds no names"
+    assert said == "notes.txt is not a checkpoint that Flax wrote: it holds no names"
     assert "is a folder; give the file in it" in error_of(cli("convert", "scenic", ".", "-o", "out", code=3))
 
 

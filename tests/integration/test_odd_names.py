@@ -96,5 +96,5 @@ PLACES: dict[str, Callable[[Any], object]] = {
 @pytest.mark.parametrize("take", PLACES.values(), ids=PLACES)
 def test_a_nul_in_a_name_is_refused_in_python(take: Callable[[Any], object]) -> None:
     """No command line can pass one on."""
-    with pytest.raises(UsageError, match=r"'a\\x00b'.* holds a NUL, which no name of a file can"):
+    with pytest.raises(UsageError, match=r"'a\\x00b'.* holds a NUL character, which a file name cannot"):
         take("a\0b")

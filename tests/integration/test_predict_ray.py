@@ -51,7 +51,7 @@ def test_a_run_prints_what_it_did(bundles: Bundles, cli: Cli, tmp_path: Path, mo
             "--embedding is for a run in this process; leave it out with --ray",
         ),
         (("--ray", "-o", "out", "--spans"), "--spans is for a run in this process; leave it out with --ray"),
-        (("-o", "out", "--ray", "clips/"), "'clips/' is no address of a Ray cluster; write HOST:PORT, such as "),
+        (("-o", "out", "--ray", "clips/"), "'clips/' is not the address of a Ray cluster; write HOST:PORT, such as "),
         (("-o", "out", "--engine", ADDRESS, "--ray"), f"--ray runs engines on files; leave it out for {ADDRESS}"),
         (("-o", "out", "rtsp://camera/1", "--ray"), "--ray runs engines on files; leave it out for rtsp://camera/1"),
     ],

@@ -83,7 +83,7 @@ assert not {"torch", "transformers", "onnx"} & set(sys.modules)
 
 @pytest.fixture
 def place(tmp_path: Path, checkpoints: Checkpoints) -> Path:
-    """A folder with things that are no target and no checkpoint."""
+    """A folder with things that are neither target nor checkpoint."""
     folder = tmp_path / "place"
     (folder / "work").mkdir(parents=True)
     (folder / "work/thesis.txt").write_text("mine")

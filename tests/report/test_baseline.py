@@ -47,8 +47,8 @@ def test_another_precision_of_the_same_model_may_be_compared(bundle: Bundle, tmp
     [
         ({"format": "vivit-report/3"}, "was written by a newer version: it has format 'vivit-report/3', and this"),
         ({"format": "vivit-report/99999999999999999999"}, "was written by a newer version"),
-        ({"format": "vivit-bundle/2"}, "is no report of a check: it has format 'vivit-bundle/2', and this version"),
-        ({"format": 7}, "is no report of a check: it has format 7"),
+        ({"format": "vivit-bundle/2"}, "is not the report of a check: it has format 'vivit-bundle/2', and this"),
+        ({"format": 7}, "is not the report of a check: it has format 7"),
         ({"checks": None}, "has no check to compare with; write one with: vivit check .* --report FILE.json"),
         ({"speed": 1}, "report has an unknown field 'speed'"),
         ({"checks": 3}, "checks must be a JSON object"),
@@ -73,7 +73,7 @@ def test_a_report_of_another_model_is_refused(bundle: Bundle, tmp_path: Path, se
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", b"null", b'{"a": 1, "a": 2}', b"[" * 100_000])
 def test_files_of_any_kind_get_a_sentence(bundle: Bundle, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"a\.json is no report of a check"):
+    with pytest.raises(InputError, match=r"a\.json is not the report of a check"):
         read_baseline(tmp_path / "a.json", bundle)
 
 

@@ -49,7 +49,7 @@ def test_embeddings_are_written_with_what_they_are_of(tmp_path: Path, spans: tup
         assert json.loads(found.metadata()["videos"]) == ["a.mp4", "a.mp4"]
         for row, result in zip(found.get_tensor("embedding"), results, strict=True):
             np.testing.assert_array_equal(row, result.prediction.embedding)
-        assert ("span_seconds" in found.keys()) == (spans[0] is not None)  # noqa: SIM118 - it is no dict
+        assert ("span_seconds" in found.keys()) == (spans[0] is not None)  # noqa: SIM118 - it is not a dict
         if spans[0] is not None:
             assert found.get_tensor("span_seconds").tolist() == [list(span) for span in spans]
 

@@ -73,7 +73,7 @@ def _child() -> subprocess.Popen[bytes]:
 def _serve() -> None:
     """Do what comes on standard input, and answer with None or a traceback."""
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # what libraries print is not an answer
     _trace_once()
     while True:
         try:

@@ -32,7 +32,7 @@ def _any_owner() -> Iterator[None]:
 def dist(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The sdist and the wheel of the last commit."""
     if subprocess.run(["git", "rev-parse", "--verify", "HEAD"], cwd=ROOT, capture_output=True, check=False).returncode:
-        missing("git", "this is no clone, and git says what belongs to a release")
+        missing("git", "this is not a clone, and git says what belongs to a release")
     sdist, wheel = build(URL, tmp_path_factory.mktemp("dist"))
     return sdist, wheel
 

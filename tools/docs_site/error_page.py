@@ -54,7 +54,7 @@ EXIT_CODES = {
     130: (
         "Interrupted",
         "You pressed Ctrl-C, or the process was told to end.",
-        "The same command continues or begins anew.",
+        "The same command continues or starts over.",
     ),
 }
 """Title, cause and cure of each exit code."""

@@ -34,11 +34,12 @@ class Share:
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.share <= self.high <= 1:
-            raise InputError(f"the share {self.share:g} from {self.low:g} to {self.high:g} is none; check again")
+            interval = f"{self.low:g} to {self.high:g}"
+            raise InputError(f"the share {self.share:g} cannot have the interval {interval}; check the bundle again")
 
     @staticmethod
     def of(hits: int, count: int) -> Share:
-        """Return the share of so many clips, 1 or more, of which some are right."""
+        """Return the share of a number of clips, 1 or more, that are right."""
         low, high = wilson_interval(hits / count, count)
         return Share(hits / count, min(low, hits / count), max(high, hits / count))
 

@@ -72,7 +72,7 @@ def compare_checks(now: DriftReport, before: DriftReport, source: str) -> Baseli
         source: name of its file.
 
     Raises:
-        InputError: one of them ran on other clips, or does not tell clip by clip.
+        InputError: one of them ran on other clips, or has no results for each clip.
     """
     a, b = _view(before, source), now.view
     if b is None:
@@ -97,7 +97,7 @@ def require_same_clips(clips: CheckedClips, before: DriftReport, source: str) ->
     """Refuse a stored check on other clips, or on other views of them.
 
     Raises:
-        InputError: it ran on others, or more, or fewer; or does not tell clip by clip.
+        InputError: it ran on others, or more, or fewer; or has no results for each clip.
     """
     names, views = clips.names, clips.views
     _view(before, source)
@@ -121,7 +121,7 @@ def require_same_clips(clips: CheckedClips, before: DriftReport, source: str) ->
 def _view(before: DriftReport, source: str) -> ClipView:
     view, count = before.view, len(before.names)
     if view is None:
-        raise InputError(f"{source} does not tell clip by clip, as an earlier version wrote it; write it again")
+        raise InputError(f"{source} has no results for each clip, because an earlier version wrote it; write it again")
     if before.clips.left_out:
         raise InputError(
             f"{source} lists only {count} of {counted(before.clips.count, 'clips')}, so nothing can be compared with "
@@ -132,7 +132,7 @@ def _view(before: DriftReport, source: str) -> ClipView:
         or len(set(before.names)) != count
         or any(drift is not None and drift < 0 for drift in view.drift)
     ):
-        raise InputError(f"{source} is not whole: it does not tell of each clip once; write it again")
+        raise InputError(f"{source} is incomplete: it must list each clip once; write it again")
     return view
 
 

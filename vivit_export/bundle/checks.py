@@ -66,7 +66,7 @@ class Drift:
         for name in ("top1", "top5", "agreement"):
             share = getattr(self, name)
             if share is not None and not 0 <= share <= 1:
-                raise InputError(f"drift {name}={share} is no share, which is from 0 to 1; check the bundle again")
+                raise InputError(f"drift {name}={share} must be a share from 0 to 1; check the bundle again")
 
 
 METRICS = frozenset(f.name for f in fields(Drift)) - {"num_clips"}
@@ -83,7 +83,7 @@ _OF_TASK: dict[Task, set[str]] = {
 
 
 def measured_metrics(outputs: Collection[str], task: Task, num_labels: int) -> frozenset[str]:
-    """Return the metrics that a model with these outputs, this task and so many logits has."""
+    """Return the metrics that a model with these outputs, this task and number of logits has."""
     of_logits = _OF_LOGITS | _OF_TASK[task] if "logits" in outputs else set()
     of_logits -= {"cosine"} if num_labels == 1 else set()
     return frozenset({"nonfinite"} | of_logits | ({"embedding_cosine"} if "embedding" in outputs else set()))
@@ -247,7 +247,7 @@ class CheckedClips:
 
     def __post_init__(self) -> None:
         if not 0 <= self.left_out <= _MOST_CLIPS:
-            raise InputError(f"left_out={shown(self.left_out)} is no number of clips; check the bundle again")
+            raise InputError(f"left_out={shown(self.left_out)} is not a number of clips; check the bundle again")
 
     @property
     def count(self) -> int:

@@ -40,8 +40,8 @@ class Score:
     Attributes:
         label: its name, or its index.
         logit: its logit; None: not a finite number.
-        probability: from 0 to 1, of the softmax or the sigmoid as the task says; None for a regression, or if it is no
-            number.
+        probability: from 0 to 1, of the softmax or the sigmoid as the task says; None for a regression, or if it is not
+            a number.
     """
 
     label: str

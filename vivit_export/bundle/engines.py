@@ -148,10 +148,10 @@ class EngineRecord:
         if not self.profiles:
             raise InputError("an engine has no profile; build it again")
         if not _VERSION.fullmatch(self.version):
-            raise InputError(f"an engine has the version {shown(self.version)}, which is none; build it again")
+            raise InputError(f"an engine has the version {shown(self.version)}, which is not a version; build it again")
         for sm in self.sms:
             if not 1 <= sm <= MOST_SM:
-                raise InputError(f"an engine has the compute capability {sm}, which is none; build it again")
+                raise InputError(f"an engine has the compute capability {sm}, which does not exist; build it again")
 
     @property
     def profile(self) -> Profile:

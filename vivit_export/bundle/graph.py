@@ -1,8 +1,8 @@
 """Whether ``model.onnx`` is a graph that we could have written, before any other library reads it.
 
-Correct hashes prove only that a file is the one its author listed. A graph may still be no graph, hang or crash the
-library that loads it, or name other files. Valid is what an export writes: one flat list of standard ops in order, in
-the opsets that we write, weights in the file itself or in ``model.onnx.data``, and the contract's input and outputs.
+Correct hashes prove only that a file is the one its author listed. It may still not be a graph, may hang or crash the
+library that loads it, or may name other files. Valid is what an export writes: one flat list of standard ops in order,
+in the opsets that we write, weights in the file itself or in ``model.onnx.data``, and the contract's input and outputs.
 Time and memory are proportional to the size of the file. What this cannot bound is how long a valid graph computes.
 """
 
@@ -180,7 +180,7 @@ def _check_nodes(path: Path, graph: GraphProto, opset: int, ir_version: int) -> 
             checker.check_node(node, context)
         except checker.ValidationError as e:
             reason = str(e).splitlines()[0] if str(e) else "it is incomplete"
-            _refuse(path, f"has a node {shown(node.name)} that is no {node.op_type} ({reason})")
+            _refuse(path, f"has a node {shown(node.name)} that is not a {node.op_type} ({reason})")
 
 
 def _check_attributes(path: Path, node: NodeProto) -> None:
@@ -228,7 +228,7 @@ def _check_shapes(path: Path, model: ModelProto) -> None:
         inferred = shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (shape_inference.InferenceError, ValueError, RuntimeError, TypeError) as e:
         reason = str(e).splitlines()[0] if str(e) else "its shapes do not fit together"
-        raise BundleError(f"{path} is no valid ONNX graph ({reason}); export the bundle again") from e
+        raise BundleError(f"{path} is not a valid ONNX graph ({reason}); export the bundle again") from e
     for value in (*inferred.graph.value_info, *inferred.graph.output):
         _check_shape(path, value)
 

@@ -191,7 +191,7 @@ def fetch(address: HubAddress, progress: Progress | None = None) -> Path:
         progress: receives the stage.
 
     Raises:
-        BundleError: the hub does not have it, or cannot be reached; or it is no bundle.
+        BundleError: the hub does not have it, or cannot be reached; or it is not a bundle.
         OutputError: the cache cannot be written.
         MissingDependencyError: the extra ``hub`` is not installed.
     """

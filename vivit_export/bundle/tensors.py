@@ -82,7 +82,7 @@ def read_headers(file: BinaryIO, path: Path) -> dict[str, TensorHeader]:
 
 def _parse(data: Any) -> dict[str, TensorHeader]:
     if not isinstance(data, dict):
-        raise ValueError("its header is no object")
+        raise ValueError("its header is not an object")
     tensors: JsonObject = {name: told for name, told in data.items() if name != "__metadata__"}
     if len(tensors) > _MOST_TENSORS:
         raise ValueError(f"it has {len(tensors)} tensors")

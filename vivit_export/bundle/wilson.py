@@ -20,7 +20,7 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
 
     Args:
         share: what was found, from 0 to 1.
-        count: on so many independent clips, 1 or more.
+        count: on this number of independent clips, 1 or more.
 
     Returns:
         (low, high), within [0, 1].

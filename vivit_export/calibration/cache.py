@@ -79,7 +79,7 @@ def load_observations(path: Path, key: dict[str, str]) -> Observations | None:
     if not path.exists():
         return None
     if not path.is_file():  # opening a pipe would wait for somebody to write into it
-        raise CalibrationError(f"{path} is not a file, so it is no calibration cache; name another file")
+        raise CalibrationError(f"{path} is not a file, so it is not a calibration cache; name another file")
     try:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}

@@ -17,7 +17,7 @@ _WORDS = {
 
 
 def is_plain() -> bool:
-    """Return whether stdout takes text alone: it is no terminal, or its user wants none (https://no-color.org)."""
+    """Return whether stdout takes text alone: it is not a terminal, or its user wants none (https://no-color.org)."""
     return "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty()
 
 

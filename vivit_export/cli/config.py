@@ -178,7 +178,7 @@ def _table(path: Path, ctx: click.Context) -> JsonObject:
     """Return the table of this command in the file; empty if it has none.
 
     Raises:
-        InputError: the file cannot be read, or is no TOML.
+        InputError: the file cannot be read, or is not TOML.
     """
     try:
         import tomllib
@@ -205,8 +205,8 @@ def _require_known(table: JsonObject, group: click.Group, above: list[str], path
         inner = group.commands.get(name)
         if inner is None or not isinstance(value, dict):
             raise UsageError(
-                f"{path}: {'.'.join([*above, name])!r} is no table of a command; write the options of one below its "
-                f"name, such as [{this}]"
+                f"{path}: {'.'.join([*above, name])!r} is not the table of a command; write the options of one below "
+                f"its name, such as [{this}]"
             )
         if isinstance(inner, click.Group):
             _require_known(value, inner, [*above, name], path, this)

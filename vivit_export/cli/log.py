@@ -103,14 +103,14 @@ def start_log(level: LogLevel, file: Path | None) -> None:
 
 
 def log_failure(sentence: str, error: BaseException) -> None:
-    """Log that the command failed, with the traceback for who logs details; does nothing without a log."""
+    """Log that the command failed, with the traceback if details are logged; does nothing without a log."""
     if logging.getLogger(_PACKAGE).handlers:
         _LOG.error("%s", sentence)
         _LOG.debug("where it failed", exc_info=error)
 
 
 def _open(file: Path) -> IO[str]:
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK  # no wait for who reads a pipe
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK  # does not wait for a pipe to be read
     try:
         descriptor = os.open(file, flags, 0o666)
     except OSError as e:

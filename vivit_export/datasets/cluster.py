@@ -63,7 +63,9 @@ def choose_address(address: str) -> str:
         return told
     where = "" if address else " (from RAY_ADDRESS)"
     fix = f"; put {option('ray')} after everything else, or write {option('ray')}=local" if not where else ""
-    raise UsageError(f"{told!r}{where} is no address of a Ray cluster; write HOST:PORT, such as 10.0.0.5:6379{fix}")
+    raise UsageError(
+        f"{told!r}{where} is not the address of a Ray cluster; write HOST:PORT, such as 10.0.0.5:6379{fix}"
+    )
 
 
 class Cluster:

@@ -97,7 +97,7 @@ class Inputs:
         return batch * max(1, wanted // batch)
 
     def num_partitions(self, size: int) -> int:
-        """Return how many partitions of so many videos there are; each shard is one."""
+        """Return how many partitions of this number of videos there are; each shard is one."""
         return -(-len(self.videos) // size) + len(self.shards)
 
     def partitions(self, size: int) -> Iterator[Partition]:

@@ -21,7 +21,7 @@ from vivit_export.runtime.predict import works_of
 def read_batches(partition: Partition, job: Job) -> Iterator[Batch]:
     """Read a partition with one thread; the last batch, which may hold no clip, says so.
 
-    An error that is no clip's fault is the failure of the batch that it came up in, which is the last then.
+    An error that is not a clip's fault is the failure of the batch that it came up in, which is the last then.
     """
     job.enter_folder()
     number = 0

@@ -191,7 +191,7 @@ def check_results(path: Path, of: RunOf | None = None) -> Record | None:
         of: what the run is of; its size of partitions does not matter. None: not known yet.
 
     Raises:
-        OutputError: it is no folder, holds something else or the results of another run, or cannot be written.
+        OutputError: it is not a folder, holds something else or the results of another run, or cannot be written.
     """
     with refusals(path, any_reason=True):
         if path.exists() and not path.is_dir():

@@ -182,7 +182,7 @@ def rows_of(path: Path, key: str) -> int:
         if told["key"] == key:
             return int(told["rows"])
     except (OSError, ValueError, KeyError, TypeError) as e:
-        raise OutputError(f"{path} is no table of results ({e}); remove it, and the run writes it again") from e
+        raise OutputError(f"{path} is not a table of results ({e}); remove it, and the run writes it again") from e
     raise OutputError(f"{path} is of another run; remove it, and the run writes it again")
 
 

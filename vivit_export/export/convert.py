@@ -102,7 +102,7 @@ def convert_scenic(
             `recognize` and `ScenicNetwork.clip`.
         InputError: the labels cannot be read, or are not as many as the logits.
         OutputError: the folder exists, or cannot be written.
-        UsageError: ``classes`` is no range of the logits.
+        UsageError: ``classes`` is not a range of the logits.
     """
     path, target, progress = as_path(checkpoint, "checkpoint"), as_path(output, "output"), progress or Silent()
     check_target(target, force, _KIND)
@@ -182,7 +182,7 @@ def _kept(network: ScenicNetwork, classes: tuple[int, int] | None) -> range:
     first, last = classes
     if not 0 <= first <= last < network.classes:
         raise UsageError(
-            f"{option('classes', f'{first}-{last}')} is no part of the logits, which are 0-{network.classes - 1}"
+            f"{option('classes', f'{first}-{last}')} is not part of the logits, which are 0-{network.classes - 1}"
         )
     return range(first, last + 1)
 

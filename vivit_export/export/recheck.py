@@ -90,7 +90,7 @@ def check(
         num_clips: use at most this many clips.
         gate: limits such as ``top1=0.99``, which override those that the bundle was exported with.
         labels: file with the known label of each clip, which adds how often both models are right; see `read_truth`.
-        views: average the results over so many temporal and spatial views of each video in ``clips``.
+        views: average the results over this number of temporal and spatial views of each video in ``clips``.
         baseline: report of an earlier check, which this one must not be worse than; see `vivit_export.bundle.baseline`.
         per_block: also measure the drift at each tap, from the embeddings to the logits; see `DriftReport.taps`.
         decode: ``auto``: decode what the clips need of each video; ``full``: all of it, to find any damage.

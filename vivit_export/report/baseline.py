@@ -28,7 +28,7 @@ def read_baseline(path: Path, bundle: Bundle) -> DriftReport:
         Its check; the one that ``--save`` added, if there is one.
 
     Raises:
-        InputError: it cannot be read, is no report or one of another version, is of another model, or has no check.
+        InputError: it cannot be read, is not a report or one of another version, is of another model, or has no check.
     """
     content = read_report(path)
     if _identity(content) != _identity(bundle.manifest.content):
@@ -48,7 +48,7 @@ def read_report(path: Path) -> Content:
     """Read a ``report.json``.
 
     Raises:
-        InputError: it cannot be read, or is no report or one of another version.
+        InputError: it cannot be read, or is not a report or one of another version.
     """
     if reason := why_missing(path):
         raise InputError(f"{path} {reason}; give the report.json of an earlier check")
@@ -57,13 +57,13 @@ def read_report(path: Path) -> Content:
     except OSError as e:
         raise InputError(f"{path} cannot be read: {e.strerror}; give the report.json of an earlier check") from e
     except (ValueError, RecursionError) as e:
-        raise InputError(f"{path} is no report of a check ({e}); give the report.json of an earlier check") from e
+        raise InputError(f"{path} is not the report of a check ({e}); give the report.json of an earlier check") from e
     version = told.pop("format", None) if isinstance(told, dict) else None
     if version != FORMAT:
         known = _NEWER.fullmatch(version) if isinstance(version, str) else None
         newer = known is not None and int(known[1][:9]) > int(FORMAT.rpartition("/")[2])
-        what = "was written by a newer version: it has format" if newer else "is no report of a check: it has format"
-        raise InputError(f"{path} {what} {shown(version)}, and this version reads {FORMAT!r}")
+        what = "was written by a newer version" if newer else "is not the report of a check"
+        raise InputError(f"{path} {what}: it has format {shown(version)}, and this version reads {FORMAT!r}")
     try:
         return from_json(Content, told, "report")
     except InputError as e:

@@ -45,7 +45,7 @@ def card(bundle: Bundle | str | Path, *, license_id: str | None = None, place: s
     license_id = text_or_none("license_id", license_id)
     if license_id is not None and not _LICENSE.fullmatch(license_id):
         name = option("license_id", shown(license_id))
-        raise UsageError(f"{name} is no name of a license; give one like apache-2.0")
+        raise UsageError(f"{name} is not the name of a license; give one like apache-2.0")
     found = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
     sections = (_front(found, license_id), _model(found), _input(found), _run(place), _drift(found), _engines(found))
     return "\n".join(line for part in (*sections, _timings(found), _limits(found), _files(found)) for line in part)

@@ -93,7 +93,7 @@ class BlockMap:
 
 
 def percent(value: float, of: float) -> float:
-    """Return a part of a whole in percent, between 0 and 100; 0 for what is no number."""
+    """Return a part of a whole in percent, between 0 and 100; 0 for what is not a number."""
     try:
         share = 100 * value / of
     except (ZeroDivisionError, OverflowError):

@@ -11,7 +11,7 @@ MOST_ROWS = 8
 
 
 def flips_sentence(view: ClipView, count: int) -> str:
-    """Return how many of so many clips changed their decision, and the largest drift, without a full stop."""
+    """Return how many of the clips changed their decision, and the largest drift, without a full stop."""
     clear, near = view.flips.count("clear"), view.flips.count("near")
     words = [f"{counted(number, f'{kind} flips')}" for number, kind in ((clear, "clear"), (near, "near")) if number]
     flipped = sum(clip.flip != "none" for clip in view.clips) + view.flips_left_out

@@ -31,7 +31,7 @@ def render(template: str, values: Mapping[str, object]) -> str:
     used: dict[str, str] = {}
 
     def explain(term: str) -> str:
-        """Note that a term is used; return the id of its explanation, or nothing for what is no term."""
+        """Note that a term is used; return the id of its explanation, or nothing for what is not a term."""
         if term in TERMS:
             used[term] = TERMS[term]
             return f"term-{term.replace(' ', '-')}"

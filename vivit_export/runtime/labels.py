@@ -38,7 +38,7 @@ def _from_json(content: Any) -> list[str]:
     if isinstance(content, dict):
         named = content.get("id2label", content)
         if not isinstance(named, dict):
-            raise TypeError("its id2label is no object from index to name")
+            raise TypeError("its id2label is not an object from index to name")
         by_index = {int(index): name for index, name in named.items()}
         content = [by_index[i] for i in range(len(by_index))]
     if not isinstance(content, list) or not all(isinstance(name, str) for name in content):

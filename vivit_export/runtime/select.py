@@ -199,7 +199,7 @@ def _read_preference(bundle: Bundle, prefer: str | None) -> tuple[tuple[str, ...
     if prefer is None:
         return ORDER, None
     if not isinstance(prefer, str):
-        raise UsageError(f"engine {prefer!r} must be named by a text")
+        raise UsageError(f"engine {prefer!r} must be a text")
     if prefer in bundle.engines and prefer not in ORDER:
         return (str(bundle.engines[prefer].flavour),), prefer
     if prefer in ORDER:

@@ -140,7 +140,7 @@ class SpanFinder:
             prediction: a classification's.
 
         Raises:
-            UsageError: it is no classification.
+            UsageError: it is not a classification.
         """
         scores = prediction.probabilities.astype(np.float64)
         self._labels = prediction.labels

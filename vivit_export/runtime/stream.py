@@ -110,7 +110,7 @@ def stream(
 
     Raises:
         ClipError: the source cannot be read, is lost for good, or sends what cannot be used; while iterating.
-        UsageError: an option is out of range, or the source is no address; at once.
+        UsageError: an option is out of range, or the source is not an address; at once.
         EnvironmentFault: the engine failed; while iterating.
     """
     if isinstance(session, VideoModel):

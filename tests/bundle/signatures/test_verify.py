@@ -103,7 +103,7 @@ def test_a_key_is_trusted_whatever_certificate_comes_with_it(home: Path) -> None
 
 def test_a_certificate_does_not_verify_a_bare_key(signed: Path, home: Path) -> None:
     ca = write_certificates(home / "ca.pem", certify("me", key=KEY))
-    said = r"was made with a key, but .*ca\.pem holds certificates; give the public key of who signed it$"
+    said = r"was made with a key, but .*ca\.pem holds certificates; give the signer's public key$"
     with pytest.raises(SignatureError, match=said):
         verify_signature(read_bundle(signed), read_trust(ca))
 

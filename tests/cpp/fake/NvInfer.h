@@ -107,7 +107,7 @@ public:
     }
     bool setInputShape(const char* name, const Dims& shape) {
         const fake::Tensor* tensor = fake::trt().find(name);
-        fake::insist(tensor && tensor->mode == TensorIOMode::kINPUT, "setInputShape of what is no input");
+        fake::insist(tensor && tensor->mode == TensorIOMode::kINPUT, "setInputShape of what is not an input");
         clips_ = std::size_t(shape.d[0]);
         fake::insist(std::vector<std::int64_t>(shape.d + 1, shape.d + shape.nbDims) == tensor->clip_shape,
                      "another shape");

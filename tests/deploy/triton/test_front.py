@@ -1,4 +1,4 @@
-"""Encoded videos in front of the engine, in a real server: what Python predicts, and refusals for what is no video."""
+"""Encoded videos in front of the engine, in a real server: what Python predicts, and refusals of other data."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_views_are_averaged_on_the_server_as_here(served: Served, client: triton
     [
         (b"\0not a video at all", "the video cannot be read as a video"),
         (b"#EXTM3U\n#EXTINF:1,\n/etc/hostname\n", "the video is a playlist, which only names other files"),
-        (b"#EXTM3U\n# \0\xff\n#EXTINF:1,\n/etc/hostname\n", "the video (is no video of a kind|cannot be read)"),
+        (b"#EXTM3U\n# \0\xff\n#EXTINF:1,\n/etc/hostname\n", "the video (is not a video of a kind|cannot be read)"),
         (b"", "the video is empty; give a video file"),
         (VIDEOS[0].read_bytes()[:3000], "the video is cut short"),
     ],

@@ -50,7 +50,7 @@ def test_a_revision_of_what_is_not_on_the_hub(checkpoints: Checkpoints) -> None:
     assert "revision=v2" in refusal("demo", revision="v2")
 
 
-# --- folders that are no checkpoint, and what to give instead ----------------------------------
+# --- folders that are not checkpoints, and what to give instead ----------------------------------
 
 
 def test_a_trainers_folder_names_its_last_checkpoint(checkpoints: Checkpoints, tmp_path: Path) -> None:

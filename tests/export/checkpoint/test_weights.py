@@ -116,7 +116,7 @@ def test_weights_beside_the_network_are_named(checkpoints: Checkpoints, tmp_path
 
 def test_a_head_of_ones_own_on_an_encoder_is_named(checkpoints: Checkpoints, tmp_path: Path) -> None:
     folder = checkpoints.copy(tmp_path / "head", headless=True)
-    assert load_checkpoint(str(folder)).notes == ()  # a pooler is no surprise
+    assert load_checkpoint(str(folder)).notes == ()  # a pooler is not a surprise
     rewrite(folder, more(head__weight=(7, 32)))
     (note,) = load_checkpoint(str(folder)).notes
     assert note.startswith("not exported: the weight head.weight")

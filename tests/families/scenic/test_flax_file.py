@@ -208,7 +208,7 @@ def nested(levels: int) -> Any:
 
 MALFORMED: dict[str, tuple[Any, str]] = {
     "no names": ([1, 2], "it holds no names"),
-    "a number for a name": ({1: 2}, "holds a name that is no text"),
+    "a number for a name": ({1: 2}, "holds a name that is not text"),
     "an unknown extension": ({"a": msgpack.ExtType(9, b"")}, "'a' is an extension of type 9"),
     "an array of objects": ({"a": array(dtype="object")}, "'a' is an array of the type 'object'"),
     "a negative size": ({"a": array(shape=(-2,))}, r"'a' is an array whose shape is \[-2\]"),

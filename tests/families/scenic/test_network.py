@@ -78,7 +78,7 @@ def test_a_table_that_leaves_a_choice_needs_the_frames() -> None:
     ):
         joint(65).clip(None)
     assert joint(65).clip(8) == (8, 64, 64)
-    with pytest.raises(CheckpointError, match="for 32 tokens of a frame, which is no square"):
+    with pytest.raises(CheckpointError, match="for 32 tokens of a frame, which is not a square number"):
         joint(65).clip(4)
     with pytest.raises(CheckpointError, match="num_frames=0 does not fit"):
         joint(65).clip(0)
@@ -137,7 +137,7 @@ WRONG: dict[str, tuple[str, Change, str]] = {
     "no classifier": ("joint", leaving_out("output_projection/kernel"), "needs its classifier"),
     "whole numbers": ("joint", with_shape("cls", 1, 1, 64, dtype="int32"), "cls is stored as int32; floats are needed"),
     "another network": (
-        "joint", lambda t: [t.pop(n) for n in list(t)] and t.update(w=stored(2)), "are of no ViViT: they are 'w'"
+        "joint", lambda t: [t.pop(n) for n in list(t)] and t.update(w=stored(2)), "do not belong to a ViViT: they are"
     ),
 }  # fmt: skip
 
@@ -182,7 +182,7 @@ def test_parameters_are_found_in_old_and_new_training_states(tree: dict[str, Any
         ),
         ({"params": {}}, "holds 'params', but"),
         ({}, "holds nothing, but"),
-        ({"params": {"a": {"b": 3.5}}}, "'params/a/b' is no array of numbers, but 3.5"),
+        ({"params": {"a": {"b": 3.5}}}, "'params/a/b' is not an array of numbers, but 3.5"),
         ({str(i): LEAF for i in range(9)}, "'4' and others, but"),
     ],
 )

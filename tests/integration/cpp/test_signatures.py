@@ -37,7 +37,7 @@ from vivit_export.errors import VivitExportError  # noqa: E402
 
 pytestmark = pytest.mark.needs_onnxruntime
 
-# Each reader of JSON says in its own words what is no JSON.
+# Each reader of JSON says in its own words what is not JSON.
 OWN_WORDS = {"a link to a secret", "an empty file", "a number beyond all", "half a character", "the text of a key"}
 
 
@@ -55,7 +55,7 @@ def request(folder: Path, files: list[Path], identity: str | None = None) -> dic
 
 
 def compare(cpp: Cpp, cases: dict[str, tuple[Path, list[Path], str | None]]) -> dict[str, dict[str, Any]]:
-    """Ask both, and return the answers, which are the same but for what is no JSON."""
+    """Ask both, and return the answers, which are the same but for what is not JSON."""
     answers = dict(zip(cases, cpp.ask([request(*case) for case in cases.values()]), strict=True))
     for name, answer in answers.items():
         expected = in_python(*cases[name])

@@ -80,7 +80,7 @@ def test_y4m_becomes_the_rgb_that_pyav_gives(cpp: Cpp, tmp_path: Path, space: st
 
 def test_what_is_no_video_is_refused(cpp: Cpp, tmp_path: Path) -> None:
     (tmp_path / "text.y4m").write_text("hello\n")
-    (tmp_path / "text.npy").write_text("hello, this is no array\n")
+    (tmp_path / "text.npy").write_text("hello, this is not an array\n")
     (tmp_path / "empty.npy").write_bytes(b"")
     (tmp_path / "clip.avi").write_bytes(b"RIFF")
     (tmp_path / "bad.y4m").write_text("YUV4MPEG2 W0 H16\n")

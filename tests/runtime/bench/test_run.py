@@ -22,7 +22,7 @@ def bundle(bundles: Bundles) -> Bundle:
 
 
 class Scripted:
-    """Contenders that are no processes: each is asked in turn, and answers by a script."""
+    """Contenders that are not processes: each is asked in turn, and answers by a script."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: Any) -> None:
         self.asked: list[tuple[str, str, Any]] = []

@@ -65,7 +65,7 @@ def test_a_label_that_is_a_number_is_first_of_all_a_name(write: Write) -> None:
     [
         ("", "labels.csv labels no clip; write a clip and its label in each line, such as: a.mp4,walk"),
         ("path,label\n", "labels.csv labels no clip"),
-        ("x.mp4,walk\n", "line 1 of .*labels.csv labels 'x.mp4', which is no clip of this check; correct the name"),
+        ("x.mp4,walk\n", "line 1 of .*labels.csv labels 'x.mp4', which is not a clip of this check; correct the name"),
         ("a.mp4,walk\n", "line 1 of .* labels 'a.mp4', which may be walk/a.mp4 or run/a.mp4; write its path"),
         ("b c.mp4,jump\n", "label 'jump', which the model lacks; write the name of a label such as walk"),
         ("b c.mp4,3\n", "label '3', which the model lacks; .* or an index from 0 to 2"),

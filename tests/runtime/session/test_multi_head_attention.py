@@ -55,7 +55,7 @@ def test_it_computes_what_the_bundles_graph_does(bundles: Bundles, attention: st
 
 
 def attention_model(scale: float = 0.3, *, joined: int = 12, **attributes: Any) -> onnx.ModelProto:
-    """3 heads of 4 channels over 5 tokens, with a scale that is no power of two."""
+    """3 heads of 4 channels over 5 tokens, with a scale that is not a power of two."""
     nodes = []
     for name in "qkv":
         nodes.append(helper.make_node("Reshape", [name, "split"], [f"{name}3"], allowzero=1))

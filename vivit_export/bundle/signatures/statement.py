@@ -86,7 +86,7 @@ def parse_statement(payload: bytes, path: Path) -> dict[str, str]:
         path: the signature, for messages.
 
     Raises:
-        SignatureError: it is no statement on a folder whose files were hashed one by one with SHA-256.
+        SignatureError: it is not a statement on a folder whose files were hashed one by one with SHA-256.
     """
     try:
         return _parse(parse_json(payload.decode("utf-8")))

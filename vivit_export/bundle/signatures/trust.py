@@ -66,7 +66,7 @@ def read_trust(files: Files, identity: str | None = None) -> Trust:
         kinds = kinds_in(pem)
         if any("PRIVATE KEY" in kind for kind in kinds):
             raise InputError(
-                f"{path} holds a private key, which belongs to who signs alone; make the public one with: "
+                f"{path} holds a private key, which only the signer may have; make the public one with: "
                 f"openssl pkey -in {path} -pubout"
             )
         if kinds == ["PUBLIC KEY"]:

@@ -110,7 +110,7 @@ def _why_not(envelope: Envelope, trust: Trust) -> str:
         return f"was made with a certificate, and not with the key of {trust.source}"
     if trust.keys:
         return f"was not made with the key of {trust.source}, or was altered since"
-    return f"was made with a key, but {trust.source} holds certificates; give the public key of who signed it"
+    return f"was made with a key, but {trust.source} holds certificates; give the signer's public key"
 
 
 def _verify_certificate(envelope: Envelope, trust: Trust, signed: bytes, path: Path) -> Signer:

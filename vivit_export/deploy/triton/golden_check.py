@@ -125,7 +125,7 @@ def measure(golden: Golden, row: Mapping[str, Sequence[float]]) -> dict[str, flo
 
 
 def worst(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return the worst of each figure; what is no number is the worst."""
+    """Return the worst of each figure; what is not a number is the worst."""
     return {
         name: -_worst_of([-each[name] for each in figures])
         if name in _AT_LEAST

@@ -196,7 +196,7 @@ class Checkpoint:
 
 
 def use_cores(count: int) -> None:
-    """Let eager networks of this process compute with so many threads, whatever the environment says."""
+    """Let eager networks of this process compute with this number of threads, whatever the environment says."""
     torch.set_num_threads(count)
 
 

@@ -1,4 +1,4 @@
-"""Refuse what is no checkpoint to export before torch is loaded, which takes seconds."""
+"""Refuse what is not a checkpoint to export before torch is loaded, which takes seconds."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def read_weights(folder: Path, files: Sequence[Path]) -> State:
 
 
 def _require_usual(path: Path) -> None:
-    """Refuse what is no file, no weights, or has a header that takes long to read."""
+    """Refuse what is not a file, has no weights, or has a header that takes long to read."""
     try:
         with open_regular(path) as file:
             head = file.read(len(_LFS_POINTER))
@@ -73,7 +73,7 @@ def _require_names(names: Collection[str], path: Path) -> None:
         raise CheckpointError(f"{path} has {len(names)} weights, and a model at most {MOST_WEIGHTS}")
     odd = next((name for name in names if not isinstance(name, str) or len(name) > _LONGEST), None)
     if odd is not None:
-        raise CheckpointError(f"{path} has a weight named {shown(odd)}, which is no name of a weight")
+        raise CheckpointError(f"{path} has a weight named {shown(odd)}, which is not a valid name for a weight")
 
 
 def _read_safetensors(path: Path) -> State:

@@ -142,7 +142,7 @@ class FlaxFile:
             self._file.seek(0)
             tree = _Walk(self._file).whole()
         except _MalformedError as e:
-            raise CheckpointError(f"{self.path} is no checkpoint that Flax wrote: {e}") from e
+            raise CheckpointError(f"{self.path} is not a checkpoint that Flax wrote: {e}") from e
         except OSError as e:
             raise CheckpointError(f"{self.path} cannot be read: {e.strerror or e}") from e
         return tree
@@ -215,7 +215,7 @@ class _Walk:
         for _ in range(count):
             key = self._value(where, level + 1)
             if not isinstance(key, str):
-                raise _MalformedError(f"{shown(where)} holds a name that is no text")
+                raise _MalformedError(f"{shown(where)} holds a name that is not text")
             if key in found:
                 raise _MalformedError(f"{shown(_join(where, key))} is there twice")
             found[key] = self._value(_join(where, key), level + 1)

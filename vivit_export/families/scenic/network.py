@@ -110,7 +110,7 @@ class ScenicNetwork:
                 )
         side = math.isqrt(places)
         if side * side != places:
-            raise CheckpointError(f"the position table is for {places} tokens of a frame, which is no square")
+            raise CheckpointError(f"the position table is for {places} tokens of a frame, which is not a square number")
         if steps * t > MOST_FRAMES or side * max(h, w) > MOST_SIDE:
             raise CheckpointError(
                 f"the position tables are for {steps * t} frames of {side * h} x {side * w} pixels; at most "
@@ -177,7 +177,7 @@ def parameters_of(tree: Tree) -> Parameters:
             of scenic wrote it, or ``params``; either may have them under another ``params``.
 
     Raises:
-        CheckpointError: there are none, or more than one set of them, or a leaf that is no array.
+        CheckpointError: there are none, or more than one set of them, or a leaf that is not an array.
     """
     optimizer = tree.get("optimizer")
     places = {
@@ -203,15 +203,15 @@ def _leaves(tree: Tree, place: str, before: str) -> Iterator[tuple[str, StoredAr
         elif isinstance(node, StoredArray):
             yield path, node
         else:
-            raise CheckpointError(f"{shown(f'{place}/{path}')} is no array of numbers, but {shown(node)}")
+            raise CheckpointError(f"{shown(f'{place}/{path}')} is not an array of numbers, but {shown(node)}")
 
 
 def recognize(parameters: Parameters) -> ScenicNetwork:
     """Return the network whose parameters these are.
 
     Raises:
-        CheckpointError: they are of no ViViT, or not exactly those of one; the message names the first that is missing,
-            left over, or of another shape than the others imply.
+        CheckpointError: they do not belong to a ViViT, or are not exactly those of one; the message names the first
+            that is missing, left over, or of another shape than the others imply.
     """
     kind = _kind(parameters)
     t, h, w, channels, hidden = _shape(parameters, "embedding/kernel", 5)
@@ -240,7 +240,7 @@ def _kind(parameters: Parameters) -> Kind:
     if any(name.startswith("Transformer/") for name in parameters):
         return "joint" if "cls" in parameters else "dot_product"
     tops = {name.partition("/")[0]: None for name in parameters}
-    raise CheckpointError(f"the parameters are of no ViViT: they are {_listed(tops)}")
+    raise CheckpointError(f"the parameters do not belong to a ViViT: they are {_listed(tops)}")
 
 
 def _stack(parameters: Parameters, kind: Kind, name: str) -> Stack:

@@ -35,7 +35,7 @@ _WARMUP_SHARE = 0.1  # of the time, before what is counted: connections, buffers
 
 @dataclass(frozen=True, slots=True)
 class LoadFigures:
-    """What was answered while so many requests were in flight.
+    """What was answered while a number of requests were in flight.
 
     Attributes:
         requests: that were answered.

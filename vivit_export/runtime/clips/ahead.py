@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def num_readers(wanted: int | None, videos: int) -> int:
-    """Return how many videos to read at once: so many, or one per core, but no more than there are."""
+    """Return how many videos to read at once: as many as asked for, or one per core, but no more than there are."""
     return max(1, min(wanted or usable_cores(), videos))
 
 

@@ -25,7 +25,7 @@ def main(job: JsonObject) -> None:
         job: what `processes` sends first: the contract, how to read, and the memory to write to.
     """
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is not an answer
     contract = from_json(Contract, job["contract"], "contract")
     rows: Rows = np.ndarray(job["shape"], contract.io.inputs[0].dtype, mmap.mmap(job["memory"], 0))
     notes: list[str] = []

@@ -90,7 +90,7 @@ def view_reader(contract: Contract, reading: Reading, readers: int, videos: int)
 class ReaderProcesses:
     """Processes that read videos: one for each thread that calls, started at its first call.
 
-    Where none can be started, as in a program whose interpreter is no file, videos are read in the calling thread.
+    Where none can be started, as in a program whose interpreter is not a file, videos are read in the calling thread.
 
     Args:
         contract: says which frames and crops.
@@ -148,7 +148,7 @@ class ReaderProcesses:
         if self._can_start:
             try:
                 reader = _Reader(self._contract, self._reading)
-            except (OSError, TypeError):  # no such program, none is known, or a contract that is no JSON
+            except (OSError, TypeError):  # no such program, none is known, or a contract that is not JSON
                 self._can_start = False
                 return None
             self._started.append(reader)

@@ -140,7 +140,7 @@ class ClipTally:
         known = np.array(self.truth.classes)
         best = np.argsort(-logits.astype(np.float64), axis=1, kind="stable")[:, :_TOP]
         found = np.ones((2, len(known)), np.bool_)
-        usable = np.isfinite(logits).all(axis=1)  # what is no number is not right, whatever sorting makes of it
+        usable = np.isfinite(logits).all(axis=1)  # what is not a number is not right, whatever sorting makes of it
         np.logical_and.at(found[0], clips, (best[:, 0] == known[clips]) & usable)
         np.logical_and.at(found[1], clips, (best == known[clips, None]).any(axis=1) & usable)
         return Hits(found[0], found[1])

@@ -105,7 +105,7 @@ class _Clips:
         found = exact or [name for name in candidates if _means(path, _path(name))]
         if not found:
             raise InputError(
-                f"{where} labels {shown(given)}, which is no clip of this check; correct the name, or remove the line"
+                f"{where} labels {shown(given)}, which is not a clip of this check; correct the name or remove the line"
             )
         if len(found) > 1:
             raise InputError(f"{where} labels {shown(given)}, which may be {found[0]} or {found[1]}; write its path")

@@ -83,7 +83,7 @@ def run_overlapped(
 
     Args:
         run: runs a batch; its results are arrays of as many rows, and keep no hold of the batch.
-        allocate: makes the memory of a batch of so many rows, in the shape and dtype that ``run`` takes.
+        allocate: makes the memory of a batch with this number of rows, in the shape and dtype that ``run`` takes.
         works: taken in the caller's thread, one at a time, as the results are taken.
         plan: sizes.
 

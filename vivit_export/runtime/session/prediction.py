@@ -97,7 +97,7 @@ class Prediction:
         """Return k labels with their scores: the most probable, best first; of a regression the first k, in order.
 
         Raises:
-            UsageError: the bundle has no logits, or ``k`` is no whole number.
+            UsageError: the bundle has no logits, or ``k`` is not a whole number.
         """
         k, scores = whole("k", k), self.scores
         order = range(len(scores)) if self.task == "regression" else np.argsort(-scores, kind="stable")

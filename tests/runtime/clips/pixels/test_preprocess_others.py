@@ -49,7 +49,7 @@ JSONS: dict[str, dict[str, Any]] = {
     },
     "not-normalized": {"image_processor_type": "VideoMAEImageProcessor", "do_normalize": False, **CROP},
     "not-rescaled": {"image_processor_type": "VideoMAEImageProcessor", "do_rescale": False, "do_resize": False, **CROP},
-    "an offset is no field of it": {"image_processor_type": "VideoMAEImageProcessor", "offset": True, **CROP},
+    "an offset is not a field of it": {"image_processor_type": "VideoMAEImageProcessor", "offset": True, **CROP},
 }
 
 

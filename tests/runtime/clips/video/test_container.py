@@ -1,4 +1,4 @@
-"""What is no video is refused for what it is, and never makes us open anything else."""
+"""What is not a video is refused for what it is, and never makes us open anything else."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_no_file_makes_us_open_another(tmp_path: Path, name: str, content: str) 
     path = tmp_path / name
     path.write_bytes(DISGUISES[content])
     with pytest.raises(
-        ClipError, match=r"is a playlist|is no video of a kind that is read here|cannot be read as a vid"
+        ClipError, match=r"is a playlist|is not a video of a kind that is read here|cannot be read as a vid"
     ):
         read_clip(path, contract(4))
 
@@ -76,7 +76,7 @@ def test_no_file_makes_us_open_another(tmp_path: Path, name: str, content: str) 
 def test_pictures_are_no_videos(tmp_path: Path) -> None:
     for suffix in ("png", "jpg", "webp"):
         Image.new("RGB", (64, 48)).save(tmp_path / f"frame.{suffix}")
-        with pytest.raises(ClipError, match="is no video of a kind that is read here; convert it to MP4 or Matroska"):
+        with pytest.raises(ClipError, match="is not a video of a kind that is read here; convert it to MP4"):
             read_clip(tmp_path / f"frame.{suffix}", contract(1))
 
 
@@ -137,7 +137,7 @@ def keep(opening: Any, opened: list[Any]) -> Iterator[Any]:
         yield file, video
 
 
-# --- what is no file -----------------------------------------------------------------------------------
+# --- what is not a file -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from vivit_export.errors import EnvironmentFault
 from vivit_export.runtime.session.triton.shared_memory import Region
 
 BLOCKS = Path("/dev/shm")
-pytestmark = pytest.mark.skipif(not BLOCKS.is_dir(), reason="shared memory is no folder here")
+pytestmark = pytest.mark.skipif(not BLOCKS.is_dir(), reason="shared memory is not a folder here")
 
 
 @pytest.mark.parametrize("batch", [np.arange(24, dtype=np.uint8), np.linspace(-1, 1, 6, dtype=np.float32)], ids=str)

@@ -156,7 +156,7 @@ def _find_conv(tokens: ir.Value) -> tuple[ir.Node, tuple[int, ...]] | None:
 
 
 def _obstacle(conv: ir.Node) -> str | None:
-    """Return why this is no plain embedding: constants, a stride that is the kernel, no padding, and a fixed size."""
+    """Return why this is not a plain embedding: constants, a stride equal to the kernel, no padding, a fixed size."""
     if any(value is None or value.const_value is None for value in conv.inputs[1:]) or len(conv.inputs) != 3:
         return "its weights are not constant"
     kernel = double_of(conv.inputs[1])

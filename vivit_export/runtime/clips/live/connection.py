@@ -253,7 +253,7 @@ def connect(address: LiveAddress, timeout: float, stop: threading.Event) -> Iter
         stop: ends the waiting for standard input.
 
     Raises:
-        ClipError: nothing answers, or what comes is no video.
+        ClipError: nothing answers, or what comes is not a video.
     """
     given = StandardInput(stop, timeout) if address.kind == "standard input" else None
     if given is not None and os.isatty(0):

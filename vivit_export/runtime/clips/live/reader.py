@@ -6,7 +6,7 @@ What happens when a connection ends, for whatever reason:
 - A file over HTTP and standard input have ended, well or with an error.
 - A server or camera (RTSP, UDP, TCP, a device) that has shown a frame is connected again: at once, then after pauses
   that double from 0.25 s to 8 s, for ``reconnect`` seconds. One that has shown none is an error at once: its address
-  is more likely wrong than its network. Windows begin anew with the new connection, and none spans the pause; their
+  is more likely wrong than its network. Windows start over with the new connection, and none spans the pause; their
   times count on by this machine's clock.
 
 Python cannot stop a thread that waits within FFmpeg. When nobody takes windows anymore, the thread ends at its next
@@ -242,7 +242,7 @@ class _CheckedFrames:
         """Return the time from the first frame, and the frame as an array.
 
         Raises:
-            ClipError: it is no pair, or does not follow the one before it.
+            ClipError: it is not a pair, or does not follow the one before it.
         """
         where = f"{self._name}: frame {self._count}"
         if not isinstance(item, (tuple, list)) or len(item) != 2:

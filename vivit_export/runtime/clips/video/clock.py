@@ -1,6 +1,6 @@
 """When the frames of a video are shown, by the times of its packets.
 
-Where recordings were joined byte by byte, which transport and program streams allow, the times of each begin anew: they
+Where recordings were joined byte by byte, which transport and program streams allow, the times of each start over: they
 are shifted to where the one before it ends. AVI stores only when packets are decoded; FFmpeg guesses the rest, wrongly
 around gaps.
 """
@@ -27,7 +27,7 @@ def several_recordings(name: object) -> ClipError:
 
 
 class Clock:
-    """Puts the times of a stream on one line, even if recordings were joined and each begins anew.
+    """Puts the times of a stream on one line, even if recordings were joined and each starts over.
 
     Args:
         name: what messages call the video.

@@ -56,14 +56,14 @@ _KINDS = {
 
 
 def require_file(path: Path, wanted: str = "a video file") -> None:
-    """Refuse a path that is no file with data, without ever waiting for a pipe.
+    """Refuse a path that is not a file with data, without ever waiting for a pipe.
 
     Args:
         path: as the user gave it.
         wanted: what would do instead of a path that does not exist.
 
     Raises:
-        ClipError: it does not exist, is no regular file, cannot be read, is empty, or begins as text does.
+        ClipError: it does not exist, is not a regular file, cannot be read, is empty, or begins as text does.
     """
     try:
         status = path.stat()
@@ -177,7 +177,7 @@ def open_video(path: Path) -> Iterator[OpenedVideo]:
         # An absolute path, or FFmpeg reads the "a" of "a:b.mp4" as a protocol.
         container = av.open(str(path.absolute()), options=pixel_limits(), container_options=_OPTIONS)
     except av.error.ArgumentError as e:  # for a format that is not in the list
-        raise ClipError(f"{path} is no video of a kind that is read here; convert it to MP4 or Matroska") from e
+        raise ClipError(f"{path} is not a video of a kind that is read here; convert it to MP4 or Matroska") from e
     with container:
         video = best_video(container, path)
         require_pixels(video, path, may_lack_size=True)  # FFmpeg looks for a key frame for 5 s
@@ -248,7 +248,7 @@ def best_video(container: InputContainer, name: object) -> av.VideoStream:
 
 
 def share_among(threads: int, video: av.VideoStream) -> None:
-    """Let a decoder that is not open yet use so many threads, or as many as there are cores if 0."""
+    """Let a decoder that is not open yet use this number of threads, or as many as there are cores if 0."""
     video.thread_type = "SLICE" if video.codec_context.name in _ONE_FRAME_AT_A_TIME else "AUTO"
     video.thread_count = threads
 

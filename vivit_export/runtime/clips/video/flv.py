@@ -8,7 +8,7 @@ _SIGNATURE = b"FLV"
 _OFFSET_AT = slice(5, 9)  # in the header: where the tags begin
 _TAG_HEADER_BYTES = 11
 _SIZE_AT = slice(1, 4)  # in the header of a tag: bytes of its data
-_TRAILER_BYTES = 4  # behind each tag, and before the first: the size of the one before
+_TRAILER_BYTES = 4  # after each tag, and before the first: the size of the one before
 
 
 def is_joined(path: Path) -> bool:

@@ -245,8 +245,8 @@ def _shown_later(decoded: Sequence[float | None], held_back: int, frame_seconds:
 def _lost_leaders(frames: Iterator[av.VideoFrame], pts: Sequence[int | None], first: int) -> frozenset[int]:
     """Return the packets after the first one shown that led up to it, where times do not say so.
 
-    These are B pictures that refer to what was cut off. The picture that is decoded after them is no B picture and has
-    B pictures of its own, which tells them from lost ones::
+    These are B pictures that refer to what was cut off. The picture that is decoded after them is of another type and
+    has B pictures of its own, which tells them from lost ones::
 
         decoded    I  b  b  P  B  B        I  P  B  B  P
         shown      I        B  B  P        I     B  B  P   the first P is lost: damage

@@ -10,7 +10,7 @@ unless they are wanted; and frames are recognized by their time, never by counti
 
 That reasoning has gaps, and wherever there may be one, seeking is refused and the video must be decoded in full: times
 that are missing or repeated, containers that store no times of presentation or no index of key frames, packets
-that show nothing or half a picture, a seek that ends behind its key frame, a frame that the decoder marks as damaged,
+that show nothing or half a picture, a seek that ends after its key frame, a frame that the decoder marks as damaged,
 or one on the way that does not appear (damage, or a key frame that is only a point of gradual recovery).
 """
 

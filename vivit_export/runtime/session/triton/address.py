@@ -24,7 +24,7 @@ _FORM = (
     "triton://HOST:PORT/MODEL (gRPC) or triton+http://HOST:PORT/MODEL; with TLS, triton+grpcs://HOST:PORT/MODEL or "
     "triton+https://HOST:PORT/MODEL"
 )
-_OTHERS = ("grpc", "grpcs", "http", "https")  # schemes that other clients have, and that are no paths
+_OTHERS = ("grpc", "grpcs", "http", "https")  # schemes that other clients have, and that are not paths
 
 
 @dataclass(frozen=True, slots=True)

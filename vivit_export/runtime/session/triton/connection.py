@@ -124,7 +124,7 @@ class Connection:
 
         Raises:
             Unreachable: there is no server.
-            Refused: there is no such model, or it is not ready, or what answers is no Triton server.
+            Refused: there is no such model, or it is not ready, or what answers is not a Triton server.
         """
         as_json = {"as_json": True} if self._address.protocol == "grpc" else {}
         model = (self._address.model, self._address.version)
@@ -237,7 +237,7 @@ def _import(address: Address) -> tuple[Any, Any]:
 
 def _object(answer: Any) -> JsonObject:
     if not isinstance(answer, dict):
-        raise TypeError("it is no JSON object")
+        raise TypeError("it is not a JSON object")
     return answer
 
 

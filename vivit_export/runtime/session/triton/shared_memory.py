@@ -63,7 +63,7 @@ class Region:
             self._memory.close()
 
     def _take(self, size_bytes: int) -> None:
-        """Take memory for so many bytes now: writing where there is none would kill the process (SIGBUS)."""
+        """Take memory for this number of bytes now: writing where there is none would kill the process (SIGBUS)."""
         if size_bytes <= self._taken_bytes:
             return
         try:

@@ -30,7 +30,7 @@ inline constexpr std::int64_t most_hole_bytes = std::int64_t(1) << 30;
 inline constexpr std::int64_t alignment_pixels = std::int64_t(64) << 16;
 inline constexpr const char* pixels_variable = "VIVIT_MAX_PIXELS";
 
-/// Pixels that a decoded frame may have, as the environment says; what is no number is as if unset.
+/// Pixels that a decoded frame may have, as the environment says; what is not a number is as if unset.
 [[nodiscard]] inline std::int64_t most_pixels() {
     const char* variable = std::getenv(pixels_variable);
     const std::string given = variable ? variable : "";

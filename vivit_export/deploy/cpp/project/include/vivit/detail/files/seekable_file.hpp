@@ -28,7 +28,7 @@ class SeekableFile {
 public:
     /// Never waits for a pipe.
     ///
-    /// @throws ClipError  it does not exist, is no regular file, or is not readable
+    /// @throws ClipError  it does not exist, is not a regular file, or is not readable
     explicit SeekableFile(const std::filesystem::path& path) : name_(path.string()) {
         std::error_code failure;
         const auto type = std::filesystem::status(path, failure).type();

@@ -1,4 +1,4 @@
-// Files that are no videos but text, as vivit_export/runtime/clips/video/container.py recognizes them.
+// Files that are not videos but text, as vivit_export/runtime/clips/video/container.py recognizes them.
 #pragma once
 
 #include <algorithm>

@@ -145,7 +145,7 @@ private:
         const int status = avformat_open_input(&format, std::filesystem::absolute(path_).c_str(), nullptr, &options);
         av_dict_free(&options);
         if (status == AVERROR(EINVAL))  // for a format that is not in the list
-            throw ClipError(name_ + " is no video of a kind that is read here; convert it to MP4 or Matroska");
+            throw ClipError(name_ + " is not a video of a kind that is read here; convert it to MP4 or Matroska");
         check(status);
         format_.reset(format);
         find_stream_info();
@@ -162,7 +162,7 @@ private:
         check(status);
     }
 
-    /// The best video stream that is no cover picture.
+    /// The best video stream that is not a cover picture.
     [[nodiscard]] int best_video() const {
         const auto is_cover = [&](int i) {
             return bool(format_->streams[i]->disposition & AV_DISPOSITION_ATTACHED_PIC);

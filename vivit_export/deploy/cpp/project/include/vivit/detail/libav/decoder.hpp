@@ -48,7 +48,7 @@ public:
         container.check(avcodec_open2(codec_.get(), codec, nullptr));
     }
 
-    /// Give it a packet, or nullptr behind the last one.
+    /// Give it a packet, or nullptr after the last one.
     ///
     /// @throws LibavError  it fails
     void send(const AVPacket* packet) { container_.check(avcodec_send_packet(codec_.get(), packet)); }
@@ -92,7 +92,7 @@ public:
         knows_size_ = decoder_->pixels() > 0;
     }
 
-    /// The next frame, valid until the next call, or nullptr behind the last one.
+    /// The next frame, valid until the next call, or nullptr after the last one.
     [[nodiscard]] const AVFrame* next() {
         bool is_there = false;
         while (decode([&] { is_there = decoder_->receive(*frame_); }), !is_there) {

@@ -54,7 +54,7 @@ struct PacketIndex {
                      "with a program for videos");
 }
 
-/// Puts the times of a stream on one line, even if recordings were joined and each begins anew.
+/// Puts the times of a stream on one line, even if recordings were joined and each starts over.
 class Clock {
 public:
     Clock(const Container& container, double frame_seconds)
@@ -217,7 +217,7 @@ private:
         return std::size_t(std::find_if(packets_.begin(), packets_.end(), is_its) - packets_.begin());
     }
 
-    /// The packet behind those that led up to the first one shown; see `_lost_leaders` in Python.
+    /// The packet after those that led up to the first one shown; see `_lost_leaders` in Python.
     [[nodiscard]] std::size_t end_of_lost_leaders(DecodedFrames& frames, std::size_t first) const {
         std::size_t earliest = packets_.size();  // of the B pictures shown
         while (const AVFrame* frame = frames.next()) {

@@ -56,7 +56,7 @@ struct As<Dim> {
     }
 };
 
-/// `require_input` and `require_outputs` then refuse what is no input or output of a ViViT.
+/// `require_input` and `require_outputs` then refuse what is not an input or output of a ViViT.
 template <>
 struct As<Tensor> {
     static Tensor read(const json& value, const std::string& where) {

@@ -25,7 +25,7 @@ namespace vivit::detail {
 /// writer.
 class OpenFile {
 public:
-    /// @throws BundleError  it cannot be read, or is no file
+    /// @throws BundleError  it cannot be read, or is not a file
     explicit OpenFile(const std::filesystem::path& path)
         : path_(path), descriptor_(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)) {
         struct stat facts{};

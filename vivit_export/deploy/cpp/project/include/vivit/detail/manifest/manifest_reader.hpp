@@ -93,7 +93,7 @@ struct As<Engine> {
         for (const std::int64_t sm : object.get<std::vector<std::int64_t>>("sms")) {
             if (sm < 1 || sm > most_sm)
                 throw InputError("an engine has the compute capability " + std::to_string(sm) +
-                                 ", which is none; build it again");
+                                 ", which does not exist; build it again");
             sms.push_back(int(sm));
         }
         Engine engine{object.get<std::string>("flavour"), object.get<std::string>("version"), sms, profiles.front(),

@@ -121,7 +121,7 @@ private:
         header_.resize(8 + std::size_t(length));
         if (file_.read(header_.data() + 8, std::size_t(length)) != length) refuse("it ends within its header");
         told_ = parse_json(std::string(header_.begin() + 8, header_.end()));
-        if (!told_.is_object()) refuse("its header is no object");
+        if (!told_.is_object()) refuse("its header is not an object");
     }
 
     /// Note where the first row of the frames is, or all rows of an output.

@@ -79,7 +79,7 @@ inline void read_resource(const json& item, const std::string& where, Digests& d
 
 /// The SHA-256 of each file that a signature covers, by its name; `path` is the signature, for messages.
 ///
-/// @throws SignatureError  it is no statement on a folder whose files were hashed one by one with SHA-256
+/// @throws SignatureError  it is not a statement on a folder whose files were hashed one by one with SHA-256
 [[nodiscard]] inline Digests parse_statement(const std::string& payload, const std::string& path) {
     return parsed_signature(payload, path + ": its payload", path, read_statement);
 }

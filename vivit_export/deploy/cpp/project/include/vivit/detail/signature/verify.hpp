@@ -64,7 +64,7 @@ struct Trust {
         for (const std::string& kind : kinds)
             if (kind.find("PRIVATE KEY") != std::string::npos)
                 throw InputError(name +
-                                 " holds a private key, which belongs to who signs alone; make the public one with: "
+                                 " holds a private key, which only the signer may have; make the public one with: "
                                  "openssl pkey -in " +
                                  name + " -pubout");
         if (kinds.size() == 1 && all("PUBLIC KEY"))
@@ -130,7 +130,7 @@ struct Trust {
     if (!trust.keys.empty())
         throw SignatureError(path + " was not made with the key of " + trust.source + ", or was altered since");
     throw SignatureError(path + " was made with a key, but " + trust.source +
-                         " holds certificates; give the public key of who signed it");
+                         " holds certificates; give the signer's public key");
 }
 
 [[nodiscard]] inline std::string read_signature(const Bundle& bundle) {
