@@ -32,8 +32,7 @@ from vivit_export.printing import one_line
 from vivit_export.records import JsonObject, to_json
 from vivit_export.runtime.bench.nvidia_smi import gpu_model
 from vivit_export.runtime.select import ORDER, open_session
-from vivit_export.runtime.session.device import cpu
-from vivit_export.runtime.session.int8_products import VNNI
+from vivit_export.runtime.session.device import VNNI, cpu
 
 _SECONDS = 120
 _IMPORT = "import"

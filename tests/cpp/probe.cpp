@@ -182,6 +182,7 @@ static json answer(const json& request) {
     if (what == "video") return read_video(request);
     if (what == "cores") return cores(request);
     if (what == "headers") return packet_headers(request);
+    if (what == "saturates") return {{"saturates", vivit::detail::saturates(request.at("file"))}};
     if (what == "infer") return infer(request);
     if (what == "infer_as_gpu") return infer_as_gpu(request);
     if (what == "infer_pixels") return infer_pixels(request);

@@ -26,7 +26,8 @@ from vivit_export.deploy.cpp.deploy import deploy_cpp
 from vivit_export.files import sha256_of
 from vivit_export.runtime import Preprocessor
 from vivit_export.runtime.clips.views import average_views, read_views
-from vivit_export.runtime.session.int8_products import saturates
+from vivit_export.runtime.session import device
+from vivit_export.runtime.session.device import saturates
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession
 from vivit_export.runtime.session.prediction import Prediction
 
@@ -126,6 +127,15 @@ def test_codes_at_the_ends_of_their_range_are_multiplied_exactly(cpp: Cpp, bundl
         (name,) = (tensor.name for tensor in deployed.contract.io.inputs)
         (logits,) = plain.run(["logits"], {name: clips})
         assert np.abs(logits - np.reshape(answer["logits"], logits.shape)).max() > 1
+
+
+@pytest.mark.parametrize("flags", ["avx2 avx512f", "avx2 avx512_vnni", "avx2 avx_vnni", ""])
+def test_processors_that_saturate_are_those_of_python(
+    cpp: Cpp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n\nprocessor\t: 1\n\n")
+    monkeypatch.setattr(device, "_CPU", tmp_path / "cpuinfo")
+    assert cpp.ask([{"do": "saturates", "file": str(tmp_path / "cpuinfo")}]) == [{"saturates": saturates()}]
 
 
 def require_close(answer: Any, expected: dict[str, npt.NDArray[np.float32]]) -> None:

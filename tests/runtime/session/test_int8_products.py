@@ -16,8 +16,9 @@ import vivit_export as ve
 from vivit_export.bundle import Bundle
 from vivit_export.calibration.options import CalibrationOptions
 from vivit_export.packages import is_older
-from vivit_export.runtime.session import int8_products
-from vivit_export.runtime.session.int8_products import has_vnni, use_int8_products
+from vivit_export.runtime.session import device
+from vivit_export.runtime.session.device import saturates
+from vivit_export.runtime.session.int8_products import use_int8_products
 from vivit_export.runtime.session.onnxruntime import OnnxRuntimeSession, prepare_for_cpu
 from vivit_export.runtime.session.widen import load_widened
 
@@ -43,7 +44,7 @@ def test_a_session_computes_what_the_graph_does(bundle: Bundle, engine: str) -> 
     need("onnxruntime", engine.removesuffix("-cpu"))
     clips = random_crops(bundle, 5)
     expected = OnnxRuntimeSession(bundle.model).run(clips)
-    in_float = engine == "openvino" and int8_products.saturates()
+    in_float = engine == "openvino" and saturates()
     of_int8 = "int8 codes, computed in fp32" if in_float else "int8 Linears, fp32 otherwise"
     words = {"int8": of_int8, "fp8": "fp8 roundings emulated in fp32"}
     with ve.open_session(bundle, prefer=engine) as session:
@@ -63,15 +64,21 @@ def test_every_product_becomes_an_integer_one(int8: Bundle) -> None:
     assert use_int8_products(model) == 0
 
 
-@pytest.mark.skipif(not has_vnni(), reason="this CPU has no VNNI: sums of products saturate, so they are not used")
-def test_integer_products_are_exact(int8: Bundle) -> None:
+@pytest.mark.parametrize("unsigned_weights", [True, False])
+def test_integer_products_are_exact(int8: Bundle, unsigned_weights: bool) -> None:
+    """Also with weights that were made unsigned, as a session makes them on processors without VNNI."""
+    if not unsigned_weights and saturates():
+        pytest.skip("this CPU has no VNNI: sums of products with signed weights saturate")
     clips = random_crops(int8, 3)
     before, after = (load_widened(int8) for _ in range(2))
     use_int8_products(after)
     results = []
     for model in (before, after):
         options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if unsigned_weights and model is after:
+            options.add_session_config_entry("session.x64quantprecision", "1")
+        else:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         results.append(session.run(["logits"], {"frames": clips})[0])
     np.testing.assert_allclose(results[1], results[0], rtol=0, atol=2e-3 * np.ptp(results[0]))
@@ -140,24 +147,9 @@ def test_other_products_are_left_alone() -> None:
         assert model.SerializeToString() == before
 
 
-def test_without_vnni_the_graph_is_left_to_onnxruntime(
-    int8: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for flags, expected in (("avx2 avx512_vnni", True), ("avx_vnni", True), ("avx2 avx512f", False)):
-        (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
-        monkeypatch.setattr(int8_products, "_CPU_INFO", tmp_path / "cpuinfo")
-        assert has_vnni() is expected
-    monkeypatch.setattr(int8_products, "_CPU_INFO", tmp_path / "nowhere")
-    assert not has_vnni()
-    with ve.open_session(int8, prefer="onnxruntime-cpu") as session:
-        assert session.infer(random_crops(int8, 1)).shape == (1, 8)
-
-
-@pytest.mark.parametrize("vnni", [True, False])
-def test_a_graph_for_any_cpu_has_no_integer_products(int8: Bundle, monkeypatch: pytest.MonkeyPatch, vnni: bool) -> None:
-    """Without VNNI these saturate: what is deployed must not depend on the machine that deploys it."""
-    monkeypatch.setattr(int8_products, "has_vnni", lambda: vnni)
+def test_what_is_prepared_is_for_any_cpu(int8: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is deployed must not depend on the machine that deploys it."""
     here, _ = prepare_for_cpu(int8)
-    assert any(node.op_type == "MatMulIntegerToFloat" for node in here.graph.node) == vnni
-    anywhere, _ = prepare_for_cpu(int8, for_any=True)
-    assert not any(node.op_type == "MatMulIntegerToFloat" for node in anywhere.graph.node)
+    assert sum(node.op_type == "MatMulIntegerToFloat" for node in here.graph.node) == 24
+    monkeypatch.setattr(device, "_CPU", tmp_path / "nowhere")
+    assert prepare_for_cpu(int8)[0].SerializeToString(deterministic=True) == here.SerializeToString(deterministic=True)

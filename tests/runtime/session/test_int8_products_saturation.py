@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import vivit_export as ve
 from vivit_export.precision import Precision
-from vivit_export.runtime.session import int8_products, openvino
-from vivit_export.runtime.session.int8_products import saturates
+from vivit_export.runtime.session import device, openvino
+from vivit_export.runtime.session import onnxruntime as session_module
+from vivit_export.runtime.session.device import saturates
+from vivit_export.runtime.session.int8_products import use_int8_products
 from vivit_export.runtime.session.onnxruntime import _options
 
 ROWS, INNER, COLUMNS, SCALE, WEIGHT_SCALE = 9, 64, 48, 0.02, 0.01
@@ -75,11 +78,32 @@ def in_openvino(model: onnx.ModelProto, rows: Float32, hints: dict[str, str], fo
 
 @pytest.mark.needs_onnxruntime
 @pytest.mark.field_case("onnxruntime 6004", "onnxruntime 14642", "pytorch 103646")
-def test_onnxruntime_is_exact(extremes: tuple[onnx.ModelProto, Float32, Float32]) -> None:
+@pytest.mark.parametrize("prepared", [True, False])
+def test_onnxruntime_is_exact(extremes: tuple[onnx.ModelProto, Float32, Float32], prepared: bool) -> None:
     model, rows, exact = extremes
+    if prepared:
+        model = copy.deepcopy(model)
+        assert use_int8_products(model) == 1
     np.testing.assert_allclose(in_onnxruntime(model, rows, _options), exact, atol=1e-3)
     if saturates():  # so that this test can fail
         assert abs(in_onnxruntime(model, rows, lambda library: library.SessionOptions()) - exact).max() > 1
+
+
+@pytest.mark.needs_onnxruntime
+@pytest.mark.parametrize("saturating", [True, False])
+def test_slower_products_are_asked_for_only_where_others_saturate(
+    monkeypatch: pytest.MonkeyPatch, saturating: bool
+) -> None:
+    """On a processor with VNNI they take twice the time."""
+    import onnxruntime
+
+    monkeypatch.setattr(session_module, "saturates", lambda: saturating)
+    options = _options(onnxruntime)
+    if saturating:
+        assert options.get_session_config_entry("session.x64quantprecision") == "1"
+    else:
+        with pytest.raises(RuntimeError):
+            options.get_session_config_entry("session.x64quantprecision")
 
 
 @pytest.mark.field_case("openvino 25342")
@@ -101,13 +125,15 @@ def test_openvino_is_exact(extremes: tuple[onnx.ModelProto, Float32, Float32], t
         ("x86_64", "avx2 avx512_vnni", False),
         ("x86_64", "avx2 avx_vnni", False),
         ("aarch64", "asimd", False),  # its kernels add in 32 bits
+        ("x86_64", None, True),  # unknown
     ],
 )
 def test_which_processors_saturate(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: str, flags: str, expected: bool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: str, flags: str | None, expected: bool
 ) -> None:
-    (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
-    monkeypatch.setattr(int8_products, "_CPU_INFO", tmp_path / "cpuinfo")
+    if flags is not None:
+        (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
+    monkeypatch.setattr(device, "_CPU", tmp_path / "cpuinfo")
     monkeypatch.setattr(platform, "machine", lambda: machine)
     assert saturates() is expected
 

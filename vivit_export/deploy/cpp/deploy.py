@@ -92,7 +92,7 @@ def _add_graphs(source: Bundle, folder: Path) -> None:
         (folder / name).write_bytes(model.SerializeToString(deterministic=True))
         return PreparedGraph(name, details)
 
-    cpu_graph = add(CPU_GRAPH, *prepare_for_cpu(source, for_any=True))  # it may run on any CPU
+    cpu_graph = add(CPU_GRAPH, *prepare_for_cpu(source))
     model, fused = prepare_for_cuda(source)
     cuda_graph = add(CUDA_GRAPH, model, fused) if fused else None
     content = dataclasses.replace(source.manifest.content, cpu_graph=cpu_graph, cuda_graph=cuda_graph)

@@ -1,4 +1,6 @@
-"""What identifies the device that an engine runs on: results that were proven there hold on its like.
+"""What identifies the device that an engine runs on, and what its CPU can do.
+
+Results that were proven on a device hold on its like.
 
 A GPU is known by its name and driver. A CPU has no driver: what decides which kernels a library chooses are its model
 and its instructions, of which a virtual machine may hide some.
@@ -14,6 +16,8 @@ from pathlib import Path
 
 _GPU_DRIVER = Path("/proc/driver/nvidia/version")
 _CPU = Path("/proc/cpuinfo")
+VNNI = ("avx512_vnni", "avx_vnni")
+"""What Linux calls the instructions that multiply bytes without saturation."""
 _VERSION = re.compile(r"\b\d{3,4}\.\d+(?:\.\d+)?\b", re.ASCII)
 
 
@@ -55,6 +59,20 @@ def cpu() -> Device:
     name = facts.get("model name") or " ".join(facts[key] for key in _ARM if key in facts) or machine
     instructions = facts.get("flags") or facts.get("Features") or ""
     return Device(name, f"{machine}, instructions {hashlib.sha256(instructions.encode()).hexdigest()[:12]}")
+
+
+def has_vnni() -> bool:
+    """Return whether this CPU multiplies unsigned by signed bytes without saturation; False if that is unknown."""
+    flags = _text(_CPU)
+    return any(name in flags for name in VNNI)
+
+
+def saturates() -> bool:
+    """Return whether usual INT8 kernels add pairs of products in 16 bits, which is too few for codes of 8 bits.
+
+    So do AVX2 and AVX-512 without VNNI (https://uxlfoundation.github.io/oneDNN/dev_guide_int8_computations.html).
+    """
+    return platform.machine().lower() in ("x86_64", "amd64") and not has_vnni()
 
 
 _ARM = ("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision")  # it has no name there

@@ -17,9 +17,8 @@ from vivit_export.errors import BuildError, BundleError, EnvironmentFault
 from vivit_export.packages import how_to_install, importing
 from vivit_export.precision import Precision
 from vivit_export.runtime.session.backend import Float32, Pool, arithmetic, graph_files
-from vivit_export.runtime.session.device import cpu
+from vivit_export.runtime.session.device import cpu, saturates
 from vivit_export.runtime.session.external_weights import ExternalWeights, read_external_weights
-from vivit_export.runtime.session.int8_products import saturates
 from vivit_export.runtime.session.widen import load_widened
 
 _TOKENS_PER_CALL = 4096  # as for ONNX Runtime: larger batches cost memory and are no faster

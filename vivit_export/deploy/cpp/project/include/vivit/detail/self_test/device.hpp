@@ -56,26 +56,46 @@ inline constexpr const char* cpu_file = "/proc/cpuinfo";
     return found.empty() ? cuda : found + ", " + cuda;
 }
 
-/// This machine's CPU: its model, and its architecture with a digest of its instruction sets.
-[[nodiscard]] inline Device cpu(const std::string& file = cpu_file) {
+/// What Linux says of the first processor.
+[[nodiscard]] inline std::map<std::string, std::string> cpu_facts(const std::string& file) {
     std::ifstream stream(file);
     std::map<std::string, std::string> facts;
     std::string line;
-    while (std::getline(stream, line) && !line.empty()) {  // of the first processor
+    while (std::getline(stream, line) && !line.empty()) {
         const std::size_t colon = line.find(':');
         if (colon == std::string::npos) continue;
         const std::size_t key = line.find_last_not_of(" \t", colon - 1),
                           value = line.find_first_not_of(" \t", colon + 1);
         facts[line.substr(0, key + 1)] = value == std::string::npos ? "" : line.substr(value);
     }
+    return facts;
+}
+
+/// This machine's architecture, such as x86_64.
+[[nodiscard]] inline std::string machine() {
     utsname system{};
-    const std::string machine = ::uname(&system) == 0 ? system.machine : "";
+    return ::uname(&system) == 0 ? system.machine : "";
+}
+
+/// This machine's CPU: its model, and its architecture with a digest of its instruction sets.
+[[nodiscard]] inline Device cpu(const std::string& file = cpu_file) {
+    std::map<std::string, std::string> facts = cpu_facts(file);
     std::string name = facts["model name"];
     if (name.empty())  // it has no name on Arm
         for (const char* key : {"CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision"})
             if (!facts[key].empty()) name += (name.empty() ? "" : " ") + facts[key];
     const std::string instructions = facts["flags"].empty() ? facts["Features"] : facts["flags"];
-    return {name.empty() ? machine : name, machine + ", instructions " + sha256_of_bytes(instructions).substr(0, 12)};
+    return {name.empty() ? machine() : name,
+            machine() + ", instructions " + sha256_of_bytes(instructions).substr(0, 12)};
+}
+
+/// Whether usual INT8 kernels add pairs of products in 16 bits, which is too few for codes of 8 bits.
+///
+/// As in vivit_export/runtime/session/int8_products.py: so do AVX2 and AVX-512 without VNNI.
+[[nodiscard]] inline bool saturates(const std::string& file = cpu_file) {
+    const std::string flags = cpu_facts(file)["flags"];
+    const auto has = [&](const char* name) { return flags.find(name) != std::string::npos; };
+    return machine() == "x86_64" && !has("avx512_vnni") && !has("avx_vnni");
 }
 
 }  // namespace vivit::detail
