@@ -44,8 +44,9 @@ def page(results: Path = RESULTS) -> str:
 
 def _sessions(content: dict[str, Any]) -> str:
     rows = []
+    again = content.get("measured_again", {})
     for bundle, contenders in content.items():
-        if bundle in ("environment", "rounds"):
+        if bundle in ("environment", "rounds", "measured_again"):
             continue
         for name, f in contenders.items():
             if name != "all":
@@ -53,7 +54,8 @@ def _sessions(content: dict[str, Any]) -> str:
                 cells = (f["seconds_per_clip"], f["speed_to_sdpa"], megabytes(f["peak_bytes"]), beyond)
                 rows.append((bundle, name, *cells, f"{f['max_logit_difference']:.2g}"))
     columns = ("bundle or model", "engine", "s per clip", "x SDPA", "peak MB", "MB beyond the weights", "max |Δ logit|")
-    return table(columns, rows)
+    apart = [f"{bundle}: {machine(around)}" for bundle, around in again.items()]  # the others' is below
+    return "\n\n".join([table(columns, rows), *apart])
 
 
 def _plans(content: dict[str, Any]) -> str:

@@ -79,6 +79,14 @@ def test_a_package_that_cannot_be_imported_is_named(bundles: Bundles, tmp_path: 
 
 
 @pytest.mark.needs_onnxruntime
+def test_details_have_the_traceback(bundles: Bundles, tmp_path: Path) -> None:
+    arguments = ["vivit", "predict", "BUNDLE", LEFT, "--verbose"]
+    done = run(tmp_path, "av", REASONS["dtype"], arguments, bundles.demo().path)
+    assert done.returncode == 7
+    assert "Traceback" in done.stderr and "broken/av/__init__.py" in done.stderr
+
+
+@pytest.mark.needs_onnxruntime
 @pytest.mark.parametrize("reason", REASONS)
 def test_the_next_engine_runs(bundles: Bundles, tmp_path: Path, reason: str) -> None:
     need("openvino")

@@ -105,6 +105,8 @@ class Command(_Reporting):
             fault = import_fault(e)
             if fault is None:
                 raise
+            if ctx.params.get("verbose"):
+                traceback.print_exc()
             log_failure(str(fault), e)
             _fail(*fault.lines(flag), code=fault.exit_code)
 

@@ -91,7 +91,7 @@ inline constexpr const char* cpu_file = "/proc/cpuinfo";
 
 /// Whether usual INT8 kernels add pairs of products in 16 bits, which is too few for codes of 8 bits.
 ///
-/// As in vivit_export/runtime/session/int8_products.py: so do AVX2 and AVX-512 without VNNI.
+/// So do AVX2 and AVX-512 without VNNI.
 [[nodiscard]] inline bool saturates(const std::string& file = cpu_file) {
     const std::string flags = cpu_facts(file)["flags"];
     const auto has = [&](const char* name) { return flags.find(name) != std::string::npos; };
