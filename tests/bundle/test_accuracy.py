@@ -42,6 +42,6 @@ def test_only_clips_that_one_of_the_two_misses_count() -> None:
 
 
 def test_a_stored_share_must_be_one() -> None:
-    with pytest.raises(InputError, match=r"the share 0\.5 from 0\.6 to 0\.7 is none"):
+    with pytest.raises(InputError, match=r"the share 0\.5 cannot have the interval 0\.6 to 0\.7; check the bundle"):
         Share(0.5, 0.6, 0.7)
     assert Share.of(0, 3).low == 0.0

@@ -71,7 +71,7 @@ def test_certificates_on_the_command_line(cli: Cli, place: Path) -> None:
         (["verify", "b", "--key", "signer.pub", "--identity", "me"], 2, "--identity is the name in a certificate, but"),
         (["verify", "b", "--key", "ca.pem"], 2, "ca.pem holds certificates; give them with --certificate"),
         (["verify", "b", "--certificate", "signer.pub"], 2, "signer.pub holds a public key; give it with --key"),
-        (["verify", "b", "--key", "signer.pem"], 3, "signer.pem holds a private key, which belongs to who signs alone"),
+        (["verify", "b", "--key", "signer.pem"], 3, "signer.pem holds a private key, which only the signer may have"),
         (["verify", "b", "--key", "nowhere"], 3, "nowhere cannot be read (No such file or directory); give a PEM file"),
         (["verify", "b", "--key", "signer.pub"], 3, "b is not signed: it has no model.sig; sign it with: vivit sign b"),
         (["verify", "nowhere", "--key", "signer.pub"], 3, "nowhere is not a folder"),

@@ -32,7 +32,7 @@ def test_a_report_or_its_folder(tmp_path: Path) -> None:
     ("text", "said"),
     [
         (None, "does not exist"),
-        ("{", "is not a report"),
+        ("{", "is not the report of a check"),
         ("[]", "it has format None"),
         ('{"format": "vivit-report/1"}', "it has format 'vivit-report/1', and this version reads 'vivit-report/2'"),
         ('{"format": "vivit-report/2"}', "report.json"),

@@ -38,7 +38,7 @@ def stream(path: Path) -> bytes:
 
 
 def test_a_server_that_stalls_dies_and_comes_back(shape: Contract, path: Path, stream: bytes) -> None:
-    """Windows begin anew with each connection, later by this machine's clock; then the server is gone for good."""
+    """Windows start over with each connection, later by this machine's clock; then the server is gone for good."""
     notes: list[str] = []
     found: list[LiveWindow] = []
     with tcp_server(stalls(stream), sends(b""), sends(stream), sends(stream)) as address:
