@@ -49,8 +49,8 @@ _SOAK_OF_A_SERVER = (
 )
 _KINDS = (
     "Two kinds of the server's memory grow with batches of random size: what it shares with the processes of its "
-    "Python back end, which keep the largest pool that they needed, and the heap, which also shrinks again. It is no "
-    "leak of a request or of a client: with one clip in each request and nobody killed, the whole grew by 1.6 % in "
+    "Python back end, which keep the largest pool that they needed, and the heap, which also shrinks again. It is not "
+    "a leak of a request or of a client: with one clip in each request and nobody killed, the whole grew by 1.6 % in "
     "12,000 requests, and in 4,000 requests of random size it grew by 11 % while 81 clients were killed, and by 13 % "
     "while none was (by hand)."
 )
