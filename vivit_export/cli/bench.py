@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 @click.option("--rounds", type=int, default=10, show_default=True, help="Timed calls of each contender.")
 @click.option("--warmup", type=int, default=2, show_default=True, help="Calls before the timed ones.")
 @click.option("--video", type=FILE, help="Video for timing the steps from file to result.  [default: a bundled one]")
-@click.option("--anyway", is_flag=True, help="Also time engines that are beyond their drift gate.")
+@click.option("--anyway", is_flag=True, help="Also time engines beyond their drift gate, or without a check.")
 @click.option("--save", is_flag=True, help="Add the result to BUNDLE and its report.")
 @click.option(
     "--in-flight",

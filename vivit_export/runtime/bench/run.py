@@ -180,9 +180,9 @@ def _admit(contender: ContenderTimes, worker: _Worker, anyway: bool) -> None:
     failures = answer.get("failures", [])
     if not contender.error and not anyway:
         if failures is None:
-            contender.error = "it has no golden clips to check against; export with the check, or time it anyway"
+            contender.error = "it has no golden clips to check against; export with the check, or pass anyway"
         elif failures:
-            contender.error = f"it is beyond its drift gate ({'; '.join(failures)}); find out why, or time it anyway"
+            contender.error = f"it is beyond its drift gate ({'; '.join(failures)}); find out why, or pass anyway"
     contender.beyond_gate = tuple(failures or ())
     if contender.error:
         worker.close()  # the others may need its memory
