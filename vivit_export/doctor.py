@@ -180,9 +180,10 @@ def _abilities(packages: dict[str, str]) -> Iterator[Ability]:
         ("run on the CPU with OpenVINO", lambda: _tried("openvino"), by("openvino")),
         ("run on a GPU with ONNX Runtime", lambda: _tried("onnxruntime-cuda"), by("onnxruntime-gpu")),
     ]
-    for flavour, package in ((Flavour.TENSORRT, "tensorrt"), (Flavour.TENSORRT_RTX, "tensorrt-rtx")):
-        tries.append((f"build {flavour.product} engines", partial(unavailable_reason, flavour), by(package)))
-        tries.append((f"run {flavour.product} engines", partial(_run_reason, flavour), by(package)))
+    unavailable = {flavour: unavailable_reason(flavour) for flavour in Flavour}  # once: two of the tries ask
+    for flavour, reason in unavailable.items():
+        tries.append((f"build {flavour.product} engines", partial(unavailable.get, flavour), by(str(flavour))))
+        tries.append((f"run {flavour.product} engines", partial(_run_reason, reason, flavour), by(str(flavour))))
     tries += [
         ("ask a Triton server", lambda: _lacking_extra("triton", "tritonclient.grpc"), by("tritonclient")),
         ("run data sets on Ray", lambda: _lacking("ray", "pyarrow"), by("ray")),
@@ -200,8 +201,8 @@ def _abilities(packages: dict[str, str]) -> Iterator[Ability]:
 _ORT = ("onnxruntime", "onnxruntime-gpu")
 
 
-def _run_reason(flavour: Flavour) -> str | None:
-    return unavailable_reason(flavour) or _tried(flavour)
+def _run_reason(reason: str | None, flavour: Flavour) -> str | None:
+    return reason or _tried(flavour)
 
 
 def _no_tools() -> str | None:
@@ -222,7 +223,7 @@ def _lacking_extra(extra: str, module: str) -> str | None:
 
 
 def _tried(*what: str) -> str | None:
-    """Return why an engine's library cannot be used here, as a process finds out that is asked to; None: it can.
+    """Return why something cannot be used here, as a process finds out that is asked to use it; None: it can.
 
     Args:
         what: the engine, or `_IMPORT` and modules.

@@ -76,8 +76,8 @@ def broken_package(error: Exception) -> EnvironmentFault | None:
     Args:
         error: was raised by a call; modules that import the caller are none of its business.
     """
-    module = _module_that_failed(error)
-    if module is None or isinstance(error, (VivitExportError, MemoryError)):
+    module = None if isinstance(error, (VivitExportError, MemoryError)) else _module_that_failed(error)
+    if module is None:
         return None
     package = (importlib.metadata.packages_distributions().get(module) or [module])[0].lower()
     first = (str(error).strip().splitlines() or [""])[0]
@@ -177,7 +177,6 @@ def importing(module: str, title: str, install: str) -> Iterator[None]:
         try:
             yield
         except ModuleNotFoundError as e:
-            raise_if_interrupted(e)
             if e.name is None or not is_there(module.partition(".")[0]):
                 raise MissingDependencyError(f"{title} is not installed; install it with: {install}") from e
             raise MissingDependencyError(

@@ -250,16 +250,21 @@ class _GpuMemory:
         return 0 if self._start is None or now is None else now - self._start
 
 
+def _known(error: Exception) -> VivitExportError | None:
+    """An error of this package, or what it says of one that an import ended in; None: neither."""
+    return error if isinstance(error, VivitExportError) else import_fault(error)
+
+
 def _exit_code(error: Exception) -> int:
     """The exit code that the command line has for an error."""
-    known = error if isinstance(error, VivitExportError) else import_fault(error)
+    known = _known(error)
     return VivitExportError.exit_code if known is None else known.exit_code
 
 
 def _reason(error: Exception) -> str:
     """One line for people; other libraries' own errors with their kind."""
     lines = str(error).strip().splitlines()
-    known = error if isinstance(error, VivitExportError) else import_fault(error)
+    known = _known(error)
     if known is not None:
         return str(known)
     if isinstance(error, MemoryError):

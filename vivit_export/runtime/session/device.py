@@ -61,18 +61,14 @@ def cpu() -> Device:
     return Device(name, f"{machine}, instructions {hashlib.sha256(instructions.encode()).hexdigest()[:12]}")
 
 
-def has_vnni() -> bool:
-    """Return whether this CPU multiplies unsigned by signed bytes without saturation; False if that is unknown."""
-    flags = _text(_CPU)
-    return any(name in flags for name in VNNI)
-
-
 def saturates() -> bool:
     """Return whether usual INT8 kernels add pairs of products in 16 bits, which is too few for codes of 8 bits.
 
-    So do AVX2 and AVX-512 without VNNI (https://uxlfoundation.github.io/oneDNN/dev_guide_int8_computations.html).
+    So do AVX2 and AVX-512 without VNNI (https://uxlfoundation.github.io/oneDNN/dev_guide_int8_computations.html). What
+    is unknown counts as without.
     """
-    return platform.machine().lower() in ("x86_64", "amd64") and not has_vnni()
+    facts = _text(_CPU)
+    return platform.machine().lower() in ("x86_64", "amd64") and not any(name in facts for name in VNNI)
 
 
 _ARM = ("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision")  # it has no name there
