@@ -54,10 +54,14 @@ def run(
     (folder / "broken" / package).mkdir(parents=True)
     (folder / "broken" / package / "__init__.py").write_text(code)
     places = {"BUNDLE": str(bundle), "OUT": str(folder / "out"), "OUT.html": str(folder / "out.html"), "KEY": str(KEY)}
-    program, *rest = [places.get(argument, argument) for argument in arguments]
-    name = program.replace("-", "_")
-    command = [sys.executable, "-c", f"from vivit_export.cli import {name}; {name}()", *rest]
-    environment = {**os.environ, "PYTHONPATH": str(folder / "broken")}
+    return start([places.get(argument, argument) for argument in arguments], folder, PYTHONPATH=str(folder / "broken"))
+
+
+def start(arguments: Sequence[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder, with more environment variables."""
+    name = arguments[0].replace("-", "_")
+    command = [sys.executable, "-c", f"from vivit_export.cli import {name}; {name}()", *arguments[1:]]
+    environment = {**os.environ, **variables}
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
     )
@@ -101,21 +105,17 @@ def test_the_next_engine_runs(bundles: Bundles, tmp_path: Path, reason: str) -> 
 @pytest.mark.needs_onnxruntime
 def test_python_without_docstrings(bundles: Bundles, tmp_path: Path) -> None:
     """transformers reads them while it is imported; nothing that serves a bundle does."""
-    environment = {**os.environ, "PYTHONOPTIMIZE": "2"}
 
-    def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", f"from vivit_export.cli import {program}; {program}()", *arguments]
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
-        )
+    def optimized(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return start(arguments, tmp_path, PYTHONOPTIMIZE="2")
 
-    done = run("vivit_export", "demo", "-o", "out")
+    done = optimized("vivit-export", "demo", "-o", "out")
     assert done.returncode == 7
     said = done.stderr.splitlines()[-1]
     assert said.startswith("error: the package transformers is installed but cannot be imported (")
     assert said.endswith("; unset PYTHONOPTIMIZE, or run Python without -OO, which takes away texts that packages read")
     assert not (tmp_path / "out").exists()
-    done = run("vivit", "predict", str(bundles.demo().path), LEFT, "--json")
+    done = optimized("vivit", "predict", str(bundles.demo().path), LEFT, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["top"][0]["label"] == "left"
-    assert run("vivit", "--help").returncode == 0
+    assert optimized("vivit", "--help").returncode == 0

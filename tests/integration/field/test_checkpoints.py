@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import transformers
 from checkpoints import Checkpoints, assert_as_hugging_face, edit_config, normal_pixels, refusal
+from linked_bundles import link
 from safetensors.torch import load_file, save_file
 
 from vivit_export.export.checkpoint.load import load_checkpoint
@@ -42,16 +42,7 @@ def beside_what_a_trainer_leaves(folder: Path) -> Path:
 
 
 def in_the_hubs_cache(folder: Path) -> Path:
-    snapshot, blobs = (
-        folder.with_name("models--a--b") / "snapshots" / "0a1b2c",
-        folder.with_name("models--a--b") / "blobs",
-    )
-    snapshot.mkdir(parents=True)
-    shutil.move(folder, blobs)
-    for file in list(blobs.iterdir()):
-        file.rename(blobs / f"{file.name}-hash")
-        (snapshot / file.name).symlink_to(f"../../blobs/{file.name}-hash")
-    return snapshot
+    return link(folder, folder.with_name("hub"), "hub cache")
 
 
 SAVED: dict[str, Callable[[Path], Path]] = {

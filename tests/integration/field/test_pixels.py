@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,26 @@ COLORS = [
     (255, 255, 255),
     (90, 90, 90),
 ]
+
+
+def encode(
+    path: Path,
+    codec: str,
+    form: str,
+    frames: Iterable[av.VideoFrame],
+    options: dict[str, str] | None = None,
+    **told: Any,
+) -> Path:
+    """Write frames of 64x48 as they are; ``told`` are fields of the codec's context."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.options = 64, 48, form, options or {}
+        for name, value in told.items():
+            setattr(stream.codec_context, name, value)
+        for frame in frames:
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
 
 
 def mean_error(found: Array, expected: Array) -> float:
@@ -86,17 +107,11 @@ def test_what_a_gif_leaves_open_is_white(tmp_path: Path) -> None:
 
 @pytest.mark.field_case("flowframes 34")
 def test_what_an_alpha_channel_hides_is_shown(tmp_path: Path) -> None:
-    path = tmp_path / "a.webm"
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libvpx-vp9", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuva420p"
-        stream.options = {"auto-alt-ref": "0"}
-        for number in range(40):
-            image = np.full((48, 64, 4), BLACK + STEP * number, np.uint8)
-            image[..., 3] = 6 * number
-            frame = av.VideoFrame.from_ndarray(image, format="rgba").reformat(format="yuva420p")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    images = np.empty((40, 48, 64, 4), np.uint8)
+    images[..., :3] = (BLACK + STEP * np.arange(40))[:, None, None, None]
+    images[..., 3] = 6 * np.arange(40)[:, None, None]
+    frames = (av.VideoFrame.from_ndarray(image, format="rgba").reformat(format="yuva420p") for image in images)
+    path = encode(tmp_path / "a.webm", "libvpx-vp9", "yuva420p", frames, {"auto-alt-ref": "0"})
     assert b"\x53\xc0\x81\x01" in path.read_bytes()  # AlphaMode 1
     assert frame_numbers(read_clip(path, contract(40))) == list(range(40))
 
@@ -104,32 +119,19 @@ def test_what_an_alpha_channel_hides_is_shown(tmp_path: Path) -> None:
 @pytest.mark.field_case("PyAV 77")
 def test_sixteen_bits_of_gray(tmp_path: Path) -> None:
     levels = np.linspace(0, 65535, 48 * 64).reshape(48, 64).astype(np.uint16)
-    path = tmp_path / "a.mkv"
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("ffv1", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "gray16le"
-        for number in range(3):
-            frame = av.VideoFrame.from_ndarray(np.roll(levels, number), format="gray16le")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    clip = read_clip(path, contract(3))
-    expected = np.stack([np.roll(levels, number) / 257 for number in range(3)])
-    assert np.abs(clip - expected[..., None]).max() < 1.5  # FFmpeg goes by way of fewer bits
+    rolled = np.stack([np.roll(levels, number) for number in range(3)])
+    frames = (av.VideoFrame.from_ndarray(picture, format="gray16le") for picture in rolled)
+    clip = read_clip(encode(tmp_path / "a.mkv", "ffv1", "gray16le", frames), contract(3))
+    assert np.abs(clip - rolled[..., None] / 257).max() < 1.5  # FFmpeg goes by way of fewer bits
 
 
 @pytest.mark.field_case("torchcodec 733")
 def test_pixels_that_are_not_square_are_taken_as_they_are_stored(tmp_path: Path) -> None:
     clips = []
     for aspect in (Fraction(1), Fraction(16, 11)):
+        frames = (av.VideoFrame.from_ndarray(moving_picture(number, 64, 48), format="rgb24") for number in range(4))
         path = tmp_path / f"{aspect.numerator}.mp4"
-        with av.open(str(path), "w") as container:
-            stream: Any = container.add_stream("libx264", rate=25)
-            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-            stream.codec_context.sample_aspect_ratio = aspect
-            for number in range(4):
-                frame = av.VideoFrame.from_ndarray(moving_picture(number, 64, 48), format="rgb24")
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode())
+        encode(path, "libx264", "yuv420p", frames, sample_aspect_ratio=aspect)
         with av.open(str(path)) as container:
             assert container.streams.video[0].sample_aspect_ratio == aspect
         clips.append(read_clip(path, contract(4)))
@@ -148,11 +150,12 @@ def test_frames_of_a_pixel_or_four(side: int) -> None:
 
 KR_KB = {Colorspace.ITU709: (0.2126, 0.0722), Colorspace.ITU601: (0.299, 0.114), 9: (0.2627, 0.0593)}
 """Weights of red and blue in luma: Rec. ITU-R BT.709, BT.601, BT.2020 with non-constant luminance (9)."""
+COLOR_RANGES = (ColorRange.MPEG, ColorRange.JPEG)
 
 
 def to_yuv(rgb: tuple[int, int, int], matrix: int, is_full: bool, bits: int) -> list[int]:
     """Y', Cb, Cr of a color, by the formulas of BT.709, section 3, with the ranges of section 5."""
-    kr, kb = KR_KB[Colorspace(matrix) if matrix != 9 else 9]
+    kr, kb = KR_KB[matrix]
     red, green, blue = (value / 255 for value in rgb)
     luma = kr * red + (1 - kr - kb) * green + kb * blue
     differences = [(blue - luma) / (2 - 2 * kb), (red - luma) / (2 - 2 * kr)]
@@ -165,24 +168,19 @@ def to_yuv(rgb: tuple[int, int, int], matrix: int, is_full: bool, bits: int) -> 
 
 def write_colors(path: Path, codec: str, form: str, matrix: int | None, is_full: bool, options: dict[str, str]) -> Path:
     """Frames of one color each, made of the numbers that `to_yuv` gives; without a matrix, untagged BT.601."""
-    bits = 10 if "10" in form else 8
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt, stream.options = 64, 48, form, options
-        if matrix is not None:
-            stream.codec_context.colorspace = matrix
-            stream.codec_context.color_range = ColorRange.JPEG if is_full else ColorRange.MPEG
-        for color in COLORS:
-            frame = av.VideoFrame(64, 48, form)
-            numbers = to_yuv(color, Colorspace.ITU601 if matrix is None else matrix, is_full, bits)
-            for plane, number in zip(frame.planes, numbers, strict=True):
-                kind = np.uint16 if bits > 8 else np.uint8
-                plane.update(np.full(plane.buffer_size // np.dtype(kind).itemsize, number, kind).tobytes())
-            if matrix is not None:
-                frame.colorspace, frame.color_range = matrix, stream.codec_context.color_range
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
+    bits, kind = (10, np.dtype(np.uint16)) if "10" in form else (8, np.dtype(np.uint8))
+    told = {} if matrix is None else {"colorspace": matrix, "color_range": COLOR_RANGES[is_full]}
+
+    def frame_of(color: tuple[int, int, int]) -> av.VideoFrame:
+        frame = av.VideoFrame(64, 48, form)
+        numbers = to_yuv(color, Colorspace.ITU601 if matrix is None else matrix, is_full, bits)
+        for plane, number in zip(frame.planes, numbers, strict=True):
+            plane.update(np.full(plane.buffer_size // kind.itemsize, number, kind).tobytes())
+        for name, value in told.items():
+            setattr(frame, name, value)
+        return frame
+
+    return encode(path, codec, form, map(frame_of, COLORS), options, **told)
 
 
 X264, X265 = {"qp": "1", "bf": "0"}, {"x265-params": "qp=1:bframes=0:log-level=none"}
