@@ -5,7 +5,6 @@ pyproject.toml states both again for pip; a test compares.
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import re
@@ -79,6 +78,8 @@ def broken_package(error: Exception) -> EnvironmentFault | None:
     module = None if isinstance(error, (VivitExportError, MemoryError)) else _module_that_failed(error)
     if module is None:
         return None
+    import importlib.metadata  # takes 15 ms
+
     package = (importlib.metadata.packages_distributions().get(module) or [module])[0].lower()
     first = (str(error).strip().splitlines() or [""])[0]
     reason = first if isinstance(error, ImportError) and first else f"{type(error).__name__}: {first}"
@@ -207,6 +208,8 @@ def require_version(title: str, installed: str, lowest: str, why: str, extra: st
 
 def installed_onnxruntime() -> str | None:
     """Return the version of the installed ONNX Runtime, or None, without loading it."""
+    import importlib.metadata
+
     for name in ("onnxruntime", "onnxruntime-gpu"):
         try:
             return importlib.metadata.version(name)
