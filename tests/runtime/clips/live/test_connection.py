@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import socket
 import threading
 import time
@@ -175,7 +176,8 @@ def test_a_device_that_is_not_there(shape: Contract) -> None:
 
 
 def test_rubbish(shape: Contract) -> None:
-    with tcp_server(sends(os.urandom(8 << 20))) as address:
+    # The same bytes each time: of random ones, some begin as a container does.
+    with tcp_server(sends(random.Random(0).randbytes(8 << 20))) as address:
         assert "sends no video of a kind that is read here" in fault(address, shape)
 
 
