@@ -342,7 +342,10 @@ def _windows(files: Sequence[Path], contract: Contract, rule: WindowRule, readin
     preprocessor = Preprocessor(contract.clip, contract.preprocess)
 
     def copy(window: UInt8, rows: Rows) -> None:
-        rows[0] = window if rows.dtype == np.uint8 else preprocessor.to_pixels(window[None])[0]
+        if rows.dtype == np.uint8:
+            rows[0] = window
+        else:
+            preprocessor.normalize(window, rows[0])
 
     def fail(error: ClipError, _rows: Rows) -> None:
         raise error

@@ -1,8 +1,8 @@
 """Put the pixel pipeline before the graph, so that a bundle takes uint8 crops or frames.
 
 An 8-bit pixel has 256 values per channel, so the processor's rescale, offset and normalize are a
-table. In the graph they are a few float32 ops if these reproduce the table bit for bit for all 256
-values (checked here, for every checkpoint), and otherwise a Gather on the table itself. Frames of
+table. In the graph they are a few float32 ops if these reproduce the table bit for bit (see
+`vivit_export.runtime.clips.pixels.levels`), and otherwise a Gather on the table itself. Frames of
 a camera's size are resized in the graph as Pillow does it; see `vivit_export.export.graph.resize`.
 """
 
@@ -20,12 +20,12 @@ from vivit_export.export.graph.resize import SPLIT_BITS, axis_weights, split_wei
 from vivit_export.export.graph.rewrites.nodes import TypedTape, new_constant
 from vivit_export.export.graph.rewrites.patch_embedding import CHANNELS_LAST
 from vivit_export.runtime.clips.pixels.axes import Axis
+from vivit_export.runtime.clips.pixels.levels import Step, exact_steps
 from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
 
 Float32 = npt.NDArray[np.float32]
-Step = tuple[str, Float32]
 
-_CENTERED: list[Step] = [("Sub", np.array([128], np.float32)), ("Mul", np.array([1 / 64], np.float32))]
+_CENTERED = [Step("Sub", np.full(3, 128, np.float32)), Step("Mul", np.full(3, 1 / 64, np.float32))]
 
 
 def prepend_pixels(
@@ -76,10 +76,11 @@ def _normalize(
         _look_up(chain, preprocessor.table, channel_shape)
         return "table"
     assert dtype is not None
-    for op, operand in steps:
+    for step in steps:
+        operand = step.operand
         scalar = bool(np.all(operand == operand[0]))
         shaped = operand[0].reshape(()) if scalar else operand.reshape(channel_shape)
-        chain.add(op, shaped.astype(dtype.numpy()))
+        chain.add(step.op, shaped.astype(dtype.numpy()))
     return "folded" if folded else "arithmetic"
 
 
@@ -178,41 +179,6 @@ def _one_pass(chain: _Chain, axis: Axis, vertical: bool, preprocess: Preprocess)
     chain.add("Mul", unit)
     chain.add("Floor")
     chain.add("Clip", np.array(0, np.float32), np.array(255, np.float32))
-
-
-def exact_steps(preprocess: Preprocess, table: Float32) -> list[Step] | None:
-    """Return float32 ops that map levels 0..255 exactly to ``table``, or None if there are none.
-
-    NumPy rescales in float64 and rounds once. Dividing by the float32 reciprocal produces the same
-    bits for 1/127.5 and 1/255; multiplying by the factor does not. Both are tried.
-    """
-    tail: list[Step] = []
-    if preprocess.offset:
-        tail.append(("Sub", _f32(1.0)))
-    if preprocess.do_normalize:
-        tail += [("Sub", _f32(*preprocess.mean)), ("Div", _f32(*preprocess.std))]
-    heads: list[list[Step]] = [[]]
-    if preprocess.do_rescale:
-        factor = preprocess.rescale_factor
-        heads = [[("Mul", _f32(factor))]]
-        if factor:
-            heads.insert(0, [("Div", _f32(1 / factor))])
-    for head in heads:
-        if np.array_equal(_evaluate([*head, *tail]), table):
-            return [*head, *tail]
-    return None
-
-
-def _f32(*values: float) -> Float32:
-    return np.array(values, np.float32)
-
-
-def _evaluate(steps: Sequence[Step]) -> Float32:
-    levels = np.repeat(np.arange(256, dtype=np.float32)[:, None], 3, axis=1)
-    functions = {"Mul": np.multiply, "Div": np.divide, "Sub": np.subtract}
-    for op, operand in steps:
-        levels = functions[op](levels, operand, dtype=np.float32)
-    return levels.T
 
 
 def _look_up(chain: _Chain, table: Float32, channel_shape: tuple[int, ...]) -> None:

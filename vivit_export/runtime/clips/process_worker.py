@@ -27,7 +27,7 @@ def main(job: JsonObject) -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is not an answer
     contract = from_json(Contract, job["contract"], "contract")
-    rows: Rows = np.ndarray(job["shape"], contract.io.inputs[0].dtype, mmap.mmap(job["memory"], 0))
+    rows: Rows = np.ndarray(job["shape"], np.uint8, mmap.mmap(job["memory"], 0))
     notes: list[str] = []
     reading = Reading(job["decode"], job["threads"], lambda _path, why: notes.append(why))
 

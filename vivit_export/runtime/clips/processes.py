@@ -3,7 +3,7 @@
 Threads of one process run Python in turns, and a reader comes back to Python a thousand times in a short video. The
 more threads there are, the more they wait for each other; processes do not (benchmarks/throughput.py, section
 ``workers``). A thread here sends the path of a video to a process, waits, and copies what that wrote to memory that
-both share.
+both share. For normalized pixels that is the crops, a quarter of the bytes, which are normalized on the way.
 
 A process that comes to an end over a video, by a fault of a decoder, is replaced, and that is the fault of this one
 video.
@@ -33,6 +33,7 @@ from vivit_export.contract import Contract
 from vivit_export.errors import ClipError, option
 from vivit_export.records import JsonObject, to_json
 from vivit_export.runtime.clips.ahead import share_cores
+from vivit_export.runtime.clips.pixels.preprocess import Preprocessor
 from vivit_export.runtime.clips.video.reading import Reading
 from vivit_export.runtime.clips.video.stopping import stop_if_dropped
 from vivit_export.runtime.clips.views import Rows, num_views, read_views_to
@@ -99,6 +100,9 @@ class ReaderProcesses:
 
     def __init__(self, contract: Contract, reading: Reading) -> None:
         self._contract, self._reading = contract, reading
+        self._preprocessor = None
+        if contract.io.mode == "pixels":
+            self._preprocessor = Preprocessor(contract.clip, contract.preprocess)
         self._idle: deque[_Reader] = deque()
         self._started: list[_Reader] = []
         self._can_start = True
@@ -133,12 +137,18 @@ class ReaderProcesses:
             self._reading.note(path, why)
         found = answer["found"]
         if found == "rows":
-            rows[...] = reader.rows
+            self._pass_on(reader.rows, rows)
         self._idle.append(reader)
         if found == "fault":
             raise ClipError(answer["why"])
         if found == "failure":
             raise RuntimeError(f"{path}: {answer['why']}")
+
+    def _pass_on(self, read: Rows, rows: Rows) -> None:
+        if self._preprocessor is None:
+            rows[...] = read
+        else:
+            self._preprocessor.normalize(read, rows)
 
     def _take(self) -> _Reader | None:
         try:
@@ -170,13 +180,14 @@ class _Reader:
     """One process, and the memory that it writes to.
 
     Attributes:
-        rows: of one video, in the shape and dtype that the graph takes.
+        rows: of one video, uint8, as `vivit_export.runtime.clips.views.read_views` returns them.
     """
 
     def __init__(self, contract: Contract, reading: Reading) -> None:
-        source = contract.io.inputs[0]
-        shape = (num_views(contract), *(int(side) for side in source.shape[1:]))
-        size = int(np.prod(shape)) * np.dtype(source.dtype).itemsize
+        clip = contract.clip
+        height, width = contract.io.frame_size or (clip.height, clip.width)
+        shape = (num_views(contract), clip.num_frames, height, width, 3)
+        size = int(np.prod(shape))
         descriptor = os.memfd_create("vivit-clips")  # not in /dev/shm, which a container has 64 MB of
         try:
             job = {
@@ -189,7 +200,7 @@ class _Reader:
             }
             self._first = json.dumps(job)
             os.ftruncate(descriptor, size)
-            self.rows: Rows = np.ndarray(shape, source.dtype, mmap.mmap(descriptor, size))
+            self.rows: Rows = np.ndarray(shape, np.uint8, mmap.mmap(descriptor, size))
             self._child = subprocess.Popen(
                 [spawn.get_executable(), "-c", _WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL, pass_fds=[descriptor], start_new_session=True,

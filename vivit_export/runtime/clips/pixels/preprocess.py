@@ -3,8 +3,8 @@
 Two facts make this both exact and fast. First, Pillow resizes 8-bit images in two independent passes with
 8-bit pixels in between. Each pass can therefore run as a one-axis resize, on only the pixels that the crop
 depends on, in the order that the contract records, with any version of Pillow. Second, everything after the
-resize is a function of one 8-bit value per channel, so rescale, offset and normalize are a table of
-3 x 256 floats. `vivit_export.runtime.clips.video.frames` reads the videos.
+resize is a function of one 8-bit value per channel (see `vivit_export.runtime.clips.pixels.levels`).
+`vivit_export.runtime.clips.video.frames` reads the videos.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from vivit_export.files import as_path
 from vivit_export.limits import MOST_RESIZED_PIXELS
 from vivit_export.runtime.clips.pixels.arrays import as_array, described
 from vivit_export.runtime.clips.pixels.axes import Axis, crop_axis, resized_size
+from vivit_export.runtime.clips.pixels.levels import fewest_steps, make_table
 from vivit_export.runtime.clips.pixels.processor_config import read_clip_geometry, read_preprocess
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class Preprocessor:
         require_agreement(clip, preprocess)
         self.clip = clip
         self.preprocess = preprocess
-        self.table = _make_table(preprocess)
+        self.table = make_table(preprocess)
+        self._steps = fewest_steps(preprocess, self.table)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Preprocessor:
@@ -159,7 +161,7 @@ class Preprocessor:
         else:
             crop = np.empty((rows.length, columns.length, 3), np.uint8)
             self._fill(crop, np.asarray(frame), rows, columns)
-            self._normalize(crop, out)
+            self.normalize(crop, out)
 
     def write_clip(self, frames: Frames, out: npt.NDArray[Any]) -> None:
         """Do `write` for each frame of a clip, in this thread.
@@ -207,14 +209,28 @@ class Preprocessor:
         out = np.empty((*crops.shape[:2], 3, *crops.shape[2:4]), np.float32)
         images = crops.reshape(-1, *shape[1:])
         planes = out.reshape(-1, 3, *shape[1:3])
-        _in_threads(lambda i: self._normalize(images[i], planes[i]), len(images))
+        _in_threads(lambda i: self.normalize(images[i], planes[i]), len(images))
         return out
 
-    def _normalize(self, crop: UInt8, out: Float32) -> None:
-        """Write the pixel values of a crop (H, W, 3) to ``out`` (3, H, W)."""
+    def normalize(self, crops: UInt8, out: Float32) -> None:
+        """Rescale, offset and normalize crops straight to their place, such as that in a batch, in this thread.
+
+        Args:
+            crops: uint8 (..., H, W, 3), from `crops` or `crop`.
+            out: float32 (..., 3, H, W); whatever it holds is overwritten.
+        """
+        if crops.ndim > 3:  # frame by frame, each of which stays in the processor's cache
+            for crop, place in zip(crops, out, strict=True):
+                self.normalize(crop, place)
+            return
+        if self._steps is not None:
+            out[...] = crops.transpose(2, 0, 1)
+            for step in self._steps:
+                step.apply(out)
+            return
         for channel in range(3):
             # All indices are in range; without a mode NumPy would buffer the whole output.
-            np.take(self.table[channel], crop[:, :, channel], out=out[channel], mode="clip")
+            np.take(self.table[channel], crops[:, :, channel], out=out[channel], mode="clip")
 
     def _check(self, frames: Frames) -> tuple[_Images, int, int]:
         """Return the frames and their common (height, width)."""
@@ -315,22 +331,6 @@ def _one_pass(image: Image.Image, axis: Axis, which: int, resample: int) -> Imag
 def _pair(which: int, along: int, across: int) -> tuple[int, int]:
     """(x, y) from the coordinate along axis ``which`` and the one across it."""
     return (along, across) if which == _X else (across, along)
-
-
-def _make_table(preprocess: Preprocess) -> Float32:
-    """Run transformers' NumPy arithmetic, in its order and dtypes, on the 256 levels."""
-    levels: npt.NDArray[Any] = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
-    if preprocess.do_rescale:
-        levels = (levels.astype(np.float64) * preprocess.rescale_factor).astype(np.float32)
-        if preprocess.offset:
-            levels = levels - np.float32(1)
-    levels = levels.astype(np.float32)
-    if preprocess.do_normalize:
-        mean, std = np.array(preprocess.mean, np.float32), np.array(preprocess.std, np.float32)
-        levels = (levels - mean) / std
-    table = np.ascontiguousarray(levels.T)
-    table.setflags(write=False)
-    return table
 
 
 def _frame_size(frame: Any, index: int) -> tuple[int, int]:
