@@ -34,7 +34,7 @@ from videos import (
 from vivit_export import demo
 from vivit_export.choices import Decode
 from vivit_export.errors import VivitExportError
-from vivit_export.runtime.clips.video.container import FORMATS
+from vivit_export.runtime.clips.video.container import _SMALL_FRAME, FORMATS
 from vivit_export.runtime.clips.video.frames import read_sampled
 from vivit_export.runtime.clips.video.reading import Reading
 
@@ -258,3 +258,9 @@ def test_both_read_the_same_kinds_of_files(cpp: Cpp) -> None:
     listed = re.search(r"formats =([^;]*);", header)
     assert listed is not None
     assert tuple(re.sub(r'["\s]', "", listed[1]).split(",")) == FORMATS
+
+
+def test_both_call_the_same_frames_small(cpp: Cpp) -> None:
+    header = (cpp.home / "project/include/vivit/detail/libav/decoder.hpp").read_text(encoding="utf-8")
+    width, height = re.findall(r"small_frame = (\d+) \* (\d+);", header)[0]
+    assert int(width) * int(height) == _SMALL_FRAME

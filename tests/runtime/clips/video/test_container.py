@@ -130,6 +130,14 @@ def test_theora_is_decoded_one_frame_at_a_time(tmp_path: Path, monkeypatch: pyte
     assert [video.thread_type.name for video in opened] == ["SLICE" if codec == "theora" else "AUTO"]
 
 
+@pytest.mark.parametrize(("size", "threads"), [((640, 360), 1), ((656, 360), 3)])
+def test_small_frames_are_decoded_by_one_thread(tmp_path: Path, size: tuple[int, int], threads: int) -> None:
+    path = make_video(tmp_path / "a.mp4", 2, size=size)
+    with open_video(path) as (_, video):
+        container.share_among(3, video)
+        assert video.thread_count == threads
+
+
 @contextmanager
 def keep(opening: Any, opened: list[Any]) -> Iterator[Any]:
     with opening as (file, video):

@@ -32,6 +32,10 @@ namespace vivit::detail {
 #endif
 }
 
+/// Pixels up to which a second thread saves no time, and costs more of the processors' (share_among in
+/// runtime/clips/video/container.py).
+inline constexpr std::int64_t small_frame = 640 * 360;
+
 /// The decoder of the video in a container; it must not outlive that.
 class Decoder {
 public:
@@ -43,7 +47,8 @@ public:
         container.check(avcodec_parameters_to_context(codec_.get(), video.codecpar));
         codec_->pkt_timebase = video.time_base;
         codec_->max_pixels = most_pixels() + alignment_pixels;  // a later frame may be larger
-        codec_->thread_count = threads;
+        const std::int64_t size = pixels();
+        codec_->thread_count = size > 0 && size <= small_frame ? 1 : threads;
         codec_->thread_type = FF_THREAD_SLICE | (takes_one_frame_at_a_time(container.codec()) ? 0 : FF_THREAD_FRAME);
         container.check(avcodec_open2(codec_.get(), codec, nullptr));
     }
