@@ -21,8 +21,9 @@ from vivit_export.calibration.sources import FRAMES, Source, find_sources
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError
 from vivit_export.files import sha256_of
-from vivit_export.runtime.clips.ahead import num_readers, read_in_order, share_cores
+from vivit_export.runtime.clips.ahead import num_readers, share_cores
 from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
+from vivit_export.runtime.clips.video.stopping import read_in_order
 from vivit_export.runtime.clips.views import read_crops
 
 UInt8 = npt.NDArray[np.uint8]

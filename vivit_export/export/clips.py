@@ -22,9 +22,10 @@ from vivit_export.bundle.checks import CheckedClips
 from vivit_export.contract import Contract
 from vivit_export.errors import ClipError, OutputError, option
 from vivit_export.runtime import Preprocessor, find_clips, read_clip
-from vivit_export.runtime.clips.ahead import num_readers, read_in_order, share_cores
+from vivit_export.runtime.clips.ahead import num_readers, share_cores
 from vivit_export.runtime.clips.video.facts import video_facts
 from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
+from vivit_export.runtime.clips.video.stopping import read_in_order
 
 
 @dataclass(frozen=True)

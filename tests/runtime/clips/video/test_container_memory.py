@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from heap import bytes_kept
@@ -27,6 +29,18 @@ def test_some_of_the_frames(video: Path) -> None:
     index = read_index(video)
     assert [number for number, _ in seek_frames(index, [0, 3], 1)] == [0, 3]
     assert bytes_kept(lambda: list(seek_frames(index, [0, 3], 1)), 200) < _MOST
+
+
+def test_some_of_the_frames_of_several_decoders(tmp_path: Path) -> None:
+    index = read_index(make_video(tmp_path / "a.mp4", 20, codec_options={"g": "5"}))
+
+    def begin() -> None:
+        with closing(cast("Generator[Any, None, None]", seek_frames(index, [0, 7, 12], 2))) as frames:
+            assert next(frames)[0] == 0
+
+    assert [number for number, _ in seek_frames(index, [0, 7, 12], 2)] == [0, 7, 12]
+    assert bytes_kept(lambda: list(seek_frames(index, [0, 7, 12], 2)), 100) < _MOST
+    assert bytes_kept(begin, 100) < _MOST
 
 
 def test_the_first_frame(video: Path) -> None:

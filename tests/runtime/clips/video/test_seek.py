@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import av
@@ -17,6 +19,7 @@ from vivit_export.contract import Clip
 from vivit_export.errors import ClipError
 from vivit_export.runtime import read_clip
 from vivit_export.runtime.clips.video import seek
+from vivit_export.runtime.clips.video.container import OpenedVideo, open_video
 from vivit_export.runtime.clips.video.frames import read_sampled
 from vivit_export.runtime.clips.video.index import read_index
 from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
@@ -74,6 +77,50 @@ def test_only_what_is_needed_is_decoded(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(seek, "stop_if_dropped", lambda: decoded.append(1))
     assert [number for number, _ in seek_frames(index, [12])] == [12]
     assert len(decoded) < 10  # 10, 11, 12, and a few that the decoder's threads are ahead
+
+
+@pytest.mark.parametrize("threads", [2, 3, 7])
+def test_groups_that_are_decoded_at_once_give_the_same_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    path = make_video(tmp_path / "a.mp4", codec_options={"g": "5", "bf": "2"})
+    index, wanted = read_index(path), [0, 1, 3, 11, 16, 17, 18, 19, 24, 30, 39]
+    opened = list[Path]()
+
+    def opening(path: Path) -> AbstractContextManager[OpenedVideo]:
+        opened.append(path)
+        return open_video(path)
+
+    monkeypatch.setattr(seek, "open_video", opening)
+    found, expected = list(seek_frames(index, wanted, threads)), decode_all(path)
+    assert [number for number, _ in found] == wanted
+    for number, frame in found:
+        np.testing.assert_array_equal(frame.to_ndarray(format="rgb24"), expected[number])
+    assert 1 <= len(opened) <= min(threads, 6)  # groups
+
+
+def test_a_doubt_comes_after_the_frames_before_it(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "a.mp4", codec_options={"g": "10", "bf": "0"})
+    path = remux(source, tmp_path / "b.mp4", blanking(22))
+    frames, found = seek_frames(read_index(path), [3, 12, 25, 36], 4), list[int]()
+    with pytest.raises(CannotSeekError):
+        found.extend(number for number, _ in frames)
+    assert found == [3, 12]
+
+
+def test_decoders_at_once_are_bounded_by_their_pictures(tmp_path: Path) -> None:
+    index = read_index(make_video(tmp_path / "a.mp4", codec_options={"g": "5"}))
+    groups = list(plan_groups(index, range(0, 40, 5)))
+    assert [seek._num_decoders(index, groups, threads) for threads in (1, 3, 100)] == [1, 3, 8]
+    for pixels, decoders in ((1280 * 720, 8), (1920 * 1080, 8), (3840 * 2160, 3), (7680 * 4320, 1)):
+        large = dataclasses.replace(index, pixels=pixels)
+        assert seek._num_decoders(large, groups, 16) == decoders
+    every = list(plan_groups(large, range(40)))
+    assert [seek._num_decoders(dataclasses.replace(index, pixels=n * 10**5), every, 16) for n in (1, 20, 200)] == [
+        8,
+        7,
+        1,
+    ]
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "center", "head", "stride"])

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from videos import contract, make_video
 
+from vivit_export.errors import ClipError
 from vivit_export.runtime import read_clip
 from vivit_export.runtime.clips.video import container, index, seek
 from vivit_export.runtime.clips.video.index import Timeline, read_index, timeline_of
 from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
-from vivit_export.runtime.clips.video.stopping import ReadingPool, stop_if_dropped
+from vivit_export.runtime.clips.video.stopping import ReadingPool, read_in_order, stop_if_dropped
 
 
 def read_timeline(path: Path) -> Timeline:
@@ -80,3 +81,69 @@ def test_every_loop_over_packets_and_frames_looks(tmp_path: Path, monkeypatch: p
     looks.clear()
     read_timeline(make_video(tmp_path / "a.webm", 40, codec="libvpx"))
     assert len(looks) >= 80
+
+
+@pytest.mark.parametrize("readers", [1, 2, 5])
+def test_results_keep_their_order_and_few_are_held(readers: int) -> None:
+    begun: list[int] = []
+
+    def read(number: int) -> int:
+        begun.append(number)
+        time.sleep(0.003 * (number % 3))
+        return number * number
+
+    for place, result in enumerate(read_in_order(read, range(30), readers)):
+        assert result == place * place
+        assert len(begun) - place <= 2 * readers
+    assert sorted(begun) == list(range(30))
+
+
+def test_several_are_read_at_once() -> None:
+    meeting = threading.Barrier(3, timeout=20)
+    assert len(list(read_in_order(lambda _: meeting.wait(), range(6), 3))) == 6
+
+
+def test_an_error_comes_in_its_place() -> None:
+    def read(number: int) -> int:
+        if number == 2:
+            raise ClipError("2 is broken")
+        return number
+
+    results = read_in_order(read, range(5), 2)
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(ClipError, match="2 is broken"):
+        next(results)
+
+
+def test_what_is_being_read_stops_when_nobody_takes_the_rest() -> None:
+    def read(number: int) -> int:
+        while number:
+            stop_if_dropped()
+            time.sleep(0.001)
+        return number
+
+    results = read_in_order(read, range(100), 2)
+    assert next(results) == 0
+    start = time.monotonic()
+    results.close()
+    assert time.monotonic() - start < 10
+
+
+def test_a_pool_in_a_pool_stops_with_it() -> None:
+    begun, stopped = threading.Barrier(3, timeout=30), list[int]()
+
+    def read(number: int) -> None:
+        begun.wait()
+        try:
+            while True:
+                stop_if_dropped()
+                time.sleep(0.001)
+        except CancelledError:
+            stopped.append(number)
+            raise
+
+    with ReadingPool(1) as pool:
+        waiting = pool.submit(lambda: list(read_in_order(read, range(2), 2)))
+        begun.wait()
+    assert isinstance(waiting.exception(), CancelledError)
+    assert sorted(stopped) == [0, 1]

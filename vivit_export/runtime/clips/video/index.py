@@ -53,6 +53,7 @@ class VideoIndex:
         hidden: numbers of those at the beginning that show nothing.
         end_seconds: when the last frame ends, if known.
         rate: mean number of frames per second.
+        pixels: of a frame, as the header says.
         has_index: the container has a frame index of its own, so each packet must hold a frame.
         shows_each_packet: the codec has no other packets that show nothing.
     """
@@ -66,6 +67,7 @@ class VideoIndex:
     hidden: frozenset[int]
     end_seconds: float
     rate: float
+    pixels: int
     has_index: bool
     shows_each_packet: bool
 
@@ -138,6 +140,7 @@ def index_of(path: Path, container: InputContainer, video: av.VideoStream) -> Vi
         hidden=hidden,
         end_seconds=scan.clock.end + held_back / scan.rate,
         rate=scan.rate,
+        pixels=video.codec_context.width * video.codec_context.height,
         has_index=video.frames > 0,
         shows_each_packet=codec != "vp8",
     )

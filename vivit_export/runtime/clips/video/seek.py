@@ -8,6 +8,8 @@ unless they are wanted; and frames are recognized by their time, never by counti
     wanted                ^                                  ^
     decoded   I  p     p  b                         I  p     p
 
+Where threads are to spare, several groups are decoded at once, each in a decoder of its own.
+
 That reasoning has gaps, and wherever there may be one, seeking is refused and the video must be decoded in full: times
 that are missing or repeated, containers that store no times of presentation or no index of key frames, packets
 that show nothing or half a picture, a seek that ends after its key frame, a frame that the decoder marks as damaged,
@@ -18,20 +20,27 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
 import av
+from av.container import InputContainer
 from av.packet import Packet
 
+from vivit_export.cores import usable_cores
 from vivit_export.runtime.clips.video.container import OpenedVideo, ended, open_video, share_among
 from vivit_export.runtime.clips.video.index import VideoIndex
 from vivit_export.runtime.clips.video.nal import CODECS_WITH_HEADERS, is_referred_to, length_bytes_of
-from vivit_export.runtime.clips.video.stopping import stop_if_dropped
+from vivit_export.runtime.clips.video.stopping import read_in_order, stop_if_dropped
 
 _CONTAINERS = ("matroska", "mov")  # beginnings of FFmpeg's names
+
+# Groups are decoded at once where few frames are wanted and their pictures do not fill the memory.
+_FEW_FRAMES = 4096
+_PICTURES_OF_A_DECODER = 8  # to which others refer, or that are put in order; H.264 allows 16 of small ones
+_MOST_BYTES = 512 << 20  # of the pictures of all decoders
 
 
 class CannotSeekError(Exception):
@@ -93,14 +102,14 @@ def _groups(times: list[int], keys: list[int], wanted: Iterable[int]) -> Iterato
 
 
 def seek_frames(
-    index: VideoIndex, wanted: Iterable[int], threads: int = 0, opened: OpenedVideo | None = None
+    index: VideoIndex, wanted: Sequence[int], threads: int = 0, opened: OpenedVideo | None = None
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """Decode the wanted frames.
 
     Args:
         index: of the video.
         wanted: frame numbers, rising.
-        threads: of the decoder; 0: as many as there are cores.
+        threads: of all decoders; 0: as many as there are cores.
         opened: the video, of which nothing has been decoded; without it the video is opened.
 
     Yields:
@@ -111,21 +120,76 @@ def seek_frames(
         ClipError: as for `open_video`.
     """
     groups = plan_groups(index, wanted)
+    threads, decoders = threads or usable_cores(), 1
+    if len(wanted) <= _FEW_FRAMES:
+        groups = iter(several := list(groups))
+        decoders = _num_decoders(index, several, threads)
     first = next(groups, None)
     if first is None:
         return
     if first.key is None:
         opened = None  # no seek leads to the beginning
+    if decoders > 1:
+        yield from _seek_at_once(index, several, decoders, threads // decoders, opened)
+        return
     with nullcontext(opened) if opened else open_video(index.path) as (container, video):
         share_among(threads, video)
         for group in chain([first], groups):
+            yield from _seek_group(container, video, group)
+
+
+def _num_decoders(index: VideoIndex, groups: Sequence[Group], threads: int) -> int:
+    """Return how many groups to decode at once, each in a decoder of its own.
+
+    The threads of one decoder wait for each other, while several decoders cost no more CPU time than one: on two cores
+    the 32 frames of a long video took little more than half the time, and a tenth less of the cores'
+    (benchmarks/throughput.py, section ``long``). But each decoder has pictures of its own in memory, and all wanted
+    frames of the group that it is at and of the one before.
+    """
+    most = max((len(group.wanted) for group in groups), default=0)
+    of_each = 2 * index.pixels * (2 * most + _PICTURES_OF_A_DECODER)
+    return max(1, min(threads, len(groups), _MOST_BYTES // max(1, of_each)))
+
+
+def _seek_at_once(
+    index: VideoIndex, groups: Sequence[Group], decoders: int, threads: int, opened: OpenedVideo | None
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decode groups in several decoders, and yield their frames in order."""
+    with ExitStack() as stack:
+        spare: list[OpenedVideo] = []  # of which threads take one at a time
+        if opened is not None:
+            share_among(threads, opened[1])
+            spare.append(opened)
+
+        def another() -> OpenedVideo:
+            entering = open_video(index.path)
+            container, video = entering.__enter__()
+            stack.push(entering)
+            share_among(threads, video)
+            return container, video
+
+        def decode(group: Group) -> list[tuple[int, av.VideoFrame]]:
             try:
-                if group.key is not None:
-                    container.seek(group.key, stream=video)
-                with ended(container.demux(video)) as packets:
-                    yield from _decode_group(packets, video, group)
-            except av.error.FFmpegError as e:
-                raise CannotSeekError(f"the decoder fails ({e.strerror})") from e
+                container, video = spare.pop()
+            except IndexError:
+                container, video = another()
+            frames = list(_seek_group(container, video, group))
+            spare.append((container, video))
+            return frames
+
+        with closing(read_in_order(decode, groups, decoders)) as found:
+            for frames in found:
+                yield from frames
+
+
+def _seek_group(container: InputContainer, video: av.VideoStream, group: Group) -> Iterator[tuple[int, av.VideoFrame]]:
+    try:
+        if group.key is not None:
+            container.seek(group.key, stream=video)
+        with ended(container.demux(video)) as packets:
+            yield from _decode_group(packets, video, group)
+    except av.error.FFmpegError as e:
+        raise CannotSeekError(f"the decoder fails ({e.strerror})") from e
 
 
 def _decode_group(
