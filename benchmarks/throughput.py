@@ -5,8 +5,9 @@
 The peers' Python has torch, torchcodec and decord. Videos are made where they are missing (throughput_inputs.py).
 Each measurement is a process of its own, whose CPU seconds and peak memory are taken whole, imports included;
 contenders take turns, and the fastest of their rounds counts. Where several read the same frames, their SHA-256 is
-compared. Clips per second leave out how long a process takes to start. Writes ``results/throughput.json`` after each
-section; ``--resume`` goes on after the last one, and ``--only SECTION`` measures one again, with its own environment.
+compared. Clips per second, and the CPU seconds of reading, leave out how long a process takes to start. Writes
+``results/throughput.json`` after each section; ``--resume`` goes on after the last one, and ``--only SECTION`` measures
+one again, with its own environment.
 """
 
 from __future__ import annotations
@@ -240,7 +241,7 @@ def worker(**given: Any) -> list[str]:
 
 
 def take_turns(commands: dict[str, list[str]], rounds: int, once: Sequence[str] = ()) -> dict[str, Any]:
-    """Measure each contender ``rounds`` times, or once, in turns; return the round of each with the least CPU time.
+    """Measure each contender ``rounds`` times, or once, in turns; return the round of each with the fastest reading.
 
     Of contenders that say how many clips they did in a second, the round with the most.
     """
@@ -256,7 +257,7 @@ def take_turns(commands: dict[str, list[str]], rounds: int, once: Sequence[str] 
 
 
 def _cost(found: dict[str, Any]) -> float:
-    return float(-found["clips_per_second"] if "clips_per_second" in found else found["cpu_seconds"])
+    return float(-found["clips_per_second"] if "clips_per_second" in found else found["reading_cpu_seconds"])
 
 
 def _named(best: dict[str, Any]) -> dict[str, Any]:

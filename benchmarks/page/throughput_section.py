@@ -33,11 +33,16 @@ def _long(section: dict[str, Any]) -> str:
         contenders = measured["contenders"]
         ours = contenders["ours"]
         for name, f in contenders.items():
-            ratio = f"{f['cpu_seconds'] / ours['cpu_seconds']:.2f}" if ours["cpu_seconds"] else "–"
+            reading, least = f["reading_cpu_seconds"], ours["reading_cpu_seconds"]
+            ratio = f"{reading / least:.2f}" if least else "–"
             same = "yes" if f["sha256"] == ours["sha256"] else "no"
-            rows.append((title, name, f["cpu_seconds"], ratio, f["seconds"], megabytes(f["peak_bytes"]), same))
-    columns = ("32 frames of", "reader", "CPU s", "x ours", "s", "peak MB", "same bits")
-    words = "One clip of a long video. CPU time is that of the whole process, which includes loading the libraries."
+            whole = (f["cpu_seconds"], f["seconds"], megabytes(f["peak_bytes"]))
+            rows.append((title, name, f"{reading:.2f}", ratio, *whole, same))
+    columns = ("32 frames of", "reader", "CPU s", "x ours", "CPU s with start", "s with start", "peak MB", "same bits")
+    words = (
+        "One clip of a long video. CPU seconds are those of reading; with the start they are those of the whole "
+        "process, in which libraries are loaded and the frames are hashed."
+    )
     return f"{words}\n\n{table(columns, rows)}"
 
 
