@@ -37,6 +37,7 @@ from vivit_export.errors import VivitExportError
 from vivit_export.runtime.clips.video.container import _SMALL_FRAME, FORMATS
 from vivit_export.runtime.clips.video.frames import read_sampled
 from vivit_export.runtime.clips.video.reading import Reading
+from vivit_export.runtime.clips.video.seek import _MOST_BYTES, _PICTURES_OF_A_DECODER
 
 pytestmark = pytest.mark.needs_onnxruntime
 
@@ -260,7 +261,14 @@ def test_both_read_the_same_kinds_of_files(cpp: Cpp) -> None:
     assert tuple(re.sub(r'["\s]', "", listed[1]).split(",")) == FORMATS
 
 
-def test_both_call_the_same_frames_small(cpp: Cpp) -> None:
-    header = (cpp.home / "project/include/vivit/detail/libav/decoder.hpp").read_text(encoding="utf-8")
-    width, height = re.findall(r"small_frame = (\d+) \* (\d+);", header)[0]
-    assert int(width) * int(height) == _SMALL_FRAME
+def test_both_share_cores_among_decoders_in_the_same_way(cpp: Cpp) -> None:
+    folder = cpp.home / "project/include/vivit/detail/libav"
+    constants: dict[str, list[int]] = {}
+    for name in ("decoder.hpp", "seek_at_once.hpp"):
+        for constant, value in re.findall(r"constexpr std::int64_t (\w+) = (.*);", (folder / name).read_text("utf-8")):
+            constants[constant] = [int(number) for number in re.findall(r"\b\d+\b", value)]
+    (width, height), (mebibytes, _), (pictures,) = (
+        constants[name] for name in ("small_frame", "most_bytes_of_pictures", "pictures_of_a_decoder")
+    )
+    assert width * height == _SMALL_FRAME
+    assert (mebibytes << 20, pictures) == (_MOST_BYTES, _PICTURES_OF_A_DECODER)

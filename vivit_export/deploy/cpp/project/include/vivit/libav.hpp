@@ -25,7 +25,7 @@ extern "C" {
 #include "vivit/detail/libav/decoder.hpp"
 #include "vivit/detail/libav/index.hpp"
 #include "vivit/detail/libav/picture.hpp"
-#include "vivit/detail/libav/seek.hpp"
+#include "vivit/detail/libav/seek_at_once.hpp"
 #include "vivit/detail/text.hpp"
 #include "vivit/errors.hpp"
 #include "vivit/frame_source.hpp"
@@ -41,7 +41,7 @@ enum class Decode { automatic, full };
 /// How videos are read: the choices that do not change a single bit of the frames.
 struct Reading {
     Decode decode = Decode::automatic;
-    int threads = 0;  ///< of the decoder; 0: as many as there are cores
+    int threads = 0;  ///< of all decoders; 0: as many as there are cores
 
     /// With Decode::automatic, receives each video that is decoded in full, and why: once, if that does not change.
     std::function<void(const std::filesystem::path& path, const std::string& why)> note;

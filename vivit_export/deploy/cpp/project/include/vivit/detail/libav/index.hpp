@@ -42,6 +42,7 @@ struct PacketIndex {
     std::vector<std::int64_t> pts;   ///< when the frame of each is shown, in the container's ticks, or AV_NOPTS_VALUE
     std::vector<std::int64_t> keys;  ///< times of the key frames in ticks, rising
     std::size_t num_hidden = 0;      ///< of those at the beginning that show nothing
+    std::int64_t pixels = 0;         ///< of a frame, as the header says
     bool has_index = false;          ///< the container has a frame index of its own, so each packet must hold a frame
     bool shows_each_packet = false;  ///< the codec has no other packets that show nothing
 
@@ -247,6 +248,7 @@ private:
     PacketIndex index;
     index.container = container.kind();
     index.skip = scan.leave_out();
+    index.pixels = std::int64_t(container.video().codecpar->width) * container.video().codecpar->height;
     index.has_index = container.video().nb_frames > 0;
     index.shows_each_packet = container.codec() != "vp8";
     if (!scan.begins_plainly()) {

@@ -198,30 +198,32 @@ private:
     AvFrame frame_{av_frame_alloc()};
 };
 
-/// Decode the wanted frames.
-///
-/// @param path     of the video
-/// @param wanted   frame numbers, rising
-/// @param threads  of the decoder; 0: as many as there are cores
-/// @param take     receives the wanted frames, in order of presentation
-/// @throws CannotSeekError  what is decoded is not certain to be what a full decode gives; also after some frames
-/// @throws ClipError        as for `Container`
-inline void seek_frames(const std::filesystem::path& path, const PacketIndex& index,
-                        const std::vector<std::int64_t>& wanted, int threads, const TakeFrame& take) {
-    const std::vector<Group> groups = plan_groups(index, wanted);
-    Container container(path);
-    try {
-        Decoder decoder(container, threads);
-        for (const Group& group : groups) {
+/// Decodes groups of a video, one after the other.
+class GroupReader {
+public:
+    /// @param threads  of the decoder
+    /// @throws ClipError  as for `Container`
+    GroupReader(const std::filesystem::path& path, int threads) : container_(path), threads_(threads) {}
+
+    /// @param take  receives the wanted frames, in order of presentation
+    /// @throws CannotSeekError  what is decoded is not certain to be what a full decode gives; also after some frames
+    void read(const Group& group, const TakeFrame& take) {
+        try {
+            if (!decoder_) decoder_.emplace(container_, threads_);
             if (group.key) {
-                container.seek(*group.key);
-                decoder.flush();
+                container_.seek(*group.key);
+                decoder_->flush();
             }
-            GroupDecoder(container, decoder, group, take).run();
+            GroupDecoder(container_, *decoder_, group, take).run();
+        } catch (const LibavError& e) {
+            throw CannotSeekError("the decoder fails (" + e.cause() + ")");
         }
-    } catch (const LibavError& e) {
-        throw CannotSeekError("the decoder fails (" + e.cause() + ")");
     }
-}
+
+private:
+    Container container_;
+    std::optional<Decoder> decoder_;
+    int threads_;
+};
 
 }  // namespace vivit::detail
