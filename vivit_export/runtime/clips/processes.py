@@ -45,7 +45,7 @@ saves 5 ms; on more, where more threads wait, it saves more."""
 _START_SECONDS = 30.0
 _LOOK_MILLISECONDS = 100  # until a thread that waits looks whether anybody still wants the result
 
-# glibc would return the memory of each frame to the system, and take it back for the next: a twentieth of the time.
+# glibc would return the memory of each video's frames to the system, and take it back for the next: 2 % of the time.
 _KEEPING_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 
 # As `multiprocessing` starts its own: with the caller's modules, wherever those are from.

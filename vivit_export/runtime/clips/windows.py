@@ -128,7 +128,8 @@ def read_windows(
     """Read a video window by window.
 
     Memory: one crop for each frame that open windows have taken so far, at most T times the number of
-    overlapping windows; the result of the current window; less than 200 bytes per frame of the video.
+    overlapping windows; the result of the current window; less than 200 bytes per frame of the video; and the
+    decoders' own frames, which take 256 MB at most or are those of one decoder.
 
     Args:
         path: a video file.

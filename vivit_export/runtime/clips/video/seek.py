@@ -37,10 +37,9 @@ from vivit_export.runtime.clips.video.stopping import read_in_order, stop_if_dro
 
 _CONTAINERS = ("matroska", "mov")  # beginnings of FFmpeg's names
 
-# Groups are decoded at once where few frames are wanted and their pictures do not fill the memory.
-_FEW_FRAMES = 4096
+_FEW_FRAMES = 4096  # so many may be planned before the first is decoded
 _PICTURES_OF_A_DECODER = 8  # to which others refer, or that are put in order; H.264 allows 16 of small ones
-_MOST_BYTES = 512 << 20  # of the pictures of all decoders
+_MOST_BYTES = 256 << 20  # of the pictures of all decoders; repeated in detail/libav/seek_at_once.hpp for C++
 
 
 class CannotSeekError(Exception):
@@ -170,7 +169,7 @@ def _seek_at_once(
 
         def decode(group: Group) -> list[tuple[int, av.VideoFrame]]:
             try:
-                container, video = spare.pop()
+                container, video = another() if group.key is None else spare.pop()
             except IndexError:
                 container, video = another()
             frames = list(_seek_group(container, video, group))

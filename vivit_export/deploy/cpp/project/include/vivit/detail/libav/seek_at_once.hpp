@@ -21,7 +21,7 @@
 namespace vivit::detail {
 
 /// Of the pictures of all decoders.
-inline constexpr std::int64_t most_bytes_of_pictures = std::int64_t(512) << 20;
+inline constexpr std::int64_t most_bytes_of_pictures = std::int64_t(256) << 20;
 /// To which others refer, or that are put in order; H.264 allows 16 of small ones.
 inline constexpr std::int64_t pictures_of_a_decoder = 8;
 
