@@ -17,6 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import numpy.typing as npt
 from common import peak_bytes
@@ -119,13 +120,17 @@ def _begin(videos: set[str]) -> None:
 
 
 def _decode(video: str) -> None:
-    for _ in seek_frames(_INDEXES[video], numbers_of(_INDEXES[video]), 1):
+    for _ in _decoded(_INDEXES[video]):
         pass
+
+
+def _decoded(index: VideoIndex) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decode what the frames of a clip need, on one core."""
+    return seek_frames(index, numbers_of(index), lambda: lambda frame: frame, 2 * index.pixels, 1)
 
 
 def decoder_all(videos: list[str], readers: int) -> dict[str, Any]:
     """Decode every frame with PyAV, and drop it."""
-    import av
 
     def decode(video: str) -> None:
         with av.open(video) as container:
@@ -174,7 +179,7 @@ def parts(videos: list[str]) -> dict[str, Any]:
 
     for video in videos:
         index = timed("scan the packets", read_index, Path(video))
-        frames = timed("decode", lambda i=index: [frame for _, frame in seek_frames(i, numbers_of(i), 1)])
+        frames = timed("decode", lambda i=index: [frame for _, frame in _decoded(i)])
         to_rgb = ToUprightRgb(index.path)
         for frame in frames:
             image = timed("convert to RGB", to_rgb, frame)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from PIL import Image, ImageDraw
 from priority import keeping_priority
 
 from vivit_export.contract import IO, Clip, Contract, Preprocess, Tensor
+from vivit_export.runtime.clips.video.index import VideoIndex
+from vivit_export.runtime.clips.video.seek import seek_frames
 
 STEP, BLACK = 5, 24
 SEGMENT, DURATION = b"\x18\x53\x80\x67", b"\x44\x89\x88"  # elements of Matroska
@@ -267,3 +269,8 @@ def shown_by(numbers: tuple[int, ...], stored: np.ndarray) -> np.ndarray:
     shown = np.empty((*stored.shape[:-3], np.ptp(new_y) + 1, np.ptp(new_x) + 1, 3), np.uint8)
     shown[..., new_y - new_y.min(), new_x - new_x.min(), :] = stored
     return shown
+
+
+def seek_pictures(index: VideoIndex, wanted: Sequence[int], threads: int = 0) -> Iterator[tuple[int, av.VideoFrame]]:
+    """The wanted frames of a video as the decoder gives them."""
+    return seek_frames(index, wanted, lambda: lambda frame: frame, 2 * index.pixels, threads)

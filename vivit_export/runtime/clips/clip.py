@@ -18,7 +18,7 @@ from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
 def read_clip(path: str | Path, contract: Contract, reading: Reading = AS_NEEDED) -> npt.NDArray[np.uint8]:
     """Draw one clip from a video by the contract's sampling rule.
 
-    Memory: the T chosen frames, and the decoders' own, which take 256 MB at most or are those of one decoder.
+    Memory: the T chosen frames, and the decoders' own, which take 512 MB at most or are those of one decoder.
     ``views`` are read by `vivit_export.runtime.read_views`; this function ignores them and returns a single clip.
 
     Args:

@@ -41,7 +41,7 @@ _POSITIONS = {1: (0.5,), 3: (0.0, 0.5, 1.0)}
 def read_views(path: str | Path, contract: Contract, reading: Reading = AS_NEEDED) -> UInt8:
     """Read all views of a video.
 
-    Memory: the result, and the decoders' own frames, which take 256 MB at most or are those of one decoder.
+    Memory: the result, and the decoders' own frames, which take 512 MB at most or are those of one decoder.
 
     Args:
         path: a video file.

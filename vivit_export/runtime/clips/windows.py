@@ -14,8 +14,8 @@ A video shorter than one window is one window. With hop > window the gaps are in
 moved. Seconds count from the first frame. A window holds the frames that are first shown in it, or, if
 there are none, the frame that is on screen.
 
-Frames are decoded once, in order (`vivit_export.runtime.clips.video.frames`). Only frames
-that a window takes are converted and cropped, and only crops that an open window still needs are kept in memory.
+Frames are decoded once (`vivit_export.runtime.clips.video.frames`). Only frames that a window takes are converted and
+cropped, by the threads that decode them, and only crops that an open window still needs are kept in memory.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ def read_windows(
     """Read a video window by window.
 
     Memory: one crop for each frame that open windows have taken so far, at most T times the number of
-    overlapping windows; the result of the current window; less than 200 bytes per frame of the video; and the
-    decoders' own frames, which take 256 MB at most or are those of one decoder.
+    overlapping windows; the result of the current window; less than 200 bytes per frame of the video; and what the
+    decoders are ahead, 512 MB at most or the frames of one decoder.
 
     Args:
         path: a video file.
@@ -208,10 +208,14 @@ def _stream(
     is_wanted = np.zeros(num_frames, bool)
     for span in spans:
         is_wanted[_indices(span, contract.clip, index.path)] = True
-    windows, shrink = _OpenWindows(index.path, contract.clip, spans), ViewCropper(contract, spatial=1)
-    for number, frame in wanted_frames(index, num_frames, np.flatnonzero(is_wanted).tolist(), reading):
+    clip, cropper = contract.clip, ViewCropper(contract, spatial=1)
+    pixels = index.pixels if contract.io.mode == "frames" else clip.height * clip.width
+    windows = _OpenWindows(index.path, clip, spans)
+    wanted = np.flatnonzero(is_wanted).tolist()
+    crops = wanted_frames(index, num_frames, wanted, reading, lambda image: cropper(image)[0], 3 * pixels)
+    for number, crop in crops:
         windows.open_until(number)
-        windows.crops[number] = shrink(frame)[0]
+        windows.crops[number] = crop
         yield from windows.close(number)
 
 

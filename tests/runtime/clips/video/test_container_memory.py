@@ -10,11 +10,10 @@ from typing import Any, cast
 
 import pytest
 from heap import bytes_kept
-from videos import make_video
+from videos import make_video, seek_pictures
 
 from vivit_export.runtime.clips.video.container import decoded_frames
 from vivit_export.runtime.clips.video.index import read_index
-from vivit_export.runtime.clips.video.seek import seek_frames
 
 _MOST = 40  # bytes; an iterator that was dropped kept 150
 
@@ -27,19 +26,19 @@ def video(tmp_path: Path) -> Path:
 
 def test_some_of_the_frames(video: Path) -> None:
     index = read_index(video)
-    assert [number for number, _ in seek_frames(index, [0, 3], 1)] == [0, 3]
-    assert bytes_kept(lambda: list(seek_frames(index, [0, 3], 1)), 200) < _MOST
+    assert [number for number, _ in seek_pictures(index, [0, 3], 1)] == [0, 3]
+    assert bytes_kept(lambda: list(seek_pictures(index, [0, 3], 1)), 200) < _MOST
 
 
 def test_some_of_the_frames_of_several_decoders(tmp_path: Path) -> None:
     index = read_index(make_video(tmp_path / "a.mp4", 20, codec_options={"g": "5"}))
 
     def begin() -> None:
-        with closing(cast("Generator[Any, None, None]", seek_frames(index, [0, 7, 12], 2))) as frames:
+        with closing(cast("Generator[Any, None, None]", seek_pictures(index, [0, 7, 12], 2))) as frames:
             assert next(frames)[0] == 0
 
-    assert [number for number, _ in seek_frames(index, [0, 7, 12], 2)] == [0, 7, 12]
-    assert bytes_kept(lambda: list(seek_frames(index, [0, 7, 12], 2)), 100) < _MOST
+    assert [number for number, _ in seek_pictures(index, [0, 7, 12], 2)] == [0, 7, 12]
+    assert bytes_kept(lambda: list(seek_pictures(index, [0, 7, 12], 2)), 100) < _MOST
     assert bytes_kept(begin, 100) < _MOST
 
 

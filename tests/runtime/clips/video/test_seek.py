@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,15 +14,15 @@ import pytest
 from encoded_videos import NUM_FRAMES, ZOO, Encoded, decode_all
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from videos import contract, make_video, remux
+from videos import contract, make_video, remux, seek_pictures
 
 from vivit_export.contract import Clip
 from vivit_export.errors import ClipError
 from vivit_export.runtime import read_clip
 from vivit_export.runtime.clips.video import seek
 from vivit_export.runtime.clips.video.container import OpenedVideo, open_video
-from vivit_export.runtime.clips.video.frames import read_sampled
-from vivit_export.runtime.clips.video.index import read_index
+from vivit_export.runtime.clips.video.frames import place_sampled, read_sampled
+from vivit_export.runtime.clips.video.index import VideoIndex, read_index
 from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
 from vivit_export.runtime.clips.video.seek import CannotSeekError, plan_groups, seek_frames
 from vivit_export.runtime.clips.windows import read_windows
@@ -75,7 +76,7 @@ def test_only_what_is_needed_is_decoded(tmp_path: Path, monkeypatch: pytest.Monk
     ]
     decoded: list[int] = []
     monkeypatch.setattr(seek, "stop_if_dropped", lambda: decoded.append(1))
-    assert [number for number, _ in seek_frames(index, [12])] == [12]
+    assert [number for number, _ in seek_pictures(index, [12])] == [12]
     assert len(decoded) < 10  # 10, 11, 12, and a few that the decoder's threads are ahead
 
 
@@ -92,7 +93,7 @@ def test_groups_that_are_decoded_at_once_give_the_same_frames(
         return open_video(path)
 
     monkeypatch.setattr(seek, "open_video", opening)
-    found, expected = list(seek_frames(index, wanted, threads)), decode_all(path)
+    found, expected = list(seek_pictures(index, wanted, threads)), decode_all(path)
     assert [number for number, _ in found] == wanted
     for number, frame in found:
         np.testing.assert_array_equal(frame.to_ndarray(format="rgb24"), expected[number])
@@ -102,7 +103,7 @@ def test_groups_that_are_decoded_at_once_give_the_same_frames(
 def test_a_doubt_comes_after_the_frames_before_it(tmp_path: Path) -> None:
     source = make_video(tmp_path / "a.mp4", codec_options={"g": "10", "bf": "0"})
     path = remux(source, tmp_path / "b.mp4", blanking(22))
-    frames, found = seek_frames(read_index(path), [3, 12, 25, 36], 4), list[int]()
+    frames, found = seek_pictures(read_index(path), [3, 12, 25, 36], 4), list[int]()
     with pytest.raises(CannotSeekError):
         found.extend(number for number, _ in frames)
     assert found == [3, 12]
@@ -110,17 +111,47 @@ def test_a_doubt_comes_after_the_frames_before_it(tmp_path: Path) -> None:
 
 def test_decoders_at_once_are_bounded_by_their_pictures(tmp_path: Path) -> None:
     index = read_index(make_video(tmp_path / "a.mp4", codec_options={"g": "5"}))
-    groups = list(plan_groups(index, range(0, 40, 5)))
-    assert [seek._num_decoders(index, groups, threads) for threads in (1, 3, 100)] == [1, 3, 8]
-    for pixels, decoders in ((1280 * 720, 8), (1920 * 1080, 6), (3840 * 2160, 1)):
-        large = dataclasses.replace(index, pixels=pixels)
-        assert seek._num_decoders(large, groups, 16) == decoders
-    every = list(plan_groups(large, range(40)))
-    assert [seek._num_decoders(dataclasses.replace(index, pixels=n), every, 16) for n in (10**5, 10**6, 10**7)] == [
-        8,
-        7,
-        1,
-    ]
+    few, every = np.full(8, 1), np.full(8, 250)
+
+    def decoders(pixels: int, sizes: Any, item_bytes: int, threads: int = 16) -> int:
+        return seek._num_decoders(dataclasses.replace(index, pixels=pixels), sizes, item_bytes, threads)
+
+    assert [decoders(10**5, few, 3 * 10**5, threads) for threads in (1, 3, 100)] == [1, 3, 8]
+    assert [decoders(pixels, few, 3 * pixels) for pixels in (1280 * 720, 1920 * 1080, 3840 * 2160)] == [8, 8, 2]
+    crop = 3 * 224 * 224  # windows keep crops, however large the video is
+    assert [decoders(pixels, every, crop) for pixels in (340 * 256, 1280 * 720, 3840 * 2160)] == [4, 4, 2]
+
+
+def test_windows_are_cropped_where_groups_are_decoded(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", size=(320, 240), codec_options={"g": "5", "bf": "2"})
+    rule: dict[str, Any] = {"window": 9, "hop": 4, "unit": "frames"}
+    expected = list(read_windows(path, contract(3), reading=FULL, **rule))
+    for threads in (1, 2, 5):
+        notes: list[str] = []
+        reading = Reading(threads=threads, note=lambda _path, why: notes.append(why))  # noqa: B023
+        got = list(read_windows(path, contract(3), reading=reading, **rule))
+        np.testing.assert_array_equal([window.frames for window in got], [window.frames for window in expected])
+        assert not notes
+
+
+def test_a_change_of_size_between_decoders_is_refused_in_its_place(tmp_path: Path) -> None:
+    """Each decoder may see one size alone."""
+    options = {"g": "5", "bf": "0"}
+    parts = [make_video(tmp_path / f"{width}.ts", 10, size=(width, 48), codec_options=options) for width in (64, 80)]
+    joined, path = tmp_path / "joined.ts", tmp_path / "both.mkv"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with av.open(str(joined)) as old, av.open(str(path), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for number, packet in enumerate(p for p in old.demux(video=0) if p.size):
+            packet.pts = packet.dts = 3600 * number
+            packet.stream = stream
+            new.mux(packet)
+    for threads in (1, 2, 4):
+        places = list[int]()
+        reading = Reading(threads=threads, note=lambda _path, why: pytest.fail(why))
+        with pytest.raises(ClipError, match=r"both\.mkv changes its frame size from 64x48 to 80x48 \(width x height\)"):
+            place_sampled(path, lambda _: np.array([0, 3, 7, 12, 17]), lambda _, at: places.extend(at), reading)  # noqa: B023
+        assert places == [0, 1, 2], threads
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "center", "head", "stride"])
@@ -149,8 +180,8 @@ def test_windows_too(folder: Path, name: str) -> None:
 def test_what_was_sought_before_a_doubt_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_video(tmp_path / "a.mp4", codec_options={"g": "10"})
 
-    def doubtful(index: object, wanted: list[int], *_: object) -> object:
-        yield from seek_frames(read_index(path), wanted[:2])
+    def doubtful(index: VideoIndex, wanted: list[int], *rest: Any) -> Iterator[Any]:
+        yield from seek_frames(index, wanted[:2], *rest)
         raise CannotSeekError("enough")
 
     monkeypatch.setattr("vivit_export.runtime.clips.video.frames.seek_frames", doubtful)
@@ -189,14 +220,14 @@ def test_a_lost_key_frame_is_noticed(tmp_path: Path) -> None:
         packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
     path = remux(source, tmp_path / "b.mp4", lambda index, data: packets[11] if index == 10 else data)
     with pytest.raises(CannotSeekError):
-        list(seek_frames(read_index(path), [15]))
+        list(seek_pictures(read_index(path), [15]))
 
 
 def test_a_seek_that_lands_behind_is_noticed(tmp_path: Path) -> None:
     index = read_index(make_video(tmp_path / "a.mp4", codec_options={"g": "10", "bf": "0"}))
     index.keys[:] = [index.keys[0] - 1000]
     with pytest.raises(CannotSeekError, match=r"a seek to the tick -\d+ ends at \d+"):
-        list(seek_frames(index, [25]))
+        list(seek_pictures(index, [25]))
 
 
 @pytest.mark.parametrize("name", ["h264-short.mp4", "h264-pyramid.mkv", "hevc-open.mov", "mpeg4-2.mp4"])

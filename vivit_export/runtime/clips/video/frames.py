@@ -10,7 +10,9 @@ have little redundancy, often passes. `ToUprightRgb` gives frames their color an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +20,12 @@ import numpy.typing as npt
 from vivit_export.errors import ClipError
 from vivit_export.runtime.clips.video.container import OpenedVideo, as_clip_error, decoded_frames, open_video
 from vivit_export.runtime.clips.video.index import VideoIndex, index_of
-from vivit_export.runtime.clips.video.picture import ToUprightRgb
+from vivit_export.runtime.clips.video.picture import OneSize, SizedConverter
 from vivit_export.runtime.clips.video.reading import AS_NEEDED, Reading
 from vivit_export.runtime.clips.video.seek import CannotSeekError, seek_frames
 
 UInt8 = npt.NDArray[np.uint8]
+T = TypeVar("T")
 
 _MOST_RUNS = 8  # of damaged frames that an error spells out
 
@@ -93,8 +96,13 @@ def _pass_on(
     places: dict[int, list[int]] = {}
     for place, wanted in enumerate(indices.tolist()):
         places.setdefault(wanted, []).append(place)
-    for number, frame in wanted_frames(index, num_frames, sorted(places), reading, opened):
+    found = wanted_frames(index, num_frames, sorted(places), reading, _as_it_is, 3 * index.pixels, opened)
+    for number, frame in found:
         put(frame, places[number])
+
+
+def _as_it_is(image: UInt8) -> UInt8:
+    return image
 
 
 class MiscountError(ClipError):
@@ -116,44 +124,54 @@ def wanted_frames(
     num_frames: int,
     wanted: Sequence[int],
     reading: Reading,
+    convert: Callable[[UInt8], T],
+    item_bytes: int,
     opened: OpenedVideo | None = None,
-) -> Iterator[tuple[int, UInt8]]:
-    """Decode some frames of a video.
+) -> Iterator[tuple[int, T]]:
+    """Decode some frames of a video, and convert them.
 
     Args:
         index: of the video.
         num_frames: how many frames it has.
         wanted: numbers of the frames, rising.
         reading: how much is decoded.
+        convert: receives each wanted frame, uint8 (h, w, 3), upright RGB; it may be called in several threads.
+        item_bytes: memory of what it returns.
         opened: as for `seek_frames`.
 
     Yields:
-        The number of each wanted frame and the frame, in order of presentation: uint8 (h, w, 3), upright RGB.
+        The number of each wanted frame and what was made of the frame, in order of presentation.
 
     Raises:
         MiscountError: after all of it was decoded.
         ClipError: as for `vivit_export.runtime.read_clip`. Where all is decoded, a damaged frame ends the iteration in
             its place.
     """
-    to_rgb, done = ToUprightRgb(index.path), 0
+    converter = partial(SizedConverter, index.path, convert)
+    one_size, done = OneSize(index.path), 0
     with as_clip_error(index.path):
         if reading.decode == "auto":
             try:
-                for number, frame in seek_frames(index, wanted, reading.threads, opened):
-                    yield number, to_rgb(frame)
+                found = seek_frames(index, wanted, converter, item_bytes, reading.threads, opened)
+                for number, (shape, item) in found:
+                    one_size.require(shape)  # decoders know the size of their own frames only
+                    yield number, item
                     done += 1
                 return
             except CannotSeekError as e:
                 reading.note(index.path, str(e))
         ahead = iter(wanted[done:])
         following, decoded = next(ahead, None), 0
+        to_item = converter()
         frames = enumerate(decoded_frames(index.path, index.skip, reading.threads))
         for number, frame in frames:
             decoded = number + 1
             if frame.is_corrupt:
                 raise _damage(index.path, [number, *(later for later, other in frames if other.is_corrupt)])
             if number == following:
-                yield number, to_rgb(frame)
+                shape, item = to_item(frame)
+                one_size.require(shape)
+                yield number, item
                 following = next(ahead, None)
     if decoded != num_frames:
         raise MiscountError(index.path, decoded, num_frames)

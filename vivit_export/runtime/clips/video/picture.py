@@ -11,7 +11,8 @@ Pixels are assumed to be square. Nothing is resized here (see `vivit_export.runt
 from __future__ import annotations
 
 import struct
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import av
 import numpy as np
@@ -25,6 +26,7 @@ from vivit_export.errors import ClipError
 from vivit_export.runtime.clips.video.orientation import Orientation, angle_of, orientation_of
 
 UInt8 = npt.NDArray[np.uint8]
+T = TypeVar("T")
 
 # One frame is too little to share among threads: with PyAV's default of all cores the conversion took
 # seven times as long.
@@ -55,7 +57,7 @@ class ToUprightRgb:
     def __init__(self, name: object) -> None:
         self._name = name
         self._reformatter = VideoReformatter()  # keeps its tables from one frame to the next
-        self._shape: tuple[int, ...] = ()
+        self._one_size = OneSize(name)
         # By angle: a frame whose matrix has been read is part of a circle, and so stays in memory for a while. That a
         # video is mirrored from some frame on, but not turned, is not expected.
         self._orientations: dict[int, Orientation] = {}
@@ -80,13 +82,53 @@ class ToUprightRgb:
         plane = rgb.planes[0]  # its rows may be padded
         image = np.ndarray((rgb.height, rgb.width, 3), np.uint8, memoryview(plane), strides=(plane.line_size, 3, 1))
         upright = self._orientations[frame.rotation].apply(image)
-        shape = self._shape = self._shape or upright.shape
-        if upright.shape != shape:
-            raise ClipError(
-                f"{self._name} changes its frame size from {shape[1]}x{shape[0]} to "
-                f"{upright.shape[1]}x{upright.shape[0]} (width x height); convert it to one size"
-            )
+        self._one_size.require(upright.shape)
         return upright
+
+
+class SizedConverter(Generic[T]):
+    """Converts the frames of one video by `ToUprightRgb` and more, and says how large they were.
+
+    Args:
+        name: what messages call the video.
+        convert: receives uint8 (h, w, 3).
+    """
+
+    def __init__(self, name: object, convert: Callable[[UInt8], T]) -> None:
+        self._to_rgb, self._convert = ToUprightRgb(name), convert
+
+    def __call__(self, frame: av.VideoFrame) -> tuple[tuple[int, ...], T]:
+        """Return (h, w, 3), and what was made of the frame; raise as `ToUprightRgb` does."""
+        image = self._to_rgb(frame)
+        return image.shape, self._convert(image)
+
+
+class OneSize:
+    """Requires that frames have the size of the first.
+
+    Args:
+        name: what messages call the video.
+    """
+
+    def __init__(self, name: object) -> None:
+        self._name = name
+        self._shape: tuple[int, ...] = ()
+
+    def require(self, shape: tuple[int, ...]) -> None:
+        """Refuse another size.
+
+        Args:
+            shape: of a frame, (h, w, 3).
+
+        Raises:
+            ClipError: it is another one than that of the first frame.
+        """
+        first = self._shape = self._shape or shape
+        if shape != first:
+            raise ClipError(
+                f"{self._name} changes its frame size from {first[1]}x{first[0]} to {shape[1]}x{shape[0]} "
+                "(width x height); convert it to one size"
+            )
 
 
 def _orientation(frame: av.VideoFrame, name: object) -> Orientation:

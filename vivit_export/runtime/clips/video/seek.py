@@ -20,12 +20,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import chain, pairwise
+from typing import Generic, TypeVar
 
 import av
+import numpy as np
+import numpy.typing as npt
 from av.container import InputContainer
 from av.packet import Packet
 
@@ -35,11 +38,12 @@ from vivit_export.runtime.clips.video.index import VideoIndex
 from vivit_export.runtime.clips.video.nal import CODECS_WITH_HEADERS, is_referred_to, length_bytes_of
 from vivit_export.runtime.clips.video.stopping import read_in_order, stop_if_dropped
 
-_CONTAINERS = ("matroska", "mov")  # beginnings of FFmpeg's names
+T = TypeVar("T")
+Convert = Callable[[av.VideoFrame], T]
 
-_FEW_FRAMES = 4096  # so many may be planned before the first is decoded
+_CONTAINERS = ("matroska", "mov")  # beginnings of FFmpeg's names
 _PICTURES_OF_A_DECODER = 8  # to which others refer, or that are put in order; H.264 allows 16 of small ones
-_MOST_BYTES = 256 << 20  # of the pictures of all decoders; repeated in detail/libav/seek_at_once.hpp for C++
+_MOST_BYTES = 512 << 20  # of all decoders; repeated in detail/libav/seek_at_once.hpp for C++
 
 
 class CannotSeekError(Exception):
@@ -72,6 +76,11 @@ def plan_groups(index: VideoIndex, wanted: Iterable[int]) -> Iterator[Group]:
     Raises:
         CannotSeekError: it is not certain which packet holds which frame.
     """
+    return _groups(_certain_times(index), index.keys, wanted)
+
+
+def _certain_times(index: VideoIndex) -> list[int]:
+    """Return the time of each frame in ticks, in order of presentation; raise as `plan_groups` does."""
     if not index.container.startswith(_CONTAINERS):
         raise CannotSeekError(f"seeking in {index.container.split(',')[0]} files is not exact")
     if index.skip or index.hidden:
@@ -83,7 +92,7 @@ def plan_groups(index: VideoIndex, wanted: Iterable[int]) -> Iterator[Group]:
         raise CannotSeekError("it has frames without a time")
     if any(earlier == later for earlier, later in pairwise(times)):
         raise CannotSeekError("it has several frames with one time")
-    return _groups(times, index.keys, wanted)
+    return times
 
 
 def _groups(times: list[int], keys: list[int], wanted: Iterable[int]) -> Iterator[Group]:
@@ -101,84 +110,104 @@ def _groups(times: list[int], keys: list[int], wanted: Iterable[int]) -> Iterato
 
 
 def seek_frames(
-    index: VideoIndex, wanted: Sequence[int], threads: int = 0, opened: OpenedVideo | None = None
-) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Decode the wanted frames.
+    index: VideoIndex,
+    wanted: Sequence[int],
+    converter: Callable[[], Convert[T]],
+    item_bytes: int,
+    threads: int = 0,
+    opened: OpenedVideo | None = None,
+) -> Iterator[tuple[int, T]]:
+    """Decode the wanted frames, and convert them.
 
     Args:
         index: of the video.
         wanted: frame numbers, rising.
+        converter: returns what converts the frames of a decoder, in its thread.
+        item_bytes: memory of what it makes of a frame.
         threads: of all decoders; 0: as many as there are cores.
         opened: the video, of which nothing has been decoded; without it the video is opened.
 
     Yields:
-        The number of each wanted frame, and the frame, in order of presentation.
+        The number of each wanted frame, and what was made of the frame, in order of presentation.
 
     Raises:
         CannotSeekError: what is decoded is not certain to be what a full decode gives; also after some frames.
         ClipError: as for `open_video`.
     """
-    groups = plan_groups(index, wanted)
-    threads, decoders = threads or usable_cores(), 1
-    if len(wanted) <= _FEW_FRAMES:
-        groups = iter(several := list(groups))
-        decoders = _num_decoders(index, several, threads)
+    times = _certain_times(index)
+    groups = _groups(times, index.keys, wanted)
     first = next(groups, None)
     if first is None:
         return
     if first.key is None:
         opened = None  # no seek leads to the beginning
+    threads = threads or usable_cores()
+    decoders = _num_decoders(index, _group_sizes(times, index.keys, wanted), item_bytes, threads)
     if decoders > 1:
-        yield from _seek_at_once(index, several, decoders, threads // decoders, opened)
+        several = _Decoders(index, converter, threads // decoders)
+        yield from several.convert(chain([first], groups), decoders, opened)
         return
+    convert = converter()
     with nullcontext(opened) if opened else open_video(index.path) as (container, video):
         share_among(threads, video)
         for group in chain([first], groups):
-            yield from _seek_group(container, video, group)
+            for number, frame in _seek_group(container, video, group):
+                yield number, convert(frame)
 
 
-def _num_decoders(index: VideoIndex, groups: Sequence[Group], threads: int) -> int:
+def _group_sizes(times: list[int], keys: list[int], wanted: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Return how many frames of each group are wanted, of those of which any is."""
+    after = np.searchsorted(np.array(keys, np.int64), np.array(times, np.int64)[np.array(wanted, np.int64)], "right")
+    return np.unique(after, return_counts=True)[1]
+
+
+def _num_decoders(index: VideoIndex, group_sizes: npt.NDArray[np.int64], item_bytes: int, threads: int) -> int:
     """Return how many groups to decode at once, each in a decoder of its own.
 
     The threads of one decoder wait for each other, while several decoders cost no more CPU time than one: on two cores
     the 32 frames of a long video took little more than half the time, and a tenth less of the cores'
-    (benchmarks/throughput.py, section ``long``). But each decoder has pictures of its own in memory, and all wanted
-    frames of the group that it is at and of the one before.
+    (benchmarks/throughput.py, section ``long``). But each decoder has pictures of its own in memory, and for each there
+    is what was made of the wanted frames of three groups: that which it is at, one that waits, and the one being taken.
     """
-    most = max((len(group.wanted) for group in groups), default=0)
-    of_each = 2 * index.pixels * (2 * most + _PICTURES_OF_A_DECODER)
-    return max(1, min(threads, len(groups), _MOST_BYTES // max(1, of_each)))
+    of_each = 2 * index.pixels * _PICTURES_OF_A_DECODER + 3 * int(group_sizes.max()) * item_bytes
+    return max(1, min(threads, len(group_sizes), _MOST_BYTES // max(1, of_each)))
 
 
-def _seek_at_once(
-    index: VideoIndex, groups: Sequence[Group], decoders: int, threads: int, opened: OpenedVideo | None
-) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Decode groups in several decoders, and yield their frames in order."""
-    with ExitStack() as stack:
-        spare: list[OpenedVideo] = []  # of which threads take one at a time
-        if opened is not None:
-            share_among(threads, opened[1])
-            spare.append(opened)
+class _Decoders(Generic[T]):
+    """Decoders of one video, of which each thread takes one at a time."""
 
-        def another() -> OpenedVideo:
-            entering = open_video(index.path)
-            container, video = entering.__enter__()
-            stack.push(entering)
-            share_among(threads, video)
-            return container, video
+    def __init__(self, index: VideoIndex, converter: Callable[[], Convert[T]], threads: int) -> None:
+        self._path, self._converter, self._threads = index.path, converter, threads
+        self._spare: list[tuple[OpenedVideo, Convert[T]]] = []
+        self._videos = ExitStack()
 
-        def decode(group: Group) -> list[tuple[int, av.VideoFrame]]:
-            try:
-                container, video = another() if group.key is None else spare.pop()
-            except IndexError:
-                container, video = another()
-            frames = list(_seek_group(container, video, group))
-            spare.append((container, video))
-            return frames
+    def convert(self, groups: Iterable[Group], at_once: int, opened: OpenedVideo | None) -> Iterator[tuple[int, T]]:
+        """Decode groups at once, and yield what is made of their frames in order."""
+        with self._videos:
+            if opened is not None:
+                self._spare.append(self._ready(opened))
+            with closing(read_in_order(self._decode, groups, at_once)) as found:
+                for items in found:
+                    yield from items
 
-        with closing(read_in_order(decode, groups, decoders)) as found:
-            for frames in found:
-                yield from frames
+    def _decode(self, group: Group) -> list[tuple[int, T]]:
+        opened, convert = decoder = self._take(is_new=group.key is None)
+        items = [(number, convert(frame)) for number, frame in _seek_group(*opened, group)]
+        self._spare.append(decoder)
+        return items
+
+    def _take(self, *, is_new: bool) -> tuple[OpenedVideo, Convert[T]]:
+        if not is_new:
+            with suppress(IndexError):
+                return self._spare.pop()
+        opening = open_video(self._path)
+        opened = opening.__enter__()
+        self._videos.push(opening)
+        return self._ready(opened)
+
+    def _ready(self, opened: OpenedVideo) -> tuple[OpenedVideo, Convert[T]]:
+        share_among(self._threads, opened[1])
+        return opened, self._converter()
 
 
 def _seek_group(container: InputContainer, video: av.VideoStream, group: Group) -> Iterator[tuple[int, av.VideoFrame]]:

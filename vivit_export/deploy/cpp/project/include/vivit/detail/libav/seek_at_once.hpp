@@ -21,18 +21,19 @@
 namespace vivit::detail {
 
 /// Of the pictures of all decoders.
-inline constexpr std::int64_t most_bytes_of_pictures = std::int64_t(256) << 20;
+inline constexpr std::int64_t most_bytes_of_pictures = std::int64_t(512) << 20;
 /// To which others refer, or that are put in order; H.264 allows 16 of small ones.
 inline constexpr std::int64_t pictures_of_a_decoder = 8;
 
 /// How many groups to decode at once.
 ///
 /// The threads of one decoder wait for each other, while several decoders cost no more processor time than one. But
-/// each has pictures of its own in memory, and all wanted frames of the group that it is at and of the one before.
+/// each has pictures of its own in memory, and for each there are the wanted frames of three groups: that which it is
+/// at, one that waits, and the one being taken.
 [[nodiscard]] inline int decoders_at_once(std::int64_t pixels, const std::vector<Group>& groups, int threads) {
     std::size_t most = 0;
     for (const Group& group : groups) most = std::max(most, group.wanted.size());
-    const std::int64_t of_each = 2 * pixels * (2 * std::int64_t(most) + pictures_of_a_decoder);
+    const std::int64_t of_each = 2 * pixels * (3 * std::int64_t(most) + pictures_of_a_decoder);
     const std::int64_t fit = most_bytes_of_pictures / std::max<std::int64_t>(1, of_each);
     return int(std::max<std::int64_t>(1, std::min({std::int64_t(threads), std::int64_t(groups.size()), fit})));
 }
