@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -213,10 +214,11 @@ def _stream(
     windows = _OpenWindows(index.path, clip, spans)
     wanted = np.flatnonzero(is_wanted).tolist()
     crops = wanted_frames(index, num_frames, wanted, reading, lambda image: cropper(image)[0], 3 * pixels)
-    for number, crop in crops:
-        windows.open_until(number)
-        windows.crops[number] = crop
-        yield from windows.close(number)
+    with closing(crops):
+        for number, crop in crops:
+            windows.open_until(number)
+            windows.crops[number] = crop
+            yield from windows.close(number)
 
 
 class _OpenWindows:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -254,3 +256,31 @@ def test_damage_on_the_way_passes_only_where_a_full_decode_passes_it(folder: Pat
 
 def blanking(number: int) -> Callable[[int, bytes], bytes]:
     return lambda index, data: b"\0" * len(data) if index == number else data
+
+
+_TAKES_ONE = """
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from vivit_export.runtime.clips.video.frames import place_sampled
+from vivit_export.runtime.clips.video.reading import Reading
+
+def put(image, places):
+    raise ValueError("enough")
+
+for _ in range(20):
+    try:
+        place_sampled(Path(sys.argv[1]), lambda count: np.arange(0, count, 7), put, Reading(threads=4))
+    except ValueError as error:  # whose traceback keeps what was under way
+        kept = error
+print("all is well")
+"""
+
+
+def test_decoders_end_before_their_videos_are_closed(tmp_path: Path) -> None:
+    """What takes the frames fails while others are decoded: a closed video would crash the process."""
+    path = make_video(tmp_path / "a.mp4", size=(1280, 720), codec_options={"g": "5", "bf": "2"})
+    done = subprocess.run([sys.executable, "-c", _TAKES_ONE, str(path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "all is well\n"), done.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +147,32 @@ def test_a_pool_in_a_pool_stops_with_it() -> None:
         begun.wait()
     assert isinstance(waiting.exception(), CancelledError)
     assert sorted(stopped) == [0, 1]
+
+
+def test_ctrl_c_while_threads_are_ending_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, interrupted = list[int](), list[int]()
+
+    def read() -> None:
+        try:
+            while True:
+                stop_if_dropped()
+                time.sleep(0.001)
+        finally:
+            ended.append(1)
+
+    shutdown = ThreadPoolExecutor.shutdown
+
+    def interrupt_once(*args: Any, **given: Any) -> None:
+        if not interrupted:
+            interrupted.append(1)
+            raise KeyboardInterrupt
+        shutdown(*args, **given)
+
+    def begin() -> None:
+        with ReadingPool(1) as pool:
+            pool.submit(read)
+            monkeypatch.setattr(ThreadPoolExecutor, "shutdown", interrupt_once)
+
+    with pytest.raises(KeyboardInterrupt):
+        begin()
+    assert ended == interrupted == [1]

@@ -9,7 +9,8 @@ have little redundancy, often passes. `ToUprightRgb` gives frames their color an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -96,9 +97,10 @@ def _pass_on(
     places: dict[int, list[int]] = {}
     for place, wanted in enumerate(indices.tolist()):
         places.setdefault(wanted, []).append(place)
-    found = wanted_frames(index, num_frames, sorted(places), reading, _as_it_is, 3 * index.pixels, opened)
-    for number, frame in found:
-        put(frame, places[number])
+    frames = wanted_frames(index, num_frames, sorted(places), reading, _as_it_is, 3 * index.pixels, opened)
+    with closing(frames):  # before the video is
+        for number, frame in frames:
+            put(frame, places[number])
 
 
 def _as_it_is(image: UInt8) -> UInt8:
@@ -127,7 +129,7 @@ def wanted_frames(
     convert: Callable[[UInt8], T],
     item_bytes: int,
     opened: OpenedVideo | None = None,
-) -> Iterator[tuple[int, T]]:
+) -> Generator[tuple[int, T], None, None]:
     """Decode some frames of a video, and convert them.
 
     Args:
@@ -137,7 +139,7 @@ def wanted_frames(
         reading: how much is decoded.
         convert: receives each wanted frame, uint8 (h, w, 3), upright RGB; it may be called in several threads.
         item_bytes: memory of what it returns.
-        opened: as for `seek_frames`.
+        opened: as for `seek_frames`; close the iterator before it.
 
     Yields:
         The number of each wanted frame and what was made of the frame, in order of presentation.
@@ -153,10 +155,11 @@ def wanted_frames(
         if reading.decode == "auto":
             try:
                 found = seek_frames(index, wanted, converter, item_bytes, reading.threads, opened)
-                for number, (shape, item) in found:
-                    one_size.require(shape)  # decoders know the size of their own frames only
-                    yield number, item
-                    done += 1
+                with closing(found):
+                    for number, (shape, item) in found:
+                        one_size.require(shape)  # decoders know the size of their own frames only
+                        yield number, item
+                        done += 1
                 return
             except CannotSeekError as e:
                 reading.note(index.path, str(e))

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -116,7 +116,7 @@ def seek_frames(
     item_bytes: int,
     threads: int = 0,
     opened: OpenedVideo | None = None,
-) -> Iterator[tuple[int, T]]:
+) -> Generator[tuple[int, T], None, None]:
     """Decode the wanted frames, and convert them.
 
     Args:
@@ -125,7 +125,8 @@ def seek_frames(
         converter: returns what converts the frames of a decoder, in its thread.
         item_bytes: memory of what it makes of a frame.
         threads: of all decoders; 0: as many as there are cores.
-        opened: the video, of which nothing has been decoded; without it the video is opened.
+        opened: the video, of which nothing has been decoded; without it the video is opened. Close the iterator before
+            it: threads may be decoding what comes next.
 
     Yields:
         The number of each wanted frame, and what was made of the frame, in order of presentation.

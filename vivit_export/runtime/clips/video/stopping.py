@@ -51,7 +51,11 @@ class ReadingPool:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stop.set()
-        self._pool.shutdown(cancel_futures=True)
+        try:
+            self._pool.shutdown(cancel_futures=True)
+        except BaseException:  # Ctrl-C once more; what the threads use must not be closed under their hands
+            self._pool.shutdown(cancel_futures=True)
+            raise
 
 
 def stop_if_dropped() -> None:
