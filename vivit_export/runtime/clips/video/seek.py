@@ -142,8 +142,9 @@ def seek_frames(
         return
     if first.key is None:
         opened = None  # no seek leads to the beginning
-    threads = threads or usable_cores()
-    decoders = _num_decoders(index, _group_sizes(times, index.keys, wanted), item_bytes, threads)
+    threads, decoders = threads or usable_cores(), 1
+    if threads > 1:
+        decoders = _num_decoders(index, _group_sizes(times, index.keys, wanted), item_bytes, threads)
     if decoders > 1:
         several = _Decoders(index, converter, threads // decoders)
         yield from several.convert(chain([first], groups), decoders, opened)
@@ -201,10 +202,7 @@ class _Decoders(Generic[T]):
         if not is_new:
             with suppress(IndexError):
                 return self._spare.pop()
-        opening = open_video(self._path)
-        opened = opening.__enter__()
-        self._videos.push(opening)
-        return self._ready(opened)
+        return self._ready(self._videos.enter_context(open_video(self._path)))
 
     def _ready(self, opened: OpenedVideo) -> tuple[OpenedVideo, Convert[T]]:
         share_among(self._threads, opened[1])
