@@ -14,6 +14,7 @@ NO_RESIZE = Preprocess(do_resize=False, crop_size=(CLIP.height, CLIP.width))
 # Every level in every channel, in another order in each: two frames of 384 pixels hold 256 levels thrice.
 FRAMES = np.stack([np.resize(np.roll(np.arange(256), 85 * c), (2, 16, 24)) for c in range(3)], axis=-1).astype(np.uint8)
 
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 # Where only the table gives the same bits.
 ODD = Preprocess(rescale_factor=0.0123456789, offset=False, mean=(0.4, 0.5, 0.6), do_resize=False, crop_size=(16, 24))
 

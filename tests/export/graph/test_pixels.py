@@ -13,7 +13,7 @@ from checkpoints import Checkpoints
 from graphs import ops, parse, run_ort
 from hypothesis import example, given, settings
 from pixels import hf_processor
-from preprocesses import CLIP, FRAMES, NO_RESIZE, ODD, arithmetics
+from preprocesses import CLIP, FRAMES, IMAGENET, NO_RESIZE, ODD, arithmetics
 
 from vivit_export.contract import Clip, Preprocess
 from vivit_export.export.graph.pixels import prepend_pixels
@@ -55,9 +55,6 @@ def assert_same_bits(got: npt.NDArray[Any], expected: Float32) -> None:
 def test_graph_gives_the_bits_of_the_processor(preprocess: Preprocess) -> None:
     model, _ = graph(preprocess)
     assert_same_bits(run_ort(model, FRAMES[None])["y"], hugging_face(preprocess))
-
-
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 @pytest.mark.parametrize(
